@@ -1,0 +1,86 @@
+//! Configuration: `/etc/pgbosun/pgbosun.toml`, `conf.d/*.toml` beside it, `PGBOSUN_SECTION__KEY` variables.
+//!
+//! Invariants: every option is declared once, by [`options!`](crate::options), with its documentation, type and
+//! default; from there come reading, `config check`, `config show` and `config reference`. All problems are
+//! found in one pass, and a configuration with problems is never used.
+
+mod load;
+mod problem;
+mod reader;
+mod reference;
+mod secret;
+mod sections;
+mod setting;
+mod suggest;
+
+pub use load::{DEFAULT_PATH, Kind, Loaded, load};
+pub use problem::{Problem, Problems};
+pub use reader::{Effective, OptionDoc, Reader, Section};
+pub use reference::{Page, reference};
+pub use secret::Secret;
+pub use sections::{Cluster, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport, Repository, RepositoryType};
+pub use setting::{ClusterName, GroupName, Known, Refusal, RepositoryName, Setting};
+pub use suggest::nearest;
+
+pub use figment::value::Value as RawValue;
+
+use std::{any::Any, collections::BTreeMap, sync::Arc};
+
+/// The whole configuration, valid.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[daemon]`.
+    pub daemon: Daemon,
+    /// `[history]`.
+    pub history: History,
+    /// `[clusters.NAME]`.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// `[repositories.NAME]`.
+    pub repositories: BTreeMap<String, Repository>,
+    /// `[mail]`, where mail is sent.
+    pub mail: Option<Mail>,
+    /// `[groups.NAME]`, the three built-in ones among them.
+    pub groups: BTreeMap<String, Group>,
+    /// `[jobs.NAME]`.
+    pub jobs: BTreeMap<String, Job>,
+}
+
+/// One configured job.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// What every job has.
+    pub common: JobOptions,
+    /// What its kind has, read by the registry of kinds.
+    options: Arc<dyn Any + Send + Sync>,
+}
+
+impl Job {
+    /// A job from its parts.
+    pub fn new(name: String, common: JobOptions, options: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { name, common, options }
+    }
+
+    /// The options of its kind. `None` only where the caller asks for another kind's.
+    pub fn options<T: Clone + 'static>(&self) -> Option<T> {
+        self.options.downcast_ref().cloned()
+    }
+}
+
+impl Config {
+    /// The cluster a job works on: the one it names, or the only one there is.
+    pub fn cluster_of(&self, job: &Job) -> Option<(&str, &Cluster)> {
+        match &job.common.cluster {
+            Some(ClusterName(name)) => self.clusters.get_key_value(name.as_str()),
+            None if self.clusters.len() == 1 => self.clusters.iter().next(),
+            None => None,
+        }
+        .map(|(name, cluster)| (name.as_str(), cluster))
+    }
+
+    /// The time zone of a job's schedule.
+    pub fn zone_of(&self, job: &Job) -> chrono_tz::Tz {
+        job.common.time_zone.unwrap_or(self.daemon.time_zone)
+    }
+}

@@ -1,0 +1,333 @@
+//! Loading: layers, names, sections, cross-checks; every problem recorded, none fatal to finding the next.
+
+use super::{
+    Config, Job, JobOptions, Problem, Problems,
+    reader::{Effective, Findings, OptionDoc, Reader, Section},
+    secret::Secret,
+    sections::{Cluster, Daemon, Group, History, Mail, MailTransport, Repository},
+    setting::Known,
+    suggest::nearest,
+};
+use figment::{
+    Figment, Provider,
+    providers::{Env, Format, Toml},
+    value::{Dict, Tag, Value},
+};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Where the configuration lies unless said otherwise.
+pub const DEFAULT_PATH: &str = "/etc/pgbosun/pgbosun.toml";
+
+/// The groups that exist without being written down (reference: operator groups and subject prefixes).
+const BUILT_IN_GROUPS: [(&str, &str); 3] =
+    [("database", "[DB-ALERT]"), ("security", "[SECURITY]"), ("system", "[SYSTEM]")];
+
+const SECTIONS: [&str; 7] = ["daemon", "history", "clusters", "repositories", "mail", "groups", "jobs"];
+
+/// A kind of job, as far as configuration is concerned.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// `backup.physical`.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static [&'static str],
+    /// Its own options.
+    pub options: &'static [OptionDoc],
+    /// Whether it works on a cluster.
+    pub needs_cluster: bool,
+    /// Reads its own options.
+    pub read: fn(&mut Reader<'_>) -> Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A valid configuration and where each value came from.
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Every key with its value and source.
+    pub effective: Vec<Effective>,
+    /// The files it was read from.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads the configuration at `path`, `conf.d` beside it and the environment, with these kinds of jobs.
+///
+/// # Errors
+/// All problems found, never just the first.
+pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let mut figment = Figment::new();
+    let files = files(path, &mut problems);
+    for file in &files {
+        let provider = Toml::file_exact(file);
+        match provider.data() {
+            Ok(_) => figment = figment.merge(provider),
+            Err(error) => problems.push(Problem {
+                source: file.display().to_string(),
+                key: String::new(),
+                value: None,
+                message: error.kind.to_string().trim().to_owned(),
+                hint: None,
+            }),
+        }
+    }
+    figment = figment.merge(environment());
+    let mut gathered = Findings { figment, known: Known::default(), problems, effective: Vec::new() };
+    let config = read(&mut gathered, kinds);
+    match config {
+        Some(config) if gathered.problems.is_empty() => {
+            Ok(Loaded { config, effective: gathered.effective, files })
+        }
+        _ => Err(Problems(gathered.problems)),
+    }
+}
+
+fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
+    let mut refuse = |source: &Path, message: String, hint: Option<&str>| {
+        problems.push(Problem {
+            source: source.display().to_string(),
+            key: String::new(),
+            value: None,
+            message,
+            hint: hint.map(str::to_owned),
+        });
+    };
+    let mut files = Vec::new();
+    match std::fs::metadata(path) {
+        Ok(_) => files.push(path.to_owned()),
+        Err(error) => {
+            refuse(path, format!("cannot be read: {error}"), Some("\"pgbosun config init\" writes one"));
+        }
+    }
+    let directory = path.with_file_name("conf.d");
+    match std::fs::read_dir(&directory) {
+        Ok(entries) => {
+            let mut more: Vec<_> = entries
+                .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+                .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+                .collect();
+            more.sort();
+            files.extend(more);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => refuse(&directory, format!("cannot be read: {error}"), None),
+    }
+    files
+}
+
+/// `PGBOSUN_DAEMON__TIME_ZONE` is `daemon.time-zone`; variables without `__` are not configuration.
+fn environment() -> Env {
+    Env::prefixed("PGBOSUN_")
+        .filter(|key| key.as_str().contains("__"))
+        .map(|key| key.as_str().to_ascii_lowercase().replace("__", ".").replace('_', "-").into())
+}
+
+/// The variable that sets the key at `path`.
+pub(super) fn variable(path: &str) -> String {
+    format!("PGBOSUN_{}", path.replace('-', "_").replace('.', "__").to_uppercase())
+}
+
+fn read(gathered: &mut Findings, kinds: &[Kind]) -> Option<Config> {
+    let top: Dict = match gathered.figment.extract::<BTreeMap<String, serde::de::IgnoredAny>>() {
+        Ok(keys) => keys
+            .into_keys()
+            .filter_map(|key| gathered.figment.find_value(&key).ok().map(|value| (key, value)))
+            .collect(),
+        Err(_) => Dict::new(),
+    };
+    for (key, value) in top.iter().filter(|(key, _)| !SECTIONS.contains(&key.as_str())) {
+        let hint = match nearest(key, SECTIONS) {
+            Some(near) => format!("did you mean [{near}]?"),
+            None => format!("valid sections: {}", SECTIONS.join(", ")),
+        };
+        gathered.refuse(value.tag(), key, None, "unknown section".into(), Some(hint));
+    }
+    let names = |section: &str| -> Vec<String> {
+        top.get(section).and_then(Value::as_dict).map(|dict| dict.keys().cloned().collect()).unwrap_or_default()
+    };
+    gathered.known = Known {
+        clusters: names("clusters"),
+        repositories: names("repositories"),
+        groups: BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).chain(names("groups")).collect(),
+    };
+
+    let daemon = section::<Daemon>(gathered, &top, "daemon", |_, _| {});
+    let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {
+        resolve(reader, &mut history.password, history.password_file.as_deref(), "history.password");
+    });
+    let mail = top.contains_key("mail").then(|| {
+        section::<Mail>(gathered, &top, "mail", |reader, mail: &mut Mail| {
+            resolve(reader, &mut mail.password, mail.password_file.as_deref(), "mail.password");
+            if mail.transport == MailTransport::Folder && mail.folder.is_none() {
+                reader.refuse("folder", "is missing: the folder transport needs one", None);
+            }
+        })
+    });
+    let clusters = sections::<Cluster>(gathered, &top, "clusters", |reader, name, cluster: &mut Cluster| {
+        let credential = format!("clusters.{name}.password");
+        resolve(reader, &mut cluster.password, cluster.password_file.as_deref(), &credential);
+    });
+    let repositories = sections::<Repository>(gathered, &top, "repositories", |reader, _, repository: &mut Repository| {
+        if !(1..=19).contains(&repository.compression_level) {
+            reader.refuse("compression-level", "expected a level from 1 to 19", None);
+        }
+    });
+    let mut with_built_in = top.clone();
+    add_built_in_groups(&mut with_built_in);
+    let groups = sections::<Group>(gathered, &with_built_in, "groups", |_, _, _| {});
+    let jobs = read_jobs(gathered, &top, kinds);
+    Some(Config {
+        daemon: daemon?,
+        history: history?,
+        clusters: clusters?,
+        repositories: repositories?,
+        mail: mail.map_or(Some(None), |mail| mail.map(Some))?,
+        groups: groups?,
+        jobs: jobs?,
+    })
+}
+
+fn resolve(reader: &mut Reader<'_>, password: &mut Option<Secret>, file: Option<&Path>, credential: &str) {
+    match file.map(|file| (file, Secret::from_file(file))) {
+        Some((_, Ok(secret))) => *password = Some(secret),
+        Some((file, Err(reason))) => {
+            let hint = reason.contains("open to others").then(|| format!("run: chmod 0600 {}", file.display()));
+            reader.refuse("password-file", format!("{} {reason}", file.display()), hint);
+        }
+        None if password.is_none() => *password = Secret::from_credential(credential),
+        None => {}
+    }
+}
+
+fn add_built_in_groups(top: &mut Dict) {
+    let groups = top.entry("groups".into()).or_insert_with(|| Value::from(Dict::new()));
+    if let Value::Dict(_, groups) = groups {
+        for (name, prefix) in BUILT_IN_GROUPS {
+            let group = groups.entry(name.into()).or_insert_with(|| Value::Dict(Tag::Default, Dict::new()));
+            if let Value::Dict(_, group) = group {
+                group.entry("subject-prefix".into()).or_insert_with(|| Value::from(prefix));
+            }
+        }
+    }
+}
+
+fn section<T: Section>(
+    gathered: &mut Findings,
+    top: &Dict,
+    name: &str,
+    check: impl FnOnce(&mut Reader<'_>, &mut T),
+) -> Option<T> {
+    let value = top.get(name).cloned().unwrap_or_else(|| Value::Dict(Tag::Default, Dict::new()));
+    read_section(gathered, name.to_owned(), value, check)
+}
+
+fn read_section<T: Section>(
+    gathered: &mut Findings,
+    path: String,
+    value: Value,
+    check: impl FnOnce(&mut Reader<'_>, &mut T),
+) -> Option<T> {
+    let tag = value.tag();
+    let Some(dict) = dict_of(gathered, &path, value) else { return None };
+    let mut reader = Reader::new(path, tag, dict, gathered);
+    let mut read = T::read(&mut reader);
+    if let Some(read) = &mut read {
+        check(&mut reader, read);
+    }
+    reader.finish();
+    read
+}
+
+fn dict_of(gathered: &mut Findings, path: &str, value: Value) -> Option<Dict> {
+    let tag = value.tag();
+    match value {
+        Value::Dict(_, dict) => Some(dict),
+        other => {
+            let shown = super::reader::render(&other);
+            gathered.refuse(tag, path, Some(shown), format!("expected a section [{path}]"), None);
+            None
+        }
+    }
+}
+
+/// Reads `[section.NAME]` for every name. `None` where a problem was recorded in any.
+fn sections<T: Section>(
+    gathered: &mut Findings,
+    top: &Dict,
+    section: &str,
+    mut check: impl FnMut(&mut Reader<'_>, &str, &mut T),
+) -> Option<BTreeMap<String, T>> {
+    named(gathered, top, section, |gathered, name, path, value| {
+        read_section(gathered, path, value, |reader, read| check(reader, name, read))
+    })
+}
+
+fn named<T>(
+    gathered: &mut Findings,
+    top: &Dict,
+    section: &str,
+    mut read: impl FnMut(&mut Findings, &str, String, Value) -> Option<T>,
+) -> Option<BTreeMap<String, T>> {
+    let Some(value) = top.get(section).cloned() else { return Some(BTreeMap::new()) };
+    let entries = dict_of(gathered, section, value)?;
+    let expected = entries.len();
+    let mut found = BTreeMap::new();
+    for (name, value) in entries {
+        let path = format!("{section}.{name}");
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+            let message = "expected a name of lower-case letters, digits and \"-\"".to_owned();
+            gathered.refuse(value.tag(), &path, None, message, None);
+        }
+        if let Some(read) = read(gathered, &name, path, value) {
+            found.insert(name, read);
+        }
+    }
+    (found.len() == expected).then_some(found)
+}
+
+fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTreeMap<String, Job>> {
+    named(gathered, top, "jobs", |gathered, name, path, value| {
+        let tag = value.tag();
+        let dict = dict_of(gathered, &path, value)?;
+        let kind_value = dict.get("kind").cloned();
+        let mut reader = Reader::new(path, tag, dict, gathered);
+        let common = JobOptions::read(&mut reader);
+        let kind_name = kind_value.as_ref().and_then(Value::as_str);
+        let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == kind_name) else {
+            if let Some(word) = kind_name {
+                let names = || kinds.iter().map(|kind| kind.name);
+                let hint = match nearest(word, names()) {
+                    Some(near) => format!("did you mean \"{near}\"?"),
+                    None => format!("one of {}", names().collect::<Vec<_>>().join(", ")),
+                };
+                reader.refuse("kind", format!("\"{word}\" is no kind of job"), Some(hint));
+            }
+            return None; // Which other keys are valid, only the kind could say.
+        };
+        let options = (kind.read)(&mut reader);
+        if let Some(common) = &common {
+            check_job(&mut reader, common, kind);
+        }
+        reader.finish();
+        Some(Job::new(name.to_owned(), common?, options?))
+    })
+}
+
+fn check_job(reader: &mut Reader<'_>, common: &JobOptions, kind: &Kind) {
+    if kind.needs_cluster && common.cluster.is_none() && reader.known().clusters.len() != 1 {
+        let defined = reader.known().clusters.join(", ");
+        let hint = if defined.is_empty() {
+            "define one under [clusters.NAME]".to_owned()
+        } else {
+            format!("there are several: {defined}")
+        };
+        reader.refuse("cluster", format!("is missing: a {} job works on one", kind.name), Some(hint));
+    }
+    if common.timeout.is_zero() {
+        reader.refuse("timeout", "expected more than 0s", None);
+    }
+}

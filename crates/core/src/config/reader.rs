@@ -1,0 +1,223 @@
+//! Declaring sections of options, and reading one section: every key by itself, so that all mistakes are found.
+
+use super::{
+    problem::Problem,
+    setting::{Known, Setting},
+    suggest::nearest,
+};
+use figment::{
+    Figment,
+    providers::{Format, Toml},
+    value::{Dict, Tag, Value},
+};
+
+/// One documented option.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionDoc {
+    /// The field; the key has `-` for `_`.
+    pub field: &'static str,
+    /// The default as TOML, if it has one.
+    pub default: &'static [&'static str],
+    /// What is expected of a value.
+    pub expects: &'static str,
+    /// Whether it may be left out without a default.
+    pub optional: bool,
+    /// Whether a change needs a restart; a reload applies the others.
+    pub restart: bool,
+    /// What it means, line by line.
+    pub doc: &'static [&'static str],
+}
+
+impl OptionDoc {
+    /// The key as written.
+    pub fn key(&self) -> String {
+        self.field.trim_start_matches("r#").replace('_', "-")
+    }
+}
+
+/// A section whose options are declared by [`options!`](crate::options).
+pub trait Section: Sized {
+    /// What the section is for.
+    const ABOUT: &'static [&'static str];
+    /// Its options, in order.
+    const OPTIONS: &'static [OptionDoc];
+
+    /// Reads the section; `None` where a problem was recorded.
+    fn read(reader: &mut Reader<'_>) -> Option<Self>;
+}
+
+/// Declares a section: a struct whose fields are options.
+///
+/// `name: Type = "default as TOML", restart;`: no default and no `Option` means required; `restart` marks
+/// what a reload does not apply. The doc comments are the documentation of the option, for code and users.
+#[macro_export]
+macro_rules! options {
+    ($(#[doc = $about:literal])+ pub struct $name:ident {
+        $($(#[doc = $doc:literal])+ $field:ident: $type:ty $(= $default:literal)? $(, $restart:ident)?;)*
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug)]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $type,)* }
+
+        impl $crate::config::Section for $name {
+            const ABOUT: &'static [&'static str] = &[$($about),+];
+            const OPTIONS: &'static [$crate::config::OptionDoc] = &[$($crate::config::OptionDoc {
+                field: stringify!($field),
+                default: &[$($default)?],
+                expects: <$type as $crate::config::Setting>::EXPECTS,
+                optional: <$type as $crate::config::Setting>::OPTIONAL,
+                restart: $crate::options!(@restart $($restart)?),
+                doc: &[$($doc),+],
+            }),*];
+
+            fn read(reader: &mut $crate::config::Reader<'_>) -> Option<Self> {
+                let mut docs = Self::OPTIONS.iter();
+                $(let $field = docs.next().and_then(|doc| reader.take::<$type>(doc));)*
+                let _ = docs.next();
+                Some(Self { $($field: $field?),* })
+            }
+        }
+    };
+    (@restart) => { false };
+    (@restart restart) => { true };
+}
+
+/// One key of the effective configuration, for `config show`.
+#[derive(Clone, Debug)]
+pub struct Effective {
+    /// The section's path.
+    pub section: String,
+    /// The key.
+    pub key: String,
+    /// The value as TOML, masked where it is a secret.
+    pub value: String,
+    /// Where it comes from: a file, a variable, or `default`.
+    pub source: String,
+}
+
+/// What is gathered while a configuration is read.
+pub(super) struct Findings {
+    pub figment: Figment,
+    pub known: Known,
+    pub problems: Vec<Problem>,
+    pub effective: Vec<Effective>,
+}
+
+impl Findings {
+    pub fn source_of(&self, tag: Tag, path: &str) -> (String, bool) {
+        let Some(metadata) = self.figment.get_metadata(tag) else { return ("default".into(), false) };
+        match metadata.source.as_ref().and_then(figment::Source::file_path) {
+            Some(file) => (file.display().to_string(), true),
+            None => (format!("environment: {}", super::load::variable(path)), false),
+        }
+    }
+
+    pub fn refuse(&mut self, tag: Tag, key: &str, value: Option<String>, message: String, hint: Option<String>) {
+        let source = self.source_of(tag, key).0;
+        self.problems.push(Problem { source, key: key.to_owned(), value, message, hint });
+    }
+}
+
+/// Reads one section: takes known keys out, and refuses what is left.
+pub struct Reader<'a> {
+    path: String,
+    tag: Tag,
+    dict: Dict,
+    /// Keys that belong here beside those taken, for hints.
+    valid: Vec<String>,
+    gathered: &'a mut Findings,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: String, tag: Tag, dict: Dict, gathered: &'a mut Findings) -> Self {
+        Self { path, tag, dict, valid: Vec::new(), gathered }
+    }
+
+    /// Takes one option out of the section; `None` where a problem was recorded.
+    pub fn take<T: Setting>(&mut self, doc: &OptionDoc) -> Option<T> {
+        let key = doc.key();
+        let path = format!("{}.{key}", self.path);
+        self.valid.push(key.clone());
+        let given = self.dict.remove(&key);
+        let value = match (given, doc.default.first()) {
+            (Some(value), _) => value,
+            (None, Some(default)) => parse_default(default),
+            (None, None) => {
+                let absent = T::absent();
+                if absent.is_none() {
+                    let (message, hint) = (format!("is missing: expected {}", T::EXPECTS), None);
+                    self.gathered.refuse(self.tag, &path, None, message, hint);
+                }
+                return absent;
+            }
+        };
+        let (source, in_file) = self.gathered.source_of(value.tag(), &path);
+        if T::SECRET && in_file {
+            let hint = format!("put it into a file of mode 0600 and name that with {key}-file");
+            self.gathered.refuse(value.tag(), &path, None, "a secret does not belong here".into(), Some(hint));
+            return None;
+        }
+        let shown = if T::SECRET { "\"********\"".to_owned() } else { render(&value) };
+        match T::read(&value, &self.gathered.known) {
+            Ok(read) => {
+                self.gathered.effective.push(Effective { section: self.path.clone(), key, value: shown, source });
+                Some(read)
+            }
+            Err(refusal) => {
+                let shown = (!T::SECRET).then_some(shown);
+                self.gathered.refuse(value.tag(), &path, shown, refusal.message, refusal.hint);
+                None
+            }
+        }
+    }
+
+    /// The names the configuration defines.
+    pub fn known(&self) -> &Known {
+        &self.gathered.known
+    }
+
+    /// Records a problem of this section that no single value shows.
+    pub fn refuse(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
+        let path = if key.is_empty() { self.path.clone() } else { format!("{}.{key}", self.path) };
+        self.gathered.refuse(self.tag, &path, None, message.into(), hint);
+    }
+
+    /// Refuses every key that nobody took, with the nearest valid one.
+    pub(super) fn finish(self) {
+        for (key, value) in &self.dict {
+            let path = format!("{}.{key}", self.path);
+            let hint = match nearest(key, self.valid.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("valid here: {}", self.valid.join(", ")),
+            };
+            self.gathered.refuse(value.tag(), &path, None, "unknown key".into(), Some(hint));
+        }
+    }
+}
+
+fn parse_default(default: &str) -> Value {
+    // A default that does not parse reads as its own text; the reference test finds it.
+    let parsed = Figment::from(Toml::string(&format!("value = {default}"))).find_value("value");
+    parsed.unwrap_or_else(|_| Value::from(default))
+}
+
+/// A value as TOML.
+pub(super) fn render(value: &Value) -> String {
+    match value {
+        Value::String(_, text) => format!("{text:?}"),
+        Value::Char(_, text) => format!("{text:?}"),
+        Value::Bool(_, flag) => flag.to_string(),
+        Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
+            (Some(n), ..) => n.to_string(),
+            (_, Some(n), _) => n.to_string(),
+            (.., Some(n)) => n.to_string(),
+            _ => String::new(),
+        },
+        Value::Empty(..) => "\"\"".into(),
+        Value::Array(_, items) => format!("[{}]", items.iter().map(render).collect::<Vec<_>>().join(", ")),
+        Value::Dict(_, dict) => {
+            let pairs: Vec<_> = dict.iter().map(|(key, value)| format!("{key} = {}", render(value))).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+    }
+}

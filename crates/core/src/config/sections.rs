@@ -1,0 +1,199 @@
+//! The sections every installation has. Options of job kinds are declared beside their kinds.
+
+use super::{ClusterName, GroupName, Secret};
+use crate::{
+    options,
+    schedule::{Blackout, CatchUp, Schedule},
+};
+use bytesize::ByteSize;
+use std::{path::PathBuf, time::Duration};
+
+options! {
+    /// The daemon itself.
+    pub struct Daemon {
+        /// Where the journal and other state of this installation lie.
+        state_directory: PathBuf = "\"/var/lib/pgbosun\"", restart;
+        /// The socket on which the command talks to the daemon.
+        control_socket: PathBuf = "\"/run/pgbosun/control.sock\"", restart;
+        /// The time zone of schedules and blackout windows, unless a job has its own.
+        time_zone: chrono_tz::Tz = "\"UTC\"";
+        /// The name under which this installation appears in history and mails; the host name by default.
+        instance: Option<String>, restart;
+        /// How many jobs may run at the same time; more wait their turn.
+        max_concurrent_jobs: u32 = "4";
+        /// How long running jobs may wind down when the daemon stops, before they are given up. Keep it below
+        /// `TimeoutStopSec` of the unit.
+        stop_timeout: Duration = "\"60s\"";
+        /// Windows in which no job starts on its schedule, in wall-clock time.
+        blackout: Vec<Blackout> = "[]";
+        /// The group that is told about the daemon itself: a refused reload, a crash, a delivery that failed.
+        alert_group: GroupName = "\"database\"";
+        /// How often the daemon looks at a schedule that nothing woke it for, and at `dba_ops` while that is away.
+        heartbeat: Duration = "\"5s\"", restart;
+        /// The folder with mail templates that replace the built-in ones.
+        template_directory: PathBuf = "\"/etc/pgbosun/templates\"";
+    }
+}
+
+options! {
+    /// History: how long it is kept, and the PostgreSQL database with the schema `dba_ops` that shares it.
+    /// Without a connection history stays in the local journal, and everything else works.
+    pub struct History {
+        /// The database that holds the schema `dba_ops`, in any form libpq takes: `host=… dbname=…`, a URI, `service=…`.
+        connection: Option<String>;
+        /// A file of mode 0600 with the password. Without it: the credential `history.password`, then `.pgpass`.
+        password_file: Option<PathBuf>;
+        /// The password, for the environment only: `PGBOSUN_HISTORY__PASSWORD`.
+        password: Option<Secret>;
+        /// How long runs, findings, resolved alerts and sent messages are kept.
+        keep: Duration = "\"400d\"";
+    }
+}
+
+options! {
+    /// A PostgreSQL cluster to care for.
+    pub struct Cluster {
+        /// How to connect, in any form libpq takes: `host=/var/run/postgresql user=postgres`, a URI, `service=…`.
+        connection: String;
+        /// A file of mode 0600 with the password. Without it: the credential `clusters.NAME.password`, then `.pgpass`.
+        password_file: Option<PathBuf>;
+        /// The password, for the environment only.
+        password: Option<Secret>;
+        /// The data directory, where the daemon runs on the database's host.
+        data_directory: Option<PathBuf>;
+        /// The directory of the server's log files, where the daemon runs on the database's host.
+        log_directory: Option<PathBuf>;
+        /// How long a connection may take.
+        connect_timeout: Duration = "\"10s\"";
+        /// How long one query of a monitor may take; set on the server as well.
+        statement_timeout: Duration = "\"30s\"";
+        /// How long one query of a monitor may wait for a lock.
+        lock_timeout: Duration = "\"2s\"";
+    }
+}
+
+crate::words! {
+    /// Where a repository lies.
+    pub enum RepositoryType {
+        /// In a directory of this machine or a mounted share.
+        Local = "local",
+    }
+}
+
+crate::words! {
+    /// How a connection to a mail server is secured.
+    pub enum MailSecurity {
+        /// Begins in the clear and is upgraded before anything is sent; refused where the server cannot.
+        Starttls = "starttls",
+        /// TLS from the first byte.
+        Tls = "tls",
+        /// Not at all: for a server on this machine.
+        None = "none",
+    }
+}
+
+crate::words! {
+    /// How mail leaves.
+    pub enum MailTransport {
+        /// To a mail server.
+        Smtp = "smtp",
+        /// Into a folder, one `.eml` file a message.
+        Folder = "folder",
+    }
+}
+
+crate::word_settings! {
+    RepositoryType: "a kind of repository: \"local\"";
+    MailSecurity: "\"starttls\", \"tls\" or \"none\"";
+    MailTransport: "\"smtp\" or \"folder\"";
+}
+
+options! {
+    /// A place where backups are kept.
+    pub struct Repository {
+        /// The kind of place.
+        r#type: RepositoryType;
+        /// The directory. It is created with mode 0700 where it is missing.
+        path: PathBuf;
+        /// zstd level of what is stored, 1 (fast) to 19 (small).
+        compression_level: u8 = "3";
+        /// Threads that compress one backup.
+        compression_threads: u8 = "2";
+        /// Volumes are cut at the first file boundary past this size of uncompressed data.
+        volume_size: ByteSize = "\"1GiB\"";
+    }
+}
+
+options! {
+    /// How mail is sent.
+    pub struct Mail {
+        /// To a server, or into a folder.
+        transport: MailTransport = "\"smtp\"";
+        /// The mail server's name.
+        server: String = "\"localhost\"";
+        /// Its port: 587 for starttls, 465 for tls, 25 for none.
+        port: Option<u16>;
+        /// How the connection is secured.
+        security: MailSecurity = "\"starttls\"";
+        /// A file with certificates (PEM) to trust besides the system's.
+        ca_file: Option<PathBuf>;
+        /// The account; without it nobody logs in.
+        user: Option<String>;
+        /// A file of mode 0600 with the account's password. Without it: the credential `mail.password`.
+        password_file: Option<PathBuf>;
+        /// The password, for the environment only: `PGBOSUN_MAIL__PASSWORD`.
+        password: Option<Secret>;
+        /// The sender, `pgbosun <alerts@example.com>`.
+        from: String;
+        /// The folder of the folder transport.
+        folder: Option<PathBuf>;
+        /// How long one message may take from connection to acceptance.
+        timeout: Duration = "\"60s\"";
+    }
+}
+
+options! {
+    /// A group of operators. `database`, `security` and `system` exist without being written down.
+    pub struct Group {
+        /// What every subject begins with.
+        subject_prefix: String = "\"[PGBOSUN]\"";
+        /// Addresses that are told while `dba_ops.operators` names nobody for this group, or is out of reach
+        /// and was never read.
+        recipients: Vec<String> = "[]";
+        /// How often a problem that stays is told again; `0s` is never.
+        repeat: Duration = "\"4h\"";
+    }
+}
+
+options! {
+    /// What every job has, whatever its kind.
+    pub struct JobOptions {
+        /// What the job does.
+        kind: String;
+        /// The cluster it works on; the only one where there is but one.
+        cluster: Option<ClusterName>;
+        /// When it runs: cron with five or six fields, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`, `@reboot`.
+        /// Without it the job runs only on demand.
+        schedule: Option<Schedule>;
+        /// The time zone of its schedule.
+        time_zone: Option<chrono_tz::Tz>;
+        /// How long one try may take.
+        timeout: Duration = "\"1h\"";
+        /// How often a try that failed for a passing reason is repeated.
+        retries: u32 = "0";
+        /// The pause before the first repetition; it doubles each time, up to an hour, and varies by a fifth.
+        retry_delay: Duration = "\"30s\"";
+        /// The start is moved by up to this much, always by the same amount for the same job and host.
+        start_jitter: Duration = "\"0s\"";
+        /// What happens after downtime to a time that passed meanwhile.
+        catch_up: CatchUp = "\"none\"";
+        /// The latest a run may start after its time.
+        start_deadline: Duration = "\"12h\"";
+        /// Windows in which it does not start on its schedule, besides the daemon's.
+        blackout: Vec<Blackout> = "[]";
+        /// The group that is told.
+        alert_group: GroupName = "\"database\"";
+        /// `false` keeps the job but never runs it on its schedule.
+        enabled: bool = "true";
+    }
+}

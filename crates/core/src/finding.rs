@@ -1,0 +1,46 @@
+//! Findings: what a job saw that a person should know. A finding is a fact of one run; an alert is its life.
+
+use serde::{Deserialize, Serialize};
+
+crate::words! {
+    /// How bad it is, from best to worst.
+    pub enum Severity {
+        /// Nothing is wrong.
+        Ok = "ok",
+        /// Needs attention soon.
+        Warning = "warning",
+        /// The check itself could not be made: nobody knows.
+        Unknown = "unknown",
+        /// Needs attention now.
+        Critical = "critical",
+    }
+}
+
+impl Severity {
+    /// The exit code of a monitoring plugin: 0, 1, 2, and 3 for unknown.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Warning => 1,
+            Self::Critical => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is about, stable from run to run: `connection`, `/var/lib/postgresql`.
+    pub object: String,
+    /// How bad.
+    pub severity: Severity,
+    /// What is wrong, in one line without the cluster: "backup is 27 h old (limit 25 h)".
+    pub summary: String,
+    /// What it means for the user, in one sentence.
+    pub meaning: String,
+    /// What to do, in one or two sentences.
+    pub advice: String,
+    /// Figures and lines for whoever looks closer; may be empty.
+    pub detail: String,
+}

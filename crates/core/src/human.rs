@@ -1,0 +1,51 @@
+//! Sizes and durations as people read them.
+
+use std::time::Duration;
+
+/// `1.5 GiB`, `312 MiB`, `0 B`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 100.0 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// `27 h`, `3 min 20 s`, `4.2 s`, `12 d`: two units at most, and no more precision than is of use.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let pair = |big: u64, small: u64, names: [&str; 2]| {
+        if small == 0 { format!("{big} {}", names[0]) } else { format!("{big} {} {small} {}", names[0], names[1]) }
+    };
+    match seconds {
+        0 if duration.subsec_millis() < 100 => format!("{} ms", duration.subsec_millis()),
+        0..10 => format!("{:.1} s", duration.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => pair(seconds / 60, seconds % 60, ["min", "s"]),
+        3_600..172_800 => pair(seconds / 3_600, seconds % 3_600 / 60, ["h", "min"]),
+        _ => pair(seconds / 86_400, seconds % 86_400 / 3_600, ["d", "h"]),
+    }
+}
+
+/// The same for a signed span; a negative one counts as none.
+pub fn span(span: chrono::Duration) -> String {
+    duration(span.to_std().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(1536), "1.5 KiB");
+        assert_eq!(size(312 << 20), "312 MiB");
+        assert_eq!(duration(Duration::from_millis(42)), "42 ms");
+        assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
+        assert_eq!(duration(Duration::from_secs(27 * 3600)), "27 h");
+        assert_eq!(duration(Duration::from_secs(90 * 86_400)), "90 d");
+    }
+}

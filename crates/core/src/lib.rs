@@ -1,0 +1,15 @@
+//! The vocabulary of pgbosun: configuration, schedules, findings, alerts, runs, WAL positions.
+//!
+//! Invariants: no I/O but reading configuration; imports nothing else of pgbosun; schedules and positions are
+//! pure functions of their arguments.
+
+pub mod alert;
+pub mod clock;
+pub mod config;
+pub mod finding;
+pub mod human;
+pub mod lsn;
+pub mod outcome;
+pub mod run;
+pub mod schedule;
+mod words;

@@ -1,0 +1,124 @@
+//! What a job gives back. A job never writes history; the runner's journal writer does, from this.
+
+use crate::{finding::Finding, lsn::Lsn};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The result of one successful run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// One line for people.
+    pub summary: String,
+    /// What is wrong, complete: an open alert of this job that is not among them resolves.
+    pub findings: Vec<Finding>,
+    /// Facts for history.
+    pub records: Vec<Record>,
+    /// What the next run of this job needs to know, if it changed.
+    pub state: Option<serde_json::Value>,
+}
+
+/// A fact for history beside the run itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Record {
+    /// A backup was taken.
+    Backup(BackupRecord),
+    /// A backup was verified or removed: its state changed.
+    BackupState(BackupStateRecord),
+    /// A restore test was made.
+    RestoreTest(RestoreTestRecord),
+}
+
+crate::words! {
+    /// What is known of a backup.
+    pub enum BackupState {
+        /// Complete and listed.
+        Complete = "complete",
+        /// Complete, and a verification found nothing wrong.
+        Verified = "verified",
+        /// The server reported page checksum failures, or verification failed.
+        Suspect = "suspect",
+        /// Removed by retention or by hand.
+        Removed = "removed",
+    }
+}
+
+/// A backup as history keeps it; the repository has the whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// Name in the repository.
+    pub label: String,
+    /// Cluster.
+    pub cluster: String,
+    /// Repository it lies in.
+    pub repository: String,
+    /// `full`.
+    pub kind: String,
+    /// What is known of it.
+    pub state: BackupState,
+    /// System identifier of the cluster.
+    pub system_id: String,
+    /// Begin.
+    pub started_at: DateTime<Utc>,
+    /// End.
+    pub finished_at: DateTime<Utc>,
+    /// First WAL position needed.
+    pub start_lsn: Lsn,
+    /// Consistent from here.
+    pub stop_lsn: Lsn,
+    /// Timeline of the stop position.
+    pub timeline: u32,
+    /// Bytes read from the server.
+    pub bytes: u64,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+}
+
+/// A change of what is known of a backup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BackupStateRecord {
+    /// Name in the repository.
+    pub label: String,
+    /// Cluster.
+    pub cluster: String,
+    /// Repository it lies in.
+    pub repository: String,
+    /// What is known now.
+    pub state: BackupState,
+}
+
+/// A measured restore.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RestoreTestRecord {
+    /// Identity.
+    pub id: Uuid,
+    /// Cluster.
+    pub cluster: String,
+    /// Repository it was restored from.
+    pub repository: String,
+    /// The backup that was restored.
+    pub label: String,
+    /// When the test began.
+    pub started_at: DateTime<Utc>,
+    /// Begin to a checked server: the measured recovery time (RTO), seconds.
+    pub total_seconds: f64,
+    /// Fetching and unpacking, seconds.
+    pub restore_seconds: f64,
+    /// Server start to consistent state, seconds.
+    pub recovery_seconds: f64,
+    /// Checks, seconds.
+    pub check_seconds: f64,
+    /// Age of the recovered state when the test began: the measured recovery point (RPO), seconds.
+    pub recovery_point_age_seconds: f64,
+    /// Databases, tables and rows found.
+    pub databases: u64,
+    /// Ordinary tables counted.
+    pub tables: u64,
+    /// Rows counted in them.
+    pub rows: u64,
+    /// Whether everything held.
+    pub passed: bool,
+    /// What did not, or what was found.
+    pub detail: String,
+}

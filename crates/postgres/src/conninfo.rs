@@ -1,0 +1,162 @@
+//! Connection strings in every form libpq takes (PostgreSQL documentation, "Connection Strings"): `key=value`,
+//! URIs, service files, several hosts, `.pgpass`; made usable for sqlx, replication and client programs alike.
+
+mod files;
+mod parse;
+
+use crate::Error;
+use pgbosun_core::config::Secret;
+use std::{fmt, path::PathBuf};
+
+/// One server of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// A name, an address, or the directory of a unix socket.
+    pub name: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Host {
+    /// The path of the unix socket, where the host is a directory.
+    pub fn socket(&self) -> Option<PathBuf> {
+        self.name.starts_with('/').then(|| PathBuf::from(format!("{}/.s.PGSQL.{}", self.name, self.port)))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.port)
+    }
+}
+
+/// How far TLS is asked for and checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// Where the server has it, unchecked.
+    Prefer,
+    /// Always, unchecked.
+    Require,
+    /// Always, with a certificate of a known authority.
+    VerifyCa,
+    /// Always, and the certificate names the host.
+    VerifyFull,
+}
+
+/// A resolved connection string.
+#[derive(Clone, Debug)]
+pub struct Conninfo {
+    /// The servers, in the order in which they are tried.
+    pub hosts: Vec<Host>,
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// TLS.
+    pub sslmode: SslMode,
+    /// Certificates to trust.
+    pub sslrootcert: Option<PathBuf>,
+    /// Only a server that takes writes will do (`target_session_attrs=read-write` or `primary`).
+    pub primary_only: bool,
+    /// Settings for the session, as libpq's `options`.
+    pub options: Option<String>,
+    password: Option<Secret>,
+    passfile: Option<PathBuf>,
+}
+
+impl Conninfo {
+    /// Parses a connection string and fills in the service file and libpq's defaults.
+    ///
+    /// # Errors
+    /// [`Error::Conninfo`] with the offending word.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let mut settings = parse::settings(text).map_err(Error::Conninfo)?;
+        let service = settings.get("service").cloned().or_else(|| std::env::var("PGSERVICE").ok());
+        if let Some(service) = service {
+            for (key, value) in files::service(&service).map_err(Error::Conninfo)? {
+                settings.entry(key).or_insert(value);
+            }
+        }
+        parse::resolve(settings).map_err(Error::Conninfo)
+    }
+
+    /// With a password, unless the string had one.
+    #[must_use]
+    pub fn with_password(mut self, password: Option<Secret>) -> Self {
+        self.password = self.password.or(password);
+        self
+    }
+
+    /// With another database.
+    #[must_use]
+    pub fn with_database(mut self, database: &str) -> Self {
+        self.database = database.to_owned();
+        self
+    }
+
+    /// True where the string itself holds a password.
+    pub fn holds_password(&self) -> bool {
+        self.password.is_some()
+    }
+
+    /// The password for one host: given, or from the password file.
+    pub fn password_for(&self, host: &Host) -> Option<Secret> {
+        self.password.clone().or_else(|| files::pgpass(self.passfile.as_deref(), host, &self.database, &self.user))
+    }
+}
+
+impl fmt::Display for Conninfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<_> = self.hosts.iter().map(Host::to_string).collect();
+        write!(f, "{} as {}", hosts.join(","), self.user)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn key_value_uri_and_several_hosts() {
+        let c = Conninfo::parse(r"host=/var/run/postgresql user=postgres dbname='with space' port=5433").unwrap();
+        assert_eq!(c.hosts, [Host { name: "/var/run/postgresql".into(), port: 5433 }]);
+        assert_eq!((c.user.as_str(), c.database.as_str()), ("postgres", "with space"));
+        assert_eq!(c.hosts[0].socket().unwrap().to_str(), Some("/var/run/postgresql/.s.PGSQL.5433"));
+
+        let c = Conninfo::parse("host=a,b,c port=5432,5433,5434 user=u target_session_attrs=read-write").unwrap();
+        assert_eq!(c.hosts[2], Host { name: "c".into(), port: 5434 });
+        assert!(c.primary_only);
+
+        let c = Conninfo::parse("postgresql://me%40x:s%3Acret@db1:5000,[::1]/app?sslmode=verify-full").unwrap();
+        assert_eq!((c.user.as_str(), c.database.as_str(), c.sslmode), ("me@x", "app", SslMode::VerifyFull));
+        assert_eq!(c.hosts[1], Host { name: "::1".into(), port: 5432 });
+        assert_eq!(c.password_for(&c.hosts[0]).unwrap().expose(), "s:cret");
+        assert!(!format!("{c} {c:?}").contains("s:cret"));
+    }
+
+    #[test]
+    fn refusals_name_the_word() {
+        let message = |text: &str| Conninfo::parse(text).unwrap_err().to_string();
+        assert!(message("hots=localhost user=u").contains("\"hots\""));
+        assert!(message("host=a,b port=1,2,3 user=u").contains("3 ports for 2 hosts"));
+        assert!(message("host=a port=x user=u").contains("\"x\""));
+        assert!(message("host='a user=u").contains("quote"));
+    }
+
+    #[test]
+    fn password_file_is_matched_like_libpq_and_must_be_private() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgpass");
+        std::fs::write(&file, "# comment\nother:*:*:*:no\n*:5432:app:me:pa\\:ss\n").unwrap();
+        let text = format!("host=db user=me dbname=app passfile={}", file.display());
+        let c = Conninfo::parse(&text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(c.password_for(&c.hosts[0]).is_none());
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(c.password_for(&c.hosts[0]).unwrap().expose(), "pa:ss");
+        assert!(c.with_database("else").password_for(&Host { name: "db".into(), port: 5432 }).is_none());
+    }
+}

@@ -1,0 +1,167 @@
+//! The two written forms, and what they mean together with libpq's defaults.
+
+use super::{Conninfo, Host, SslMode};
+use pgbosun_core::config::Secret;
+use std::{collections::BTreeMap, path::PathBuf};
+
+pub(super) type Settings = BTreeMap<String, String>;
+
+/// Keys that are used, and keys of libpq that are accepted because they change nothing here.
+const KEYS: [&str; 14] = [
+    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "sslmode", "sslrootcert",
+    "target_session_attrs", "options", "application_name", "connect_timeout",
+];
+
+pub(super) fn settings(text: &str) -> Result<Settings, String> {
+    let text = text.trim();
+    let settings = match text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
+        Some(rest) => uri(rest)?,
+        None => key_values(text)?,
+    };
+    match settings.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        Some(key) => {
+            let near = pgbosun_core::config::nearest(key, KEYS);
+            Err(match near {
+                Some(near) => format!("unknown key \"{key}\"; did you mean \"{near}\"?"),
+                None => format!("unknown key \"{key}\"; known: {}", KEYS.join(", ")),
+            })
+        }
+        None => Ok(settings),
+    }
+}
+
+fn key_values(text: &str) -> Result<Settings, String> {
+    let mut settings = Settings::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=').ok_or_else(|| format!("\"{rest}\" has no \"=\""))?;
+        let (value, after) = value(after.trim_start())?;
+        settings.insert(key.trim().to_owned(), value);
+        rest = after.trim_start();
+    }
+    Ok(settings)
+}
+
+/// One value, plain or in single quotes, with `\` before `'` and `\`; and what follows it.
+fn value(text: &str) -> Result<(String, &str), String> {
+    let quoted = text.starts_with('\'');
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(usize::from(quoted));
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => value.extend(chars.next().map(|(_, c)| c)),
+            '\'' if quoted => return Ok((value, &text[at + 1..])),
+            c if !quoted && c.is_whitespace() => return Ok((value, &text[at..])),
+            c => value.push(c),
+        }
+    }
+    if quoted { Err("a quote is not closed".into()) } else { Ok((value, "")) }
+}
+
+fn uri(rest: &str) -> Result<Settings, String> {
+    let mut settings = Settings::new();
+    let mut put = |key: &str, value: &str| -> Result<(), String> {
+        if !value.is_empty() {
+            settings.insert(key.to_owned(), percent_decoded(value)?);
+        }
+        Ok(())
+    };
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    put("user", user)?;
+    put("password", password)?;
+    put("dbname", database)?;
+    let mut names = Vec::new();
+    let mut ports = Vec::new();
+    for host in hosts.split(',') {
+        let (name, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+            Some((name, port)) => (name, port.trim_start_matches(':')),
+            None => host.split_once(':').unwrap_or((host, "")),
+        };
+        names.push(name);
+        ports.push(port);
+    }
+    put("host", &names.join(","))?;
+    if ports.iter().any(|port| !port.is_empty()) {
+        put("port", &ports.join(","))?;
+    }
+    for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (key, value) = parameter.split_once('=').ok_or_else(|| format!("\"{parameter}\" has no \"=\""))?;
+        put(key, value)?;
+    }
+    Ok(settings)
+}
+
+fn percent_decoded(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let pair = [rest.next().unwrap_or(b'?'), rest.next().unwrap_or(b'?')];
+            let digits = std::str::from_utf8(&pair).unwrap_or_default();
+            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| "a \"%\" is not followed by two hex digits")?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "a \"%\" sequence is not UTF-8".into())
+}
+
+pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
+    let mut get = |key: &str, variable: &str| {
+        settings.remove(key).or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
+    };
+    let user = get("user", "PGUSER").or_else(login_name).ok_or("no user, and the login name is unknown")?;
+    let names = get("hostaddr", "PGHOSTADDR").or_else(|| get("host", "PGHOST"));
+    let names = names.unwrap_or_else(|| "/var/run/postgresql".into());
+    let ports = get("port", "PGPORT").unwrap_or_default();
+    let sslmode = match get("sslmode", "PGSSLMODE").as_deref() {
+        Some("disable") => SslMode::Disable,
+        None | Some("prefer" | "allow") => SslMode::Prefer,
+        Some("require") => SslMode::Require,
+        Some("verify-ca") => SslMode::VerifyCa,
+        Some("verify-full") => SslMode::VerifyFull,
+        Some(word) => return Err(format!("unknown sslmode \"{word}\"")),
+    };
+    let primary_only = match get("target_session_attrs", "PGTARGETSESSIONATTRS").as_deref() {
+        None | Some("any") => false,
+        Some("read-write" | "primary") => true,
+        Some(word) => return Err(format!("target_session_attrs \"{word}\": any, read-write or primary")),
+    };
+    Ok(Conninfo {
+        hosts: hosts(&names, &ports)?,
+        database: get("dbname", "PGDATABASE").unwrap_or_else(|| user.clone()),
+        sslmode,
+        sslrootcert: get("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
+        primary_only,
+        options: get("options", "PGOPTIONS"),
+        password: get("password", "PGPASSWORD").map(Secret::new),
+        passfile: get("passfile", "PGPASSFILE").map(PathBuf::from),
+        user,
+    })
+}
+
+fn hosts(names: &str, ports: &str) -> Result<Vec<Host>, String> {
+    let names: Vec<&str> = names.split(',').collect();
+    let ports: Vec<&str> = ports.split(',').collect();
+    if ports.len() > 1 && ports.len() != names.len() {
+        return Err(format!("{} ports for {} hosts", ports.len(), names.len()));
+    }
+    names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let port = match ports.get(index).or(ports.first()) {
+                None | Some(&"") => 5432,
+                Some(port) => port.trim().parse().map_err(|_| format!("\"{port}\" is no port"))?,
+            };
+            Ok(Host { name: name.trim().to_owned(), port })
+        })
+        .collect()
+}
+
+fn login_name() -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name)
+}

@@ -1,0 +1,79 @@
+//! What can go wrong between us and a server.
+
+/// An error from a server or on the way to it. No variant holds a password (C25).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection string is wrong.
+    #[error("connection string: {0}")]
+    Conninfo(String),
+    /// No connection to any of the hosts.
+    #[error("connect to {target}")]
+    Connect {
+        /// The host as libpq names it.
+        target: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something took longer than it may.
+    #[error("{what} took longer than {limit:?}")]
+    Timeout {
+        /// What did.
+        what: String,
+        /// How long it may take.
+        limit: std::time::Duration,
+    },
+    /// A query failed.
+    #[error("{what}")]
+    Query {
+        /// What was asked.
+        what: String,
+        /// The server's answer.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The server refused a replication command.
+    #[error("server refused: {message} (SQLSTATE {code})")]
+    Refused {
+        /// SQLSTATE.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+    /// The connection broke.
+    #[error("connection to the server")]
+    Io(#[from] std::io::Error),
+    /// The server said something the protocol does not allow here.
+    #[error("replication protocol: {0}")]
+    Protocol(String),
+}
+
+impl Error {
+    /// True where trying again later may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { source, .. } => match source.downcast_ref::<sqlx::Error>() {
+                Some(error) => sqlx_is_transient(error),
+                None => !matches!(source.downcast_ref(), Some(Self::Refused { code, .. }) if !transient_code(code)),
+            },
+            Self::Timeout { .. } | Self::Io(_) => true,
+            Self::Query { source, .. } => sqlx_is_transient(source),
+            Self::Refused { code, .. } => transient_code(code),
+            Self::Conninfo(_) | Self::Protocol(_) => false,
+        }
+    }
+}
+
+fn sqlx_is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| transient_code(&code)),
+        _ => false,
+    }
+}
+
+/// SQLSTATEs that pass: connection exceptions, rollbacks, resources, operator intervention, system errors, locks.
+fn transient_code(code: &str) -> bool {
+    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "55P03" || code == "55006"
+}

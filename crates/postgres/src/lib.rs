@@ -1,0 +1,13 @@
+//! Talking to a PostgreSQL server: connection strings, queries, and the replication protocol.
+//!
+//! Invariants: every connection carries a timeout and `application_name = pgbosun`; a password is never part of
+//! an error; one connection string serves queries, replication and client programs alike.
+
+pub mod conninfo;
+mod error;
+mod query;
+pub mod replication;
+
+pub use conninfo::Conninfo;
+pub use error::Error;
+pub use query::{Server, cancel_backend};

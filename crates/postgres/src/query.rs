@@ -1,0 +1,122 @@
+//! Connections for queries, with the limits that keep a monitor from hurting what it watches.
+
+use crate::{
+    Conninfo, Error,
+    conninfo::{Host, SslMode},
+};
+use pgbosun_core::config::Cluster;
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    postgres::{PgConnectOptions, PgSslMode},
+};
+use std::time::Duration;
+
+/// A cluster as a place to connect to.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where.
+    pub conninfo: Conninfo,
+    /// How long a connection may take.
+    pub connect_timeout: Duration,
+    /// How long a query may take, on the server.
+    pub statement_timeout: Duration,
+    /// How long a query may wait for a lock, on the server.
+    pub lock_timeout: Duration,
+}
+
+impl Server {
+    /// The server of a configured cluster.
+    ///
+    /// # Errors
+    /// [`Error::Conninfo`].
+    pub fn of(cluster: &Cluster) -> Result<Self, Error> {
+        Ok(Self {
+            conninfo: Conninfo::parse(&cluster.connection)?.with_password(cluster.password.clone()),
+            connect_timeout: cluster.connect_timeout,
+            statement_timeout: cluster.statement_timeout,
+            lock_timeout: cluster.lock_timeout,
+        })
+    }
+
+    /// A new connection to the first host that answers (and takes writes, where the string asks for that).
+    ///
+    /// # Errors
+    /// The last host's error, or [`Error::Timeout`].
+    pub async fn connect(&self) -> Result<PgConnection, Error> {
+        let mut last = Error::Conninfo("no host".into());
+        for host in &self.conninfo.hosts {
+            let attempt = self.connect_to(host);
+            match tokio::time::timeout(self.connect_timeout, attempt).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = error,
+                Err(_) => {
+                    last = Error::Timeout { what: format!("connecting to {host}"), limit: self.connect_timeout };
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(&self, host: &Host) -> Result<PgConnection, Error> {
+        let failed = |source: sqlx::Error| Error::Connect { target: host.to_string(), source: Box::new(source) };
+        let mut connection = self.options(host).connect().await.map_err(failed)?;
+        if self.conninfo.primary_only {
+            let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(failed)?;
+            if standby {
+                let _ = connection.close().await;
+                let source = "the server is a standby, and the connection asks for a primary".into();
+                return Err(Error::Connect { target: host.to_string(), source });
+            }
+        }
+        Ok(connection)
+    }
+
+    /// sqlx's options for one host.
+    pub fn options(&self, host: &Host) -> PgConnectOptions {
+        let conninfo = &self.conninfo;
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .port(host.port)
+            .username(&conninfo.user)
+            .database(&conninfo.database)
+            .application_name("pgbosun")
+            .ssl_mode(match conninfo.sslmode {
+                SslMode::Disable => PgSslMode::Disable,
+                SslMode::Prefer => PgSslMode::Prefer,
+                SslMode::Require => PgSslMode::Require,
+                SslMode::VerifyCa => PgSslMode::VerifyCa,
+                SslMode::VerifyFull => PgSslMode::VerifyFull,
+            })
+            .options([
+                ("statement_timeout", self.statement_timeout.as_millis().to_string()),
+                ("lock_timeout", self.lock_timeout.as_millis().to_string()),
+                ("idle_in_transaction_session_timeout", "60000".to_owned()),
+            ])
+            .disable_statement_logging();
+        options = if host.name.starts_with('/') { options.socket(&host.name) } else { options.host(&host.name) };
+        if let Some(file) = &conninfo.sslrootcert {
+            options = options.ssl_root_cert(file);
+        }
+        match conninfo.password_for(host) {
+            Some(password) => options.password(password.expose()),
+            None => options,
+        }
+    }
+}
+
+/// Asks the server to cancel what backend `pid` is doing; a dropped future does not.
+///
+/// # Errors
+/// Where no second connection is to be had.
+pub async fn cancel_backend(server: &Server, pid: i32) -> Result<(), Error> {
+    let mut connection = server.connect().await?;
+    sqlx::query("select pg_catalog.pg_cancel_backend($1)")
+        .bind(pid)
+        .execute(&mut connection)
+        .await
+        .map_err(|source| Error::Query { what: "cancel a running query".into(), source })?;
+    let _ = connection.close().await;
+    Ok(())
+}
