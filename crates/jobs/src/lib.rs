@@ -1,1 +1,13 @@
-//! x
+//! Everything that runs on a schedule.
+//!
+//! Invariants: a job returns what it found and never writes history, sends nothing, and stops when it is cancelled;
+//! every kind is one file with its own options, and the registry is the only list of them.
+
+mod backups;
+mod job;
+mod monitors;
+mod programs;
+mod registry;
+
+pub use job::{Job, JobContext, JobError};
+pub use registry::{build, kinds, load};

@@ -82,6 +82,21 @@ impl Conninfo {
         parse::resolve(settings).map_err(Error::Conninfo)
     }
 
+    /// One host without TLS or password: a server of our own.
+    pub fn local(host: Host, user: &str, database: &str) -> Self {
+        Self {
+            hosts: vec![host],
+            user: user.to_owned(),
+            database: database.to_owned(),
+            sslmode: SslMode::Disable,
+            sslrootcert: None,
+            primary_only: false,
+            options: None,
+            password: None,
+            passfile: None,
+        }
+    }
+
     /// With a password, unless the string had one.
     #[must_use]
     pub fn with_password(mut self, password: Option<Secret>) -> Self {

@@ -3,11 +3,13 @@
 //! Invariants: every connection carries a timeout and `application_name = pgbosun`; a password is never part of
 //! an error; one connection string serves queries, replication and client programs alike.
 
+mod child;
 pub mod conninfo;
 mod error;
 mod query;
 pub mod replication;
 
+pub use child::GroupChild;
 pub use conninfo::Conninfo;
 pub use error::Error;
 pub use query::{Server, cancel_backend};

@@ -37,6 +37,16 @@ impl Replication {
         self.query(&format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY PHYSICAL RESERVE_WAL")).await.map(drop)
     }
 
+    /// The history file of a timeline after the first: its name and text.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<(String, String), Error> {
+        let rows = self.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
+        let field = |index: usize| rows.first().and_then(|row| row.get(index)?.clone());
+        field(0).zip(field(1)).ok_or_else(|| unexpected("answer to TIMELINE_HISTORY"))
+    }
+
     /// Starts streaming at `start`, which is best the start of a segment.
     ///
     /// # Errors

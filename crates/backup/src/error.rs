@@ -1,0 +1,55 @@
+//! What can go wrong with a backup or a restore.
+
+use std::path::PathBuf;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The server.
+    #[error(transparent)]
+    Postgres(#[from] pgbosun_postgres::Error),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] pgbosun_repository::Error),
+    /// A file of this machine.
+    #[error("{action} {path}")]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A rule forbids it. The words say which, and what would work.
+    #[error("{0}")]
+    Refused(String),
+    /// A server started for a test did not do what it should.
+    #[error("scratch server: {0}")]
+    Scratch(String),
+    /// Somebody asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    pub(crate) fn query(what: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Postgres(pgbosun_postgres::Error::Query { what: what.into(), source })
+    }
+
+    /// True where trying again later may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Postgres(error) => error.is_transient(),
+            Self::Repository(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}

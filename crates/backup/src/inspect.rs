@@ -1,0 +1,75 @@
+//! What a backup needs to know of the server before the first byte.
+
+use crate::Error;
+use pgbosun_postgres::Server;
+use sqlx::{Connection, PgConnection, Row};
+use std::collections::BTreeMap;
+
+/// The server's own account of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Inspection {
+    pub version: String,
+    pub version_number: i32,
+    pub wal_segment_size: u64,
+    pub databases: BTreeMap<String, u64>,
+    /// Settings that a restored server must not undercut (C21), and `shared_preload_libraries`.
+    pub settings: BTreeMap<String, String>,
+    /// `postgresql.conf` and its like, where the role may read them.
+    pub config_files: Vec<(&'static str, String)>,
+}
+
+const SETTINGS: [&str; 7] = [
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+    "shared_preload_libraries",
+    "data_checksums",
+];
+
+const CONFIG_FILES: [(&str, &str); 3] = [
+    ("config_file", "postgresql.conf"),
+    ("hba_file", "pg_hba.conf"),
+    ("ident_file", "pg_ident.conf"),
+];
+
+pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
+    let mut connection = server.connect().await?;
+    let row = sqlx::query(include_str!("inspect/server.sql"))
+        .fetch_one(&mut connection)
+        .await
+        .map_err(Error::query("read the server's version"))?;
+    let failed = Error::query("read the server's version");
+    let (version, version_number, segment): (String, i32, i64) =
+        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))().map_err(failed)?;
+    let databases: Vec<(String, i64)> = sqlx::query_as(include_str!("inspect/databases.sql"))
+        .fetch_all(&mut connection)
+        .await
+        .map_err(Error::query("read the databases' sizes"))?;
+    let settings: Vec<(String, String)> = sqlx::query_as(include_str!("inspect/settings.sql"))
+        .bind(SETTINGS.as_slice())
+        .fetch_all(&mut connection)
+        .await
+        .map_err(Error::query("read the server's settings"))?;
+    let mut config_files = Vec::new();
+    for (setting, name) in CONFIG_FILES {
+        config_files.extend(config_file(&mut connection, setting).await.map(|text| (name, text)));
+    }
+    let _ = connection.close().await;
+    Ok(Inspection {
+        version,
+        version_number,
+        wal_segment_size: segment.unsigned_abs(),
+        databases: databases.into_iter().map(|(name, size)| (name, size.unsigned_abs())).collect(),
+        settings: settings.into_iter().collect(),
+        config_files,
+    })
+}
+
+/// A configuration file as the server reads it; without the privilege (`pg_read_server_files`) the backup goes without.
+async fn config_file(connection: &mut PgConnection, setting: &str) -> Option<String> {
+    let text = sqlx::query_scalar(include_str!("inspect/config_file.sql")).bind(setting).fetch_one(connection).await;
+    text.inspect_err(|error| tracing::warn!(setting, %error, "configuration file not read, the backup goes without it"))
+        .ok()
+}

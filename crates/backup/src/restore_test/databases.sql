@@ -1,0 +1,1 @@
+select datname::text from pg_catalog.pg_database where datallowconn order by 1

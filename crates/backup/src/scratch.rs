@@ -1,0 +1,162 @@
+//! A scratch server: started on a restored directory with our own configuration, on a private socket, and always
+//! stopped and removed (C21).
+
+use crate::Error;
+use nix::sys::signal::Signal;
+use pgbosun_postgres::{Conninfo, GroupChild, Server, conninfo::Host};
+use pgbosun_repository::BackupInfo;
+use sqlx::Connection;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+/// The programs of a major version: where Debian, Red Hat and hand-made installations put them.
+///
+/// # Errors
+/// [`Error::Refused`] with the places that were looked at.
+pub fn find_programs(version: &str, configured: Option<&Path>) -> Result<PathBuf, Error> {
+    let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let places = match configured {
+        Some(directory) => vec![directory.to_owned()],
+        None => vec![
+            format!("/usr/lib/postgresql/{major}/bin").into(),
+            format!("/usr/pgsql-{major}/bin").into(),
+            format!("/usr/local/pgsql-{major}/bin").into(),
+            format!("/opt/pg{major}/usr/lib/postgresql/{major}/bin").into(),
+            "/usr/local/pgsql/bin".into(),
+        ],
+    };
+    places.iter().find(|place| place.join("postgres").exists()).cloned().ok_or_else(|| {
+        let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        Error::Refused(format!(
+            "no PostgreSQL {major} server program in {}; install postgresql-{major}, or set program-directory",
+            looked.join(", ")
+        ))
+    })
+}
+
+/// A running scratch server.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    child: Option<GroupChild>,
+    directory: PathBuf,
+    user: String,
+}
+
+impl Scratch {
+    /// Starts the server on `directory/data` and waits until it accepts connections, which is when it is consistent.
+    pub async fn start(
+        programs: &Path,
+        directory: &Path,
+        info: &BackupInfo,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Self, Error> {
+        if nix::unistd::geteuid().is_root() {
+            let reason = "PostgreSQL does not run as root: run pgbosun as the user postgres";
+            return Err(Error::Refused(reason.into()));
+        }
+        let data = directory.join("data");
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        let user = user.map_or_else(|| "postgres".to_owned(), |user| user.name);
+        configure(&data, directory, info)?;
+        let log = directory.join("server.log");
+        let output = fs::File::create(&log).map_err(Error::file("create", &log))?;
+        let errors = output.try_clone().map_err(Error::file("create", &log))?;
+        let program = programs.join("postgres");
+        let child = GroupChild::spawn(
+            Command::new(&program)
+                .arg("-D")
+                .arg(&data)
+                .arg("-c")
+                .arg(format!("config_file={}", directory.join("scratch.conf").display()))
+                .stdin(Stdio::null())
+                .stdout(output)
+                .stderr(errors),
+        )
+        .map_err(Error::file("start", &program))?;
+        let mut scratch = Self { child: Some(child), directory: directory.to_owned(), user };
+        let started = scratch.wait_until_ready(&log, limit, cancel).await;
+        match started {
+            Ok(()) => Ok(scratch),
+            Err(error) => {
+                scratch.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn wait_until_ready(&mut self, log: &Path, limit: Duration, cancel: &CancellationToken) -> Result<(), Error> {
+        let begun = Instant::now();
+        let server = self.server("postgres");
+        let last_words = || {
+            let text = fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<_> = text.lines().rev().take(12).collect();
+            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        };
+        loop {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+            if self.child.as_mut().is_none_or(GroupChild::has_ended) {
+                return Err(Error::Scratch(format!("it ended instead of recovering:\n{}", last_words())));
+            }
+            if let Ok(connection) = server.connect().await {
+                let _ = connection.close().await;
+                return Ok(());
+            }
+            if begun.elapsed() > limit {
+                return Err(Error::Scratch(format!("it did not recover within {limit:?}:\n{}", last_words())));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The server as a place to connect to.
+    pub fn server(&self, database: &str) -> Server {
+        let host = Host { name: self.directory.display().to_string(), port: PORT };
+        let conninfo = Conninfo::local(host, &self.user, database);
+        Server {
+            conninfo,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::ZERO,
+            lock_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Stops the server: fast, then by force, its whole process group.
+    pub async fn stop(mut self) {
+        if let Some(child) = self.child.take() {
+            child.end(Signal::SIGINT, Duration::from_secs(30)).await;
+        }
+    }
+}
+
+/// Only names the socket: no scratch server listens on a network.
+const PORT: u16 = 5432;
+
+/// C21: our configuration, not the original's: nothing of production runs in a scratch server.
+fn configure(data: &Path, directory: &Path, info: &BackupInfo) -> Result<(), Error> {
+    let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(Error::file("write", path));
+    let mut text = format!(
+        "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = '{0}'\nunix_socket_permissions = 0700\n\
+         hba_file = '{0}/scratch_hba.conf'\nident_file = '{0}/scratch_ident.conf'\n\
+         archive_mode = off\narchive_command = ''\nrestore_command = ''\nshared_preload_libraries = ''\n\
+         max_logical_replication_workers = 0\nautovacuum = off\njit = off\nlogging_collector = off\n\
+         log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\ncluster_name = 'pgbosun restore test'\n",
+        directory.display()
+    );
+    for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {
+        text.push_str(&format!("{name} = {value}\n"));
+    }
+    write(directory.join("scratch.conf"), &text)?;
+    write(directory.join("scratch_hba.conf"), "local all all trust\n")?;
+    write(directory.join("scratch_ident.conf"), "")?;
+    // It would override ours.
+    write(data.join("postgresql.auto.conf"), "")
+}

@@ -1,0 +1,184 @@
+//! Delivery: the change log of the journal, in order, into the schema `dba_ops`.
+//!
+//! Invariants: the sequence delivered so far lies in `dba_ops` itself and moves in the transaction of the rows, so a
+//! crash at any moment repeats nothing visible and loses nothing, and a lost or restored database is filled again.
+
+use crate::{Error, Journal};
+use pgbosun_postgres::Server;
+use sqlx::{Connection, PgConnection};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Changes per transaction.
+const BATCH: i64 = 500;
+/// The longest one statement may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The tables in the order in which they are filled, each with its statement.
+const TABLES: [(&str, &str); 8] = [
+    ("jobs", include_str!("deliver/jobs.sql")),
+    ("job_runs", include_str!("deliver/job_runs.sql")),
+    ("findings", include_str!("deliver/findings.sql")),
+    ("alerts", include_str!("deliver/alerts.sql")),
+    ("notifications", include_str!("deliver/notifications.sql")),
+    ("backups", include_str!("deliver/backups.sql")),
+    ("restore_tests", include_str!("deliver/restore_tests.sql")),
+    ("audit_log", include_str!("deliver/audit_log.sql")),
+];
+
+/// What one step of delivery did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Rows written.
+    pub rows: usize,
+    /// Whether more wait.
+    pub more: bool,
+}
+
+/// One connection to the history database, made when needed and again after an error.
+#[derive(Debug)]
+pub struct Delivery {
+    server: Server,
+    instance: Uuid,
+    name: String,
+    connection: Option<PgConnection>,
+    delivered: i64,
+}
+
+impl Delivery {
+    /// Delivers the journal of this instance to a server.
+    pub fn new(server: Server, instance: Uuid, name: &str) -> Self {
+        Self { server, instance, name: name.to_owned(), connection: None, delivered: 0 }
+    }
+
+    pub(crate) fn instance(&self) -> Uuid {
+        self.instance
+    }
+
+    /// The connection, with the schema up to date and this instance known.
+    pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                migrate(&self.server).await?;
+                let mut connection = self.server.connect().await?;
+                self.delivered = sqlx::query_scalar(
+                    "insert into dba_ops.instances (instance_id, name) values ($1, $2)
+                     on conflict (instance_id) do update set name = excluded.name returning delivered_seq",
+                )
+                .bind(self.instance)
+                .bind(&self.name)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(Error::dba_ops("register this installation"))?;
+                connection
+            }
+        };
+        Ok(self.connection.insert(connection))
+    }
+
+    /// Forgets the connection; the next use makes a new one.
+    pub fn disconnect(&mut self) {
+        self.connection = None;
+    }
+
+    /// Delivers one batch of changes.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach or refuses: nothing of the batch is there, and the next step repeats it.
+    pub async fn step(&mut self, journal: &Journal) -> Result<Delivered, Error> {
+        let done = tokio::time::timeout(LIMIT * 2, self.try_step(journal)).await;
+        let done = done.unwrap_or(Err(Error::Timeout(LIMIT * 2)));
+        if done.is_err() {
+            self.disconnect();
+        }
+        done
+    }
+
+    async fn try_step(&mut self, journal: &Journal) -> Result<Delivered, Error> {
+        self.connection().await?;
+        // A journal older than what was delivered was put back from a copy: everything is delivered again.
+        let newest: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from changes")
+            .fetch_one(&journal.readers)
+            .await
+            .map_err(Error::journal("read the change log"))?;
+        let from = if self.delivered > newest { 0 } else { self.delivered };
+        let (until, batches) = changes(journal, from).await?;
+        if batches.is_empty() {
+            return Ok(Delivered { rows: 0, more: false });
+        }
+        let (instance, more) = (self.instance, until < newest);
+        let connection = self.connection().await?;
+        let mut transaction = connection.begin().await.map_err(Error::dba_ops("begin"))?;
+        let mut rows = 0;
+        for (statement, batch) in batches {
+            rows += batch.len();
+            sqlx::query(statement)
+                .bind(format!("[{}]", batch.join(",")))
+                .bind(instance)
+                .execute(&mut *transaction)
+                .await
+                .map_err(Error::dba_ops("deliver history"))?;
+        }
+        sqlx::query("update dba_ops.instances set delivered_seq = $1, delivered_at = now() where instance_id = $2")
+            .bind(until)
+            .bind(instance)
+            .execute(&mut *transaction)
+            .await
+            .map_err(Error::dba_ops("note how far delivery came"))?;
+        transaction.commit().await.map_err(Error::dba_ops("commit"))?;
+        self.delivered = until;
+        Ok(Delivered { rows, more })
+    }
+}
+
+type Batches = Vec<(&'static str, Vec<String>)>;
+
+/// The next changes after `from`, by table, and the sequence they reach to.
+async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> {
+    let failed = Error::journal("read the change log");
+    let mut snapshot = journal.readers.begin().await.map_err(&failed)?;
+    let until: Option<i64> = sqlx::query_scalar(
+        "select max(seq) from (select seq from changes where seq > ? order by seq limit ?)",
+    )
+    .bind(from)
+    .bind(BATCH)
+    .fetch_one(&mut *snapshot)
+    .await
+    .map_err(&failed)?;
+    let Some(until) = until else { return Ok((from, Vec::new())) };
+    let mut batches = Batches::new();
+    for (table, statement) in TABLES {
+        let rows: Vec<String> = sqlx::query_scalar(
+            "select d.row from changes c join delivered d on d.table_name = ?1 and d.key = c.key
+             where c.table_name = ?1 and c.seq > ?2 and c.seq <= ?3 order by c.seq",
+        )
+        .bind(table)
+        .bind(from)
+        .bind(until)
+        .fetch_all(&mut *snapshot)
+        .await
+        .map_err(&failed)?;
+        if !rows.is_empty() {
+            batches.push((statement, rows));
+        }
+    }
+    Ok((until, batches))
+}
+
+/// Brings the schema `dba_ops` up to date; returns how many migrations it has.
+///
+/// On a connection of its own: a migration that fails leaves its advisory lock with the connection, and both end here.
+///
+/// # Errors
+/// Where the server is out of reach, the role may not create the schema, or the schema is newer than this program.
+pub async fn migrate(server: &Server) -> Result<usize, Error> {
+    let mut connection = server.connect().await?;
+    let mut migrator = sqlx::migrate!("../../migrations/dba_ops");
+    migrator.create_schema("dba_ops");
+    migrator.dangerous_set_table_name("dba_ops._sqlx_migrations");
+    let done = migrator.run_direct(None, &mut connection, false).await;
+    let _ = connection.close().await;
+    done?;
+    Ok(migrator.iter().count())
+}

@@ -1,0 +1,135 @@
+//! The journal: a SQLite database in WAL mode with `synchronous=FULL`, one writer, a few readers.
+
+use crate::{Error, writer::Writer};
+use futures::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{path::Path, time::Duration};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// An open journal. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    pub(crate) readers: SqlitePool,
+    writer: Writer,
+    instance: Uuid,
+}
+
+impl Journal {
+    /// Opens the journal in a state directory whose [`StateLock`](crate::StateLock) the caller holds.
+    ///
+    /// # Errors
+    /// [`Error::Open`] where it cannot be opened or is damaged.
+    pub async fn open(directory: &Path) -> Result<Self, Error> {
+        let path = directory.join("journal.sqlite");
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Open { path: path.clone(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            // Moving a row to the end of the change log replaces it, and the removal must be seen by triggers.
+            .pragma("recursive_triggers", "off")
+            .busy_timeout(Duration::from_secs(10))
+            .disable_statement_logging();
+        let mut connection = options.connect().await.map_err(|error| failed(error.into()))?;
+        sqlx::migrate!("../../migrations/journal").run(&mut connection).await.map_err(|error| failed(error.into()))?;
+        let instance = instance(&mut connection).await.map_err(|error| failed(error.into()))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(2)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self { readers, writer: Writer::start(connection), instance })
+    }
+
+    /// The identity of this installation.
+    pub fn instance(&self) -> Uuid {
+        self.instance
+    }
+
+    /// Changes after every commit.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.writer.commits()
+    }
+
+    /// Runs `work` in a transaction and returns once it is durable.
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T, Error>> + Send + 'static,
+    {
+        self.writer.run(work).await
+    }
+
+    /// Records who did what.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn audit(&self, actor: &str, action: &str, object: &str, detail: &str) -> Result<(), Error> {
+        let row = [actor, action, object, detail].map(str::to_owned);
+        self.write(move |connection| {
+            Box::pin(async move {
+                let [actor, action, object, detail] = row;
+                sqlx::query("insert into audit_log (id, at, actor, action, object, detail) values (?, ?, ?, ?, ?, ?)")
+                    .bind(Uuid::now_v7().hyphenated())
+                    .bind(pgbosun_core::clock::now())
+                    .bind(actor)
+                    .bind(action)
+                    .bind(object)
+                    .bind(detail)
+                    .execute(connection)
+                    .await
+                    .map(drop)
+                    .map_err(Error::journal("write the audit log"))
+            })
+        })
+        .await
+    }
+
+    /// A value kept by name.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn setting(&self, name: &str) -> Result<Option<String>, Error> {
+        sqlx::query_scalar("select value from settings where name = ?")
+            .bind(name)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::journal("read a setting"))
+    }
+
+    /// Keeps a value by name, or forgets it.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn set_setting(&self, name: &str, value: Option<&str>) -> Result<(), Error> {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        self.write(move |connection| {
+            Box::pin(async move {
+                let statement = match value {
+                    Some(_) => "insert or replace into settings (name, value) values (?, ?)",
+                    None => "delete from settings where name = ?",
+                };
+                let query = sqlx::query(statement).bind(name);
+                let query = if let Some(value) = value { query.bind(value) } else { query };
+                query.execute(connection).await.map(drop).map_err(Error::journal("write a setting"))
+            })
+        })
+        .await
+    }
+}
+
+async fn instance(connection: &mut SqliteConnection) -> Result<Uuid, sqlx::Error> {
+    sqlx::query("insert or ignore into settings (name, value) values ('instance', ?)")
+        .bind(Uuid::now_v7().hyphenated())
+        .execute(&mut *connection)
+        .await?;
+    let text: String =
+        sqlx::query_scalar("select value from settings where name = 'instance'").fetch_one(connection).await?;
+    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}

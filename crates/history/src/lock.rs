@@ -1,0 +1,34 @@
+//! The lock of a state directory: one process writes a journal.
+
+use crate::Error;
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    fs::File,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+/// Held as long as a process works in the state directory.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: Flock<File>,
+}
+
+impl StateLock {
+    /// Takes the lock; creates the directory (mode 0700) where it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] where another process holds it, [`Error::State`] where the directory cannot be used.
+    pub fn take(directory: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::State { path: directory.to_owned(), source };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        let path = directory.join("lock");
+        let file =
+            File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::Locked { path: directory.to_owned() }),
+            Err((_, errno)) => Err(failed(errno.into())),
+        }
+    }
+}

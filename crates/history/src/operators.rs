@@ -1,0 +1,162 @@
+//! Operators: edited in `dba_ops`, cached in the journal for when that database is down.
+
+use crate::{Delivery, Error, Journal};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Who is told about a group's alerts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct Operator {
+    /// Group.
+    pub group_name: String,
+    /// Address.
+    pub email: String,
+    /// Person.
+    pub name: Option<String>,
+    /// Whether they are told at present.
+    pub active: bool,
+}
+
+/// A group in `dba_ops`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
+pub struct OperatorGroup {
+    /// Name.
+    pub group_name: String,
+    /// What it cares for.
+    pub description: Option<String>,
+    /// Whether anybody of it is told.
+    pub active: bool,
+}
+
+/// Active addresses by group.
+pub type Operators = BTreeMap<String, Vec<String>>;
+
+impl Journal {
+    /// The operators as last read from `dba_ops`; `None` where that never happened.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn cached_operators(&self) -> Result<Option<Operators>, Error> {
+        if self.setting("operators-cached").await?.is_none() {
+            return Ok(None);
+        }
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("select group_name, email from operator_cache order by group_name, email")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(Error::journal("read the operators"))?;
+        let mut operators = Operators::new();
+        for (group, email) in rows {
+            operators.entry(group).or_default().push(email);
+        }
+        Ok(Some(operators))
+    }
+
+    /// Keeps the operators as read from `dba_ops`.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn cache_operators(&self, operators: Vec<Operator>) -> Result<(), Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let failed = Error::journal("keep the operators");
+                sqlx::query("delete from operator_cache").execute(&mut *connection).await.map_err(&failed)?;
+                for operator in operators.iter().filter(|operator| operator.active) {
+                    sqlx::query("insert or ignore into operator_cache (group_name, email, name) values (?, ?, ?)")
+                        .bind(&operator.group_name)
+                        .bind(&operator.email)
+                        .bind(&operator.name)
+                        .execute(&mut *connection)
+                        .await
+                        .map_err(&failed)?;
+                }
+                sqlx::query("insert or replace into settings (name, value) values ('operators-cached', 'yes')")
+                    .execute(connection)
+                    .await
+                    .map(drop)
+                    .map_err(failed)
+            })
+        })
+        .await
+    }
+}
+
+impl Delivery {
+    /// Every operator; one is active only where the group is too.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach or refuses.
+    pub async fn operators(&mut self) -> Result<Vec<Operator>, Error> {
+        sqlx::query_as(
+            "select o.group_name, o.email, o.name, coalesce(o.active and g.active, true) as active
+             from dba_ops.operators o join dba_ops.operator_groups g using (group_name)
+             order by o.group_name, o.email",
+        )
+        .fetch_all(self.connection().await?)
+        .await
+        .map_err(Error::dba_ops("read the operators"))
+    }
+
+    /// Every group.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach or refuses.
+    pub async fn operator_groups(&mut self) -> Result<Vec<OperatorGroup>, Error> {
+        sqlx::query_as(
+            "select group_name, description, coalesce(active, true) as active from dba_ops.operator_groups order by 1",
+        )
+        .fetch_all(self.connection().await?)
+        .await
+        .map_err(Error::dba_ops("read the operator groups"))
+    }
+
+    /// Adds an operator, or makes one active again; false where the group does not exist.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach or refuses.
+    pub async fn add_operator(&mut self, group: &str, email: &str, name: Option<&str>) -> Result<bool, Error> {
+        let done = sqlx::query(
+            "insert into dba_ops.operators (group_name, email, name)
+             select group_name, $2, $3 from dba_ops.operator_groups where group_name = $1
+             on conflict (group_name, lower(email)) do update
+             set active = true, name = coalesce(excluded.name, operators.name)",
+        )
+        .bind(group)
+        .bind(email)
+        .bind(name)
+        .execute(self.connection().await?)
+        .await
+        .map_err(Error::dba_ops("add an operator"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Removes an operator from a group; false where there was none.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach or refuses.
+    pub async fn remove_operator(&mut self, group: &str, email: &str) -> Result<bool, Error> {
+        let done = sqlx::query("delete from dba_ops.operators where group_name = $1 and lower(email) = lower($2)")
+            .bind(group)
+            .bind(email)
+            .execute(self.connection().await?)
+            .await
+            .map_err(Error::dba_ops("remove an operator"))?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Adds a group; false where it exists.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach or refuses.
+    pub async fn add_operator_group(&mut self, group: &str, description: Option<&str>) -> Result<bool, Error> {
+        let done = sqlx::query(
+            "insert into dba_ops.operator_groups (group_name, description) values ($1, $2) on conflict do nothing",
+        )
+        .bind(group)
+        .bind(description)
+        .execute(self.connection().await?)
+        .await
+        .map_err(Error::dba_ops("add an operator group"))?;
+        Ok(done.rows_affected() > 0)
+    }
+}

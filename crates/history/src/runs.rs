@@ -1,0 +1,284 @@
+//! Runs in the journal: claimed, started, ended, each transition in one transaction.
+
+use crate::{Error, Journal, NewNotification};
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    alert::Alert,
+    finding::Finding,
+    outcome::Record,
+    run::{Run, RunState, Trigger},
+};
+use sqlx::{FromRow, SqliteConnection};
+use uuid::{Uuid, fmt::Hyphenated};
+
+/// Everything that the end of a run brings, written in one transaction.
+#[derive(Debug)]
+pub struct RunEnd {
+    /// The run in its final state.
+    pub run: Run,
+    /// What it found.
+    pub findings: Vec<Finding>,
+    /// Alerts that opened, changed or resolved by it, as they stand now.
+    pub alerts: Vec<Alert>,
+    /// What the operators are told of that.
+    pub notifications: Vec<NewNotification>,
+    /// Facts.
+    pub records: Vec<Record>,
+    /// What the next run needs to know, if it changed.
+    pub state: Option<serde_json::Value>,
+}
+
+/// Which runs to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Of this job alone.
+    pub job: Option<String>,
+    /// Only those not ended.
+    pub unfinished: bool,
+    /// At most so many.
+    pub limit: u32,
+}
+
+#[derive(FromRow)]
+struct RunRow {
+    id: Hyphenated,
+    job: String,
+    kind: String,
+    cluster: Option<String>,
+    #[sqlx(try_from = "String")]
+    trigger: Trigger,
+    #[sqlx(try_from = "String")]
+    state: RunState,
+    scheduled_for: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    attempts: u32,
+    summary: String,
+    error: Option<String>,
+}
+
+impl From<RunRow> for Run {
+    fn from(row: RunRow) -> Self {
+        let RunRow { id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, .. } = row;
+        let (attempts, summary, error) = (row.attempts, row.summary, row.error);
+        let id = id.into_uuid();
+        Self { id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts, summary, error }
+    }
+}
+
+const COLUMNS: &str = "id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts, summary, error";
+
+impl Journal {
+    /// Claims what one look of the planner found: the runs to start and the rows for times that will not be run,
+    /// together with how far each job has been looked at. A time that has a row already keeps it: those are left out
+    /// of what is returned.
+    ///
+    /// # Errors
+    /// [`Error::Journal`]; then nothing was claimed, and the next look finds the same.
+    pub async fn claim(&self, runs: Vec<Run>, looked: Vec<(String, DateTime<Utc>)>) -> Result<Vec<Run>, Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                for (job, until) in looked {
+                    sqlx::query("update jobs set looked_until = ? where name = ?")
+                        .bind(until)
+                        .bind(job)
+                        .execute(&mut *connection)
+                        .await
+                        .map_err(Error::journal("note how far the schedule was looked at"))?;
+                }
+                let mut claimed = Vec::new();
+                for run in runs {
+                    if insert(connection, &run).await? {
+                        claimed.push(run);
+                    }
+                }
+                Ok(claimed)
+            })
+        })
+        .await
+    }
+
+    /// Notes that a queued run is at work.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn start_run(&self, id: Uuid, at: DateTime<Utc>) -> Result<(), Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                sqlx::query("update runs set state = 'running', started_at = ?, attempts = 1 where id = ?")
+                    .bind(at)
+                    .bind(id.hyphenated())
+                    .execute(connection)
+                    .await
+                    .map(drop)
+                    .map_err(Error::journal("start a run"))
+            })
+        })
+        .await
+    }
+
+    /// Writes the end of a run with everything that belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Journal`]; then nothing of it was written.
+    pub async fn end_run(&self, end: RunEnd) -> Result<(), Error> {
+        self.write(move |connection| Box::pin(async move { write_end(connection, end).await })).await
+    }
+
+    /// Ends the runs that a crash left unfinished, and returns them as they now stand.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn interrupt_unfinished(&self, at: DateTime<Utc>) -> Result<Vec<Run>, Error> {
+        let mut runs = self.runs(RunFilter { unfinished: true, limit: u32::MAX, ..RunFilter::default() }).await?;
+        for run in &mut runs {
+            run.state = RunState::Interrupted;
+            run.finished_at = Some(at);
+            run.summary = match run.started_at {
+                Some(_) => "the daemon ended while this run was at work".into(),
+                None => "the daemon ended before this run began".into(),
+            };
+        }
+        let ended = runs.clone();
+        self.write(move |connection| {
+            Box::pin(async move {
+                for run in &ended {
+                    update(connection, run).await?;
+                }
+                Ok(())
+            })
+        })
+        .await?;
+        Ok(runs)
+    }
+
+    /// Lists runs, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, Error> {
+        let query = format!(
+            "select {COLUMNS} from runs where (?1 is null or job = ?1) {} order by scheduled_for desc, id desc limit ?2",
+            if filter.unfinished { "and state in ('queued', 'running')" } else { "" }
+        );
+        let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            .bind(filter.job)
+            .bind(filter.limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(Error::journal("read runs"))?;
+        Ok(rows.into_iter().map(Run::from).collect())
+    }
+
+    /// The newest ended run of every job that succeeded or failed, by job.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn last_runs(&self) -> Result<Vec<Run>, Error> {
+        let query = format!(
+            "select {COLUMNS} from runs r where id = (select id from runs l where l.job = r.job
+                 and l.state not in ('queued', 'running', 'skipped', 'missed')
+                 order by scheduled_for desc, id desc limit 1)
+             and job in (select name from jobs where configured)"
+        );
+        let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(Error::journal("read runs"))?;
+        Ok(rows.into_iter().map(Run::from).collect())
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn run(&self, id: Uuid) -> Result<Option<Run>, Error> {
+        let query = format!("select {COLUMNS} from runs where id = ?");
+        let row: Option<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            .bind(id.hyphenated())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(Error::journal("read a run"))?;
+        Ok(row.map(Run::from))
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, run: &Run) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "insert into runs (id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts,
+             summary, error)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+    )
+    .bind(run.id.hyphenated())
+    .bind(&run.job)
+    .bind(&run.kind)
+    .bind(&run.cluster)
+    .bind(run.trigger.as_str())
+    .bind(run.state.as_str())
+    .bind(run.scheduled_for)
+    .bind(run.started_at)
+    .bind(run.finished_at)
+    .bind(run.attempts)
+    .bind(&run.summary)
+    .bind(&run.error)
+    .execute(connection)
+    .await
+    .map_err(Error::journal("claim a run"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+async fn update(connection: &mut SqliteConnection, run: &Run) -> Result<(), Error> {
+    sqlx::query(
+        "update runs set state = ?, started_at = ?, finished_at = ?, attempts = ?, summary = ?, error = ? where id = ?",
+    )
+    .bind(run.state.as_str())
+    .bind(run.started_at)
+    .bind(run.finished_at)
+    .bind(run.attempts)
+    .bind(&run.summary)
+    .bind(&run.error)
+    .bind(run.id.hyphenated())
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(Error::journal("end a run"))
+}
+
+async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<(), Error> {
+    let run = &end.run;
+    let seen_at = run.finished_at.unwrap_or_else(pgbosun_core::clock::now);
+    update(connection, run).await?;
+    for finding in &end.findings {
+        sqlx::query(
+            "insert into findings (id, run_id, job, cluster, object, severity, summary, meaning, advice, detail, seen_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(Uuid::now_v7().hyphenated())
+        .bind(run.id.hyphenated())
+        .bind(&run.job)
+        .bind(&run.cluster)
+        .bind(&finding.object)
+        .bind(finding.severity.as_str())
+        .bind(&finding.summary)
+        .bind(&finding.meaning)
+        .bind(&finding.advice)
+        .bind(&finding.detail)
+        .bind(seen_at)
+        .execute(&mut *connection)
+        .await
+        .map_err(Error::journal("write a finding"))?;
+    }
+    crate::alerts::write(connection, &end.alerts, end.notifications).await?;
+    for record in &end.records {
+        crate::backups::write(connection, record, run.id, seen_at).await?;
+    }
+    if let Some(state) = end.state {
+        sqlx::query("update jobs set state = ? where name = ?")
+            .bind(state.to_string())
+            .bind(&run.job)
+            .execute(connection)
+            .await
+            .map_err(Error::journal("write a job's state"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Backup jobs: thin, they call `pgbosun-backup` and put its results into words.
+
+mod physical;
+mod restore_test;
+mod verify;
+
+pub use physical::BackupPhysical;
+pub use restore_test::RestoreTestJob;
+pub use verify::VerifyJob;
+
+use crate::JobContext;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// A token for bulk work that is cancelled with the run, and also when the run is given up.
+fn bulk_token(context: &JobContext) -> (CancellationToken, DropGuard) {
+    let token = context.cancel.child_token();
+    (token.clone(), token.drop_guard())
+}

@@ -1,0 +1,153 @@
+//! The seam between the runner and what runs: `Job`, what it is given, and how it fails.
+
+use async_trait::async_trait;
+use pgbosun_backup::Progress;
+use pgbosun_core::{
+    config::{Config, RepositoryName},
+    finding::Severity,
+    outcome::Outcome,
+};
+use pgbosun_history::Journal;
+use pgbosun_postgres::Server;
+use pgbosun_repository::Repository;
+use std::{future::Future, sync::Arc};
+use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Something that can be run.
+#[async_trait]
+pub trait Job: Send + Sync {
+    /// Runs once. The runner has a timeout of its own; a job watches `context.cancel` and ends what it started.
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError>;
+
+    /// How bad it is that this job failed: for a monitor nobody knows, for a backup there is none.
+    fn failure_severity(&self) -> Severity {
+        Severity::Critical
+    }
+}
+
+/// What a run is given.
+#[derive(Clone, Debug)]
+pub struct JobContext {
+    /// The run.
+    pub run_id: Uuid,
+    /// The job.
+    pub job: String,
+    /// The cluster it works on.
+    pub cluster: Option<(String, Server)>,
+    /// The configuration as it was when the run began.
+    pub config: Arc<Config>,
+    /// History, for reading.
+    pub journal: Journal,
+    /// What the last run left.
+    pub state: Option<serde_json::Value>,
+    /// Asks the job to stop.
+    pub cancel: CancellationToken,
+    /// Where the job says how far it is.
+    pub progress: Arc<Progress>,
+    /// One permit: monitors of a cluster take it, so that never two of them connect at a time.
+    pub gate: Arc<Semaphore>,
+    /// The runtime for bulk work, apart from the scheduler's threads.
+    pub bulk: Handle,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+impl JobContext {
+    /// The cluster, which the configuration check has made sure of.
+    ///
+    /// # Errors
+    /// Where the job was configured without one after all.
+    pub fn cluster(&self) -> Result<(&str, &Server), JobError> {
+        match &self.cluster {
+            Some((name, server)) => Ok((name, server)),
+            None => Err(JobError::lasting(format!("job {} has no cluster", self.job))),
+        }
+    }
+
+    /// The named repositories, or all where none is named.
+    pub fn repositories(&self, names: &[RepositoryName]) -> Vec<Repository> {
+        let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted.0 == name);
+        let chosen = self.config.repositories.iter().filter(|(name, _)| wanted(name));
+        chosen.map(|(name, options)| Repository::open(name, options)).collect()
+    }
+
+    /// Runs bulk work away from the scheduler's threads. When the caller is dropped the work is told to stop.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn in_bulk<T, E>(&self, work: impl Future<Output = Result<T, E>> + Send + 'static) -> Result<T, JobError>
+    where
+        T: Send + 'static,
+        E: Into<JobError> + Send + 'static,
+    {
+        match self.bulk.spawn(work).await {
+            Ok(done) => done.map_err(Into::into),
+            Err(error) => Err(JobError::lasting(format!("the job broke off: {error}"))),
+        }
+    }
+}
+
+/// How a run failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct JobError {
+    message: String,
+    transient: bool,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl JobError {
+    /// A failure that trying again does not cure.
+    pub fn lasting(message: impl Into<String>) -> Self {
+        Self { message: message.into(), transient: false, source: None }
+    }
+
+    /// A failure that may pass.
+    pub fn passing(message: impl Into<String>) -> Self {
+        Self { message: message.into(), transient: true, source: None }
+    }
+
+    /// Whether a retry makes sense.
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+}
+
+macro_rules! from_errors {
+    ($($error:ty),+) => {$(
+        impl From<$error> for JobError {
+            fn from(error: $error) -> Self {
+                let transient = error.is_transient();
+                // The error says of itself what it says; its causes follow as the source of this one.
+                let (message, source) = (error.to_string(), std::error::Error::source(&error).map(chain));
+                Self { message, transient, source: source.map(Into::into) }
+            }
+        }
+    )+};
+}
+
+from_errors!(pgbosun_postgres::Error, pgbosun_repository::Error, pgbosun_backup::Error);
+
+impl From<pgbosun_history::Error> for JobError {
+    fn from(error: pgbosun_history::Error) -> Self {
+        Self { message: error.to_string(), transient: true, source: std::error::Error::source(&error).map(|e| chain(e).into()) }
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}

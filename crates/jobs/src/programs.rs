@@ -1,0 +1,7 @@
+//! Jobs of the user's own: a program, or an SQL statement.
+
+mod command;
+mod sql;
+
+pub use command::CommandJob;
+pub use sql::SqlJob;

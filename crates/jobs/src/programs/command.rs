@@ -1,0 +1,84 @@
+//! Runs a program of the user's: what used to be a line in a crontab.
+
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use pgbosun_core::{options, outcome::Outcome};
+use pgbosun_postgres::GroupChild;
+use std::{path::PathBuf, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
+};
+
+options! {
+    /// Runs a program. It fails unless that exits with 0; exit code 75 (a temporary failure) may be retried. Cancelled or
+    /// out of time, the program and everything it started gets TERM, then KILL.
+    pub struct CommandJob {
+        /// The program.
+        program: PathBuf;
+        /// Its arguments, as they are: no shell reads them.
+        arguments: Vec<String> = "[]";
+        /// Where it starts.
+        working_directory: PathBuf = "\"/\"";
+        /// How long it may take to end after TERM.
+        patience: Duration = "\"10s\"";
+    }
+}
+
+/// What is kept of the output.
+const KEPT: usize = 4096;
+/// sysexits(3): try again later.
+const EX_TEMPFAIL: i32 = 75;
+
+#[async_trait]
+impl Job for CommandJob {
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let program = self.program.display();
+        if context.dry_run {
+            let summary = format!("would run {program} {}", self.arguments.join(" "));
+            return Ok(Outcome { summary, ..Outcome::default() });
+        }
+        let mut child = GroupChild::spawn(
+            Command::new(&self.program)
+                .args(&self.arguments)
+                .current_dir(&self.working_directory)
+                .env("PGBOSUN_JOB", &context.job)
+                .env("PGBOSUN_RUN", context.run_id.to_string())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        )
+        .map_err(|error| JobError::lasting(format!("cannot start {program}: {error}")))?;
+        let pipes = (child.child().stdout.take(), child.child().stderr.take());
+        let (Some(stdout), Some(stderr)) = pipes else {
+            return Err(JobError::lasting(format!("cannot read the output of {program}")));
+        };
+        let ended = tokio::select! {
+            ended = async { tokio::join!(child.wait(), last_words(stdout), last_words(stderr)) } => Some(ended),
+            () = context.cancel.cancelled() => None,
+        };
+        let Some((status, output, errors)) = ended else {
+            child.terminate(self.patience).await;
+            return Err(JobError::lasting(format!("{program} was ended")));
+        };
+        let status = status.map_err(|error| JobError::lasting(format!("cannot wait for {program}: {error}")))?;
+        let words = if errors.is_empty() { &output } else { &errors };
+        let last = words.lines().last().unwrap_or_default();
+        match status.code() {
+            Some(0) => Ok(Outcome { summary: output.lines().last().unwrap_or("done").to_owned(), ..Outcome::default() }),
+            Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}"))),
+            Some(code) => Err(JobError::lasting(format!("{program} exited with {code}: {last}"))),
+            None => Err(JobError::lasting(format!("{program} was killed: {status}"))),
+        }
+    }
+}
+
+/// Reads a pipe to its end and keeps the last of it.
+async fn last_words(mut pipe: impl AsyncRead + Unpin) -> String {
+    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        kept.extend_from_slice(&buffer[..n]);
+        kept.drain(..kept.len().saturating_sub(KEPT));
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}

@@ -1,0 +1,159 @@
+//! `backup.json`: what makes a backup exist, and all that is needed to restore it (C22).
+
+use crate::{BackupRef, Error};
+use chrono::{DateTime, Utc};
+use pgbosun_core::lsn::Lsn;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+/// The newest format this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// What an object of a backup is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectKind {
+    /// A tar of the data directory.
+    Data,
+    /// A tar of the tablespace with this identity.
+    Tablespace(u32),
+    /// A tar of WAL segments, for `pg_wal`.
+    Wal,
+    /// A tar of `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf`, which often live outside the data directory.
+    Config,
+    /// PostgreSQL's own manifest, as it is.
+    Manifest,
+}
+
+/// One object of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Object {
+    /// Its name beside `backup.json`.
+    pub name: String,
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Bytes as stored.
+    pub size: u64,
+    /// SHA-256 as stored, hex.
+    pub sha256: String,
+    /// Bytes before compression.
+    pub plain_size: u64,
+    /// The files in it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+}
+
+impl Object {
+    /// An object that is being written.
+    pub(crate) fn new(name: &str, kind: ObjectKind) -> Self {
+        let name = name.to_owned();
+        Self { name, kind, size: 0, sha256: String::new(), plain_size: 0, files: Vec::new() }
+    }
+}
+
+/// A tablespace of the backed-up cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TablespaceInfo {
+    /// Identity: the link's name in `pg_tblspc`.
+    pub oid: u32,
+    /// Where it lay.
+    pub location: String,
+}
+
+/// A complete backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BackupInfo {
+    /// Format of this file.
+    pub format: u32,
+    /// Name of the backup.
+    pub label: String,
+    /// Cluster as configured.
+    pub cluster: String,
+    /// System identifier.
+    pub system_id: String,
+    /// `full`.
+    pub kind: String,
+    /// `host:port` it was taken from.
+    pub server: String,
+    /// Version of the server, `15.18`.
+    pub server_version: String,
+    /// Version of the program that took it.
+    pub program_version: String,
+    /// Begin, UTC.
+    pub started_at: DateTime<Utc>,
+    /// End, UTC.
+    pub finished_at: DateTime<Utc>,
+    /// First WAL position needed.
+    pub start_lsn: Lsn,
+    /// Consistent from here.
+    pub stop_lsn: Lsn,
+    /// Timeline of the start.
+    pub start_timeline: u32,
+    /// Timeline of the stop.
+    pub timeline: u32,
+    /// Bytes of a WAL segment.
+    pub wal_segment_size: u64,
+    /// Databases and their sizes in bytes when the backup began.
+    pub databases: BTreeMap<String, u64>,
+    /// Settings of the server that a restored one must not undercut, or needs to know.
+    pub settings: BTreeMap<String, String>,
+    /// Tablespaces.
+    pub tablespaces: Vec<TablespaceInfo>,
+    /// C15: the server found pages with a wrong checksum. Such a backup is suspect and never the last good one.
+    pub checksum_failures: bool,
+    /// Bytes read from the server.
+    pub bytes: u64,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+    /// Compression of the volumes.
+    pub compression: String,
+    /// All objects.
+    pub objects: Vec<Object>,
+    /// SHA-256 of this file as compact JSON with sorted keys and this field empty.
+    pub checksum: String,
+}
+
+impl BackupInfo {
+    /// Where it lies.
+    pub fn place(&self) -> BackupRef {
+        let (cluster, system_id, label) = (self.cluster.clone(), self.system_id.clone(), self.label.clone());
+        BackupRef { cluster, system_id, label }
+    }
+
+    /// The file's bytes, with the checksum in them.
+    ///
+    /// # Errors
+    /// Never, for a value made of plain data; an error of the serializer otherwise.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut info = self.clone();
+        let failed = |error: serde_json::Error| Error::Archive(error.to_string());
+        info.checksum = checksum(serde_json::to_value(&info).map_err(failed)?);
+        serde_json::to_vec_pretty(&info).map_err(failed)
+    }
+
+    /// Reads a file, and refuses one that is not what was written.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Format`].
+    pub fn from_bytes(object: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Damaged { object: object.to_owned(), reason };
+        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        let found = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if found > u64::from(FORMAT) {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            return Err(Error::Format { object: object.to_owned(), found, known: FORMAT });
+        }
+        let info: Self = serde_json::from_value(value.clone()).map_err(|error| damaged(error.to_string()))?;
+        if checksum(value) == info.checksum { Ok(info) } else { Err(damaged("its own checksum does not match".into())) }
+    }
+}
+
+/// serde_json keeps the keys of a map sorted, so that the same content has the same bytes.
+fn checksum(mut value: serde_json::Value) -> String {
+    value["checksum"] = serde_json::Value::String(String::new());
+    hex::encode(Sha256::digest(value.to_string()))
+}

@@ -1,0 +1,37 @@
+//! Leases: who is at work in a repository (C9). Kept in the repository, so that every host sees them.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
+use uuid::Uuid;
+
+/// The claim of one process on one unfinished backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Lease {
+    /// The installation.
+    pub instance: Uuid,
+    /// The process of that installation; new at every start.
+    pub process: Uuid,
+    /// When the work began.
+    pub started_at: DateTime<Utc>,
+}
+
+impl Lease {
+    /// A lease of this process.
+    pub fn new(instance: Uuid) -> Self {
+        Self { instance, process: process_id(), started_at: pgbosun_core::clock::now() }
+    }
+
+    /// True where the holder is surely gone: it was this installation, which runs one process at a time (the lock of
+    /// its state directory), and it was not this process. Age alone proves nothing.
+    pub fn is_dead(&self, instance: Uuid) -> bool {
+        self.instance == instance && self.process != process_id()
+    }
+}
+
+/// The identity of this process.
+pub fn process_id() -> Uuid {
+    static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
+    *PROCESS
+}
