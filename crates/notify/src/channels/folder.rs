@@ -1,0 +1,50 @@
+//! Mail into a folder, one `.eml` file a message: for trying things out, and for hosts without a mail server.
+
+use super::{Channel, DeliveryError, Message, Receipt, compose, host_part};
+use async_trait::async_trait;
+use lettre::message::Mailbox;
+use pgbosun_core::config::Mail;
+use std::{io::Write, path::PathBuf};
+
+pub(super) struct Folder {
+    folder: PathBuf,
+    from: Mailbox,
+    host: String,
+}
+
+impl Folder {
+    pub fn new(mail: &Mail, from: Mailbox, instance: &str) -> Self {
+        // The configuration check has made sure of the folder.
+        Self { folder: mail.folder.clone().unwrap_or_default(), from, host: host_part(instance) }
+    }
+}
+
+#[async_trait]
+impl Channel for Folder {
+    async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
+        let bytes = compose(message, &self.from, &self.host)?.formatted();
+        let name = format!("{}-{}.eml", message.created_at.format("%Y%m%dT%H%M%S"), message.id.simple());
+        let (folder, path) = (self.folder.clone(), self.folder.join(name));
+        let shown = path.display().to_string();
+        let written = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&folder)?;
+            let temporary = path.with_extension("tmp");
+            let mut file = std::fs::File::create(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)?;
+            std::fs::File::open(&folder)?.sync_all()
+        });
+        match written.await {
+            Ok(Ok(())) => Ok(Receipt { detail: shown }),
+            Ok(Err(error)) => Err(DeliveryError::Folder(self.folder.display().to_string(), error)),
+            Err(error) => Err(DeliveryError::Folder(shown, std::io::Error::other(error))),
+        }
+    }
+
+    async fn probe(&self) -> Result<Receipt, DeliveryError> {
+        let failed = |error| DeliveryError::Folder(self.folder.display().to_string(), error);
+        tokio::fs::create_dir_all(&self.folder).await.map_err(failed)?;
+        Ok(Receipt { detail: format!("mail goes into {}", self.folder.display()) })
+    }
+}
