@@ -1,1 +1,69 @@
-fn main(){}
+//! The command `pgbosun`: one file per subcommand. It talks to the daemon's control socket where the daemon runs, and
+//! does the work itself where it does not.
+
+mod cli;
+mod client;
+mod commands;
+mod exit;
+mod local;
+mod logging;
+mod output;
+
+use clap::Parser;
+use cli::{Cli, Command, ConfigCommand};
+use exit::{CONFIGURATION, Exit, USAGE};
+use std::{path::Path, process::ExitCode};
+
+fn main() -> ExitCode {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("pgbosun: a TLS provider was installed twice");
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            let _ = error.print();
+            return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    output::set_colour(cli.color);
+    logging::start(&cli);
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{} {}", output::red("pgbosun:"), exit::describe(&error));
+            ExitCode::from(exit::code_of(&error))
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    // What needs no valid configuration comes first.
+    match &cli.command {
+        Command::Config { command } => match command {
+            ConfigCommand::Init { output, data_directory } => return commands::config::init(output, data_directory.as_deref()),
+            ConfigCommand::Reference { markdown } => return commands::config::reference(*markdown),
+            ConfigCommand::Check => return commands::config::check(&cli.config),
+            ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
+        },
+        Command::Demo { directory, keep_running } => {
+            return runtime()?.block_on(Box::pin(commands::demo::run(directory, *keep_running)));
+        }
+        _ => {}
+    }
+    let loaded = load(&cli.config)?;
+    if let Command::Daemon = cli.command {
+        return commands::daemon::run(&cli, loaded);
+    }
+    let context = local::Context::new(&cli, loaded)?;
+    runtime()?.block_on(Box::pin(commands::run(cli.command, context)))
+}
+
+fn load(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {
+    pgbosun_jobs::load(path).map_err(|problems| Exit { code: CONFIGURATION, message: problems.to_string() }.into())
+}
+
+/// The runtime of a command or of the daemon's own tasks; bulk work has another.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}

@@ -42,36 +42,28 @@ pub struct Delivery {
     instance: Uuid,
     name: String,
     connection: Option<PgConnection>,
-    delivered: i64,
+    /// How far this connection knows that delivery came.
+    delivered: Option<i64>,
 }
 
 impl Delivery {
     /// Delivers the journal of this instance to a server.
     pub fn new(server: Server, instance: Uuid, name: &str) -> Self {
-        Self { server, instance, name: name.to_owned(), connection: None, delivered: 0 }
+        Self { server, instance, name: name.to_owned(), connection: None, delivered: None }
     }
 
     pub(crate) fn instance(&self) -> Uuid {
         self.instance
     }
 
-    /// The connection, with the schema up to date and this instance known.
+    /// The connection, with the schema up to date.
     pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, Error> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
                 migrate(&self.server).await?;
-                let mut connection = self.server.connect().await?;
-                self.delivered = sqlx::query_scalar(
-                    "insert into dba_ops.instances (instance_id, name) values ($1, $2)
-                     on conflict (instance_id) do update set name = excluded.name returning delivered_seq",
-                )
-                .bind(self.instance)
-                .bind(&self.name)
-                .fetch_one(&mut connection)
-                .await
-                .map_err(Error::dba_ops("register this installation"))?;
-                connection
+                self.delivered = None;
+                self.server.connect().await?
             }
         };
         Ok(self.connection.insert(connection))
@@ -95,14 +87,34 @@ impl Delivery {
         done
     }
 
+    /// Makes this instance known, and asks how far delivery came.
+    async fn delivered(&mut self) -> Result<i64, Error> {
+        let (instance, name) = (self.instance, self.name.clone());
+        let connection = self.connection().await?;
+        sqlx::query_scalar(
+            "insert into dba_ops.instances (instance_id, name) values ($1, $2)
+             on conflict (instance_id) do update set name = excluded.name returning delivered_seq",
+        )
+        .bind(instance)
+        .bind(name)
+        .fetch_one(connection)
+        .await
+        .map_err(Error::dba_ops("register this installation"))
+    }
+
     async fn try_step(&mut self, journal: &Journal) -> Result<Delivered, Error> {
         self.connection().await?;
+        let delivered = match self.delivered {
+            Some(delivered) => delivered,
+            None => self.delivered().await?,
+        };
+        self.delivered = Some(delivered);
         // A journal older than what was delivered was put back from a copy: everything is delivered again.
         let newest: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from changes")
             .fetch_one(&journal.readers)
             .await
             .map_err(Error::journal("read the change log"))?;
-        let from = if self.delivered > newest { 0 } else { self.delivered };
+        let from = if delivered > newest { 0 } else { delivered };
         let (until, batches) = changes(journal, from).await?;
         if batches.is_empty() {
             return Ok(Delivered { rows: 0, more: false });
@@ -127,7 +139,7 @@ impl Delivery {
             .await
             .map_err(Error::dba_ops("note how far delivery came"))?;
         transaction.commit().await.map_err(Error::dba_ops("commit"))?;
-        self.delivered = until;
+        self.delivered = Some(until);
         Ok(Delivered { rows, more })
     }
 }

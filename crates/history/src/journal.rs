@@ -31,9 +31,6 @@ impl Journal {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            // Moving a row to the end of the change log replaces it, and the removal must be seen by triggers.
-            .pragma("recursive_triggers", "off")
             .busy_timeout(Duration::from_secs(10))
             .disable_statement_logging();
         let mut connection = options.connect().await.map_err(|error| failed(error.into()))?;

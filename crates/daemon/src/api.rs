@@ -1,0 +1,184 @@
+//! The types of the control socket: HTTP with JSON over a unix socket. `--json` prints them as they are.
+
+use crate::schedule::Upcoming;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{alert::Alert, run::Run};
+use pgbosun_history::{BackupRow, RestoreTestRow};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How everything stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Status {
+    /// Version of the program that answers.
+    pub version: String,
+    /// Name of the installation.
+    pub instance: String,
+    /// When the daemon started; none where there is no daemon.
+    pub daemon_since: Option<DateTime<Utc>>,
+    /// When this was put together.
+    pub at: DateTime<Utc>,
+    /// Who paused everything, and why.
+    pub paused: Option<String>,
+    /// Configured clusters.
+    pub clusters: Vec<ClusterStatus>,
+    /// Open alerts, worst first.
+    pub alerts: Vec<Alert>,
+    /// Runs at work.
+    pub running: Vec<Running>,
+    /// The next runs.
+    pub next: Vec<Upcoming>,
+    /// The last run of every job that ran.
+    pub last: Vec<Run>,
+    /// Messages that wait to be sent.
+    pub outbox: u32,
+    /// What is wrong with the history database.
+    pub history: HistoryStatus,
+}
+
+/// How delivery to `dba_ops` stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HistoryStatus {
+    /// Whether one is configured.
+    pub configured: bool,
+    /// Since when it is out of reach, and why.
+    pub trouble: Option<String>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ClusterStatus {
+    /// Name.
+    pub name: String,
+    /// The newest backup in history, of each repository.
+    pub backups: Vec<NewestBackup>,
+    /// How many backups history knows.
+    pub backup_count: usize,
+    /// The newest restore test.
+    pub restore_test: Option<RestoreTest>,
+}
+
+/// A backup in short.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NewestBackup {
+    /// Repository.
+    pub repository: String,
+    /// Label.
+    pub label: String,
+    /// What is known of it.
+    pub state: String,
+    /// When it ended.
+    pub finished_at: DateTime<Utc>,
+    /// Bytes stored.
+    pub stored_bytes: u64,
+}
+
+/// A restore test in short.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RestoreTest {
+    /// The backup.
+    pub label: String,
+    /// When.
+    pub started_at: DateTime<Utc>,
+    /// Measured recovery time, seconds.
+    pub total_seconds: f64,
+    /// Measured recovery point age, seconds.
+    pub recovery_point_age_seconds: f64,
+    /// Whether everything held.
+    pub passed: bool,
+}
+
+impl From<&BackupRow> for NewestBackup {
+    fn from(row: &BackupRow) -> Self {
+        Self {
+            repository: row.repository.clone(),
+            label: row.label.clone(),
+            state: row.state.to_string(),
+            finished_at: row.finished_at,
+            stored_bytes: row.stored_bytes.unsigned_abs(),
+        }
+    }
+}
+
+impl From<&RestoreTestRow> for RestoreTest {
+    fn from(row: &RestoreTestRow) -> Self {
+        Self {
+            label: row.label.clone(),
+            started_at: row.started_at,
+            total_seconds: row.total_seconds,
+            recovery_point_age_seconds: row.recovery_point_age_seconds,
+            passed: row.passed,
+        }
+    }
+}
+
+/// A run at work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Running {
+    /// The run.
+    pub id: Uuid,
+    /// Its job.
+    pub job: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes expected; 0 where unknown.
+    pub total: u64,
+}
+
+/// A configured job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct JobInfo {
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: String,
+    /// Cluster.
+    pub cluster: Option<String>,
+    /// Schedule.
+    pub schedule: Option<String>,
+    /// Zone of the schedule.
+    pub time_zone: String,
+    /// Why it does not run on its schedule at present.
+    pub paused: Option<String>,
+    /// The next time.
+    pub next: Option<DateTime<Utc>>,
+    /// The last run.
+    pub last: Option<Run>,
+}
+
+/// The body of requests that change something.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Action {
+    /// Why, for the record.
+    #[serde(default)]
+    pub reason: String,
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The answer to a started run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Started {
+    /// The run.
+    pub run: Uuid,
+}
+
+/// The answer to what cannot be done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Refusal {
+    /// Why, and what would work.
+    pub error: String,
+}

@@ -1,0 +1,218 @@
+//! The control socket: HTTP over a unix socket, for the command. Group-readable; who asks is known from the socket.
+
+use crate::{
+    api::{Action, JobInfo, Refusal, Started, Status},
+    engine::Engine,
+    error::{Error, chain},
+    scheduler::{PAUSED_ALL, Request, unknown_job},
+    status,
+};
+use axum::{
+    Json, Router,
+    extract::{ConnectInfo, Path, Query, State, connect_info::Connected},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+    serve::IncomingStream,
+};
+use pgbosun_core::{alert::Alert, run::Run};
+use pgbosun_history::{Pause, RunFilter};
+use serde::Deserialize;
+use std::{os::unix::fs::PermissionsExt, path, sync::Arc};
+use tokio::{
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+};
+use uuid::Uuid;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub(crate) struct Control {
+    engine: Arc<Engine>,
+    requests: mpsc::Sender<Request>,
+}
+
+/// Who is on the other end.
+#[derive(Clone, Debug)]
+struct Peer(String);
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let uid = stream.io().peer_cred().ok().map(|credentials| credentials.uid());
+        let name = uid.and_then(|uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten());
+        Self(name.map_or_else(|| uid.map_or("unknown".into(), |uid| uid.to_string()), |user| user.name))
+    }
+}
+
+type Answer<T> = Result<Json<T>, Error>;
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Refused(_) => StatusCode::CONFLICT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(Refusal { error: chain(&self) })).into_response()
+    }
+}
+
+/// Makes the socket. One that a dead daemon left is replaced; the lock of the state directory says that it is dead.
+pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
+    let failed = |source| Error::Socket { path: socket.to_owned(), source };
+    if let Some(directory) = socket.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Serves until the daemon stops.
+pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests: mpsc::Sender<Request>) {
+    let stop = engine.stop.clone();
+    let routes = Router::new()
+        .route("/status", get(show_status))
+        .route("/jobs", get(list_jobs))
+        .route("/jobs/{name}/run", post(run_job))
+        .route("/jobs/{name}/cancel", post(cancel_job))
+        .route("/jobs/{name}/pause", post(pause_job))
+        .route("/jobs/{name}/resume", post(resume_job))
+        .route("/pause", post(pause_all))
+        .route("/resume", post(resume_all))
+        .route("/runs", get(list_runs))
+        .route("/runs/{id}", get(show_run))
+        .route("/alerts", get(list_alerts))
+        .with_state(Control { engine, requests });
+    let served = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "control socket");
+    }
+}
+
+async fn show_status(State(control): State<Control>) -> Answer<Status> {
+    status::assemble(&control.engine, true).await.map(Json)
+}
+
+async fn list_jobs(State(control): State<Control>) -> Answer<Vec<JobInfo>> {
+    status::jobs(&control.engine).await.map(Json)
+}
+
+async fn run_job(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Json(action): Json<Action>,
+) -> Answer<Started> {
+    let (reply, answer) = oneshot::channel();
+    let request = Request::Run { job: name.clone(), dry_run: action.dry_run, reply };
+    let gone = || Error::Refused("the daemon is stopping".into());
+    control.requests.send(request).await.map_err(|_| gone())?;
+    let run = answer.await.map_err(|_| gone())??;
+    control.engine.journal.audit(&who, "run", &name, &run.to_string()).await?;
+    Ok(Json(Started { run }))
+}
+
+async fn cancel_job(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Json(action): Json<Action>,
+) -> Answer<Started> {
+    let known = control.engine.config().jobs.contains_key(&name);
+    let live = control.engine.live().get(&name).cloned();
+    match live {
+        Some(live) => {
+            control.engine.journal.audit(&who, "cancel", &name, &action.reason).await?;
+            live.cancel.cancel();
+            Ok(Json(Started { run: live.id }))
+        }
+        None if known => Err(Error::Refused(format!("job {name} is not at work"))),
+        None => Err(unknown_job(&control.engine.config(), &name)),
+    }
+}
+
+async fn pause_job(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Json(action): Json<Action>,
+) -> Answer<()> {
+    let pause = Pause { by: who.clone(), reason: action.reason.clone(), at: control.engine.now() };
+    set_pause(&control, &who, "pause", &name, Some(pause), &action.reason).await
+}
+
+async fn resume_job(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+    Json(action): Json<Action>,
+) -> Answer<()> {
+    set_pause(&control, &who, "resume", &name, None, &action.reason).await
+}
+
+async fn set_pause(
+    control: &Control,
+    who: &str,
+    what: &str,
+    name: &str,
+    pause: Option<Pause>,
+    reason: &str,
+) -> Answer<()> {
+    let config = control.engine.config();
+    if !config.jobs.contains_key(name) {
+        return Err(unknown_job(&config, name));
+    }
+    control.engine.journal.pause_job(name, pause).await?;
+    control.engine.journal.audit(who, what, name, reason).await?;
+    Ok(Json(()))
+}
+
+async fn pause_all(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Json(action): Json<Action>,
+) -> Answer<()> {
+    let pause = Pause { by: who.clone(), reason: action.reason.clone(), at: control.engine.now() };
+    let text = serde_json::json!(pause).to_string();
+    control.engine.journal.set_setting(PAUSED_ALL, Some(&text)).await?;
+    control.engine.journal.audit(&who, "pause", "all jobs", &action.reason).await?;
+    Ok(Json(()))
+}
+
+async fn resume_all(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Json(action): Json<Action>,
+) -> Answer<()> {
+    control.engine.journal.set_setting(PAUSED_ALL, None).await?;
+    control.engine.journal.audit(&who, "resume", "all jobs", &action.reason).await?;
+    Ok(Json(()))
+}
+
+#[derive(Deserialize)]
+struct RunQuery {
+    job: Option<String>,
+    limit: Option<u32>,
+}
+
+async fn list_runs(State(control): State<Control>, Query(query): Query<RunQuery>) -> Answer<Vec<Run>> {
+    let filter = RunFilter { job: query.job, unfinished: false, limit: query.limit.unwrap_or(50) };
+    Ok(Json(control.engine.journal.runs(filter).await?))
+}
+
+async fn show_run(State(control): State<Control>, Path(id): Path<Uuid>) -> Answer<Option<Run>> {
+    Ok(Json(control.engine.journal.run(id).await?))
+}
+
+async fn list_alerts(State(control): State<Control>, Query(query): Query<RunQuery>) -> Answer<Vec<Alert>> {
+    Ok(Json(match query.limit {
+        Some(limit) => control.engine.journal.recent_alerts(limit).await?,
+        None => control.engine.journal.open_alerts(None).await?,
+    }))
+}

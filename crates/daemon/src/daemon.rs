@@ -1,0 +1,168 @@
+//! The daemon from start to stop.
+
+use crate::{
+    beats::Part,
+    control,
+    engine::Engine,
+    error::{Error, chain},
+    events, history, outbox, reload, runner,
+    scheduler::{self, Request, Scheduler},
+    systemd,
+};
+use pgbosun_core::{
+    config::Loaded,
+    finding::{Finding, Severity},
+    run::Run,
+};
+use pgbosun_history::{Journal, StateLock};
+use pgbosun_notify::raise;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+
+/// Runs the daemon until a signal stops it. `bulk` is the runtime for bulk work.
+///
+/// # Errors
+/// What keeps it from starting; once it is ready it ends only by a signal.
+pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Error> {
+    let state = &loaded.config.daemon.state_directory;
+    let lock = StateLock::take(state)?;
+    let journal = Journal::open(state).await?;
+    let engine = Engine::new(loaded.config.clone(), journal, bulk);
+    record_interrupted(&engine).await?;
+
+    let mut signals = Signals::new()?;
+    let listener = control::bind(&loaded.config.daemon.control_socket)?;
+    let (starts, waiting) = mpsc::channel(1024);
+    let (requests, asked) = mpsc::channel(64);
+    let scheduler = Scheduler::new(Arc::clone(&engine), starts).await?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(control::serve(listener, Arc::clone(&engine), requests.clone()));
+    tasks.spawn(scheduler::start_runs(Arc::clone(&engine), waiting));
+    tasks.spawn(outbox::run(Arc::clone(&engine)));
+    tasks.spawn(history::run(Arc::clone(&engine)));
+    tasks.spawn(systemd::run(Arc::clone(&engine)));
+    tasks.spawn(scheduler.run(asked));
+    systemd::ready(&systemd::status_line(&engine));
+    tracing::info!(
+        message_id = events::DAEMON_READY,
+        jobs = loaded.config.jobs.len(),
+        "pgbosun {} is ready",
+        env!("CARGO_PKG_VERSION")
+    );
+
+    let effective = Mutex::new(loaded.effective);
+    serve_signals(&engine, &path, &requests, &effective, &mut signals, &mut tasks).await;
+    drop(requests);
+    stop(&engine, tasks).await;
+    let _ = std::fs::remove_file(&loaded.config.daemon.control_socket);
+    drop(lock);
+    Ok(())
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let of = |kind| signal(kind).map_err(|source| Error::System("listen for signals", source));
+        Ok(Self {
+            hangup: of(SignalKind::hangup())?,
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Reloads on HUP; returns when the daemon shall stop.
+async fn serve_signals(
+    engine: &Arc<Engine>,
+    path: &Path,
+    requests: &mpsc::Sender<Request>,
+    effective: &Mutex<Vec<pgbosun_core::config::Effective>>,
+    signals: &mut Signals,
+    tasks: &mut JoinSet<()>,
+) {
+    loop {
+        tokio::select! {
+            _ = signals.hangup.recv() => reload::reload(engine, path, requests, effective).await,
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            ended = tasks.join_next() => {
+                // None of them ends by itself. Without it the watchdog would starve anyway; better at once.
+                tracing::error!(?ended, "a task of the daemon ended: stopping, systemd starts anew");
+                return;
+            }
+        }
+    }
+}
+
+/// Ends every run, records each, and lets delivery take what it can.
+async fn stop(engine: &Arc<Engine>, mut tasks: JoinSet<()>) {
+    tracing::info!(running = engine.live().len(), "stopping");
+    systemd::stopping();
+    let limit = engine.config().daemon.stop_timeout;
+    let begun = Instant::now();
+    engine.stop.cancel();
+    engine.tasks.close();
+    while begun.elapsed() < limit {
+        let step = Duration::from_secs(5);
+        systemd::extend(step * 3);
+        if tokio::time::timeout(step.min(limit - begun.elapsed()), engine.tasks.wait()).await.is_ok() {
+            break;
+        }
+        tracing::info!(running = engine.live().len(), "waiting for jobs to wind down");
+    }
+    // A last turn for what the runs just wrote; what stays is delivered after the next start.
+    let last = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(5), last).await.is_err() {
+        tasks.shutdown().await;
+    }
+    tracing::info!("stopped after {:.1} s", begun.elapsed().as_secs_f64());
+}
+
+/// Runs that a crash left unfinished end as interrupted, and their groups are told.
+async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
+    engine.beats.beat(Part::Runner);
+    for run in engine.journal.interrupt_unfinished(engine.now()).await? {
+        tracing::warn!(pgbosun_job = run.job, pgbosun_run = %run.id, "{}: {}", run.job, run.summary);
+        if let Err(error) = tell_interrupted(engine, &run).await {
+            tracing::error!(error = chain(&error), "the alert about an interrupted run is not in the journal");
+        }
+    }
+    Ok(())
+}
+
+async fn tell_interrupted(engine: &Engine, run: &Run) -> Result<(), pgbosun_history::Error> {
+    let Some(job) = engine.job(&run.job) else { return Ok(()) };
+    let open = engine.journal.open_alerts(Some(&run.job)).await?;
+    let finding = Finding {
+        object: "run".into(),
+        severity: Severity::Warning,
+        summary: format!("a run of {} was interrupted", run.job),
+        meaning: "The daemon ended while it was at work: a crash, a kill, or a power cut. What it should have done may \
+                  not be done."
+            .into(),
+        advice: format!(
+            "Nothing is left half done that counts. Run it again with \"pgbosun job run {}\", and look for the cause with \
+             \"journalctl -u pgbosun\".",
+            run.job
+        ),
+        detail: format!("run: {}\nreason: {}", run.id, run.summary),
+    };
+    let change = raise(&runner::subject(engine, &job, run), &open, finding, engine.now());
+    let (alerts, notifications) = runner::tell(engine, vec![change]);
+    engine.journal.write_alerts(alerts, notifications).await
+}

@@ -1,0 +1,163 @@
+//! What every part of the daemon shares: configuration, journal, running runs. Commands without a daemon use it too.
+
+use crate::beats::Beats;
+use chrono::{DateTime, Utc};
+use pgbosun_backup::Progress;
+use pgbosun_core::{
+    clock::Clock,
+    config::{Config, Job},
+};
+use pgbosun_history::Journal;
+use pgbosun_notify::{Frame, Renderer};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// A run that is queued or at work.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The run.
+    pub id: Uuid,
+    /// When it began to wait or to work.
+    pub since: DateTime<Utc>,
+    /// Ends it.
+    pub cancel: CancellationToken,
+    /// How far it is.
+    pub progress: Arc<Progress>,
+}
+
+/// The shared state. All fields are handles.
+#[derive(Debug)]
+pub struct Engine {
+    /// The journal.
+    pub journal: Journal,
+    /// The configuration in force.
+    pub config: watch::Sender<Arc<Config>>,
+    /// The time.
+    pub clock: fn() -> DateTime<Utc>,
+    /// Where bulk work runs.
+    pub bulk: Handle,
+    /// What must move.
+    pub beats: Arc<Beats>,
+    /// Wakes the scheduler.
+    pub wake: Arc<Notify>,
+    /// Wakes the delivery of messages.
+    pub outbox: Notify,
+    /// Every task of a run.
+    pub tasks: TaskTracker,
+    /// The daemon is stopping.
+    pub stop: CancellationToken,
+    /// When the daemon started.
+    pub started: (DateTime<Utc>, Instant),
+    /// Since when `dba_ops` is out of reach, and why.
+    pub history_trouble: watch::Sender<Option<(DateTime<Utc>, String)>>,
+    live: Mutex<HashMap<String, Live>>,
+    gates: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Engine {
+    /// An engine on an open journal.
+    pub fn new(config: Config, journal: Journal, bulk: Handle) -> Arc<Self> {
+        let clock = pgbosun_core::clock::now;
+        Arc::new(Self {
+            journal,
+            config: watch::Sender::new(Arc::new(config)),
+            clock,
+            bulk,
+            beats: Arc::default(),
+            wake: Arc::default(),
+            outbox: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            started: (clock(), Instant::now()),
+            history_trouble: watch::Sender::new(None),
+            live: Mutex::default(),
+            gates: Mutex::default(),
+        })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// The time now.
+    pub fn now(&self) -> DateTime<Utc> {
+        (self.clock)()
+    }
+
+    /// The clock as the vocabulary has it.
+    pub fn clock(&self) -> Clock {
+        Arc::new(self.clock)
+    }
+
+    /// Runs that are queued or at work, by job.
+    pub fn live(&self) -> MutexGuard<'_, HashMap<String, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claims the place of a job's only run; the run that has it, where it is taken.
+    ///
+    /// # Errors
+    /// The run in the way.
+    pub fn occupy(&self, job: &str, id: Uuid) -> Result<Live, Live> {
+        let mut live = self.live();
+        if let Some(other) = live.get(job) {
+            return Err(other.clone());
+        }
+        let cancel = self.stop.child_token();
+        let entry = Live { id, since: self.now(), cancel, progress: Arc::default() };
+        live.insert(job.to_owned(), entry.clone());
+        Ok(entry)
+    }
+
+    /// Gives the place of a job's run free.
+    pub fn vacate(&self, job: &str, id: Uuid) {
+        let mut live = self.live();
+        if live.get(job).is_some_and(|entry| entry.id == id) {
+            live.remove(job);
+        }
+        drop(live);
+        self.wake.notify_one();
+    }
+
+    /// The turn of monitors on a cluster.
+    pub fn gate(&self, cluster: Option<&str>) -> Arc<Semaphore> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        match cluster {
+            Some(cluster) => Arc::clone(gates.entry(cluster.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1)))),
+            // Without a cluster there is nothing to take turns on.
+            None => Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// The configured job of this name.
+    pub fn job(&self, name: &str) -> Option<Job> {
+        self.config().jobs.get(name).cloned()
+    }
+}
+
+/// The name of the installation with this configuration.
+pub fn instance_name(config: &Config) -> String {
+    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    config.daemon.instance.clone().or_else(host).unwrap_or_else(|| "localhost".into())
+}
+
+/// What messages of a group say beside the alert, and the renderer for them.
+pub fn frame(config: &Config, group: &str) -> (Renderer, Frame) {
+    let prefix = config.groups.get(group).map(|group| group.subject_prefix.clone());
+    let frame = Frame {
+        prefix: prefix.unwrap_or_else(|| "[PGBOSUN]".into()),
+        instance: instance_name(config),
+        zone: config.daemon.time_zone,
+    };
+    (Renderer::new(&config.daemon.template_directory), frame)
+}

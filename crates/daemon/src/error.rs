@@ -1,0 +1,48 @@
+//! What keeps the daemon from starting or a command from being done.
+
+use std::path::PathBuf;
+
+/// An error of the daemon.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is wrong; the words are one line a problem.
+    #[error("{0}")]
+    Configuration(#[from] pgbosun_core::config::Problems),
+    /// The journal or `dba_ops`.
+    #[error(transparent)]
+    History(#[from] pgbosun_history::Error),
+    /// The control socket cannot be made.
+    #[error("control socket {path}")]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// tokio-cron-scheduler said no.
+    #[error("alarm clock: {0}")]
+    Alarm(#[from] tokio_cron_scheduler::JobSchedulerError),
+    /// The operating system said no.
+    #[error("{0}")]
+    System(&'static str, #[source] std::io::Error),
+    /// What was asked for cannot be done; the words say why and what would work.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// An error and its causes in one line, each cause once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}

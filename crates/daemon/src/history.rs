@@ -1,0 +1,149 @@
+//! The delivery of history: the journal's changes to `dba_ops`, the operators back, and the daily purge of both.
+
+use crate::{
+    beats::Part,
+    engine::{Engine, instance_name},
+    error::{Error, chain},
+    faults,
+};
+use chrono::Duration;
+use pgbosun_core::config::Config;
+use pgbosun_history::Delivery;
+use pgbosun_postgres::{Conninfo, Server};
+use std::{
+    sync::Arc,
+    time::{Duration as StdDuration, Instant},
+};
+use uuid::Uuid;
+
+/// The setting that says when old rows were last removed.
+const PURGED: &str = "purged";
+/// The longest pause after failures.
+const LONGEST: StdDuration = StdDuration::from_secs(60);
+/// How often the operators are read while nothing else is to do.
+const OPERATORS: StdDuration = StdDuration::from_secs(60);
+
+/// The history database of a configuration, if it has one. A command that delivers nothing is no instance: the nil
+/// identity.
+///
+/// # Errors
+/// Where its connection string is wrong.
+pub fn open(config: &Config, instance: Uuid) -> Result<Option<Delivery>, Error> {
+    let Some(connection) = &config.history.connection else { return Ok(None) };
+    let conninfo = Conninfo::parse(connection).map_err(pgbosun_history::Error::Server)?;
+    let server = Server {
+        conninfo: conninfo.with_password(config.history.password.clone()),
+        connect_timeout: StdDuration::from_secs(10),
+        statement_timeout: StdDuration::from_secs(30),
+        lock_timeout: StdDuration::from_secs(10),
+    };
+    Ok(Some(Delivery::new(server, instance, &instance_name(config))))
+}
+
+/// Delivers until the daemon stops, and once more then.
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let begun = Instant::now();
+    let heartbeat = engine.config().daemon.heartbeat;
+    let mut commits = engine.journal.commits();
+    let mut target = Target::default();
+    loop {
+        faults::stall(faults::STALL_DELIVERY, begun.elapsed()).await;
+        engine.beats.beat(Part::History);
+        commits.borrow_and_update();
+        let mut turn = std::pin::pin!(target.turn(&engine));
+        // A database that takes its time, or is dead, is no stall: the beat goes on beside it.
+        let more = loop {
+            tokio::select! {
+                more = &mut turn => break more,
+                () = tokio::time::sleep(heartbeat) => engine.beats.beat(Part::History),
+            }
+        };
+        if engine.stop.is_cancelled() && engine.tasks.is_empty() {
+            return;
+        }
+        if !more {
+            tokio::select! {
+                changed = commits.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(heartbeat) => {}
+                () = engine.stop.cancelled() => tokio::time::sleep(StdDuration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+/// The connection to the history database and what is known of it.
+#[derive(Default)]
+struct Target {
+    delivery: Option<Delivery>,
+    connection: Option<String>,
+    failures: u32,
+    not_before: Option<Instant>,
+    operators_read: Option<Instant>,
+}
+
+impl Target {
+    /// One turn; true where more waits.
+    async fn turn(&mut self, engine: &Engine) -> bool {
+        if self.not_before.is_some_and(|time| Instant::now() < time) {
+            return false;
+        }
+        match self.try_turn(engine).await {
+            Ok(more) => {
+                if self.failures > 0 {
+                    tracing::info!("history database is back, delivery goes on");
+                    engine.history_trouble.send_replace(None);
+                }
+                (self.failures, self.not_before) = (0, None);
+                more
+            }
+            Err(error) => {
+                let reason = chain(&error);
+                if self.failures == 0 {
+                    tracing::warn!(reason, "history database out of reach: history waits in the journal");
+                    engine.history_trouble.send_replace(Some((engine.now(), reason)));
+                }
+                self.failures += 1;
+                self.not_before = Some(Instant::now() + LONGEST.min(StdDuration::from_secs(1 << self.failures.min(6))));
+                if let Some(delivery) = &mut self.delivery {
+                    delivery.disconnect();
+                }
+                false
+            }
+        }
+    }
+
+    async fn try_turn(&mut self, engine: &Engine) -> Result<bool, Error> {
+        let config = engine.config();
+        if self.connection != config.history.connection {
+            self.delivery = open(&config, engine.journal.instance())?;
+            self.connection.clone_from(&config.history.connection);
+        }
+        self.purge(engine, &config).await?;
+        let Some(delivery) = &mut self.delivery else { return Ok(false) };
+        let delivered = delivery.step(&engine.journal).await?;
+        if self.operators_read.is_none_or(|read| read.elapsed() > OPERATORS) {
+            let operators = delivery.operators().await?;
+            engine.journal.cache_operators(operators).await?;
+            self.operators_read = Some(Instant::now());
+        }
+        Ok(delivered.more)
+    }
+
+    /// Once a day, in small batches.
+    async fn purge(&mut self, engine: &Engine, config: &Config) -> Result<(), Error> {
+        let now = engine.now();
+        let last: Option<chrono::DateTime<chrono::Utc>> =
+            engine.journal.setting(PURGED).await?.and_then(|text| text.parse().ok());
+        if last.is_some_and(|last| now - last < Duration::days(1)) {
+            return Ok(());
+        }
+        let keep = Duration::from_std(config.history.keep).unwrap_or(Duration::days(400));
+        let removed = engine.journal.purge(now - keep).await?;
+        if let Some(delivery) = &mut self.delivery {
+            delivery.purge(now - keep).await?;
+        }
+        engine.journal.set_setting(PURGED, Some(&now.to_rfc3339())).await?;
+        tracing::info!(removed, "old history removed");
+        Ok(())
+    }
+}

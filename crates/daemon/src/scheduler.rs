@@ -1,0 +1,454 @@
+//! The scheduler: woken by the alarm clock, asks the planner what is due, claims it, and starts it.
+//!
+//! Invariants: a run is in the journal before it begins; one look claims all that is due in one transaction; a time of a
+//! schedule has exactly one row, whether it ran, was skipped or was missed.
+
+use crate::{
+    alarm::Alarm,
+    beats::Part,
+    engine::{Engine, Live},
+    error::{Error, chain},
+    events, faults, runner,
+};
+use chrono::{DateTime, Duration, Utc};
+use chrono_tz::Tz;
+use pgbosun_core::{
+    config::{Config, Job},
+    human,
+    run::{Run, RunState, Trigger},
+    schedule::{Cron, Lateness, Rules, Schedule, occurrences, plan},
+};
+use pgbosun_history::{JobEntry, JobRow, Pause};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration as StdDuration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use uuid::Uuid;
+
+/// The setting that pauses everything.
+pub(crate) const PAUSED_ALL: &str = "paused";
+
+/// What others ask of the scheduler.
+pub(crate) enum Request {
+    /// Run a job now.
+    Run { job: String, dry_run: bool, reply: oneshot::Sender<Result<Uuid, Error>> },
+    /// The configuration changed.
+    Reload { reply: oneshot::Sender<Result<(), Error>> },
+}
+
+/// A run that may begin.
+pub(crate) struct Start {
+    job: Job,
+    run: Run,
+    live: Live,
+    permit: Option<OwnedSemaphorePermit>,
+    /// Where it waits for its turn; a reload may have changed the count for later ones.
+    slots: Arc<Semaphore>,
+    delay: StdDuration,
+    dry_run: bool,
+}
+
+/// A scheduled job between two looks.
+struct Entry {
+    job: Job,
+    cron: Cron,
+    zone: Tz,
+    looked: DateTime<Utc>,
+    next: Option<DateTime<Utc>>,
+    /// Nobody looked before: times that passed meanwhile fall under the catch-up rule.
+    after_downtime: bool,
+}
+
+pub(crate) struct Scheduler {
+    engine: Arc<Engine>,
+    entries: Vec<Entry>,
+    slots: (u32, Arc<Semaphore>),
+    starts: mpsc::Sender<Start>,
+    alarm: Option<Alarm>,
+}
+
+impl Scheduler {
+    /// Takes over the configured jobs and sets the alarm clock. `at_start` says that the daemon just started.
+    pub async fn new(engine: Arc<Engine>, starts: mpsc::Sender<Start>) -> Result<Self, Error> {
+        let slots = engine.config().daemon.max_concurrent_jobs.max(1);
+        let slots = (slots, Arc::new(Semaphore::new(slots as usize)));
+        let mut scheduler = Self { engine, entries: Vec::new(), slots, starts, alarm: None };
+        scheduler.take_over(true).await?;
+        Ok(scheduler)
+    }
+
+    /// Works until the daemon stops.
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let (engine, begun) = (Arc::clone(&self.engine), Instant::now());
+        let heartbeat = engine.config().daemon.heartbeat;
+        self.start_at_boot().await;
+        loop {
+            faults::stall(faults::STALL_SCHEDULER, begun.elapsed()).await;
+            engine.beats.beat(Part::Scheduler);
+            if let Err(error) = self.look().await {
+                // Nothing was claimed: the next look finds the same.
+                tracing::error!(error = chain(&error), "due runs cannot be claimed, trying again");
+            }
+            tokio::select! {
+                () = engine.stop.cancelled() => break,
+                () = engine.wake.notified() => {}
+                () = tokio::time::sleep(heartbeat) => {}
+                Some(request) = requests.recv() => self.answer(request).await,
+            }
+        }
+        if let Some(alarm) = self.alarm.take() {
+            alarm.stop().await;
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Run { job, dry_run, reply } => {
+                let _ = reply.send(self.run_now(&job, dry_run).await);
+            }
+            Request::Reload { reply } => {
+                let slots = self.engine.config().daemon.max_concurrent_jobs.max(1);
+                if slots != self.slots.0 {
+                    // Running jobs keep their places in the old count; new ones are counted anew.
+                    self.slots = (slots, Arc::new(Semaphore::new(slots as usize)));
+                }
+                let _ = reply.send(self.take_over(false).await);
+            }
+        }
+    }
+
+    /// Brings entries, journal and alarm clock in line with the configuration.
+    async fn take_over(&mut self, at_start: bool) -> Result<(), Error> {
+        let config = self.engine.config();
+        let now = self.engine.now();
+        self.engine.journal.sync_jobs(config.jobs.values().map(|job| entry_of(&config, job)).collect(), now).await?;
+        let looked: HashMap<_, _> =
+            self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
+        self.entries = config
+            .jobs
+            .values()
+            .filter(|job| job.common.enabled)
+            .filter_map(|job| match &job.common.schedule {
+                Some(Schedule::Cron(cron)) => Some(Entry {
+                    job: job.clone(),
+                    cron: cron.clone(),
+                    zone: config.zone_of(job),
+                    looked: looked.get(&job.name).copied().unwrap_or(now),
+                    next: None,
+                    after_downtime: at_start,
+                }),
+                _ => None,
+            })
+            .collect();
+        let schedules: Vec<_> = self.entries.iter().map(|entry| (entry.cron.clone(), entry.zone)).collect();
+        let (wake, beats) = (Arc::clone(&self.engine.wake), Arc::clone(&self.engine.beats));
+        let alarm = Alarm::start(&schedules, wake, beats).await?;
+        if let Some(old) = self.alarm.replace(alarm) {
+            old.stop().await;
+        }
+        Ok(())
+    }
+
+    /// `@reboot`.
+    async fn start_at_boot(&mut self) {
+        let config = self.engine.config();
+        let at_start = |job: &&Job| job.common.enabled && job.common.schedule == Some(Schedule::AtStart);
+        for job in config.jobs.values().filter(at_start) {
+            let now = self.engine.now();
+            let run = new_run(&config, job, Trigger::Start, now);
+            if let Err(error) = self.claim(vec![(job.clone(), run, false)], Vec::new()).await {
+                tracing::error!(job = job.name, error = chain(&error), "not started with the daemon");
+            }
+        }
+    }
+
+    async fn run_now(&mut self, name: &str, dry_run: bool) -> Result<Uuid, Error> {
+        let config = self.engine.config();
+        let Some(job) = config.jobs.get(name) else { return Err(unknown_job(&config, name)) };
+        if let Some(other) = self.engine.live().get(name) {
+            let told = human::span(self.engine.now() - other.since);
+            return Err(Error::Refused(format!("job {name} is at work since {told} (run {})", other.id)));
+        }
+        let run = new_run(&config, job, Trigger::Manual, self.engine.now());
+        let id = run.id;
+        self.claim(vec![(job.clone(), run, dry_run)], Vec::new()).await?;
+        Ok(id)
+    }
+
+    /// One look at every schedule.
+    async fn look(&mut self) -> Result<(), Error> {
+        let now = self.engine.now();
+        let config = self.engine.config();
+        let mut runs = Vec::new();
+        let mut looked = Vec::new();
+        let mut pauses = None;
+        for index in 0..self.entries.len() {
+            let entry = &self.entries[index];
+            let asleep = entry.next.is_some_and(|next| now < next) && now >= entry.looked;
+            if asleep {
+                continue;
+            }
+            let common = &entry.job.common;
+            let deadline = Duration::from_std(common.start_deadline).unwrap_or(Duration::days(365));
+            let rules = Rules { catch_up: common.catch_up, start_deadline: deadline };
+            let plan = plan(&entry.cron, entry.zone, rules, entry.looked, now, entry.after_downtime);
+            if plan.clock_reset {
+                tracing::warn!(job = entry.job.name, "the clock was set back by more than a day: the schedule starts afresh");
+            }
+            let trigger = match plan.due.map(|due| due.lateness) {
+                Some(Lateness::Late) if entry.after_downtime => Trigger::CatchUp,
+                _ => Trigger::Schedule,
+            };
+            if plan.due.is_some() && pauses.is_none() {
+                pauses = Some(self.pauses().await?);
+            }
+            for (position, time) in plan.missed.iter().enumerate() {
+                let more = if position == 0 { plan.missed_before } else { 0 };
+                runs.push((entry.job.clone(), missed(&config, &entry.job, *time, now, more), false));
+            }
+            if let Some(due) = plan.due {
+                let mut run = new_run(&config, &entry.job, trigger, due.scheduled_for);
+                let reason = self.reason_to_skip(&config, entry, pauses.as_ref(), now);
+                if let Some(reason) = reason {
+                    run.state = RunState::Skipped;
+                    run.finished_at = Some(now);
+                    run.summary = reason;
+                }
+                runs.push((entry.job.clone(), run, false));
+            }
+            if plan.due.is_some() || !plan.missed.is_empty() || plan.clock_reset {
+                looked.push((entry.job.name.clone(), plan.looked));
+            }
+            let next = occurrences(&entry.cron, entry.zone, plan.looked).next();
+            let entry = &mut self.entries[index];
+            (entry.looked, entry.next, entry.after_downtime) = (plan.looked, next, false);
+        }
+        if runs.is_empty() && looked.is_empty() {
+            return Ok(());
+        }
+        let before: Vec<_> = looked.clone();
+        let claimed = self.claim(runs, looked).await;
+        if claimed.is_err() {
+            // What was not claimed is looked at again, from where the journal knows of.
+            let rows: HashMap<_, _> = self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
+            for entry in self.entries.iter_mut().filter(|entry| before.iter().any(|(name, _)| *name == entry.job.name)) {
+                entry.looked = rows.get(&entry.job.name).copied().unwrap_or(entry.looked);
+                entry.next = None;
+            }
+        }
+        claimed
+    }
+
+    async fn pauses(&self) -> Result<(Option<Pause>, HashMap<String, JobRow>), Error> {
+        let all = self.engine.journal.setting(PAUSED_ALL).await?;
+        let all = all.and_then(|text| serde_json::from_str(&text).ok());
+        let jobs = self.engine.journal.jobs().await?;
+        Ok((all, jobs.into_iter().filter(|row| row.paused_at.is_some()).map(|row| (row.name.clone(), row)).collect()))
+    }
+
+    fn reason_to_skip(
+        &self,
+        config: &Config,
+        entry: &Entry,
+        pauses: Option<&(Option<Pause>, HashMap<String, JobRow>)>,
+        now: DateTime<Utc>,
+    ) -> Option<String> {
+        if let Some((all, jobs)) = pauses {
+            if let Some(pause) = all {
+                return Some(format!("all jobs are paused by {}: {}", pause.by, pause.reason));
+            }
+            if let Some(row) = jobs.get(&entry.job.name) {
+                let (by, reason) = (row.paused_by.as_deref(), row.pause_reason.as_deref());
+                return Some(format!("paused by {}: {}", by.unwrap_or("somebody"), reason.unwrap_or("no reason given")));
+            }
+        }
+        let local = now.with_timezone(&entry.zone);
+        let windows = entry.job.common.blackout.iter().chain(&config.daemon.blackout);
+        if let Some(window) = windows.into_iter().find(|window| window.covers(&local)) {
+            return Some(format!("blackout window {window}"));
+        }
+        let live = self.engine.live();
+        let other = live.get(&entry.job.name)?;
+        Some(format!("the previous run {} is still at work, since {}", other.id, human::span(now - other.since)))
+    }
+
+    /// Writes the rows and hands what may begin to the runner.
+    async fn claim(&mut self, runs: Vec<(Job, Run, bool)>, looked: Vec<(String, DateTime<Utc>)>) -> Result<(), Error> {
+        let mut starts = HashMap::new();
+        let mut rows = Vec::new();
+        for (job, mut run, dry_run) in runs {
+            if !run.state.is_final() {
+                let delay = if run.trigger == Trigger::Manual { StdDuration::ZERO } else { jitter(&self.engine, &job) };
+                let permit = delay.is_zero().then(|| Arc::clone(&self.slots.1).try_acquire_owned().ok()).flatten();
+                if permit.is_some() {
+                    run.state = RunState::Running;
+                    run.started_at = Some(self.engine.now());
+                    run.attempts = 1;
+                }
+                match self.engine.occupy(&job.name, run.id) {
+                    Ok(live) => drop(starts.insert(run.id, (job, live, permit, delay, dry_run))),
+                    Err(other) => {
+                        run.state = RunState::Skipped;
+                        (run.started_at, run.attempts, run.finished_at) = (None, 0, Some(self.engine.now()));
+                        run.summary = format!("the previous run {} is still at work", other.id);
+                    }
+                }
+            }
+            rows.push(run);
+        }
+        let claimed = match self.engine.journal.claim(rows, looked).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                starts.into_iter().for_each(|(id, (job, ..))| self.engine.vacate(&job.name, id));
+                return Err(error.into());
+            }
+        };
+        for run in claimed {
+            if run.state.is_final() {
+                let (job, state) = (&run.job, run.state);
+                tracing::info!(message_id = events::RUN_NOT_STARTED, pgbosun_job = job, "{job} {state}: {}", run.summary);
+            }
+            if let Some((job, live, permit, delay, dry_run)) = starts.remove(&run.id) {
+                let slots = Arc::clone(&self.slots.1);
+                let start = Start { job, run, live, permit, slots, delay, dry_run };
+                if self.starts.send(start).await.is_err() {
+                    tracing::error!("the runner is gone");
+                }
+            }
+        }
+        // A time that had a row already does not begin again.
+        starts.into_iter().for_each(|(id, (job, ..))| self.engine.vacate(&job.name, id));
+        Ok(())
+    }
+}
+
+/// The loop that starts runs: a task each, tracked.
+pub(crate) async fn start_runs(engine: Arc<Engine>, mut starts: mpsc::Receiver<Start>) {
+    let heartbeat = engine.config().daemon.heartbeat;
+    loop {
+        engine.beats.beat(Part::Runner);
+        tokio::select! {
+            start = starts.recv() => match start {
+                Some(start) => {
+                    let task = begin(Arc::clone(&engine), start);
+                    engine.tasks.spawn(task);
+                }
+                None => break,
+            },
+            () = tokio::time::sleep(heartbeat) => {}
+        }
+    }
+}
+
+async fn begin(engine: Arc<Engine>, start: Start) {
+    let Start { job, mut run, live, permit, slots, delay, dry_run } = start;
+    let (name, id) = (job.name.clone(), run.id);
+    let permit = match permit {
+        Some(permit) => Some(permit),
+        None => tokio::select! {
+            permit = async { tokio::time::sleep(delay).await; slots.acquire_owned().await.ok() } => permit,
+            () = live.cancel.cancelled() => None,
+        },
+    };
+    if permit.is_none() || live.cancel.is_cancelled() {
+        run.state = RunState::Cancelled;
+        run.finished_at = Some(engine.now());
+        run.summary = "cancelled before it began".into();
+        end_unstarted(&engine, run).await;
+    } else {
+        if run.started_at.is_none() {
+            run.state = RunState::Running;
+            run.attempts = 1;
+            let now = engine.now();
+            run.started_at = Some(now);
+            while let Err(error) = engine.journal.start_run(id, now).await {
+                tracing::error!(error = chain(&error), "the start of a run is not in the journal yet, trying again");
+                tokio::time::sleep(StdDuration::from_secs(2)).await;
+                if engine.stop.is_cancelled() {
+                    break;
+                }
+            }
+        }
+        runner::execute(Arc::clone(&engine), job, run, live, dry_run).await;
+    }
+    drop(permit);
+    engine.vacate(&name, id);
+}
+
+async fn end_unstarted(engine: &Engine, run: Run) {
+    let end = pgbosun_history::RunEnd {
+        run,
+        findings: Vec::new(),
+        alerts: Vec::new(),
+        notifications: Vec::new(),
+        records: Vec::new(),
+        state: None,
+    };
+    if let Err(error) = engine.journal.end_run(end).await {
+        tracing::error!(error = chain(&error), "the end of a run is not in the journal; the next start records it");
+    }
+}
+
+/// The refusal of a job that is not configured, with the nearest one.
+pub(crate) fn unknown_job(config: &Config, name: &str) -> Error {
+    let near = pgbosun_core::config::nearest(name, config.jobs.keys().map(String::as_str));
+    Error::Refused(match near {
+        Some(near) => format!("no job {name}; did you mean {near}?"),
+        None => format!("no job {name}; \"pgbosun job list\" shows what there is"),
+    })
+}
+
+/// A new run of a job, queued.
+pub(crate) fn new_run(config: &Config, job: &Job, trigger: Trigger, scheduled_for: DateTime<Utc>) -> Run {
+    Run {
+        id: Uuid::now_v7(),
+        job: job.name.clone(),
+        kind: job.common.kind.clone(),
+        cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
+        trigger,
+        state: RunState::Queued,
+        scheduled_for,
+        started_at: None,
+        finished_at: None,
+        attempts: 0,
+        summary: String::new(),
+        error: None,
+    }
+}
+
+fn missed(config: &Config, job: &Job, time: DateTime<Utc>, now: DateTime<Utc>, more: u64) -> Run {
+    let late = human::span(now - time);
+    let mut summary = format!("nobody was there to start it; noticed {late} later");
+    if more > 0 {
+        summary.push_str(&format!("; {more} earlier times were missed too"));
+    }
+    Run {
+        state: RunState::Missed,
+        finished_at: Some(now),
+        summary,
+        ..new_run(config, job, Trigger::Schedule, time)
+    }
+}
+
+/// The same amount for the same job and installation, spread over the configured span (FNV-1a).
+fn jitter(engine: &Engine, job: &Job) -> StdDuration {
+    let span = job.common.start_jitter;
+    if span.is_zero() {
+        return span;
+    }
+    let bytes = engine.journal.instance().into_bytes().into_iter().chain(job.name.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    span.mul_f64((hash >> 11) as f64 / (1_u64 << 53) as f64)
+}
+
+fn entry_of(config: &Config, job: &Job) -> JobEntry {
+    JobEntry {
+        name: job.name.clone(),
+        kind: job.common.kind.clone(),
+        cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
+        schedule: job.common.schedule.as_ref().map(ToString::to_string),
+        time_zone: config.zone_of(job).name().to_owned(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Status, put together from journal and configuration; with the daemon's own knowledge where there is a daemon.
+
+use crate::{
+    api::{ClusterStatus, HistoryStatus, JobInfo, Running, Status},
+    engine::{Engine, instance_name},
+    error::Error,
+    schedule::upcoming,
+    scheduler::PAUSED_ALL,
+};
+use chrono::Duration;
+use pgbosun_core::{outcome::BackupState, schedule::Schedule};
+use pgbosun_history::Pause;
+
+/// How everything stands. `daemon` says that this process is one.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
+    let (config, journal, now) = (engine.config(), &engine.journal, engine.now());
+    let backups = journal.backups().await?;
+    let tests = journal.last_restore_tests().await?;
+    let clusters = config.clusters.keys().map(|name| {
+        let here: Vec<_> =
+            backups.iter().filter(|row| row.cluster == *name && row.state != BackupState::Removed).collect();
+        let mut newest: Vec<crate::api::NewestBackup> = Vec::new();
+        for row in &here {
+            if !newest.iter().any(|backup| backup.repository == row.repository) {
+                newest.push((*row).into());
+            }
+        }
+        ClusterStatus {
+            name: name.clone(),
+            backups: newest,
+            backup_count: here.len(),
+            restore_test: tests.iter().find(|test| test.cluster == *name).map(Into::into),
+        }
+    });
+    let mut running: Vec<_> = engine
+        .live()
+        .iter()
+        .map(|(job, live)| {
+            let progress = live.progress.snapshot();
+            Running { id: live.id, job: job.clone(), since: live.since, done: progress.done, total: progress.total }
+        })
+        .collect();
+    running.sort_by_key(|running| running.since);
+    let mut next = upcoming(&config, now, now + Duration::days(31), 1);
+    next.truncate(8);
+    let trouble = engine.history_trouble.borrow().clone();
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        instance: instance_name(&config),
+        daemon_since: daemon.then_some(engine.started.0),
+        at: now,
+        paused: paused_all(engine).await?.map(|pause| format!("by {}: {}", pause.by, pause.reason)),
+        clusters: clusters.collect(),
+        alerts: journal.open_alerts(None).await?,
+        running,
+        next,
+        last: journal.last_runs().await?,
+        outbox: journal.outbox_depth().await?.0,
+        history: HistoryStatus {
+            configured: config.history.connection.is_some(),
+            trouble: trouble.map(|(since, reason)| format!("since {}: {reason}", since.format("%H:%M:%S UTC"))),
+        },
+    })
+}
+
+async fn paused_all(engine: &Engine) -> Result<Option<Pause>, Error> {
+    Ok(engine.journal.setting(PAUSED_ALL).await?.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// Every configured job.
+pub(crate) async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
+    let (config, now) = (engine.config(), engine.now());
+    let rows = engine.journal.jobs().await?;
+    let last = engine.journal.last_runs().await?;
+    let next = upcoming(&config, now, now + Duration::days(400), 1);
+    let all = paused_all(engine).await?;
+    Ok(config
+        .jobs
+        .values()
+        .map(|job| {
+            let row = rows.iter().find(|row| row.name == job.name && row.paused_at.is_some());
+            let own = row.map(|row| (row.paused_by.clone().unwrap_or_default(), row.pause_reason.clone().unwrap_or_default()));
+            let pause = own.or_else(|| all.as_ref().map(|pause| (pause.by.clone(), pause.reason.clone())));
+            let disabled = (!job.common.enabled).then(|| "disabled in the configuration".to_owned());
+            JobInfo {
+                name: job.name.clone(),
+                kind: job.common.kind.clone(),
+                cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
+                schedule: job.common.schedule.as_ref().map(Schedule::to_string),
+                time_zone: config.zone_of(job).name().to_owned(),
+                paused: disabled.or_else(|| pause.map(|(by, reason)| format!("by {by}: {reason}"))),
+                next: next.iter().find(|upcoming| upcoming.job == job.name).map(|upcoming| upcoming.at),
+                last: last.iter().find(|run| run.job == job.name).cloned(),
+            }
+        })
+        .collect())
+}

@@ -1,0 +1,89 @@
+//! systemd: readiness, status, watchdog, stop. Outside a unit all of it does nothing.
+
+use crate::{
+    beats::Beats,
+    engine::Engine,
+    schedule::upcoming,
+};
+use chrono::Duration;
+use pgbosun_core::human;
+use sd_notify::NotifyState;
+use std::{sync::Arc, time::Duration as StdDuration};
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
+}
+
+/// Configuration, journal, scheduler and control socket stand.
+pub(crate) fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// A reload begins; [`ready`] ends it, also where it was refused.
+pub(crate) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the monotonic clock cannot be read"),
+    }
+}
+
+/// The daemon stops.
+pub(crate) fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+}
+
+/// Jobs are winding down: systemd shall wait so much longer.
+pub(crate) fn extend(by: StdDuration) {
+    tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
+}
+
+/// What runs, and what comes next, in one line.
+pub(crate) fn status_line(engine: &Engine) -> String {
+    let now = engine.now();
+    let config = engine.config();
+    let mut running: Vec<_> =
+        engine.live().iter().map(|(job, live)| format!("{job} ({})", human::span(now - live.since))).collect();
+    running.sort();
+    let running = if running.is_empty() { "idle".to_owned() } else { format!("running {}", running.join(", ")) };
+    let next = upcoming(&config, now, now + Duration::days(31), 1).into_iter().next();
+    let next = next.map_or_else(
+        || "nothing is scheduled".to_owned(),
+        |next| format!("next {} at {}", next.job, next.at.with_timezone(&config.daemon.time_zone).format("%a %H:%M:%S %Z")),
+    );
+    let history = if engine.history_trouble.borrow().is_some() { "; history database out of reach" } else { "" };
+    format!("{running}; {next}{history}")
+}
+
+/// Tells systemd the status when it changes, and feeds the watchdog while every part moves.
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    let mut told = String::new();
+    let mut fed = std::time::Instant::now();
+    loop {
+        let line = status_line(&engine);
+        if line != told {
+            tell(&[NotifyState::Status(&line)]);
+            told = line;
+        }
+        if watchdog.is_some_and(|interval| fed.elapsed() >= interval) {
+            feed(&engine.beats);
+            fed = std::time::Instant::now();
+        }
+        let pause = watchdog.unwrap_or(StdDuration::from_secs(10)).min(StdDuration::from_secs(10));
+        tokio::select! {
+            () = tokio::time::sleep(pause.saturating_sub(fed.elapsed()).max(StdDuration::from_secs(1))) => {}
+            () = engine.stop.cancelled() => return,
+        }
+    }
+}
+
+fn feed(beats: &Beats) {
+    let silent = beats.silent();
+    if silent.is_empty() {
+        tell(&[NotifyState::Watchdog]);
+    } else {
+        tracing::error!(?silent, "watchdog not fed: these parts did not move since the last ping");
+    }
+}

@@ -1,0 +1,87 @@
+//! The other end of the control socket: HTTP over a unix socket.
+
+use crate::exit::Exit;
+use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use pgbosun_daemon::api::Refusal;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::net::UnixStream;
+
+/// How long the daemon may take to answer.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A daemon that answers.
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// The daemon behind a socket; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where there is one and this user may not talk to it.
+    pub async fn find(socket: &Path) -> anyhow::Result<Option<Self>> {
+        match UnixStream::connect(socket).await {
+            Ok(_) => Ok(Some(Self { socket: socket.to_owned() })),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Exit::refused(format!(
+                "{} is not open to this user: run the command as root or as a member of the socket's group",
+                socket.display()
+            ))),
+            Err(error) => Err(error).with_context(|| format!("connect to {}", socket.display())),
+        }
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or a broken connection.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.request(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Asks for something to be done.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or a broken connection.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.request(Method::POST, path, serde_json::to_vec(body)?.into()).await
+    }
+
+    async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
+        let answer = async {
+            let stream = UnixStream::connect(&self.socket).await?;
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            let connection = tokio::spawn(connection);
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("host", "pgbosun")
+                .header("content-type", "application/json")
+                .body(Full::new(body))?;
+            let response = sender.send_request(request).await?;
+            let succeeded = response.status().is_success();
+            let bytes = response.into_body().collect().await?.to_bytes();
+            connection.abort();
+            anyhow::Ok((succeeded, bytes))
+        };
+        let (succeeded, bytes) = tokio::time::timeout(LIMIT, answer)
+            .await
+            .map_err(|_| Exit::refused(format!("the daemon did not answer within {} s", LIMIT.as_secs())))?
+            .context("talk to the daemon")?;
+        if succeeded {
+            return serde_json::from_slice(&bytes).context("read the daemon's answer");
+        }
+        let refusal = serde_json::from_slice::<Refusal>(&bytes);
+        let words = refusal.map_or_else(|_| String::from_utf8_lossy(&bytes).into_owned(), |refusal| refusal.error);
+        Err(Exit::refused(words))
+    }
+}

@@ -1,0 +1,38 @@
+//! One file per subcommand.
+
+mod alert;
+mod backup;
+mod check;
+pub mod config;
+pub mod daemon;
+pub mod demo;
+mod job;
+mod migrate;
+mod operator;
+mod restore;
+mod restore_test;
+mod schedule;
+mod status;
+
+use crate::{cli::Command, local::Context};
+
+/// Runs a command that works with a valid configuration; returns the exit code.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
+    match command {
+        Command::Status => status::run(&context).await,
+        Command::Check { cluster } => check::run(&context, cluster.as_deref()).await,
+        Command::Schedule { days } => schedule::run(&context, days),
+        Command::Job { command } => job::run(&context, command).await,
+        Command::Backup { command } => Box::pin(backup::run(&context, command)).await,
+        Command::Restore { command } => Box::pin(restore::run(&context, command)).await,
+        Command::RestoreTest { cluster } => Box::pin(restore_test::run(&context, cluster.as_deref())).await,
+        Command::Alert { command } => alert::run(&context, command).await,
+        Command::Operator { command } => operator::run(&context, command).await,
+        Command::Migrate => migrate::run(&context).await,
+        // Dispatched before, since they work without a valid configuration or outside this runtime.
+        Command::Daemon | Command::Config { .. } | Command::Demo { .. } => Ok(0),
+    }
+}

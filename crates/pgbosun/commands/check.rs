@@ -1,0 +1,155 @@
+//! `pgbosun check`: looks at everything pgbosun needs, and says what to do about what is missing.
+
+use crate::{
+    exit::Exit,
+    local::Context,
+    output::{json, severity},
+};
+use pgbosun_core::finding::Severity;
+use pgbosun_daemon::{chain, channel, open_history};
+use pgbosun_postgres::{Server, replication::Replication};
+use serde::Serialize;
+use sqlx::{Connection, Row};
+use uuid::Uuid;
+
+#[derive(Serialize)]
+struct Line {
+    severity: Severity,
+    object: String,
+    message: String,
+}
+
+#[derive(Default)]
+struct Report(Vec<Line>);
+
+impl Report {
+    fn add(&mut self, severity: Severity, object: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Line { severity, object: object.into(), message: message.into() });
+    }
+}
+
+/// Checks; the exit code is that of the worst line.
+///
+/// # Errors
+/// Where the cluster named is not configured.
+pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
+    let mut report = Report::default();
+    if let Some(name) = cluster.filter(|name| !context.config.clusters.contains_key(*name)) {
+        return Err(Exit::usage(format!("no cluster {name} is configured")));
+    }
+    report.add(Severity::Ok, "configuration", "valid");
+    match context.daemon().await {
+        Ok(Some(_)) => report.add(Severity::Ok, "daemon", "answers"),
+        Ok(None) => report.add(Severity::Warning, "daemon", "does not run: systemctl enable --now pgbosun"),
+        Err(error) => report.add(Severity::Unknown, "daemon", error.to_string()),
+    }
+    for (name, settings) in context.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|c| c == *name)) {
+        match Server::of(settings) {
+            Ok(server) => check_cluster(&mut report, name, &server).await,
+            Err(error) => report.add(Severity::Critical, name, chain(&error)),
+        }
+    }
+    check_repositories(&mut report, context).await;
+    check_outside(&mut report, context).await?;
+    let worst = report.0.iter().map(|line| line.severity).max().unwrap_or(Severity::Ok);
+    if context.json {
+        json(&report.0)?;
+    } else {
+        for line in &report.0 {
+            println!("{} {:<24} {}", severity(line.severity), line.object, line.message);
+        }
+    }
+    Ok(worst.exit_code())
+}
+
+async fn check_cluster(report: &mut Report, name: &str, server: &Server) {
+    let mut connection = match server.connect().await {
+        Ok(connection) => connection,
+        Err(error) => return report.add(Severity::Critical, name, chain(&error)),
+    };
+    let row = sqlx::query(include_str!("check/server.sql")).fetch_one(&mut connection).await;
+    let _ = connection.close().await;
+    let row = match row {
+        Ok(row) => row,
+        Err(error) => return report.add(Severity::Critical, name, chain(&error)),
+    };
+    let text = |column: &str| row.try_get::<String, _>(column).unwrap_or_default();
+    let number = |column: &str| row.try_get::<i32, _>(column).unwrap_or_default();
+    let yes = |column: &str| row.try_get::<bool, _>(column).unwrap_or_default();
+    report.add(Severity::Ok, name, format!("PostgreSQL {} answers as {}", text("version"), text("role")));
+    if number("version_num") < 150_000 {
+        report.add(Severity::Critical, name, "physical backups need PostgreSQL 15 or later");
+    }
+    if !yes("may_replicate") {
+        let message = format!("role {0} may not replicate, which backups need: ALTER ROLE {0} REPLICATION", text("role"));
+        report.add(Severity::Critical, name, message);
+    }
+    if text("wal_level") == "minimal" {
+        report.add(Severity::Critical, name, "wal_level is minimal: set it to replica and restart the server");
+    }
+    if number("max_wal_senders") < 2 {
+        report.add(Severity::Critical, name, "max_wal_senders is below 2: a backup takes two");
+    }
+    if number("max_replication_slots") < 1 {
+        report.add(Severity::Critical, name, "max_replication_slots is 0: a backup keeps its WAL with a temporary slot");
+    }
+    if !yes("data_checksums") {
+        let message = "data checksums are off: damaged pages go unnoticed (pg_checksums --enable, server stopped)";
+        report.add(Severity::Warning, name, message);
+    }
+    match Replication::connect(&server.conninfo, server.connect_timeout).await {
+        Ok(mut replication) => match replication.identify().await {
+            Ok(identity) => {
+                let message = format!("replication works: system identifier {}, timeline {}", identity.system_id, identity.timeline);
+                report.add(Severity::Ok, name, message);
+            }
+            Err(error) => report.add(Severity::Critical, name, chain(&error)),
+        },
+        Err(error) => {
+            let message = format!("no replication connection: {}; pg_hba.conf needs a line for \"replication\"", chain(&error));
+            report.add(Severity::Critical, name, message);
+        }
+    }
+}
+
+async fn check_repositories(report: &mut Report, context: &Context) {
+    let Ok(repositories) = context.repositories(None) else {
+        return report.add(Severity::Warning, "repositories", "none is configured: backups have nowhere to go");
+    };
+    for repository in repositories {
+        let object = format!("repository {}", repository.name);
+        let looked = async {
+            repository.prepare().await?;
+            let (backups, damaged) = repository.backups(None).await?;
+            Ok::<_, pgbosun_repository::Error>((backups.len(), damaged.len(), repository.storage.free_bytes().await?))
+        };
+        match looked.await {
+            Ok((count, 0, free)) => {
+                let free = free.map_or_else(String::new, |free| format!(", {} free", pgbosun_core::human::size(free)));
+                report.add(Severity::Ok, object, format!("writable, {count} backups{free}"));
+            }
+            Ok((_, damaged, _)) => report.add(Severity::Critical, object, format!("{damaged} backups have a damaged backup.json")),
+            Err(error) => report.add(Severity::Critical, object, chain(&error)),
+        }
+    }
+}
+
+async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result<()> {
+    match channel(&context.config) {
+        Ok(Some(channel)) => match channel.probe().await {
+            Ok(receipt) => report.add(Severity::Ok, "mail", receipt.detail),
+            Err(error) => report.add(Severity::Critical, "mail", chain(&error)),
+        },
+        Ok(None) => report.add(Severity::Warning, "mail", "none is configured: nobody is told of alerts"),
+        Err(error) => report.add(Severity::Critical, "mail", chain(&error)),
+    }
+    match open_history(&context.config, Uuid::nil()) {
+        Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),
+        Ok(Some(mut delivery)) => match delivery.operators().await {
+            Ok(operators) => report.add(Severity::Ok, "history", format!("dba_ops answers, {} operators", operators.len())),
+            Err(error) => report.add(Severity::Critical, "history", chain(&error)),
+        },
+        Err(error) => report.add(Severity::Critical, "history", chain(&error)),
+    }
+    Ok(())
+}

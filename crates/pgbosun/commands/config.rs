@@ -1,0 +1,83 @@
+//! `pgbosun config`: write, check, show, explain.
+
+mod init;
+
+pub use init::init;
+
+use crate::{
+    exit::{CONFIGURATION, Exit},
+    output,
+};
+use pgbosun_core::config::{Page, reference as write_reference};
+use std::path::Path;
+
+/// Reports all mistakes.
+///
+/// # Errors
+/// The mistakes, with the exit code of a wrong configuration.
+pub fn check(path: &Path) -> anyhow::Result<u8> {
+    match pgbosun_jobs::load(path) {
+        Ok(loaded) => {
+            let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
+            let config = &loaded.config;
+            println!(
+                "{} {} clusters, {} repositories, {} jobs in {}",
+                output::green("configuration is valid:"),
+                config.clusters.len(),
+                config.repositories.len(),
+                config.jobs.len(),
+                files.join(", ")
+            );
+            Ok(0)
+        }
+        Err(problems) => {
+            for problem in &problems.0 {
+                eprintln!("{} {problem}", output::red("error:"));
+            }
+            let count = problems.0.len();
+            let message = format!("{count} {} in the configuration", if count == 1 { "mistake" } else { "mistakes" });
+            Err(Exit { code: CONFIGURATION, message }.into())
+        }
+    }
+}
+
+/// Prints the effective configuration with the source of every value.
+///
+/// # Errors
+/// The mistakes of a wrong one.
+pub fn show(path: &Path, json: bool) -> anyhow::Result<u8> {
+    let loaded = crate::load(path)?;
+    if json {
+        let keys = loaded.effective.iter().map(|key| {
+            serde_json::json!({
+                "key": format!("{}.{}", key.section, key.key), "value": key.value, "source": key.source
+            })
+        });
+        output::json(&keys.collect::<Vec<_>>())?;
+        return Ok(0);
+    }
+    let mut section = "";
+    for key in &loaded.effective {
+        if key.section != section {
+            section = &key.section;
+            println!("{}{}", if section == "daemon" { "" } else { "\n" }, output::bold(&format!("[{section}]")));
+        }
+        let setting = format!("{} = {}", key.key, key.value);
+        println!("{setting:<60} {}", output::dim(&format!("# {}", key.source)));
+    }
+    Ok(0)
+}
+
+/// Prints every option.
+///
+/// # Errors
+/// Never.
+pub fn reference(markdown: bool) -> anyhow::Result<u8> {
+    let page = if markdown { Page::Markdown } else { Page::Text };
+    if markdown {
+        println!("{}", include_str!("config/reference.md").trim_end());
+        println!();
+    }
+    print!("{}", write_reference(&pgbosun_jobs::kinds(), page));
+    Ok(0)
+}

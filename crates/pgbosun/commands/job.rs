@@ -1,0 +1,213 @@
+//! `pgbosun job`: list, run, cancel, pause, resume, history.
+
+use super::status::first_line;
+use crate::{
+    cli::{JobCommand, PauseArguments},
+    client::Client,
+    exit::{Exit, FAILURE},
+    local::Context,
+    output::{ago, bold, dim, json, moment, state, table, yellow},
+};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use pgbosun_core::{
+    config::{Job, nearest},
+    human,
+    run::{Run, RunState, Trigger},
+};
+use pgbosun_daemon::api::{Action, JobInfo, Started, Status};
+use pgbosun_history::RunFilter;
+use std::{io::IsTerminal, time::Duration};
+use uuid::Uuid;
+
+/// Runs one of them.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
+    match command {
+        JobCommand::List => list(context).await,
+        JobCommand::Run { name, wait, dry_run } => run_now(context, &name, wait, dry_run).await,
+        JobCommand::Cancel { name } => {
+            let daemon = context.need_daemon("cancelling a run").await?;
+            let cancelled: Started = daemon.post(&format!("/jobs/{name}/cancel"), &Action::default()).await?;
+            println!("run {} of {name} is being ended", cancelled.run);
+            Ok(0)
+        }
+        JobCommand::Pause(arguments) => pause(context, arguments, "pause").await,
+        JobCommand::Resume(arguments) => pause(context, arguments, "resume").await,
+        JobCommand::History { name, limit } => history(context, name, limit).await,
+    }
+}
+
+async fn list(context: &Context) -> anyhow::Result<u8> {
+    let daemon = context.need_daemon("listing what it runs").await?;
+    let jobs: Vec<JobInfo> = daemon.get("/jobs").await?;
+    if context.json {
+        json(&jobs)?;
+        return Ok(0);
+    }
+    let zone = context.zone();
+    let rows = jobs.iter().map(|job| {
+        let next = match (&job.paused, job.next) {
+            (Some(reason), _) => yellow(&format!("paused {reason}")),
+            (None, Some(next)) => moment(next, zone),
+            (None, None) => dim("on demand"),
+        };
+        let last = job.last.as_ref();
+        vec![
+            job.name.clone(),
+            job.kind.clone(),
+            job.cluster.clone().unwrap_or_default(),
+            job.schedule.clone().unwrap_or_default(),
+            next,
+            last.map_or_else(String::new, |run| state(run.state)),
+            last.and_then(|run| run.finished_at).map_or_else(String::new, ago),
+        ]
+    });
+    println!("{}", table(&["JOB", "KIND", "CLUSTER", "SCHEDULE", "NEXT", "LAST", ""], rows));
+    Ok(0)
+}
+
+/// Runs a job through the daemon, or without it in this process.
+pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<u8> {
+    let Some(job) = context.config.jobs.get(name) else {
+        let near = nearest(name, context.config.jobs.keys().map(String::as_str));
+        let hint = near.map_or_else(
+            || format!("configured: {}", context.config.jobs.keys().cloned().collect::<Vec<_>>().join(", ")),
+            |near| format!("did you mean {near}?"),
+        );
+        return Err(Exit::usage(format!("no job {name}; {hint}")));
+    };
+    let run = match context.daemon().await? {
+        Some(daemon) => {
+            let action = Action { dry_run, ..Action::default() };
+            let started: Started = daemon.post(&format!("/jobs/{name}/run"), &action).await?;
+            if !wait && !dry_run {
+                println!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
+                return Ok(0);
+            }
+            wait_for(&daemon, name, started.run).await?
+        }
+        None => {
+            eprintln!("{}", dim("no daemon runs: doing it here"));
+            run_here(context, job, dry_run).await?
+        }
+    };
+    if context.json {
+        json(&run)?;
+    } else {
+        let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+        println!("{} {} {took}\n{}", state(run.state), bold(&run.job), run.summary);
+    }
+    Ok(if run.state == RunState::Succeeded { 0 } else { FAILURE })
+}
+
+async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result<Run> {
+    let offline = context.offline().await?;
+    let engine = &offline.engine;
+    let now = engine.now();
+    let run = Run {
+        id: Uuid::now_v7(),
+        job: job.name.clone(),
+        kind: job.common.kind.clone(),
+        cluster: context.config.cluster_of(job).map(|(name, _)| name.to_owned()),
+        trigger: Trigger::Manual,
+        state: RunState::Running,
+        scheduled_for: now,
+        started_at: Some(now),
+        finished_at: None,
+        attempts: 1,
+        summary: String::new(),
+        error: None,
+    };
+    engine.journal.interrupt_unfinished(now).await?;
+    engine.journal.claim(vec![run.clone()], Vec::new()).await?;
+    let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is at work already"))?;
+    let cancel = live.cancel.clone();
+    let task = pgbosun_daemon::execute(std::sync::Arc::clone(engine), job.clone(), run, live, dry_run);
+    let mut task = std::pin::pin!(task);
+    let run = tokio::select! {
+        run = &mut task => run,
+        _ = tokio::signal::ctrl_c() => {
+            eprintln!("ending the run …");
+            cancel.cancel();
+            task.await
+        }
+    };
+    pgbosun_daemon::send_due(engine).await?;
+    Ok(run)
+}
+
+/// Waits for a run of the daemon's, showing how far it is.
+async fn wait_for(daemon: &Client, name: &str, id: Uuid) -> anyhow::Result<Run> {
+    let bar = progress_bar();
+    bar.set_message(name.to_owned());
+    loop {
+        let run: Option<Run> = daemon.get(&format!("/runs/{id}")).await?;
+        if let Some(run) = run.filter(|run| run.state.is_final()) {
+            bar.finish_and_clear();
+            return Ok(run);
+        }
+        let status: Status = daemon.get("/status").await?;
+        if let Some(running) = status.running.iter().find(|running| running.id == id) {
+            bar.set_length(running.total);
+            bar.set_position(running.done);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+pub fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    let style = ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}");
+    let _ = HumanBytes(0);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+async fn pause(context: &Context, arguments: PauseArguments, what: &str) -> anyhow::Result<u8> {
+    let daemon = context.need_daemon("pausing").await?;
+    let action = Action { reason: arguments.reason, ..Action::default() };
+    let (path, object) = match arguments.name {
+        Some(name) => (format!("/jobs/{name}/{what}"), name),
+        None => (format!("/{what}"), "all jobs".into()),
+    };
+    let () = daemon.post(&path, &action).await?;
+    println!("{what}d {object}");
+    Ok(0)
+}
+
+async fn history(context: &Context, name: Option<String>, limit: u32) -> anyhow::Result<u8> {
+    let runs: Vec<Run> = match context.daemon().await? {
+        Some(daemon) => {
+            let job = name.as_ref().map_or_else(String::new, |name| format!("&job={name}"));
+            daemon.get(&format!("/runs?limit={limit}{job}")).await?
+        }
+        None => {
+            let offline = context.offline().await?;
+            offline.engine.journal.runs(RunFilter { job: name, unfinished: false, limit }).await?
+        }
+    };
+    if context.json {
+        json(&runs)?;
+        return Ok(0);
+    }
+    let zone = context.zone();
+    let rows = runs.iter().map(|run| {
+        let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+        vec![
+            moment(run.scheduled_for, zone),
+            run.job.clone(),
+            state(run.state),
+            run.trigger.to_string(),
+            took,
+            first_line(&run.summary),
+        ]
+    });
+    println!("{}", table(&["FOR", "JOB", "STATE", "TRIGGER", "TOOK", "WHAT"], rows));
+    Ok(0)
+}

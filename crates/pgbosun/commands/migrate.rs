@@ -1,0 +1,26 @@
+//! `pgbosun migrate`: brings the schema `dba_ops` up to date. The daemon does it too, where its role may.
+
+use crate::{exit::Exit, local::Context, output};
+use anyhow::Context as _;
+use pgbosun_postgres::{Conninfo, Server};
+use std::time::Duration;
+
+/// Migrates.
+///
+/// # Errors
+/// Where there is no history database, or it refuses.
+pub async fn run(context: &Context) -> anyhow::Result<u8> {
+    let Some(connection) = &context.config.history.connection else {
+        return Err(Exit::refused("there is nothing to migrate: history.connection is not set"));
+    };
+    let conninfo = Conninfo::parse(connection)?.with_password(context.config.history.password.clone());
+    let server = Server {
+        conninfo,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(600),
+        lock_timeout: Duration::from_secs(60),
+    };
+    let count = pgbosun_history::migrate(&server).await.context("bring dba_ops up to date")?;
+    println!("{} schema dba_ops on {} ({count} migrations)", output::green("up to date:"), server.conninfo);
+    Ok(0)
+}

@@ -1,0 +1,100 @@
+//! `pgbosun operator`: the people who are told, in `dba_ops`.
+
+use crate::{
+    cli::{GroupCommand, OperatorCommand},
+    exit::Exit,
+    local::Context,
+    output::{dim, green, json, table},
+};
+use pgbosun_daemon::{instance_name, open_history};
+use pgbosun_history::Delivery;
+use uuid::Uuid;
+
+/// Runs one of them.
+///
+/// # Errors
+/// Where there is no history database, or it refuses.
+pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<u8> {
+    match command {
+        OperatorCommand::List => list(context).await,
+        OperatorCommand::Add { group, email, name } => {
+            if !email.contains('@') {
+                return Err(Exit::usage(format!("\"{email}\" is no mail address")));
+            }
+            let mut delivery = history(context, &group).await?;
+            if !delivery.add_operator(&group, &email, name.as_deref()).await? {
+                return Err(Exit::refused(format!("no group {group}: \"pgbosun operator group add {group}\" makes it")));
+            }
+            note(context, "operator added", &email, &group);
+            println!("{} {email} to {group}", green("added"));
+            Ok(0)
+        }
+        OperatorCommand::Remove { group, email } => {
+            let mut delivery = history(context, &group).await?;
+            if !delivery.remove_operator(&group, &email).await? {
+                return Err(Exit::refused(format!("{email} is not in group {group}")));
+            }
+            note(context, "operator removed", &email, &group);
+            println!("{} {email} from {group}", green("removed"));
+            Ok(0)
+        }
+        OperatorCommand::Group { command: GroupCommand::List } => groups(context).await,
+        OperatorCommand::Group { command: GroupCommand::Add { name, description } } => {
+            let mut delivery = history(context, &name).await?;
+            if !delivery.add_operator_group(&name, description.as_deref()).await? {
+                return Err(Exit::refused(format!("group {name} exists")));
+            }
+            note(context, "operator group added", &name, "");
+            println!("{} group {name}", green("added"));
+            Ok(0)
+        }
+    }
+}
+
+/// The history database, or the refusal that names the key to use instead.
+async fn history(context: &Context, group: &str) -> anyhow::Result<Delivery> {
+    match open_history(&context.config, Uuid::nil())? {
+        Some(delivery) => Ok(delivery),
+        None => Err(Exit::refused(format!(
+            "operators live in the history database, and none is configured: set history.connection, or write the \
+             addresses into groups.{group}.recipients"
+        ))),
+    }
+}
+
+fn note(context: &Context, action: &str, object: &str, detail: &str) {
+    tracing::info!(instance = instance_name(&context.config), action, object, detail, "operators changed");
+}
+
+async fn list(context: &Context) -> anyhow::Result<u8> {
+    let mut delivery = history(context, "database").await?;
+    let operators = delivery.operators().await?;
+    if context.json {
+        json(&operators)?;
+        return Ok(0);
+    }
+    let rows = operators.iter().map(|operator| {
+        let state = if operator.active { String::new() } else { dim("inactive: is not told") };
+        vec![operator.group_name.clone(), operator.email.clone(), operator.name.clone().unwrap_or_default(), state]
+    });
+    println!("{}", table(&["GROUP", "EMAIL", "NAME", ""], rows));
+    if operators.is_empty() {
+        println!("nobody yet; until then the recipients of the configuration are told");
+    }
+    Ok(0)
+}
+
+async fn groups(context: &Context) -> anyhow::Result<u8> {
+    let mut delivery = history(context, "database").await?;
+    let groups = delivery.operator_groups().await?;
+    if context.json {
+        json(&groups)?;
+        return Ok(0);
+    }
+    let rows = groups.iter().map(|group| {
+        let state = if group.active { String::new() } else { dim("inactive: nobody is told") };
+        vec![group.group_name.clone(), group.description.clone().unwrap_or_default(), state]
+    });
+    println!("{}", table(&["GROUP", "DESCRIPTION", ""], rows));
+    Ok(0)
+}

@@ -1,0 +1,127 @@
+//! `pgbosun status`: everything on one screen.
+
+use crate::{
+    local::Context,
+    output::{ago, bold, dim, green, json, moment, red, severity, state, table, yellow},
+};
+use pgbosun_core::{finding::Severity, human};
+use pgbosun_daemon::{
+    api::{ClusterStatus, Status},
+    assemble_status,
+};
+use std::time::Duration;
+
+/// Prints the status; the exit code is that of the worst open alert.
+///
+/// # Errors
+/// Where neither daemon nor journal can be asked.
+pub async fn run(context: &Context) -> anyhow::Result<u8> {
+    let status: Status = match context.daemon().await? {
+        Some(daemon) => daemon.get("/status").await?,
+        None => assemble_status(context.offline().await?.engine.as_ref(), false).await?,
+    };
+    if context.json {
+        json(&status)?;
+    } else {
+        print(&status, context);
+    }
+    let worst = status.alerts.iter().map(|alert| alert.severity).max().unwrap_or(Severity::Ok);
+    Ok(worst.exit_code())
+}
+
+fn print(status: &Status, context: &Context) {
+    let zone = context.zone();
+    let daemon = match status.daemon_since {
+        Some(since) => green(&format!("daemon up {}", human::span(status.at - since))),
+        None => red("no daemon: nothing is scheduled"),
+    };
+    println!("{} {}  {daemon}  {}", bold("pgbosun"), bold(&status.instance), dim(&moment(status.at, zone)));
+    if let Some(paused) = &status.paused {
+        println!("{}", yellow(&format!("all jobs are paused {paused}")));
+    }
+    if let Some(trouble) = &status.history.trouble {
+        println!("{}", yellow(&format!("history database out of reach {trouble}")));
+    }
+    if status.outbox > 0 {
+        println!("{}", yellow(&format!("{} messages wait to be sent", status.outbox)));
+    }
+
+    println!("\n{}", bold("ALERTS"));
+    if status.alerts.is_empty() {
+        println!("  {}", green("none open"));
+    }
+    for alert in &status.alerts {
+        let place = alert.cluster.as_deref().unwrap_or("-");
+        let since = dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
+        println!("  {} {}: {}  {since}", severity(alert.severity), bold(place), alert.summary);
+    }
+
+    println!("\n{}", bold("CLUSTERS"));
+    for cluster in &status.clusters {
+        print_cluster(cluster);
+    }
+
+    if !status.running.is_empty() {
+        println!("\n{}", bold("RUNNING"));
+        for running in &status.running {
+            let progress = match running.total {
+                0 => String::new(),
+                total => {
+                    let percent = (100 * running.done / total).min(100);
+                    format!("  {percent} %, {} of {}", human::size(running.done), human::size(total))
+                }
+            };
+            println!("  {}  for {}{progress}", bold(&running.job), human::span(status.at - running.since));
+        }
+    }
+
+    println!("\n{}", bold("LAST RUNS"));
+    let rows = status.last.iter().map(|run| {
+        let ended = run.finished_at.map_or_else(String::new, ago);
+        let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+        vec![format!("  {}", state(run.state)), run.job.clone(), ended, took, first_line(&run.summary)]
+    });
+    println!("{}", table(&["  STATE", "JOB", "ENDED", "TOOK", "WHAT"], rows));
+
+    println!("\n{}", bold("NEXT"));
+    for next in &status.next {
+        let wait = human::span(next.at - status.at);
+        let note = next.note.as_ref().map_or_else(String::new, |note| yellow(&format!("  {note}")));
+        println!("  {}  {:<20} {}{note}", next.local, next.job, dim(&format!("in {wait}")));
+    }
+}
+
+fn print_cluster(cluster: &ClusterStatus) {
+    println!("  {}", bold(&cluster.name));
+    if cluster.backups.is_empty() {
+        println!("    newest backup  {}", red("none"));
+    }
+    for backup in &cluster.backups {
+        let verified = if backup.state == "verified" { green(&backup.state) } else { backup.state.clone() };
+        println!(
+            "    newest backup  {} in {}: {}, {}, {verified}; {} in all",
+            backup.label,
+            backup.repository,
+            ago(backup.finished_at),
+            human::size(backup.stored_bytes),
+            cluster.backup_count
+        );
+    }
+    match &cluster.restore_test {
+        None => println!("    restore test   {}", yellow("never made")),
+        Some(test) => {
+            let passed = if test.passed { green("passed") } else { red("failed") };
+            println!(
+                "    restore test   {passed} {}: recovery takes {} (RTO), to a state {} old (RPO)",
+                ago(test.started_at),
+                human::duration(Duration::from_secs_f64(test.total_seconds)),
+                human::duration(Duration::from_secs_f64(test.recovery_point_age_seconds))
+            );
+        }
+    }
+}
+
+/// The first line of a text.
+pub fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

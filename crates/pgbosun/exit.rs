@@ -1,0 +1,47 @@
+//! Exit codes: one table, documented in `docs/exit-codes.md`.
+
+use pgbosun_daemon::chain;
+
+/// Wrong usage (sysexits(3), EX_USAGE).
+pub const USAGE: u8 = 64;
+/// Wrong configuration (sysexits(3), EX_CONFIG).
+pub const CONFIGURATION: u8 = 78;
+/// Whatever else failed.
+pub const FAILURE: u8 = 1;
+
+/// An error with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Exit {
+    /// The code.
+    pub code: u8,
+    /// What a person reads.
+    pub message: String,
+}
+
+impl Exit {
+    /// A refusal: what cannot be done, and what would work.
+    pub fn refused(message: impl Into<String>) -> anyhow::Error {
+        Self { code: FAILURE, message: message.into() }.into()
+    }
+
+    /// A wrong use of the command.
+    pub fn usage(message: impl Into<String>) -> anyhow::Error {
+        Self { code: USAGE, message: message.into() }.into()
+    }
+}
+
+/// The code an error ends the program with.
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    let configuration = error.downcast_ref::<pgbosun_daemon::Error>();
+    match (error.downcast_ref::<Exit>(), configuration) {
+        (Some(exit), _) => exit.code,
+        (_, Some(pgbosun_daemon::Error::Configuration(_))) => CONFIGURATION,
+        _ => FAILURE,
+    }
+}
+
+/// An error with its causes in one line.
+pub fn describe(error: &anyhow::Error) -> String {
+    chain(error.as_ref())
+}

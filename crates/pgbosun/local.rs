@@ -1,0 +1,126 @@
+//! What a command works with: the configuration, the daemon where there is one, and the journal where there is none.
+
+use crate::{cli::Cli, client::Client, exit::Exit};
+use anyhow::Context as _;
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
+use pgbosun_core::config::{Config, Loaded};
+use pgbosun_daemon::Engine;
+use pgbosun_history::{Journal, StateLock};
+use pgbosun_repository::Repository;
+use std::{ffi::CString, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use tokio::runtime::Runtime;
+
+/// What a command works with.
+pub struct Context {
+    /// The configuration.
+    pub config: Config,
+    /// Print JSON.
+    pub json: bool,
+    /// Bulk work runs here.
+    pub bulk: Runtime,
+}
+
+/// The journal, held by this process while there is no daemon.
+pub struct Offline {
+    /// What the daemon would share.
+    pub engine: Arc<Engine>,
+    _lock: StateLock,
+}
+
+impl Context {
+    /// The context of a command. Started by root it becomes the owner of the state directory first, so that it leaves
+    /// nothing behind that the daemon cannot read; must come before any thread is started.
+    ///
+    /// # Errors
+    /// Where that user cannot be become.
+    pub fn new(cli: &Cli, loaded: Loaded) -> anyhow::Result<Self> {
+        become_owner(&loaded.config.daemon.state_directory)?;
+        Ok(Self { config: loaded.config, json: cli.json, bulk: bulk()? })
+    }
+
+    /// The daemon, where one runs.
+    ///
+    /// # Errors
+    /// Where there is one and this user may not talk to it.
+    pub async fn daemon(&self) -> anyhow::Result<Option<Client>> {
+        Client::find(&self.config.daemon.control_socket).await
+    }
+
+    /// The daemon, which this command needs.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn need_daemon(&self, what: &str) -> anyhow::Result<Client> {
+        self.daemon().await?.ok_or_else(|| {
+            let socket = self.config.daemon.control_socket.display();
+            Exit::refused(format!("no daemon answers on {socket}, and {what} needs it: systemctl start pgbosun"))
+        })
+    }
+
+    /// The journal, in place of a daemon.
+    ///
+    /// # Errors
+    /// Where another process holds it or it cannot be opened.
+    pub async fn offline(&self) -> anyhow::Result<Offline> {
+        let directory = &self.config.daemon.state_directory;
+        let lock = StateLock::take(directory)?;
+        let journal = Journal::open(directory).await?;
+        let engine = Engine::new(self.config.clone(), journal, self.bulk.handle().clone());
+        Ok(Offline { engine, _lock: lock })
+    }
+
+    /// The cluster a command is about: the named one, or the only one.
+    ///
+    /// # Errors
+    /// Where there is no such cluster, or several and none was named.
+    pub fn cluster(&self, named: Option<&str>) -> anyhow::Result<String> {
+        let names: Vec<&str> = self.config.clusters.keys().map(String::as_str).collect();
+        match (named, names.as_slice()) {
+            (Some(name), names) if names.contains(&name) => Ok(name.to_owned()),
+            (None, [name]) => Ok((*name).to_owned()),
+            (Some(name), names) => Err(Exit::usage(format!("no cluster {name}; configured: {}", names.join(", ")))),
+            (None, []) => Err(Exit::usage("no cluster is configured under [clusters.NAME]")),
+            (None, names) => Err(Exit::usage(format!("which cluster? configured: {}", names.join(", ")))),
+        }
+    }
+
+    /// The configured repositories, or the named one.
+    ///
+    /// # Errors
+    /// Where there is no such repository.
+    pub fn repositories(&self, named: Option<&str>) -> anyhow::Result<Vec<Repository>> {
+        let wanted = self.config.repositories.iter().filter(|(name, _)| named.is_none_or(|named| named == *name));
+        let found: Vec<_> = wanted.map(|(name, options)| Repository::open(name, options)).collect();
+        match (found.is_empty(), named) {
+            (true, Some(name)) => Err(Exit::usage(format!("no repository {name} is configured"))),
+            (true, None) => Err(Exit::usage("no repository is configured under [repositories.NAME]")),
+            _ => Ok(found),
+        }
+    }
+
+    /// The time zone in which people are told times.
+    pub fn zone(&self) -> chrono_tz::Tz {
+        self.config.daemon.time_zone
+    }
+}
+
+/// The runtime for bulk work.
+///
+/// # Errors
+/// Those of thread creation.
+pub fn bulk() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("pgbosun-bulk").enable_all().build()
+}
+
+fn become_owner(state_directory: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = std::fs::metadata(state_directory) else { return Ok(()) };
+    if !geteuid().is_root() || metadata.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+    let user = User::from_uid(uid)?.with_context(|| format!("no user has the id {uid}"))?;
+    let name = CString::new(user.name.as_str())?;
+    initgroups(&name, user.gid).and_then(|()| setgid(gid)).and_then(|()| setuid(uid)).with_context(|| {
+        format!("become {}, the owner of {}", user.name, state_directory.display())
+    })
+}

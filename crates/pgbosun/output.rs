@@ -1,0 +1,115 @@
+//! What people see: colours, tables, times.
+
+use crate::cli::Colour;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use comfy_table::{ContentArrangement, Table, presets};
+use pgbosun_core::{finding::Severity, human, run::RunState};
+use std::{
+    io::IsTerminal,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+static COLOURS: AtomicBool = AtomicBool::new(false);
+static COLOURS_ON_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// Decides about colours, once. `NO_COLOR` is honoured where nothing was said.
+pub fn set_colour(colour: Colour) {
+    let allowed = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let decide = |terminal: bool| match colour {
+        Colour::Always => true,
+        Colour::Never => false,
+        Colour::Auto => terminal && allowed,
+    };
+    COLOURS.store(decide(std::io::stdout().is_terminal()), Ordering::Relaxed);
+    COLOURS_ON_STDERR.store(decide(std::io::stderr().is_terminal()), Ordering::Relaxed);
+}
+
+/// Whether logs on standard error may have colours.
+pub fn colours_on_stderr() -> bool {
+    COLOURS_ON_STDERR.load(Ordering::Relaxed)
+}
+
+fn painted(code: &str, text: &str) -> String {
+    if COLOURS.load(Ordering::Relaxed) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Bold.
+pub fn bold(text: &str) -> String {
+    painted("1", text)
+}
+
+/// Dim, for what is read second.
+pub fn dim(text: &str) -> String {
+    painted("2", text)
+}
+
+/// Red.
+pub fn red(text: &str) -> String {
+    painted("1;31", text)
+}
+
+/// Green.
+pub fn green(text: &str) -> String {
+    painted("32", text)
+}
+
+/// Yellow.
+pub fn yellow(text: &str) -> String {
+    painted("33", text)
+}
+
+/// A severity in its colour, as wide as the longest.
+pub fn severity(severity: Severity) -> String {
+    let word = format!("{:<8}", severity.as_str().to_uppercase());
+    match severity {
+        Severity::Ok => green(&word),
+        Severity::Warning => yellow(&word),
+        Severity::Unknown => painted("35", &word),
+        Severity::Critical => red(&word),
+    }
+}
+
+/// The state of a run in its colour.
+pub fn state(state: RunState) -> String {
+    let word = format!("{:<11}", state.as_str());
+    match state {
+        RunState::Succeeded => green(&word),
+        RunState::Queued | RunState::Running => painted("36", &word),
+        state if state.is_failure() => red(&word),
+        _ => yellow(&word),
+    }
+}
+
+/// A table with a header and no frame, fitted to the terminal.
+pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().map(|word| bold(word)));
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// A moment on the wall clock of a zone.
+pub fn moment(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// How long ago.
+pub fn ago(at: DateTime<Utc>) -> String {
+    format!("{} ago", human::span(Utc::now() - at))
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
