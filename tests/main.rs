@@ -1,1 +1,14 @@
+//! Integration tests: the program as it is built, on real PostgreSQL, systemd and SMTP. One module per feature.
+//!
+//! `make test` prepares what they need; see `support`.
 
+mod alerts;
+mod backup;
+mod configuration;
+mod crashes;
+mod delivery;
+mod imports;
+mod network;
+mod scheduling;
+mod support;
+mod systemd;

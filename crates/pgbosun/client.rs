@@ -31,7 +31,9 @@ impl Client {
     pub async fn find(socket: &Path) -> anyhow::Result<Option<Self>> {
         match UnixStream::connect(socket).await {
             Ok(_) => Ok(Some(Self { socket: socket.to_owned() })),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Exit::refused(format!(
                 "{} is not open to this user: run the command as root or as a member of the socket's group",
                 socket.display()

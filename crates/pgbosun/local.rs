@@ -1,14 +1,14 @@
 //! What a command works with: the configuration, the daemon where there is one, and the journal where there is none.
 
-use crate::{cli::Cli, client::Client, exit::Exit};
+use crate::{client::Client, exit::Exit};
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
-use pgbosun_core::config::{Config, Loaded};
+use pgbosun_core::config::Config;
 use pgbosun_daemon::Engine;
 use pgbosun_history::{Journal, StateLock};
 use pgbosun_repository::Repository;
 use std::{ffi::CString, os::unix::fs::MetadataExt, path::Path, sync::Arc};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 /// What a command works with.
 pub struct Context {
@@ -17,7 +17,7 @@ pub struct Context {
     /// Print JSON.
     pub json: bool,
     /// Bulk work runs here.
-    pub bulk: Runtime,
+    pub bulk: Handle,
 }
 
 /// The journal, held by this process while there is no daemon.
@@ -28,16 +28,6 @@ pub struct Offline {
 }
 
 impl Context {
-    /// The context of a command. Started by root it becomes the owner of the state directory first, so that it leaves
-    /// nothing behind that the daemon cannot read; must come before any thread is started.
-    ///
-    /// # Errors
-    /// Where that user cannot be become.
-    pub fn new(cli: &Cli, loaded: Loaded) -> anyhow::Result<Self> {
-        become_owner(&loaded.config.daemon.state_directory)?;
-        Ok(Self { config: loaded.config, json: cli.json, bulk: bulk()? })
-    }
-
     /// The daemon, where one runs.
     ///
     /// # Errors
@@ -65,7 +55,7 @@ impl Context {
         let directory = &self.config.daemon.state_directory;
         let lock = StateLock::take(directory)?;
         let journal = Journal::open(directory).await?;
-        let engine = Engine::new(self.config.clone(), journal, self.bulk.handle().clone());
+        let engine = Engine::new(self.config.clone(), journal, self.bulk.clone());
         Ok(Offline { engine, _lock: lock })
     }
 
@@ -112,7 +102,12 @@ pub fn bulk() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("pgbosun-bulk").enable_all().build()
 }
 
-fn become_owner(state_directory: &Path) -> anyhow::Result<()> {
+/// Started by root a command becomes the owner of the state directory first, so that it leaves nothing behind that the
+/// daemon cannot read. Comes before any thread is started.
+///
+/// # Errors
+/// Where that user cannot be become.
+pub fn become_owner(state_directory: &Path) -> anyhow::Result<()> {
     let Ok(metadata) = std::fs::metadata(state_directory) else { return Ok(()) };
     if !geteuid().is_root() || metadata.uid() == 0 {
         return Ok(());
@@ -120,7 +115,8 @@ fn become_owner(state_directory: &Path) -> anyhow::Result<()> {
     let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
     let user = User::from_uid(uid)?.with_context(|| format!("no user has the id {uid}"))?;
     let name = CString::new(user.name.as_str())?;
-    initgroups(&name, user.gid).and_then(|()| setgid(gid)).and_then(|()| setuid(uid)).with_context(|| {
-        format!("become {}, the owner of {}", user.name, state_directory.display())
-    })
+    initgroups(&name, user.gid)
+        .and_then(|()| setgid(gid))
+        .and_then(|()| setuid(uid))
+        .with_context(|| format!("become {}, the owner of {}", user.name, state_directory.display()))
 }

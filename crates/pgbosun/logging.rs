@@ -22,7 +22,10 @@ pub fn start(cli: &Cli) {
     };
     let default = if level <= Level::INFO {
         // What libraries say at this level is of no use to an administrator.
-        format!("warn,pgbosun={0},pgbosun_core={0},pgbosun_postgres={0},pgbosun_repository={0},pgbosun_backup={0},pgbosun_history={0},pgbosun_notify={0},pgbosun_jobs={0},pgbosun_daemon={0}", level)
+        format!(
+            "warn,pgbosun={0},pgbosun_core={0},pgbosun_postgres={0},pgbosun_repository={0},pgbosun_backup={0},pgbosun_history={0},pgbosun_notify={0},pgbosun_jobs={0},pgbosun_daemon={0}",
+            level
+        )
     } else {
         level.to_string()
     };

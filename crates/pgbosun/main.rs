@@ -41,7 +41,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     // What needs no valid configuration comes first.
     match &cli.command {
         Command::Config { command } => match command {
-            ConfigCommand::Init { output, data_directory } => return commands::config::init(output, data_directory.as_deref()),
+            ConfigCommand::Init { output, data_directory } => {
+                return commands::config::init(output, data_directory.as_deref());
+            }
             ConfigCommand::Reference { markdown } => return commands::config::reference(*markdown),
             ConfigCommand::Check => return commands::config::check(&cli.config),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
@@ -55,8 +57,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     if let Command::Daemon = cli.command {
         return commands::daemon::run(&cli, loaded);
     }
-    let context = local::Context::new(&cli, loaded)?;
-    runtime()?.block_on(Box::pin(commands::run(cli.command, context)))
+    local::become_owner(&loaded.config.daemon.state_directory)?;
+    let bulk = local::bulk()?;
+    let context = local::Context { config: loaded.config, json: cli.json, bulk: bulk.handle().clone() };
+    let done = runtime()?.block_on(Box::pin(commands::run(cli.command, context)));
+    bulk.shutdown_background();
+    done
 }
 
 fn load(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {

@@ -158,7 +158,8 @@ create table operator_cache (
     primary key (group_name, email)
 ) strict;
 
--- The change log: one entry per row, moved to the end at each change of the row. Delivery follows it.
+-- The change log: one entry per row, moved to the end at each change of the row. Delivery follows it. The triggers
+-- delete and insert, since "insert or replace" would follow the conflict clause of the statement that fired them.
 create table changes (
     seq        integer primary key autoincrement,
     table_name text not null,
@@ -167,60 +168,71 @@ create table changes (
 ) strict;
 
 create trigger jobs_added after insert on jobs begin
-    insert or replace into changes (table_name, key) values ('jobs', new.name);
+    delete from changes where table_name = 'jobs' and key = new.name;
+    insert into changes (table_name, key) values ('jobs', new.name);
 end;
 create trigger jobs_changed after update of kind, cluster, schedule, time_zone, configured, paused_at, paused_by, pause_reason on jobs begin
-    insert or replace into changes (table_name, key) values ('jobs', new.name);
+    delete from changes where table_name = 'jobs' and key = new.name;
+    insert into changes (table_name, key) values ('jobs', new.name);
 end;
 create trigger runs_added after insert on runs begin
-    insert or replace into changes (table_name, key) values ('job_runs', new.id);
+    delete from changes where table_name = 'job_runs' and key = new.id;
+    insert into changes (table_name, key) values ('job_runs', new.id);
 end;
 create trigger runs_changed after update on runs begin
-    insert or replace into changes (table_name, key) values ('job_runs', new.id);
+    delete from changes where table_name = 'job_runs' and key = new.id;
+    insert into changes (table_name, key) values ('job_runs', new.id);
 end;
 create trigger runs_removed after delete on runs begin
     delete from changes where table_name = 'job_runs' and key = old.id;
 end;
 create trigger findings_added after insert on findings begin
-    insert or replace into changes (table_name, key) values ('findings', new.id);
+    delete from changes where table_name = 'findings' and key = new.id;
+    insert into changes (table_name, key) values ('findings', new.id);
 end;
 create trigger findings_removed after delete on findings begin
     delete from changes where table_name = 'findings' and key = old.id;
 end;
 create trigger alerts_added after insert on alerts begin
-    insert or replace into changes (table_name, key) values ('alerts', new.id);
+    delete from changes where table_name = 'alerts' and key = new.id;
+    insert into changes (table_name, key) values ('alerts', new.id);
 end;
 create trigger alerts_changed after update on alerts begin
-    insert or replace into changes (table_name, key) values ('alerts', new.id);
+    delete from changes where table_name = 'alerts' and key = new.id;
+    insert into changes (table_name, key) values ('alerts', new.id);
 end;
 create trigger alerts_removed after delete on alerts begin
     delete from changes where table_name = 'alerts' and key = old.id;
 end;
 create trigger notifications_added after insert on notifications begin
-    insert or replace into changes (table_name, key) values ('notifications', new.id);
+    delete from changes where table_name = 'notifications' and key = new.id;
+    insert into changes (table_name, key) values ('notifications', new.id);
 end;
 create trigger notifications_changed after update on notifications begin
-    insert or replace into changes (table_name, key) values ('notifications', new.id);
+    delete from changes where table_name = 'notifications' and key = new.id;
+    insert into changes (table_name, key) values ('notifications', new.id);
 end;
 create trigger notifications_removed after delete on notifications begin
     delete from changes where table_name = 'notifications' and key = old.id;
 end;
 create trigger backups_added after insert on backups begin
-    insert or replace into changes (table_name, key)
-    values ('backups', json_array(new.cluster, new.repository, new.label));
+    delete from changes where table_name = 'backups' and key = json_array(new.cluster, new.repository, new.label);
+    insert into changes (table_name, key) values ('backups', json_array(new.cluster, new.repository, new.label));
 end;
 create trigger backups_changed after update on backups begin
-    insert or replace into changes (table_name, key)
-    values ('backups', json_array(new.cluster, new.repository, new.label));
+    delete from changes where table_name = 'backups' and key = json_array(new.cluster, new.repository, new.label);
+    insert into changes (table_name, key) values ('backups', json_array(new.cluster, new.repository, new.label));
 end;
 create trigger restore_tests_added after insert on restore_tests begin
-    insert or replace into changes (table_name, key) values ('restore_tests', new.id);
+    delete from changes where table_name = 'restore_tests' and key = new.id;
+    insert into changes (table_name, key) values ('restore_tests', new.id);
 end;
 create trigger restore_tests_removed after delete on restore_tests begin
     delete from changes where table_name = 'restore_tests' and key = old.id;
 end;
 create trigger audit_log_added after insert on audit_log begin
-    insert or replace into changes (table_name, key) values ('audit_log', new.id);
+    delete from changes where table_name = 'audit_log' and key = new.id;
+    insert into changes (table_name, key) values ('audit_log', new.id);
 end;
 create trigger audit_log_removed after delete on audit_log begin
     delete from changes where table_name = 'audit_log' and key = old.id;

@@ -28,11 +28,8 @@ const SETTINGS: [&str; 7] = [
     "data_checksums",
 ];
 
-const CONFIG_FILES: [(&str, &str); 3] = [
-    ("config_file", "postgresql.conf"),
-    ("hba_file", "pg_hba.conf"),
-    ("ident_file", "pg_ident.conf"),
-];
+const CONFIG_FILES: [(&str, &str); 3] =
+    [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")];
 
 pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
     let mut connection = server.connect().await?;

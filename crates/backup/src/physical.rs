@@ -12,7 +12,8 @@ use pgbosun_postgres::{
     replication::{BackupEnd, BackupEvent, BackupOptions, BackupStart, BaseBackup, Replication},
 };
 use pgbosun_repository::{
-    BackupInfo, BackupRef, FORMAT, Object, ObjectKind, PlainWriter, Repository, TablespaceInfo, TarVolumes, VolumeWriter,
+    BackupInfo, BackupRef, FORMAT, Object, ObjectKind, PlainWriter, Repository, TablespaceInfo, TarVolumes,
+    VolumeWriter,
 };
 use std::sync::Arc;
 use tokio::{sync::watch, task::JoinSet};
@@ -93,8 +94,11 @@ impl Physical {
     /// A free label under the system identifier; another identifier under this cluster's name is refused (C10).
     async fn place(&self, system_id: &str) -> Result<BackupRef, Error> {
         let stamp = clock::now().format("%Y%m%dT%H%M%SZ");
-        let mut place =
-            BackupRef { cluster: self.cluster.clone(), system_id: system_id.to_owned(), label: format!("{stamp}-full") };
+        let mut place = BackupRef {
+            cluster: self.cluster.clone(),
+            system_id: system_id.to_owned(),
+            label: format!("{stamp}-full"),
+        };
         for repository in &self.repositories {
             let present = repository.storage.names(&self.cluster).await?;
             if let Some(other) = present.iter().find(|name| *name != system_id) {
@@ -145,13 +149,15 @@ impl Physical {
         let (start, backup) = backup.base_backup(&options).await?;
         self.progress.expect(start.tablespaces.iter().map(|tablespace| tablespace.bytes).sum());
 
-        let history = if start.timeline > 1 { Some(wal_connection.timeline_history(start.timeline).await?) } else { None };
+        let history =
+            if start.timeline > 1 { Some(wal_connection.timeline_history(start.timeline).await?) } else { None };
         let segment_size = before.wal_segment_size;
         let stream = wal_connection.stream_wal(&slot, start.lsn.segment_start(segment_size), start.timeline).await?;
         let (stop, stop_known) = watch::channel(None::<Lsn>);
         // C14: the WAL is streamed beside the data, over a slot that keeps it; it ends with this function.
         let mut beside = JoinSet::new();
-        let mut receiver = wal::Receiver::create(&self.repositories, place, start.timeline, segment_size, history).await?;
+        let mut receiver =
+            wal::Receiver::create(&self.repositories, place, start.timeline, segment_size, history).await?;
         beside.spawn(async move {
             receiver.receive(stream, stop_known).await?;
             receiver.finish().await

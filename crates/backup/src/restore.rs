@@ -74,6 +74,9 @@ impl Restore {
             if self.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
+            if object.kind == ObjectKind::Config && self.brings_its_own_configuration() {
+                continue; // Nothing that pg_verifybackup would not know belongs into such a directory.
+            }
             let into = match object.kind {
                 ObjectKind::Data => self.target.clone(),
                 ObjectKind::Tablespace(oid) => match places.get(&oid) {
@@ -96,6 +99,12 @@ impl Restore {
         Ok(restored)
     }
 
+    /// True where `postgresql.conf` lies in the data directory, and so among its files.
+    fn brings_its_own_configuration(&self) -> bool {
+        let data = self.info.objects.iter().filter(|object| object.kind == ObjectKind::Data);
+        data.flat_map(|object| &object.files).any(|file| file == "postgresql.conf")
+    }
+
     fn places(&self) -> Result<BTreeMap<u32, PathBuf>, Error> {
         if let Some(unknown) =
             self.tablespaces.keys().find(|old| !self.info.tablespaces.iter().any(|space| space.location == **old))
@@ -113,7 +122,8 @@ impl Restore {
 
     fn check_space(&self) -> Result<(), Error> {
         let existing = self.target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let stat = nix::sys::statvfs::statvfs(existing).map_err(|errno| Error::file("measure", existing)(errno.into()))?;
+        let stat =
+            nix::sys::statvfs::statvfs(existing).map_err(|errno| Error::file("measure", existing)(errno.into()))?;
         let free = stat.blocks_available() * stat.fragment_size();
         if free < self.info.bytes {
             return Err(Error::Refused(format!(

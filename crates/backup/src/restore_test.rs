@@ -101,8 +101,7 @@ impl RestoreTest {
         };
         restore.run().await?;
         let restored = begun.elapsed();
-        let scratch =
-            Scratch::start(&programs, &directory.0, &self.info, self.recovery_timeout, &self.cancel).await?;
+        let scratch = Scratch::start(&programs, &directory.0, &self.info, self.recovery_timeout, &self.cancel).await?;
         let recovered = begun.elapsed();
         let counted = tokio::select! {
             counted = count(&scratch, &self.info) => counted,
@@ -173,9 +172,10 @@ async fn count(scratch: &Scratch, info: &BackupInfo) -> Result<RestoreTestResult
             .map_err(Error::query("list the restored tables"))?;
         for table in listed {
             // The name comes quoted from the server.
-            let counted: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(format!("select pg_catalog.count(*) from {table}")))
-                .fetch_one(&mut connection)
-                .await;
+            let counted: Result<i64, _> =
+                sqlx::query_scalar(AssertSqlSafe(format!("select pg_catalog.count(*) from {table}")))
+                    .fetch_one(&mut connection)
+                    .await;
             match counted {
                 Ok(counted) => {
                     tables += 1;

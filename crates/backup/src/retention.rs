@@ -21,8 +21,11 @@ pub fn expired(backups: &[BackupInfo], retention: Retention, now: DateTime<Utc>)
     }
     let good: Vec<_> = backups.iter().filter(|info| !info.checksum_failures).collect();
     let newest_first = good.iter().rev();
-    let kept: Vec<&str> = newest_first.take(retention.count.unwrap_or(0).max(1) as usize).map(|i| i.label.as_str()).collect();
-    let Some(oldest) = now.checked_sub_signed(Duration::days(retention.days.unwrap_or(0).into())) else { return Vec::new() };
+    let kept: Vec<&str> =
+        newest_first.take(retention.count.unwrap_or(0).max(1) as usize).map(|i| i.label.as_str()).collect();
+    let Some(oldest) = now.checked_sub_signed(Duration::days(retention.days.unwrap_or(0).into())) else {
+        return Vec::new();
+    };
     backups
         .iter()
         .filter(|info| !kept.contains(&info.label.as_str()) && info.finished_at < oldest && !good.is_empty())

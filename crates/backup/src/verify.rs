@@ -88,13 +88,17 @@ pub async fn verify(
                     for (name, size, crc) in volume.files {
                         match object.kind {
                             ObjectKind::Data => drop(seen.insert(name, (size, crc))),
-                            ObjectKind::Tablespace(oid) => drop(seen.insert(format!("pg_tblspc/{oid}/{name}"), (size, crc))),
+                            ObjectKind::Tablespace(oid) => {
+                                drop(seen.insert(format!("pg_tblspc/{oid}/{name}"), (size, crc)))
+                            }
                             ObjectKind::Wal => drop(segments.insert(name)),
                             ObjectKind::Config | ObjectKind::Manifest => {}
                         }
                     }
                 }
-                Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => faults.damaged.push(error.to_string()),
+                Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => {
+                    faults.damaged.push(error.to_string())
+                }
                 Err(error) => return Err(error),
             },
         }
@@ -204,7 +208,9 @@ fn compare(expected: &HashMap<String, Expected>, seen: &HashMap<String, (u64, St
 fn check_wal_starts(info: &BackupInfo, volume: &Volume, faults: &mut Faults) {
     for (name, header) in volume.wal_starts.iter().filter(|(name, _)| !name.ends_with(".history")) {
         let field = |from: usize, to: usize| {
-            header.get(from..to).map_or(0, |bytes| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))
+            header
+                .get(from..to)
+                .map_or(0, |bytes| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))
         };
         let (address, system_id, segment_size) = (Lsn(field(8, 16)), field(24, 32), field(32, 36));
         if system_id.to_string() != info.system_id {

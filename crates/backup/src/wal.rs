@@ -36,7 +36,11 @@ impl Receiver {
     }
 
     /// Receives until everything before the stop position is written, which is known only later.
-    pub async fn receive(&mut self, mut stream: WalStream, mut stop: watch::Receiver<Option<Lsn>>) -> Result<(), Error> {
+    pub async fn receive(
+        &mut self,
+        mut stream: WalStream,
+        mut stop: watch::Receiver<Option<Lsn>>,
+    ) -> Result<(), Error> {
         loop {
             if let (Some(stop), Some(position)) = (*stop.borrow_and_update(), self.position)
                 && position >= stop

@@ -18,7 +18,9 @@ pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section};
 pub use reference::{Page, reference};
 pub use secret::Secret;
-pub use sections::{Cluster, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport, Repository, RepositoryType};
+pub use sections::{
+    Cluster, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport, Repository, RepositoryType,
+};
 pub use setting::{ClusterName, GroupName, Known, Refusal, RepositoryName, Setting};
 pub use suggest::nearest;
 

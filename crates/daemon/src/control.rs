@@ -25,6 +25,9 @@ use tokio::{
 };
 use uuid::Uuid;
 
+/// Members of this group may use the socket (sysusers.d).
+const GROUP: &str = "pgbosun";
+
 /// What the handlers need.
 #[derive(Clone)]
 pub(crate) struct Control {
@@ -68,6 +71,12 @@ pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
     }
     let listener = UnixListener::bind(socket).map_err(failed)?;
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    // Where the group exists and the unit gives it to the daemon, its members may use the socket.
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP)
+        && let Err(error) = nix::unistd::chown(socket, None, Some(group.gid))
+    {
+        tracing::warn!(%error, "the control socket is not open to the group {GROUP}");
+    }
     Ok(listener)
 }
 

@@ -152,9 +152,10 @@ async fn tell_interrupted(engine: &Engine, run: &Run) -> Result<(), pgbosun_hist
         object: "run".into(),
         severity: Severity::Warning,
         summary: format!("a run of {} was interrupted", run.job),
-        meaning: "The daemon ended while it was at work: a crash, a kill, or a power cut. What it should have done may \
+        meaning:
+            "The daemon ended while it was at work: a crash, a kill, or a power cut. What it should have done may \
                   not be done."
-            .into(),
+                .into(),
         advice: format!(
             "Nothing is left half done that counts. Run it again with \"pgbosun job run {}\", and look for the cause with \
              \"journalctl -u pgbosun\".",

@@ -263,12 +263,23 @@ pub(crate) fn tell(
     let mut notifications = Vec::new();
     for Change { alert, notice } in changes {
         if let Some(notice) = notice {
-            let place = alert.cluster.clone().unwrap_or_default();
+            let place = alert.cluster.as_deref().unwrap_or(&alert.job);
             if notice == Notice::Resolved {
-                tracing::info!(message_id = events::ALERT_RESOLVED, alert = alert.fingerprint, "{place}: over: {}", alert.summary);
+                tracing::info!(
+                    message_id = events::ALERT_RESOLVED,
+                    alert = alert.fingerprint,
+                    "{place}: over: {}",
+                    alert.summary
+                );
             } else {
                 let severity = alert.severity.as_str();
-                tracing::warn!(message_id = events::ALERT_OPENED, alert = alert.fingerprint, severity, "{place}: {}", alert.summary);
+                tracing::warn!(
+                    message_id = events::ALERT_OPENED,
+                    alert = alert.fingerprint,
+                    severity,
+                    "{place}: {}",
+                    alert.summary
+                );
             }
             let (renderer, frame) = frame(&engine.config(), &alert.group);
             notifications.push(renderer.alert(&frame, &alert, notice, engine.now()));

@@ -195,7 +195,10 @@ impl Scheduler {
             let rules = Rules { catch_up: common.catch_up, start_deadline: deadline };
             let plan = plan(&entry.cron, entry.zone, rules, entry.looked, now, entry.after_downtime);
             if plan.clock_reset {
-                tracing::warn!(job = entry.job.name, "the clock was set back by more than a day: the schedule starts afresh");
+                tracing::warn!(
+                    job = entry.job.name,
+                    "the clock was set back by more than a day: the schedule starts afresh"
+                );
             }
             let trigger = match plan.due.map(|due| due.lateness) {
                 Some(Lateness::Late) if entry.after_downtime => Trigger::CatchUp,
@@ -232,8 +235,10 @@ impl Scheduler {
         let claimed = self.claim(runs, looked).await;
         if claimed.is_err() {
             // What was not claimed is looked at again, from where the journal knows of.
-            let rows: HashMap<_, _> = self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
-            for entry in self.entries.iter_mut().filter(|entry| before.iter().any(|(name, _)| *name == entry.job.name)) {
+            let rows: HashMap<_, _> =
+                self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
+            for entry in self.entries.iter_mut().filter(|entry| before.iter().any(|(name, _)| *name == entry.job.name))
+            {
                 entry.looked = rows.get(&entry.job.name).copied().unwrap_or(entry.looked);
                 entry.next = None;
             }
@@ -261,7 +266,11 @@ impl Scheduler {
             }
             if let Some(row) = jobs.get(&entry.job.name) {
                 let (by, reason) = (row.paused_by.as_deref(), row.pause_reason.as_deref());
-                return Some(format!("paused by {}: {}", by.unwrap_or("somebody"), reason.unwrap_or("no reason given")));
+                return Some(format!(
+                    "paused by {}: {}",
+                    by.unwrap_or("somebody"),
+                    reason.unwrap_or("no reason given")
+                ));
             }
         }
         let local = now.with_timezone(&entry.zone);
@@ -308,7 +317,12 @@ impl Scheduler {
         for run in claimed {
             if run.state.is_final() {
                 let (job, state) = (&run.job, run.state);
-                tracing::info!(message_id = events::RUN_NOT_STARTED, pgbosun_job = job, "{job} {state}: {}", run.summary);
+                tracing::info!(
+                    message_id = events::RUN_NOT_STARTED,
+                    pgbosun_job = job,
+                    "{job} {state}: {}",
+                    run.summary
+                );
             }
             if let Some((job, live, permit, delay, dry_run)) = starts.remove(&run.id) {
                 let slots = Arc::clone(&self.slots.1);
@@ -424,12 +438,7 @@ fn missed(config: &Config, job: &Job, time: DateTime<Utc>, now: DateTime<Utc>, m
     if more > 0 {
         summary.push_str(&format!("; {more} earlier times were missed too"));
     }
-    Run {
-        state: RunState::Missed,
-        finished_at: Some(now),
-        summary,
-        ..new_run(config, job, Trigger::Schedule, time)
-    }
+    Run { state: RunState::Missed, finished_at: Some(now), summary, ..new_run(config, job, Trigger::Schedule, time) }
 }
 
 /// The same amount for the same job and installation, spread over the configured span (FNV-1a).
@@ -439,7 +448,8 @@ fn jitter(engine: &Engine, job: &Job) -> StdDuration {
         return span;
     }
     let bytes = engine.journal.instance().into_bytes().into_iter().chain(job.name.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     span.mul_f64((hash >> 11) as f64 / (1_u64 << 53) as f64)
 }
 

@@ -82,7 +82,8 @@ pub(crate) async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
         .values()
         .map(|job| {
             let row = rows.iter().find(|row| row.name == job.name && row.paused_at.is_some());
-            let own = row.map(|row| (row.paused_by.clone().unwrap_or_default(), row.pause_reason.clone().unwrap_or_default()));
+            let own = row
+                .map(|row| (row.paused_by.clone().unwrap_or_default(), row.pause_reason.clone().unwrap_or_default()));
             let pause = own.or_else(|| all.as_ref().map(|pause| (pause.by.clone(), pause.reason.clone())));
             let disabled = (!job.common.enabled).then(|| "disabled in the configuration".to_owned());
             JobInfo {

@@ -1,10 +1,6 @@
 //! systemd: readiness, status, watchdog, stop. Outside a unit all of it does nothing.
 
-use crate::{
-    beats::Beats,
-    engine::Engine,
-    schedule::upcoming,
-};
+use crate::{beats::Beats, engine::Engine, schedule::upcoming};
 use chrono::Duration;
 use pgbosun_core::human;
 use sd_notify::NotifyState;
@@ -50,7 +46,9 @@ pub(crate) fn status_line(engine: &Engine) -> String {
     let next = upcoming(&config, now, now + Duration::days(31), 1).into_iter().next();
     let next = next.map_or_else(
         || "nothing is scheduled".to_owned(),
-        |next| format!("next {} at {}", next.job, next.at.with_timezone(&config.daemon.time_zone).format("%a %H:%M:%S %Z")),
+        |next| {
+            format!("next {} at {}", next.job, next.at.with_timezone(&config.daemon.time_zone).format("%a %H:%M:%S %Z"))
+        },
     );
     let history = if engine.history_trouble.borrow().is_some() { "; history database out of reach" } else { "" };
     format!("{running}; {next}{history}")

@@ -150,14 +150,13 @@ type Batches = Vec<(&'static str, Vec<String>)>;
 async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> {
     let failed = Error::journal("read the change log");
     let mut snapshot = journal.readers.begin().await.map_err(&failed)?;
-    let until: Option<i64> = sqlx::query_scalar(
-        "select max(seq) from (select seq from changes where seq > ? order by seq limit ?)",
-    )
-    .bind(from)
-    .bind(BATCH)
-    .fetch_one(&mut *snapshot)
-    .await
-    .map_err(&failed)?;
+    let until: Option<i64> =
+        sqlx::query_scalar("select max(seq) from (select seq from changes where seq > ? order by seq limit ?)")
+            .bind(from)
+            .bind(BATCH)
+            .fetch_one(&mut *snapshot)
+            .await
+            .map_err(&failed)?;
     let Some(until) = until else { return Ok((from, Vec::new())) };
     let mut batches = Batches::new();
     for (table, statement) in TABLES {

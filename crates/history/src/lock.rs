@@ -23,8 +23,7 @@ impl StateLock {
         let failed = |source| Error::State { path: directory.to_owned(), source };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let path = directory.join("lock");
-        let file =
-            File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Self { _file: file }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::Locked { path: directory.to_owned() }),

@@ -62,11 +62,25 @@ impl From<RunRow> for Run {
         let RunRow { id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, .. } = row;
         let (attempts, summary, error) = (row.attempts, row.summary, row.error);
         let id = id.into_uuid();
-        Self { id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts, summary, error }
+        Self {
+            id,
+            job,
+            kind,
+            cluster,
+            trigger,
+            state,
+            scheduled_for,
+            started_at,
+            finished_at,
+            attempts,
+            summary,
+            error,
+        }
     }
 }
 
-const COLUMNS: &str = "id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts, summary, error";
+const COLUMNS: &str =
+    "id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts, summary, error";
 
 impl Journal {
     /// Claims what one look of the planner found: the runs to start and the rows for times that will not be run,

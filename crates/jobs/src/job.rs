@@ -133,7 +133,11 @@ from_errors!(pgbosun_postgres::Error, pgbosun_repository::Error, pgbosun_backup:
 
 impl From<pgbosun_history::Error> for JobError {
     fn from(error: pgbosun_history::Error) -> Self {
-        Self { message: error.to_string(), transient: true, source: std::error::Error::source(&error).map(|e| chain(e).into()) }
+        Self {
+            message: error.to_string(),
+            transient: true,
+            source: std::error::Error::source(&error).map(|e| chain(e).into()),
+        }
     }
 }
 

@@ -57,7 +57,8 @@ pub fn build(job: &config::Job) -> Option<Box<dyn Job>> {
 /// All problems found.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let loaded = config::load(path, &kinds())?;
-    let clusters = loaded.config.clusters.iter().map(|(name, cluster)| (format!("clusters.{name}"), &cluster.connection));
+    let clusters =
+        loaded.config.clusters.iter().map(|(name, cluster)| (format!("clusters.{name}"), &cluster.connection));
     let history = loaded.config.history.connection.iter().map(|connection| ("history".to_owned(), connection));
     let mut problems = Vec::new();
     for (section, connection) in clusters.chain(history) {

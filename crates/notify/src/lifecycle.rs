@@ -156,7 +156,9 @@ mod tests {
         let opened = complete(&[], vec![finding("/data", Severity::Warning)], 0);
         assert_eq!(notices(&opened), [Some(Notice::Opened)]);
         let mut open = vec![opened[0].alert.clone()];
-        for (hour, expected) in [(1, None), (3, None), (4, Some(Notice::Reminder)), (7, None), (8, Some(Notice::Reminder))] {
+        for (hour, expected) in
+            [(1, None), (3, None), (4, Some(Notice::Reminder)), (7, None), (8, Some(Notice::Reminder))]
+        {
             let again = complete(&open, vec![finding("/data", Severity::Warning)], hour);
             assert_eq!(notices(&again), [expected], "hour {hour}");
             assert_eq!((again[0].alert.id, again[0].alert.opened_at), (open[0].id, at(0)));

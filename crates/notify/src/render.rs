@@ -146,7 +146,10 @@ mod tests {
     #[test]
     fn subjects_are_those_of_the_contract() {
         assert_eq!(message(Notice::Opened).subject, "[DB-ALERT] CRITICAL main: backup is 27 h old (limit 25 h)");
-        assert_eq!(message(Notice::Reminder).subject, "[DB-ALERT] CRITICAL main: still: backup is 27 h old (limit 25 h)");
+        assert_eq!(
+            message(Notice::Reminder).subject,
+            "[DB-ALERT] CRITICAL main: still: backup is 27 h old (limit 25 h)"
+        );
         assert_eq!(message(Notice::Resolved).subject, "[DB-ALERT] RESOLVED main: backup is 27 h old (limit 25 h)");
     }
 

@@ -64,7 +64,10 @@ async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
                 if info.checksum_failures { red("suspect") } else { String::new() },
             ]
         });
-        println!("{}", table(&["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""], rows));
+        println!(
+            "{}",
+            table(&["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""], rows)
+        );
         if found.is_empty() {
             println!("no backups yet; \"pgbosun backup create\" takes one");
         }
@@ -109,24 +112,49 @@ async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
     }
     let zone = context.zone();
     for (repository, info) in found {
-        let databases: Vec<_> = info.databases.iter().map(|(name, size)| format!("{name} ({})", human::size(*size))).collect();
-        let tablespaces: Vec<_> = info.tablespaces.iter().map(|space| format!("{} at {}", space.oid, space.location)).collect();
+        let databases: Vec<_> =
+            info.databases.iter().map(|(name, size)| format!("{name} ({})", human::size(*size))).collect();
+        let tablespaces: Vec<_> =
+            info.tablespaces.iter().map(|space| format!("{} at {}", space.oid, space.location)).collect();
         let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;
         println!("{} in {}", bold(&info.label), repository.name);
         for (name, value) in [
             ("cluster", format!("{} ({}), system identifier {}", info.cluster, info.server, info.system_id)),
             ("server", format!("PostgreSQL {}", info.server_version)),
-            ("taken", format!("{} to {}, {}", moment(info.started_at, zone), moment(info.finished_at, zone), ago(info.finished_at))),
-            ("size", format!("{} stored as {} ({ratio:.1} : 1)", human::size(info.bytes), human::size(info.stored_bytes))),
+            (
+                "taken",
+                format!(
+                    "{} to {}, {}",
+                    moment(info.started_at, zone),
+                    moment(info.finished_at, zone),
+                    ago(info.finished_at)
+                ),
+            ),
+            (
+                "size",
+                format!("{} stored as {} ({ratio:.1} : 1)", human::size(info.bytes), human::size(info.stored_bytes)),
+            ),
             ("wal", format!("{} to {}, timeline {}", info.start_lsn, info.stop_lsn, info.timeline)),
             ("databases", databases.join(", ")),
             ("tablespaces", if tablespaces.is_empty() { "none".into() } else { tablespaces.join(", ") }),
-            ("checksums", if info.checksum_failures { red("damaged pages found: suspect") } else { "no damaged page reported".into() }),
+            (
+                "checksums",
+                if info.checksum_failures {
+                    red("damaged pages found: suspect")
+                } else {
+                    "no damaged page reported".into()
+                },
+            ),
         ] {
             println!("  {name:<12} {value}");
         }
         let rows = info.objects.iter().map(|object| {
-            vec![format!("  {}", object.name), human::size(object.size), object.files.len().to_string(), object.sha256[..16].to_owned()]
+            vec![
+                format!("  {}", object.name),
+                human::size(object.size),
+                object.files.len().to_string(),
+                object.sha256[..16].to_owned(),
+            ]
         });
         println!("{}\n", table(&["  OBJECT", "STORED", "FILES", "SHA-256"], rows));
     }
@@ -142,7 +170,9 @@ async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> anyho
             for repository in context.repositories(None)? {
                 let (backups, damaged) = repository.backups(None).await?;
                 broken.extend(damaged.into_iter().map(|error| format!("{}: {error}", repository.name)));
-                let newest = |info: &BackupInfo| backups.iter().rfind(|other| other.cluster == info.cluster).map(|i| &i.label) == Some(&info.label);
+                let newest = |info: &BackupInfo| {
+                    backups.iter().rfind(|other| other.cluster == info.cluster).map(|i| &i.label) == Some(&info.label)
+                };
                 let wanted: Vec<_> = backups.iter().filter(|info| all || newest(info)).cloned().collect();
                 chosen.extend(wanted.into_iter().map(|info| (repository.clone(), info)));
             }

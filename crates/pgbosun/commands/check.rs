@@ -81,7 +81,8 @@ async fn check_cluster(report: &mut Report, name: &str, server: &Server) {
         report.add(Severity::Critical, name, "physical backups need PostgreSQL 15 or later");
     }
     if !yes("may_replicate") {
-        let message = format!("role {0} may not replicate, which backups need: ALTER ROLE {0} REPLICATION", text("role"));
+        let message =
+            format!("role {0} may not replicate, which backups need: ALTER ROLE {0} REPLICATION", text("role"));
         report.add(Severity::Critical, name, message);
     }
     if text("wal_level") == "minimal" {
@@ -91,7 +92,11 @@ async fn check_cluster(report: &mut Report, name: &str, server: &Server) {
         report.add(Severity::Critical, name, "max_wal_senders is below 2: a backup takes two");
     }
     if number("max_replication_slots") < 1 {
-        report.add(Severity::Critical, name, "max_replication_slots is 0: a backup keeps its WAL with a temporary slot");
+        report.add(
+            Severity::Critical,
+            name,
+            "max_replication_slots is 0: a backup keeps its WAL with a temporary slot",
+        );
     }
     if !yes("data_checksums") {
         let message = "data checksums are off: damaged pages go unnoticed (pg_checksums --enable, server stopped)";
@@ -100,13 +105,17 @@ async fn check_cluster(report: &mut Report, name: &str, server: &Server) {
     match Replication::connect(&server.conninfo, server.connect_timeout).await {
         Ok(mut replication) => match replication.identify().await {
             Ok(identity) => {
-                let message = format!("replication works: system identifier {}, timeline {}", identity.system_id, identity.timeline);
+                let message = format!(
+                    "replication works: system identifier {}, timeline {}",
+                    identity.system_id, identity.timeline
+                );
                 report.add(Severity::Ok, name, message);
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
         },
         Err(error) => {
-            let message = format!("no replication connection: {}; pg_hba.conf needs a line for \"replication\"", chain(&error));
+            let message =
+                format!("no replication connection: {}; pg_hba.conf needs a line for \"replication\"", chain(&error));
             report.add(Severity::Critical, name, message);
         }
     }
@@ -128,7 +137,9 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 let free = free.map_or_else(String::new, |free| format!(", {} free", pgbosun_core::human::size(free)));
                 report.add(Severity::Ok, object, format!("writable, {count} backups{free}"));
             }
-            Ok((_, damaged, _)) => report.add(Severity::Critical, object, format!("{damaged} backups have a damaged backup.json")),
+            Ok((_, damaged, _)) => {
+                report.add(Severity::Critical, object, format!("{damaged} backups have a damaged backup.json"))
+            }
             Err(error) => report.add(Severity::Critical, object, chain(&error)),
         }
     }
@@ -146,7 +157,9 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
     match open_history(&context.config, Uuid::nil()) {
         Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),
         Ok(Some(mut delivery)) => match delivery.operators().await {
-            Ok(operators) => report.add(Severity::Ok, "history", format!("dba_ops answers, {} operators", operators.len())),
+            Ok(operators) => {
+                report.add(Severity::Ok, "history", format!("dba_ops answers, {} operators", operators.len()))
+            }
             Err(error) => report.add(Severity::Critical, "history", chain(&error)),
         },
         Err(error) => report.add(Severity::Critical, "history", chain(&error)),

@@ -1,1 +1,4 @@
-use std::path::Path; pub async fn run(_: &Path, _: bool) -> anyhow::Result<u8> { Ok(0) }
+use std::path::Path;
+pub async fn run(_: &Path, _: bool) -> anyhow::Result<u8> {
+    Ok(0)
+}

@@ -96,7 +96,8 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     if context.json {
         json(&run)?;
     } else {
-        let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+        let took =
+            run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
         println!("{} {} {took}\n{}", state(run.state), bold(&run.job), run.summary);
     }
     Ok(if run.state == RunState::Succeeded { 0 } else { FAILURE })
@@ -163,7 +164,8 @@ pub fn progress_bar() -> ProgressBar {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}");
+    let style =
+        ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}");
     let _ = HumanBytes(0);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
@@ -198,7 +200,8 @@ async fn history(context: &Context, name: Option<String>, limit: u32) -> anyhow:
     }
     let zone = context.zone();
     let rows = runs.iter().map(|run| {
-        let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+        let took =
+            run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
         vec![
             moment(run.scheduled_for, zone),
             run.job.clone(),

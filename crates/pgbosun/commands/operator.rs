@@ -23,7 +23,9 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             }
             let mut delivery = history(context, &group).await?;
             if !delivery.add_operator(&group, &email, name.as_deref()).await? {
-                return Err(Exit::refused(format!("no group {group}: \"pgbosun operator group add {group}\" makes it")));
+                return Err(Exit::refused(format!(
+                    "no group {group}: \"pgbosun operator group add {group}\" makes it"
+                )));
             }
             note(context, "operator added", &email, &group);
             println!("{} {email} to {group}", green("added"));

@@ -48,7 +48,9 @@ pub async fn run(context: &Context, command: RestoreCommand) -> anyhow::Result<u
     } else {
         println!("{} {} files, {} in {took}", output::green("restored"), restored.files, human::size(restored.bytes));
         if !keep_archiving {
-            println!("archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL");
+            println!(
+                "archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL"
+            );
         }
         let major = info.server_version.split('.').next().unwrap_or_default();
         println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
@@ -67,7 +69,9 @@ async fn choose(
         let mut fitting = found.into_iter().filter(|(place, info)| {
             repository.is_none_or(|name| place.name == name) && cluster.is_none_or(|name| info.cluster == name)
         });
-        return fitting.next().ok_or_else(|| Exit::refused(format!("backup {label} is not there, or of another cluster")));
+        return fitting
+            .next()
+            .ok_or_else(|| Exit::refused(format!("backup {label} is not there, or of another cluster")));
     }
     let cluster = context.cluster(cluster)?;
     let mut newest: Option<(Repository, BackupInfo)> = None;

@@ -52,7 +52,8 @@ fn print(status: &Status, context: &Context) {
     }
     for alert in &status.alerts {
         let place = alert.cluster.as_deref().unwrap_or("-");
-        let since = dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
+        let since =
+            dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
         println!("  {} {}: {}  {since}", severity(alert.severity), bold(place), alert.summary);
     }
 
@@ -78,7 +79,8 @@ fn print(status: &Status, context: &Context) {
     println!("\n{}", bold("LAST RUNS"));
     let rows = status.last.iter().map(|run| {
         let ended = run.finished_at.map_or_else(String::new, ago);
-        let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+        let took =
+            run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
         vec![format!("  {}", state(run.state)), run.job.clone(), ended, took, first_line(&run.summary)]
     });
     println!("{}", table(&["  STATE", "JOB", "ENDED", "TOOK", "WHAT"], rows));

@@ -23,6 +23,16 @@ impl GroupChild {
     /// # Errors
     /// Where it cannot be started.
     pub fn spawn(command: &mut Command) -> std::io::Result<Self> {
+        // What systemd and the operator gave to the daemon is not for its children, secrets least of all (C25).
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            let ours = name.starts_with("PGBOSUN_") && name.contains("__");
+            if ours
+                || ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "CREDENTIALS_DIRECTORY"].contains(&name.as_str())
+            {
+                command.env_remove(name);
+            }
+        }
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
         Ok(Self { child, group })

@@ -52,7 +52,8 @@ where
     F: FnOnce(&mut dyn Read) -> Result<T, E> + Send + 'static,
 {
     let seen = Arc::new(Mutex::new((Sha256::new(), 0)));
-    let stored = BufReader::with_capacity(1 << 18, HashingReader { inner: storage.open(key).await?, seen: Arc::clone(&seen) });
+    let stored =
+        BufReader::with_capacity(1 << 18, HashingReader { inner: storage.open(key).await?, seen: Arc::clone(&seen) });
     let plain: Box<dyn AsyncRead + Send + Unpin> = match object.kind {
         ObjectKind::Manifest => Box::new(stored),
         _ => {

@@ -71,7 +71,8 @@ fn parse(block: &[u8]) -> Result<(String, u64), Error> {
     let failed = |error: std::io::Error| Error::Archive(format!("bad header: {error}"));
     let mut header = tar::Header::new_old();
     header.as_mut_bytes().copy_from_slice(block);
-    let sum: u32 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
+    let sum: u32 =
+        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) }).sum();
     if header.cksum().map_err(failed)? != sum {
         return Err(Error::Archive("a header's checksum does not match".into()));
     }

@@ -87,7 +87,12 @@ impl PlainWriter {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub async fn create(repository: &Repository, place: &BackupRef, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+    pub async fn create(
+        repository: &Repository,
+        place: &BackupRef,
+        name: &str,
+        kind: ObjectKind,
+    ) -> Result<Self, Error> {
         let key = place.key(name);
         let writer = HashingWriter::new(repository.storage.create(&key).await?);
         Ok(Self { writer, key, object: Object::new(name, kind) })
@@ -124,7 +129,12 @@ impl VolumeWriter {
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub async fn create(repository: &Repository, place: &BackupRef, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+    pub async fn create(
+        repository: &Repository,
+        place: &BackupRef,
+        name: &str,
+        kind: ObjectKind,
+    ) -> Result<Self, Error> {
         let key = place.key(name);
         let object = repository.storage.create(&key).await?;
         let level = Level::Precise(repository.options.compression_level.into());

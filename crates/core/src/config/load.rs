@@ -79,9 +79,7 @@ pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
     let mut gathered = Findings { figment, known: Known::default(), problems, effective: Vec::new() };
     let config = read(&mut gathered, kinds);
     match config {
-        Some(config) if gathered.problems.is_empty() => {
-            Ok(Loaded { config, effective: gathered.effective, files })
-        }
+        Some(config) if gathered.problems.is_empty() => Ok(Loaded { config, effective: gathered.effective, files }),
         _ => Err(Problems(gathered.problems)),
     }
 }
@@ -171,11 +169,12 @@ fn read(gathered: &mut Findings, kinds: &[Kind]) -> Option<Config> {
         let credential = format!("clusters.{name}.password");
         resolve(reader, &mut cluster.password, cluster.password_file.as_deref(), &credential);
     });
-    let repositories = sections::<Repository>(gathered, &top, "repositories", |reader, _, repository: &mut Repository| {
-        if !(1..=19).contains(&repository.compression_level) {
-            reader.refuse("compression-level", "expected a level from 1 to 19", None);
-        }
-    });
+    let repositories =
+        sections::<Repository>(gathered, &top, "repositories", |reader, _, repository: &mut Repository| {
+            if !(1..=19).contains(&repository.compression_level) {
+                reader.refuse("compression-level", "expected a level from 1 to 19", None);
+            }
+        });
     let mut with_built_in = top.clone();
     add_built_in_groups(&mut with_built_in);
     let groups = sections::<Group>(gathered, &with_built_in, "groups", |_, _, _| {});

@@ -55,7 +55,11 @@ fn write_section(out: &mut String, page: Page, path: &str, about: &[&str], optio
         let (key, expects, doc) = (option.key(), option.expects, joined(option.doc));
         let _ = match page {
             Page::Text => {
-                writeln!(out, "  {key}  ({standing}{applies})\n{}", wrapped(&format!("{doc} Takes {expects}."), "      "))
+                writeln!(
+                    out,
+                    "  {key}  ({standing}{applies})\n{}",
+                    wrapped(&format!("{doc} Takes {expects}."), "      ")
+                )
             }
             Page::Markdown => writeln!(out, "- **`{key}`** ({standing}{applies}). {doc} Takes {expects}."),
         };

@@ -101,8 +101,7 @@ impl Cron {
         let tomorrow_is_other_month = day.succ_opt().is_none_or(|d| d.month() != day.month());
         let last_week = day.checked_add_days(Days::new(7)).is_none_or(|d| d.month() != day.month());
         let by_day = self.days & (1 << day.day()) != 0 || (self.last_day && tomorrow_is_other_month);
-        let by_weekday =
-            self.weekdays & (1 << weekday) != 0 || (last_week && self.last_weekdays & (1 << weekday) != 0);
+        let by_weekday = self.weekdays & (1 << weekday) != 0 || (last_week && self.last_weekdays & (1 << weekday) != 0);
         if self.days_starred || self.weekdays_starred { by_day && by_weekday } else { by_day || by_weekday }
     }
 }
@@ -185,9 +184,7 @@ impl Field {
         }
         match text.parse() {
             Ok(value) if (self.low..=self.high).contains(&value) => Ok(value),
-            _ => {
-                Err(CronError(format!("\"{text}\" is no {}: {} to {} are allowed", self.name, self.low, self.high)))
-            }
+            _ => Err(CronError(format!("\"{text}\" is no {}: {} to {} are allowed", self.name, self.low, self.high))),
         }
     }
 
@@ -259,7 +256,10 @@ mod tests {
     fn refusals_name_the_field_and_the_part() {
         let message = |text: &str| text.parse::<Cron>().unwrap_err().to_string();
         assert_eq!(message("61 * * * *"), "\"61\" is no minute: 0 to 59 are allowed");
-        assert_eq!(message("* * *"), "3 fields: five (minute hour day month weekday) or six (second first) are expected");
+        assert_eq!(
+            message("* * *"),
+            "3 fields: five (minute hour day month weekday) or six (second first) are expected"
+        );
         assert!(message("@dayly").starts_with("unknown nickname"));
         assert!(message("0 0 30 2 *").contains("never comes"));
         assert!(message("*/0 * * * *").contains("no step"));

@@ -52,7 +52,8 @@ impl Setting for Keep {
     fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
         let mut retention = Retention::default();
         for (key, value) in value.as_dict().ok_or_else(|| Refusal::expected(Self::EXPECTS))? {
-            let number = value.to_i128().or_else(|| value.to_u128()?.try_into().ok()).and_then(|n| u32::try_from(n).ok());
+            let number =
+                value.to_i128().or_else(|| value.to_u128()?.try_into().ok()).and_then(|n| u32::try_from(n).ok());
             match (key.as_str(), number.filter(|number| *number > 0)) {
                 ("days", Some(days)) => retention.days = Some(days),
                 ("count", Some(count)) => retention.count = Some(count),

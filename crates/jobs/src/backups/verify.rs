@@ -67,7 +67,12 @@ impl Job for VerifyJob {
                     outcome.findings.push(finding(&name, &label, faults(&verified)));
                 }
                 let cluster = cluster.to_owned();
-                outcome.records.push(Record::BackupState(BackupStateRecord { label, cluster, repository: name, state }));
+                outcome.records.push(Record::BackupState(BackupStateRecord {
+                    label,
+                    cluster,
+                    repository: name,
+                    state,
+                }));
             }
         }
         outcome.summary = format!("{good} of {all} backups are as they were written");
@@ -86,7 +91,9 @@ fn finding(repository: &str, label: &str, detail: String) -> Finding {
         severity: Severity::Critical,
         summary: format!("backup {label} in {repository} is damaged"),
         meaning: "It may not restore. Older backups may be whole.".into(),
-        advice: "Take a new backup now, then look at the storage. \"pgbosun backup verify --all\" shows which are whole.".into(),
+        advice:
+            "Take a new backup now, then look at the storage. \"pgbosun backup verify --all\" shows which are whole."
+                .into(),
         detail,
     }
 }

@@ -51,7 +51,9 @@ impl Monitor for BackupAge {
         let lines: Vec<_> = sample
             .iter()
             .map(|newest| match &newest.backup {
-                Some((label, at)) => format!("{}: {label}, {} old", newest.repository, human::span(newest.looked - *at)),
+                Some((label, at)) => {
+                    format!("{}: {label}, {} old", newest.repository, human::span(newest.looked - *at))
+                }
                 None => format!("{}: none", newest.repository),
             })
             .collect();
@@ -72,9 +74,11 @@ impl BackupAge {
                     _ if age > self.critical_age => {
                         (Severity::Critical, format!("backup is {told} old (limit {limit})"), detail)
                     }
-                    Some(warning) if age > warning => {
-                        (Severity::Warning, format!("backup is {told} old (limit {})", human::duration(warning)), detail)
-                    }
+                    Some(warning) if age > warning => (
+                        Severity::Warning,
+                        format!("backup is {told} old (limit {})", human::duration(warning)),
+                        detail,
+                    ),
                     _ => return None,
                 }
             }

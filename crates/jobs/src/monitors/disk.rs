@@ -85,7 +85,10 @@ impl Disk {
         let (severity, what) = if percent > f64::from(self.critical_percent) {
             (Severity::Critical, format!("{percent:.0} % full (limit {} %)", self.critical_percent))
         } else if inode_percent > f64::from(self.critical_percent) {
-            (Severity::Critical, format!("out of inodes: {inode_percent:.0} % used (limit {} %)", self.critical_percent))
+            (
+                Severity::Critical,
+                format!("out of inodes: {inode_percent:.0} % used (limit {} %)", self.critical_percent),
+            )
         } else if percent > f64::from(self.warning_percent) {
             (Severity::Warning, format!("{percent:.0} % full (limit {} %)", self.warning_percent))
         } else if system.free < self.minimum_free.as_u64() {
@@ -99,7 +102,8 @@ impl Disk {
             severity,
             summary: format!("file system of {path} is {what}"),
             meaning: "When it is full, PostgreSQL stops writing, and backups and archiving fail.".into(),
-            advice: "Free or add space; \"du -xh --max-depth=2\" shows what takes it. Never delete anything in pg_wal.".into(),
+            advice: "Free or add space; \"du -xh --max-depth=2\" shows what takes it. Never delete anything in pg_wal."
+                .into(),
             detail: format!("path: {path}\nused: {} ({percent:.1} %)\nfree: {free}", human::size(system.used)),
             object: path,
         })

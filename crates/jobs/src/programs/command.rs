@@ -65,7 +65,9 @@ impl Job for CommandJob {
         let words = if errors.is_empty() { &output } else { &errors };
         let last = words.lines().last().unwrap_or_default();
         match status.code() {
-            Some(0) => Ok(Outcome { summary: output.lines().last().unwrap_or("done").to_owned(), ..Outcome::default() }),
+            Some(0) => {
+                Ok(Outcome { summary: output.lines().last().unwrap_or("done").to_owned(), ..Outcome::default() })
+            }
             Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}"))),
             Some(code) => Err(JobError::lasting(format!("{program} exited with {code}: {last}"))),
             None => Err(JobError::lasting(format!("{program} was killed: {status}"))),

@@ -36,7 +36,11 @@ impl Smtp {
             MailSecurity::None => (Tls::None, 25),
             security => {
                 let parameters = parameters.build().map_err(|error| failed(chain(&error)))?;
-                if security == MailSecurity::Tls { (Tls::Wrapper(parameters), 465) } else { (Tls::Required(parameters), 587) }
+                if security == MailSecurity::Tls {
+                    (Tls::Wrapper(parameters), 465)
+                } else {
+                    (Tls::Required(parameters), 587)
+                }
             }
         };
         let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.server)
@@ -75,7 +79,9 @@ impl Channel for Smtp {
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         match self.limited(self.transport.test_connection()).await? {
             true => Ok(Receipt { detail: format!("mail server {} answers", self.server) }),
-            false => Err(DeliveryError::Server { server: self.server.clone(), reason: "it does not answer NOOP".into() }),
+            false => {
+                Err(DeliveryError::Server { server: self.server.clone(), reason: "it does not answer NOOP".into() })
+            }
         }
     }
 }

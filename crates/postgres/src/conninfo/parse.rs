@@ -8,8 +8,20 @@ pub(super) type Settings = BTreeMap<String, String>;
 
 /// Keys that are used, and keys of libpq that are accepted because they change nothing here.
 const KEYS: [&str; 14] = [
-    "host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "sslmode", "sslrootcert",
-    "target_session_attrs", "options", "application_name", "connect_timeout",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "passfile",
+    "service",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+    "options",
+    "application_name",
+    "connect_timeout",
 ];
 
 pub(super) fn settings(text: &str) -> Result<Settings, String> {

@@ -73,6 +73,8 @@ pub struct BaseBackup {
 impl Replication {
     /// Starts a base backup. Returns once the server has made its checkpoint.
     ///
+    /// It does not wait for the archive: the WAL is streamed beside it, and an archive that fails is another alert.
+    ///
     /// Tablespaces come as links in the archive, not as a `tablespace_map`: so a restore can place them elsewhere and
     /// every file still is what the manifest says (C12).
     ///
@@ -80,7 +82,7 @@ impl Replication {
     /// The server's refusal or a broken connection.
     pub async fn base_backup(mut self, options: &BackupOptions) -> Result<(BackupStart, BaseBackup), Error> {
         let command = format!(
-            "BASE_BACKUP (LABEL '{}', CHECKPOINT '{}', WAL false, TABLESPACE_MAP false, PROGRESS true, \
+            "BASE_BACKUP (LABEL '{}', CHECKPOINT '{}', WAL false, WAIT false, TABLESPACE_MAP false, PROGRESS true, \
              MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS true)",
             options.label.replace('\'', "''"),
             if options.fast_checkpoint { "fast" } else { "spread" },

@@ -23,7 +23,8 @@ pub(super) fn client(conninfo: &Conninfo) -> io::Result<Arc<ClientConfig>> {
         SslMode::VerifyCa => Some(roots(conninfo, &provider)?),
         _ => None,
     };
-    let verifier = Verifier { check, name_matters: conninfo.sslmode == SslMode::VerifyFull, provider: Arc::clone(&provider) };
+    let verifier =
+        Verifier { check, name_matters: conninfo.sslmode == SslMode::VerifyFull, provider: Arc::clone(&provider) };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -37,7 +38,8 @@ fn roots(conninfo: &Conninfo, provider: &Arc<CryptoProvider>) -> io::Result<Arc<
     let mut roots = RootCertStore::empty();
     match &conninfo.sslrootcert {
         Some(file) if file.as_os_str() != "system" => {
-            let failed = |error: &dyn std::fmt::Display| io::Error::other(format!("sslrootcert {}: {error}", file.display()));
+            let failed =
+                |error: &dyn std::fmt::Display| io::Error::other(format!("sslrootcert {}: {error}", file.display()));
             for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
                 roots.add(certificate.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
             }

@@ -130,9 +130,8 @@ impl Storage for Local {
             // A directory goes with its last object; one that is not empty refuses, which ends the walk.
             while let Some(parent) = directory.filter(|parent| *parent != root && parent.starts_with(&root)) {
                 if std::fs::remove_dir(parent).is_err() {
-                    return sync_directory(parent).or_else(|error| {
-                        if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-                    });
+                    return sync_directory(parent)
+                        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) });
                 }
                 directory = parent.parent();
             }

@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh Debian or Ubuntu: make demo, make test.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+TOOLS := tests/tools
+
+.PHONY: help setup build demo demo-clean test test-full lint deny bench docs dist clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Install what is missing: compiler, build needs, PostgreSQL, test servers.
+	@$(TOOLS)/setup.sh
+
+build: setup ## Build the program.
+	cargo build
+
+demo: build ## Run the whole program on a scratch PostgreSQL, then say what to look at.
+	@$(TOOLS)/demo.sh run
+
+demo-clean: ## Remove everything the demo left.
+	@$(TOOLS)/demo.sh clean
+
+test: setup ## Run every test on PostgreSQL 15, and on PGBOSUN_TEST_VERSIONS.
+	$(TOOLS)/test.sh
+
+test-full: setup ## Run every test on every supported version of PostgreSQL.
+	PGBOSUN_TEST_VERSIONS="15 17 18" $(TOOLS)/test.sh
+
+lint: setup ## Check format and lints.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: ## Check dependencies: bans, licences, sources (needs cargo-deny).
+	cargo deny check bans licenses sources
+
+bench: setup ## Measure trigger latency, idle cost and journal speed; docs/benchmarks.md has the figures.
+	cargo bench -p pgbosun-daemon --bench schedule
+
+docs: ## Write docs/configuration.md anew from the code.
+	cargo run -q -- config reference --markdown > docs/configuration.md
+
+dist: setup ## Build the program for distribution, with LTO and without symbols.
+	cargo build --profile dist
+
+clean: demo-clean ## Remove what was built.
+	cargo clean

@@ -1,0 +1,294 @@
+//! Backup, verification, restore and restore test on a real server. The rules C1 to C26 are named where they are shown.
+
+use crate::support::{
+    Cluster, Installation, MAIL, cluster_and_repository, directory, major, output, postgres, seconds, wait_until,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const JOBS: &str = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+                    [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{bin}\"\n\
+                    [jobs.verify]\nkind = \"verify\"\nscope = \"all\"\n";
+
+fn jobs() -> String {
+    JOBS.replace("{bin}", &postgres("").display().to_string())
+}
+
+fn installation(directory: &Path, cluster: &Cluster) -> Installation {
+    Installation::new(directory, &format!("{}{MAIL}{}", cluster_and_repository(cluster), jobs()))
+}
+
+/// Every file of the one backup there is.
+fn objects(directory: &Path) -> Vec<PathBuf> {
+    let listed = output(Command::new("find").arg(directory.join("repo/main")).args(["-type", "f"]));
+    listed.lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn c12_c13_c14_a_backup_under_load_restores_with_tablespaces_and_pg_verifybackup_agrees() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    fs::create_dir(directory.path().join("space")).unwrap();
+    cluster.sql(&format!("create tablespace fast location '{}'", directory.path().join("space").display()));
+    cluster.sql(
+        "create table elsewhere tablespace fast as select g as id, repeat('x', 100) from generate_series(1, 20000) g",
+    );
+    cluster.sql("create unlogged table unlogged as select generate_series(1, 1000)");
+    cluster.sql("create database other");
+    cluster.pgbench(5);
+    let installation = installation(directory.path(), &cluster);
+
+    let mut load = Command::new(postgres("pgbench"));
+    load.args(["-c", "2", "-T", "6", "-n", "-h"]).arg(&cluster.socket).args(["-U", "postgres", "postgres"]);
+    let mut load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(seconds(1));
+    let said = installation.run(&["backup", "create"]);
+    assert!(said.contains("succeeded"), "{said}");
+    let _ = load.wait();
+    let at_backup = installation.json(&["backup", "list"]);
+    let label = at_backup[0]["label"].as_str().unwrap();
+    let verified = installation.run(&["backup", "verify", label]);
+    assert!(verified.matches("ok ").count() == 5, "{verified}");
+
+    // C1: nothing unfinished stays, and everything belongs to its owner alone.
+    for object in objects(directory.path()) {
+        let name = object.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(!name.starts_with('.'), "{name}");
+    }
+    let target = directory.path().join("restored");
+    let spaces = format!("{0}/space={0}/space2", directory.path().display());
+    installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--tablespace", &spaces]);
+    output(Command::new(postgres("pg_verifybackup")).arg("-e").arg(&target));
+    // C13: what does not belong into a backup.
+    for absent in ["postmaster.pid", "postmaster.opts", "pg_internal.init"] {
+        assert!(!target.join(absent).exists(), "{absent}");
+    }
+    for empty in ["pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_subtrans", "pg_stat_tmp"]
+    {
+        assert_eq!(fs::read_dir(target.join(empty)).unwrap().count(), 0, "{empty}");
+    }
+    assert!(!target.join("global/pg_control.pgbosun-unfinished").exists());
+
+    let socket = directory.path().join("s");
+    fs::create_dir(&socket).unwrap();
+    let restored = Cluster::adopt(&target, &socket);
+    assert_eq!(restored.sql("select count(*), sum(id) from elsewhere"), "20000|200010000");
+    assert_eq!(restored.sql("select count(*) from pgbench_accounts"), "500000");
+    assert_eq!(restored.sql("select count(*) from unlogged"), "0");
+    assert_eq!(
+        restored.sql("select sum(abalance) = (select sum(bbalance) from pgbench_branches) from pgbench_accounts"),
+        "t"
+    );
+    assert_eq!(restored.sql("select count(*) from pg_database where datname = 'other'"), "1");
+    // C21: the copy does not archive.
+    assert_eq!(restored.sql("show archive_mode"), "off");
+    assert_eq!(
+        cluster.sql("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'"),
+        format!("{}/space", directory.path().display())
+    );
+}
+
+#[test]
+fn c17_a_restore_refuses_what_it_would_overwrite() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let installation = installation(directory.path(), &cluster);
+    installation.run(&["backup", "create"]);
+    let refused = |target: &Path| {
+        let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap()]);
+        assert_eq!(done.status.code(), Some(1));
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    assert!(refused(&cluster.data).contains("a PostgreSQL server runs in"));
+    assert!(refused(directory.path()).contains("is not empty"));
+    assert_eq!(cluster.sql("select 1"), "1");
+}
+
+#[test]
+fn c16_c26_a_flipped_bit_in_any_object_is_found_and_named() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.pgbench(1);
+    let installation = installation(directory.path(), &cluster);
+    installation.run(&["backup", "create"]);
+    let objects = objects(directory.path());
+    assert!(objects.len() >= 4, "{objects:?}");
+    for object in &objects {
+        let name = object.file_name().unwrap().to_string_lossy().into_owned();
+        let whole = fs::read(object).unwrap();
+        let mut broken = whole.clone();
+        let at = broken.len() / 2;
+        broken[at] ^= 0x10;
+        fs::write(object, &broken).unwrap();
+        let done = installation.try_run(&["backup", "verify", "--all"]);
+        let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert_eq!(done.status.code(), Some(2), "a damaged {name} is not found:\n{words}");
+        assert!(words.contains(&name), "{name} is not named:\n{words}");
+        fs::remove_file(object).unwrap();
+        if name != "backup.json" {
+            let done = installation.try_run(&["backup", "verify", "--all"]);
+            assert_eq!(done.status.code(), Some(2), "a missing {name} is not found");
+        }
+        fs::write(object, &whole).unwrap();
+    }
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
+fn c21_a_restore_test_measures_and_leaves_nothing() {
+    let directory = directory();
+    let cluster =
+        Cluster::start_with(directory.path(), "max_connections = 137\narchive_mode = on\narchive_command = 'false'");
+    cluster.pgbench(2);
+    cluster.sql("alter system set shared_preload_libraries = 'pg_stat_statements'");
+    let mut installation = installation(directory.path(), &cluster);
+    installation.start();
+    installation.run(&["backup", "create"]);
+    let said = installation.run(&["restore-test"]);
+    assert!(said.contains("succeeded") && said.contains("200022 rows"), "{said}");
+    assert_eq!(fs::read_dir(directory.path().join("state/restore-test")).unwrap().count(), 0);
+    let measured = installation
+        .journal("select passed, databases, tables, rows, total_seconds > 0, restore_seconds > 0 from restore_tests");
+    assert_eq!(measured, "1|2|4|200022|1|1");
+    let status = installation.try_run(&["status"]);
+    assert!(String::from_utf8_lossy(&status.stdout).contains("restore test   passed"));
+    let running = output(Command::new("sh").args(["-c", "pgrep -fc 'restore-tes[t]-' || true"]));
+    assert_eq!(running.trim(), "0");
+}
+
+#[test]
+fn c15_damaged_pages_make_a_backup_suspect_and_alert() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.sql("create table victim as select generate_series(1, 10000) as id");
+    let path = cluster.data.join(cluster.sql("select pg_relation_filepath('victim')"));
+    let mut installation = installation(directory.path(), &cluster);
+    installation.run(&["backup", "create"]);
+    cluster.sql("checkpoint");
+    cluster.down();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8192 + 4000] ^= 0xff;
+    fs::write(&path, bytes).unwrap();
+    cluster.up();
+    installation.start();
+    std::thread::sleep(seconds(1)); // the next label
+    installation.run(&["backup", "create"]);
+    let listed = installation.json(&["backup", "list"]);
+    assert_eq!((&listed[0]["suspect"], &listed[1]["suspect"]), (&false.into(), &true.into()), "{listed}");
+    wait_until("mail", seconds(10), || {
+        installation.mails().iter().any(|subject| subject.contains("found damaged pages"))
+    });
+    // The last good one is the older: that is what a restore takes.
+    let target = directory.path().join("restored");
+    let done = installation.json(&["restore", "physical", "--to", target.to_str().unwrap()]);
+    assert_eq!(done["label"], listed[0]["label"]);
+    assert_eq!(installation.history("full")[0]["attempts"], 1, "not retried");
+}
+
+#[test]
+fn c10_another_system_identifier_under_the_same_name_is_refused() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let installation = installation(directory.path(), &cluster);
+    installation.run(&["backup", "create"]);
+    cluster.down();
+    fs::remove_dir_all(&cluster.data).unwrap();
+    output(Command::new(postgres("initdb")).arg("-D").arg(&cluster.data).args(["-A", "trust", "-U", "postgres", "-N"]));
+    let settings = format!("listen_addresses = ''\nunix_socket_directories = '{}'\n", cluster.socket.display());
+    fs::write(cluster.data.join("postgresql.auto.conf"), settings).unwrap();
+    cluster.up();
+    let done = installation.try_run(&["backup", "create"]);
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(!done.status.success() && words.contains("give it another cluster name"), "{words}");
+}
+
+#[test]
+fn a_cancelled_backup_leaves_nothing_and_a_failed_verification_alerts() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.pgbench(10);
+    let mut installation = installation(directory.path(), &cluster);
+    installation.start();
+    // A spread checkpoint keeps the backup waiting long enough to be cancelled.
+    let text = format!("{}{MAIL}{}", cluster_and_repository(&cluster), jobs())
+        .replace("[jobs.full]\n", "[jobs.full]\ncheckpoint = \"spread\"\n");
+    cluster.sql("update pgbench_accounts set abalance = 1");
+    installation.configure(&text);
+    installation.reload();
+    wait_until("reload", seconds(10), || installation.log().contains("configuration reloaded"));
+    installation.run(&["job", "run", "full"]);
+    wait_until("lease", seconds(10), || directory.path().join("repo/main").exists());
+    installation.run(&["job", "cancel", "full"]);
+    wait_until("cancelled", seconds(40), || installation.count("full", "cancelled") == 1);
+    wait_until("clean", seconds(10), || {
+        output(Command::new("find").arg(directory.path().join("repo")).args([
+            "-type",
+            "f",
+            "!",
+            "-name",
+            "pgbosun.json",
+        ]))
+        .is_empty()
+    });
+    wait_until("the server is left alone", seconds(10), || {
+        cluster.sql("select count(*) from pg_replication_slots") == "0"
+    });
+
+    installation.configure(&format!("{}{MAIL}{}", cluster_and_repository(&cluster), jobs()));
+    installation.reload();
+    installation.run(&["backup", "create"]);
+    let volume = objects(directory.path()).into_iter().find(|path| path.ends_with("base.0001.tar.zst")).unwrap();
+    let mut bytes = fs::read(&volume).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&volume, bytes).unwrap();
+    installation.run(&["job", "run", "verify", "--wait"]);
+    wait_until("mail", seconds(10), || installation.mails().iter().any(|subject| subject.contains("is damaged")));
+    let status = installation.try_run(&["status"]);
+    assert_eq!(status.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("suspect"));
+}
+
+#[test]
+fn c7_c8_retention_removes_what_nothing_keeps() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let text = format!("{}{MAIL}{}", cluster_and_repository(&cluster), jobs())
+        .replace("[jobs.full]\n", "[jobs.full]\nretention = { count = 2 }\n");
+    let installation = Installation::new(directory.path(), &text);
+    for _ in 0..4 {
+        installation.run(&["backup", "create"]);
+        std::thread::sleep(seconds(1));
+    }
+    let listed = installation.json(&["backup", "list"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    assert_eq!(installation.journal("select count(*) from backups where state = 'removed'"), "2");
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
+fn c22_the_format_is_plain_tar_and_zstd() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.sql("create table known as select 42 as answer");
+    let installation = installation(directory.path(), &cluster);
+    installation.run(&["backup", "create"]);
+    cluster.down();
+    // By hand, as docs/restore-by-hand.md says.
+    let target = directory.path().join("by-hand");
+    fs::create_dir(&target).unwrap();
+    output(Command::new("chmod").arg("700").arg(&target));
+    let script = "set -e; cd \"$1\"; for v in base.*.tar.zst; do zstd -dcq $v | tar -x -C \"$2\"; done; \
+                  mkdir -p \"$2/pg_wal/archive_status\"; for v in wal.*.tar.zst; do zstd -dcq $v | tar -x -C \"$2/pg_wal\"; done; \
+                  cp backup_manifest \"$2/\"; sha256sum -c --quiet < <(grep -oP '\"(name|sha256)\": \"\\K[^\"]*' backup.json | paste - - | sed 's/^\\(.*\\)\\t\\(.*\\)$/\\2  \\1/')";
+    let place = objects(directory.path()).into_iter().find(|path| path.ends_with("backup.json")).unwrap();
+    output(Command::new("bash").args(["-c", script, "-"]).arg(place.parent().unwrap()).arg(&target));
+    output(Command::new(postgres("pg_verifybackup")).arg(&target));
+    let socket = directory.path().join("s");
+    fs::create_dir(&socket).unwrap();
+    let restored = Cluster::adopt(&target, &socket);
+    assert_eq!(restored.sql("select answer from known"), "42");
+    assert!(major() >= 15);
+}

@@ -1,0 +1,171 @@
+//! Configuration: ten kinds of mistakes and their messages, sources, secrets, and the pages that are made from it.
+
+use crate::support::{Installation, directory, file, program};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+
+fn check(configuration: &str) -> String {
+    let directory = directory();
+    let installation = Installation::new(directory.path(), configuration);
+    let done = installation.try_run(&["config", "check"]);
+    assert_eq!(done.status.code(), Some(78), "{}", String::from_utf8_lossy(&done.stdout));
+    String::from_utf8_lossy(&done.stderr).replace(&directory.path().display().to_string(), "DIR")
+}
+
+/// Everything wrong at once; every line must be there.
+#[test]
+fn ten_mistakes_are_ten_clear_messages() {
+    let messages = check(
+        r#"
+        time-zone = "Europe/Belin"
+        max-concurent-jobs = 3
+        [clusters.main]
+        connection = "hots=localhost"
+        statement-timeout = 30
+        [repositories.local]
+        type = "loca"
+        path = "backups"
+        [mail]
+        password = "geheim"
+        from = "a@example.com"
+        [jobs.full]
+        kind = "backup.phisical"
+        [jobs.disk]
+        kind = "monitor.disk"
+        schedule = "61 * * * *"
+        minimum-free = "lots"
+        alert-group = "databse"
+        critical-percent = 300
+        paths = "/var"
+        [jobs.age]
+        kind = "monitor.backup-age"
+        repositories = ["offsite"]
+        blackout = ["Mun 08:00-09:00"]
+        [job.x]
+        "#,
+    );
+    for expected in [
+        "DIR/pgbosun.toml: daemon.time-zone = \"Europe/Belin\": expected a time zone such as \"Europe/Berlin\" or \"UTC\"; did you mean \"Europe/Berlin\"?",
+        "DIR/pgbosun.toml: daemon.max-concurent-jobs: unknown key; did you mean \"max-concurrent-jobs\"?",
+        "DIR/pgbosun.toml: clusters.main.statement-timeout = 30: expected a duration such as \"90s\"",
+        "DIR/pgbosun.toml: repositories.local.type = \"loca\": expected a kind of repository: \"local\"; did you mean \"local\"?",
+        "DIR/pgbosun.toml: repositories.local.path = \"backups\": expected an absolute path",
+        "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it into a file of mode 0600 and name that with password-file",
+        "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is no kind of job; did you mean \"backup.physical\"?",
+        "DIR/pgbosun.toml: jobs.disk.schedule = \"61 * * * *\": expected a schedule such as \"59 23 * * *\" or \"@hourly\" (\"61\" is no minute: 0 to 59 are allowed)",
+        "DIR/pgbosun.toml: jobs.disk.minimum-free = \"lots\": expected a size such as",
+        "DIR/pgbosun.toml: jobs.disk.alert-group = \"databse\": expected the name of a group",
+        "did you mean \"database\"?",
+        "DIR/pgbosun.toml: jobs.disk.critical-percent = 300: expected a whole number from 0 to 255",
+        "DIR/pgbosun.toml: jobs.disk.paths = \"/var\": expected a list of paths",
+        "DIR/pgbosun.toml: jobs.age.repositories = [\"offsite\"]: expected the name of a repository defined under [repositories.NAME]; \"offsite\" is not; defined: local",
+        "jobs.age.blackout = [\"Mun 08:00-09:00\"]: expected a window such as \"Mon-Fri 08:00-18:00\" (\"Mun\" is no day of the week",
+        "DIR/pgbosun.toml: job: unknown section; did you mean [jobs]?",
+    ] {
+        let first = expected.split(" (").next().unwrap_or(expected);
+        assert!(messages.contains(expected) || messages.contains(first), "missing: {expected}\nin:\n{messages}");
+    }
+    assert!(!messages.contains("geheim"), "a secret is shown:\n{messages}");
+}
+
+#[test]
+fn connection_strings_are_checked_too() {
+    let messages = check("[clusters.main]\nconnection = \"hots=localhost\"\n");
+    assert!(
+        messages.contains("clusters.main.connection: connection string: unknown key \"hots\"; did you mean \"host\"?"),
+        "{messages}"
+    );
+    let messages = check("[clusters.main]\nconnection = \"host=a user=b password=geheim\"\n");
+    assert!(messages.contains("a password does not belong here") && !messages.contains("geheim"), "{messages}");
+}
+
+#[test]
+fn files_and_syntax() {
+    let messages = check("[clusters.main\n");
+    assert!(messages.contains("DIR/pgbosun.toml: ") && messages.contains("invalid"), "{messages}");
+    let nowhere =
+        Command::new(program()).args(["--config", "/nonexistent/pgbosun.toml", "config", "check"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(78));
+    let words = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert!(words.contains("/nonexistent/pgbosun.toml: cannot be read") && words.contains("config init"), "{words}");
+}
+
+#[test]
+fn a_secret_file_open_to_others_is_an_error() {
+    let directory = directory();
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "geheim\n").unwrap();
+    let text = "[mail]\nfrom = \"a@example.com\"\npassword-file = \"{dir}/secret\"\n";
+    let installation = Installation::new(directory.path(), text);
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+    let done = installation.try_run(&["config", "check"]);
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(words.contains("open to others (mode 0640)") && words.contains("chmod 0600"), "{words}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    installation.run(&["config", "check"]);
+    let shown = installation.run(&["config", "show"]);
+    assert!(!shown.contains("geheim"), "{shown}");
+}
+
+#[test]
+fn layers_win_in_order_and_show_names_each_source() {
+    let directory = directory();
+    let installation =
+        Installation::new(directory.path(), "max-concurrent-jobs = 2\n[clusters.main]\nconnection = \"user=a\"\n");
+    let more = directory.path().join("conf.d");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("10-a.toml"), "[daemon]\nmax-concurrent-jobs = 3\nblackout = [\"Sat\"]\n").unwrap();
+    fs::write(more.join("20-b.toml"), "[daemon]\nmax-concurrent-jobs = 5\n").unwrap();
+    let shown = installation.run(&["config", "show"]);
+    assert!(
+        shown.lines().any(|l| l.starts_with("max-concurrent-jobs = 5") && l.ends_with("conf.d/20-b.toml")),
+        "{shown}"
+    );
+    assert!(shown.lines().any(|l| l.starts_with("blackout = [\"Sat\"]") && l.ends_with("conf.d/10-a.toml")), "{shown}");
+    assert!(shown.lines().any(|l| l.starts_with("time-zone = \"UTC\"") && l.ends_with("# default")), "{shown}");
+    let mut command = installation.command(&["config", "show"]);
+    let done = command
+        .env("PGBOSUN_DAEMON__TIME_ZONE", "America/New_York")
+        .env("PGBOSUN_MAIL__PASSWORD", "geheim")
+        .env("PGBOSUN_MAIL__FROM", "a@b.c")
+        .output();
+    let shown = String::from_utf8(done.unwrap().stdout).unwrap();
+    assert!(
+        shown.lines().any(|l| l.starts_with("time-zone = \"America/New_York\"")
+            && l.ends_with("environment: PGBOSUN_DAEMON__TIME_ZONE")),
+        "{shown}"
+    );
+    assert!(shown.contains("password = \"********\"") && !shown.contains("geheim"), "{shown}");
+}
+
+#[test]
+fn the_sample_is_valid_and_the_reference_is_in_step() {
+    let reference = Command::new(program()).args(["config", "reference", "--markdown"]).output().unwrap();
+    let page = fs::read_to_string(file("docs/configuration.md")).unwrap();
+    assert!(
+        page == String::from_utf8_lossy(&reference.stdout),
+        "docs/configuration.md is not in step: run \"make docs\""
+    );
+    let sample = file("etc/pgbosun.toml");
+    let done = Command::new(program()).arg("--config").arg(sample).args(["config", "check"]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn init_writes_a_valid_configuration_once() {
+    let directory = directory();
+    let target = directory.path().join("new.toml");
+    let init = || Command::new(program()).args(["config", "init", "--output"]).arg(&target).output().unwrap();
+    assert!(init().status.success());
+    assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o640);
+    let check = Command::new(program()).arg("--config").arg(&target).args(["config", "check"]).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    let again = init();
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("exists and is not touched"));
+}
+
+#[test]
+fn wrong_usage_has_its_own_exit_code() {
+    let done = Command::new(program()).args(["backup", "lsit"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(64));
+    assert!(Command::new(program()).arg("--help").output().unwrap().status.success());
+}

@@ -1,0 +1,55 @@
+//! Replication and queries over TCP with TLS and SCRAM, and what a wrong password looks like.
+
+use crate::support::{Cluster, Installation, directory, file, output};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, process::Command};
+
+#[test]
+fn backup_over_tcp_with_tls_and_scram() {
+    let directory = directory();
+    output(Command::new(file("tests/tools/certificates.sh")).arg(directory.path()));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cluster = Cluster::start(directory.path());
+    cluster.sql("set password_encryption = 'scram-sha-256'; create role bosun login superuser password 'very geheim'");
+    cluster.down();
+    let hba = "local all all trust\nlocal replication all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\nhostssl replication all 127.0.0.1/32 scram-sha-256\n";
+    fs::write(cluster.data.join("pg_hba.conf"), hba).unwrap();
+    let settings = format!(
+        "listen_addresses = 'localhost'\nport = {port}\nunix_socket_directories = '{0}'\nssl = on\nssl_cert_file = '{0}/cert.pem'\nssl_key_file = '{0}/key.pem'\nfsync = off\n",
+        directory.path().display()
+    );
+    fs::write(cluster.data.join("postgresql.auto.conf"), settings).unwrap();
+    cluster.up();
+
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "very geheim\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let configuration = |mode: &str, root: &str| {
+        format!(
+            "[clusters.main]\nconnection = \"host=localhost port={port} user=bosun dbname=postgres sslmode={mode} {root}\"\n\
+             password-file = \"{{dir}}/secret\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n\
+             [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n"
+        )
+    };
+    let root = format!("sslrootcert={}/ca.pem", directory.path().display());
+    let installation = Installation::new(directory.path(), &configuration("verify-full", &root));
+    installation.run(&["backup", "create"]);
+    installation.run(&["backup", "verify"]);
+    // Encrypted, but by nobody known: refused where it is to be checked, taken where it is not.
+    installation.configure(&configuration("verify-full", ""));
+    let done = installation.try_run(&["backup", "create"]);
+    assert!(!done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+    installation.configure(&configuration("require", ""));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    installation.run(&["backup", "create"]);
+
+    // C25: a wrong password is named as such, and shown nowhere.
+    fs::write(&secret, "quite falsch\n").unwrap();
+    let done = installation.try_run(&["-vv", "backup", "create"]);
+    let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(!done.status.success() && words.contains("password authentication failed"), "{words}");
+    assert!(!words.contains("falsch") && !words.contains("geheim"), "{words}");
+    assert_eq!(
+        installation.journal("select count(*) from runs where error like '%falsch%' or summary like '%falsch%'"),
+        "0"
+    );
+}

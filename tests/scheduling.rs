@@ -1,0 +1,203 @@
+//! The scheduler and the runner in a running daemon. What depends on the clock alone is proved in `core::schedule`.
+
+use crate::support::{Cluster, Installation, MAIL, directory, output, seconds, wait_until};
+use std::{fs, process::Command, time::Instant};
+
+fn command(name: &str, script: &str, more: &str) -> String {
+    format!("[jobs.{name}]\nkind = \"command\"\nprogram = \"/bin/sh\"\narguments = [\"-c\", {script:?}]\n{more}\n")
+}
+
+fn alive(pattern: &str) -> bool {
+    Command::new("pgrep").args(["-f", pattern]).output().unwrap().status.success()
+}
+
+#[test]
+fn a_job_never_overlaps_itself_and_the_reason_is_recorded() {
+    let directory = directory();
+    let mut installation =
+        Installation::new(directory.path(), &command("slow", "sleep 2.5", "schedule = \"* * * * * *\""));
+    installation.start();
+    wait_until("two runs", seconds(20), || installation.count("slow", "succeeded") >= 2);
+    let skipped: Vec<_> = installation.history("slow").into_iter().filter(|run| run["state"] == "skipped").collect();
+    assert!(skipped.len() >= 3, "{skipped:?}");
+    assert!(skipped[0]["summary"].as_str().unwrap().contains("is still at work"));
+    let again = installation.run(&["job", "run", "slow"]);
+    let _ = again;
+    wait_until("busy", seconds(5), || !installation.try_run(&["job", "run", "slow"]).status.success());
+}
+
+#[test]
+fn concurrent_jobs_are_limited() {
+    let directory = directory();
+    let script = "echo in >> {dir}/log; sleep 1; echo out >> {dir}/log";
+    let jobs: String = (0..6).map(|n| command(&format!("job{n}"), script, "")).collect();
+    let mut installation = Installation::new(directory.path(), &format!("max-concurrent-jobs = 2\n{jobs}"));
+    installation.start();
+    for n in 0..6 {
+        installation.run(&["job", "run", &format!("job{n}")]);
+    }
+    wait_until("all done", seconds(20), || (0..6).all(|n| installation.count(&format!("job{n}"), "succeeded") == 1));
+    let (mut now, mut most) = (0, 0);
+    for line in fs::read_to_string(directory.path().join("log")).unwrap().lines() {
+        now += if line == "in" { 1 } else { -1 };
+        most = most.max(now);
+    }
+    assert_eq!(most, 2);
+}
+
+#[test]
+fn only_passing_failures_are_retried_and_the_alert_comes_after_the_last() {
+    let directory = directory();
+    let configuration = format!(
+        "{MAIL}{}{}{}",
+        command("passing", "echo x >> {dir}/passing; exit 75", "retries = 2\nretry-delay = \"200ms\""),
+        command("lasting", "echo why >&2; exit 3", "retries = 2\nretry-delay = \"200ms\""),
+        command(
+            "recovers",
+            "[ -e {dir}/second ] && exit 0; touch {dir}/second; exit 75",
+            "retries = 1\nretry-delay = \"100ms\""
+        )
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.start();
+    let failed = installation.try_run(&["job", "run", "passing", "--wait"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(directory.path().join("passing")).unwrap().lines().count(), 3);
+    assert_eq!(installation.history("passing")[0]["attempts"], 3);
+    installation.try_run(&["job", "run", "lasting", "--wait"]);
+    let run = &installation.history("lasting")[0];
+    assert_eq!((run["attempts"].as_u64(), run["state"].as_str()), (Some(1), Some("failed")));
+    assert!(run["summary"].as_str().unwrap().contains("exited with 3: why"), "{run}");
+    installation.run(&["job", "run", "recovers", "--wait"]);
+    assert_eq!(installation.history("recovers")[0]["attempts"], 2);
+    wait_until("mails", seconds(10), || installation.mails().len() >= 2);
+    let mails = installation.mails();
+    assert_eq!(mails.len(), 2, "one for each job that failed: {mails:?}");
+    assert!(mails.iter().any(|subject| subject.contains("job passing failed")));
+}
+
+#[test]
+fn a_timeout_ends_the_whole_process_group() {
+    let directory = directory();
+    let marker = format!("31{}", std::process::id());
+    let job = command(
+        "slow",
+        &format!("trap '' TERM; sleep {marker} & sleep {marker}"),
+        "timeout = \"1s\"\npatience = \"1s\"",
+    );
+    let mut installation = Installation::new(directory.path(), &job);
+    installation.start();
+    let begun = Instant::now();
+    installation.try_run(&["job", "run", "slow", "--wait"]);
+    assert!(begun.elapsed() < seconds(10));
+    assert_eq!(installation.count("slow", "timed-out"), 1);
+    wait_until("no child is left", seconds(5), || !alive(&format!("sleep {marker}")));
+}
+
+#[test]
+fn cancelling_reaches_children_and_queries() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let marker = format!("32{}", std::process::id());
+    let configuration = format!(
+        "[clusters.main]\nconnection = \"{}\"\n[jobs.query]\nkind = \"sql\"\nstatement = \"select pg_sleep(600)\"\n{}",
+        cluster.connection(),
+        command("child", &format!("sleep {marker} & wait"), "")
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.start();
+    let active = "select count(*) from pg_stat_activity where state = 'active' and query like 'select pg_sleep%'";
+    installation.run(&["job", "run", "query"]);
+    installation.run(&["job", "run", "child"]);
+    wait_until("the query runs", seconds(10), || cluster.sql(active) == "1");
+    wait_until("the child runs", seconds(10), || alive(&format!("sleep {marker}")));
+    installation.run(&["job", "cancel", "query"]);
+    installation.run(&["job", "cancel", "child"]);
+    wait_until("the query is cancelled", seconds(10), || cluster.sql(active) == "0");
+    wait_until("the child is gone", seconds(10), || !alive(&format!("sleep {marker}")));
+    wait_until("both are recorded", seconds(10), || {
+        installation.count("query", "cancelled") == 1 && installation.count("child", "cancelled") == 1
+    });
+    assert!(!installation.try_run(&["job", "cancel", "child"]).status.success());
+    assert_eq!(
+        installation
+            .journal("select group_concat(action || ' ' || object, ', ') from (select * from audit_log order by id)"),
+        "run query, run child, cancel query, cancel child"
+    );
+}
+
+#[test]
+fn a_pause_survives_a_restart_and_downtime_is_caught_up_or_missed() {
+    let directory = directory();
+    let configuration = format!(
+        "{}{}{}",
+        command("once", "true", "schedule = \"*/4 * * * * *\"\ncatch-up = \"once\""),
+        command("none", "true", "schedule = \"*/4 * * * * *\""),
+        command("boot", "true", "schedule = \"@reboot\"")
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.start();
+    wait_until("runs", seconds(15), || {
+        installation.count("once", "succeeded") >= 1 && installation.count("none", "succeeded") >= 1
+    });
+    installation.run(&["job", "pause", "once", "--reason", "holidays"]);
+    installation.stop();
+    let before = installation.count("once", "succeeded");
+    std::thread::sleep(seconds(1));
+    installation.start();
+    wait_until("skips", seconds(15), || {
+        installation.history("once").iter().any(|run| run["summary"].as_str().unwrap_or("").contains("holidays"))
+    });
+    assert_eq!(installation.count("once", "succeeded"), before);
+    assert_eq!(installation.count("boot", "succeeded"), 2);
+    installation.run(&["job", "resume", "once"]);
+    installation.stop();
+    // Pretend that the daemon was away for long: a minute ago is beyond what counts as on time.
+    let journal = directory.path().join("state/journal.sqlite");
+    let back = "update jobs set looked_until = strftime('%Y-%m-%dT%H:%M:%S+00:00', looked_until, '-130 seconds')";
+    output(Command::new("sqlite3").arg(journal).arg(format!("delete from runs; {back}")));
+    // At a moment whose newest time is some seconds old it would be on time: what is older is missed in any case.
+    installation.start();
+    wait_until("missed times", seconds(15), || {
+        installation.count("none", "missed") >= 25 && installation.count("once", "missed") >= 25
+    });
+    let missed = installation.history("none").into_iter().find(|run| run["state"] == "missed").unwrap();
+    assert!(missed["summary"].as_str().unwrap().contains("nobody was there"), "{missed}");
+    let doubled = installation.journal("select count(*) from (select 1 from runs where trigger <> 'manual' group by job, scheduled_for having count(*) > 1)");
+    assert_eq!(doubled, "0");
+}
+
+#[test]
+fn blackout_windows_and_jitter() {
+    let directory = directory();
+    let configuration = format!(
+        "{}{}",
+        command("dark", "true", "schedule = \"* * * * * *\"\nblackout = [\"00:00-24:00\"]"),
+        command("shaken", "true", "schedule = \"*/5 * * * * *\"\nstart-jitter = \"3s\"")
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.start();
+    wait_until("skipped", seconds(10), || installation.count("dark", "skipped") >= 2);
+    assert_eq!(installation.count("dark", "succeeded"), 0);
+    assert!(installation.history("dark")[0]["summary"].as_str().unwrap().contains("blackout window 00:00-24:00"));
+    wait_until("shaken", seconds(30), || installation.count("shaken", "succeeded") >= 3);
+    let delays: Vec<f64> = installation
+        .journal("select (julianday(started_at) - julianday(scheduled_for)) * 86400 from runs where job = 'shaken' and started_at is not null")
+        .lines()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    let (least, most) = delays.iter().fold((f64::MAX, 0.0_f64), |(l, m), d| (l.min(*d), m.max(*d)));
+    assert!(most - least < 1.5, "the same job is moved by the same amount: {delays:?}");
+    assert!(installation.run(&["schedule", "--days", "1"]).contains("blackout window"));
+}
+
+#[test]
+fn two_daemons_do_not_share_a_state_directory() {
+    let directory = directory();
+    let mut installation = Installation::new(directory.path(), "");
+    installation.start();
+    let second = installation.try_run(&["daemon"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("is in use by another pgbosun process"));
+    assert!(installation.try_run(&["job", "list"]).status.success(), "the first one lives on");
+}

@@ -1,0 +1,329 @@
+//! What the tests share: a scratch PostgreSQL of their own, an installation of pgbosun, and patience.
+//!
+//! Nothing is shared between two tests but the programs: each has its directory, its server on a private socket, and its
+//! daemon, and removes them all.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// A variable of `make test`, or its stand-in for `cargo test` by hand.
+fn path_from(variable: &str, otherwise: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| otherwise.into(), PathBuf::from)
+}
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    path_from("PGBOSUN_TEST_PROGRAM", env!("CARGO_BIN_EXE_pgbosun"))
+}
+
+/// A file of the repository.
+pub fn file(name: &str) -> PathBuf {
+    path_from("PGBOSUN_TEST_FILES", env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A program of the PostgreSQL version under test.
+pub fn postgres(name: &str) -> PathBuf {
+    path_from("PGBOSUN_TEST_BINARIES", "/usr/lib/postgresql/15/bin").join(name)
+}
+
+/// The major version under test.
+pub fn major() -> u32 {
+    let output = output(Command::new(postgres("postgres")).arg("--version"));
+    let version = output.split_whitespace().nth(2).unwrap_or_default();
+    version.split('.').next().unwrap_or_default().parse().expect("a PostgreSQL version")
+}
+
+/// A new directory for one test.
+pub fn directory() -> tempfile::TempDir {
+    let parent = path_from("PGBOSUN_TEST_SCRATCH", "/tmp");
+    // Sockets lie in it, and their paths have 107 bytes at most.
+    tempfile::Builder::new().prefix("t").tempdir_in(parent).expect("a directory")
+}
+
+/// Runs a command that must succeed; its standard output.
+pub fn output(command: &mut Command) -> String {
+    let done = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        done.status.success(),
+        "{command:?} ended with {}\n{}{}",
+        done.status,
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// Waits until something holds, and says what did not.
+pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Some seconds.
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// A PostgreSQL server of one test, on a private socket.
+pub struct Cluster {
+    /// Its data directory.
+    pub data: PathBuf,
+    /// The directory of its socket.
+    pub socket: PathBuf,
+    options: String,
+}
+
+impl Cluster {
+    /// A running server in `directory`, with page checksums.
+    pub fn start(directory: &Path) -> Self {
+        Self::start_with(directory, "")
+    }
+
+    /// The same with further lines of configuration.
+    pub fn start_with(directory: &Path, settings: &str) -> Self {
+        let cluster = Self { data: directory.join("pg"), socket: directory.to_owned(), options: String::new() };
+        // One initdb for all tests, then a copy for each.
+        static TEMPLATE: OnceLock<tempfile::TempDir> = OnceLock::new();
+        let template = TEMPLATE.get_or_init(|| {
+            let template = self::directory();
+            let data = template.path().join("pg");
+            output(
+                Command::new(postgres("initdb"))
+                    .arg("-D")
+                    .arg(&data)
+                    .args(["-A", "trust", "-U", "postgres", "-k", "-N"]),
+            );
+            template
+        });
+        output(Command::new("cp").arg("-r").arg(template.path().join("pg")).arg(&cluster.data));
+        let settings = format!(
+            "listen_addresses = ''\nunix_socket_directories = '{}'\nfsync = off\njit = off\nmax_wal_senders = 8\n{settings}\n",
+            cluster.socket.display()
+        );
+        fs::write(cluster.data.join("postgresql.auto.conf"), settings).expect("settings");
+        cluster.up();
+        cluster
+    }
+
+    /// A server on a data directory that is there, with options for the postmaster; no pgbosun made it.
+    pub fn adopt(data: &Path, socket: &Path) -> Self {
+        let options = format!("-c listen_addresses= -c unix_socket_directories={} -c port=5432", socket.display());
+        let cluster = Self { data: data.to_owned(), socket: socket.to_owned(), options };
+        cluster.up();
+        cluster
+    }
+
+    /// Starts the server.
+    pub fn up(&self) {
+        let log = self.socket.join("pg.log");
+        let started = Command::new(postgres("pg_ctl"))
+            .arg("-D")
+            .arg(&self.data)
+            .arg("-l")
+            .arg(&log)
+            .args(["-w", "-t", "60", "-o", &self.options, "start"])
+            .stdout(Stdio::null())
+            .status()
+            .expect("pg_ctl");
+        assert!(started.success(), "server does not start:\n{}", fs::read_to_string(log).unwrap_or_default());
+    }
+
+    /// Stops the server.
+    pub fn down(&self) {
+        let _ =
+            Command::new(postgres("pg_ctl")).arg("-D").arg(&self.data).args(["-w", "-m", "immediate", "stop"]).output();
+    }
+
+    /// The connection string.
+    pub fn connection(&self) -> String {
+        format!("host={} user=postgres dbname=postgres", self.socket.display())
+    }
+
+    /// Runs SQL; rows as lines, columns with `|` between.
+    pub fn sql(&self, statement: &str) -> String {
+        let mut command = Command::new(postgres("psql"));
+        command.arg("-d").arg(self.connection()).args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement]);
+        output(&mut command).trim().to_owned()
+    }
+
+    /// Loads pgbench's tables.
+    pub fn pgbench(&self, scale: u32) {
+        let mut command = Command::new(postgres("pgbench"));
+        command
+            .args(["-i", "-q", "-s", &scale.to_string(), "-h"])
+            .arg(&self.socket)
+            .args(["-U", "postgres", "postgres"]);
+        output(command.stderr(Stdio::null()));
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+/// An installation of pgbosun: a configuration and what it makes.
+pub struct Installation {
+    /// Everything of it.
+    pub directory: PathBuf,
+    daemon: Option<Child>,
+}
+
+impl Installation {
+    /// With this configuration below the parts that every test has; `{dir}` in it is the directory.
+    pub fn new(directory: &Path, configuration: &str) -> Self {
+        let installation = Self { directory: directory.to_owned(), daemon: None };
+        installation.configure(configuration);
+        installation
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, configuration: &str) {
+        let base = "[daemon]\nstate-directory = \"{dir}/state\"\ncontrol-socket = \"{dir}/control.sock\"\n\
+                    heartbeat = \"1s\"\ninstance = \"test\"\n";
+        let text = format!("{base}{configuration}").replace("{dir}", &self.directory.display().to_string());
+        fs::write(self.directory.join("pgbosun.toml"), text).expect("configuration");
+    }
+
+    /// A command of this installation.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.arg("--config").arg(self.directory.join("pgbosun.toml")).args(arguments).env("PGBOSUN_LOG", "off");
+        command
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        output(&mut self.command(arguments))
+    }
+
+    /// Runs a command that may fail.
+    pub fn try_run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program")
+    }
+
+    /// Runs a command with `--json`.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let arguments: Vec<_> = ["--json"].into_iter().chain(arguments.iter().copied()).collect();
+        let done = self.try_run(&arguments);
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|error| {
+            panic!(
+                "{arguments:?}: {error}\n{}{}",
+                String::from_utf8_lossy(&done.stdout),
+                String::from_utf8_lossy(&done.stderr)
+            )
+        })
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self) {
+        self.spawn();
+        wait_until("the daemon answers", seconds(20), || self.directory.join("control.sock").exists());
+        wait_until("the daemon answers", seconds(20), || self.try_run(&["job", "list"]).status.success());
+    }
+
+    /// Starts the daemon without waiting.
+    pub fn spawn(&mut self) {
+        let log = fs::File::options().create(true).append(true).open(self.directory.join("daemon.log")).expect("log");
+        let errors = log.try_clone().expect("log");
+        let mut command = self.command(&["daemon"]);
+        command.env_remove("PGBOSUN_LOG").stdout(log).stderr(errors);
+        self.daemon = Some(command.spawn().expect("the daemon"));
+    }
+
+    /// The daemon's log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default()
+    }
+
+    fn signal(&mut self, signal: &str) {
+        if let Some(daemon) = &self.daemon {
+            output(Command::new("kill").arg(signal).arg(daemon.id().to_string()));
+        }
+    }
+
+    /// Asks the daemon to read its configuration again.
+    pub fn reload(&mut self) {
+        self.signal("-HUP");
+    }
+
+    /// Stops the daemon as systemd does.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        if let Some(mut daemon) = self.daemon.take() {
+            assert!(daemon.wait().expect("the daemon").success(), "{}", self.log());
+        }
+    }
+
+    /// Kills the daemon.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+
+    /// Runs of a job, newest first.
+    pub fn history(&self, job: &str) -> Vec<serde_json::Value> {
+        self.json(&["job", "history", job, "-n", "10000"]).as_array().cloned().unwrap_or_default()
+    }
+
+    /// How many runs of a job ended in a state.
+    pub fn count(&self, job: &str, state: &str) -> usize {
+        self.history(job).iter().filter(|run| run["state"] == state).count()
+    }
+
+    /// The subjects of the mails in the folder, in order.
+    pub fn mails(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.directory.join("mail"))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "eml"))
+            .collect();
+        names.sort();
+        names.iter().map(|path| subject(&fs::read_to_string(path).unwrap_or_default())).collect()
+    }
+
+    /// One row of the journal, by the sqlite3 program.
+    pub fn journal(&self, query: &str) -> String {
+        let journal = self.directory.join("state/journal.sqlite");
+        output(Command::new("sqlite3").args(["-readonly", "-cmd", ".timeout 5000"]).arg(journal).arg(query))
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The subject of a mail, unfolded.
+pub fn subject(mail: &str) -> String {
+    let mut lines = mail.lines().skip_while(|line| !line.starts_with("Subject: "));
+    let first = lines.next().unwrap_or_default().trim_start_matches("Subject: ").to_owned();
+    lines.take_while(|line| line.starts_with(' ')).fold(first, |subject, line| subject + line)
+}
+
+/// Mail into a folder, and groups with somebody in them.
+pub const MAIL: &str = "[mail]\ntransport = \"folder\"\nfolder = \"{dir}/mail\"\nfrom = \"pgbosun <pgbosun@localhost>\"\n\
+                        [groups.database]\nrecipients = [\"dba@example.com\"]\n";
+
+/// A cluster and a repository.
+pub fn cluster_and_repository(cluster: &Cluster) -> String {
+    format!(
+        "[clusters.main]\nconnection = \"{}\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n",
+        cluster.connection()
+    )
+}

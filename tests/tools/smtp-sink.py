@@ -1,0 +1,44 @@
+#!/usr/bin/python3
+"""smtp-sink.py DIRECTORY - a real SMTP server for the tests: STARTTLS required, AUTH required, mail into DIRECTORY.
+
+Prints its port on the first line. While DIRECTORY/down exists it answers every mail with a temporary failure.
+Reads the certificate from DIRECTORY/cert.pem and DIRECTORY/key.pem; the account is "alerts" with "right password".
+"""
+import socket, ssl, sys, time, uuid
+from pathlib import Path
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+
+directory = Path(sys.argv[1])
+
+
+class Handler:
+    async def handle_DATA(self, server, session, envelope):
+        if (directory / "down").exists():
+            return "451 4.3.0 the tests say that this server is out of order"
+        name = f"{time.time_ns()}-{uuid.uuid4().hex[:6]}"
+        (directory / f"{name}.to").write_text("\n".join(envelope.rcpt_tos))
+        (directory / f"{name}.tmp").write_bytes(envelope.content)
+        (directory / f"{name}.tmp").rename(directory / f"{name}.eml")
+        return "250 2.0.0 taken"
+
+
+def authenticate(server, session, envelope, mechanism, data):
+    good = isinstance(data, LoginPassword) and (data.login, data.password) == (b"alerts", b"right password")
+    return AuthResult(success=good, handled=good)
+
+
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+controller = Controller(
+    Handler(), hostname="127.0.0.1", port=port, tls_context=context, require_starttls=True,
+    authenticator=authenticate, auth_required=True, auth_require_tls=True,
+)
+controller.start()
+print(port, flush=True)
+while True:
+    time.sleep(3600)

@@ -1,0 +1,227 @@
+#!/bin/bash
+# systemd-scenarios.sh NAME - one situation inside a booted systemd (see systemd-box.sh): a real PostgreSQL, the unit as it
+# is installed, and what an administrator would see. Exits with 0 when everything holds.
+set -euo pipefail
+files=$PGBOSUN_TEST_FILES
+binaries=$PGBOSUN_TEST_BINARIES
+
+fail() { echo "FAILED: $*"; journalctl -u pgbosun --no-pager -n 40 -o short-monotonic; exit 1; }
+wait_for() { # SECONDS WHAT COMMAND...
+    local limit=$1 what=$2
+    shift 2
+    for _ in $(seq $((limit * 5))); do "$@" >/dev/null 2>&1 && return 0; sleep 0.2; done
+    fail "not within $limit s: $what"
+}
+bosun() { runuser -u postgres -- pgbosun "$@"; }
+sql() { runuser -u postgres -- "$binaries/psql" -h /var/run/postgresql -p 5432 -XAtq -d postgres -c "$1"; }
+property() { systemctl show -P "$1" pgbosun; }
+
+install_all() {
+    install -m 755 "$PGBOSUN_TEST_PROGRAM" /usr/bin/pgbosun
+    install -m 644 "$files/systemd/pgbosun.service" /etc/systemd/system/
+    install -m 644 -D "$files/systemd/sysusers.d/pgbosun.conf" /etc/sysusers.d/pgbosun.conf
+    install -m 644 -D "$files/systemd/tmpfiles.d/pgbosun.conf" /etc/tmpfiles.d/pgbosun.conf
+    systemd-sysusers
+    systemd-tmpfiles --create pgbosun.conf
+    rm -rf /var/lib/box-pg
+    install -d -o postgres -g postgres -m 700 /var/lib/box-pg
+    install -d -o postgres -g postgres -m 2775 /var/run/postgresql
+    runuser -u postgres -- "$binaries/initdb" -D /var/lib/box-pg -A peer -k --no-sync >/dev/null
+    cat >/etc/systemd/system/box-pg.service <<UNIT
+[Service]
+User=postgres
+ExecStart=$binaries/postgres -D /var/lib/box-pg -c listen_addresses= -c unix_socket_directories=/var/run/postgresql -c fsync=off
+KillSignal=SIGINT
+UNIT
+    systemctl daemon-reload
+    systemctl start box-pg
+    wait_for 30 "PostgreSQL" sql "select 1"
+    cat >/etc/pgbosun/pgbosun.toml <<TOML
+[daemon]
+heartbeat = "1s"
+stop-timeout = "20s"
+[history]
+connection = "host=/var/run/postgresql user=postgres dbname=postgres"
+[clusters.main]
+connection = "host=/var/run/postgresql user=postgres"
+[repositories.local]
+type = "local"
+path = "/var/backups/pgbosun"
+[mail]
+transport = "folder"
+folder = "/var/lib/pgbosun/mail"
+from = "pgbosun <pgbosun@localhost>"
+[groups.database]
+recipients = ["dba@localhost"]
+[jobs.connectivity]
+kind = "monitor.connectivity"
+schedule = "*/2 * * * * *"
+[jobs.full-backup]
+kind = "backup.physical"
+repositories = ["local"]
+[jobs.restore-test]
+kind = "restore-test"
+[jobs.sleeper]
+kind = "command"
+program = "/bin/sh"
+arguments = ["-c", "trap '' TERM; sleep 600 & sleep 601"]
+patience = "2s"
+[jobs.query]
+kind = "sql"
+statement = "select pg_sleep(600) /* pgbosun box */"
+TOML
+    chown -R root:postgres /etc/pgbosun
+}
+
+start() {
+    systemctl start pgbosun || fail "start"
+    [ "$(property ActiveState)" = active ] || fail "not active"
+}
+
+case $1 in
+start-and-status)
+    install_all
+    systemd-analyze verify /etc/systemd/system/pgbosun.service
+    exposure=$(systemd-analyze security --no-pager pgbosun.service | awk '/Overall exposure/ {print $(NF-2)}')
+    echo "systemd-analyze security: $exposure"
+    awk -v e="$exposure" 'BEGIN { exit !(e + 0 > 0 && e <= 2.0) }' || fail "exposure $exposure is above 2.0"
+    # READY only when everything stands: start returns after it, and the socket answers at once.
+    start
+    bosun status >/dev/null || [ $? -le 3 ] || fail "status does not answer right after the start"
+    wait_for 10 "STATUS line" sh -c 'systemctl show -P StatusText pgbosun | grep -q "next connectivity at"'
+    systemctl status pgbosun --no-pager | grep -q 'Status: "' || fail "no status in systemctl status"
+    wait_for 15 "runs in dba_ops" sh -c "[ \$(runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select count(*) from dba_ops.job_runs where state = 'succeeded'\") -gt 0 ]"
+    bosun backup create || fail "backup in the hardened unit"
+    bosun backup verify || fail "verify"
+    bosun restore-test || fail "restore test in the hardened unit"
+    # A member of the group talks to the daemon; another user does not.
+    useradd -G pgbosun member && useradd stranger
+    cp /etc/pgbosun/pgbosun.toml /tmp/readable.toml && chmod 644 /tmp/readable.toml
+    runuser -u member -- pgbosun --config /tmp/readable.toml job list >/dev/null || fail "member of the group is refused"
+    runuser -u stranger -- pgbosun --config /tmp/readable.toml job list 2>&1 | grep -q "not open to this user" || fail "stranger is not refused"
+    ;;
+reload)
+    install_all
+    start
+    pid=$(property MainPID)
+    bosun job run sleeper
+    wait_for 5 "sleeper" pgrep -f "sleep 601"
+    cat >>/etc/pgbosun/pgbosun.toml <<TOML
+[jobs.added]
+kind = "monitor.connectivity"
+schedule = "*/3 * * * * *"
+TOML
+    systemctl reload pgbosun || fail "good reload"
+    wait_for 15 "the new job runs" sh -c 'runuser -u postgres -- pgbosun job history added | grep -q succeeded'
+    [ "$(property MainPID)" = "$pid" ] || fail "the reload restarted the daemon"
+    pgrep -f "sleep 601" >/dev/null || fail "the reload touched a running job"
+    # A wrong one: systemctl says so, and the daemon keeps what it has.
+    install -m 644 /etc/pgbosun/pgbosun.toml /tmp/good.toml
+    sed -i 's/kind = "monitor.connectivity"/kind = "monitor.conectivity"/' /etc/pgbosun/pgbosun.toml
+    if systemctl reload pgbosun; then fail "wrong reload is not refused by systemctl"; fi
+    kill -HUP "$pid"
+    wait_for 10 "refusal in the journal" sh -c 'journalctl -u pgbosun MESSAGE_ID=5d7b1c1f0a5e4a0c9a3e0c6f6a1d2e09 | grep -q "did you mean"'
+    wait_for 10 "alert about it" sh -c 'runuser -u postgres -- pgbosun --config /tmp/good.toml alert list | grep -q "a reload was refused"'
+    wait_for 10 "mail about it" sh -c 'grep -l "a reload was refused" /var/lib/pgbosun/mail/*.eml'
+    [ "$(property ActiveState)" = active ] && [ "$(property MainPID)" = "$pid" ] || fail "daemon is gone"
+    before=$(bosun --config /tmp/good.toml --json job history added -n 1000 | grep -c '"id"')
+    wait_for 10 "jobs of the old configuration go on" sh -c "[ \$(runuser -u postgres -- pgbosun --config /tmp/good.toml --json job history added -n 1000 | grep -c '\"id\"') -gt $before ]"
+    cat /tmp/good.toml >/etc/pgbosun/pgbosun.toml
+    systemctl reload pgbosun
+    wait_for 10 "alert is over" sh -c '! runuser -u postgres -- pgbosun alert list | grep -q "a reload was refused"'
+    ;;
+stall-scheduler | stall-delivery)
+    install_all
+    mkdir -p /etc/systemd/system/pgbosun.service.d
+    printf '[Service]\nWatchdogSec=16s\nRestartSec=1s\nEnvironment=PGBOSUN_FAULT=%s\n' "$1" >/etc/systemd/system/pgbosun.service.d/fault.conf
+    systemctl daemon-reload
+    start
+    pid=$(property MainPID)
+    # Longer than the watchdog, with a dead history database and a long job: no stall.
+    systemctl stop box-pg
+    bosun job run sleeper
+    sleep 9
+    [ "$(property NRestarts)" = 0 ] || fail "restarted before the stall"
+    wait_for 60 "restart by the watchdog" sh -c '[ "$(systemctl show -P NRestarts pgbosun)" -ge 1 ]'
+    journalctl -u pgbosun | grep -qi "watchdog timeout" || fail "restarted, but not by the watchdog"
+    journalctl -u pgbosun | grep -q "did not move since the last ping" || fail "the log does not say which part stood still"
+    # Without the fault, the same situation lasts.
+    rm /etc/systemd/system/pgbosun.service.d/fault.conf
+    printf '[Service]\nWatchdogSec=16s\n' >/etc/systemd/system/pgbosun.service.d/fault.conf
+    systemctl daemon-reload
+    systemctl restart pgbosun
+    bosun job run sleeper
+    restarts=$(property NRestarts)
+    sleep 40
+    [ "$(property NRestarts)" = "$restarts" ] || fail "a long job or a dead dba_ops counted as a stall"
+    ;;
+kill)
+    install_all
+    start
+    bosun job run sleeper
+    wait_for 5 "sleeper" pgrep -f "sleep 601"
+    kill -9 "$(property MainPID)"
+    wait_for 30 "restart" sh -c '[ "$(systemctl show -P NRestarts pgbosun)" -ge 1 ] && [ "$(systemctl show -P ActiveState pgbosun)" = active ]'
+    wait_for 10 "the run is interrupted" sh -c 'runuser -u postgres -- pgbosun job history sleeper | grep -q interrupted'
+    wait_for 10 "and alerted" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "a run of sleeper was interrupted"'
+    ! pgrep -f "sleep 601" >/dev/null || fail "a child outlived the daemon"
+    ;;
+stop-during-job)
+    install_all
+    start
+    bosun job run sleeper
+    bosun job run query
+    wait_for 5 "sleeper" pgrep -f "sleep 601"
+    wait_for 5 "query" sh -c "runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select 1 from pg_stat_activity where query like '%pgbosun box%' and state = 'active' and pid <> pg_backend_pid()\" | grep -q 1"
+    begun=$(date +%s)
+    systemctl stop pgbosun
+    took=$(($(date +%s) - begun))
+    [ "$took" -le 25 ] || fail "stopping took $took s"
+    [ "$(property Result)" = success ] || fail "stopped with $(property Result)"
+    ! pgrep -f "sleep 60[01]" >/dev/null || fail "a child outlived the stop"
+    [ -z "$(sql "select pid from pg_stat_activity where query like '%pgbosun box%' and state = 'active' and pid <> pg_backend_pid()")" ] || fail "the query runs on"
+    bosun job history | grep -E 'sleeper +cancelled' || fail "the stopped run is not recorded"
+    bosun job history | grep -E 'query +cancelled' || fail "the stopped query is not recorded"
+    # The server whose user the unit shares is unharmed.
+    [ "$(sql 'select 41 + 1')" = 42 ] || fail "the server was harmed by the stop"
+    ;;
+stop-without-postgresql)
+    install_all
+    start
+    wait_for 15 "a run" sh -c 'runuser -u postgres -- pgbosun job history | grep -q succeeded'
+    systemctl stop box-pg
+    wait_for 15 "alert" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "does not accept connections"'
+    wait_for 15 "mail" sh -c 'grep -l "does not accept connections" /var/lib/pgbosun/mail/*.eml'
+    begun=$(date +%s)
+    systemctl stop pgbosun
+    took=$(($(date +%s) - begun))
+    [ "$took" -le 15 ] && [ "$(property Result)" = success ] || fail "stop took $took s, $(property Result)"
+    # Back again: what waited is delivered, the alert resolves.
+    systemctl start box-pg pgbosun
+    wait_for 20 "resolved" sh -c 'grep -l "RESOLVED main: does not accept" /var/lib/pgbosun/mail/*.eml'
+    wait_for 20 "delivered" sh -c "runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select 1 from dba_ops.alerts where state = 'resolved' and severity = 'critical'\" | grep -q 1"
+    ;;
+journal)
+    install_all
+    start
+    bosun job run full-backup --wait
+    wait_for 10 "fields" sh -c 'journalctl PGBOSUN_JOB=full-backup -o verbose | grep -q PGBOSUN_RUN='
+    journalctl PGBOSUN_JOB=full-backup PGBOSUN_CLUSTER=main | grep -q "stored as" || fail "the end of the backup is not found by its fields"
+    journalctl MESSAGE_ID=5d7b1c1f0a5e4a0c9a3e0c6f6a1d2e02 PGBOSUN_JOB=full-backup | grep -q full || fail "MESSAGE_ID"
+    run=$(bosun --json job history full-backup -n 1 | sed -n 's/.*"id": "\(.*\)".*/\1/p')
+    [ "$(journalctl PGBOSUN_RUN="$run" -o cat | wc -l)" -ge 2 ] || fail "the run is not found by its id"
+    journalctl -u pgbosun -p err -o cat | grep . && fail "errors in a run that went well"
+    # A credential of the unit is the mail password.
+    echo "from systemd" >/etc/pgbosun/secrets/mail && chmod 600 /etc/pgbosun/secrets/mail
+    mkdir -p /etc/systemd/system/pgbosun.service.d
+    printf '[Service]\nLoadCredential=mail.password:/etc/pgbosun/secrets/mail\n' >/etc/systemd/system/pgbosun.service.d/credential.conf
+    sed -i 's/^transport = "folder"/transport = "smtp"\nsecurity = "none"\nserver = "127.0.0.1"\nuser = "u"/; /^folder/d' /etc/pgbosun/pgbosun.toml
+    systemctl daemon-reload
+    systemctl restart pgbosun || fail "start with a credential"
+    ;;
+*)
+    echo "no situation $1" >&2
+    exit 64
+    ;;
+esac
+echo "held: $1"

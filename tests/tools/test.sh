@@ -1,0 +1,58 @@
+#!/bin/bash
+# test.sh - every test: unit, then integration on each version of PostgreSQL. What needs PostgreSQL runs as an ordinary
+# user, since it refuses root; what needs a booted systemd needs root, and is run through sudo where that asks nothing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+versions=${PGBOSUN_TEST_VERSIONS:-15}
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+cargo test --workspace --lib --bins --quiet
+cargo build --quiet
+# The built test program, by the name cargo gives it.
+program=$(cargo test --quiet --test integration --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*integration-[^"]*\)".*/\1/p' | tail -1)
+
+# The checkout may be unreadable for the user the servers run as: programs and files are copied to where it can read.
+work=$(mktemp -d /tmp/pgbosun-test.XXXXXX)
+trap 'rm -rf "$work" 2>/dev/null || as_root rm -rf "$work"' EXIT
+chmod 755 "$work"
+mkdir -p "$work/files" "$work/scratch"
+cp "$program" "$work/integration"
+cp target/debug/pgbosun "$work/pgbosun"
+cp -r etc systemd tests docs Cargo.toml Cargo.lock "$work/files/"
+cargo metadata --no-deps --format-version 1 >"$work/files/metadata.json"
+export PGBOSUN_TEST_PROGRAM=$work/pgbosun PGBOSUN_TEST_FILES=$work/files PGBOSUN_TEST_SCRATCH=$work/scratch
+export RUST_BACKTRACE=0
+
+run_as_user() {
+    if [ "$(id -u)" = 0 ]; then
+        chown postgres "$work/scratch"
+        runuser -u postgres --preserve-environment -- env HOME="$work/scratch" "$@"
+    else
+        "$@"
+    fi
+}
+
+for version in $versions; do
+    binaries=/usr/lib/postgresql/$version/bin
+    if [ ! -x "$binaries/postgres" ]; then
+        case $version in
+            17) suite=trixie ;;
+            18) suite=forky ;;
+            *) suite= ;;
+        esac
+        if [ -n "$suite" ]; then
+            as_root tests/tools/debian-suite.sh "$suite" "postgresql-$version" "/opt/pg$version" "/usr/lib/postgresql/$version/bin/*" >/dev/null
+        fi
+        binaries=/opt/pg$version/usr/lib/postgresql/$version/bin
+    fi
+    [ -x "$binaries/postgres" ] || { echo "PostgreSQL $version is not to be had on this machine" >&2; exit 1; }
+    echo "integration tests on PostgreSQL $version"
+    (cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" --test-threads 2 --skip systemd:: "$@")
+done
+
+echo "integration tests in a booted systemd"
+(cd "$work" && as_root env PGBOSUN_TEST_PROGRAM="$PGBOSUN_TEST_PROGRAM" PGBOSUN_TEST_FILES="$PGBOSUN_TEST_FILES" \
+    PGBOSUN_TEST_BINARIES="${binaries}" PGBOSUN_TEST_SCRATCH="$work/scratch" \
+    "$work/integration" --test-threads 1 systemd::)
