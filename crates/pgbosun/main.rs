@@ -49,7 +49,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
         Command::Demo { directory, keep_running } => {
-            return runtime()?.block_on(Box::pin(commands::demo::run(directory, *keep_running)));
+            return commands::demo::run(directory, *keep_running);
         }
         _ => {}
     }

@@ -1,4 +1,219 @@
-use std::path::Path;
-pub async fn run(_: &Path, _: bool) -> anyhow::Result<u8> {
+//! `pgbosun demo`: the whole program on a scratch PostgreSQL of its own, then what to look at.
+//!
+//! Everything lies in one directory; the servers it starts listen on private sockets there and are stopped at the end.
+
+mod scratch;
+
+use crate::{
+    exit::Exit,
+    output::{bold, dim, green},
+};
+use anyhow::Context;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use scratch::Scratch;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Runs the demo.
+///
+/// # Errors
+/// What went wrong, in the words of the step that failed.
+pub fn run(directory: &Path, keep_running: bool) -> anyhow::Result<u8> {
+    if nix::unistd::geteuid().is_root() {
+        return Err(Exit::refused(
+            "PostgreSQL does not run as root: run the demo as another user, or with \"make demo\"",
+        ));
+    }
+    if directory.exists() {
+        return Err(Exit::refused(format!(
+            "{} is there already: remove it, or \"make demo-clean\"",
+            directory.display()
+        )));
+    }
+    let begun = Instant::now();
+    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
+    let programs = scratch::programs()?;
+
+    step("1. A scratch PostgreSQL with data");
+    let primary = Scratch::create(&programs, &directory.join("primary"))?;
+    primary.pgbench(10)?;
+    done(&format!("{} on a private socket in {}", primary.query("select version()")?, primary.socket.display()));
+
+    let mut demo = Demo { directory: directory.to_owned(), daemon: None };
+    let text = include_str!("demo/pgbosun.toml")
+        .replace("{dir}", &directory.display().to_string())
+        .replace("{programs}", &programs.display().to_string());
+    fs::write(demo.configuration(), text)?;
+    let restored = demo.show(&programs, &primary)?;
+    demo.tell_what_to_look_at(begun.elapsed());
+    if keep_running {
+        println!("\nThe daemon and both servers go on; \"make demo-clean\" stops and removes them.");
+        demo.daemon = None;
+        primary.leave_running();
+        restored.leave_running();
+    }
     Ok(0)
+}
+
+struct Demo {
+    directory: PathBuf,
+    daemon: Option<Child>,
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            if let Ok(pid) = i32::try_from(daemon.id()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            }
+            let _ = daemon.wait();
+        }
+    }
+}
+
+impl Demo {
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("pgbosun.toml")
+    }
+
+    /// Shows everything; returns the restored server.
+    fn show(&mut self, programs: &Path, primary: &Scratch) -> anyhow::Result<Scratch> {
+        step("2. The daemon, with monitors, history in dba_ops, and mail into a folder");
+        self.pgbosun(&["config", "check"])?;
+        self.start_daemon()?;
+        self.wait("the monitors have run", 30, |demo| {
+            Ok(demo.quiet(&["--json", "job", "history"])?.contains("succeeded"))
+        })?;
+        self.pgbosun(&["check"])?;
+        self.wait("an alert: there is no backup yet", 30, |demo| {
+            Ok(demo.mails("CRITICAL main: no backup exists")? > 0)
+        })?;
+
+        step("3. A backup, verified, and a restore test that measures");
+        self.pgbosun(&["backup", "create"])?;
+        self.pgbosun(&["backup", "verify"])?;
+        self.pgbosun(&["restore-test"])?;
+        self.wait("that alert is over", 30, |demo| Ok(demo.mails("RESOLVED main: no backup exists")? > 0))?;
+
+        step("4. The server dies: an alert is mailed, and resolved when it is back");
+        let truth = "select count(*) || ' accounts, sum of balances ' || sum(abalance) from pgbench_accounts";
+        let before = primary.query(truth)?;
+        primary.stop();
+        self.wait("the alert is mailed", 30, |demo| Ok(demo.mails("CRITICAL main: does not accept connections")? > 0))?;
+        primary.start()?;
+        self.wait("it is resolved", 30, |demo| Ok(demo.mails("RESOLVED main: does not accept connections")? > 0))?;
+        self.wait("history waited and is delivered", 60, |_| {
+            Ok(primary.query("select count(*) from dba_ops.alerts where state = 'resolved'")?.parse::<u32>()? >= 2)
+        })?;
+
+        step("5. The backup becomes a second server");
+        let target = self.directory.join("restored");
+        self.pgbosun(&["restore", "physical", "--to", &target.display().to_string()])?;
+        let verified = Command::new(programs.join("pg_verifybackup")).arg(&target).output()?;
+        anyhow::ensure!(verified.status.success(), "pg_verifybackup: {}", String::from_utf8_lossy(&verified.stderr));
+        done("PostgreSQL's own pg_verifybackup agrees");
+        let restored = Scratch::adopt(programs, &target, &self.directory.join("restored-socket"))?;
+        let after = restored.query(truth)?;
+        anyhow::ensure!(before == after, "the restored server has {after}, the original {before}");
+        done(&format!("the restored server has what the original has: {after}"));
+
+        step("6. How everything stands");
+        self.pgbosun_unless_failed(&["status"])?;
+        Ok(restored)
+    }
+
+    fn start_daemon(&mut self) -> anyhow::Result<()> {
+        let log = fs::File::create(self.directory.join("daemon.log"))?;
+        let mut command = self.command(&["daemon"])?;
+        let daemon = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        fs::write(self.directory.join("daemon.pid"), daemon.id().to_string())?;
+        self.daemon = Some(daemon);
+        self.wait("the daemon is ready", 30, |demo| Ok(demo.command(&["job", "list"])?.output()?.status.success()))
+    }
+
+    fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--config").arg(self.configuration()).args(arguments);
+        Ok(command)
+    }
+
+    /// Runs a command as the reader would, showing it and what it says.
+    fn pgbosun(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let code = self.pgbosun_unless_failed(arguments)?;
+        anyhow::ensure!(code == 0, "\"pgbosun {}\" ended with {code}", arguments.join(" "));
+        Ok(())
+    }
+
+    fn pgbosun_unless_failed(&self, arguments: &[&str]) -> anyhow::Result<i32> {
+        println!("{}", dim(&format!("$ pgbosun {}", arguments.join(" "))));
+        let status = self.command(arguments)?.status()?;
+        Ok(status.code().unwrap_or(-1))
+    }
+
+    fn quiet(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&self.command(arguments)?.output()?.stdout).into_owned())
+    }
+
+    /// How many mails have a subject with these words.
+    fn mails(&self, words: &str) -> anyhow::Result<usize> {
+        let Ok(entries) = fs::read_dir(self.directory.join("mail")) else { return Ok(0) };
+        let mut count = 0;
+        for entry in entries {
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+            count += usize::from(text.lines().any(|line| line.starts_with("Subject: ") && line.contains(words)));
+        }
+        Ok(count)
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        seconds: u64,
+        mut holds: impl FnMut(&Self) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while !holds(self)? {
+            let log = self.directory.join("daemon.log");
+            anyhow::ensure!(
+                begun.elapsed().as_secs() < seconds,
+                "not within {seconds} s: {what}; see {}",
+                log.display()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        done(what);
+        Ok(())
+    }
+
+    fn tell_what_to_look_at(&self, took: Duration) {
+        let directory = self.directory.display();
+        println!("\n{} in {} s. What to look at:", bold(&green("Done")), took.as_secs());
+        for (what, place) in [
+            ("configuration", format!("{directory}/pgbosun.toml")),
+            ("mails", format!("{directory}/mail/*.eml")),
+            ("the daemon's log", format!("{directory}/daemon.log")),
+            ("history, local", format!("sqlite3 {directory}/state/journal.sqlite 'select * from runs'")),
+            ("history, shared", format!("schema dba_ops of the scratch server in {directory}/primary")),
+            ("the backup", format!("{directory}/repository: plain tar.zst volumes and a backup.json")),
+            ("the restored server", format!("{directory}/restored")),
+        ] {
+            println!("  {what:<22} {place}");
+        }
+        println!("  \"make demo-clean\" removes it all.");
+    }
+}
+
+fn step(what: &str) {
+    println!("\n{}", bold(what));
+}
+
+fn done(what: &str) {
+    println!("{} {what}", green("ok"));
 }

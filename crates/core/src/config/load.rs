@@ -231,7 +231,7 @@ fn read_section<T: Section>(
     check: impl FnOnce(&mut Reader<'_>, &mut T),
 ) -> Option<T> {
     let tag = value.tag();
-    let Some(dict) = dict_of(gathered, &path, value) else { return None };
+    let dict = dict_of(gathered, &path, value)?;
     let mut reader = Reader::new(path, tag, dict, gathered);
     let mut read = T::read(&mut reader);
     if let Some(read) = &mut read {
