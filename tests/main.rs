@@ -2,6 +2,8 @@
 //!
 //! `make test` prepares what they need; see `support`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
 mod alerts;
 mod backup;
 mod configuration;

@@ -54,6 +54,11 @@ fn stop_while_postgresql_is_down() {
 }
 
 #[test]
+fn c26_full_disks_under_repository_and_journal() {
+    held("full-disk");
+}
+
+#[test]
 fn journal_fields_and_credentials() {
     held("journal");
 }

@@ -9,7 +9,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 # package:command, where the command tells that the package is there
 wanted=(
     gcc:cc make:make pkg-config:pkg-config curl:curl ca-certificates:update-ca-certificates
-    postgresql:pg_ctlcluster zstd:zstd strace:strace sqlite3:sqlite3 openssl:openssl iproute2:ip
+    postgresql:pg_ctlcluster zstd:zstd procps:pgrep sqlite3:sqlite3 openssl:openssl iproute2:ip
     python3:python3 systemd:systemctl dbus:dbus-daemon
 )
 missing=()

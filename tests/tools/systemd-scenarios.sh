@@ -201,6 +201,38 @@ stop-without-postgresql)
     wait_for 20 "resolved" sh -c 'grep -l "RESOLVED main: does not accept" /var/lib/pgbosun/mail/*.eml'
     wait_for 20 "delivered" sh -c "runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select 1 from dba_ops.alerts where state = 'resolved' and severity = 'critical'\" | grep -q 1"
     ;;
+full-disk)
+    install_all
+    sql "create extension pgcrypto" >/dev/null
+    sql "create table noise as select gen_random_bytes(1000) from generate_series(1, 30000)" >/dev/null
+    mount -t tmpfs -o "size=2M,mode=700,uid=$(id -u postgres),gid=$(id -g postgres)" repository /var/backups/pgbosun
+    start
+    # Too small by the estimate: refused before the first byte.
+    { bosun backup create || :; } | grep "free space or add a repository" || fail "not refused, or not clearly"
+    # Too small for what the estimate could not know: fails, names the object, leaves nothing.
+    mount -o remount,size=20M /var/backups/pgbosun
+    { bosun backup create || :; } | tee /tmp/said | grep -i "no space left on device" || fail "the full disk is not named: $(cat /tmp/said)"
+    grep -q "/var/backups/pgbosun/" /tmp/said || bosun --json job history full-backup -n 1 | grep -q "base.0001.tar.zst" || fail "the object is not named"
+    [ -z "$(find /var/backups/pgbosun -type f ! -name pgbosun.json)" ] || fail "leftovers: $(find /var/backups/pgbosun)"
+    bosun backup list | grep -q "no backups yet" || fail "something is listed"
+    mount -o remount,size=200M /var/backups/pgbosun
+    bosun backup create || fail "the next backup, with room"
+    bosun backup verify || fail "verify"
+    # A full state directory: the daemon lives, and what could not be written is made up for when there is room.
+    systemctl stop pgbosun
+    cp -a /var/lib/pgbosun /tmp/state
+    mount -t tmpfs -o "size=4M,mode=700,uid=$(id -u postgres),gid=$(id -g postgres)" state /var/lib/pgbosun
+    cp -a /tmp/state/. /var/lib/pgbosun/
+    start
+    dd if=/dev/zero of=/var/lib/pgbosun/filler bs=64k 2>/dev/null || :
+    sleep 25
+    [ "$(property ActiveState)" = active ] && [ "$(property NRestarts)" = 0 ] || fail "a full journal ended the daemon"
+    journalctl -u pgbosun -p err | grep -qi "full" || fail "a full journal is not in the log"
+    rm /var/lib/pgbosun/filler
+    last=$(date +%s)
+    wait_for 20 "runs again" sh -c "[ \$(sqlite3 -readonly /var/lib/pgbosun/journal.sqlite \"select max(strftime('%s', finished_at)) from runs where state = 'succeeded'\") -gt $last ]"
+    [ "$(sqlite3 -readonly /var/lib/pgbosun/journal.sqlite "select count(*) from (select strftime('%s', scheduled_for) - lag(strftime('%s', scheduled_for)) over (order by scheduled_for) as step from runs where job = 'connectivity' and scheduled_for > (select min(scheduled_for) from runs where job = 'connectivity' and state = 'missed')) where step > 2")" = 0 ] || fail "times without a row"
+    ;;
 journal)
     install_all
     start

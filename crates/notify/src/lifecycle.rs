@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn a_failed_run_touches_only_its_own_alert() {
         let open = complete(&[], vec![finding("/data", Severity::Critical)], 0)[0].alert.clone();
-        let failed = judge(&subject(), std::slice::from_ref(&open), Verdict::Failed(finding("x", Severity::Unknown)), at(1));
+        let failed =
+            judge(&subject(), std::slice::from_ref(&open), Verdict::Failed(finding("x", Severity::Unknown)), at(1));
         assert_eq!(failed.len(), 1);
         assert_eq!((failed[0].alert.fingerprint.as_str(), failed[0].notice), ("disk/run", Some(Notice::Opened)));
         let both = [open, failed[0].alert.clone()];

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn the_text_says_what_since_when_what_it_means_and_what_to_do() {
         insta::assert_snapshot!(message(Notice::Opened).text, @r#"
-        main: backup is 27 h old (limit 25 h), since 2026-11-21 12:00:00 CET (1 h). Whatever changed since the newest backup is lost if the server is. Run "pgbosun job run full-backup".
+        main: backup is 27 h old (limit 25 h), since 2026-11-21 12:00:00 CET. Whatever changed since the newest backup is lost if the server is. Run "pgbosun job run full-backup".
 
         newest:    <20261120T090000Z-full>
         finished:  2026-11-20 09:00:07 UTC
