@@ -269,6 +269,42 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
 }
 
 #[test]
+fn c9_two_jobs_of_one_moment_are_two_backups_and_broken_off_removals_are_finished() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.pgbench(3);
+    let job = |name: &str| format!("[jobs.{name}]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n");
+    let text = format!("{}{MAIL}{}{}", cluster_and_repository(&cluster), job("daily"), job("weekly"));
+    let mut installation = Installation::new(directory.path(), &text);
+    installation.start();
+    installation.run(&["job", "run", "daily"]);
+    installation.run(&["job", "run", "weekly"]);
+    wait_until("both", seconds(60), || {
+        installation.count("daily", "succeeded") == 1 && installation.count("weekly", "succeeded") == 1
+    });
+    assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), 2);
+    installation.run(&["backup", "verify", "--all"]);
+
+    // A removal that was broken off after backup.json left objects that nothing else knows of.
+    let whole = objects(directory.path()).into_iter().find(|path| path.ends_with("backup.json")).unwrap();
+    fs::remove_file(&whole).unwrap();
+    let left = whole.parent().unwrap();
+    assert!(left.join("base.0001.tar.zst").exists());
+    // What lies about beside the backups is nobody's backup, and harms nobody.
+    fs::write(directory.path().join("repo/README"), "notes").unwrap();
+    fs::write(directory.path().join("repo/main/notes"), "notes").unwrap();
+    let said = installation.run(&["job", "run", "daily", "--wait"]);
+    assert!(said.contains("removed leftovers"), "{said}");
+    assert!(!left.exists());
+    assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), 2);
+
+    // Renamed, the cluster's backups go with the directory.
+    fs::remove_file(directory.path().join("repo/main/notes")).unwrap();
+    fs::rename(directory.path().join("repo/main"), directory.path().join("repo/renamed")).unwrap();
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
 fn c22_the_format_is_plain_tar_and_zstd() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());

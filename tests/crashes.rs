@@ -74,7 +74,7 @@ fn fifty_kills_lose_and_double_nothing() {
                 wait_until("dba_ops", seconds(20), || {
                     cluster.sql("select to_regclass('dba_ops.job_runs') is not null") == "t"
                 });
-                let lock = "begin; lock table dba_ops.job_runs in exclusive mode; select pg_sleep(4)";
+                let lock = "begin; lock table dba_ops.job_runs in exclusive mode; select pg_sleep(30)";
                 let mut psql = std::process::Command::new(crate::support::postgres("psql"));
                 let mut holder = psql
                     .arg("-d")
@@ -85,7 +85,7 @@ fn fifty_kills_lose_and_double_nothing() {
                     .unwrap();
                 let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%dba_ops.job_runs%'";
                 let begun = Instant::now();
-                while begun.elapsed() < seconds(4) && cluster.sql(waiting) == "0" {}
+                while begun.elapsed() < seconds(20) && cluster.sql(waiting) == "0" {}
                 if cluster.sql(waiting) != "0" {
                     in_delivery += 1;
                     installation.kill();

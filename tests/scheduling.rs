@@ -74,6 +74,10 @@ fn only_passing_failures_are_retried_and_the_alert_comes_after_the_last() {
     let mails = installation.mails();
     assert_eq!(mails.len(), 2, "one for each job that failed: {mails:?}");
     assert!(mails.iter().any(|subject| subject.contains("job passing failed")));
+    // A dry run looks at nothing, and resolves nothing.
+    let said = installation.run(&["job", "run", "lasting", "--dry-run"]);
+    assert!(said.contains("would run /bin/sh"), "{said}");
+    assert_eq!(installation.journal("select state from alerts where job = 'lasting'"), "open");
 }
 
 #[test]

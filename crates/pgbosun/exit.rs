@@ -6,6 +6,8 @@ use pgbosun_daemon::chain;
 pub const USAGE: u8 = 64;
 /// Wrong configuration (sysexits(3), EX_CONFIG).
 pub const CONFIGURATION: u8 = 78;
+/// A backup is damaged, or not everything in it could be restored.
+pub const DAMAGED: u8 = 2;
 /// Whatever else failed.
 pub const FAILURE: u8 = 1;
 

@@ -238,7 +238,6 @@ create table dba_ops.backups (
     changed_at timestamptz not null,
     primary key (instance_id, cluster, repository, label),
     check (state in ('complete', 'verified', 'suspect', 'removed')),
-    check (finished_at >= started_at),
     check (bytes >= 0 and stored_bytes >= 0)
 );
 comment on table dba_ops.backups is 'Backups as last known; the repository itself has the last word.';

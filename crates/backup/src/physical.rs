@@ -12,10 +12,10 @@ use pgbosun_postgres::{
     replication::{BackupEnd, BackupEvent, BackupOptions, BackupStart, BaseBackup, Replication},
 };
 use pgbosun_repository::{
-    BackupInfo, BackupRef, FORMAT, Object, ObjectKind, PlainWriter, Repository, TablespaceInfo, TarVolumes,
+    Active, BackupInfo, BackupRef, FORMAT, Object, ObjectKind, PlainWriter, Repository, TablespaceInfo, TarVolumes,
     VolumeWriter,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -70,9 +70,7 @@ impl Physical {
         let identity = wal.identify().await?;
         let place = self.place(&identity.system_id).await?;
         self.check_space(&before).await?;
-        for repository in &self.repositories {
-            repository.begin(&place, self.instance).await?;
-        }
+        let _active = Active::claim(&place.label);
         let taken = tokio::select! {
             taken = self.take_into(&place, before, wal) => taken,
             () = self.cancel.cancelled() => Err(Error::Cancelled),
@@ -81,6 +79,10 @@ impl Physical {
             Ok(stored) => Ok(PhysicalBackup { stored, removed_leftovers }),
             Err(error) => {
                 for repository in &self.repositories {
+                    // One that was published is a whole backup, whatever happened afterwards.
+                    if repository.is_published(&place).await.unwrap_or(true) {
+                        continue;
+                    }
                     if let Err(error) = repository.remove(&place).await {
                         let error = &error as &dyn std::error::Error;
                         tracing::warn!(repository = repository.name, error, "leftover stays until the next backup");
@@ -91,16 +93,13 @@ impl Physical {
         }
     }
 
-    /// A free label under the system identifier; another identifier under this cluster's name is refused (C10).
+    /// A new label under the system identifier; another identifier under this cluster's name is refused (C10). The label
+    /// begins with the time, for people, and ends in chance, so that two jobs of the same second are two backups.
     async fn place(&self, system_id: &str) -> Result<BackupRef, Error> {
-        let stamp = clock::now().format("%Y%m%dT%H%M%SZ");
-        let mut place = BackupRef {
-            cluster: self.cluster.clone(),
-            system_id: system_id.to_owned(),
-            label: format!("{stamp}-full"),
-        };
+        let chance = Uuid::now_v7().simple().to_string();
+        let label = format!("{}-{}", clock::now().format("%Y%m%dT%H%M%SZ"), &chance[26..]);
         for repository in &self.repositories {
-            let present = repository.storage.names(&self.cluster).await?;
+            let present = repository.system_ids(&self.cluster).await?;
             if let Some(other) = present.iter().find(|name| *name != system_id) {
                 return Err(Error::Refused(format!(
                     "repository {} holds backups of system identifier {other} under the name {}, and this server is \
@@ -108,14 +107,8 @@ impl Physical {
                     repository.name, self.cluster
                 )));
             }
-            let mut number = 1;
-            let taken = repository.storage.names(&format!("{}/{system_id}/backups", self.cluster)).await?;
-            while taken.contains(&place.label) {
-                number += 1;
-                place.label = format!("{stamp}-full-{number}");
-            }
         }
-        Ok(place)
+        Ok(BackupRef { cluster: self.cluster.clone(), system_id: system_id.to_owned(), label })
     }
 
     /// Refuses to begin what would fill a repository: the newest backup's size is the estimate, else a fifth of the data.
@@ -141,6 +134,9 @@ impl Physical {
         before: Inspection,
         mut wal_connection: Replication,
     ) -> Result<Vec<(String, BackupInfo)>, Error> {
+        for repository in &self.repositories {
+            repository.begin(place, self.instance).await?;
+        }
         let started_at = clock::now().trunc_subsecs(3);
         let slot = format!("pgbosun_{}", Uuid::now_v7().simple());
         wal_connection.temporary_slot(&slot).await?;
@@ -187,7 +183,7 @@ impl Physical {
         let mut manifests: Vec<PlainWriter> = Vec::new();
         loop {
             let event = tokio::select! {
-                event = backup.next() => event?,
+                event = tokio::time::timeout(SILENCE, backup.next()) => event.map_err(|_| silent())??,
                 Some(ended) = beside.join_next() => {
                     // Without its WAL the backup is worth nothing: there is no need to copy the rest.
                     return Err(match ended {
@@ -286,6 +282,14 @@ impl Physical {
         }
         Ok(stored)
     }
+}
+
+/// A server that says nothing for so long in the middle of a backup is gone; while it works it reports every second.
+pub(crate) const SILENCE: Duration = Duration::from_secs(300);
+
+/// The error of a server that fell silent.
+pub(crate) fn silent() -> Error {
+    pgbosun_postgres::Error::Timeout { what: "waiting for the server during the backup".into(), limit: SILENCE }.into()
 }
 
 async fn finish_volumes(volumes: &mut Vec<TarVolumes<'_>>, objects: &mut [Vec<Object>]) -> Result<(), Error> {

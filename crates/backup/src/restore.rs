@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -58,7 +58,7 @@ impl Restore {
         for directory in std::iter::once(&self.target).chain(places.values()) {
             check_empty(directory)?;
         }
-        self.check_space()?;
+        self.check_space(&places)?;
         for directory in std::iter::once(&self.target).chain(places.values()) {
             create_private(directory)?;
         }
@@ -120,28 +120,40 @@ impl Restore {
         Ok(self.info.tablespaces.iter().map(|space| (space.oid, place(&space.location))).collect())
     }
 
-    fn check_space(&self) -> Result<(), Error> {
-        let existing = self.target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let stat =
-            nix::sys::statvfs::statvfs(existing).map_err(|errno| Error::file("measure", existing)(errno.into()))?;
-        let free = stat.blocks_available() * stat.fragment_size();
-        if free < self.info.bytes {
-            return Err(Error::Refused(format!(
-                "{} has {} free, and the restore needs {}",
-                existing.display(),
-                human::size(free),
-                human::size(self.info.bytes)
-            )));
+    /// Each file system must have room for what goes there.
+    fn check_space(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+        let mut needs: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
+        for object in &self.info.objects {
+            let into = match object.kind {
+                ObjectKind::Tablespace(oid) => places.get(&oid).unwrap_or(&self.target),
+                _ => &self.target,
+            };
+            let there = into.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+            let device = fs::metadata(there).map_err(Error::file("look at", there))?.dev();
+            needs.entry(device).or_insert_with(|| (there.to_owned(), 0)).1 += object.plain_size;
+        }
+        for (there, need) in needs.values() {
+            let stat =
+                nix::sys::statvfs::statvfs(there).map_err(|errno| Error::file("measure", there)(errno.into()))?;
+            let free = stat.blocks_available() * stat.fragment_size();
+            if free < *need {
+                return Err(Error::Refused(format!(
+                    "{} has {} free, and the restore needs {} there",
+                    there.display(),
+                    human::size(free),
+                    human::size(*need)
+                )));
+            }
         }
         Ok(())
     }
 
     async fn object(&self, object: &Object, into: PathBuf) -> Result<(u64, u64), Error> {
         let key = self.info.place().key(&object.name);
-        let (kind, name, cancel) = (object.kind, object.name.clone(), self.cancel.clone());
+        let (kind, cancel) = (object.kind, self.cancel.clone());
         read_volume(self.repository.storage.as_ref(), &key, object, move |reader| match kind {
             ObjectKind::Manifest => {
-                let path = into.join(&name);
+                let path = into.join("backup_manifest");
                 let bytes = write_file(&path, 0o600, reader)?;
                 Ok((1, bytes))
             }
@@ -277,6 +289,12 @@ fn configure(target: &Path, info: &BackupInfo, keep_archiving: bool) -> Result<(
             };
             append(name, &text)?;
         }
+    }
+    let signals = ["standby.signal", "recovery.signal"].map(|name| target.join(name));
+    for signal in signals.iter().filter(|signal| signal.exists()) {
+        // Taken from a standby: the copy must not go on streaming from the primary of the original.
+        fs::remove_file(signal).map_err(Error::file("remove", signal))?;
+        append("postgresql.auto.conf", "primary_conninfo = ''\nprimary_slot_name = ''\n")?;
     }
     if !keep_archiving {
         // C21: a restored clone must not archive into the repository of the original.

@@ -5,11 +5,14 @@ use crate::{
     restore::Restore,
     scratch::{Scratch, find_programs},
 };
+use nix::fcntl::{Flock, FlockArg};
 use pgbosun_core::clock;
 use pgbosun_repository::{BackupInfo, Repository};
 use sqlx::{AssertSqlSafe, Connection};
 use std::{
     collections::BTreeMap,
+    fs::File,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -61,15 +64,36 @@ pub struct RestoreTestResult {
     pub faults: Vec<String>,
 }
 
-/// Removes the scratch directory, whatever happens.
-struct Directory(PathBuf);
+/// A scratch directory, removed whatever happens. Its lock says that the process which made it lives.
+struct Directory {
+    path: PathBuf,
+    _lock: Option<Flock<File>>,
+}
+
+impl Directory {
+    /// A new one in `parent`.
+    fn create(parent: &Path) -> Result<Self, Error> {
+        // A socket's path may have 107 bytes (unix(7)).
+        let path = parent.join(format!("{PREFIX}{}", &Uuid::now_v7().simple().to_string()[20..]));
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(Error::file("create", &path))?;
+        let _lock = lock(&path);
+        Ok(Self { path, _lock })
+    }
+}
+
+/// The lock of a scratch directory, where nobody holds it.
+fn lock(directory: &Path) -> Option<Flock<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(directory.join("lock")).ok()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+}
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0)
+        if let Err(error) = std::fs::remove_dir_all(&self.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(directory = %self.0.display(), %error, "scratch directory stays; remove it by hand");
+            tracing::warn!(directory = %self.path.display(), %error, "scratch directory stays; remove it by hand");
         }
     }
 }
@@ -86,22 +110,21 @@ impl RestoreTest {
         let programs = find_programs(&self.info.server_version, self.program_directory.as_deref())?;
         remove_leftovers(&self.scratch_directory);
         let started_at = clock::now();
-        // A socket's path may have 107 bytes (unix(7)).
-        let name = format!("{PREFIX}{}-{}", std::process::id(), &Uuid::now_v7().simple().to_string()[24..]);
-        let directory = Directory(self.scratch_directory.join(name));
+        let directory = Directory::create(&self.scratch_directory)?;
         let begun = Instant::now();
         let restore = Restore {
             repository: self.repository.clone(),
             info: self.info.clone(),
-            target: directory.0.join("data"),
-            tablespaces: self.tablespaces(&directory.0),
+            target: directory.path.join("data"),
+            tablespaces: self.tablespaces(&directory.path),
             keep_archiving: false,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
         restore.run().await?;
         let restored = begun.elapsed();
-        let scratch = Scratch::start(&programs, &directory.0, &self.info, self.recovery_timeout, &self.cancel).await?;
+        let scratch =
+            Scratch::start(&programs, &directory.path, &self.info, self.recovery_timeout, &self.cancel).await?;
         let recovered = begun.elapsed();
         let counted = tokio::select! {
             counted = count(&scratch, &self.info) => counted,
@@ -129,12 +152,10 @@ impl RestoreTest {
 fn remove_leftovers(directory: &Path) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok());
-        let Some(owner) = owner else { continue };
-        if nix::sys::signal::kill(nix::unistd::Pid::from_raw(owner), None) == Err(nix::errno::Errno::ESRCH) {
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        if let (true, Some(lock)) = (ours, lock(&entry.path())) {
             stop_orphan(&entry.path().join("data/postmaster.pid"));
-            drop(Directory(entry.path()));
+            drop(Directory { path: entry.path(), _lock: Some(lock) });
         }
     }
 }

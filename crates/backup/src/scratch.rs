@@ -106,9 +106,17 @@ impl Scratch {
             if self.child.as_mut().is_none_or(GroupChild::has_ended) {
                 return Err(Error::Scratch(format!("it ended instead of recovering:\n{}", last_words())));
             }
-            if let Ok(connection) = server.connect().await {
-                let _ = connection.close().await;
-                return Ok(());
+            match server.connect().await {
+                Ok(connection) => {
+                    let _ = connection.close().await;
+                    return Ok(());
+                }
+                // "Starting up" and the like pass; a role or database that is not there does not.
+                Err(error) if !error.is_transient() => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    return Err(Error::Scratch(format!("it recovered, but cannot be asked: {cause}")));
+                }
+                Err(_) => {}
             }
             if begun.elapsed() > limit {
                 return Err(Error::Scratch(format!("it did not recover within {limit:?}:\n{}", last_words())));

@@ -1,9 +1,13 @@
 //! The WAL of one backup, streamed beside it into a tar of whole segments (C14).
 
-use crate::Error;
+use crate::{
+    Error,
+    physical::{SILENCE, silent},
+};
 use pgbosun_core::lsn::Lsn;
 use pgbosun_postgres::replication::WalStream;
 use pgbosun_repository::{BackupRef, Object, ObjectKind, Repository, VolumeWriter};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Receives WAL into one volume per repository.
@@ -47,8 +51,11 @@ impl Receiver {
             {
                 return Ok(());
             }
+            // While the backup goes on an idle server has no WAL to send; once it has ended, what is missing must come.
+            let patience = if stop.borrow().is_some() { SILENCE } else { Duration::MAX };
             let chunk = tokio::select! {
                 chunk = stream.next() => chunk?,
+                () = tokio::time::sleep(patience) => return Err(silent()),
                 changed = stop.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return Err(Error::Cancelled),

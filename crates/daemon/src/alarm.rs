@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, RwLock},
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{runtime::Runtime, sync::Notify};
 use tokio_cron_scheduler::{
     Job, JobScheduler, JobSchedulerError, MetaDataStorage, SimpleJobCode, SimpleMetadataStore, SimpleNotificationCode,
     SimpleNotificationStore,
@@ -37,50 +37,68 @@ const PLACEHOLDER: &str = "0 0 0 1 1 *";
 /// Rings so often whether anything is due or not, to show that the library lives.
 const HEARTBEAT: &str = "*/5 * * * * *";
 
-/// A running alarm clock.
+/// A running alarm clock. It stops when it is dropped.
+///
+/// It has a runtime of its own: the library's tasks hold one another's channels open and would outlive their scheduler, a
+/// few more with each reload; so they end with the runtime.
 pub struct Alarm {
-    clock: JobScheduler,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Alarm {
     /// Rings `wake` at every time of these schedules. Equal ones share an alarm.
     ///
     /// # Errors
-    /// What the library says.
-    pub async fn start(schedules: &[(Cron, Tz)], wake: Arc<Notify>, beats: Arc<Beats>) -> Result<Self, Error> {
-        let rules = Rules::default();
-        let store = ZonedStore { inner: SimpleMetadataStore::default(), rules: Arc::clone(&rules) };
-        let clock = JobScheduler::new_with_storage_and_code(
-            Box::new(store),
-            Box::<SimpleNotificationStore>::default(),
-            Box::<SimpleJobCode>::default(),
-            Box::<SimpleNotificationCode>::default(),
-            CHANNEL,
-        )
-        .await?;
-        let mut distinct: Vec<&(Cron, Tz)> = Vec::new();
+    /// Where the runtime cannot be started. What the library says is logged, and the watchdog sees that it is silent.
+    pub fn start(schedules: &[(Cron, Tz)], wake: Arc<Notify>, beats: Arc<Beats>) -> Result<Self, Error> {
+        let mut distinct: Vec<(Cron, Tz)> = Vec::new();
         for schedule in schedules {
-            if !distinct.contains(&schedule) {
-                distinct.push(schedule);
+            if !distinct.contains(schedule) {
+                distinct.push(schedule.clone());
             }
         }
-        for (cron, zone) in distinct {
-            let wake = Arc::clone(&wake);
-            add(&clock, &rules, cron.clone(), *zone, move || wake.notify_one()).await?;
-        }
-        if let Ok(heartbeat) = HEARTBEAT.parse() {
-            add(&clock, &rules, heartbeat, Tz::UTC, move || beats.beat(Part::Alarm)).await?;
-        }
-        clock.start().await?;
-        Ok(Self { clock })
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("pgbosun-alarm")
+            .enable_time()
+            .build()
+            .map_err(|source| Error::System("start the alarm clock", source))?;
+        runtime.spawn(async move {
+            if let Err(error) = ring(distinct, wake, beats).await {
+                tracing::error!(%error, "alarm clock");
+            }
+        });
+        Ok(Self { runtime: Some(runtime) })
     }
+}
 
-    /// Stops ringing. A clock that was stopped is not started again; a new one is made.
-    pub async fn stop(mut self) {
-        if let Err(error) = self.clock.shutdown().await {
-            tracing::warn!(%error, "alarm clock did not stop");
-        }
+async fn ring(schedules: Vec<(Cron, Tz)>, wake: Arc<Notify>, beats: Arc<Beats>) -> Result<(), JobSchedulerError> {
+    let rules = Rules::default();
+    let store = ZonedStore { inner: SimpleMetadataStore::default(), rules: Arc::clone(&rules), seen: Utc::now() };
+    let clock = JobScheduler::new_with_storage_and_code(
+        Box::new(store),
+        Box::<SimpleNotificationStore>::default(),
+        Box::<SimpleJobCode>::default(),
+        Box::<SimpleNotificationCode>::default(),
+        CHANNEL,
+    )
+    .await?;
+    for (cron, zone) in schedules {
+        let wake = Arc::clone(&wake);
+        add(&clock, &rules, cron, zone, move || wake.notify_one()).await?;
     }
+    if let Ok(heartbeat) = HEARTBEAT.parse() {
+        add(&clock, &rules, heartbeat, Tz::UTC, move || beats.beat(Part::Alarm)).await?;
+    }
+    clock.start().await
 }
 
 async fn add(
@@ -89,7 +107,7 @@ async fn add(
     cron: Cron,
     zone: Tz,
     ring: impl Fn() + Send + Sync + 'static,
-) -> Result<(), Error> {
+) -> Result<(), JobSchedulerError> {
     let job = Job::new_async_tz(PLACEHOLDER, zone, move |_, _| {
         ring();
         Box::pin(std::future::ready(()))
@@ -106,6 +124,8 @@ async fn add(
 struct ZonedStore {
     inner: SimpleMetadataStore,
     rules: Rules,
+    /// When the library last asked.
+    seen: DateTime<Utc>,
 }
 
 impl ZonedStore {
@@ -146,7 +166,21 @@ impl DataStore<JobStoredData> for ZonedStore {
 
 impl MetaDataStorage for ZonedStore {
     fn list_next_ticks(&mut self) -> Answer<Vec<JobAndNextTick>> {
-        self.inner.list_next_ticks()
+        let now = Utc::now();
+        if now >= std::mem::replace(&mut self.seen, now) {
+            return self.inner.list_next_ticks();
+        }
+        // The clock was set back: ticks computed before lie too far ahead, and the library would be silent until then.
+        let ids: Vec<Uuid> = self.rules.read().map(|rules| rules.keys().copied().collect()).unwrap_or_default();
+        let anew: Vec<_> =
+            ids.into_iter().map(|id| self.inner.set_next_and_last_tick(id, self.next(id, now), None)).collect();
+        let list = self.inner.list_next_ticks();
+        Box::pin(async move {
+            for tick in anew {
+                tick.await?;
+            }
+            list.await
+        })
     }
 
     fn set_next_and_last_tick(
@@ -175,7 +209,7 @@ mod tests {
         let cron: Cron = "30 2 * * *".parse().unwrap();
         let rules = Rules::default();
         rules.write().unwrap().insert(id, (cron.clone(), chrono_tz::Europe::Berlin));
-        let mut store = ZonedStore { inner: SimpleMetadataStore::default(), rules };
+        let mut store = ZonedStore { inner: SimpleMetadataStore::default(), rules, seen: Utc::now() };
         store.init().await.unwrap();
         let wrong = DateTime::UNIX_EPOCH;
         let data = JobStoredData {
@@ -196,16 +230,23 @@ mod tests {
         assert_eq!(store.get(id).await.unwrap().unwrap().next_tick, expected);
         store.set_next_and_last_tick(id, Some(wrong), None).await.unwrap();
         assert_eq!(store.get(id).await.unwrap().unwrap().next_tick, expected);
+        // After the clock was set back by an hour the ticks are made anew, without a last one in the future.
+        let later = Utc::now() + chrono::Duration::hours(1);
+        store.set_next_and_last_tick(id, None, Some(later)).await.unwrap();
+        store.seen = later;
+        store.list_next_ticks().await.unwrap();
+        let data = store.get(id).await.unwrap().unwrap();
+        assert_eq!((data.next_tick, data.last_tick), (expected, None));
     }
 
     #[tokio::test]
     async fn it_rings_within_a_second_of_the_time() {
         let (wake, beats) = (Arc::new(Notify::new()), Arc::new(Beats::default()));
         let every_second = ("* * * * * *".parse().unwrap(), Tz::UTC);
-        let alarm = Alarm::start(&[every_second], Arc::clone(&wake), beats).await.unwrap();
+        let alarm = Alarm::start(&[every_second], Arc::clone(&wake), beats).unwrap();
         for _ in 0..3 {
             tokio::time::timeout(Duration::from_secs(5), wake.notified()).await.expect("no ring");
         }
-        alarm.stop().await;
+        drop(alarm);
     }
 }

@@ -4,17 +4,18 @@ use crate::{
     beats::Part,
     control,
     engine::Engine,
-    error::{Error, chain},
+    error::Error,
     events, history, outbox, reload, runner,
     scheduler::{self, Request, Scheduler},
     systemd,
 };
 use pgbosun_core::{
+    alert::Alert,
     config::Loaded,
     finding::{Finding, Severity},
     run::Run,
 };
-use pgbosun_history::{Journal, StateLock};
+use pgbosun_history::{Journal, NewNotification, RunEnd, StateLock};
 use pgbosun_notify::raise;
 use std::{
     path::{Path, PathBuf},
@@ -61,12 +62,13 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     );
 
     let effective = Mutex::new(loaded.effective);
-    serve_signals(&engine, &path, &requests, &effective, &mut signals, &mut tasks).await;
+    let asked = serve_signals(&engine, &path, &requests, &effective, &mut signals, &mut tasks).await;
     drop(requests);
     stop(&engine, tasks).await;
     let _ = std::fs::remove_file(&loaded.config.daemon.control_socket);
     drop(lock);
-    Ok(())
+    // Only a stop that was asked for is a success: after any other, systemd starts anew.
+    if asked { Ok(()) } else { Err(Error::Refused("a task of the daemon ended by itself: a fault in pgbosun".into())) }
 }
 
 struct Signals {
@@ -86,7 +88,7 @@ impl Signals {
     }
 }
 
-/// Reloads on HUP; returns when the daemon shall stop.
+/// Reloads on HUP; returns when the daemon shall stop: true where a signal asked for it.
 async fn serve_signals(
     engine: &Arc<Engine>,
     path: &Path,
@@ -94,16 +96,20 @@ async fn serve_signals(
     effective: &Mutex<Vec<pgbosun_core::config::Effective>>,
     signals: &mut Signals,
     tasks: &mut JoinSet<()>,
-) {
+) -> bool {
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => reload::reload(engine, path, requests, effective).await,
-            _ = signals.terminate.recv() => return,
-            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return true,
+            _ = signals.interrupt.recv() => return true,
             ended = tasks.join_next() => {
                 // None of them ends by itself. Without it the watchdog would starve anyway; better at once.
                 tracing::error!(?ended, "a task of the daemon ended: stopping, systemd starts anew");
-                return;
+                return false;
+            }
+            () = engine.journal.closed() => {
+                tracing::error!("the journal's writer ended: stopping, systemd starts anew");
+                return false;
             }
         }
     }
@@ -136,17 +142,21 @@ async fn stop(engine: &Arc<Engine>, mut tasks: JoinSet<()>) {
 /// Runs that a crash left unfinished end as interrupted, and their groups are told.
 async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
     engine.beats.beat(Part::Runner);
-    for run in engine.journal.interrupt_unfinished(engine.now()).await? {
+    for run in engine.journal.unfinished(engine.now()).await? {
         tracing::warn!(pgbosun_job = run.job, pgbosun_run = %run.id, "{}: {}", run.job, run.summary);
-        if let Err(error) = tell_interrupted(engine, &run).await {
-            tracing::error!(error = chain(&error), "the alert about an interrupted run is not in the journal");
-        }
+        // One transaction: a run that is interrupted and an alert about it are one fact.
+        let (alerts, notifications) = tell_interrupted(engine, &run).await?;
+        let end = RunEnd { alerts, notifications, ..RunEnd::bare(run) };
+        engine.journal.end_run(end).await?;
     }
     Ok(())
 }
 
-async fn tell_interrupted(engine: &Engine, run: &Run) -> Result<(), pgbosun_history::Error> {
-    let Some(job) = engine.job(&run.job) else { return Ok(()) };
+async fn tell_interrupted(
+    engine: &Engine,
+    run: &Run,
+) -> Result<(Vec<Alert>, Vec<NewNotification>), pgbosun_history::Error> {
+    let Some(job) = engine.job(&run.job) else { return Ok((Vec::new(), Vec::new())) };
     let open = engine.journal.open_alerts(Some(&run.job)).await?;
     let finding = Finding {
         object: "run".into(),
@@ -164,6 +174,5 @@ async fn tell_interrupted(engine: &Engine, run: &Run) -> Result<(), pgbosun_hist
         detail: format!("run: {}\nreason: {}", run.id, run.summary),
     };
     let change = raise(&runner::subject(engine, &job, run), &open, finding, engine.now());
-    let (alerts, notifications) = runner::tell(engine, vec![change]);
-    engine.journal.write_alerts(alerts, notifications).await
+    Ok(runner::tell(engine, vec![change]))
 }

@@ -20,6 +20,8 @@ use uuid::Uuid;
 const PURGED: &str = "purged";
 /// The longest pause after failures.
 const LONGEST: StdDuration = StdDuration::from_secs(60);
+/// The longest one turn may take.
+const LIMIT: StdDuration = StdDuration::from_secs(180);
 /// How often the operators are read while nothing else is to do.
 const OPERATORS: StdDuration = StdDuration::from_secs(60);
 
@@ -75,7 +77,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 #[derive(Default)]
 struct Target {
     delivery: Option<Delivery>,
-    connection: Option<String>,
+    /// The configuration it was made from.
+    config: Option<Arc<Config>>,
     failures: u32,
     not_before: Option<Instant>,
     operators_read: Option<Instant>,
@@ -87,7 +90,8 @@ impl Target {
         if self.not_before.is_some_and(|time| Instant::now() < time) {
             return false;
         }
-        match self.try_turn(engine).await {
+        let turn = tokio::time::timeout(LIMIT, self.try_turn(engine)).await;
+        match turn.unwrap_or(Err(Error::History(pgbosun_history::Error::Timeout(LIMIT)))) {
             Ok(more) => {
                 if self.failures > 0 {
                     tracing::info!("history database is back, delivery goes on");
@@ -114,11 +118,19 @@ impl Target {
 
     async fn try_turn(&mut self, engine: &Engine) -> Result<bool, Error> {
         let config = engine.config();
-        if self.connection != config.history.connection {
+        if !self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config)) {
             self.delivery = open(&config, engine.journal.instance())?;
-            self.connection.clone_from(&config.history.connection);
+            self.operators_read = None;
+            self.config = Some(Arc::clone(&config));
         }
-        self.purge(engine, &config).await?;
+        let more = self.deliver(engine).await?;
+        if let Err(error) = self.purge(engine, &config).await {
+            tracing::warn!(error = chain(&error), "old history is not removed, trying again tomorrow");
+        }
+        Ok(more)
+    }
+
+    async fn deliver(&mut self, engine: &Engine) -> Result<bool, Error> {
         let Some(delivery) = &mut self.delivery else { return Ok(false) };
         let delivered = delivery.step(&engine.journal).await?;
         if self.operators_read.is_none_or(|read| read.elapsed() > OPERATORS) {
@@ -137,12 +149,13 @@ impl Target {
         if last.is_some_and(|last| now - last < Duration::days(1)) {
             return Ok(());
         }
+        // Noted first, so that a purge that fails is not tried at every turn.
+        engine.journal.set_setting(PURGED, Some(&now.to_rfc3339())).await?;
         let keep = Duration::from_std(config.history.keep).unwrap_or(Duration::days(400));
         let removed = engine.journal.purge(now - keep).await?;
         if let Some(delivery) = &mut self.delivery {
             delivery.purge(now - keep).await?;
         }
-        engine.journal.set_setting(PURGED, Some(&now.to_rfc3339())).await?;
         tracing::info!(removed, "old history removed");
         Ok(())
     }

@@ -8,7 +8,8 @@ use crate::{
 use pgbosun_core::config::Config;
 use pgbosun_history::{Journal, Notification};
 use pgbosun_notify::{Channel, DeliveryError, Message, next_attempt, open_channel};
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
+use uuid::Uuid;
 
 /// The channel of a configuration, where mail is configured.
 ///
@@ -21,9 +22,10 @@ pub fn channel(config: &Config) -> Result<Option<Box<dyn Channel>>, DeliveryErro
 /// Delivers until the daemon stops.
 pub(crate) async fn run(engine: Arc<Engine>) {
     let heartbeat = engine.config().daemon.heartbeat;
+    let mut accepted = Accepted::new();
     loop {
         engine.beats.beat(Part::Outbox);
-        let mut sending = std::pin::pin!(send_due(&engine));
+        let mut sending = std::pin::pin!(send(&engine, &mut accepted));
         // A mail server that takes its time is no stall: the beat goes on beside it.
         let sent = loop {
             tokio::select! {
@@ -48,6 +50,13 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 /// # Errors
 /// Where the journal cannot be read or written.
 pub async fn send_due(engine: &Engine) -> Result<usize, Error> {
+    send(engine, &mut Accepted::new()).await
+}
+
+/// Messages that a server took and the journal does not know of yet: they are not sent again, only written down.
+type Accepted = HashMap<Uuid, Vec<String>>;
+
+async fn send(engine: &Engine, accepted: &mut Accepted) -> Result<usize, Error> {
     let due = engine.journal.due_notifications(engine.now()).await?;
     if due.is_empty() || engine.config().mail.is_none() {
         return Ok(0);
@@ -55,6 +64,11 @@ pub async fn send_due(engine: &Engine) -> Result<usize, Error> {
     let mut sent = 0;
     let opened = channel(&engine.config());
     for notification in due {
+        if let Some(recipients) = accepted.get(&notification.id) {
+            engine.journal.notification_sent(notification.id, recipients, engine.now()).await?;
+            accepted.remove(&notification.id);
+            continue;
+        }
         let delivered = match &opened {
             Ok(Some(channel)) => deliver(engine, channel.as_ref(), &notification).await?,
             Ok(None) => return Ok(0),
@@ -62,7 +76,9 @@ pub async fn send_due(engine: &Engine) -> Result<usize, Error> {
         };
         match delivered {
             Ok(recipients) => {
+                accepted.insert(notification.id, recipients.clone());
                 engine.journal.notification_sent(notification.id, &recipients, engine.now()).await?;
+                accepted.remove(&notification.id);
                 tracing::info!(subject = notification.subject, recipients = recipients.join(", "), "message sent");
                 sent += 1;
             }

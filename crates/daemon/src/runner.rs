@@ -29,6 +29,9 @@ const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// How often the end of a run is written again while the journal cannot be written.
 const REWRITE: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// How often all that a run brought is written again before the run alone is.
+const WHOLE_TRIES: u32 = 10;
+
 /// How the tries of a run ended.
 enum End {
     Done(Outcome),
@@ -51,14 +54,14 @@ async fn execute_in_span(engine: Arc<Engine>, config: JobConfig, mut run: Run, l
     tracing::info!(message_id = events::RUN_STARTED, trigger = %run.trigger, "run started");
     let Some(job) = pgbosun_jobs::build(&config).map(Arc::<dyn Job>::from) else {
         let end = End::Failed(RunState::Failed, format!("unknown kind of job {}", run.kind), None);
-        return finish(&engine, &config, run, end, Severity::Unknown).await;
+        return finish(&engine, &config, run, end, Severity::Unknown, dry_run).await;
     };
     let severity = job.failure_severity();
     let end = match context(&engine, &config, &run, &live, dry_run).await {
         Ok(context) => tries(&engine, &config, &mut run, &job, context).await,
         Err(error) => End::Failed(RunState::Failed, error.to_string(), None),
     };
-    finish(&engine, &config, run, end, severity).await
+    finish(&engine, &config, run, end, severity, dry_run).await
 }
 
 async fn context(
@@ -90,6 +93,10 @@ async fn context(
 
 async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn Job>, context: JobContext) -> End {
     let (options, cancelled) = (&config.common, context.cancel.clone());
+    let cancelled_by = || {
+        let by = if engine.stop.is_cancelled() { "the daemon was stopped" } else { "cancelled by hand" };
+        End::Cancelled(by.into())
+    };
     loop {
         // Each try has a token of its own, so that a try that ran out of time is told to stop and the next is not.
         let cancel = cancelled.child_token();
@@ -101,19 +108,18 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             outcome = &mut work => outcome,
             () = tokio::time::sleep(options.timeout) => {
                 cancel.cancel();
-                wind_down(&mut work).await;
+                wind_down(engine, &mut work).await;
                 let limit = human::duration(options.timeout);
                 return End::Failed(RunState::TimedOut, format!("took longer than its timeout of {limit}"), None);
             }
             () = cancelled.cancelled() => {
-                wind_down(&mut work).await;
-                let by = if engine.stop.is_cancelled() { "the daemon was stopped" } else { "cancelled by hand" };
-                return End::Cancelled(by.into());
+                wind_down(engine, &mut work).await;
+                return cancelled_by();
             }
         };
         let error = match outcome {
             Ok(Ok(outcome)) => return End::Done(outcome),
-            Ok(Err(_)) if cancelled.is_cancelled() => continue,
+            Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(),
             Ok(Err(error)) => error,
             Err(_) => return End::Failed(RunState::Failed, "the job broke off: a fault in pgbosun".into(), None),
         };
@@ -127,15 +133,18 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
         run.attempts += 1;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = cancelled.cancelled() => {}
+            () = cancelled.cancelled() => return cancelled_by(),
         }
     }
 }
 
 /// Gives a job that was told to stop the time to end what it started.
-async fn wind_down<T>(work: &mut tokio::task::JoinHandle<T>) {
-    if tokio::time::timeout(WIND_DOWN, &mut *work).await.is_err() {
-        tracing::error!("the job did not stop within {} and is given up", human::duration(WIND_DOWN));
+async fn wind_down<T>(engine: &Engine, work: &mut tokio::task::JoinHandle<T>) {
+    // A daemon that stops needs the rest of its time to write the end down.
+    let limit = if engine.stop.is_cancelled() { engine.config().daemon.stop_timeout / 2 } else { WIND_DOWN };
+    let limit = limit.min(WIND_DOWN);
+    if tokio::time::timeout(limit, &mut *work).await.is_err() {
+        tracing::error!("the job did not stop within {} and is given up", human::duration(limit));
         work.abort();
     }
 }
@@ -147,10 +156,10 @@ fn pause(config: &JobConfig, run: &Run) -> std::time::Duration {
     doubled.mul_f64(0.8 + 0.4 * spread)
 }
 
-async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, severity: Severity) -> Run {
+async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, severity: Severity, dry_run: bool) -> Run {
     let now = engine.now().max(run.started_at.unwrap_or_default());
     run.finished_at = Some(now);
-    let (mut outcome, verdict) = match end {
+    let (mut outcome, mut verdict) = match end {
         End::Done(outcome) => {
             run.state = RunState::Succeeded;
             run.summary.clone_from(&outcome.summary);
@@ -172,11 +181,22 @@ async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, sev
             (Outcome::default(), None)
         }
     };
+    if dry_run {
+        // It looked at nothing: alerts stay as they are.
+        (outcome, verdict) = (Outcome::default(), None);
+    }
+    let mut failures = 0;
     loop {
         let written = write(engine, config, &run, &mut outcome, verdict.clone()).await;
         match written {
             Ok(()) => break,
             Err(error) => {
+                failures += 1;
+                if failures == WHOLE_TRIES {
+                    // Something of what the run brought may be what is refused: the run itself must not be lost by it.
+                    run.error = Some(format!("not all of this run could be written down: {}", chain(&error)));
+                    (outcome, verdict) = (Outcome::default(), None);
+                }
                 tracing::error!(error = chain(&error), "the end of the run is not in the journal yet, trying again");
                 let patience = if engine.stop.is_cancelled() { WIND_DOWN / 10 } else { REWRITE };
                 tokio::time::sleep(patience).await;

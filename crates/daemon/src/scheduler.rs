@@ -8,7 +8,9 @@ use crate::{
     beats::Part,
     engine::{Engine, Live},
     error::{Error, chain},
-    events, faults, runner,
+    events, faults,
+    reload::DAEMON,
+    runner,
 };
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
@@ -18,7 +20,8 @@ use pgbosun_core::{
     run::{Run, RunState, Trigger},
     schedule::{Cron, Lateness, Rules, Schedule, occurrences, plan},
 };
-use pgbosun_history::{JobEntry, JobRow, Pause};
+use pgbosun_history::{JobEntry, JobRow, Pause, RunEnd};
+use pgbosun_notify::{Subject, Verdict, judge};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -98,9 +101,6 @@ impl Scheduler {
                 Some(request) = requests.recv() => self.answer(request).await,
             }
         }
-        if let Some(alarm) = self.alarm.take() {
-            alarm.stop().await;
-        }
     }
 
     async fn answer(&mut self, request: Request) {
@@ -109,11 +109,6 @@ impl Scheduler {
                 let _ = reply.send(self.run_now(&job, dry_run).await);
             }
             Request::Reload { reply } => {
-                let slots = self.engine.config().daemon.max_concurrent_jobs.max(1);
-                if slots != self.slots.0 {
-                    // Running jobs keep their places in the old count; new ones are counted anew.
-                    self.slots = (slots, Arc::new(Semaphore::new(slots as usize)));
-                }
                 let _ = reply.send(self.take_over(false).await);
             }
         }
@@ -123,30 +118,48 @@ impl Scheduler {
     async fn take_over(&mut self, at_start: bool) -> Result<(), Error> {
         let config = self.engine.config();
         let now = self.engine.now();
+        let (wake, beats) = (Arc::clone(&self.engine.wake), Arc::clone(&self.engine.beats));
+        let schedules: Vec<_> = scheduled(&config).map(|(job, cron)| (cron.clone(), config.zone_of(job))).collect();
+        let alarm = Alarm::start(&schedules, wake, beats)?;
         self.engine.journal.sync_jobs(config.jobs.values().map(|job| entry_of(&config, job)).collect(), now).await?;
         let looked: HashMap<_, _> =
             self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
-        self.entries = config
-            .jobs
-            .values()
-            .filter(|job| job.common.enabled)
-            .filter_map(|job| match &job.common.schedule {
-                Some(Schedule::Cron(cron)) => Some(Entry {
-                    job: job.clone(),
-                    cron: cron.clone(),
-                    zone: config.zone_of(job),
-                    looked: looked.get(&job.name).copied().unwrap_or(now),
-                    next: None,
-                    after_downtime: at_start,
-                }),
-                _ => None,
+        self.resolve_orphans(&config).await?;
+        // From here on nothing fails: the whole configuration takes effect, or none of it did.
+        self.entries = scheduled(&config)
+            .map(|(job, cron)| Entry {
+                job: job.clone(),
+                cron: cron.clone(),
+                zone: config.zone_of(job),
+                looked: looked.get(&job.name).copied().unwrap_or(now),
+                next: None,
+                after_downtime: at_start,
             })
             .collect();
-        let schedules: Vec<_> = self.entries.iter().map(|entry| (entry.cron.clone(), entry.zone)).collect();
-        let (wake, beats) = (Arc::clone(&self.engine.wake), Arc::clone(&self.engine.beats));
-        let alarm = Alarm::start(&schedules, wake, beats).await?;
-        if let Some(old) = self.alarm.replace(alarm) {
-            old.stop().await;
+        let slots = config.daemon.max_concurrent_jobs.max(1);
+        if slots != self.slots.0 {
+            // Running jobs keep their places in the old count; new ones are counted anew.
+            self.slots = (slots, Arc::new(Semaphore::new(slots as usize)));
+        }
+        self.alarm = Some(alarm);
+        Ok(())
+    }
+
+    /// Alerts of jobs that left the configuration are over: nobody looks any more.
+    async fn resolve_orphans(&self, config: &Config) -> Result<(), Error> {
+        let open = self.engine.journal.open_alerts(None).await?;
+        for alert in open.iter().filter(|alert| alert.job != DAEMON && !config.jobs.contains_key(&alert.job)) {
+            let subject = Subject {
+                job: alert.job.clone(),
+                cluster: alert.cluster.clone(),
+                group: alert.group.clone(),
+                repeat: Duration::zero(),
+                run_id: None,
+            };
+            let changes =
+                judge(&subject, std::slice::from_ref(alert), Verdict::Complete(Vec::new()), self.engine.now());
+            let (alerts, notifications) = runner::tell(&self.engine, changes);
+            self.engine.journal.write_alerts(alerts, notifications).await?;
         }
         Ok(())
     }
@@ -177,8 +190,19 @@ impl Scheduler {
         Ok(id)
     }
 
-    /// One look at every schedule.
+    /// One look at every schedule. One that fails leaves everything as it was, and the next finds the same.
     async fn look(&mut self) -> Result<(), Error> {
+        let before: Vec<_> = self.entries.iter().map(|e| (e.looked, e.next, e.after_downtime)).collect();
+        let looked = self.try_look().await;
+        if looked.is_err() {
+            for (entry, before) in self.entries.iter_mut().zip(before) {
+                (entry.looked, entry.next, entry.after_downtime) = before;
+            }
+        }
+        looked
+    }
+
+    async fn try_look(&mut self) -> Result<(), Error> {
         let now = self.engine.now();
         let config = self.engine.config();
         let mut runs = Vec::new();
@@ -231,19 +255,7 @@ impl Scheduler {
         if runs.is_empty() && looked.is_empty() {
             return Ok(());
         }
-        let before: Vec<_> = looked.clone();
-        let claimed = self.claim(runs, looked).await;
-        if claimed.is_err() {
-            // What was not claimed is looked at again, from where the journal knows of.
-            let rows: HashMap<_, _> =
-                self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
-            for entry in self.entries.iter_mut().filter(|entry| before.iter().any(|(name, _)| *name == entry.job.name))
-            {
-                entry.looked = rows.get(&entry.job.name).copied().unwrap_or(entry.looked);
-                entry.next = None;
-            }
-        }
-        claimed
+        self.claim(runs, looked).await
     }
 
     async fn pauses(&self) -> Result<(Option<Pause>, HashMap<String, JobRow>), Error> {
@@ -333,7 +345,10 @@ impl Scheduler {
             }
         }
         // A time that had a row already does not begin again.
-        starts.into_iter().for_each(|(id, (job, ..))| self.engine.vacate(&job.name, id));
+        for (id, (job, ..)) in starts {
+            tracing::warn!(job = job.name, "this time of the schedule has a row already, and does not run again");
+            self.engine.vacate(&job.name, id);
+        }
         Ok(())
     }
 }
@@ -392,17 +407,17 @@ async fn begin(engine: Arc<Engine>, start: Start) {
 }
 
 async fn end_unstarted(engine: &Engine, run: Run) {
-    let end = pgbosun_history::RunEnd {
-        run,
-        findings: Vec::new(),
-        alerts: Vec::new(),
-        notifications: Vec::new(),
-        records: Vec::new(),
-        state: None,
-    };
-    if let Err(error) = engine.journal.end_run(end).await {
+    if let Err(error) = engine.journal.end_run(RunEnd::bare(run)).await {
         tracing::error!(error = chain(&error), "the end of a run is not in the journal; the next start records it");
     }
+}
+
+/// The jobs that run by the clock.
+fn scheduled(config: &Config) -> impl Iterator<Item = (&Job, &Cron)> {
+    config.jobs.values().filter(|job| job.common.enabled).filter_map(|job| match &job.common.schedule {
+        Some(Schedule::Cron(cron)) => Some((job, cron)),
+        _ => None,
+    })
 }
 
 /// The refusal of a job that is not configured, with the nearest one.
@@ -458,7 +473,8 @@ fn entry_of(config: &Config, job: &Job) -> JobEntry {
         name: job.name.clone(),
         kind: job.common.kind.clone(),
         cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
-        schedule: job.common.schedule.as_ref().map(ToString::to_string),
+        // A disabled job has none: when it is enabled again, what passed meanwhile was not missed.
+        schedule: job.common.schedule.as_ref().filter(|_| job.common.enabled).map(ToString::to_string),
         time_zone: config.zone_of(job).name().to_owned(),
     }
 }

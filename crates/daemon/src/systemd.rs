@@ -6,6 +6,11 @@ use pgbosun_core::human;
 use sd_notify::NotifyState;
 use std::{sync::Arc, time::Duration as StdDuration};
 
+/// How often the status line is looked at.
+const STATUS: StdDuration = StdDuration::from_secs(5);
+/// The shortest interval of pings in which every part beats for sure.
+const SHORTEST: StdDuration = StdDuration::from_secs(6);
+
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd cannot be told");
@@ -57,6 +62,9 @@ pub(crate) fn status_line(engine: &Engine) -> String {
 /// Tells systemd the status when it changes, and feeds the watchdog while every part moves.
 pub(crate) async fn run(engine: Arc<Engine>) {
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    if watchdog.is_some_and(|interval| interval < SHORTEST) {
+        tracing::warn!("WatchdogSec is below {} s: parts that beat every 5 s look stalled", 2 * SHORTEST.as_secs());
+    }
     let mut told = String::new();
     let mut fed = std::time::Instant::now();
     loop {
@@ -69,9 +77,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             feed(&engine.beats);
             fed = std::time::Instant::now();
         }
-        let pause = watchdog.unwrap_or(StdDuration::from_secs(10)).min(StdDuration::from_secs(10));
+        let until_feed = watchdog.map_or(STATUS, |interval| interval.saturating_sub(fed.elapsed()));
         tokio::select! {
-            () = tokio::time::sleep(pause.saturating_sub(fed.elapsed()).max(StdDuration::from_secs(1))) => {}
+            () = tokio::time::sleep(until_feed.min(STATUS)) => {}
             () = engine.stop.cancelled() => return,
         }
     }

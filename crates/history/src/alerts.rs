@@ -120,7 +120,7 @@ pub(crate) async fn write(
         .bind(&alert.summary)
         .bind(&alert.meaning)
         .bind(&alert.advice)
-        .bind(&alert.detail)
+        .bind(crate::runs::storable(&alert.detail))
         .bind(alert.opened_at)
         .bind(alert.seen_at)
         .bind(alert.notified_at)

@@ -33,8 +33,6 @@ pub struct JobRow {
     pub paused_by: Option<String>,
     /// Why.
     pub pause_reason: Option<String>,
-    /// What the last run left.
-    pub state: Option<String>,
 }
 
 /// Who pauses, and why.
@@ -101,8 +99,7 @@ impl Journal {
     /// [`Error::Journal`].
     pub async fn jobs(&self) -> Result<Vec<JobRow>, Error> {
         sqlx::query_as(
-            "select name, looked_until, paused_at, paused_by, pause_reason, state from jobs
-             where configured order by name",
+            "select name, looked_until, paused_at, paused_by, pause_reason from jobs where configured order by name",
         )
         .fetch_all(&self.readers)
         .await

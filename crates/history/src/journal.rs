@@ -54,6 +54,11 @@ impl Journal {
         self.writer.commits()
     }
 
+    /// Returns when the writer has ended, which it does not while this handle lives, but by a fault.
+    pub async fn closed(&self) {
+        self.writer.closed().await;
+    }
+
     /// Runs `work` in a transaction and returns once it is durable.
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Error>
     where
@@ -68,7 +73,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub async fn audit(&self, actor: &str, action: &str, object: &str, detail: &str) -> Result<(), Error> {
-        let row = [actor, action, object, detail].map(str::to_owned);
+        let row = [actor, action, object, detail].map(|text| crate::runs::storable(text).into_owned());
         self.write(move |connection| {
             Box::pin(async move {
                 let [actor, action, object, detail] = row;

@@ -28,6 +28,14 @@ pub struct RunEnd {
     pub state: Option<serde_json::Value>,
 }
 
+impl RunEnd {
+    /// The end of a run that brings nothing but itself.
+    pub fn bare(run: Run) -> Self {
+        let (findings, records, state) = (Vec::new(), Vec::new(), None);
+        Self { run, findings, alerts: Vec::new(), notifications: Vec::new(), records, state }
+    }
+}
+
 /// Which runs to list, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
@@ -139,11 +147,11 @@ impl Journal {
         self.write(move |connection| Box::pin(async move { write_end(connection, end).await })).await
     }
 
-    /// Ends the runs that a crash left unfinished, and returns them as they now stand.
+    /// The runs that a crash left unfinished, as they will stand once they are written as interrupted.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn interrupt_unfinished(&self, at: DateTime<Utc>) -> Result<Vec<Run>, Error> {
+    pub async fn unfinished(&self, at: DateTime<Utc>) -> Result<Vec<Run>, Error> {
         let mut runs = self.runs(RunFilter { unfinished: true, limit: u32::MAX, ..RunFilter::default() }).await?;
         for run in &mut runs {
             run.state = RunState::Interrupted;
@@ -153,16 +161,6 @@ impl Journal {
                 None => "the daemon ended before this run began".into(),
             };
         }
-        let ended = runs.clone();
-        self.write(move |connection| {
-            Box::pin(async move {
-                for run in &ended {
-                    update(connection, run).await?;
-                }
-                Ok(())
-            })
-        })
-        .await?;
         Ok(runs)
     }
 
@@ -217,6 +215,11 @@ impl Journal {
     }
 }
 
+/// Text that PostgreSQL stores too: it has no NUL.
+pub(crate) fn storable(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}").into() } else { text.into() }
+}
+
 async fn insert(connection: &mut SqliteConnection, run: &Run) -> Result<bool, Error> {
     let done = sqlx::query(
         "insert into runs (id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts,
@@ -233,8 +236,8 @@ async fn insert(connection: &mut SqliteConnection, run: &Run) -> Result<bool, Er
     .bind(run.started_at)
     .bind(run.finished_at)
     .bind(run.attempts)
-    .bind(&run.summary)
-    .bind(&run.error)
+    .bind(storable(&run.summary))
+    .bind(run.error.as_deref().map(storable))
     .execute(connection)
     .await
     .map_err(Error::journal("claim a run"))?;
@@ -249,8 +252,8 @@ async fn update(connection: &mut SqliteConnection, run: &Run) -> Result<(), Erro
     .bind(run.started_at)
     .bind(run.finished_at)
     .bind(run.attempts)
-    .bind(&run.summary)
-    .bind(&run.error)
+    .bind(storable(&run.summary))
+    .bind(run.error.as_deref().map(storable))
     .bind(run.id.hyphenated())
     .execute(connection)
     .await
@@ -276,7 +279,7 @@ async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<(),
         .bind(&finding.summary)
         .bind(&finding.meaning)
         .bind(&finding.advice)
-        .bind(&finding.detail)
+        .bind(storable(&finding.detail))
         .bind(seen_at)
         .execute(&mut *connection)
         .await

@@ -35,6 +35,11 @@ impl Writer {
         self.committed.clone()
     }
 
+    /// Returns when the writer has ended.
+    pub async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
     /// Runs `work` in the next transaction and returns once that is durable.
     pub async fn run<T, F>(&self, work: F) -> Result<T, Error>
     where
@@ -64,43 +69,49 @@ async fn write(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Wor
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, GROUP).await > 0 {
         let mut replies = Vec::new();
-        let begun = execute(&mut connection, "begin immediate").await;
-        for work in group.drain(..) {
-            let saved = execute(&mut connection, "savepoint work").await;
-            let (reply, result) = work(&mut connection).await;
-            let result = match (saved, result) {
-                (Ok(()), Ok(())) => execute(&mut connection, "release work").await,
-                (_, Err(error)) => {
-                    // The savepoint is undone with the transaction where even this fails.
-                    let _ = execute(&mut connection, "rollback to work").await;
-                    let _ = execute(&mut connection, "release work").await;
-                    Err(error)
-                }
-                (Err(error), Ok(())) => Err(error),
-            };
-            match result {
-                Ok(()) => replies.push(reply),
-                Err(error) => reply(Err(error)),
+        let done = transaction(&mut connection, &mut group, &mut replies).await;
+        // What could not be tried is dropped, and its writers hear that the journal is closed to them.
+        group.clear();
+        match done {
+            Ok(()) => {
+                commits.send_modify(|count| *count += 1);
+                replies.into_iter().for_each(|reply| reply(Ok(())));
             }
-        }
-        let committed = match begun {
-            Ok(()) => execute(&mut connection, "commit").await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = committed {
-            let _ = execute(&mut connection, "rollback").await;
-            tracing::error!(error = &error as &dyn std::error::Error, "journal not written");
-            let mut reason = Some(error);
-            for reply in replies {
-                reply(Err(reason.take().unwrap_or(Error::Closed)));
+            Err(error) => {
+                // It fails where SQLite has rolled back by itself already.
+                let _ = execute(&mut connection, "rollback").await;
+                tracing::error!(error = &error as &dyn std::error::Error, "journal not written");
+                let mut reason = Some(error);
+                replies.into_iter().for_each(|reply| reply(Err(reason.take().unwrap_or(Error::Closed))));
             }
-            continue;
-        }
-        commits.send_modify(|count| *count += 1);
-        for reply in replies {
-            reply(Ok(()));
         }
     }
+}
+
+/// One transaction for the whole group. Work that fails takes nothing else with it; where the transaction itself is gone
+/// (full disk, I/O error), all of the group has failed.
+async fn transaction(
+    connection: &mut SqliteConnection,
+    group: &mut Vec<Work>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), Error> {
+    execute(connection, "begin immediate").await?;
+    for work in group.drain(..) {
+        execute(connection, "savepoint work").await?;
+        let (reply, result) = work(connection).await;
+        match result {
+            Ok(()) => {
+                replies.push(reply);
+                execute(connection, "release work").await?;
+            }
+            Err(error) => {
+                reply(Err(error));
+                execute(connection, "rollback to work").await?;
+                execute(connection, "release work").await?;
+            }
+        }
+    }
+    execute(connection, "commit").await
 }
 
 async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), Error> {

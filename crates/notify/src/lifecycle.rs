@@ -51,6 +51,7 @@ pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<
             vec![raise(subject, open, finding, now)]
         }
         Verdict::Complete(findings) => {
+            let findings = merged(findings);
             let found: Vec<_> = findings.iter().map(|finding| fingerprint(&subject.job, &finding.object)).collect();
             let over = open.iter().filter(|alert| !found.contains(&alert.fingerprint));
             let over: Vec<_> = over.map(|alert| resolve(alert, subject.run_id, now)).collect();
@@ -58,6 +59,19 @@ pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<
             over.into_iter().chain(here).collect()
         }
     }
+}
+
+/// One finding per object, the worst: two of one object would be two alerts of one problem.
+fn merged(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut merged: Vec<Finding> = Vec::new();
+    for finding in findings {
+        match merged.iter_mut().find(|other| other.object == finding.object) {
+            Some(other) if finding.severity > other.severity => *other = finding,
+            Some(_) => {}
+            None => merged.push(finding),
+        }
+    }
+    merged
 }
 
 /// Opens an alert for a finding, or goes on with the one that is open.
@@ -178,6 +192,13 @@ mod tests {
         assert_eq!((worse[0].notice, worse[0].alert.state), (Some(Notice::Changed), AlertState::Open));
         let same = complete(&[open], vec![finding("/data", Severity::Warning)], 23);
         assert_eq!((same[0].notice, same[0].alert.state), (None, AlertState::Acknowledged));
+    }
+
+    #[test]
+    fn two_findings_of_one_object_are_one_alert_and_the_worse_counts() {
+        let both = vec![finding("/data", Severity::Warning), finding("/data", Severity::Critical)];
+        let changes = complete(&[], both, 0);
+        assert_eq!((changes.len(), changes[0].alert.severity), (1, Severity::Critical));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::job::{progress_bar, run_now};
 use crate::{
     cli::BackupCommand,
-    exit::{Exit, FAILURE},
+    exit::{DAMAGED, Exit, FAILURE},
     local::Context,
     output::{ago, bold, green, json, moment, red, table},
 };
@@ -11,6 +11,7 @@ use pgbosun_backup::{Progress, Verified, verify};
 use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::{sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Runs one of them.
@@ -204,24 +205,26 @@ async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> anyho
     for error in &broken {
         eprintln!("{} {error}", red("damaged:"));
     }
-    Ok(if good { 0 } else { 2 })
+    Ok(if good { 0 } else { DAMAGED })
 }
 
 async fn verify_one(context: &Context, repository: Repository, info: BackupInfo) -> anyhow::Result<Verified> {
     let progress = Arc::new(Progress::default());
     let label = info.label.clone();
+    let cancel = CancellationToken::new();
     let work = {
-        let progress = Arc::clone(&progress);
-        async move { verify(&repository, &info, &progress, &CancellationToken::new()).await }
+        let (progress, cancel) = (Arc::clone(&progress), cancel.clone());
+        async move { verify(&repository, &info, &progress, &cancel).await }
     };
-    watch(context, &label, progress, work).await
+    watch(context, &label, progress, cancel, work).await
 }
 
-/// Runs bulk work on its own runtime, showing how far it is.
+/// Runs bulk work on its own runtime, showing how far it is. INT and TERM tell it to stop, and wait for that.
 pub async fn watch<T: Send + 'static>(
     context: &Context,
     label: &str,
     progress: Arc<Progress>,
+    cancel: CancellationToken,
     work: impl Future<Output = Result<T, pgbosun_backup::Error>> + Send + 'static,
 ) -> anyhow::Result<T> {
     let bar = progress_bar();
@@ -233,11 +236,26 @@ pub async fn watch<T: Send + 'static>(
                 bar.finish_and_clear();
                 return Ok(done??);
             }
+            () = stop_signal(), if !cancel.is_cancelled() => cancel.cancel(),
             () = tokio::time::sleep(Duration::from_millis(100)) => {
                 let snapshot = progress.snapshot();
                 bar.set_length(snapshot.total);
                 bar.set_position(snapshot.done);
             }
         }
+    }
+}
+
+/// Returns when somebody asks this command to stop.
+pub async fn stop_signal() {
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
     }
 }

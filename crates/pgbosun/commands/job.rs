@@ -1,6 +1,6 @@
 //! `pgbosun job`: list, run, cancel, pause, resume, history.
 
-use super::status::first_line;
+use super::{backup::stop_signal, status::first_line};
 use crate::{
     cli::{JobCommand, PauseArguments},
     client::Client,
@@ -15,7 +15,7 @@ use pgbosun_core::{
     run::{Run, RunState, Trigger},
 };
 use pgbosun_daemon::api::{Action, JobInfo, Started, Status};
-use pgbosun_history::RunFilter;
+use pgbosun_history::{RunEnd, RunFilter};
 use std::{io::IsTerminal, time::Duration};
 use uuid::Uuid;
 
@@ -121,7 +121,9 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
         summary: String::new(),
         error: None,
     };
-    engine.journal.interrupt_unfinished(now).await?;
+    for run in engine.journal.unfinished(now).await? {
+        engine.journal.end_run(RunEnd::bare(run)).await?;
+    }
     engine.journal.claim(vec![run.clone()], Vec::new()).await?;
     let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is at work already"))?;
     let cancel = live.cancel.clone();
@@ -129,7 +131,7 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
     let mut task = std::pin::pin!(task);
     let run = tokio::select! {
         run = &mut task => run,
-        _ = tokio::signal::ctrl_c() => {
+        () = stop_signal() => {
             eprintln!("ending the run …");
             cancel.cancel();
             task.await

@@ -30,15 +30,7 @@ pub async fn run(context: &Context, command: RestoreCommand) -> anyhow::Result<u
     let name = restore.repository.name.clone();
     eprintln!("restoring {} of {} from {name} into {}", info.label, info.cluster, target.display());
     let begun = Instant::now();
-    let work = watch(context, &info.label, progress, async move { restore.run().await });
-    let mut work = std::pin::pin!(work);
-    let restored = tokio::select! {
-        restored = &mut work => restored?,
-        _ = tokio::signal::ctrl_c() => {
-            cancel.cancel();
-            work.await?
-        }
-    };
+    let restored = watch(context, &info.label, progress, cancel, async move { restore.run().await }).await?;
     let took = human::duration(begun.elapsed());
     if context.json {
         output::json(&serde_json::json!({

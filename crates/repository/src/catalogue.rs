@@ -148,6 +148,11 @@ impl BackupInfo {
             return Err(Error::Format { object: object.to_owned(), found, known: FORMAT });
         }
         let info: Self = serde_json::from_value(value.clone()).map_err(|error| damaged(error.to_string()))?;
+        if let Some(object) =
+            info.objects.iter().find(|object| object.name.starts_with('.') || object.name.contains('/'))
+        {
+            return Err(damaged(format!("\"{}\" is no name of an object beside it", object.name)));
+        }
         if checksum(value) == info.checksum { Ok(info) } else { Err(damaged("its own checksum does not match".into())) }
     }
 }

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::sync::LazyLock;
+use std::{
+    collections::HashSet,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 use uuid::Uuid;
 
 /// The claim of one process on one unfinished backup.
@@ -24,9 +27,34 @@ impl Lease {
     }
 
     /// True where the holder is surely gone: it was this installation, which runs one process at a time (the lock of
-    /// its state directory), and it was not this process. Age alone proves nothing.
-    pub fn is_dead(&self, instance: Uuid) -> bool {
-        self.instance == instance && self.process != process_id()
+    /// its state directory), and it was not this process, or this process has long given the backup up. Age alone proves
+    /// nothing.
+    pub fn is_dead(&self, instance: Uuid, label: &str) -> bool {
+        self.instance == instance && (self.process != process_id() || !Active::knows(label))
+    }
+}
+
+static ACTIVE: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+
+/// A backup that this process is taking; dropped when it is over, however that was.
+#[derive(Debug)]
+pub struct Active(String);
+
+impl Active {
+    /// From now on leases of this label are alive.
+    pub fn claim(label: &str) -> Self {
+        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(label.to_owned());
+        Self(label.to_owned())
+    }
+
+    fn knows(label: &str) -> bool {
+        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).contains(label)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }
 

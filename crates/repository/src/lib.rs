@@ -14,7 +14,7 @@ mod volume;
 
 pub use catalogue::{BackupInfo, FORMAT, Object, ObjectKind, TablespaceInfo};
 pub use error::Error;
-pub use lease::{Lease, process_id};
+pub use lease::{Active, Lease, process_id};
 pub use read::{read_object, read_volume};
 pub use repository::{BackupRef, Repository};
 pub use storage::{ObjectWriter, Storage};

@@ -9,7 +9,7 @@ use crate::{
 };
 use pgbosun_core::config::{self, RepositoryType};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 
 const IDENTITY: &str = "pgbosun.json";
@@ -104,13 +104,22 @@ impl Repository {
         Ok((found, damaged))
     }
 
-    /// The newest backup of a cluster that counts as good.
+    /// The newest backup of a cluster that counts as good. Labels begin with the time of the start, so only as many
+    /// catalogues are read as it takes to find it.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub async fn newest_good(&self, cluster: &str) -> Result<Option<BackupInfo>, Error> {
-        let (backups, _) = self.backups(Some(cluster)).await?;
-        Ok(backups.into_iter().rfind(|info| !info.checksum_failures))
+        let mut places = self.places(Some(cluster)).await?;
+        places.sort_by(|a, b| b.label.cmp(&a.label));
+        for place in places {
+            match self.info(&place).await {
+                Ok(info) if !info.checksum_failures => return Ok(Some(info)),
+                Ok(_) | Err(Error::NoBackup(_) | Error::Damaged { .. } | Error::Format { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The backup with this label.
@@ -129,11 +138,15 @@ impl Repository {
     async fn places(&self, cluster: Option<&str>) -> Result<Vec<BackupRef>, Error> {
         let clusters = match cluster {
             Some(cluster) => vec![cluster.to_owned()],
-            None => self.storage.names("").await?.into_iter().filter(|name| name != IDENTITY).collect(),
+            // A file system of its own has a lost+found, which only root may look into.
+            None => {
+                let names = self.storage.names("").await?.into_iter();
+                names.filter(|name| name != IDENTITY && name != "lost+found" && !name.starts_with('.')).collect()
+            }
         };
         let mut places = Vec::new();
         for cluster in clusters {
-            for system_id in self.storage.names(&cluster).await? {
+            for system_id in self.system_ids(&cluster).await? {
                 for label in self.storage.names(&format!("{cluster}/{system_id}/backups")).await? {
                     places.push(BackupRef { cluster: cluster.clone(), system_id: system_id.clone(), label });
                 }
@@ -142,12 +155,38 @@ impl Repository {
         Ok(places)
     }
 
+    /// The system identifiers under a cluster's name; whatever else lies there is not ours.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn system_ids(&self, cluster: &str) -> Result<Vec<String>, Error> {
+        let names = self.storage.names(cluster).await?.into_iter();
+        Ok(names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
+    }
+
+    /// Whether a backup exists here.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn is_published(&self, place: &BackupRef) -> Result<bool, Error> {
+        Ok(self.storage.stat(&place.key(INFO)).await?.is_some())
+    }
+
     async fn info(&self, place: &BackupRef) -> Result<BackupInfo, Error> {
         let key = place.key(INFO);
-        if self.storage.stat(&key).await?.is_none() {
+        if !self.is_published(place).await? {
             return Err(Error::NoBackup(place.label.clone()));
         }
-        BackupInfo::from_bytes(&key, &read_object(self.storage.as_ref(), &key).await?)
+        let bytes = read_object(self.storage.as_ref(), &key).await?;
+        let object = key.clone();
+        // A catalogue of a large cluster takes its time, which is not the scheduler's.
+        let parsed = tokio::task::spawn_blocking(move || BackupInfo::from_bytes(&object, &bytes)).await;
+        let parsed = parsed.map_err(|error| Error::Damaged { object: key, reason: error.to_string() })?;
+        // Where it lies counts, not where it says it lay: a directory may have been moved or copied.
+        parsed.map(|info| {
+            let BackupRef { cluster, system_id, label } = place.clone();
+            BackupInfo { cluster, system_id, label, ..info }
+        })
     }
 
     /// Announces a backup that is about to be written; afterwards its place is ours.
@@ -164,7 +203,11 @@ impl Repository {
     /// [`Error::Storage`]; then the backup does not exist.
     pub async fn publish(&self, place: &BackupRef, info: &BackupInfo) -> Result<(), Error> {
         write_object(self.storage.as_ref(), &place.key(INFO), &info.to_bytes()?).await?;
-        self.storage.delete(&place.lease()).await
+        // The backup exists now; a lease that stays is removed with the leftovers of the next one.
+        if let Err(error) = self.storage.delete(&place.lease()).await {
+            tracing::warn!(repository = self.name, error = &error as &dyn std::error::Error, "lease stays");
+        }
+        Ok(())
     }
 
     /// Removes a backup: first what makes it exist, then its objects, so that a crash leaves nothing listed.
@@ -180,27 +223,35 @@ impl Repository {
         self.storage.delete(&place.lease()).await
     }
 
-    /// Removes what dead processes of this installation left of a cluster; returns the labels.
+    /// Removes what dead processes left of a cluster; returns the labels.
+    ///
+    /// A lease is written before anything of its backup and goes after the last of it. So a directory with neither
+    /// `backup.json` nor lease is what a removal left that was broken off, whoever did it; one with a lease is a
+    /// leftover when its holder is dead.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub async fn remove_leftovers(&self, cluster: &str, instance: Uuid) -> Result<Vec<String>, Error> {
         let mut removed = Vec::new();
-        for system_id in self.storage.names(cluster).await? {
-            for lease in self.storage.names(&format!("{cluster}/{system_id}/{LEASES}")).await? {
-                let Some(label) = lease.strip_suffix(".json") else { continue };
-                let place = BackupRef { cluster: cluster.into(), system_id: system_id.clone(), label: label.into() };
-                let holder: Lease = self.read_json(&place.lease()).await?;
-                if !holder.is_dead(instance) {
-                    continue;
-                }
-                match self.info(&place).await {
+        for system_id in self.system_ids(cluster).await? {
+            let leases = self.storage.names(&format!("{cluster}/{system_id}/{LEASES}")).await?;
+            let leased = leases.iter().filter_map(|lease| lease.strip_suffix(".json"));
+            let mut labels: BTreeSet<String> = leased.map(str::to_owned).collect();
+            labels.extend(self.storage.names(&format!("{cluster}/{system_id}/backups")).await?);
+            for label in labels {
+                let place = BackupRef { cluster: cluster.into(), system_id: system_id.clone(), label };
+                let dead = match self.storage.stat(&place.lease()).await? {
+                    Some(_) => self.read_json::<Lease>(&place.lease()).await?.is_dead(instance, &place.label),
+                    None => true,
+                };
+                match (dead, self.is_published(&place).await?) {
                     // It died between publishing and removing the lease: the backup is whole.
-                    Ok(_) => self.storage.delete(&place.lease()).await?,
-                    Err(_) => {
+                    (true, true) => self.storage.delete(&place.lease()).await?,
+                    (true, false) => {
                         self.remove(&place).await?;
                         removed.push(place.label);
                     }
+                    (false, _) => {}
                 }
             }
         }

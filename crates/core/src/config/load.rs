@@ -18,6 +18,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// Where the configuration lies unless said otherwise.
@@ -28,6 +29,9 @@ const BUILT_IN_GROUPS: [(&str, &str); 3] =
     [("database", "[DB-ALERT]"), ("security", "[SECURITY]"), ("system", "[SYSTEM]")];
 
 const SECTIONS: [&str; 7] = ["daemon", "history", "clusters", "repositories", "mail", "groups", "jobs"];
+
+/// The watchdog takes a part that is silent for longer as stalled.
+const LONGEST_HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// A kind of job, as far as configuration is concerned.
 #[derive(Clone, Copy)]
@@ -153,7 +157,11 @@ fn read(gathered: &mut Findings, kinds: &[Kind]) -> Option<Config> {
         groups: BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).chain(names("groups")).collect(),
     };
 
-    let daemon = section::<Daemon>(gathered, &top, "daemon", |_, _| {});
+    let daemon = section::<Daemon>(gathered, &top, "daemon", |reader, daemon: &mut Daemon| {
+        if daemon.heartbeat > LONGEST_HEARTBEAT || daemon.heartbeat.is_zero() {
+            reader.refuse("heartbeat", "expected more than 0s and at most 5s: the watchdog relies on it", None);
+        }
+    });
     let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {
         resolve(reader, &mut history.password, history.password_file.as_deref(), "history.password");
     });
@@ -292,6 +300,15 @@ fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTre
     named(gathered, top, "jobs", |gathered, name, path, value| {
         let tag = value.tag();
         let dict = dict_of(gathered, &path, value)?;
+        if name == "daemon" {
+            gathered.refuse(
+                tag,
+                &path,
+                None,
+                "the daemon's own alerts have this name".into(),
+                Some("choose another".into()),
+            );
+        }
         let kind_value = dict.get("kind").cloned();
         let mut reader = Reader::new(path, tag, dict, gathered);
         let common = JobOptions::read(&mut reader);

@@ -3,7 +3,7 @@
 use super::bulk_token;
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{Physical, Retention, expired};
+use pgbosun_backup::{Physical, Retention, expired, verify};
 use pgbosun_core::{
     clock,
     config::{Known, RawValue, Refusal, RepositoryName, Setting},
@@ -22,6 +22,8 @@ options! {
         repositories: Vec<RepositoryName>;
         /// Whether the server makes its checkpoint at once (`fast`) or without a burst of writes (`spread`).
         checkpoint: Checkpoint = "\"fast\"";
+        /// Read every new backup once from end to end, and compare all that was written down about it.
+        verify: bool = "true";
         /// What is kept of the cluster's backups in these repositories: `{ days = 90 }`, `{ count = 7 }`, or both, then
         /// a backup stays while either keeps it. Without it nothing is ever removed. The last good one never is.
         retention: Option<Keep>;
@@ -90,15 +92,54 @@ impl Job for BackupPhysical {
             outcome.summary.push_str(&format!("; removed leftovers {}", taken.removed_leftovers.join(", ")));
         }
         for (repository, info) in &taken.stored {
-            outcome.findings.extend(suspect(info));
+            outcome.findings.extend(suspect(repository, info));
             outcome.records.push(Record::Backup(record(repository, info)));
         }
-        if let Some(Keep(retention)) = self.retention {
-            for repository in &repositories {
-                self.expire(repository, cluster, retention, &mut outcome).await?;
+        for (repository, (name, info)) in repositories.iter().zip(taken.stored) {
+            let good = if self.verify {
+                let state = verify_new(context, repository, &info, &mut outcome).await?;
+                let (label, repository, cluster) = (info.label, name, cluster.to_owned());
+                outcome.records.push(Record::BackupState(BackupStateRecord { label, cluster, repository, state }));
+                state == BackupState::Verified
+            } else {
+                !info.checksum_failures
+            };
+            // C8: nothing goes for a backup that is not known to be good.
+            if let (Some(Keep(retention)), true) = (self.retention, good)
+                && let Err(error) = self.expire(repository, cluster, retention, &mut outcome).await
+            {
+                outcome.findings.push(not_expired(&repository.name, &error));
             }
         }
         Ok(outcome)
+    }
+}
+
+/// Reads the new backup once from end to end.
+async fn verify_new(
+    context: &JobContext,
+    repository: &Repository,
+    info: &BackupInfo,
+    outcome: &mut Outcome,
+) -> Result<BackupState, JobError> {
+    let (cancel, _guard) = bulk_token(context);
+    let (place, backup, progress) = (repository.clone(), info.clone(), Arc::clone(&context.progress));
+    let verified = context.in_bulk(async move { verify(&place, &backup, &progress, &cancel).await }).await?;
+    if !verified.passed() {
+        outcome.findings.push(super::verify::finding(&repository.name, &info.label, super::verify::faults(&verified)));
+    }
+    Ok(if verified.passed() && !info.checksum_failures { BackupState::Verified } else { BackupState::Suspect })
+}
+
+/// The backup is there; only the tidying up after it is not done.
+fn not_expired(repository: &str, error: &JobError) -> Finding {
+    Finding {
+        object: format!("retention in {repository}"),
+        severity: Severity::Warning,
+        summary: format!("old backups in {repository} were not removed"),
+        meaning: "The new backup is whole, but the repository grows.".into(),
+        advice: "Mend the cause named below; the next backup tries again.".into(),
+        detail: format!("error: {error}"),
     }
 }
 
@@ -141,9 +182,9 @@ fn summary(stored: &[(String, BackupInfo)]) -> String {
 }
 
 /// C15: kept, alerted, not retried, and not a good backup.
-fn suspect(info: &BackupInfo) -> Option<Finding> {
+fn suspect(repository: &str, info: &BackupInfo) -> Option<Finding> {
     info.checksum_failures.then(|| Finding {
-        object: "page checksums".into(),
+        object: format!("page checksums in {repository}"),
         severity: Severity::Critical,
         summary: format!("backup {} found damaged pages in the cluster", info.label),
         meaning: "Data on the server's disk is not what PostgreSQL wrote. The backup holds the same damage.".into(),

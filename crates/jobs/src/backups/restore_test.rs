@@ -43,6 +43,10 @@ impl Job for RestoreTestJob {
         let Some(info) = repository.newest_good(cluster).await? else {
             return Err(JobError::lasting(format!("repository {} has no good backup of {cluster}", repository.name)));
         };
+        if context.dry_run {
+            let summary = format!("would restore {} of {cluster} from {}", info.label, repository.name);
+            return Ok(Outcome { summary, ..Outcome::default() });
+        }
         let scratch = self.scratch_directory.clone();
         let (cancel, _guard) = bulk_token(context);
         let label = info.label.clone();

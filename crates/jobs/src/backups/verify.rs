@@ -42,6 +42,10 @@ impl Job for VerifyJob {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
         let (cluster, _) = context.cluster()?;
         let mut outcome = Outcome::default();
+        if context.dry_run {
+            outcome.summary = format!("would verify {} backups of {cluster}", self.scope);
+            return Ok(outcome);
+        }
         let (mut good, mut all) = (0, 0);
         for repository in context.repositories(&self.repositories) {
             let (mut backups, damaged) = repository.backups(Some(cluster)).await?;
@@ -80,12 +84,12 @@ impl Job for VerifyJob {
     }
 }
 
-fn faults(verified: &Verified) -> String {
+pub(super) fn faults(verified: &Verified) -> String {
     let failed = verified.checks.iter().filter(|check| !check.passed);
     failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("\n")
 }
 
-fn finding(repository: &str, label: &str, detail: String) -> Finding {
+pub(super) fn finding(repository: &str, label: &str, detail: String) -> Finding {
     Finding {
         object: format!("{repository}/{label}"),
         severity: Severity::Critical,

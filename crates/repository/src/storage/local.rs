@@ -177,11 +177,11 @@ fn is_unfinished(path: &Path) -> bool {
     })
 }
 
-/// The entries of a directory; one that is not there has none.
+/// The entries of a directory; what is not there, or no directory, has none.
 fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match std::fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
