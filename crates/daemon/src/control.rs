@@ -4,7 +4,8 @@ use crate::{
     api::{Action, JobInfo, Refusal, Started, Status},
     engine::Engine,
     error::{Error, chain},
-    scheduler::{PAUSED_ALL, Request, unknown_job},
+    rows::unknown_job,
+    scheduler::{PAUSED_ALL, Request},
     status,
 };
 use axum::{

@@ -6,8 +6,8 @@ use crate::{
     engine::Engine,
     error::Error,
     events, history, outbox, reload, runner,
-    scheduler::{self, Request, Scheduler},
-    systemd,
+    scheduler::{Request, Scheduler},
+    starts, systemd,
 };
 use pgbosun_core::{
     alert::Alert,
@@ -48,7 +48,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
 
     let mut tasks = JoinSet::new();
     tasks.spawn(control::serve(listener, Arc::clone(&engine), requests.clone()));
-    tasks.spawn(scheduler::start_runs(Arc::clone(&engine), waiting));
+    tasks.spawn(starts::start_runs(Arc::clone(&engine), waiting));
     tasks.spawn(outbox::run(Arc::clone(&engine)));
     tasks.spawn(history::run(Arc::clone(&engine)));
     tasks.spawn(systemd::run(Arc::clone(&engine)));

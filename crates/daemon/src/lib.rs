@@ -15,9 +15,11 @@ mod faults;
 mod history;
 mod outbox;
 mod reload;
+mod rows;
 mod runner;
 mod schedule;
 mod scheduler;
+mod starts;
 mod status;
 mod systemd;
 

@@ -6,11 +6,13 @@
 use crate::{
     alarm::Alarm,
     beats::Part,
-    engine::{Engine, Live},
+    engine::Engine,
     error::{Error, chain},
     events, faults,
     reload::DAEMON,
+    rows::{entry_of, jitter, missed, new_run, scheduled, unknown_job},
     runner,
+    starts::Start,
 };
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
@@ -20,14 +22,14 @@ use pgbosun_core::{
     run::{Run, RunState, Trigger},
     schedule::{Cron, Lateness, Rules, Schedule, occurrences, plan},
 };
-use pgbosun_history::{JobEntry, JobRow, Pause, RunEnd};
+use pgbosun_history::{JobRow, Pause};
 use pgbosun_notify::{Subject, Verdict, judge};
 use std::{
     collections::HashMap,
     sync::Arc,
     time::{Duration as StdDuration, Instant},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 /// The setting that pauses everything.
@@ -39,18 +41,6 @@ pub(crate) enum Request {
     Run { job: String, dry_run: bool, reply: oneshot::Sender<Result<Uuid, Error>> },
     /// The configuration changed.
     Reload { reply: oneshot::Sender<Result<(), Error>> },
-}
-
-/// A run that may begin.
-pub(crate) struct Start {
-    job: Job,
-    run: Run,
-    live: Live,
-    permit: Option<OwnedSemaphorePermit>,
-    /// Where it waits for its turn; a reload may have changed the count for later ones.
-    slots: Arc<Semaphore>,
-    delay: StdDuration,
-    dry_run: bool,
 }
 
 /// A scheduled job between two looks.
@@ -350,131 +340,5 @@ impl Scheduler {
             self.engine.vacate(&job.name, id);
         }
         Ok(())
-    }
-}
-
-/// The loop that starts runs: a task each, tracked.
-pub(crate) async fn start_runs(engine: Arc<Engine>, mut starts: mpsc::Receiver<Start>) {
-    let heartbeat = engine.config().daemon.heartbeat;
-    loop {
-        engine.beats.beat(Part::Runner);
-        tokio::select! {
-            start = starts.recv() => match start {
-                Some(start) => {
-                    let task = begin(Arc::clone(&engine), start);
-                    engine.tasks.spawn(task);
-                }
-                None => break,
-            },
-            () = tokio::time::sleep(heartbeat) => {}
-        }
-    }
-}
-
-async fn begin(engine: Arc<Engine>, start: Start) {
-    let Start { job, mut run, live, permit, slots, delay, dry_run } = start;
-    let (name, id) = (job.name.clone(), run.id);
-    let permit = match permit {
-        Some(permit) => Some(permit),
-        None => tokio::select! {
-            permit = async { tokio::time::sleep(delay).await; slots.acquire_owned().await.ok() } => permit,
-            () = live.cancel.cancelled() => None,
-        },
-    };
-    if permit.is_none() || live.cancel.is_cancelled() {
-        run.state = RunState::Cancelled;
-        run.finished_at = Some(engine.now());
-        run.summary = "cancelled before it began".into();
-        end_unstarted(&engine, run).await;
-    } else {
-        if run.started_at.is_none() {
-            run.state = RunState::Running;
-            run.attempts = 1;
-            let now = engine.now();
-            run.started_at = Some(now);
-            while let Err(error) = engine.journal.start_run(id, now).await {
-                tracing::error!(error = chain(&error), "the start of a run is not in the journal yet, trying again");
-                tokio::time::sleep(StdDuration::from_secs(2)).await;
-                if engine.stop.is_cancelled() {
-                    break;
-                }
-            }
-        }
-        runner::execute(Arc::clone(&engine), job, run, live, dry_run).await;
-    }
-    drop(permit);
-    engine.vacate(&name, id);
-}
-
-async fn end_unstarted(engine: &Engine, run: Run) {
-    if let Err(error) = engine.journal.end_run(RunEnd::bare(run)).await {
-        tracing::error!(error = chain(&error), "the end of a run is not in the journal; the next start records it");
-    }
-}
-
-/// The jobs that run by the clock.
-fn scheduled(config: &Config) -> impl Iterator<Item = (&Job, &Cron)> {
-    config.jobs.values().filter(|job| job.common.enabled).filter_map(|job| match &job.common.schedule {
-        Some(Schedule::Cron(cron)) => Some((job, cron)),
-        _ => None,
-    })
-}
-
-/// The refusal of a job that is not configured, with the nearest one.
-pub(crate) fn unknown_job(config: &Config, name: &str) -> Error {
-    let near = pgbosun_core::config::nearest(name, config.jobs.keys().map(String::as_str));
-    Error::Refused(match near {
-        Some(near) => format!("no job {name}; did you mean {near}?"),
-        None => format!("no job {name}; \"pgbosun job list\" shows what there is"),
-    })
-}
-
-/// A new run of a job, queued.
-pub(crate) fn new_run(config: &Config, job: &Job, trigger: Trigger, scheduled_for: DateTime<Utc>) -> Run {
-    Run {
-        id: Uuid::now_v7(),
-        job: job.name.clone(),
-        kind: job.common.kind.clone(),
-        cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
-        trigger,
-        state: RunState::Queued,
-        scheduled_for,
-        started_at: None,
-        finished_at: None,
-        attempts: 0,
-        summary: String::new(),
-        error: None,
-    }
-}
-
-fn missed(config: &Config, job: &Job, time: DateTime<Utc>, now: DateTime<Utc>, more: u64) -> Run {
-    let late = human::span(now - time);
-    let mut summary = format!("nobody was there to start it; noticed {late} later");
-    if more > 0 {
-        summary.push_str(&format!("; {more} earlier times were missed too"));
-    }
-    Run { state: RunState::Missed, finished_at: Some(now), summary, ..new_run(config, job, Trigger::Schedule, time) }
-}
-
-/// The same amount for the same job and installation, spread over the configured span (FNV-1a).
-fn jitter(engine: &Engine, job: &Job) -> StdDuration {
-    let span = job.common.start_jitter;
-    if span.is_zero() {
-        return span;
-    }
-    let bytes = engine.journal.instance().into_bytes().into_iter().chain(job.name.bytes());
-    let hash =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    span.mul_f64((hash >> 11) as f64 / (1_u64 << 53) as f64)
-}
-
-fn entry_of(config: &Config, job: &Job) -> JobEntry {
-    JobEntry {
-        name: job.name.clone(),
-        kind: job.common.kind.clone(),
-        cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
-        // A disabled job has none: when it is enabled again, what passed meanwhile was not missed.
-        schedule: job.common.schedule.as_ref().filter(|_| job.common.enabled).map(ToString::to_string),
-        time_zone: config.zone_of(job).name().to_owned(),
     }
 }

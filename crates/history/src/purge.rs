@@ -89,3 +89,74 @@ impl Delivery {
         Ok(removed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunEnd;
+    use chrono::Duration;
+    use pgbosun_core::{
+        clock,
+        run::{Run, RunState, Trigger},
+    };
+
+    fn run(days_ago: i64, number: i64) -> Run {
+        let at = clock::now() - Duration::days(days_ago) + Duration::seconds(number);
+        Run {
+            id: uuid::Uuid::now_v7(),
+            job: "job".into(),
+            kind: "command".into(),
+            cluster: None,
+            trigger: Trigger::Schedule,
+            state: RunState::Running,
+            scheduled_for: at,
+            started_at: Some(at),
+            finished_at: None,
+            attempts: 1,
+            summary: String::new(),
+            error: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn old_rows_go_in_batches_with_their_changes_and_young_ones_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).await.unwrap();
+        let mut runs: Vec<_> = (0..2_500).map(|number| run(100, number)).collect();
+        runs.extend((0..10).map(|number| run(1, number)));
+        for run in &mut runs {
+            (run.state, run.finished_at) = (RunState::Succeeded, run.started_at);
+        }
+        let unfinished = run(200, 0);
+        runs.push(unfinished.clone());
+        assert_eq!(journal.claim(runs.clone(), Vec::new()).await.unwrap().len(), 2_511);
+        // A time that has a row keeps it.
+        assert!(journal.claim(runs, Vec::new()).await.unwrap().is_empty());
+        assert_eq!(journal.purge(clock::now() - Duration::days(90)).await.unwrap(), 2_500);
+        assert_eq!(journal.purge(clock::now() - Duration::days(90)).await.unwrap(), 0);
+        let left: i64 = sqlx::query_scalar("select count(*) from changes").fetch_one(&journal.readers).await.unwrap();
+        assert_eq!(left, 11);
+        // What is at work is never old.
+        assert_eq!(journal.unfinished(clock::now()).await.unwrap()[0].id, unfinished.id);
+    }
+
+    #[tokio::test]
+    async fn a_run_ends_once_and_a_failed_write_takes_nothing_else_along() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).await.unwrap();
+        let (mut first, mut second) = (run(0, 0), run(0, 1));
+        journal.claim(vec![first.clone(), second.clone()], Vec::new()).await.unwrap();
+        for run in [&mut first, &mut second] {
+            (run.state, run.finished_at) = (RunState::Failed, run.started_at);
+        }
+        journal.end_run(RunEnd::bare(first.clone())).await.unwrap();
+        first.state = RunState::Succeeded;
+        // Both at once, so that they share a transaction.
+        let (again, other) =
+            tokio::join!(journal.end_run(RunEnd::bare(first.clone())), journal.end_run(RunEnd::bare(second.clone())));
+        assert!(again.is_err());
+        other.unwrap();
+        let state = async |id| journal.run(id).await.unwrap().unwrap().state;
+        assert_eq!((state(first.id).await, state(second.id).await), (RunState::Failed, RunState::Failed));
+    }
+}
