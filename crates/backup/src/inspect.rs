@@ -67,6 +67,8 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
 /// A configuration file as the server reads it; without the privilege (`pg_read_server_files`) the backup goes without.
 async fn config_file(connection: &mut PgConnection, setting: &str) -> Option<String> {
     let text = sqlx::query_scalar(include_str!("inspect/config_file.sql")).bind(setting).fetch_one(connection).await;
-    text.inspect_err(|error| tracing::warn!(setting, %error, "configuration file not read, the backup goes without it"))
-        .ok()
+    text.inspect_err(|error| {
+        tracing::warn!(setting, "configuration file not read, the backup goes without it: {error}")
+    })
+    .ok()
 }

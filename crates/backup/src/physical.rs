@@ -84,8 +84,8 @@ impl Physical {
                         continue;
                     }
                     if let Err(error) = repository.remove(&place).await {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(repository = repository.name, error, "leftover stays until the next backup");
+                        let reason = human::chain(&error);
+                        tracing::warn!(repository = repository.name, "leftover stays until the next backup: {reason}");
                     }
                 }
                 Err(error)

@@ -93,7 +93,7 @@ impl Drop for Directory {
         if let Err(error) = std::fs::remove_dir_all(&self.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(directory = %self.path.display(), %error, "scratch directory stays; remove it by hand");
+            tracing::warn!(directory = %self.path.display(), "scratch directory stays; remove it by hand: {error}");
         }
     }
 }

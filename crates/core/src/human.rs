@@ -1,4 +1,4 @@
-//! Sizes and durations as people read them.
+//! Sizes, durations and errors as people read them.
 
 use std::time::Duration;
 
@@ -36,6 +36,21 @@ pub fn duration(duration: Duration) -> String {
 /// The same for a signed span; a negative one counts as none.
 pub fn span(span: chrono::Duration) -> String {
     duration(span.to_std().unwrap_or_default())
+}
+
+/// An error and its causes in one line, each cause once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl Alarm {
             .map_err(|source| Error::System("start the alarm clock", source))?;
         runtime.spawn(async move {
             if let Err(error) = ring(distinct, wake, beats).await {
-                tracing::error!(%error, "alarm clock");
+                tracing::error!("alarm clock: {error}");
             }
         });
         Ok(Self { runtime: Some(runtime) })

@@ -101,7 +101,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
     if let Err(error) = served {
-        tracing::error!(%error, "control socket");
+        tracing::error!("control socket: {error}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What keeps the daemon from starting or a command from being done.
 
+pub use pgbosun_core::human::chain;
 use std::path::PathBuf;
 
 /// An error of the daemon.
@@ -30,19 +31,4 @@ pub enum Error {
     /// What was asked for cannot be done; the words say why and what would work.
     #[error("{0}")]
     Refused(String),
-}
-
-/// An error and its causes in one line, each cause once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -103,7 +103,7 @@ impl Target {
             Err(error) => {
                 let reason = chain(&error);
                 if self.failures == 0 {
-                    tracing::warn!(reason, "history database out of reach: history waits in the journal");
+                    tracing::warn!("history database out of reach, history waits in the journal: {reason}");
                     engine.history_trouble.send_replace(Some((engine.now(), reason)));
                 }
                 self.failures += 1;
@@ -125,7 +125,7 @@ impl Target {
         }
         let more = self.deliver(engine).await?;
         if let Err(error) = self.purge(engine, &config).await {
-            tracing::warn!(error = chain(&error), "old history is not removed, trying again tomorrow");
+            tracing::warn!("old history is not removed, trying again tomorrow: {}", chain(&error));
         }
         Ok(more)
     }

@@ -35,7 +35,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             }
         };
         if let Err(error) = sent {
-            tracing::error!(error = chain(&error), "outbox");
+            tracing::error!("outbox: {}", chain(&error));
         }
         tokio::select! {
             () = engine.outbox.notified() => {}
@@ -79,12 +79,12 @@ async fn send(engine: &Engine, accepted: &mut Accepted) -> Result<usize, Error> 
                 accepted.insert(notification.id, recipients.clone());
                 engine.journal.notification_sent(notification.id, &recipients, engine.now()).await?;
                 accepted.remove(&notification.id);
-                tracing::info!(subject = notification.subject, recipients = recipients.join(", "), "message sent");
+                tracing::info!("message sent to {}: {}", recipients.join(", "), notification.subject);
                 sent += 1;
             }
             Err(reason) => {
                 let next = next_attempt(notification.created_at, notification.attempts, engine.now());
-                tracing::warn!(subject = notification.subject, reason, last = next.is_none(), "message not sent");
+                tracing::warn!(last = next.is_none(), "message not sent: {}: {reason}", notification.subject);
                 engine.journal.notification_failed(notification.id, &reason, next).await?;
             }
         }

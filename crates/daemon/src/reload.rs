@@ -59,7 +59,7 @@ pub(crate) async fn reload(
         }
     };
     if let Err(error) = own_alert(engine, verdict).await {
-        tracing::error!(error = chain(&error), "the alert about the reload is not in the journal");
+        tracing::error!("the alert about the reload is not in the journal: {}", chain(&error));
     }
     systemd::ready(&systemd::status_line(engine));
 }

@@ -175,7 +175,7 @@ async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, sev
             (Outcome::default(), Some(Verdict::Failed(failure(&run, severity))))
         }
         End::Cancelled(reason) => {
-            tracing::warn!(message_id = events::RUN_FAILED, reason, "run cancelled");
+            tracing::warn!(message_id = events::RUN_FAILED, "run cancelled: {reason}");
             run.state = RunState::Cancelled;
             run.summary = reason;
             (Outcome::default(), None)
@@ -197,7 +197,7 @@ async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, sev
                     run.error = Some(format!("not all of this run could be written down: {}", chain(&error)));
                     (outcome, verdict) = (Outcome::default(), None);
                 }
-                tracing::error!(error = chain(&error), "the end of the run is not in the journal yet, trying again");
+                tracing::error!("the end of the run is not in the journal yet, trying again: {}", chain(&error));
                 let patience = if engine.stop.is_cancelled() { WIND_DOWN / 10 } else { REWRITE };
                 tokio::time::sleep(patience).await;
             }

@@ -81,8 +81,12 @@ impl Scheduler {
             faults::stall(faults::STALL_SCHEDULER, begun.elapsed()).await;
             engine.beats.beat(Part::Scheduler);
             if let Err(error) = self.look().await {
-                // Nothing was claimed: the next look finds the same.
-                tracing::error!(error = chain(&error), "due runs cannot be claimed, trying again");
+                // Nothing was claimed: the next look finds the same. Not at once, or a full disk is a busy loop.
+                tracing::error!("due runs cannot be claimed, trying again: {}", chain(&error));
+                tokio::select! {
+                    () = tokio::time::sleep(heartbeat) => continue,
+                    () = engine.stop.cancelled() => return,
+                }
             }
             tokio::select! {
                 () = engine.stop.cancelled() => break,
@@ -162,7 +166,7 @@ impl Scheduler {
             let now = self.engine.now();
             let run = new_run(&config, job, Trigger::Start, now);
             if let Err(error) = self.claim(vec![(job.clone(), run, false)], Vec::new()).await {
-                tracing::error!(job = job.name, error = chain(&error), "not started with the daemon");
+                tracing::error!(job = job.name, "not started with the daemon: {}", chain(&error));
             }
         }
     }

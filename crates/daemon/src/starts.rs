@@ -68,7 +68,7 @@ async fn begin(engine: Arc<Engine>, start: Start) {
             let now = engine.now();
             run.started_at = Some(now);
             while let Err(error) = engine.journal.start_run(id, now).await {
-                tracing::error!(error = chain(&error), "the start of a run is not in the journal yet, trying again");
+                tracing::error!("the start of a run is not in the journal yet, trying again: {}", chain(&error));
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 if engine.stop.is_cancelled() {
                     break;
@@ -83,6 +83,6 @@ async fn begin(engine: Arc<Engine>, start: Start) {
 
 async fn end_unstarted(engine: &Engine, run: Run) {
     if let Err(error) = engine.journal.end_run(RunEnd::bare(run)).await {
-        tracing::error!(error = chain(&error), "the end of a run is not in the journal; the next start records it");
+        tracing::error!("the end of a run is not in the journal; the next start records it: {}", chain(&error));
     }
 }

@@ -13,7 +13,7 @@ const SHORTEST: StdDuration = StdDuration::from_secs(6);
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told");
+        tracing::warn!("systemd cannot be told: {error}");
     }
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn ready(status: &str) {
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "the monotonic clock cannot be read"),
+        Err(error) => tracing::warn!("the monotonic clock cannot be read: {error}"),
     }
 }
 

@@ -80,7 +80,7 @@ async fn write(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Wor
             Err(error) => {
                 // It fails where SQLite has rolled back by itself already.
                 let _ = execute(&mut connection, "rollback").await;
-                tracing::error!(error = &error as &dyn std::error::Error, "journal not written");
+                tracing::error!("journal not written: {}", pgbosun_core::human::chain(&error));
                 let mut reason = Some(error);
                 replies.into_iter().for_each(|reply| reply(Err(reason.take().unwrap_or(Error::Closed))));
             }

@@ -5,6 +5,7 @@ use pgbosun_backup::Progress;
 use pgbosun_core::{
     config::{Config, RepositoryName},
     finding::Severity,
+    human::chain,
     outcome::Outcome,
 };
 use pgbosun_history::Journal;
@@ -139,19 +140,4 @@ impl From<pgbosun_history::Error> for JobError {
             source: std::error::Error::source(&error).map(|e| chain(e).into()),
         }
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        next = cause.source();
-    }
-    text
 }

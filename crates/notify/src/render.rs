@@ -53,12 +53,12 @@ impl Renderer {
             let replaced = own.is_some_and(|own| match templates.add_template_owned(name, own) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(template = name, %error, "mail template is wrong, the built-in one is used");
+                    tracing::error!(template = name, "mail template is wrong, the built-in one is used: {error}");
                     false
                 }
             });
             if !replaced && let Err(error) = templates.add_template(name, built_in) {
-                tracing::error!(template = name, %error, "built-in mail template");
+                tracing::error!(template = name, "built-in mail template: {error}");
             }
         }
         Self { templates }
@@ -96,7 +96,7 @@ impl Renderer {
             let rendered = self.templates.get_template(name).and_then(|template| template.render(&values));
             rendered.unwrap_or_else(|error| {
                 // A template of the operator's that fails must not cost the message.
-                tracing::error!(template = name, %error, "mail template failed");
+                tracing::error!(template = name, "mail template failed: {error}");
                 format!("{subject}\n\n{}\n{}\n\n{}", alert.meaning, alert.advice, alert.detail)
             })
         };

@@ -205,7 +205,7 @@ impl Repository {
         write_object(self.storage.as_ref(), &place.key(INFO), &info.to_bytes()?).await?;
         // The backup exists now; a lease that stays is removed with the leftovers of the next one.
         if let Err(error) = self.storage.delete(&place.lease()).await {
-            tracing::warn!(repository = self.name, error = &error as &dyn std::error::Error, "lease stays");
+            tracing::warn!(repository = self.name, "lease stays: {}", pgbosun_core::human::chain(&error));
         }
         Ok(())
     }

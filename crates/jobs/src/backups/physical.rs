@@ -154,7 +154,7 @@ impl BackupPhysical {
         let (backups, _) = repository.backups(Some(cluster)).await?;
         for (info, reason) in expired(&backups, retention, clock::now()) {
             repository.remove(&info.place()).await?;
-            tracing::info!(repository = repository.name, backup = info.label, reason, "backup removed by retention");
+            tracing::info!(repository = repository.name, "backup {} removed by retention: {reason}", info.label);
             outcome.summary.push_str(&format!("; removed {} from {}: {reason}", info.label, repository.name));
             outcome.records.push(Record::BackupState(BackupStateRecord {
                 label: info.label.clone(),

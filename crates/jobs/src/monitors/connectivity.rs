@@ -43,10 +43,7 @@ impl Monitor for Connectivity {
         };
         let limit = server.connect_timeout + server.statement_timeout;
         let answer = match tokio::time::timeout(limit, answer).await {
-            Ok(answer) => answer.map_err(|error: pgbosun_postgres::Error| {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-                format!("{error}{}", cause.unwrap_or_default())
-            }),
+            Ok(answer) => answer.map_err(|error: pgbosun_postgres::Error| human::chain(&error)),
             Err(_) => Err(format!("no answer within {}", human::duration(limit))),
         };
         Ok(Sample { target: server.conninfo.to_string(), answer })

@@ -10,7 +10,10 @@ use lettre::{
         client::{Certificate, Tls, TlsParameters},
     },
 };
-use pgbosun_core::config::{Mail, MailSecurity};
+use pgbosun_core::{
+    config::{Mail, MailSecurity},
+    human::chain,
+};
 use std::{future::Future, time::Duration};
 
 pub(super) struct Smtp {
@@ -91,9 +94,4 @@ fn split_pem(pem: &[u8]) -> Vec<Vec<u8>> {
     const END: &str = "-----END CERTIFICATE-----";
     let text = String::from_utf8_lossy(pem);
     text.split_inclusive(END).filter(|part| part.contains(END)).map(|part| part.trim().as_bytes().to_vec()).collect()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let cause = error.source().map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }
