@@ -9,7 +9,7 @@ clean() {
     if [ -f "$place/demo/daemon.pid" ]; then
         pid=$(cat "$place/demo/daemon.pid")
         # Only what is still ours: the number may belong to somebody else by now.
-        if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "$place"; then
+        if { tr "\0" " " <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q "$place"; then
             kill "$pid" || :
             for _ in $(seq 100); do [ -e "/proc/$pid" ] || break; sleep 0.1; done
         fi

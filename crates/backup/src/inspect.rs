@@ -11,6 +11,7 @@ pub(crate) struct Inspection {
     pub version: String,
     pub version_number: i32,
     pub wal_segment_size: u64,
+    pub superuser: String,
     pub databases: BTreeMap<String, u64>,
     /// Settings that a restored server must not undercut (C21), and `shared_preload_libraries`.
     pub settings: BTreeMap<String, String>,
@@ -38,8 +39,8 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         .await
         .map_err(Error::query("read the server's version"))?;
     let failed = Error::query("read the server's version");
-    let (version, version_number, segment): (String, i32, i64) =
-        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))().map_err(failed)?;
+    let (version, version_number, segment, superuser): (String, i32, i64, String) =
+        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))().map_err(failed)?;
     let databases: Vec<(String, i64)> = sqlx::query_as(include_str!("inspect/databases.sql"))
         .fetch_all(&mut connection)
         .await
@@ -58,6 +59,7 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         version,
         version_number,
         wal_segment_size: segment.unsigned_abs(),
+        superuser,
         databases: databases.into_iter().map(|(name, size)| (name, size.unsigned_abs())).collect(),
         settings: settings.into_iter().collect(),
         config_files,

@@ -250,6 +250,7 @@ impl Physical {
             system_id: place.system_id.clone(),
             kind: "full".into(),
             server: hosts.join(","),
+            superuser: before.superuser,
             server_version: before.version,
             program_version: env!("CARGO_PKG_VERSION").into(),
             started_at,

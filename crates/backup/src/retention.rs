@@ -50,6 +50,7 @@ mod tests {
             system_id: "1".into(),
             kind: "full".into(),
             server: String::new(),
+            superuser: String::new(),
             server_version: "15".into(),
             program_version: String::new(),
             started_at: at,

@@ -62,8 +62,6 @@ impl Scratch {
             return Err(Error::Refused(reason.into()));
         }
         let data = directory.join("data");
-        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
-        let user = user.map_or_else(|| "postgres".to_owned(), |user| user.name);
         configure(&data, directory, info)?;
         let log = directory.join("server.log");
         let output = fs::File::create(&log).map_err(Error::file("create", &log))?;
@@ -80,7 +78,7 @@ impl Scratch {
                 .stderr(errors),
         )
         .map_err(Error::file("start", &program))?;
-        let mut scratch = Self { child: Some(child), directory: directory.to_owned(), user };
+        let mut scratch = Self { child: Some(child), directory: directory.to_owned(), user: info.superuser.clone() };
         let started = scratch.wait_until_ready(&log, limit, cancel).await;
         match started {
             Ok(()) => Ok(scratch),

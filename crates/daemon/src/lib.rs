@@ -28,6 +28,7 @@ pub use engine::{Engine, frame, instance_name};
 pub use error::{Error, chain};
 pub use history::open as open_history;
 pub use outbox::{channel, send_due};
+pub use rows::new_run;
 pub use runner::execute;
 pub use schedule::{Upcoming, upcoming};
 pub use status::assemble as assemble_status;

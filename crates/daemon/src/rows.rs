@@ -30,7 +30,7 @@ pub(crate) fn unknown_job(config: &Config, name: &str) -> Error {
 }
 
 /// A new run of a job, queued.
-pub(crate) fn new_run(config: &Config, job: &Job, trigger: Trigger, scheduled_for: DateTime<Utc>) -> Run {
+pub fn new_run(config: &Config, job: &Job, trigger: Trigger, scheduled_for: DateTime<Utc>) -> Run {
     Run {
         id: Uuid::now_v7(),
         job: job.name.clone(),

@@ -14,7 +14,10 @@ use pgbosun_core::{
     human,
     run::{Run, RunState, Trigger},
 };
-use pgbosun_daemon::api::{Action, JobInfo, Started, Status};
+use pgbosun_daemon::{
+    api::{Action, JobInfo, Started, Status},
+    new_run,
+};
 use pgbosun_history::{RunEnd, RunFilter};
 use std::{io::IsTerminal, time::Duration};
 use uuid::Uuid;
@@ -108,18 +111,10 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
     let engine = &offline.engine;
     let now = engine.now();
     let run = Run {
-        id: Uuid::now_v7(),
-        job: job.name.clone(),
-        kind: job.common.kind.clone(),
-        cluster: context.config.cluster_of(job).map(|(name, _)| name.to_owned()),
-        trigger: Trigger::Manual,
         state: RunState::Running,
-        scheduled_for: now,
         started_at: Some(now),
-        finished_at: None,
         attempts: 1,
-        summary: String::new(),
-        error: None,
+        ..new_run(&context.config, job, Trigger::Manual, now)
     };
     for run in engine.journal.unfinished(now).await? {
         engine.journal.end_run(RunEnd::bare(run)).await?;

@@ -79,6 +79,8 @@ pub struct BackupInfo {
     pub kind: String,
     /// `host:port` it was taken from.
     pub server: String,
+    /// The role initdb made: who may look into a restored server.
+    pub superuser: String,
     /// Version of the server, `15.18`.
     pub server_version: String,
     /// Version of the program that took it.
