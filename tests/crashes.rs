@@ -57,7 +57,11 @@ fn fifty_kills_lose_and_double_nothing() {
         let stale = leases(directory.path());
         let taking = || leases(directory.path()).difference(&stale).count() > 0;
         installation.spawn();
-        wait_until("the socket", seconds(20), || socket.exists());
+        let begun = Instant::now();
+        while !socket.exists() {
+            assert!(begun.elapsed() < seconds(60), "no socket in round {round}:\n{}", last_lines(&installation.log()));
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let mut moment = Duration::from_millis(300 + random.below(1200));
         match round % 5 {
             // Within a backup: after its lease is there, before the backup is.
@@ -155,4 +159,9 @@ fn leases(directory: &Path) -> BTreeSet<String> {
         .map(|lease| lease.file_name().to_string_lossy().into_owned())
         .filter(|name| name.ends_with(".json"))
         .collect()
+}
+
+fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().rev().take(30).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }

@@ -227,8 +227,8 @@ impl Installation {
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
         self.spawn();
-        wait_until("the daemon answers", seconds(20), || self.directory.join("control.sock").exists());
-        wait_until("the daemon answers", seconds(20), || self.try_run(&["job", "list"]).status.success());
+        wait_until("the daemon answers", seconds(60), || self.directory.join("control.sock").exists());
+        wait_until("the daemon answers", seconds(60), || self.try_run(&["job", "list"]).status.success());
     }
 
     /// Starts the daemon without waiting.
