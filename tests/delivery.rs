@@ -1,7 +1,6 @@
 //! Journal and `dba_ops`: whatever happens to PostgreSQL, afterwards the two hold the same rows.
 
-use crate::support::{Cluster, Installation, MAIL, directory, postgres, seconds, wait_until};
-use std::process::Command;
+use crate::support::{Cluster, Installation, MAIL, directory, seconds, wait_until};
 
 /// The rows of a table in the journal, in the spelling of PostgreSQL.
 fn rows_of_journal(installation: &Installation, query: &str) -> Vec<String> {
@@ -82,7 +81,6 @@ fn a_hundred_runs_over_an_outage_arrive_once_each() {
     let total: u32 =
         cluster.sql("select count(*) from dba_ops.job_runs where finished_at is not null").parse().unwrap();
     assert!(total >= 100, "{total}");
-    let _ = Command::new(postgres("psql"));
 
     // A lost history database is filled again from the journal.
     installation.stop();

@@ -3,12 +3,7 @@
 use crate::cli::{Cli, Command};
 use tracing::Level;
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::{
-    EnvFilter, Layer,
-    fmt::format::{DefaultFields, debug_fn},
-    layer::SubscriberExt,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::{EnvFilter, Layer, fmt::format::debug_fn, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Starts logging. `PGBOSUN_LOG` takes filters as tracing has them.
 pub fn start(cli: &Cli) {
@@ -59,7 +54,6 @@ where
         "message" => write!(writer, "{value:?}"),
         name => write!(writer, " {name}={value:?}"),
     });
-    let _ = DefaultFields::new();
     tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)

@@ -1,17 +1,8 @@
-//! The clock, so that everything that asks for the time can be given another one.
+//! The time, in one resolution everywhere.
 
 use chrono::{DateTime, SubsecRound, Utc};
-use std::sync::Arc;
 
-/// Tells the time.
-pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
-
-/// The system's clock, in microseconds: what PostgreSQL can store, so that no copy of a time differs from another.
-pub fn system_clock() -> Clock {
-    Arc::new(now)
-}
-
-/// The time now, in whole microseconds.
+/// The time now, in whole microseconds: what PostgreSQL can store, so that no copy of a time differs from another.
 pub fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }

@@ -3,10 +3,7 @@
 use crate::beats::Beats;
 use chrono::{DateTime, Utc};
 use pgbosun_backup::Progress;
-use pgbosun_core::{
-    clock::Clock,
-    config::{Config, Job},
-};
+use pgbosun_core::config::{Config, Job};
 use pgbosun_history::Journal;
 use pgbosun_notify::{Frame, Renderer};
 use std::{
@@ -92,11 +89,6 @@ impl Engine {
     /// The time now.
     pub fn now(&self) -> DateTime<Utc> {
         (self.clock)()
-    }
-
-    /// The clock as the vocabulary has it.
-    pub fn clock(&self) -> Clock {
-        Arc::new(self.clock)
     }
 
     /// Runs that are queued or at work, by job.

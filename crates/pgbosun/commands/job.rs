@@ -8,7 +8,7 @@ use crate::{
     local::Context,
     output::{ago, bold, dim, json, moment, state, table, yellow},
 };
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use pgbosun_core::{
     config::{Job, nearest},
     human,
@@ -163,7 +163,6 @@ pub fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     let style =
         ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}");
-    let _ = HumanBytes(0);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar
 }
