@@ -11,6 +11,7 @@ mod crashes;
 mod delivery;
 mod imports;
 mod network;
+mod recovery;
 mod scheduling;
 mod support;
 mod systemd;

@@ -154,6 +154,28 @@ impl Cluster {
         output(&mut command).trim().to_owned()
     }
 
+    /// Settings with which a server archives through the installation in `directory`, keeps commit times, and summarizes
+    /// WAL where it can.
+    pub fn archiving(directory: &Path) -> String {
+        let config = directory.join("pgbosun.toml");
+        let summarize = if major() >= 17 { "summarize_wal = on" } else { "" };
+        format!(
+            "archive_mode = on\narchive_command = '\"{}\" --config \"{}\" --quiet wal push \"%p\"'\n\
+             archive_timeout = 60\ntrack_commit_timestamp = on\n{summarize}\n",
+            program().display(),
+            config.display()
+        )
+    }
+
+    /// Ends the current segment, and waits until all before it is archived.
+    pub fn archive_all(&self) {
+        let segment = self.sql("select pg_walfile_name(pg_current_wal_lsn() - 1) from pg_switch_wal()");
+        wait_until("everything is archived", seconds(60), || {
+            let archived = self.sql("select coalesce(last_archived_wal, '') from pg_stat_archiver");
+            archived.get(..24).unwrap_or_default() >= segment.as_str()
+        });
+    }
+
     /// Loads pgbench's tables.
     pub fn pgbench(&self, scale: u32) {
         let mut command = Command::new(postgres("pgbench"));

@@ -80,6 +80,18 @@ pub enum Command {
         #[command(subcommand)]
         command: RestoreCommand,
     },
+    /// Archive, fetch, list and receive WAL.
+    Wal {
+        /// What to do.
+        #[command(subcommand)]
+        command: WalCommand,
+    },
+    /// What a cluster's name stands for in the repositories.
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
     /// Restore the newest backup into a scratch server, check it, and print the measured times.
     RestoreTest {
         /// The cluster; the only one by default.
@@ -202,6 +214,42 @@ pub enum BackupCommand {
         /// Its label.
         label: String,
     },
+    /// Copy a backup, with what it builds upon, to another repository.
+    Copy {
+        /// Its label.
+        label: String,
+        /// The repository to copy to.
+        #[arg(long)]
+        to: String,
+        /// The repository to copy from; the first that has it by default.
+        #[arg(long)]
+        from: Option<String>,
+    },
+    /// Remove what retention no longer keeps, backups and WAL, and say for each backup why it stays or goes.
+    Expire {
+        /// Only this cluster's.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Only in this repository.
+        #[arg(long)]
+        repository: Option<String>,
+        /// Say what would go, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep a backup whatever retention says.
+    Keep {
+        /// Its label.
+        label: String,
+        /// Why, for the record.
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Give a kept backup back to retention.
+    Unkeep {
+        /// Its label.
+        label: String,
+    },
     /// Read a backup from end to end and compare everything with what was written down. Exits with 2 if it is damaged.
     Verify {
         /// Its label.
@@ -210,36 +258,169 @@ pub enum BackupCommand {
         /// The newest one of every cluster and repository; what is verified when nothing is said.
         #[arg(long, conflicts_with = "all")]
         latest: bool,
-        /// Every one.
+        /// Every one, and the whole WAL archive.
         #[arg(long)]
         all: bool,
+    },
+}
+
+/// What to do with WAL.
+#[derive(Debug, Subcommand)]
+pub enum WalCommand {
+    /// Archive one file: `archive_command = 'pgbosun wal push "%p"'`. Exits with 0 once it is durable everywhere it must be.
+    Push {
+        /// The file, as PostgreSQL names it.
+        path: PathBuf,
+        /// The cluster; the one with this data directory, or the only one, by default.
+        #[arg(long)]
+        cluster: Option<String>,
+    },
+    /// Fetch one file for recovery: `restore_command = 'pgbosun wal fetch "%f" "%p"'`. Exits with 1 only where no repository has it.
+    Fetch {
+        /// The file's name.
+        name: String,
+        /// Where PostgreSQL wants it.
+        path: PathBuf,
+        /// The cluster; the one with this data directory, or the only one, by default.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Only from this repository.
+        #[arg(long)]
+        repository: Option<String>,
+        /// Only read ahead: fetch what follows into the spool. For the command's own use.
+        #[arg(long, hide = true)]
+        ahead: bool,
+    },
+    /// What is archived: continuity per timeline, gaps, and what each backup needs.
+    List {
+        /// The cluster; the only one by default.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Only in this repository.
+        #[arg(long)]
+        repository: Option<String>,
+    },
+    /// Receive WAL in the foreground, as the daemon does where `receive-wal` is set.
+    Receive {
+        /// The cluster; the only one by default.
+        #[arg(long)]
+        cluster: Option<String>,
+    },
+}
+
+/// What to do with a cluster's name.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Say that the server which answers now is the right one, after an upgrade or a new initdb.
+    Accept {
+        /// The cluster.
+        cluster: String,
+        /// Why, for the record.
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
     },
 }
 
 /// What to restore.
 #[derive(Debug, Subcommand)]
 pub enum RestoreCommand {
-    /// A physical backup into an empty directory, from which PostgreSQL starts.
-    Physical {
-        /// The new data directory: empty, or not there.
-        #[arg(long)]
-        to: PathBuf,
-        /// The backup; the newest good one by default.
-        #[arg(long)]
-        backup: Option<String>,
-        /// The cluster it is of; the only one by default.
-        #[arg(long)]
-        cluster: Option<String>,
-        /// The repository; the first that has it by default.
-        #[arg(long)]
-        repository: Option<String>,
-        /// Where a tablespace goes, OLD=NEW; to its old place by default.
-        #[arg(long, value_name = "OLD=NEW")]
-        tablespace: Vec<String>,
-        /// Leave archiving as it was: for replacing the original, not for a copy beside it.
-        #[arg(long)]
-        keep_archiving: bool,
-    },
+    /// A physical backup into a directory from which PostgreSQL starts, recovered as far as wanted.
+    Physical(Box<RestorePhysical>),
+    /// One table as of a time: recovered in a scratch server, dumped from there.
+    Table(Box<RestorePart>),
+    /// One schema as of a time: recovered in a scratch server, dumped from there.
+    Schema(Box<RestorePart>),
+    /// One database as of a time: recovered in a scratch server, dumped from there.
+    Database(Box<RestorePart>),
+}
+
+/// Which state of a cluster.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreTarget {
+    /// The backup; by default the one that serves the target, the newest good one where there is no target.
+    #[arg(long)]
+    pub backup: Option<String>,
+    /// The cluster it is of; the only one by default.
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// The repository; the first that has what is needed by default.
+    #[arg(long)]
+    pub repository: Option<String>,
+    /// Recover to this time, with its zone: `2026-11-21 08:30:00+01`, `2026-11-21T07:30:00Z`.
+    #[arg(long, value_name = "TIME", group = "target")]
+    pub target_time: Option<String>,
+    /// Recover to this WAL position, `16/B374D848`.
+    #[arg(long, value_name = "LSN", group = "target")]
+    pub target_lsn: Option<String>,
+    /// Recover to this transaction.
+    #[arg(long, value_name = "XID", group = "target")]
+    pub target_xid: Option<u32>,
+    /// Recover to this restore point (`pg_create_restore_point`).
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub target_name: Option<String>,
+    /// Recover only until it is consistent.
+    #[arg(long, group = "target")]
+    pub immediate: bool,
+    /// Recover as far as the archive goes; what is done where WAL is archived and nothing is said.
+    #[arg(long, group = "target")]
+    pub latest: bool,
+    /// Stop just before the target instead of just after.
+    #[arg(long)]
+    pub target_exclusive: bool,
+    /// Follow this timeline; the newest by default.
+    #[arg(long)]
+    pub timeline: Option<u32>,
+}
+
+/// A physical restore.
+#[derive(Args, Debug)]
+pub struct RestorePhysical {
+    /// The new data directory: empty, or not there.
+    #[arg(long, required_unless_present = "verify_only")]
+    pub to: Option<PathBuf>,
+    /// Which state.
+    #[command(flatten)]
+    pub target: RestoreTarget,
+    /// What the server does at its target.
+    #[arg(long, default_value = "promote", value_parser = ["promote", "pause", "shutdown"])]
+    pub target_action: String,
+    /// Become a standby (`standby.signal`) instead of ending recovery.
+    #[arg(long)]
+    pub standby: bool,
+    /// Where a tablespace goes, OLD=NEW; to its old place by default.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub tablespace: Vec<String>,
+    /// Into a directory that holds an earlier restore or the damaged cluster: keep the files that are right already.
+    #[arg(long)]
+    pub delta: bool,
+    /// Replace what is in the directory without asking.
+    #[arg(long)]
+    pub force: bool,
+    /// The most that is written in a second, such as 100MB.
+    #[arg(long, value_name = "SIZE")]
+    pub rate_limit: Option<bytesize::ByteSize>,
+    /// Leave archiving as it was: for replacing the original, not for a copy beside it.
+    #[arg(long)]
+    pub keep_archiving: bool,
+    /// Restore into a scratch server, check it there, and remove it.
+    #[arg(long, conflicts_with_all = ["to", "delta", "force"])]
+    pub verify_only: bool,
+}
+
+/// A part of a cluster.
+#[derive(Args, Debug)]
+pub struct RestorePart {
+    /// What: `app.public.orders` (database, schema, table), `app.public`, or `app`.
+    pub name: String,
+    /// Which state.
+    #[command(flatten)]
+    pub target: RestoreTarget,
+    /// Write it into this file as SQL; `-` for standard output.
+    #[arg(long, conflicts_with = "into")]
+    pub to: Option<PathBuf>,
+    /// Load it into this database of the live cluster, beside what is there: a table or schema must not exist in it.
+    #[arg(long)]
+    pub into: Option<String>,
 }
 
 /// What to do with alerts.

@@ -58,32 +58,52 @@ impl Client {
         self.request(Method::POST, path, serde_json::to_vec(body)?.into()).await
     }
 
+    /// Asks for something that may take its time.
+    ///
+    /// # Errors
+    /// The daemon's refusal as an [`Exit`]; a broken connection or none in time as any other error.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        limit: Duration,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let answer = self.exchange(Method::POST, path, serde_json::to_vec(body)?.into());
+        let (succeeded, bytes) = tokio::time::timeout(limit, answer).await??;
+        read(succeeded, &bytes)
+    }
+
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
-        let answer = async {
-            let stream = UnixStream::connect(&self.socket).await?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            let connection = tokio::spawn(connection);
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("host", "pgbosun")
-                .header("content-type", "application/json")
-                .body(Full::new(body))?;
-            let response = sender.send_request(request).await?;
-            let succeeded = response.status().is_success();
-            let bytes = response.into_body().collect().await?.to_bytes();
-            connection.abort();
-            anyhow::Ok((succeeded, bytes))
-        };
-        let (succeeded, bytes) = tokio::time::timeout(LIMIT, answer)
+        let (succeeded, bytes) = tokio::time::timeout(LIMIT, self.exchange(method, path, body))
             .await
             .map_err(|_| Exit::refused(format!("the daemon did not answer within {} s", LIMIT.as_secs())))?
             .context("talk to the daemon")?;
-        if succeeded {
-            return serde_json::from_slice(&bytes).context("read the daemon's answer");
-        }
-        let refusal = serde_json::from_slice::<Refusal>(&bytes);
-        let words = refusal.map_or_else(|_| String::from_utf8_lossy(&bytes).into_owned(), |refusal| refusal.error);
-        Err(Exit::refused(words))
+        read(succeeded, &bytes)
     }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(bool, Bytes)> {
+        let stream = UnixStream::connect(&self.socket).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "pgbosun")
+            .header("content-type", "application/json")
+            .body(Full::new(body))?;
+        let response = sender.send_request(request).await?;
+        let succeeded = response.status().is_success();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        connection.abort();
+        Ok((succeeded, bytes))
+    }
+}
+
+fn read<T: DeserializeOwned>(succeeded: bool, bytes: &[u8]) -> anyhow::Result<T> {
+    if succeeded {
+        return serde_json::from_slice(bytes).context("read the daemon's answer");
+    }
+    let refusal = serde_json::from_slice::<Refusal>(bytes);
+    let words = refusal.map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), |refusal| refusal.error);
+    Err(Exit::refused(words))
 }

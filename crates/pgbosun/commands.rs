@@ -3,6 +3,7 @@
 mod alert;
 mod backup;
 mod check;
+mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod demo;
@@ -13,6 +14,7 @@ mod restore;
 mod restore_test;
 mod schedule;
 mod status;
+mod wal;
 
 use crate::{cli::Command, local::Context};
 
@@ -29,10 +31,18 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         Command::Backup { command } => Box::pin(backup::run(&context, command)).await,
         Command::Restore { command } => Box::pin(restore::run(&context, command)).await,
         Command::RestoreTest { cluster } => Box::pin(restore_test::run(&context, cluster.as_deref())).await,
+        Command::Wal { command } => Box::pin(wal::run(&context, command)).await,
+        Command::Cluster { command } => cluster::run(&context, command).await,
         Command::Alert { command } => alert::run(&context, command).await,
         Command::Operator { command } => operator::run(&context, command).await,
         Command::Migrate => migrate::run(&context).await,
         // Dispatched before, since they work without a valid configuration or outside this runtime.
         Command::Daemon | Command::Config { .. } | Command::Demo { .. } => Ok(0),
     }
+}
+
+/// The user who runs the command, for records.
+fn whoami() -> String {
+    let name = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    name.unwrap_or_else(|| nix::unistd::getuid().to_string())
 }

@@ -26,6 +26,9 @@ pub enum Error {
     /// A rule forbids it. The words say which, and what would work.
     #[error("{0}")]
     Refused(String),
+    /// It broke off for a reason that may pass.
+    #[error("{0}")]
+    Interrupted(String),
     /// A server started for a test did not do what it should.
     #[error("scratch server: {0}")]
     Scratch(String),
@@ -49,6 +52,7 @@ impl Error {
         match self {
             Self::Postgres(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
+            Self::Interrupted(_) => true,
             _ => false,
         }
     }

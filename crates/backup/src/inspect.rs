@@ -19,7 +19,7 @@ pub(crate) struct Inspection {
     pub config_files: Vec<(&'static str, String)>,
 }
 
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "max_connections",
     "max_worker_processes",
     "max_wal_senders",
@@ -27,6 +27,7 @@ const SETTINGS: [&str; 7] = [
     "max_locks_per_transaction",
     "shared_preload_libraries",
     "data_checksums",
+    "summarize_wal",
 ];
 
 const CONFIG_FILES: [(&str, &str); 3] =

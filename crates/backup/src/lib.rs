@@ -3,9 +3,12 @@
 //! Invariants: returns results and knows nothing of findings, alerts or history; bulk data passes once, in bounded
 //! memory; what fails leaves nothing that is listed. The rules C1 to C26 are named where the code keeps them.
 
+mod copy;
 mod error;
+mod expire;
 mod inspect;
 mod manifest;
+mod part;
 mod physical;
 mod progress;
 mod restore;
@@ -13,13 +16,16 @@ mod restore_test;
 mod retention;
 mod scratch;
 mod verify;
-mod wal;
+pub mod wal;
 
+pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
-pub use physical::{Physical, PhysicalBackup};
+pub use part::{Dump, DumpWhat, ScratchCopy};
+pub use physical::{Estimate, Incremental, Physical, PhysicalBackup, Role, WalSource, member};
 pub use progress::{Progress, Snapshot};
-pub use restore::{Restore, Restored};
-pub use restore_test::{RestoreTest, RestoreTestResult};
-pub use retention::{Retention, expired};
+pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};
+pub use restore_test::{Query, RestoreTest, RestoreTestResult};
+pub use expire::{Expire, Expired};
+pub use retention::{Known, Needed, Rules, decide, needed};
 pub use scratch::find_programs;
-pub use verify::{Check, Verified, verify};
+pub use verify::{Check, Verified, verify, verify_archive};

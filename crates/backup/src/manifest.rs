@@ -1,9 +1,14 @@
 //! PostgreSQL's backup manifest (documentation, "Backup Manifest Format"): parsed, checked against itself, and used to
 //! check files.
 
+use crate::Error;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::{collections::HashMap, io};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
+};
 
 #[derive(Deserialize)]
 struct Parsed {
@@ -58,6 +63,37 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
         files.insert(path, Expected { size: file.size, crc32c });
     }
     Ok(files)
+}
+
+/// The manifest of a combined backup: that of its last one, in which the combined files are whole (C12).
+pub(crate) fn combined(bytes: &[u8], files: &HashSet<String>, root: &Path) -> Result<Vec<u8>, Error> {
+    let broken = |reason: String| Error::Refused(format!("backup_manifest: {reason}"));
+    let mut manifest: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+    let entries = manifest.get_mut("Files").and_then(serde_json::Value::as_array_mut);
+    for entry in entries.ok_or_else(|| broken("it names no files".into()))? {
+        let Some(path) = entry.get("Path").and_then(serde_json::Value::as_str) else { continue };
+        let Some(whole) = path.rsplit_once("INCREMENTAL.").map(|(directory, file)| format!("{directory}{file}")) else {
+            continue;
+        };
+        if !files.contains(&whole) {
+            continue;
+        }
+        let file = root.join(&whole);
+        let failed = || Error::file("read", &file);
+        let (size, crc) = measure(&mut std::fs::File::open(&file).map_err(failed())?).map_err(failed())?;
+        entry["Path"] = whole.into();
+        entry["Size"] = size.into();
+        entry["Checksum-Algorithm"] = "CRC32C".into();
+        entry["Checksum"] = crc.into();
+    }
+    let mut text = String::from("{");
+    for (key, value) in manifest.as_object().into_iter().flatten().filter(|(key, _)| *key != "Manifest-Checksum") {
+        text.push_str(&format!("\"{key}\": {value},\n"));
+    }
+    // The checksum covers every line but its own.
+    let checksum = hex::encode(Sha256::digest(&text));
+    text.push_str(&format!("\"Manifest-Checksum\": \"{checksum}\"}}\n"));
+    Ok(text.into_bytes())
 }
 
 /// Reads a file to its end; returns its size and CRC-32C in the manifest's spelling.

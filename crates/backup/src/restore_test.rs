@@ -1,14 +1,14 @@
 //! The restore test: a backup restored into a scratch server, recovered, looked through, measured, removed.
 
+mod checks;
+
 use crate::{
     Error, Progress,
-    restore::Restore,
+    restore::{Action, Existing, Plan, Recovery, Restore, Target},
     scratch::{Scratch, find_programs},
 };
 use nix::fcntl::{Flock, FlockArg};
 use pgbosun_core::clock;
-use pgbosun_repository::{BackupInfo, Repository};
-use sqlx::{AssertSqlSafe, Connection};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -23,10 +23,18 @@ use uuid::Uuid;
 /// What to test.
 #[derive(Clone, Debug)]
 pub struct RestoreTest {
-    /// From where.
-    pub repository: Repository,
-    /// Which backup.
-    pub info: BackupInfo,
+    /// Which backup, from where, and how far.
+    pub plan: Plan,
+    /// Finding it took so long.
+    pub find: Duration,
+    /// Fetches WAL, with `%f` and `%p`: needed for any target but the backup's own end.
+    pub restore_command: String,
+    /// Queries and the answers that are expected.
+    pub queries: Vec<Query>,
+    /// Check tables and indexes with `pg_amcheck`, where it is installed.
+    pub amcheck: bool,
+    /// A table whose newest `at` must be no older than two minutes before the recovered state: database and name.
+    pub heartbeat: Option<(String, String)>,
     /// Where the scratch server may live; a directory of its own is made in it and removed.
     pub scratch_directory: PathBuf,
     /// The server's programs, unless found by version.
@@ -39,14 +47,27 @@ pub struct RestoreTest {
     pub cancel: CancellationToken,
 }
 
+/// A question to the restored server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Where it is asked.
+    pub database: String,
+    /// What is asked; one row with one column.
+    pub sql: String,
+    /// The answer as text; without it any answer will do, and none is a fault.
+    pub expect: Option<String>,
+}
+
 /// What was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestoreTestResult {
     /// When it began.
     pub started_at: chrono::DateTime<chrono::Utc>,
+    /// Choosing the backup and checking that the WAL reaches.
+    pub find: Duration,
     /// Fetching and unpacking.
     pub restore: Duration,
-    /// Server start to consistent state.
+    /// Server start to the recovered state.
     pub recovery: Duration,
     /// Looking through.
     pub check: Duration,
@@ -60,19 +81,24 @@ pub struct RestoreTestResult {
     pub tables: u64,
     /// Rows counted.
     pub rows: u64,
+    /// The newest transaction that was recovered, or the end of the backup where none was replayed.
+    pub recovered_to: chrono::DateTime<chrono::Utc>,
+    /// What was looked at beyond counting, in words.
+    pub checked: Vec<String>,
     /// What did not hold; empty where everything did.
     pub faults: Vec<String>,
 }
 
 /// A scratch directory, removed whatever happens. Its lock says that the process which made it lives.
-struct Directory {
-    path: PathBuf,
+pub(crate) struct Directory {
+    pub path: PathBuf,
     _lock: Option<Flock<File>>,
 }
 
 impl Directory {
-    /// A new one in `parent`.
-    fn create(parent: &Path) -> Result<Self, Error> {
+    /// A new one in `parent`; those of processes that are gone are removed first.
+    pub fn create(parent: &Path) -> Result<Self, Error> {
+        remove_leftovers(parent);
         // A socket's path may have 107 bytes (unix(7)).
         let path = parent.join(format!("{PREFIX}{}", &Uuid::now_v7().simple().to_string()[20..]));
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
@@ -107,44 +133,65 @@ impl RestoreTest {
     /// # Errors
     /// Where the backup cannot be restored or the server does not recover: then it is not a backup.
     pub async fn run(&self) -> Result<RestoreTestResult, Error> {
-        let programs = find_programs(&self.info.server_version, self.program_directory.as_deref())?;
-        remove_leftovers(&self.scratch_directory);
+        let info = &self.plan.info;
+        let programs = find_programs(&info.server_version, self.program_directory.as_deref())?;
         let started_at = clock::now();
         let directory = Directory::create(&self.scratch_directory)?;
         let begun = Instant::now();
+        let recovery = (self.plan.target != Target::BackupEnd).then(|| Recovery {
+            restore_command: self.restore_command.clone(),
+            target: self.plan.target.clone(),
+            timeline: self.plan.timeline,
+            exclusive: false,
+            action: Action::Promote,
+            standby: false,
+        });
         let restore = Restore {
-            repository: self.repository.clone(),
-            info: self.info.clone(),
+            repository: self.plan.repository.clone(),
+            info: info.clone(),
             target: directory.path.join("data"),
+            existing: Existing::Refuse,
             tablespaces: self.tablespaces(&directory.path),
             keep_archiving: false,
+            recovery: recovery.clone(),
+            max_rate: None,
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
         restore.run().await?;
         let restored = begun.elapsed();
+        let limit = self.recovery_timeout;
         let scratch =
-            Scratch::start(&programs, &directory.path, &self.info, self.recovery_timeout, &self.cancel).await?;
+            Scratch::start(&programs, &directory.path, info, recovery.as_ref(), limit, &self.cancel).await?;
         let recovered = begun.elapsed();
-        let counted = tokio::select! {
-            counted = count(&scratch, &self.info) => counted,
+        let looked = tokio::select! {
+            looked = self.look_through(&scratch, &programs) => looked,
             () = self.cancel.cancelled() => Err(Error::Cancelled),
         };
         let total = begun.elapsed();
         scratch.stop().await;
-        let mut result = counted?;
-        result.started_at = started_at;
-        result.restore = restored;
-        result.recovery = recovered - restored;
-        result.check = total - recovered;
-        result.total = total;
-        result.recovery_point_age = (started_at - self.info.finished_at).to_std().unwrap_or_default();
-        Ok(result)
+        let looked = looked?;
+        Ok(RestoreTestResult {
+            started_at,
+            find: self.find,
+            restore: restored,
+            recovery: recovered - restored,
+            check: total - recovered,
+            total: total + self.find,
+            recovery_point_age: (started_at - looked.recovered_to).to_std().unwrap_or_default(),
+            databases: looked.databases,
+            tables: looked.tables,
+            rows: looked.rows,
+            recovered_to: looked.recovered_to,
+            checked: looked.checked,
+            faults: looked.faults,
+        })
     }
 
     fn tablespaces(&self, directory: &Path) -> BTreeMap<String, PathBuf> {
         let place = |oid: u32| directory.join("tablespaces").join(oid.to_string());
-        self.info.tablespaces.iter().map(|space| (space.location.clone(), place(space.oid))).collect()
+        let spaces = self.plan.info.tablespaces.iter();
+        spaces.map(|space| (space.location.clone(), place(space.oid))).collect()
     }
 }
 
@@ -171,52 +218,4 @@ fn stop_orphan(pid_file: &Path) {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGQUIT);
         std::thread::sleep(Duration::from_millis(500));
     }
-}
-
-async fn count(scratch: &Scratch, info: &BackupInfo) -> Result<RestoreTestResult, Error> {
-    let mut connection = scratch.server("postgres").connect().await?;
-    let names: Vec<String> = sqlx::query_scalar(include_str!("restore_test/databases.sql"))
-        .fetch_all(&mut connection)
-        .await
-        .map_err(Error::query("list the restored databases"))?;
-    let _ = connection.close().await;
-    let mut faults = Vec::new();
-    for missing in info.databases.keys().filter(|name| *name != "template0" && !names.contains(name)) {
-        faults.push(format!("database {missing} was there when the backup began and is not in the restored cluster"));
-    }
-    let (mut tables, mut rows) = (0, 0);
-    for name in &names {
-        let mut connection = scratch.server(name).connect().await?;
-        let listed: Vec<String> = sqlx::query_scalar(include_str!("restore_test/tables.sql"))
-            .fetch_all(&mut connection)
-            .await
-            .map_err(Error::query("list the restored tables"))?;
-        for table in listed {
-            // The name comes quoted from the server.
-            let counted: Result<i64, _> =
-                sqlx::query_scalar(AssertSqlSafe(format!("select pg_catalog.count(*) from {table}")))
-                    .fetch_one(&mut connection)
-                    .await;
-            match counted {
-                Ok(counted) => {
-                    tables += 1;
-                    rows += counted.unsigned_abs();
-                }
-                Err(error) => faults.push(format!("{name}: {table} cannot be read: {error}")),
-            }
-        }
-        let _ = connection.close().await;
-    }
-    Ok(RestoreTestResult {
-        started_at: clock::now(),
-        restore: Duration::ZERO,
-        recovery: Duration::ZERO,
-        check: Duration::ZERO,
-        total: Duration::ZERO,
-        recovery_point_age: Duration::ZERO,
-        databases: names.len() as u64,
-        tables,
-        rows,
-        faults,
-    })
 }

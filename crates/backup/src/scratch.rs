@@ -1,7 +1,10 @@
 //! A scratch server: started on a restored directory with our own configuration, on a private socket, and always
 //! stopped and removed (C21).
 
-use crate::Error;
+use crate::{
+    Error,
+    restore::{Recovery, recovery_settings},
+};
 use nix::sys::signal::Signal;
 use pgbosun_postgres::{Conninfo, GroupChild, Server, conninfo::Host};
 use pgbosun_repository::BackupInfo;
@@ -54,6 +57,7 @@ impl Scratch {
         programs: &Path,
         directory: &Path,
         info: &BackupInfo,
+        recovery: Option<&Recovery>,
         limit: Duration,
         cancel: &CancellationToken,
     ) -> Result<Self, Error> {
@@ -62,13 +66,13 @@ impl Scratch {
             return Err(Error::Refused(reason.into()));
         }
         let data = directory.join("data");
-        configure(&data, directory, info)?;
+        configure(&data, directory, info, recovery)?;
         let log = directory.join("server.log");
         let output = fs::File::create(&log).map_err(Error::file("create", &log))?;
         let errors = output.try_clone().map_err(Error::file("create", &log))?;
         let program = programs.join("postgres");
         let child = GroupChild::spawn(
-            Command::new(&program)
+            gently(&program)
                 .arg("-D")
                 .arg(&data)
                 .arg("-c")
@@ -105,9 +109,13 @@ impl Scratch {
                 return Err(Error::Scratch(format!("it ended instead of recovering:\n{}", last_words())));
             }
             match server.connect().await {
-                Ok(connection) => {
+                Ok(mut connection) => {
+                    let recovering = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()");
+                    let recovering: bool = recovering.fetch_one(&mut connection).await.unwrap_or(true);
                     let _ = connection.close().await;
-                    return Ok(());
+                    if !recovering {
+                        return Ok(());
+                    }
                 }
                 // "Starting up" and the like pass; a role or database that is not there does not.
                 Err(error) if !error.is_transient() => {
@@ -121,6 +129,11 @@ impl Scratch {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Where it lives, and may keep files until it is removed.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// The server as a place to connect to.
@@ -143,11 +156,25 @@ impl Scratch {
     }
 }
 
+/// A test must not slow down what it shares the machine with: the server runs with the lowest priority for processor and
+/// disk, where the programs for that are installed.
+fn gently(program: &Path) -> Command {
+    let found = |name: &str| ["/usr/bin", "/bin"].iter().map(|place| Path::new(place).join(name)).find(|p| p.exists());
+    match (found("nice"), found("ionice")) {
+        (Some(nice), Some(ionice)) => {
+            let mut command = Command::new(nice);
+            command.args(["-n", "10"]).arg(ionice).args(["-c", "2", "-n", "7"]).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    }
+}
+
 /// Only names the socket: no scratch server listens on a network.
 const PORT: u16 = 5432;
 
 /// C21: our configuration, not the original's: nothing of production runs in a scratch server.
-fn configure(data: &Path, directory: &Path, info: &BackupInfo) -> Result<(), Error> {
+fn configure(data: &Path, directory: &Path, info: &BackupInfo, recovery: Option<&Recovery>) -> Result<(), Error> {
     let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(Error::file("write", path));
     let mut text = format!(
         "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = '{0}'\nunix_socket_permissions = 0700\n\
@@ -159,6 +186,9 @@ fn configure(data: &Path, directory: &Path, info: &BackupInfo) -> Result<(), Err
     );
     for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {
         text.push_str(&format!("{name} = {value}\n"));
+    }
+    if let Some(recovery) = recovery {
+        text.push_str(&recovery_settings(recovery));
     }
     write(directory.join("scratch.conf"), &text)?;
     write(directory.join("scratch_hba.conf"), "local all all trust\n")?;

@@ -1,15 +1,22 @@
 //! Verification of one backup without restoring it: every object is read once, and everything that was written down
 //! about it is compared with what is there.
 
+mod archive;
+
+pub use archive::verify_archive;
+
 use crate::{
     Error, Progress,
     manifest::{self, Expected},
 };
 use pgbosun_core::lsn::Lsn;
-use pgbosun_repository::{BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, read_volume};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use pgbosun_repository::{
+    BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted, read_volume,
+};
 use serde::Serialize;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::Read,
 };
 use tokio_util::sync::CancellationToken;
@@ -48,15 +55,30 @@ struct Faults {
     manifest: Vec<String>,
     contents: Vec<String>,
     wal: Vec<String>,
+    chain: Vec<String>,
 }
 
 /// What the files of a volume turned out to be.
+#[derive(Default)]
 struct Volume {
     files: Vec<(String, u64, String)>,
     wal_starts: Vec<(String, Vec<u8>)>,
 }
 
-/// Verifies one backup. A damaged object is a result, not an error.
+/// What came of one object.
+enum Found {
+    Whole(Volume),
+    /// Its hash is right, and without a key no more can be said.
+    Sealed,
+    Missing(String),
+    Damaged(String),
+}
+
+/// Objects that are read at the same time.
+const PARALLEL: usize = 4;
+
+/// Verifies one backup. A damaged object is a result, not an error. Without a key for what is encrypted only the hashes
+/// of what is stored are checked, and the result says so.
 ///
 /// # Errors
 /// Where the repository is out of reach, or somebody asked to stop.
@@ -69,68 +91,120 @@ pub async fn verify(
     let mut faults = Faults::default();
     let mut seen: HashMap<String, (u64, String)> = HashMap::new();
     let mut segments = BTreeSet::new();
-    let place = info.place();
+    let mut sealed = 0;
+    let listed = files(repository, info, &mut faults).await?;
     progress.expect(info.stored_bytes);
-    for object in &info.objects {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let key = place.key(&object.name);
-        match repository.storage.stat(&key).await? {
-            None => faults.missing.push(format!("{} is not there", object.name)),
-            Some(size) if size != object.size => {
-                faults.missing.push(format!("{} has {size} bytes instead of {}", object.name, object.size));
+    let reads: Vec<BoxFuture<'_, _>> = info
+        .objects
+        .iter()
+        .map(|object| {
+            async move {
+                if cancel.is_cancelled() {
+                    return Err(Error::Cancelled);
+                }
+                let read = read(repository, info, object).await?;
+                progress.add(object.size);
+                Ok((object, read))
             }
-            Some(_) => match read(repository, &key, object).await {
-                Ok(volume) => {
-                    check_wal_starts(info, &volume, &mut faults);
-                    check_listing(object, &volume, &mut faults);
-                    for (name, size, crc) in volume.files {
-                        match object.kind {
-                            ObjectKind::Data => drop(seen.insert(name, (size, crc))),
-                            ObjectKind::Tablespace(oid) => {
-                                drop(seen.insert(format!("pg_tblspc/{oid}/{name}"), (size, crc)))
-                            }
-                            ObjectKind::Wal => drop(segments.insert(name)),
-                            ObjectKind::Config | ObjectKind::Manifest => {}
-                        }
-                    }
-                }
-                Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => {
-                    faults.damaged.push(error.to_string())
-                }
-                Err(error) => return Err(error),
-            },
+            .boxed()
+        })
+        .collect();
+    let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+    while let Some(read) = reads.next().await {
+        let (object, read) = read?;
+        let volume = match read {
+            Found::Whole(volume) => volume,
+            Found::Sealed => {
+                sealed += 1;
+                continue;
+            }
+            Found::Missing(words) => {
+                faults.missing.push(words);
+                continue;
+            }
+            Found::Damaged(words) => {
+                faults.damaged.push(words);
+                continue;
+            }
+        };
+        check_wal_starts(info, &volume, &mut faults);
+        if let Some(listed) = &listed {
+            check_listing(object, &volume, listed, &mut faults);
         }
-        progress.add(object.size);
+        for (name, size, crc) in volume.files {
+            match object.kind {
+                ObjectKind::Data => drop(seen.insert(name, (size, crc))),
+                ObjectKind::Tablespace(oid) => drop(seen.insert(format!("pg_tblspc/{oid}/{name}"), (size, crc))),
+                ObjectKind::Wal => drop(segments.insert(name)),
+                ObjectKind::Config | ObjectKind::Manifest | ObjectKind::Index => {}
+            }
+        }
     }
+    drop(reads);
     let expected = read_manifest(repository, info, &mut faults).await?;
-    if faults.missing.is_empty() && faults.damaged.is_empty() && faults.manifest.is_empty() {
+    if sealed == 0 && faults.missing.is_empty() && faults.damaged.is_empty() && faults.manifest.is_empty() {
         compare(&expected, &seen, &mut faults);
     }
-    check_segments(info, &segments, &mut faults);
-    let check = |name, faults: Vec<String>, good: String| Check {
-        name,
-        passed: faults.is_empty(),
-        detail: if faults.is_empty() { good } else { faults.join("\n") },
+    let own_wal = info.object(ObjectKind::Wal).is_some();
+    if own_wal && sealed == 0 {
+        check_segments(info, &segments, &mut faults);
+    }
+    check_chain(repository, info, &mut faults).await?;
+    let check = |name, mut faults: Vec<String>, good: String| {
+        faults.sort();
+        Check { name, passed: faults.is_empty(), detail: if faults.is_empty() { good } else { faults.join("\n") } }
     };
+    let unread = || "not looked into: it is encrypted, and no identity is configured here".to_owned();
+    let within = |words: String| if sealed > 0 { unread() } else { words };
+    let wal = match own_wal {
+        true => within(format!("{} to {} is complete", info.start_lsn, info.stop_lsn)),
+        false => format!("{} to {} lies in the WAL archive", info.start_lsn, info.stop_lsn),
+    };
+    let chain = match &info.parent {
+        Some(parent) => format!("builds upon {parent}, which is there"),
+        None => "a full backup".to_owned(),
+    };
+    let stored = if sealed > 0 { "every object has its SHA-256" } else { "every object has its SHA-256 and decodes" };
     Ok(Verified {
         label: info.label.clone(),
         checks: vec![
             check("objects", faults.missing, format!("{} objects present with their sizes", info.objects.len())),
-            check("checksums", faults.damaged, "every object has its SHA-256 and decompresses".into()),
+            check("checksums", faults.damaged, stored.into()),
             check("manifest", faults.manifest, format!("{} files, its own checksum matches", expected.len())),
-            check("contents", faults.contents, format!("{} files agree with the manifest", seen.len())),
-            check("wal", faults.wal, format!("{} to {} is complete", info.start_lsn, info.stop_lsn)),
+            check("contents", faults.contents, within(format!("{} files agree with the manifest", seen.len()))),
+            check("wal", faults.wal, wal),
+            check("chain", faults.chain, chain),
         ],
     })
 }
 
-async fn read(repository: &Repository, key: &str, object: &Object) -> Result<Volume, Error> {
+/// Reads one object to its end.
+async fn read(repository: &Repository, info: &BackupInfo, object: &Object) -> Result<Found, Error> {
+    let key = info.place().key(&object.name);
+    match repository.storage.stat(&key).await? {
+        None => return Ok(Found::Missing(format!("{} is not there", object.name))),
+        Some(stat) if stat.size != object.size => {
+            let (name, size) = (&object.name, stat.size);
+            return Ok(Found::Missing(format!("{name} has {size} bytes instead of {}", object.size)));
+        }
+        Some(_) => {}
+    }
+    let read = if is_encrypted(&object.name) && repository.identities()?.is_empty() {
+        check_stored(repository, &key, object).await.map(|()| Found::Sealed).map_err(Error::from)
+    } else {
+        read_volume_of(repository, &key, object).await.map(Found::Whole)
+    };
+    match read {
+        Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => Ok(Found::Damaged(error.to_string())),
+        other => other,
+    }
+}
+
+async fn read_volume_of(repository: &Repository, key: &str, object: &Object) -> Result<Volume, Error> {
     let (kind, name) = (object.kind, object.name.clone());
-    read_volume(repository.storage.as_ref(), key, object, move |reader| {
-        let mut volume = Volume { files: Vec::new(), wal_starts: Vec::new() };
-        if kind == ObjectKind::Manifest {
+    read_volume(repository, key, object, move |reader| {
+        let mut volume = Volume::default();
+        if matches!(kind, ObjectKind::Manifest | ObjectKind::Index) {
             return Ok(volume);
         }
         let damaged = |reason: String| Error::from(RepositoryError::Damaged { object: name.clone(), reason });
@@ -155,13 +229,58 @@ async fn read(repository: &Repository, key: &str, object: &Object) -> Result<Vol
     .await
 }
 
-/// `backup.json` says which file is in which volume: a restore of one relation relies on it.
-fn check_listing(object: &Object, volume: &Volume, faults: &mut Faults) {
-    let found: BTreeSet<&str> = volume.files.iter().map(|(name, ..)| name.as_str()).collect();
-    let listed: BTreeSet<&str> = object.files.iter().map(String::as_str).collect();
-    if let Some(name) = found.iter().find(|name| !listed.contains(*name)) {
-        faults.contents.push(format!("{}: {name} is in the volume and not in backup.json", object.name));
+/// The list of files, where it can be read: it is damaged or sealed like any other object.
+async fn files(
+    repository: &Repository,
+    info: &BackupInfo,
+    faults: &mut Faults,
+) -> Result<Option<BTreeMap<String, Vec<String>>>, Error> {
+    match repository.files(info).await {
+        Ok(files) => Ok(Some(files)),
+        Err(RepositoryError::Damaged { reason, .. }) if info.object(ObjectKind::Index).is_none() => {
+            faults.contents.push(reason);
+            Ok(None)
+        }
+        // Found again with the objects, where its name and fault are told.
+        Err(RepositoryError::Damaged { .. } | RepositoryError::Key(_)) => Ok(None),
+        Err(RepositoryError::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// The list says which file is in which volume: restores rely on it.
+fn check_listing(object: &Object, volume: &Volume, listed: &BTreeMap<String, Vec<String>>, faults: &mut Faults) {
+    let Some(at) = object.name.find(".tar") else { return };
+    let listed: BTreeSet<&str> =
+        listed.get(&object.name[..at + 4]).into_iter().flatten().map(String::as_str).collect();
+    if let Some((name, ..)) = volume.files.iter().find(|(name, ..)| !listed.contains(name.as_str())) {
+        faults.contents.push(format!("{}: {name} is in the volume and not in the list of files", object.name));
+    }
+}
+
+/// C11: what an incremental backup builds upon must be there, down to a full one.
+async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Faults) -> Result<(), Error> {
+    let (mut next, mut length) = (info.parent.clone(), 0);
+    while let Some(label) = next {
+        length += 1;
+        next = match repository.find(Some(&info.cluster), &label).await {
+            Ok(parent) if parent.checksum_failures => {
+                faults.chain.push(format!("{label}, which it builds upon, is suspect"));
+                None
+            }
+            Ok(parent) => parent.parent,
+            Err(error @ (RepositoryError::NoBackup(_) | RepositoryError::Damaged { .. })) => {
+                faults.chain.push(format!("it builds upon {label}: {error}"));
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if length > 1000 {
+            faults.chain.push("the chain has no beginning".into());
+            break;
+        }
+    }
+    Ok(())
 }
 
 async fn read_manifest(

@@ -8,29 +8,34 @@ mod load;
 mod problem;
 mod reader;
 mod reference;
+mod retention;
 mod secret;
 mod sections;
 mod setting;
 mod suggest;
 
-pub use load::{DEFAULT_PATH, Kind, Loaded, load};
+pub use load::{DEFAULT_PATH, Kind, Loaded, load, local_repository};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section};
 pub use reference::{Page, reference};
+pub use retention::Retention;
 pub use secret::Secret;
 pub use sections::{
-    Cluster, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport, Repository, RepositoryType,
+    Cluster, Compression, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport, Metadata, Repository,
+    RepositoryType, Wal,
 };
 pub use setting::{ClusterName, GroupName, Known, Refusal, RepositoryName, Setting};
 pub use suggest::nearest;
 
 pub use figment::value::Value as RawValue;
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{any::Any, collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
     /// `[daemon]`.
     pub daemon: Daemon,
     /// `[history]`.
@@ -39,6 +44,8 @@ pub struct Config {
     pub clusters: BTreeMap<String, Cluster>,
     /// `[repositories.NAME]`.
     pub repositories: BTreeMap<String, Repository>,
+    /// `[wal]`.
+    pub wal: Wal,
     /// `[mail]`, where mail is sent.
     pub mail: Option<Mail>,
     /// `[groups.NAME]`, the three built-in ones among them.

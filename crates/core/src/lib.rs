@@ -12,4 +12,5 @@ pub mod lsn;
 pub mod outcome;
 pub mod run;
 pub mod schedule;
+pub mod wal;
 mod words;

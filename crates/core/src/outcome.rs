@@ -16,6 +16,9 @@ pub struct Outcome {
     pub records: Vec<Record>,
     /// What the next run of this job needs to know, if it changed.
     pub state: Option<serde_json::Value>,
+    /// Why the run failed all the same: what it brought is kept, and it is not repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// A fact for history beside the run itself.
@@ -53,8 +56,10 @@ pub struct BackupRecord {
     pub cluster: String,
     /// Repository it lies in.
     pub repository: String,
-    /// `full`.
+    /// `full` or `incremental`.
     pub kind: String,
+    /// The backup an incremental one builds upon.
+    pub parent: Option<String>,
     /// What is known of it.
     pub state: BackupState,
     /// System identifier of the cluster.
@@ -103,6 +108,12 @@ pub struct RestoreTestRecord {
     pub started_at: DateTime<Utc>,
     /// Begin to a checked server: the measured recovery time (RTO), seconds.
     pub total_seconds: f64,
+    /// How far it was to recover.
+    pub target: String,
+    /// The newest transaction that was recovered.
+    pub recovered_to: DateTime<Utc>,
+    /// Choosing the backup and checking that the WAL reaches, seconds.
+    pub find_seconds: f64,
     /// Fetching and unpacking, seconds.
     pub restore_seconds: f64,
     /// Server start to consistent state, seconds.

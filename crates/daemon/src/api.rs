@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use pgbosun_core::{alert::Alert, run::Run};
 use pgbosun_history::{BackupRow, RestoreTestRow};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use uuid::Uuid;
 
 /// How everything stands.
@@ -181,4 +182,16 @@ pub struct Started {
 pub struct Refusal {
     /// Why, and what would work.
     pub error: String,
+}
+
+/// A file to archive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PushRequest {
+    /// The cluster.
+    pub cluster: String,
+    /// Its data directory.
+    pub data_directory: PathBuf,
+    /// The file, absolute.
+    pub path: PathBuf,
 }

@@ -1,12 +1,13 @@
 //! The control socket: HTTP over a unix socket, for the command. Group-readable; who asks is known from the socket.
 
 use crate::{
-    api::{Action, JobInfo, Refusal, Started, Status},
+    api::{Action, JobInfo, PushRequest, Refusal, Started, Status},
     engine::Engine,
     error::{Error, chain},
     rows::unknown_job,
     scheduler::{PAUSED_ALL, Request},
     status,
+    wal::Archiver,
 };
 use axum::{
     Json, Router,
@@ -16,6 +17,7 @@ use axum::{
     routing::{get, post},
     serve::IncomingStream,
 };
+use pgbosun_backup::wal::Pushed;
 use pgbosun_core::{alert::Alert, run::Run};
 use pgbosun_history::{Pause, RunFilter};
 use serde::Deserialize;
@@ -34,6 +36,7 @@ const GROUP: &str = "pgbosun";
 pub(crate) struct Control {
     engine: Arc<Engine>,
     requests: mpsc::Sender<Request>,
+    archiver: Arc<Archiver>,
 }
 
 /// Who is on the other end.
@@ -96,13 +99,18 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/runs", get(list_runs))
         .route("/runs/{id}", get(show_run))
         .route("/alerts", get(list_alerts))
-        .with_state(Control { engine, requests });
+        .route("/wal/push", post(push_wal))
+        .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests });
     let served = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
     if let Err(error) = served {
         tracing::error!("control socket: {error}");
     }
+}
+
+async fn push_wal(State(control): State<Control>, Json(request): Json<PushRequest>) -> Answer<Pushed> {
+    control.archiver.push(request).await.map(Json)
 }
 
 async fn show_status(State(control): State<Control>) -> Answer<Status> {

@@ -7,7 +7,7 @@ use crate::{
     error::Error,
     events, history, outbox, reload, runner,
     scheduler::{Request, Scheduler},
-    starts, systemd,
+    starts, systemd, wal,
 };
 use pgbosun_core::{
     alert::Alert,
@@ -52,6 +52,8 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     tasks.spawn(outbox::run(Arc::clone(&engine)));
     tasks.spawn(history::run(Arc::clone(&engine)));
     tasks.spawn(systemd::run(Arc::clone(&engine)));
+    tasks.spawn(wal::drain(Arc::clone(&engine)));
+    tasks.spawn(wal::receive(Arc::clone(&engine)));
     tasks.spawn(scheduler.run(asked));
     systemd::ready(&systemd::status_line(&engine));
     tracing::info!(

@@ -28,6 +28,15 @@ pub enum Error {
     /// The operating system said no.
     #[error("{0}")]
     System(&'static str, #[source] std::io::Error),
+    /// A backup, an archive or a restore.
+    #[error(transparent)]
+    Backup(#[from] pgbosun_backup::Error),
+    /// A repository.
+    #[error(transparent)]
+    Repository(#[from] pgbosun_repository::Error),
+    /// A server.
+    #[error(transparent)]
+    Postgres(#[from] pgbosun_postgres::Error),
     /// What was asked for cannot be done; the words say why and what would work.
     #[error("{0}")]
     Refused(String),

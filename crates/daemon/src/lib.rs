@@ -22,6 +22,7 @@ mod scheduler;
 mod starts;
 mod status;
 mod systemd;
+pub mod wal;
 
 pub use daemon::run;
 pub use engine::{Engine, frame, instance_name};

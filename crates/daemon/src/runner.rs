@@ -160,6 +160,15 @@ async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, sev
     let now = engine.now().max(run.started_at.unwrap_or_default());
     run.finished_at = Some(now);
     let (mut outcome, mut verdict) = match end {
+        End::Done(outcome) if outcome.failed.is_some() => {
+            run.state = RunState::Failed;
+            run.error.clone_from(&outcome.failed);
+            let reason = outcome.failed.as_deref().unwrap_or_default();
+            run.summary = format!("{reason} ({})", outcome.summary);
+            tracing::error!(message_id = events::RUN_FAILED, state = %run.state, "run failed: {}", run.summary);
+            let verdict = Verdict::Failed(failure(&run, severity));
+            (outcome, Some(verdict))
+        }
         End::Done(outcome) => {
             run.state = RunState::Succeeded;
             run.summary.clone_from(&outcome.summary);

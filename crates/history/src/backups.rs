@@ -83,8 +83,8 @@ pub(crate) async fn write(
     match record {
         Record::Backup(backup) => sqlx::query(
             "insert into backups (cluster, repository, label, kind, state, system_id, started_at, finished_at, start_lsn,
-                 stop_lsn, timeline, bytes, stored_bytes, run_id, changed_at)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+                 stop_lsn, timeline, bytes, stored_bytes, run_id, changed_at, parent)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
         )
         .bind(&backup.cluster)
         .bind(&backup.repository)
@@ -100,7 +100,8 @@ pub(crate) async fn write(
         .bind(i64::try_from(backup.bytes).unwrap_or(i64::MAX))
         .bind(i64::try_from(backup.stored_bytes).unwrap_or(i64::MAX))
         .bind(run.hyphenated())
-        .bind(at),
+        .bind(at)
+        .bind(&backup.parent),
         Record::BackupState(change) => sqlx::query(
             "update backups set state = ?, changed_at = ? where cluster = ? and repository = ? and label = ?",
         )
@@ -112,8 +113,8 @@ pub(crate) async fn write(
         Record::RestoreTest(test) => sqlx::query(
             "insert into restore_tests (id, run_id, cluster, repository, label, started_at, total_seconds,
                  restore_seconds, recovery_seconds, check_seconds, recovery_point_age_seconds, databases, tables, rows,
-                 passed, detail)
-             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 passed, detail, find_seconds, target, recovered_to)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(test.id.hyphenated())
         .bind(run.hyphenated())
@@ -130,7 +131,10 @@ pub(crate) async fn write(
         .bind(i64::try_from(test.tables).unwrap_or(i64::MAX))
         .bind(i64::try_from(test.rows).unwrap_or(i64::MAX))
         .bind(test.passed)
-        .bind(&test.detail),
+        .bind(&test.detail)
+        .bind(test.find_seconds)
+        .bind(&test.target)
+        .bind(test.recovered_to),
     }
     .execute(connection)
     .await

@@ -41,6 +41,11 @@ impl Journal {
             .connect_with(options.read_only(true))
             .await
             .map_err(|error| failed(error.into()))?;
+        // For commands beside a running daemon, which holds the journal: leases carry this name.
+        let file = directory.join("instance");
+        if std::fs::read_to_string(&file).ok().as_deref() != Some(&instance.to_string()) {
+            std::fs::write(&file, instance.to_string()).map_err(|error| failed(sqlx::Error::Io(error).into()))?;
+        }
         Ok(Self { readers, writer: Writer::start(connection), instance })
     }
 

@@ -1,12 +1,17 @@
 //! Backup jobs: thin, they call `pgbosun-backup` and put its results into words.
 
+pub mod expiry;
 mod physical;
+mod replicate;
 mod restore_test;
 mod verify;
+mod wal_cleanup;
 
 pub use physical::BackupPhysical;
+pub use replicate::Replicate;
 pub use restore_test::RestoreTestJob;
 pub use verify::VerifyJob;
+pub use wal_cleanup::WalCleanup;
 
 use crate::JobContext;
 use tokio_util::sync::{CancellationToken, DropGuard};

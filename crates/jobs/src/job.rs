@@ -68,10 +68,13 @@ impl JobContext {
     }
 
     /// The named repositories, or all where none is named.
-    pub fn repositories(&self, names: &[RepositoryName]) -> Vec<Repository> {
+    ///
+    /// # Errors
+    /// Where one cannot be used as configured.
+    pub fn repositories(&self, names: &[RepositoryName]) -> Result<Vec<Repository>, JobError> {
         let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted.0 == name);
         let chosen = self.config.repositories.iter().filter(|(name, _)| wanted(name));
-        chosen.map(|(name, options)| Repository::open(name, options)).collect()
+        Ok(chosen.map(|(name, options)| Repository::open(name, options)).collect::<Result<_, _>>()?)
     }
 
     /// Runs bulk work away from the scheduler's threads. When the caller is dropped the work is told to stop.

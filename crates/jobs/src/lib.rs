@@ -10,4 +10,5 @@ mod programs;
 mod registry;
 
 pub use job::{Job, JobContext, JobError};
+pub use backups::expiry;
 pub use registry::{build, kinds, load};

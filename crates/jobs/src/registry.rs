@@ -2,7 +2,7 @@
 
 use crate::{
     Job,
-    backups::{BackupPhysical, RestoreTestJob, VerifyJob},
+    backups::{BackupPhysical, Replicate, RestoreTestJob, VerifyJob, WalCleanup},
     monitors::{BackupAge, Connectivity, Disk, Monitor, Probe},
     programs::{CommandJob, SqlJob},
 };
@@ -29,11 +29,13 @@ const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str, nee
     }
 }
 
-const ENTRIES: [Entry; 8] = [
+const ENTRIES: [Entry; 10] = [
     monitor::<Connectivity>("monitor.connectivity", true),
     monitor::<Disk>("monitor.disk", false),
     monitor::<BackupAge>("monitor.backup-age", true),
     job::<BackupPhysical>("backup.physical", true),
+    job::<WalCleanup>("wal.cleanup", true),
+    job::<Replicate>("replicate", true),
     job::<VerifyJob>("verify", true),
     job::<RestoreTestJob>("restore-test", true),
     job::<CommandJob>("command", false),

@@ -1,5 +1,7 @@
 //! `pgbosun backup`: create, list, show, verify. What exists is asked of the repositories, not of history.
 
+mod manage;
+
 use super::job::{progress_bar, run_now};
 use crate::{
     cli::BackupCommand,
@@ -7,7 +9,7 @@ use crate::{
     local::Context,
     output::{ago, bold, green, json, moment, red, table},
 };
-use pgbosun_backup::{Progress, Verified, verify};
+use pgbosun_backup::{Progress, Verified, verify, verify_archive};
 use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::{sync::Arc, time::Duration};
@@ -23,6 +25,12 @@ pub async fn run(context: &Context, command: BackupCommand) -> anyhow::Result<u8
         BackupCommand::Create { job } => create(context, job).await,
         BackupCommand::List { cluster } => list(context, cluster.as_deref()).await,
         BackupCommand::Show { label } => show(context, &label).await,
+        BackupCommand::Copy { label, to, from } => manage::copy(context, &label, &to, from.as_deref()).await,
+        BackupCommand::Expire { cluster, repository, dry_run } => {
+            manage::expire(context, cluster.as_deref(), repository.as_deref(), dry_run).await
+        }
+        BackupCommand::Keep { label, reason } => manage::keep(context, &label, Some(reason)).await,
+        BackupCommand::Unkeep { label } => manage::keep(context, &label, None).await,
         BackupCommand::Verify { label, all, latest: _ } => verify_some(context, label.as_deref(), all).await,
     }
 }
@@ -85,7 +93,7 @@ fn summary(repository: &str, info: &BackupInfo) -> serde_json::Value {
         "started-at": info.started_at, "finished-at": info.finished_at, "bytes": info.bytes,
         "stored-bytes": info.stored_bytes, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
         "timeline": info.timeline, "system-id": info.system_id, "server-version": info.server_version,
-        "suspect": info.checksum_failures,
+        "suspect": info.checksum_failures, "parent": info.parent, "job": info.job,
     })
 }
 
@@ -132,6 +140,20 @@ async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
                 ),
             ),
             (
+                "kind",
+                match &info.parent {
+                    Some(parent) => format!("incremental upon {parent}"),
+                    None => info.kind.clone(),
+                },
+            ),
+            (
+                "encryption",
+                match info.encrypted_to.len() {
+                    0 => "none".into(),
+                    _ => format!("age, to {}", info.encrypted_to.join(", ")),
+                },
+            ),
+            (
                 "size",
                 format!("{} stored as {} ({ratio:.1} : 1)", human::size(info.bytes), human::size(info.stored_bytes)),
             ),
@@ -153,11 +175,10 @@ async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
             vec![
                 format!("  {}", object.name),
                 human::size(object.size),
-                object.files.len().to_string(),
                 object.sha256[..16].to_owned(),
             ]
         });
-        println!("{}\n", table(&["  OBJECT", "STORED", "FILES", "SHA-256"], rows));
+        println!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"], rows));
     }
     Ok(0)
 }
@@ -182,6 +203,15 @@ async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> anyho
     let mut results = Vec::new();
     for (repository, info) in chosen {
         results.push((repository.name.clone(), verify_one(context, repository, info).await?));
+    }
+    if all {
+        for repository in context.repositories(None)? {
+            for cluster in context.config.clusters.keys() {
+                if !repository.system_ids(cluster).await?.is_empty() {
+                    results.push((repository.name.clone(), verify_wal(context, repository.clone(), cluster).await?));
+                }
+            }
+        }
     }
     let good = broken.is_empty() && results.iter().all(|(_, verified)| verified.passed());
     if context.json {
@@ -215,6 +245,16 @@ async fn verify_one(context: &Context, repository: Repository, info: BackupInfo)
     let work = {
         let (progress, cancel) = (Arc::clone(&progress), cancel.clone());
         async move { verify(&repository, &info, &progress, &cancel).await }
+    };
+    watch(context, &label, progress, cancel, work).await
+}
+
+async fn verify_wal(context: &Context, repository: Repository, cluster: &str) -> anyhow::Result<Verified> {
+    let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
+    let (cluster, label) = (cluster.to_owned(), format!("WAL of {cluster}"));
+    let work = {
+        let (progress, cancel) = (Arc::clone(&progress), cancel.clone());
+        async move { verify_archive(&repository, &cluster, &progress, &cancel).await }
     };
     watch(context, &label, progress, cancel, work).await
 }

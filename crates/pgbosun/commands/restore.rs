@@ -1,11 +1,24 @@
 //! `pgbosun restore`: from the repository alone; neither daemon nor history is needed (C22).
 
-use super::backup::{find, watch};
-use crate::{cli::RestoreCommand, exit::Exit, local::Context, output};
-use pgbosun_backup::{Progress, Restore};
+mod part;
+
+use super::{backup::watch, restore_test};
+use crate::{
+    cli::{RestoreCommand, RestorePhysical, RestoreTarget},
+    exit::Exit,
+    local::Context,
+    output,
+};
+use chrono::{DateTime, Utc};
+use pgbosun_backup::{Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan};
 use pgbosun_core::human;
-use pgbosun_repository::{BackupInfo, Repository};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, IsTerminal, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Runs one of them.
@@ -13,73 +26,194 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// Whatever keeps it from being done.
 pub async fn run(context: &Context, command: RestoreCommand) -> anyhow::Result<u8> {
-    let RestoreCommand::Physical { to, backup, cluster, repository, tablespace, keep_archiving } = command;
-    let target = std::path::absolute(&to)?;
-    let (repository, info) = choose(context, backup.as_deref(), cluster.as_deref(), repository.as_deref()).await?;
-    let progress = Arc::new(Progress::default());
-    let cancel = CancellationToken::new();
+    match command {
+        RestoreCommand::Physical(arguments) => physical(context, *arguments).await,
+        RestoreCommand::Table(arguments) => part::run(context, part::Kind::Table, *arguments).await,
+        RestoreCommand::Schema(arguments) => part::run(context, part::Kind::Schema, *arguments).await,
+        RestoreCommand::Database(arguments) => part::run(context, part::Kind::Database, *arguments).await,
+    }
+}
+
+async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Result<u8> {
+    let begun = Instant::now();
+    let request = request(context, &arguments.target)?;
+    let plan = choose(context, &request).await?;
+    let Some(to) = &arguments.to else {
+        return restore_test::test(context, &request.cluster, plan, begun.elapsed()).await;
+    };
+    let target = std::path::absolute(to)?;
+    let existing = existing(&arguments, &target)?;
+    let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby)?;
+    let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
+    let info = plan.info.clone();
     let restore = Restore {
-        repository,
+        repository: plan.repository.clone(),
         info: info.clone(),
         target: target.clone(),
-        tablespaces: tablespace.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<BTreeMap<_, _>>>()?,
-        keep_archiving,
+        existing,
+        tablespaces: arguments.tablespace.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<BTreeMap<_, _>>>()?,
+        keep_archiving: arguments.keep_archiving,
+        recovery,
+        max_rate: arguments.rate_limit.map(|rate| rate.as_u64()),
         progress: Arc::clone(&progress),
         cancel: cancel.clone(),
     };
-    let name = restore.repository.name.clone();
+    let name = plan.repository.name.clone();
     eprintln!("restoring {} of {} from {name} into {}", info.label, info.cluster, target.display());
-    let begun = Instant::now();
+    if plan.target != Target::BackupEnd {
+        eprintln!("it will recover to {} on timeline {}", plan.target, plan.timeline);
+    }
     let restored = watch(context, &info.label, progress, cancel, async move { restore.run().await }).await?;
     let took = human::duration(begun.elapsed());
     if context.json {
         output::json(&serde_json::json!({
             "label": info.label, "cluster": info.cluster, "repository": name, "target": target,
-            "files": restored.files, "bytes": restored.bytes, "seconds": begun.elapsed().as_secs_f64(),
+            "recovery-target": plan.target.to_string(), "timeline": plan.timeline,
+            "files": restored.files, "bytes": restored.bytes, "kept": restored.kept,
+            "seconds": begun.elapsed().as_secs_f64(),
         }))?;
-    } else {
-        println!("{} {} files, {} in {took}", output::green("restored"), restored.files, human::size(restored.bytes));
-        if !keep_archiving {
-            println!(
-                "archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL"
-            );
-        }
-        let major = info.server_version.split('.').next().unwrap_or_default();
-        println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
+        return Ok(0);
+    }
+    let kept = if restored.kept > 0 { format!(", {} files were right already", restored.kept) } else { String::new() };
+    println!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
+    if !arguments.keep_archiving {
+        println!("archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL");
+    }
+    let major = info.server_version.split('.').next().unwrap_or_default();
+    println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
+    if plan.target != Target::BackupEnd {
+        println!("it fetches WAL with this program and configuration while it recovers");
     }
     Ok(0)
 }
 
-async fn choose(
-    context: &Context,
-    backup: Option<&str>,
-    cluster: Option<&str>,
-    repository: Option<&str>,
-) -> anyhow::Result<(Repository, BackupInfo)> {
-    if let Some(label) = backup {
-        let found = find(context, label).await?;
-        let mut fitting = found.into_iter().filter(|(place, info)| {
-            repository.is_none_or(|name| place.name == name) && cluster.is_none_or(|name| info.cluster == name)
+/// What was asked for. C20: a time without a zone is refused.
+fn request(context: &Context, target: &RestoreTarget) -> anyhow::Result<Request> {
+    let refused = |error: String| Exit::usage(error);
+    let chosen = match target {
+        RestoreTarget { target_time: Some(time), .. } => Some(Target::Time(parse_time(time)?)),
+        RestoreTarget { target_lsn: Some(lsn), .. } => Some(Target::Lsn(lsn.parse().map_err(refused)?)),
+        RestoreTarget { target_xid: Some(xid), .. } => Some(Target::Xid(*xid)),
+        RestoreTarget { target_name: Some(name), .. } => Some(Target::Name(name.clone())),
+        RestoreTarget { immediate: true, .. } => Some(Target::Immediate),
+        RestoreTarget { latest: true, .. } => Some(Target::Latest),
+        _ => None,
+    };
+    Ok(Request {
+        cluster: context.cluster(target.cluster.as_deref())?,
+        repositories: context.repositories(target.repository.as_deref())?,
+        backup: target.backup.clone(),
+        target: chosen,
+        timeline: target.timeline,
+        exclusive: target.target_exclusive,
+    })
+}
+
+/// A moment with its zone, in the forms people and PostgreSQL write it.
+fn parse_time(text: &str) -> anyhow::Result<DateTime<Utc>> {
+    let text = text.trim();
+    // chrono wants minutes in an offset, PostgreSQL writes +01.
+    let bare_hours = text.len() > 3
+        && text.get(text.len() - 3..).is_some_and(|end| {
+            end.starts_with(['+', '-']) && end[1..].bytes().all(|byte| byte.is_ascii_digit())
         });
-        return fitting
-            .next()
-            .ok_or_else(|| Exit::refused(format!("backup {label} is not there, or of another cluster")));
+    let whole = if bare_hours && text.contains(':') { format!("{text}:00") } else { text.replace(" UTC", "Z") };
+    let formats = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z", "%Y-%m-%dT%H:%M%#z"];
+    let parsed = DateTime::parse_from_rfc3339(&whole.replacen(' ', "T", 1))
+        .ok()
+        .or_else(|| formats.iter().find_map(|format| DateTime::parse_from_str(&whole, format).ok()));
+    parsed.map(|time| time.with_timezone(&Utc)).ok_or_else(|| {
+        Exit::usage(format!(
+            "--target-time {text}: write a time with its zone, such as \"2026-11-21 08:30:00+01\" or 2026-11-21T07:30:00Z"
+        ))
+    })
+}
+
+/// Finds what serves a request, away from this runtime's threads.
+pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Result<Plan> {
+    let request = request.clone();
+    Ok(context.bulk.spawn(async move { plan(&request).await }).await??)
+}
+
+/// How the restored server recovers; `None` where the WAL in the backup is all that is needed.
+fn recovery(
+    context: &Context,
+    request: &Request,
+    plan: &Plan,
+    action: &str,
+    standby: bool,
+) -> anyhow::Result<Option<Recovery>> {
+    let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
+    match plan.target {
+        Target::BackupEnd if !standby => return Ok(None),
+        Target::Immediate if own_wal && !standby => return Ok(None),
+        _ => {}
     }
-    let cluster = context.cluster(cluster)?;
-    let mut newest: Option<(Repository, BackupInfo)> = None;
-    for repository in context.repositories(repository)? {
-        if let Some(info) = repository.newest_good(&cluster).await?
-            && newest.as_ref().is_none_or(|(_, known)| info.started_at > known.started_at)
-        {
-            newest = Some((repository, info));
-        }
+    let program = std::env::current_exe()?;
+    Ok(Some(Recovery {
+        restore_command: Recovery::command(&program, &context.config.path, &request.cluster),
+        target: plan.target.clone(),
+        timeline: plan.timeline,
+        exclusive: request.exclusive,
+        action: action.parse().unwrap_or(Action::Promote),
+        standby,
+    }))
+}
+
+/// C17: what is there is replaced only when somebody said so.
+fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existing> {
+    let occupied = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some());
+    if !occupied {
+        return Ok(Existing::Refuse);
     }
-    newest.ok_or_else(|| Exit::refused(format!("there is no good backup of {cluster}")))
+    let existing = match (arguments.delta, arguments.force) {
+        (true, _) => Existing::Delta,
+        (false, true) => return Ok(Existing::Replace),
+        (false, false) => return Ok(Existing::Refuse),
+    };
+    if arguments.force {
+        return Ok(existing);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Exit::refused(format!(
+            "--delta replaces what differs in {}, and there is no terminal to ask on: say --force too",
+            target.display()
+        )));
+    }
+    eprint!("everything in {} that differs from the backup is replaced or removed. Type yes: ", target.display());
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" { Ok(existing) } else { Err(Exit::refused("nothing was touched")) }
 }
 
 fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
     match pair.split_once('=') {
         Some((old, new)) if new.starts_with('/') => Ok((old.to_owned(), new.into())),
         _ => Err(Exit::usage(format!("--tablespace {pair}: write OLD=NEW with absolute paths"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c20_times_need_a_zone() {
+        let utc = |text: &str| parse_time(text).unwrap().to_rfc3339();
+        for text in [
+            "2026-11-21 08:30:00+01",
+            "2026-11-21 08:30:00+01:00",
+            "2026-11-21 08:30:00+0100",
+            "2026-11-21T07:30:00Z",
+            "2026-11-21 07:30:00 UTC",
+            "2026-11-21 07:30:00.000Z",
+            "2026-11-21 08:30+01",
+        ] {
+            assert_eq!(utc(text), "2026-11-21T07:30:00+00:00", "{text}");
+        }
+        for text in ["2026-11-21 08:30:00", "2026-11-21", "yesterday", "08:30+01"] {
+            assert!(parse_time(text).unwrap_err().to_string().contains("zone"), "{text}");
+        }
     }
 }

@@ -1,15 +1,18 @@
 //! `pgbosun restore-test`: now, in a scratch server; through its job where one is configured, so that it is history.
 
-use super::{backup::watch, job::run_now};
+use super::{backup::watch, job::run_now, restore::choose};
 use crate::{
-    exit::{DAMAGED, Exit},
+    exit::DAMAGED,
     local::Context,
     output,
 };
-use pgbosun_backup::{Progress, RestoreTest};
+use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
 use pgbosun_core::human;
 use pgbosun_daemon::{api::Status, assemble_status};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Runs the test.
@@ -24,38 +27,74 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
         let code = run_now(context, &job.name, true, false).await?;
         return Ok(if code == 0 && !passed(context, &cluster).await? { DAMAGED } else { code });
     }
-    for repository in context.repositories(None)? {
-        let Some(info) = repository.newest_good(&cluster).await? else { continue };
-        let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
-        let test = RestoreTest {
-            repository,
-            info: info.clone(),
-            scratch_directory: context.config.daemon.state_directory.join("restore-test"),
-            program_directory: None,
-            recovery_timeout: Duration::from_secs(3600),
-            progress: Arc::clone(&progress),
-            cancel: cancel.clone(),
-        };
-        let result = watch(context, &info.label, progress, cancel, async move { test.run().await }).await?;
-        let passed = result.faults.is_empty();
-        println!("{} {}", if passed { output::green("passed") } else { output::red("failed") }, info.label);
-        for (name, value) in [
-            ("restore", human::duration(result.restore)),
-            ("recovery", human::duration(result.recovery)),
-            ("checks", human::duration(result.check)),
-            ("recovery time (RTO)", human::duration(result.total)),
-            ("recovery point (RPO)", format!("{} old", human::duration(result.recovery_point_age))),
-            ("found", format!("{} databases, {} tables, {} rows", result.databases, result.tables, result.rows)),
-        ] {
-            println!("  {name:<22} {value}");
-        }
-        for fault in &result.faults {
-            println!("  {} {fault}", output::red("fault"));
-        }
-        println!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
+    let begun = Instant::now();
+    let request = Request {
+        cluster: cluster.clone(),
+        repositories: context.repositories(None)?,
+        backup: None,
+        target: None,
+        timeline: None,
+        exclusive: false,
+    };
+    let plan = choose(context, &request).await?;
+    let code = test(context, &cluster, plan, begun.elapsed()).await?;
+    println!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
+    Ok(code)
+}
+
+/// Restores into a scratch server, looks through it, and prints what was measured.
+///
+/// # Errors
+/// Where the backup cannot be restored.
+pub(super) async fn test(context: &Context, cluster: &str, plan: Plan, find: Duration) -> anyhow::Result<u8> {
+    let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
+    let (label, target) = (plan.info.label.clone(), plan.target.to_string());
+    let test = RestoreTest {
+        plan,
+        find,
+        restore_command: Recovery::command(&std::env::current_exe()?, &context.config.path, cluster),
+        queries: Vec::new(),
+        amcheck: true,
+        heartbeat: None,
+        scratch_directory: context.config.daemon.state_directory.join("restore-test"),
+        program_directory: None,
+        recovery_timeout: Duration::from_secs(3600),
+        progress: Arc::clone(&progress),
+        cancel: cancel.clone(),
+    };
+    let result = watch(context, &label, progress, cancel, async move { test.run().await }).await?;
+    let passed = result.faults.is_empty();
+    if context.json {
+        output::json(&serde_json::json!({
+            "label": label, "cluster": cluster, "target": target, "passed": passed,
+            "recovered-to": result.recovered_to, "find-seconds": result.find.as_secs_f64(),
+            "restore-seconds": result.restore.as_secs_f64(), "recovery-seconds": result.recovery.as_secs_f64(),
+            "check-seconds": result.check.as_secs_f64(), "total-seconds": result.total.as_secs_f64(),
+            "recovery-point-age-seconds": result.recovery_point_age.as_secs_f64(),
+            "databases": result.databases, "tables": result.tables, "rows": result.rows,
+            "checked": result.checked, "faults": result.faults,
+        }))?;
         return Ok(if passed { 0 } else { DAMAGED });
     }
-    Err(Exit::refused(format!("there is no good backup of {cluster} to test")))
+    println!("{} {label}", if passed { output::green("passed") } else { output::red("failed") });
+    for (name, value) in [
+        ("find", human::duration(result.find)),
+        ("fetch", human::duration(result.restore)),
+        ("recover", format!("{} (to {target})", human::duration(result.recovery))),
+        ("check", human::duration(result.check)),
+        ("recovery time (RTO)", human::duration(result.total)),
+        ("recovery point (RPO)", format!("{} old", human::duration(result.recovery_point_age))),
+        ("found", format!("{} databases, {} tables, {} rows", result.databases, result.tables, result.rows)),
+    ] {
+        println!("  {name:<22} {value}");
+    }
+    for words in &result.checked {
+        println!("  {:<22} {words}", "checked");
+    }
+    for fault in &result.faults {
+        println!("  {} {fault}", output::red("fault"));
+    }
+    Ok(if passed { 0 } else { DAMAGED })
 }
 
 /// Whether the newest restore test of a cluster held.

@@ -38,6 +38,14 @@ impl Server {
         })
     }
 
+    /// The same cluster by one of its hosts alone.
+    #[must_use]
+    pub fn at(&self, host: &Host) -> Self {
+        let mut server = self.clone();
+        server.conninfo.hosts = vec![host.clone()];
+        server
+    }
+
     /// A new connection to the first host that answers (and takes writes, where the string asks for that).
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub enum ObjectKind {
     Config,
     /// PostgreSQL's own manifest, as it is.
     Manifest,
+    /// JSON: the files in each volume, in order.
+    Index,
 }
 
 /// One object of a backup.
@@ -40,17 +42,6 @@ pub struct Object {
     pub sha256: String,
     /// Bytes before compression.
     pub plain_size: u64,
-    /// The files in it, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub files: Vec<String>,
-}
-
-impl Object {
-    /// An object that is being written.
-    pub(crate) fn new(name: &str, kind: ObjectKind) -> Self {
-        let name = name.to_owned();
-        Self { name, kind, size: 0, sha256: String::new(), plain_size: 0, files: Vec::new() }
-    }
 }
 
 /// A tablespace of the backed-up cluster.
@@ -75,8 +66,14 @@ pub struct BackupInfo {
     pub cluster: String,
     /// System identifier.
     pub system_id: String,
-    /// `full`.
+    /// `full` or `incremental`.
     pub kind: String,
+    /// The backup that an incremental one builds upon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// The job that took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
     /// `host:port` it was taken from.
     pub server: String,
     /// The role initdb made: who may look into a restored server.
@@ -113,6 +110,9 @@ pub struct BackupInfo {
     pub stored_bytes: u64,
     /// Compression of the volumes.
     pub compression: String,
+    /// Whom the volumes are encrypted to; empty where they are not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub encrypted_to: Vec<String>,
     /// All objects.
     pub objects: Vec<Object>,
     /// SHA-256 of this file as compact JSON with sorted keys and this field empty.
@@ -120,6 +120,16 @@ pub struct BackupInfo {
 }
 
 impl BackupInfo {
+    /// True for one that builds upon another.
+    pub const fn is_incremental(&self) -> bool {
+        self.parent.is_some()
+    }
+
+    /// The object of a kind, where there is but one.
+    pub fn object(&self, kind: ObjectKind) -> Option<&Object> {
+        self.objects.iter().find(|object| object.kind == kind)
+    }
+
     /// Where it lies.
     pub fn place(&self) -> BackupRef {
         let (cluster, system_id, label) = (self.cluster.clone(), self.system_id.clone(), self.label.clone());
@@ -160,7 +170,7 @@ impl BackupInfo {
 }
 
 /// serde_json keeps the keys of a map sorted, so that the same content has the same bytes.
-fn checksum(mut value: serde_json::Value) -> String {
+pub(crate) fn checksum(mut value: serde_json::Value) -> String {
     value["checksum"] = serde_json::Value::String(String::new());
     hex::encode(Sha256::digest(value.to_string()))
 }

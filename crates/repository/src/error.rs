@@ -15,6 +15,73 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A store said no.
+    #[error("{action} {object}")]
+    Store {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        object: String,
+        /// Why not.
+        #[source]
+        source: Box<opendal::Error>,
+    },
+    /// A repository did not move on for longer than its `stall-timeout`.
+    #[error("{object} did not move for {limit:?} (stall-timeout)")]
+    Stalled {
+        /// What was being written.
+        object: String,
+        /// How long it may take.
+        limit: std::time::Duration,
+    },
+    /// A key of the encryption is missing or wrong.
+    #[error("encryption: {0}")]
+    Key(String),
+    /// Another object has this name and other contents (C2).
+    #[error(
+        "{object} is archived already with other contents ({present}): two servers archive under one name, or the server \
+         was reset; nothing was overwritten"
+    )]
+    Conflict {
+        /// The segment.
+        object: String,
+        /// What is there.
+        present: String,
+    },
+    /// Another server stands under this cluster's name (C10).
+    #[error(
+        "repository {repository} holds system identifier {present} under the name {cluster}, and this server is \
+         {system_id}: a new initdb or an upgrade; \"pgbosun cluster accept {cluster}\" if that is right"
+    )]
+    OtherSystem {
+        /// Where.
+        repository: String,
+        /// The cluster.
+        cluster: String,
+        /// What is there.
+        present: String,
+        /// What was to be written.
+        system_id: String,
+    },
+    /// Somebody else is at work that must end first (C9).
+    #[error("{what} has been at work in this repository since {since}; it is tried again later")]
+    Busy {
+        /// Who or what.
+        what: String,
+        /// When it last said so.
+        since: chrono::DateTime<chrono::Utc>,
+    },
+    /// Nothing takes what is written any more.
+    #[error("no repository is left to write to")]
+    NoneLeft,
+    /// The repository cannot be used as configured.
+    #[error("repository {repository}: {reason}")]
+    Configuration {
+        /// Which.
+        repository: String,
+        /// Why.
+        reason: String,
+    },
     /// An object is not what it was when it was written.
     #[error("{object} is damaged: {reason}")]
     Damaged {
@@ -47,10 +114,39 @@ impl Error {
         move |source| Self::Storage { action, object, source }
     }
 
+    pub(crate) fn store(action: &'static str, object: impl Into<String>) -> impl FnOnce(opendal::Error) -> Self {
+        let object = object.into();
+        move |source| Self::Store { action, object, source: Box::new(source) }
+    }
+
+    pub(crate) fn stalled(object: &str, limit: std::time::Duration) -> Self {
+        Self::Stalled { object: object.to_owned(), limit }
+    }
+
     /// True where trying again later may help; a full disk is not such a case, since only a person frees it.
     pub fn is_transient(&self) -> bool {
         use std::io::ErrorKind as Kind;
-        matches!(self, Self::Storage { source, .. }
-            if matches!(source.kind(), Kind::TimedOut | Kind::Interrupted | Kind::ConnectionReset | Kind::StaleNetworkFileHandle | Kind::NetworkUnreachable))
+        match self {
+            Self::Storage { source, .. } => matches!(
+                source.kind(),
+                Kind::TimedOut
+                    | Kind::Interrupted
+                    | Kind::ConnectionReset
+                    | Kind::ConnectionRefused
+                    | Kind::ConnectionAborted
+                    | Kind::BrokenPipe
+                    | Kind::UnexpectedEof
+                    | Kind::StaleNetworkFileHandle
+                    | Kind::NetworkUnreachable
+                    | Kind::HostUnreachable
+            ),
+            // What the layer repeated in vain it marks as lasting: the words of the transport still say what it was.
+            Self::Store { source, .. } => {
+                use opendal::ErrorKind as Kind;
+                !matches!(source.kind(), Kind::NotFound | Kind::PermissionDenied | Kind::ConfigInvalid | Kind::Unsupported)
+            }
+            Self::Stalled { .. } | Self::Busy { .. } => true,
+            _ => false,
+        }
     }
 }

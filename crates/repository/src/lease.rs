@@ -16,9 +16,12 @@ pub struct Lease {
     pub instance: Uuid,
     /// The process of that installation; new at every start.
     pub process: Uuid,
-    /// When the work began.
+    /// When its holder last said that it is at work.
     pub started_at: DateTime<Utc>,
 }
+
+/// A holder says at least so often that it is at work.
+pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl Lease {
     /// A lease of this process.
@@ -29,26 +32,32 @@ impl Lease {
     /// True where the holder is surely gone: it was this installation, which runs one process at a time (the lock of
     /// its state directory), and it was not this process, or this process has long given the backup up. Age alone proves
     /// nothing.
-    pub fn is_dead(&self, instance: Uuid, label: &str) -> bool {
-        self.instance == instance && (self.process != process_id() || !Active::knows(label))
+    pub fn is_dead(&self, instance: Uuid, key: &str) -> bool {
+        self.instance == instance && (self.process != process_id() || !Active::knows(key))
+    }
+
+    /// True where the holder has said nothing for so long that nobody needs to wait for it. What it wrote is not for
+    /// others to remove all the same.
+    pub fn is_silent(&self) -> bool {
+        pgbosun_core::clock::now() - self.started_at > chrono::TimeDelta::hours(1)
     }
 }
 
 static ACTIVE: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
-/// A backup that this process is taking; dropped when it is over, however that was.
+/// A lease that this process holds, by its key; dropped when the work is over, however that was.
 #[derive(Debug)]
 pub struct Active(String);
 
 impl Active {
-    /// From now on leases of this label are alive.
-    pub fn claim(label: &str) -> Self {
-        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(label.to_owned());
-        Self(label.to_owned())
+    /// From now on this lease is alive.
+    pub fn claim(key: &str) -> Self {
+        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+        Self(key.to_owned())
     }
 
-    fn knows(label: &str) -> bool {
-        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).contains(label)
+    fn knows(key: &str) -> bool {
+        ACTIVE.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 }
 

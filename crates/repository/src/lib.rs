@@ -4,18 +4,33 @@
 //! last and carries its own checksum; every object's SHA-256 as stored is in there. Knows nothing of servers.
 
 mod catalogue;
+mod copy;
+mod encode;
+mod encryption;
 mod error;
+mod fan;
 mod lease;
 mod read;
 mod repository;
 pub mod storage;
 mod tar_stream;
 mod volume;
+mod wal;
 
 pub use catalogue::{BackupInfo, FORMAT, Object, ObjectKind, TablespaceInfo};
+pub use encode::Encoding;
+pub use copy::copy_object;
+pub use encryption::{Identities, Recipients};
 pub use error::Error;
-pub use lease::{Active, Lease, process_id};
-pub use read::{read_object, read_volume};
-pub use repository::{BackupRef, Repository};
+pub use lease::{Active, HEARTBEAT, Lease, process_id};
+pub use read::{check_stored, is_encrypted, read_object, read_volume};
+pub use repository::{BackupRef, Expiry, Keep, Notes, Repository, write_object};
 pub use storage::{ObjectWriter, Storage};
-pub use volume::{PlainWriter, Stored, TarVolumes, VolumeWriter, write_object};
+pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written};
+pub use wal::{EncodedWal, WalArchive, WalObject, hash};
+
+/// The options of a repository of which nothing is said.
+#[cfg(test)]
+pub(crate) fn test_options() -> pgbosun_core::config::Repository {
+    pgbosun_core::config::local_repository("/".as_ref()).unwrap()
+}

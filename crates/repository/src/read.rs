@@ -1,65 +1,88 @@
-//! Reading: hashed as stored, decompressed, handed to blocking code as a tar.
+//! Reading: hashed as stored, decrypted, decompressed, handed to blocking code as plain bytes.
 
-use crate::{Error, Object, ObjectKind, Storage, storage};
-use async_compression::tokio::bufread::ZstdDecoder;
+use crate::{Error, Object, Repository, Storage, encode::Decoding};
 use sha2::{Digest, Sha256};
 use std::{
     io::{self, Read},
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 use tokio_util::io::SyncIoBridge;
 
+/// The largest object that is read whole: catalogues, manifests, lists.
+const SMALL: u64 = 1 << 30;
+
 /// Reads a small object whole.
 ///
 /// # Errors
-/// [`Error::Storage`].
+/// [`Error::Storage`]; [`Error::Damaged`] where it is no small object.
 pub async fn read_object(storage: &dyn Storage, key: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    storage.open(key).await?.read_to_end(&mut bytes).await.map_err(Error::storage("read", key))?;
+    let mut reader = storage.open(key).await?.take(SMALL);
+    reader.read_to_end(&mut bytes).await.map_err(Error::storage("read", key))?;
+    if bytes.len() as u64 == SMALL {
+        return Err(Error::Damaged { object: key.to_owned(), reason: "it is far larger than such an object is".into() });
+    }
     Ok(bytes)
 }
+
+/// Size and SHA-256 of what passed.
+type Seen = Arc<Mutex<(Sha256, u64)>>;
 
 /// Counts and hashes what is read.
 struct HashingReader {
     inner: Box<dyn AsyncRead + Send + Unpin>,
-    seen: Arc<Mutex<(Sha256, u64)>>,
+    seen: Seen,
 }
 
 impl AsyncRead for HashingReader {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        if let Ok(mut seen) = self.seen.lock() {
-            seen.0.update(&buffer.filled()[before..]);
-            seen.1 += (buffer.filled().len() - before) as u64;
-        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.0.update(&buffer.filled()[before..]);
+        seen.1 += (buffer.filled().len() - before) as u64;
+        drop(seen);
         Poll::Ready(Ok(()))
     }
+}
+
+/// Compares what was read with what `backup.json` says.
+fn compare(key: &str, object: &Object, seen: &Seen) -> Result<(), Error> {
+    let damaged = |reason: String| Error::Damaged { object: key.to_owned(), reason };
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    if seen.1 != object.size {
+        return Err(damaged(format!("{} bytes are stored, {} were written", seen.1, object.size)));
+    }
+    if hex::encode(seen.0.clone().finalize()) != object.sha256 {
+        return Err(damaged("its SHA-256 is not the one written down".into()));
+    }
+    Ok(())
 }
 
 /// Reads one object of a backup through `each`, which runs on a blocking thread and is given the plain bytes: a tar,
 /// or the manifest. Afterwards size and SHA-256 as stored must be what `backup.json` says.
 ///
 /// # Errors
-/// [`Error::Damaged`] where the object is not what was written, [`Error::Storage`], or what `each` returns.
-pub async fn read_volume<T, E, F>(storage: &dyn storage::Storage, key: &str, object: &Object, each: F) -> Result<T, E>
+/// [`Error::Damaged`] where the object is not what was written, [`Error::Key`] where it cannot be decrypted,
+/// [`Error::Storage`], or what `each` returns.
+pub async fn read_volume<T, E, F>(repository: &Repository, key: &str, object: &Object, each: F) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
     F: FnOnce(&mut dyn Read) -> Result<T, E> + Send + 'static,
 {
-    let seen = Arc::new(Mutex::new((Sha256::new(), 0)));
-    let stored =
-        BufReader::with_capacity(1 << 18, HashingReader { inner: storage.open(key).await?, seen: Arc::clone(&seen) });
-    let plain: Box<dyn AsyncRead + Send + Unpin> = match object.kind {
-        ObjectKind::Manifest => Box::new(stored),
-        _ => {
-            let mut decoder = ZstdDecoder::new(stored);
-            decoder.multiple_members(true);
-            Box::new(BufReader::with_capacity(1 << 18, decoder))
+    let seen: Seen = Arc::new(Mutex::new((Sha256::new(), 0)));
+    let inner = repository.storage.open(key).await?;
+    let stored = BufReader::with_capacity(1 << 18, HashingReader { inner, seen: Arc::clone(&seen) });
+    let plain = match Decoding::of(&object.name).open(stored, &repository.identities()?).await {
+        Ok(plain) => plain,
+        // A header that is no longer one looks like a wrong key: the hash of what is stored tells them apart.
+        Err(error) => {
+            check_stored(repository, key, object).await?;
+            return Err(error.into());
         }
     };
     let mut bridge = SyncIoBridge::new(plain);
@@ -73,18 +96,29 @@ where
         Ok(done) => done,
         Err(error) => return Err(Error::storage("read", key)(io::Error::other(error)).into()),
     };
-    let damaged = |reason: String| Error::Damaged { object: key.to_owned(), reason };
-    let (sha256, size) = match seen.lock() {
-        Ok(seen) => (hex::encode(seen.0.clone().finalize()), seen.1),
-        Err(_) => return Err(damaged("its reader failed".into()).into()),
-    };
     // What was read first: where it is not what was written, that is the cause of whatever else went wrong.
-    drained.map_err(|error| damaged(format!("it does not decompress: {error}")))?;
-    if size != object.size {
-        return Err(damaged(format!("{size} bytes are stored, {} were written", object.size)).into());
+    if let Err(error) = drained {
+        check_stored(repository, key, object).await?;
+        return Err(Error::Damaged { object: key.to_owned(), reason: format!("it does not decode: {error}") }.into());
     }
-    if sha256 != object.sha256 {
-        return Err(damaged("its SHA-256 is not the one written down".into()).into());
-    }
+    compare(key, object, &seen)?;
     result
+}
+
+/// Reads an object as it is stored and compares size and SHA-256: all that can be checked without a key.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Storage`].
+pub async fn check_stored(repository: &Repository, key: &str, object: &Object) -> Result<(), Error> {
+    let seen: Seen = Arc::new(Mutex::new((Sha256::new(), 0)));
+    let inner = repository.storage.open(key).await?;
+    let mut reader = HashingReader { inner, seen: Arc::clone(&seen) };
+    let mut buffer = vec![0; 1 << 18];
+    while reader.read(&mut buffer).await.map_err(Error::storage("read", key))? > 0 {}
+    compare(key, object, &seen)
+}
+
+/// True where an object of this name can only be read with a key.
+pub fn is_encrypted(name: &str) -> bool {
+    Decoding::of(name).is_encrypted()
 }

@@ -1,12 +1,17 @@
 //! The seam to a place where objects can be kept, and its backends.
 
 mod local;
+mod object_store;
+mod sftp;
 
-pub use local::Local;
+pub use local::{Directories, Local};
+pub use object_store::ObjectStore;
+pub use sftp::Sftp;
 
 use crate::Error;
 use async_trait::async_trait;
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::Bytes;
+use tokio::io::AsyncRead;
 
 /// Keeps objects under keys such as `main/7351…/backups/20261121T235900Z/backup.json`.
 #[async_trait]
@@ -17,11 +22,11 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Reads an object from its start.
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error>;
 
-    /// The size of an object in bytes, or `None` where there is none.
-    async fn stat(&self, key: &str) -> Result<Option<u64>, Error>;
+    /// What is known of an object, or `None` where there is none.
+    async fn stat(&self, key: &str) -> Result<Option<Stat>, Error>;
 
-    /// The keys of all objects below a prefix, in order. What is not finished is not among them.
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, Error>;
+    /// All objects below a prefix with their sizes in bytes, in order. What is not finished is not among them.
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error>;
 
     /// The names directly below a prefix, in order: what a directory listing would show.
     async fn names(&self, prefix: &str) -> Result<Vec<String>, Error>;
@@ -36,9 +41,33 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn free_bytes(&self) -> Result<Option<u64>, Error>;
 }
 
+/// What a place knows of an object without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// When it was stored, milliseconds of the Unix epoch, where the place knows.
+    pub modified: Option<i64>,
+}
+
 /// An object being written.
 #[async_trait]
-pub trait ObjectWriter: AsyncWrite + Send + Unpin {
+pub trait ObjectWriter: Send {
+    /// Takes the next bytes.
+    async fn write(&mut self, data: Bytes) -> Result<(), Error>;
+
     /// Makes the object durable and visible, and returns the size the place reports for it.
     async fn finish(self: Box<Self>) -> Result<u64, Error>;
+}
+
+/// How the name of an unfinished object ends, where unfinished objects have names.
+const UNFINISHED: &str = ".unfinished";
+
+/// The temporary name of an object: hidden, and no two writers share it.
+fn temporary_name(name: &str) -> String {
+    format!(".{name}.{}{UNFINISHED}", uuid::Uuid::now_v7().simple())
+}
+
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(UNFINISHED)
 }

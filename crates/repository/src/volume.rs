@@ -1,173 +1,239 @@
-//! Writing: hashed as stored, compressed by zstd on several threads, cut into volumes at file boundaries.
+//! Writing a backup: tar streams cut into volumes at file boundaries, each encoded and sent to all its repositories.
 //!
-//! Invariants: bytes pass once; what the storage reports as stored is compared with what was counted (C16) before an
-//! object counts; memory is bounded by the compressor's window and threads, whatever the size of the data.
+//! Invariants: bytes pass once; memory is bounded by the compressor and a few chunks a repository, whatever the size of
+//! the data; every object is counted and hashed as stored (C16).
 
 use crate::{
-    Error, Object, ObjectKind, ObjectWriter, Repository, Storage,
+    Error, Object, ObjectKind, Repository,
+    encode::Encoder,
+    fan::{Destination, Fan, Group, Stored, groups},
     repository::BackupRef,
     tar_stream::{Piece, TarStream},
 };
-use async_compression::{Level, tokio::write::ZstdEncoder, zstd::CParameter};
-use sha2::{Digest, Sha256};
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use bytes::Bytes;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio_util::task::TaskTracker;
 
-/// An object as it was stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256, hex.
-    pub sha256: String,
+/// The place of one backup in all the repositories it is written to.
+#[derive(Debug)]
+pub struct Destinations {
+    place: BackupRef,
+    all: Vec<Arc<Destination>>,
+    groups: Vec<Group>,
+    tasks: TaskTracker,
 }
 
-/// Stores an object as it is.
-///
-/// # Errors
-/// [`Error::Storage`], [`Error::Damaged`] where the storage reports another size than was written.
-pub async fn write_object(storage: &dyn Storage, key: &str, bytes: &[u8]) -> Result<Stored, Error> {
-    let mut writer = HashingWriter::new(storage.create(key).await?);
-    writer.write_all(bytes).await.map_err(Error::storage("write", key))?;
-    writer.finish(key).await
-}
-
-/// Counts and hashes what passes to an object (C16).
-struct HashingWriter {
-    inner: Box<dyn ObjectWriter>,
-    hash: Sha256,
-    size: u64,
-}
-
-impl HashingWriter {
-    fn new(inner: Box<dyn ObjectWriter>) -> Self {
-        Self { inner, hash: Sha256::new(), size: 0 }
+impl Destinations {
+    /// These repositories.
+    pub fn new(repositories: &[Repository], place: &BackupRef) -> Self {
+        let all: Vec<_> = repositories.iter().cloned().map(Destination::new).collect();
+        let groups = groups(&all);
+        Self { place: place.clone(), all, groups, tasks: TaskTracker::new() }
     }
 
-    async fn finish(self, key: &str) -> Result<Stored, Error> {
-        let reported = self.inner.finish().await?;
-        if reported != self.size {
-            let reason = format!("{} bytes were written and {reported} are stored", self.size);
-            return Err(Error::Damaged { object: key.to_owned(), reason });
+    /// What writes to these repositories; [`Self::settle`] waits for it.
+    pub const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// Waits until nothing writes any more, after the work was given up: what is removed then stays removed.
+    pub async fn settle(&self) {
+        self.tasks.close();
+        let longest = self.all.iter().map(|destination| destination.repository.options.stall_timeout).max();
+        let _ = tokio::time::timeout(longest.unwrap_or_default(), self.tasks.wait()).await;
+    }
+
+    /// The place.
+    pub const fn place(&self) -> &BackupRef {
+        &self.place
+    }
+
+    /// The repositories that are still in the pass, each with the index of its encoding.
+    pub fn alive(&self) -> Vec<(usize, Repository)> {
+        let groups = self.groups.iter().enumerate();
+        let members = groups.flat_map(|(index, group)| group.members.iter().map(move |member| (index, member)));
+        let alive = members.filter(|(_, member)| !member.is_dropped());
+        alive.map(|(index, member)| (index, member.repository.clone())).collect()
+    }
+
+    /// Takes one repository out of the pass.
+    pub fn leave(&self, repository: &str, error: Error) {
+        for destination in self.all.iter().filter(|destination| destination.repository.name == repository) {
+            destination.leave(match &error {
+                Error::Archive(words) => Error::Archive(words.clone()),
+                other => Error::Archive(pgbosun_core::human::chain(other)),
+            });
         }
-        Ok(Stored { size: self.size, sha256: hex::encode(self.hash.finalize()) })
+    }
+
+    /// The repositories that left the pass, and why.
+    pub fn dropped(&self) -> Vec<(Repository, Error)> {
+        let all = self.all.iter();
+        all.filter_map(|destination| Some((destination.repository.clone(), destination.reason()?))).collect()
+    }
+
+    /// The compression of each encoding, in the order of their indexes.
+    pub fn compressions(&self) -> Vec<String> {
+        self.groups.iter().map(|group| group.encoding.compression().to_string()).collect()
+    }
+
+    /// An error where no repository is left.
+    fn check(&self) -> Result<(), Error> {
+        if self.all.iter().any(|destination| !destination.is_dropped()) {
+            return Ok(());
+        }
+        Err(self.all.iter().find_map(|destination| destination.reason()).unwrap_or(Error::NoneLeft))
     }
 }
 
-impl AsyncWrite for HashingWriter {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, data))?;
-        self.hash.update(&data[..written]);
-        self.size += written as u64;
-        Poll::Ready(Ok(written))
-    }
+/// One object, encoded once a group.
+struct Branches {
+    name: String,
+    kind: ObjectKind,
+    writers: Vec<(usize, Encoder, Fan)>,
+    plain_size: u64,
+    files: Vec<String>,
+}
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
+/// Objects finished so far: one list for each encoding, and the files in each volume.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// By the index of the encoding.
+    pub objects: BTreeMap<usize, Vec<Object>>,
+    /// Files by volume, without what the encoding adds to its name.
+    pub files: BTreeMap<String, Vec<String>>,
+}
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+impl Written {
+    /// Adds what another writer finished.
+    pub fn extend(&mut self, other: Self) {
+        for (index, objects) in other.objects {
+            self.objects.entry(index).or_default().extend(objects);
+        }
+        self.files.extend(other.files);
     }
 }
 
-/// An object being written as it is, piece by piece.
+impl Branches {
+    async fn create(to: &Destinations, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+        let mut writers = Vec::new();
+        for (index, group) in to.groups.iter().enumerate() {
+            let encoding = match kind {
+                // PostgreSQL's own words stay readable: the next incremental backup hands them back to the server.
+                ObjectKind::Manifest => None,
+                _ => Some(&group.encoding),
+            };
+            let (encoder, suffix) = match encoding {
+                Some(encoding) => (Encoder::new(encoding).await?, encoding.suffix()),
+                None => (Encoder::plain(), String::new()),
+            };
+            let fan = Fan::create(&group.members, &to.place.key(&format!("{name}{suffix}")), &to.tasks).await;
+            writers.push((index, encoder, fan));
+        }
+        to.check()?;
+        Ok(Self { name: name.to_owned(), kind, writers, plain_size: 0, files: Vec::new() })
+    }
+
+    async fn write(&mut self, to: &Destinations, bytes: &[u8]) -> Result<(), Error> {
+        self.plain_size += bytes.len() as u64;
+        for (_, encoder, fan) in &mut self.writers {
+            let encoded = encoder.push(bytes).await.map_err(Error::storage("encode", &self.name))?;
+            fan.send(encoded, &self.name).await;
+        }
+        to.check()
+    }
+
+    async fn finish(self, to: &Destinations) -> Result<Written, Error> {
+        let mut written = Written::default();
+        for (index, encoder, mut fan) in self.writers {
+            let rest = encoder.finish().await.map_err(Error::storage("encode", &self.name))?;
+            fan.send(rest, &self.name).await;
+            let suffix = match self.kind {
+                ObjectKind::Manifest => String::new(),
+                _ => to.groups.get(index).map(|group| group.encoding.suffix()).unwrap_or_default(),
+            };
+            let name = format!("{}{suffix}", self.name);
+            let Stored { size, sha256 } = fan.finish(&name).await;
+            let object = Object { name, kind: self.kind, size, sha256, plain_size: self.plain_size };
+            written.objects.entry(index).or_default().push(object);
+        }
+        if !self.files.is_empty() {
+            written.files.insert(self.name, self.files);
+        }
+        to.check()?;
+        Ok(written)
+    }
+}
+
+/// One object being written as bytes come.
 pub struct PlainWriter {
-    writer: HashingWriter,
-    key: String,
-    object: Object,
+    to: Arc<Destinations>,
+    branches: Branches,
 }
 
 impl PlainWriter {
     /// Begins an object of a backup.
     ///
     /// # Errors
-    /// [`Error::Storage`].
-    pub async fn create(
-        repository: &Repository,
-        place: &BackupRef,
-        name: &str,
-        kind: ObjectKind,
-    ) -> Result<Self, Error> {
-        let key = place.key(name);
-        let writer = HashingWriter::new(repository.storage.create(&key).await?);
-        Ok(Self { writer, key, object: Object::new(name, kind) })
+    /// [`Error::Storage`] where no repository takes it.
+    pub async fn create(to: &Arc<Destinations>, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+        Ok(Self { to: Arc::clone(to), branches: Branches::create(to, name, kind).await? })
     }
 
     /// Writes bytes.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`] where no repository is left.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.object.plain_size += bytes.len() as u64;
-        self.writer.write_all(bytes).await.map_err(Error::storage("write", &self.key))
+        self.branches.write(&self.to, bytes).await
     }
 
     /// Makes the object durable.
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::Damaged`].
-    pub async fn finish(self) -> Result<Object, Error> {
-        let stored = self.writer.finish(&self.key).await?;
-        Ok(Object { size: stored.size, sha256: stored.sha256, ..self.object })
+    pub async fn finish(self) -> Result<Written, Error> {
+        self.branches.finish(&self.to).await
     }
 }
 
-/// One volume being written: tar, compressed.
-pub struct VolumeWriter {
-    encoder: ZstdEncoder<HashingWriter>,
-    key: String,
-    object: Object,
-}
+/// One tar volume being written.
+pub struct VolumeWriter(PlainWriter);
 
 impl VolumeWriter {
-    /// Begins a volume of a backup.
+    /// Begins the volume `<name>.tar` with what its encoding adds.
     ///
     /// # Errors
-    /// [`Error::Storage`].
-    pub async fn create(
-        repository: &Repository,
-        place: &BackupRef,
-        name: &str,
-        kind: ObjectKind,
-    ) -> Result<Self, Error> {
-        let key = place.key(name);
-        let object = repository.storage.create(&key).await?;
-        let level = Level::Precise(repository.options.compression_level.into());
-        let threads = CParameter::nb_workers(repository.options.compression_threads.into());
-        let encoder = ZstdEncoder::with_quality_and_params(
-            HashingWriter::new(object),
-            level,
-            &[threads, CParameter::checksum_flag(true)],
-        );
-        Ok(Self { encoder, key, object: Object::new(name, kind) })
+    /// [`Error::Storage`] where no repository takes it.
+    pub async fn create(to: &Arc<Destinations>, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+        Ok(Self(PlainWriter::create(to, &format!("{name}.tar"), kind).await?))
+    }
+
+    /// Plain bytes so far.
+    pub const fn plain_size(&self) -> u64 {
+        self.0.branches.plain_size
     }
 
     /// Notes that a file begins here.
     pub fn file(&mut self, name: &str) {
-        self.object.files.push(name.to_owned());
+        self.0.branches.files.push(name.to_owned());
     }
 
     /// Writes bytes of the tar.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`] where no repository is left.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.object.plain_size += bytes.len() as u64;
-        self.encoder.write_all(bytes).await.map_err(Error::storage("write", &self.key))
+        self.0.write(bytes).await
     }
 
     /// Begins a file of this size; its contents follow with [`Self::write`], and whole blocks of 512 bytes end it.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`] where no repository is left.
     pub async fn begin_file(&mut self, name: &str, size: u64) -> Result<(), Error> {
         let mut header = tar::Header::new_ustar();
-        header.set_path(name).map_err(Error::storage("write", &self.key))?;
+        header.set_path(name).map_err(Error::storage("write", name))?;
         header.set_size(size);
         header.set_mode(0o600);
         header.set_cksum();
@@ -178,7 +244,7 @@ impl VolumeWriter {
     /// Adds a small file.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`] where no repository is left.
     pub async fn add_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         self.begin_file(name, bytes.len() as u64).await?;
         self.write(bytes).await?;
@@ -190,63 +256,60 @@ impl VolumeWriter {
     ///
     /// # Errors
     /// [`Error::Storage`], [`Error::Damaged`].
-    pub async fn finish(mut self) -> Result<Object, Error> {
+    pub async fn finish(mut self) -> Result<Written, Error> {
         self.write(&[0; 1024]).await?;
-        self.encoder.shutdown().await.map_err(Error::storage("write", &self.key))?;
-        let stored = self.encoder.into_inner().finish(&self.key).await?;
-        Ok(Object { size: stored.size, sha256: stored.sha256, ..self.object })
+        self.0.finish().await
     }
 }
 
 /// Turns one tar stream of any length into volumes.
-pub struct TarVolumes<'a> {
-    repository: &'a Repository,
-    place: &'a BackupRef,
+pub struct TarVolumes {
+    to: Arc<Destinations>,
     prefix: String,
     kind: ObjectKind,
+    /// Volumes are cut at the first file boundary past this.
+    full: u64,
     stream: TarStream,
     current: Option<VolumeWriter>,
-    done: Vec<Object>,
+    count: u32,
+    written: Written,
 }
 
-impl<'a> TarVolumes<'a> {
-    /// Begins the volumes `<prefix>.0001.tar.zst`, …
-    pub fn new(repository: &'a Repository, place: &'a BackupRef, prefix: &str, kind: ObjectKind) -> Self {
-        let prefix = prefix.to_owned();
-        Self { repository, place, prefix, kind, stream: TarStream::default(), current: None, done: Vec::new() }
+impl TarVolumes {
+    /// Begins the volumes `<prefix>.0001.tar`, … with what their encoding adds.
+    pub fn new(to: &Arc<Destinations>, prefix: &str, kind: ObjectKind) -> Self {
+        let full = to.groups.iter().map(|group| group.volume_size).min().unwrap_or(u64::MAX);
+        let (to, prefix, stream) = (Arc::clone(to), prefix.to_owned(), TarStream::default());
+        Self { to, prefix, kind, full, stream, current: None, count: 0, written: Written::default() }
     }
 
     /// Takes the next bytes of the stream.
     ///
     /// # Errors
-    /// [`Error::Archive`] where it is no tar, [`Error::Storage`].
-    pub async fn write(&mut self, data: &[u8]) -> Result<(), Error> {
+    /// [`Error::Archive`] where it is no tar, [`Error::Storage`] where no repository is left.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), Error> {
         // The pieces are collected first, since the parser's callback cannot wait for storage.
-        let mut pieces: Vec<Step> = Vec::new();
-        let start = data.as_ptr() as usize;
-        self.stream.push(data, |piece| {
-            pieces.push(match piece {
+        let mut steps: Vec<Step> = Vec::new();
+        self.stream.push(&data, |piece| {
+            steps.push(match piece {
                 Piece::File { name, header } => Step::File(name, header.to_vec()),
-                Piece::Contents(bytes) => {
-                    let from = bytes.as_ptr() as usize - start;
-                    Step::Contents(from..from + bytes.len())
-                }
+                Piece::Contents(bytes) => Step::Contents(data.slice_ref(bytes)),
                 Piece::Boundary => Step::Boundary,
             });
             Ok(())
         })?;
-        for piece in pieces {
-            match piece {
+        for step in steps {
+            match step {
                 Step::File(name, header) => {
                     let volume = self.volume().await?;
                     volume.file(&name);
                     volume.write(&header).await?;
                 }
-                Step::Contents(range) => self.volume().await?.write(&data[range]).await?,
+                Step::Contents(bytes) => self.volume().await?.write(&bytes).await?,
                 Step::Boundary => {
-                    let full = self.repository.options.volume_size.as_u64();
-                    if let Some(volume) = self.current.take_if(|volume| volume.object.plain_size >= full) {
-                        self.done.push(volume.finish().await?);
+                    let full = self.full;
+                    if let Some(volume) = self.current.take_if(|volume| volume.plain_size() >= full) {
+                        self.written.extend(volume.finish().await?);
                     }
                 }
             }
@@ -258,8 +321,8 @@ impl<'a> TarVolumes<'a> {
         let volume = match self.current.take() {
             Some(volume) => volume,
             None => {
-                let name = format!("{}.{:04}.tar.zst", self.prefix, self.done.len() + 1);
-                VolumeWriter::create(self.repository, self.place, &name, self.kind).await?
+                self.count += 1;
+                VolumeWriter::create(&self.to, &format!("{}.{:04}", self.prefix, self.count), self.kind).await?
             }
         };
         Ok(self.current.insert(volume))
@@ -269,17 +332,17 @@ impl<'a> TarVolumes<'a> {
     ///
     /// # Errors
     /// [`Error::Archive`] where the stream ended within a file, [`Error::Storage`].
-    pub async fn finish(mut self) -> Result<Vec<Object>, Error> {
+    pub async fn finish(mut self) -> Result<Written, Error> {
         self.stream.finish()?;
         if let Some(volume) = self.current.take() {
-            self.done.push(volume.finish().await?);
+            self.written.extend(volume.finish().await?);
         }
-        Ok(self.done)
+        Ok(self.written)
     }
 }
 
 enum Step {
     File(String, Vec<u8>),
-    Contents(std::ops::Range<usize>),
+    Contents(Bytes),
     Boundary,
 }

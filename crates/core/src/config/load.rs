@@ -4,7 +4,7 @@ use super::{
     Config, Job, JobOptions, Problem, Problems,
     reader::{Effective, Findings, OptionDoc, Reader, Section},
     secret::Secret,
-    sections::{Cluster, Daemon, Group, History, Mail, MailTransport, Repository},
+    sections::{Cluster, Daemon, Group, History, Mail, MailTransport, Repository, RepositoryType, Wal},
     setting::Known,
     suggest::nearest,
 };
@@ -28,7 +28,7 @@ pub const DEFAULT_PATH: &str = "/etc/pgbosun/pgbosun.toml";
 const BUILT_IN_GROUPS: [(&str, &str); 3] =
     [("database", "[DB-ALERT]"), ("security", "[SECURITY]"), ("system", "[SYSTEM]")];
 
-const SECTIONS: [&str; 7] = ["daemon", "history", "clusters", "repositories", "mail", "groups", "jobs"];
+const SECTIONS: [&str; 8] = ["daemon", "history", "clusters", "repositories", "wal", "mail", "groups", "jobs"];
 
 /// The watchdog takes a part that is silent for longer as stalled.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
     }
     figment = figment.merge(environment());
     let mut gathered = Findings { figment, known: Known::default(), problems, effective: Vec::new() };
-    let config = read(&mut gathered, kinds);
+    let config = read(&mut gathered, kinds, path);
     match config {
         Some(config) if gathered.problems.is_empty() => Ok(Loaded { config, effective: gathered.effective, files }),
         _ => Err(Problems(gathered.problems)),
@@ -133,7 +133,7 @@ pub(super) fn variable(path: &str) -> String {
     format!("PGBOSUN_{}", path.replace('-', "_").replace('.', "__").to_uppercase())
 }
 
-fn read(gathered: &mut Findings, kinds: &[Kind]) -> Option<Config> {
+fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> {
     let top: Dict = match gathered.figment.extract::<BTreeMap<String, serde::de::IgnoredAny>>() {
         Ok(keys) => keys
             .into_keys()
@@ -163,11 +163,11 @@ fn read(gathered: &mut Findings, kinds: &[Kind]) -> Option<Config> {
         }
     });
     let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {
-        resolve(reader, &mut history.password, history.password_file.as_deref(), "history.password");
+        resolve(reader, "password-file", &mut history.password, history.password_file.as_deref(), "history.password");
     });
     let mail = top.contains_key("mail").then(|| {
         section::<Mail>(gathered, &top, "mail", |reader, mail: &mut Mail| {
-            resolve(reader, &mut mail.password, mail.password_file.as_deref(), "mail.password");
+            resolve(reader, "password-file", &mut mail.password, mail.password_file.as_deref(), "mail.password");
             if mail.transport == MailTransport::Folder && mail.folder.is_none() {
                 reader.refuse("folder", "is missing: the folder transport needs one", None);
             }
@@ -175,35 +175,66 @@ fn read(gathered: &mut Findings, kinds: &[Kind]) -> Option<Config> {
     });
     let clusters = sections::<Cluster>(gathered, &top, "clusters", |reader, name, cluster: &mut Cluster| {
         let credential = format!("clusters.{name}.password");
-        resolve(reader, &mut cluster.password, cluster.password_file.as_deref(), &credential);
+        resolve(reader, "password-file", &mut cluster.password, cluster.password_file.as_deref(), &credential);
     });
     let repositories =
-        sections::<Repository>(gathered, &top, "repositories", |reader, _, repository: &mut Repository| {
-            if !(1..=19).contains(&repository.compression_level) {
-                reader.refuse("compression-level", "expected a level from 1 to 19", None);
+        sections::<Repository>(gathered, &top, "repositories", |reader, name, repository: &mut Repository| {
+            let credential = format!("repositories.{name}.secret");
+            if repository.r#type != RepositoryType::Gcs {
+                resolve(
+                    reader,
+                    "secret-file",
+                    &mut repository.secret,
+                    repository.secret_file.as_deref(),
+                    &credential,
+                );
             }
+            repository.check(reader);
         });
+    let wal = section::<Wal>(gathered, &top, "wal", |reader, wal: &mut Wal| {
+        if wal.push_workers == 0 {
+            reader.refuse("push-workers", "expected 1 or more", None);
+        }
+    });
     let mut with_built_in = top.clone();
     add_built_in_groups(&mut with_built_in);
     let groups = sections::<Group>(gathered, &with_built_in, "groups", |_, _, _| {});
     let jobs = read_jobs(gathered, &top, kinds);
     Some(Config {
+        path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         daemon: daemon?,
         history: history?,
         clusters: clusters?,
         repositories: repositories?,
+        wal: wal?,
         mail: mail.map_or(Some(None), |mail| mail.map(Some))?,
         groups: groups?,
         jobs: jobs?,
     })
 }
 
-fn resolve(reader: &mut Reader<'_>, password: &mut Option<Secret>, file: Option<&Path>, credential: &str) {
+/// A repository in a directory of this machine, with the defaults for everything else. `None` never, as long as the
+/// defaults are valid, which a test holds.
+pub fn local_repository(path: &Path) -> Option<Repository> {
+    let mut gathered =
+        Findings { figment: Figment::new(), known: Known::default(), problems: Vec::new(), effective: Vec::new() };
+    let pairs = [("type", "local".to_owned()), ("path", path.display().to_string())];
+    let dict: Dict = pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
+    read_section(&mut gathered, "repositories.local".into(), Value::Dict(Tag::Default, dict), |_, _| {})
+}
+
+fn resolve(
+    reader: &mut Reader<'_>,
+    key: &str,
+    password: &mut Option<Secret>,
+    file: Option<&Path>,
+    credential: &str,
+) {
     match file.map(|file| (file, Secret::from_file(file))) {
         Some((_, Ok(secret))) => *password = Some(secret),
         Some((file, Err(reason))) => {
             let hint = reason.contains("open to others").then(|| format!("run: chmod 0600 {}", file.display()));
-            reader.refuse("password-file", format!("{} {reason}", file.display()), hint);
+            reader.refuse(key, format!("{} {reason}", file.display()), hint);
         }
         None if password.is_none() => *password = Secret::from_credential(credential),
         None => {}

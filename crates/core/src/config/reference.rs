@@ -4,7 +4,7 @@
 use super::{
     load::{Kind, variable},
     reader::{OptionDoc, Section},
-    sections::{Cluster, Daemon, Group, History, JobOptions, Mail, Repository},
+    sections::{Cluster, Daemon, Group, History, JobOptions, Mail, Repository, Wal},
 };
 use std::fmt::Write;
 
@@ -25,6 +25,7 @@ pub fn reference(kinds: &[Kind], page: Page) -> String {
     section::<History>(o, page, "history");
     section::<Cluster>(o, page, "clusters.NAME");
     section::<Repository>(o, page, "repositories.NAME");
+    section::<Wal>(o, page, "wal");
     section::<Mail>(o, page, "mail");
     section::<Group>(o, page, "groups.NAME");
     section::<JobOptions>(o, page, "jobs.NAME");

@@ -1,6 +1,10 @@
 //! The sections every installation has. Options of job kinds are declared beside their kinds.
 
-use super::{ClusterName, GroupName, Secret};
+mod repository;
+
+pub use repository::{Compression, Metadata, Repository, RepositoryType};
+
+use super::{ClusterName, GroupName, RepositoryName, Secret};
 use crate::{
     options,
     schedule::{Blackout, CatchUp, Schedule},
@@ -69,14 +73,34 @@ options! {
         statement_timeout: Duration = "\"30s\"";
         /// How long one query of a monitor may wait for a lock.
         lock_timeout: Duration = "\"2s\"";
+        /// Where `pgbosun wal push` and the receiver keep WAL; all repositories by default. A push succeeds when the
+        /// segment is durable in every one that is `required`.
+        wal_repositories: Vec<RepositoryName> = "[]";
+        /// Receive WAL from this cluster as it is written, over a replication slot: for a recovery point of seconds.
+        receive_wal: bool = "false", restart;
+        /// The replication slot of the receiver. It is created where it is missing.
+        receive_slot: String = "\"pgbosun\"", restart;
+        /// The most WAL the receiver's slot may hold back on the server. Past it the slot is dropped, the gap is
+        /// recorded and alerted: a slot of ours never fills the server's disk.
+        slot_limit: ByteSize = "\"16GiB\"";
     }
 }
 
-crate::words! {
-    /// Where a repository lies.
-    pub enum RepositoryType {
-        /// In a directory of this machine or a mounted share.
-        Local = "local",
+options! {
+    /// Archiving and fetching WAL.
+    pub struct Wal {
+        /// How many segments the daemon pushes at the same time.
+        push_workers: u8 = "2";
+        /// How many segments ahead of PostgreSQL `wal fetch` reads; 0 is none.
+        fetch_ahead: u8 = "8";
+        /// Where segments wait: those for a repository that is away, and those fetched ahead. `spool` in the state
+        /// directory by default.
+        spool_directory: Option<PathBuf>;
+        /// The most that may wait for one repository that is not `required`. Past it segments are left out there, which
+        /// is recorded and alerted; the required repositories have them.
+        spool_limit: ByteSize = "\"4GiB\"";
+        /// How long `wal fetch` repeats what failed before it gives up.
+        fetch_patience: Duration = "\"30s\"";
     }
 }
 
@@ -103,25 +127,8 @@ crate::words! {
 }
 
 crate::word_settings! {
-    RepositoryType: "a kind of repository: \"local\"";
     MailSecurity: "\"starttls\", \"tls\" or \"none\"";
     MailTransport: "\"smtp\" or \"folder\"";
-}
-
-options! {
-    /// A place where backups are kept.
-    pub struct Repository {
-        /// The kind of place.
-        r#type: RepositoryType;
-        /// The directory. It is created with mode 0700 where it is missing.
-        path: PathBuf;
-        /// zstd level of what is stored, 1 (fast) to 19 (small).
-        compression_level: u8 = "3";
-        /// Threads that compress one backup.
-        compression_threads: u8 = "2";
-        /// Volumes are cut at the first file boundary past this size of uncompressed data.
-        volume_size: ByteSize = "\"1GiB\"";
-    }
 }
 
 options! {

@@ -1,32 +1,47 @@
 //! A physical backup of the running cluster (reference: daily full backup).
 
-use super::bulk_token;
+use super::{bulk_token, expiry, verify};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{Physical, Retention, expired, verify};
+use pgbosun_backup::{Incremental, Physical, PhysicalBackup, WalSource, copy_backup};
 use pgbosun_core::{
-    clock,
-    config::{Known, RawValue, Refusal, RepositoryName, Setting},
+    config::{RepositoryName, Retention},
     finding::{Finding, Severity},
     human, options,
-    outcome::{BackupRecord, BackupState, BackupStateRecord, Outcome, Record},
+    outcome::{BackupRecord, BackupState, Outcome, Record},
 };
 use pgbosun_repository::{BackupInfo, Repository};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 options! {
-    /// Takes a full physical backup of the running cluster with the WAL it needs, tablespaces included, read once and
-    /// written to all its repositories. Afterwards the backups that its retention does not keep are removed.
+    /// Takes a physical backup of the running cluster with the WAL it needs, tablespaces included, read once and written
+    /// to all its repositories. Afterwards the backups that its retention does not keep are removed.
     pub struct BackupPhysical {
         /// Where to.
         repositories: Vec<RepositoryName>;
         /// Whether the server makes its checkpoint at once (`fast`) or without a burst of writes (`spread`).
         checkpoint: Checkpoint = "\"fast\"";
-        /// Read every new backup once from end to end, and compare all that was written down about it.
+        /// The most that is read from the server in a second; no limit by default.
+        rate_limit: Option<bytesize::ByteSize>;
+        /// Take only what changed since the newest backup, where the server can (PostgreSQL 17, `summarize_wal = on`);
+        /// else a full one, and the result says why.
+        incremental: bool = "false";
+        /// The most incremental backups upon one full one.
+        chain_limit: u32 = "6";
+        /// Where the WAL that makes it consistent comes from: streamed beside the data (`stream`), or awaited in the WAL
+        /// archive (`archive`).
+        wal: WalFrom = "\"stream\"";
+        /// How long the archive may take to have it.
+        archive_timeout: Duration = "\"15m\"";
+        /// Take it from a standby, where one of the cluster's servers is one that keeps up.
+        prefer_standby: bool = "false";
+        /// Read every new backup once from end to end, and compare all that was written down about it. Only verified
+        /// backups count in retention; without this a job of kind `verify` has to do it.
         verify: bool = "true";
-        /// What is kept of the cluster's backups in these repositories: `{ days = 90 }`, `{ count = 7 }`, or both, then
-        /// a backup stays while either keeps it. Without it nothing is ever removed. The last good one never is.
-        retention: Option<Keep>;
+        /// What is kept of this job's backups: `days`, `count`, `daily`, `weekly`, `monthly`; a backup stays while one of
+        /// them keeps it. `wal-days` is the window of point-in-time recovery; without it WAL stays from the oldest backup
+        /// on. Without retention nothing is ever removed. The last good backup never is.
+        retention: Option<Retention>;
     }
 }
 
@@ -40,145 +55,173 @@ pgbosun_core::words! {
     }
 }
 
-pgbosun_core::word_settings! {
-    Checkpoint: "\"fast\" or \"spread\"";
+pgbosun_core::words! {
+    /// Where a backup's WAL comes from.
+    pub enum WalFrom {
+        /// Streamed beside the data.
+        Stream = "stream",
+        /// Awaited in the archive.
+        Archive = "archive",
+    }
 }
 
-/// Retention as an option.
-#[derive(Clone, Copy, Debug)]
-pub struct Keep(Retention);
-
-impl Setting for Keep {
-    const EXPECTS: &'static str = "a table such as { days = 90 } or { days = 30, count = 7 }";
-
-    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
-        let mut retention = Retention::default();
-        for (key, value) in value.as_dict().ok_or_else(|| Refusal::expected(Self::EXPECTS))? {
-            let number =
-                value.to_i128().or_else(|| value.to_u128()?.try_into().ok()).and_then(|n| u32::try_from(n).ok());
-            match (key.as_str(), number.filter(|number| *number > 0)) {
-                ("days", Some(days)) => retention.days = Some(days),
-                ("count", Some(count)) => retention.count = Some(count),
-                _ => return Err(Refusal::expected(Self::EXPECTS)),
-            }
-        }
-        if retention == Retention::default() { Err(Refusal::expected(Self::EXPECTS)) } else { Ok(Self(retention)) }
-    }
+pgbosun_core::word_settings! {
+    Checkpoint: "\"fast\" or \"spread\"";
+    WalFrom: "\"stream\" or \"archive\"";
 }
 
 #[async_trait]
 impl Job for BackupPhysical {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let (cluster, server) = context.cluster()?;
-        let repositories = context.repositories(&self.repositories);
-        if context.dry_run {
-            let names: Vec<_> = repositories.iter().map(|repository| repository.name.as_str()).collect();
-            let summary = format!("would back up {cluster} ({}) to {}", server.conninfo, names.join(", "));
-            return Ok(Outcome { summary, ..Outcome::default() });
-        }
+        let (cluster, _) = context.cluster()?;
         let (cancel, _guard) = bulk_token(context);
-        let physical = Physical {
-            cluster: cluster.to_owned(),
-            server: server.clone(),
-            repositories: repositories.clone(),
-            instance: context.journal.instance(),
-            fast_checkpoint: self.checkpoint == Checkpoint::Fast,
-            progress: Arc::clone(&context.progress),
-            cancel,
-        };
+        let physical = self.physical(context, cancel)?;
+        let repositories = physical.repositories.clone();
+        if context.dry_run {
+            return self.dry_run(context, physical).await;
+        }
         let taken = context.in_bulk(async move { physical.take().await }).await?;
-        let mut outcome = Outcome { summary: summary(&taken.stored), ..Outcome::default() };
-        if !taken.removed_leftovers.is_empty() {
-            outcome.summary.push_str(&format!("; removed leftovers {}", taken.removed_leftovers.join(", ")));
+        let mut outcome = Outcome { summary: summary(&taken), ..Outcome::default() };
+        let mut stored = taken.stored.clone();
+        self.catch_up(context, &taken, &mut stored, &mut outcome).await?;
+        for (repository, info) in &stored {
+            outcome.findings.extend(suspect(&repository.name, info));
+            outcome.records.push(Record::Backup(record(&repository.name, info)));
         }
-        for (repository, info) in &taken.stored {
-            outcome.findings.extend(suspect(repository, info));
-            outcome.records.push(Record::Backup(record(repository, info)));
-        }
-        for (repository, (name, info)) in repositories.iter().zip(taken.stored) {
-            let good = if self.verify {
-                let state = verify_new(context, repository, &info, &mut outcome).await?;
-                let (label, repository, cluster) = (info.label, name, cluster.to_owned());
-                outcome.records.push(Record::BackupState(BackupStateRecord { label, cluster, repository, state }));
-                state == BackupState::Verified
-            } else {
-                !info.checksum_failures
+        for (repository, info) in &stored {
+            let good = match self.verify {
+                true => {
+                    verify::verify_and_record(context, repository, info, &mut outcome).await? == BackupState::Verified
+                }
+                false => !info.checksum_failures,
             };
             // C8: nothing goes for a backup that is not known to be good.
-            if let (Some(Keep(retention)), true) = (self.retention, good)
-                && let Err(error) = self.expire(repository, cluster, retention, &mut outcome).await
-            {
-                outcome.findings.push(not_expired(&repository.name, &error));
+            if good && repositories.iter().any(|known| known.name == repository.name) {
+                expiry::expire(context, repository, cluster, true, &mut outcome).await;
             }
         }
         Ok(outcome)
     }
 }
 
-/// Reads the new backup once from end to end.
-async fn verify_new(
-    context: &JobContext,
-    repository: &Repository,
-    info: &BackupInfo,
-    outcome: &mut Outcome,
-) -> Result<BackupState, JobError> {
-    let (cancel, _guard) = bulk_token(context);
-    let (place, backup, progress) = (repository.clone(), info.clone(), Arc::clone(&context.progress));
-    let verified = context.in_bulk(async move { verify(&place, &backup, &progress, &cancel).await }).await?;
-    if !verified.passed() {
-        outcome.findings.push(super::verify::finding(&repository.name, &info.label, super::verify::faults(&verified)));
-    }
-    Ok(if verified.passed() && !info.checksum_failures { BackupState::Verified } else { BackupState::Suspect })
-}
-
-/// The backup is there; only the tidying up after it is not done.
-fn not_expired(repository: &str, error: &JobError) -> Finding {
-    Finding {
-        object: format!("retention in {repository}"),
-        severity: Severity::Warning,
-        summary: format!("old backups in {repository} were not removed"),
-        meaning: "The new backup is whole, but the repository grows.".into(),
-        advice: "Mend the cause named below; the next backup tries again.".into(),
-        detail: format!("error: {error}"),
-    }
-}
-
 impl BackupPhysical {
-    async fn expire(
+    fn physical(
         &self,
-        repository: &Repository,
-        cluster: &str,
-        retention: Retention,
+        context: &JobContext,
+        cancel: tokio_util::sync::CancellationToken,
+    ) -> Result<Physical, JobError> {
+        let (cluster, server) = context.cluster()?;
+        Ok(Physical {
+            cluster: cluster.to_owned(),
+            server: server.clone(),
+            repositories: context.repositories(&self.repositories)?,
+            instance: context.journal.instance(),
+            job: Some(context.job.clone()),
+            fast_checkpoint: self.checkpoint == Checkpoint::Fast,
+            max_rate: self.rate_limit.map(|rate| rate.as_u64()),
+            incremental: self.incremental.then_some(Incremental { chain_limit: self.chain_limit }),
+            prefer_standby: self.prefer_standby,
+            wal: match self.wal {
+                WalFrom::Stream => WalSource::Stream,
+                WalFrom::Archive => WalSource::Archive(self.archive_timeout),
+            },
+            progress: Arc::clone(&context.progress),
+            cancel,
+        })
+    }
+
+    async fn dry_run(&self, context: &JobContext, physical: Physical) -> Result<Outcome, JobError> {
+        let names: Vec<_> = physical.repositories.iter().map(|repository| repository.name.clone()).collect();
+        let estimate = context.in_bulk(async move { physical.estimate().await }).await?;
+        let kind = match &estimate.parent {
+            None => "a full backup".to_owned(),
+            Some(Ok(parent)) => format!("an incremental backup upon {parent}"),
+            Some(Err(reason)) => format!("a full backup ({reason})"),
+        };
+        let summary = format!(
+            "would take {kind} of the {} {} to {}: {} of databases, about {} stored",
+            estimate.role,
+            estimate.server,
+            names.join(", "),
+            human::size(estimate.bytes),
+            human::size(estimate.stored_bytes)
+        );
+        Ok(Outcome { summary, ..Outcome::default() })
+    }
+
+    /// Repositories that were dropped from the pass get the backup from one that has it.
+    async fn catch_up(
+        &self,
+        context: &JobContext,
+        taken: &PhysicalBackup,
+        stored: &mut Vec<(Repository, BackupInfo)>,
         outcome: &mut Outcome,
     ) -> Result<(), JobError> {
-        let (backups, _) = repository.backups(Some(cluster)).await?;
-        for (info, reason) in expired(&backups, retention, clock::now()) {
-            repository.remove(&info.place()).await?;
-            tracing::info!(repository = repository.name, "backup {} removed by retention: {reason}", info.label);
-            outcome.summary.push_str(&format!("; removed {} from {}: {reason}", info.label, repository.name));
-            outcome.records.push(Record::BackupState(BackupStateRecord {
-                label: info.label.clone(),
-                cluster: cluster.to_owned(),
-                repository: repository.name.clone(),
-                state: BackupState::Removed,
-            }));
+        let Some((source, info)) = taken.stored.first().cloned() else { return Ok(()) };
+        let mut lacking = Vec::new();
+        for (repository, reason) in &taken.dropped {
+            let (cancel, _guard) = bulk_token(context);
+            let (from, to, backup, instance) =
+                (source.clone(), repository.clone(), info.clone(), context.journal.instance());
+            let copied =
+                context.in_bulk(async move { copy_backup(&from, &to, &backup, instance, &cancel).await }).await;
+            match copied {
+                Ok(_) => {
+                    let there = repository.find(Some(&info.cluster), &info.label).await?;
+                    outcome.summary.push_str(&format!("; {} caught up from {}", repository.name, source.name));
+                    stored.push((repository.clone(), there));
+                }
+                Err(error) => {
+                    let reason = human::chain(reason);
+                    outcome.findings.push(not_there(repository, &info.label, &reason, &error.to_string()));
+                    if repository.options.required {
+                        lacking.push(format!("{} ({reason})", repository.name));
+                    }
+                }
+            }
+        }
+        if !lacking.is_empty() {
+            outcome.failed = Some(format!("backup {} is not in {}", info.label, lacking.join(", ")));
         }
         Ok(())
     }
 }
 
-fn summary(stored: &[(String, BackupInfo)]) -> String {
-    let Some((_, info)) = stored.first() else { return "nothing to do".into() };
-    let names: Vec<_> = stored.iter().map(|(name, _)| name.as_str()).collect();
+fn not_there(repository: &Repository, label: &str, reason: &str, later: &str) -> Finding {
+    Finding {
+        object: format!("copy in {}", repository.name),
+        severity: if repository.options.required { Severity::Critical } else { Severity::Warning },
+        summary: format!("backup {label} is not in {}", repository.name),
+        meaning: "The backup is whole in the other repositories, and this one lacks it.".into(),
+        advice: format!(
+            "Mend the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
+            repository.name
+        ),
+        detail: format!("during the backup: {reason}\nwhen it was copied afterwards: {later}"),
+    }
+}
+
+fn summary(taken: &PhysicalBackup) -> String {
+    let Some((_, info)) = taken.stored.first() else { return "nothing to do".into() };
+    let names: Vec<_> = taken.stored.iter().map(|(repository, _)| repository.name.as_str()).collect();
     let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;
-    format!(
-        "{} to {}: {} stored as {} ({ratio:.1} : 1) in {}",
+    let kind = match (&info.parent, &taken.why_full) {
+        (Some(parent), _) => format!(" (incremental upon {parent})"),
+        (None, Some(reason)) => format!(" (full: {reason})"),
+        (None, None) => String::new(),
+    };
+    let mut summary = format!(
+        "{}{kind} to {}: {} stored as {} ({ratio:.1} : 1) in {}",
         info.label,
         names.join(", "),
         human::size(info.bytes),
         human::size(info.stored_bytes),
         human::span(info.finished_at - info.started_at)
-    )
+    );
+    if !taken.removed_leftovers.is_empty() {
+        summary.push_str(&format!("; removed leftovers {}", taken.removed_leftovers.join(", ")));
+    }
+    summary
 }
 
 /// C15: kept, alerted, not retried, and not a good backup.
@@ -195,12 +238,13 @@ fn suspect(repository: &str, info: &BackupInfo) -> Option<Finding> {
     })
 }
 
-fn record(repository: &str, info: &BackupInfo) -> BackupRecord {
+pub(super) fn record(repository: &str, info: &BackupInfo) -> BackupRecord {
     BackupRecord {
         label: info.label.clone(),
         cluster: info.cluster.clone(),
         repository: repository.to_owned(),
         kind: info.kind.clone(),
+        parent: info.parent.clone(),
         state: if info.checksum_failures { BackupState::Suspect } else { BackupState::Complete },
         system_id: info.system_id.clone(),
         started_at: info.started_at,

@@ -1,34 +1,105 @@
-//! The restore test on a schedule: proof that the newest backup restores, and how long it takes.
+//! The restore test on a schedule: proof that a backup restores, how long it takes, and how much would be lost.
+
+mod trend;
 
 use super::bulk_token;
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{RestoreTest, RestoreTestResult};
+use pgbosun_backup::{Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
 use pgbosun_core::{
-    config::RepositoryName,
+    config::{Known, RawValue, Refusal, RepositoryName, Setting},
     finding::{Finding, Severity},
     human, options,
     outcome::{Outcome, Record, RestoreTestRecord},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use trend::Trend;
 use uuid::Uuid;
 
 options! {
-    /// Restores the newest good backup into a scratch server on a private socket, counts the rows of every table,
-    /// measures each phase, and removes it all.
+    /// Restores a good backup into a scratch server on a private socket, recovers it with the archived WAL, reads every
+    /// row of every table, asks what is configured, measures each phase, and removes it all.
     pub struct RestoreTestJob {
-        /// The repository to restore from; the first one by default.
+        /// The repository to restore from; any by default, in the order of their names.
         repository: Option<RepositoryName>;
+        /// The newest good backup, or any of them by chance (`newest`, `random`).
+        backup: Choice = "\"newest\"";
+        /// How far to recover: as far as the archive goes (`latest`), to a moment by chance (`random`), or only to the
+        /// backup's own end (`backup-end`). Without archived WAL it is the backup's own end.
+        target: Distance = "\"latest\"";
+        /// Questions to the restored server: `[{ database = "app", sql = "select count(*) > 0 from orders", expect =
+        /// "true" }]`. One answer each; without `expect` any will do.
+        queries: Queries;
+        /// Check the structure of all tables and indexes with `pg_amcheck`, where it is installed.
+        amcheck: bool = "true";
+        /// A table that something writes to every minute, with the time in its column `at`: `app.public.heartbeat`
+        /// (database, schema, table). Its newest row may be no older than two minutes at the recovered state.
+        heartbeat: Option<String>;
         /// Where the scratch server may live, with room for the whole cluster; `restore-test` in the state directory by default.
         scratch_directory: Option<PathBuf>;
         /// Where the server's programs are, unless in the usual place of their version.
         program_directory: Option<PathBuf>;
         /// How long the scratch server may take to recover.
         recovery_timeout: Duration = "\"1h\"";
-        /// The recovery time objective: a longer test alerts.
+        /// The recovery time objective: a longer test alerts, and so does a trend that will reach it within 30 days.
         recovery_time_objective: Option<Duration>;
         /// The recovery point objective: an older recovered state alerts.
         recovery_point_objective: Option<Duration>;
+    }
+}
+
+pgbosun_core::words! {
+    /// Which backup is tested.
+    pub enum Choice {
+        /// The newest.
+        Newest = "newest",
+        /// Any.
+        Random = "random",
+    }
+}
+
+pgbosun_core::words! {
+    /// How far a test recovers.
+    pub enum Distance {
+        /// To the end of the archive.
+        Latest = "latest",
+        /// To any moment that can be reached.
+        Random = "random",
+        /// Not beyond the backup.
+        BackupEnd = "backup-end",
+    }
+}
+
+pgbosun_core::word_settings! {
+    Choice: "\"newest\" or \"random\"";
+    Distance: "\"latest\", \"random\" or \"backup-end\"";
+}
+
+/// Questions to a restored server.
+#[derive(Clone, Debug, Default)]
+pub struct Queries(Vec<Query>);
+
+impl Setting for Queries {
+    const EXPECTS: &'static str = "a list such as [{ database = \"app\", sql = \"select 1\", expect = \"1\" }]";
+    const OPTIONAL: bool = true;
+
+    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+        let refused = || Refusal::expected(Self::EXPECTS);
+        let items = value.as_array().ok_or_else(refused)?.iter().map(|item| {
+            let fields = item.as_dict()?;
+            let text = |key: &str| fields.get(key).and_then(|value| value.as_str().map(str::to_owned));
+            let known = fields.keys().all(|key| ["database", "sql", "expect"].contains(&key.as_str()));
+            known.then_some(Query { database: text("database")?, sql: text("sql")?, expect: text("expect") })
+        });
+        items.collect::<Option<Vec<_>>>().map(Self).ok_or_else(refused)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::default())
     }
 }
 
@@ -37,23 +108,30 @@ impl Job for RestoreTestJob {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
         let (cluster, _) = context.cluster()?;
         let named: Vec<_> = self.repository.iter().cloned().collect();
-        let Some(repository) = context.repositories(&named).into_iter().next() else {
-            return Err(JobError::lasting("no repository is configured"));
+        let begun = Instant::now();
+        let request = self.request(context, cluster, &named).await?;
+        let plan = {
+            let request = request.clone();
+            context.in_bulk(async move { plan(&request).await }).await?
         };
-        let Some(info) = repository.newest_good(cluster).await? else {
-            return Err(JobError::lasting(format!("repository {} has no good backup of {cluster}", repository.name)));
-        };
+        let label = plan.info.label.clone();
+        let name = plan.repository.name.clone();
+        let target = plan.target.to_string();
         if context.dry_run {
-            let summary = format!("would restore {} of {cluster} from {}", info.label, repository.name);
+            let summary = format!("would restore {label} of {cluster} from {name} and recover it to {target}");
             return Ok(Outcome { summary, ..Outcome::default() });
         }
-        let scratch = self.scratch_directory.clone();
+        let program = std::env::current_exe().map_err(|error| JobError::lasting(error.to_string()))?;
         let (cancel, _guard) = bulk_token(context);
-        let label = info.label.clone();
-        let name = repository.name.clone();
+        let scratch = self.scratch_directory.clone();
+        let heartbeat = self.heartbeat.as_ref().and_then(|place| place.split_once('.'));
         let test = RestoreTest {
-            repository,
-            info,
+            plan,
+            find: begun.elapsed(),
+            restore_command: Recovery::command(&program, &context.config.path, cluster),
+            queries: self.queries.0.clone(),
+            amcheck: self.amcheck,
+            heartbeat: heartbeat.map(|(database, table)| (database.to_owned(), table.to_owned())),
             scratch_directory: scratch.unwrap_or_else(|| context.config.daemon.state_directory.join("restore-test")),
             program_directory: self.program_directory.clone(),
             recovery_timeout: self.recovery_timeout,
@@ -61,64 +139,120 @@ impl Job for RestoreTestJob {
             cancel,
         };
         let result = context.in_bulk(async move { test.run().await }).await?;
+        let trend = Trend::read(context.state.as_ref()).with(result.started_at, result.total);
         Ok(Outcome {
             summary: format!(
-                "{label} restored and checked in {}: {} databases, {} tables, {} rows; its state is {} old",
+                "{label} restored, recovered to {target} and checked in {}: {} databases, {} tables, {} rows; its state \
+                 is {} old",
                 human::duration(result.total),
                 result.databases,
                 result.tables,
                 result.rows,
                 human::duration(result.recovery_point_age)
             ),
-            findings: self.judge(&label, &result),
-            records: vec![Record::RestoreTest(record(cluster, &name, &label, &result))],
-            state: None,
+            findings: self.judge(&label, &result, &trend),
+            records: vec![Record::RestoreTest(record(cluster, &name, &label, &target, &result))],
+            state: Some(trend.state()),
+            failed: None,
         })
     }
 }
 
 impl RestoreTestJob {
-    fn judge(&self, label: &str, result: &RestoreTestResult) -> Vec<Finding> {
+    async fn request(
+        &self,
+        context: &JobContext,
+        cluster: &str,
+        named: &[RepositoryName],
+    ) -> Result<Request, JobError> {
+        let repositories = context.repositories(named)?;
+        let mut request = Request {
+            cluster: cluster.to_owned(),
+            repositories,
+            backup: None,
+            target: (self.target == Distance::BackupEnd).then_some(Target::BackupEnd),
+            timeline: None,
+            exclusive: false,
+        };
+        let chance = Uuid::new_v4().as_u128();
+        if self.backup == Choice::Random {
+            let mut labels = Vec::new();
+            for repository in &request.repositories {
+                let (backups, _) = repository.backups(Some(cluster)).await?;
+                labels.extend(backups.into_iter().filter(|info| !info.checksum_failures).map(|info| info.label));
+            }
+            let index = (chance % labels.len().max(1) as u128) as usize;
+            request.backup = labels.into_iter().nth(index);
+        }
+        if self.target == Distance::Random {
+            let window = {
+                let request = request.clone();
+                context.in_bulk(async move { reachable(&request).await }).await?
+            };
+            // The end itself cannot be a target: the server must see a later transaction.
+            request.target = window.and_then(|window| {
+                let width = (window.to - window.from).num_milliseconds() - 1;
+                let offset = (width > 0).then(|| (chance >> 64) as i64 & i64::MAX).map(|chance| chance % width)?;
+                Some(Target::Time(window.from + chrono::TimeDelta::milliseconds(offset + 1)))
+            });
+        }
+        Ok(request)
+    }
+
+    fn judge(&self, label: &str, result: &RestoreTestResult, trend: &Trend) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut find = |object: &str, summary: String, meaning: &str, advice: &str, detail: String| {
-            let severity = Severity::Critical;
+        let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
             let (object, meaning, advice) = (object.into(), meaning.into(), advice.into());
             findings.push(Finding { object, severity, summary, meaning, advice, detail });
         };
         if !result.faults.is_empty() {
             find(
                 "contents",
-                format!("backup {label} restores, but not everything in it can be read"),
-                "After a disaster this data would be missing.",
-                "Look at the tables named below in the live cluster, then take and test a new backup.",
+                Severity::Critical,
+                format!("backup {label} restores, but not everything in it is as it should be"),
+                "After a disaster this data would be missing or wrong.",
+                "Look at what is named below in the live cluster, then take and test a new backup.",
                 result.faults.join("\n"),
             );
         }
-        let phases = format!(
-            "restore: {}\nrecovery: {}\nchecks: {}",
-            human::duration(result.restore),
-            human::duration(result.recovery),
-            human::duration(result.check)
-        );
-        if let Some(limit) = self.recovery_time_objective.filter(|limit| result.total > *limit) {
-            find(
+        let phases = phases(result);
+        const SHORTEN: &str =
+            "Look which phase takes the time: a faster disk, backups more often (less WAL to replay), or a smaller cluster \
+             shorten it.";
+        match self.recovery_time_objective {
+            Some(limit) if result.total > limit => find(
                 "recovery time",
+                Severity::Critical,
                 format!("restoring takes {} (objective {})", human::duration(result.total), human::duration(limit)),
                 "After a disaster the database would be away for longer than was agreed.",
-                "Look which phase takes the time; a faster disk, more threads or a smaller cluster shorten it.",
+                SHORTEN,
                 phases.clone(),
-            );
+            ),
+            Some(limit) => {
+                if let Some(days) = trend.days_until(limit).filter(|days| *days <= 30.0) {
+                    find(
+                        "recovery time trend",
+                        Severity::Warning,
+                        format!("restoring will take longer than {} in {days:.0} days", human::duration(limit)),
+                        "The tests take longer each time; the objective will be missed soon.",
+                        SHORTEN,
+                        format!("{phases}\n{}", trend.told()),
+                    );
+                }
+            }
+            None => {}
         }
         if let Some(limit) = self.recovery_point_objective.filter(|limit| result.recovery_point_age > *limit) {
             find(
                 "recovery point",
+                Severity::Critical,
                 format!(
                     "what can be restored is {} old (objective {})",
                     human::duration(result.recovery_point_age),
                     human::duration(limit)
                 ),
                 "After a disaster more work would be lost than was agreed.",
-                "Take backups more often, or archive WAL.",
+                "Archive WAL, lower archive_timeout, or receive WAL as it is written (receive-wal).",
                 phases,
             );
         }
@@ -126,7 +260,24 @@ impl RestoreTestJob {
     }
 }
 
-fn record(cluster: &str, repository: &str, label: &str, result: &RestoreTestResult) -> RestoreTestRecord {
+/// The phases of a test in words.
+pub(super) fn phases(result: &RestoreTestResult) -> String {
+    format!(
+        "find: {}\nfetch: {}\nrecover: {}\ncheck: {}",
+        human::duration(result.find),
+        human::duration(result.restore),
+        human::duration(result.recovery),
+        human::duration(result.check)
+    )
+}
+
+fn record(
+    cluster: &str,
+    repository: &str,
+    label: &str,
+    target: &str,
+    result: &RestoreTestResult,
+) -> RestoreTestRecord {
     RestoreTestRecord {
         id: Uuid::now_v7(),
         cluster: cluster.to_owned(),
@@ -134,6 +285,9 @@ fn record(cluster: &str, repository: &str, label: &str, result: &RestoreTestResu
         label: label.to_owned(),
         started_at: result.started_at,
         total_seconds: result.total.as_secs_f64(),
+        target: target.to_owned(),
+        recovered_to: result.recovered_to,
+        find_seconds: result.find.as_secs_f64(),
         restore_seconds: result.restore.as_secs_f64(),
         recovery_seconds: result.recovery.as_secs_f64(),
         check_seconds: result.check.as_secs_f64(),
@@ -142,6 +296,6 @@ fn record(cluster: &str, repository: &str, label: &str, result: &RestoreTestResu
         tables: result.tables,
         rows: result.rows,
         passed: result.faults.is_empty(),
-        detail: result.faults.join("\n"),
+        detail: result.faults.iter().chain(&result.checked).cloned().collect::<Vec<_>>().join("\n"),
     }
 }

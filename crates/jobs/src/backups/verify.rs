@@ -3,13 +3,14 @@
 use super::bulk_token;
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{Verified, verify};
+use pgbosun_backup::{Verified, verify, verify_archive};
 use pgbosun_core::{
     config::RepositoryName,
     finding::{Finding, Severity},
     options,
     outcome::{BackupState, BackupStateRecord, Outcome, Record},
 };
+use pgbosun_repository::{BackupInfo, Repository};
 use std::sync::Arc;
 
 options! {
@@ -18,7 +19,7 @@ options! {
     pub struct VerifyJob {
         /// The repositories; all of them by default.
         repositories: Vec<RepositoryName> = "[]";
-        /// Whether the newest backup of each repository is verified or every one.
+        /// Whether the newest backup of each repository is verified, or every one with the whole WAL archive.
         scope: Scope = "\"latest\"";
     }
 }
@@ -47,7 +48,7 @@ impl Job for VerifyJob {
             return Ok(outcome);
         }
         let (mut good, mut all) = (0, 0);
-        for repository in context.repositories(&self.repositories) {
+        for repository in context.repositories(&self.repositories)? {
             let (mut backups, damaged) = repository.backups(Some(cluster)).await?;
             for error in damaged {
                 all += 1;
@@ -57,30 +58,62 @@ impl Job for VerifyJob {
                 backups.drain(..backups.len().saturating_sub(1));
             }
             for info in backups {
-                let (cancel, _guard) = bulk_token(context);
-                let (repository, progress) = (repository.clone(), Arc::clone(&context.progress));
-                let (name, label) = (repository.name.clone(), info.label.clone());
-                let suspect = info.checksum_failures;
-                let verified =
-                    context.in_bulk(async move { verify(&repository, &info, &progress, &cancel).await }).await?;
                 all += 1;
-                let state = if verified.passed() && !suspect { BackupState::Verified } else { BackupState::Suspect };
-                if verified.passed() {
-                    good += 1;
-                } else {
-                    outcome.findings.push(finding(&name, &label, faults(&verified)));
+                let state = verify_and_record(context, &repository, &info, &mut outcome).await?;
+                good += u32::from(state == BackupState::Verified);
+            }
+            if self.scope == Scope::All {
+                let (cancel, _guard) = bulk_token(context);
+                let (place, progress, cluster) =
+                    (repository.clone(), Arc::clone(&context.progress), cluster.to_owned());
+                let archive = context
+                    .in_bulk(async move { verify_archive(&place, &cluster, &progress, &cancel).await })
+                    .await?;
+                if !archive.passed() {
+                    outcome.findings.push(archive_finding(&repository.name, faults(&archive)));
                 }
-                let cluster = cluster.to_owned();
-                outcome.records.push(Record::BackupState(BackupStateRecord {
-                    label,
-                    cluster,
-                    repository: name,
-                    state,
-                }));
             }
         }
         outcome.summary = format!("{good} of {all} backups are as they were written");
         Ok(outcome)
+    }
+}
+
+/// Verifies one backup; what came of it goes into the outcome, and beside the backup (C8).
+pub(super) async fn verify_and_record(
+    context: &JobContext,
+    repository: &Repository,
+    info: &BackupInfo,
+    outcome: &mut Outcome,
+) -> Result<BackupState, JobError> {
+    let (cancel, _guard) = bulk_token(context);
+    let (place, backup, progress) = (repository.clone(), info.clone(), Arc::clone(&context.progress));
+    let verified = context.in_bulk(async move { verify(&place, &backup, &progress, &cancel).await }).await?;
+    if !verified.passed() {
+        outcome.findings.push(finding(&repository.name, &info.label, faults(&verified)));
+    }
+    repository.note_verified(&info.place(), verified.passed()).await?;
+    let state =
+        if verified.passed() && !info.checksum_failures { BackupState::Verified } else { BackupState::Suspect };
+    outcome.records.push(Record::BackupState(BackupStateRecord {
+        label: info.label.clone(),
+        cluster: info.cluster.clone(),
+        repository: repository.name.clone(),
+        state,
+    }));
+    Ok(state)
+}
+
+fn archive_finding(repository: &str, detail: String) -> Finding {
+    Finding {
+        object: format!("{repository}/wal"),
+        severity: Severity::Critical,
+        summary: format!("the WAL archive in {repository} is damaged"),
+        meaning: "Recovery stops at the damaged segment, unless another repository has it.".into(),
+        advice: "Take a new backup now, copy the segment from another repository where there is one, then look at the \
+                 storage."
+            .into(),
+        detail,
     }
 }
 

@@ -39,7 +39,7 @@ impl Monitor for BackupAge {
     async fn sample(&self, context: &JobContext) -> Result<Self::Sample, JobError> {
         let (cluster, _) = context.cluster()?;
         let mut newest = Vec::new();
-        for repository in context.repositories(&self.repositories) {
+        for repository in context.repositories(&self.repositories)? {
             let backup = repository.newest_good(cluster).await?.map(|info| (info.label, info.finished_at));
             newest.push(Newest { repository: repository.name, backup, looked: clock::now() });
         }

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use nix::sys::statvfs::statvfs;
 use pgbosun_core::{
+    config::RepositoryType,
     finding::{Finding, Severity},
     human, options,
 };
@@ -114,7 +115,8 @@ impl Disk {
 fn watched(context: &JobContext) -> Vec<PathBuf> {
     let config = &context.config;
     let clusters = config.clusters.values().flat_map(|cluster| [&cluster.data_directory, &cluster.log_directory]);
-    let repositories = config.repositories.values().map(|repository| repository.path.clone());
+    let repositories = config.repositories.values().filter(|place| place.r#type == RepositoryType::Local);
+    let repositories = repositories.filter_map(|repository| repository.path.clone());
     clusters.flatten().cloned().chain(repositories).chain([config.daemon.state_directory.clone()]).collect()
 }
 

@@ -13,6 +13,10 @@ pub struct BackupOptions {
     pub label: String,
     /// Checkpoint at once instead of spread over `checkpoint_completion_target`.
     pub fast_checkpoint: bool,
+    /// The most the server sends in a second, bytes; it takes 32 KiB to 1 GiB.
+    pub max_rate: Option<u64>,
+    /// Send only what changed since the backup whose manifest was uploaded on this connection (C23).
+    pub incremental: bool,
 }
 
 /// Where a backup starts.
@@ -71,6 +75,24 @@ pub struct BaseBackup {
 }
 
 impl Replication {
+    /// Hands the manifest of an earlier backup to the server, for an incremental one on this connection (C23).
+    ///
+    /// # Errors
+    /// The server's refusal, where it is older than 17 for one, or a broken connection.
+    pub async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), Error> {
+        self.send("UPLOAD_MANIFEST").await?;
+        match self.message().await? {
+            Message::CopyInResponse(_) => {}
+            _ => return Err(unexpected("answer to UPLOAD_MANIFEST")),
+        }
+        for piece in manifest.chunks(1 << 16) {
+            self.send_copy_data(piece).await?;
+        }
+        self.send_copy_done().await?;
+        while !matches!(self.message().await?, Message::ReadyForQuery(_)) {}
+        Ok(())
+    }
+
     /// Starts a base backup. Returns once the server has made its checkpoint.
     ///
     /// It does not wait for the archive: the WAL is streamed beside it, and an archive that fails is another alert.
@@ -81,12 +103,16 @@ impl Replication {
     /// # Errors
     /// The server's refusal or a broken connection.
     pub async fn base_backup(mut self, options: &BackupOptions) -> Result<(BackupStart, BaseBackup), Error> {
-        let command = format!(
+        let mut command = format!(
             "BASE_BACKUP (LABEL '{}', CHECKPOINT '{}', WAL false, WAIT false, TABLESPACE_MAP false, PROGRESS true, \
-             MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS true)",
+             MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', VERIFY_CHECKSUMS true",
             options.label.replace('\'', "''"),
             if options.fast_checkpoint { "fast" } else { "spread" },
         );
+        if let Some(rate) = options.max_rate {
+            command.push_str(&format!(", MAX_RATE {}", (rate / 1024).clamp(32, 1 << 20)));
+        }
+        command.push_str(if options.incremental { ", INCREMENTAL)" } else { ")" });
         self.send(&command).await?;
         let mut sets: Vec<Vec<Vec<Option<String>>>> = Vec::new();
         loop {

@@ -181,6 +181,11 @@ impl Replication {
         self.flush().await
     }
 
+    pub(super) async fn send_copy_done(&mut self) -> Result<(), Error> {
+        frontend::copy_done(&mut self.output);
+        self.flush().await
+    }
+
     async fn flush(&mut self) -> Result<(), Error> {
         self.stream.write_all_buf(&mut self.output).await?;
         self.stream.flush().await?;

@@ -1,6 +1,6 @@
 //! Streaming WAL beside a backup, over a temporary slot that keeps the server from removing it meanwhile.
 
-use super::connection::{Received, Replication, payload, unexpected};
+use super::connection::{Received, Replication, columns, payload, unexpected};
 use crate::Error;
 use bytes::{Buf, Bytes};
 use pgbosun_core::lsn::Lsn;
@@ -24,6 +24,8 @@ pub struct WalChunk {
 /// A running `START_REPLICATION`.
 pub struct WalStream {
     connection: Replication,
+    sent: Lsn,
+    server: Lsn,
     flushed: Lsn,
     told: Instant,
 }
@@ -35,6 +37,32 @@ impl Replication {
     /// The server's refusal, for want of `max_replication_slots` for one.
     pub async fn temporary_slot(&mut self, name: &str) -> Result<(), Error> {
         self.query(&format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY PHYSICAL RESERVE_WAL")).await.map(drop)
+    }
+
+    /// Makes sure that a lasting physical slot of this name exists and keeps WAL (C6: RESERVE_WAL); true where it was made.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn lasting_slot(&mut self, name: &str) -> Result<bool, Error> {
+        match self.query(&format!("CREATE_REPLICATION_SLOT \"{name}\" PHYSICAL RESERVE_WAL")).await {
+            Ok(_) => Ok(true),
+            // 42710: it is there already.
+            Err(Error::Refused { code, .. }) if code == "42710" => {
+                while !matches!(self.message().await?, Message::ReadyForQuery(_)) {}
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The position from which a slot keeps WAL, and its timeline (`READ_REPLICATION_SLOT`).
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn slot_position(&mut self, name: &str) -> Result<Option<(Lsn, u32)>, Error> {
+        let rows = self.query(&format!("READ_REPLICATION_SLOT \"{name}\"")).await?;
+        let field = |index: usize| rows.first().and_then(|row| row.get(index)?.clone());
+        Ok(field(1).and_then(|lsn| lsn.parse().ok()).zip(field(2).and_then(|timeline| timeline.parse().ok())))
     }
 
     /// The history file of a timeline after the first: its name and text.
@@ -54,40 +82,43 @@ impl Replication {
     pub async fn stream_wal(mut self, slot: &str, start: Lsn, timeline: u32) -> Result<WalStream, Error> {
         self.send(&format!("START_REPLICATION SLOT \"{slot}\" PHYSICAL {start} TIMELINE {timeline}")).await?;
         match self.receive().await? {
-            Received::CopyBoth => Ok(WalStream { connection: self, flushed: start, told: Instant::now() }),
+            Received::CopyBoth => Ok(WalStream { connection: self, sent: start, server: start, flushed: start, told: Instant::now() }),
             Received::Other(_) => Err(unexpected("answer to START_REPLICATION")),
         }
     }
 }
 
 impl WalStream {
-    /// The next piece of WAL. The stream ends only with an error: the server has no end of WAL.
+    /// The next piece of WAL; `None` where the timeline ended because another server was promoted: [`Self::end`] says
+    /// how it goes on.
     ///
     /// # Errors
     /// The server's refusal or a broken connection.
-    pub async fn next(&mut self) -> Result<WalChunk, Error> {
+    pub async fn next(&mut self) -> Result<Option<WalChunk>, Error> {
         loop {
-            if self.told.elapsed() >= STATUS_INTERVAL {
-                self.tell().await?;
-            }
+            self.keep_alive().await?;
             let message = match tokio::time::timeout(STATUS_INTERVAL, self.connection.message()).await {
                 Ok(message) => message?,
                 Err(_) => continue,
             };
             let mut data = match message {
                 Message::CopyData(body) => payload(body),
-                Message::CopyDone => return Err(unexpected("end of the timeline: the server was promoted")),
+                Message::CopyDone => return Ok(None),
                 _ => return Err(unexpected("message within the WAL")),
             };
             match data.first() {
                 Some(b'w') if data.len() >= 25 => {
                     data.advance(1);
                     let start = Lsn(data.get_u64());
-                    data.advance(16);
-                    return Ok(WalChunk { start, data });
+                    self.server = Lsn(data.get_u64());
+                    data.advance(8);
+                    self.sent = Lsn(start.0 + data.len() as u64);
+                    return Ok(Some(WalChunk { start, data }));
                 }
                 Some(b'k') if data.len() >= 18 => {
-                    if data[17] == 1 {
+                    data.advance(1);
+                    self.server = Lsn(data.get_u64());
+                    if data[8] == 1 {
                         self.tell().await?;
                     }
                 }
@@ -96,9 +127,53 @@ impl WalStream {
         }
     }
 
-    /// Records that everything before `position` is with us; reported at the next occasion.
+    /// Records that everything before `position` is durable with us (C6); reported at the next occasion.
     pub fn flushed(&mut self, position: Lsn) {
         self.flushed = position;
+    }
+
+    /// Tells the server that we are alive, where it is time to. Whoever keeps the stream waiting calls this meanwhile.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn keep_alive(&mut self) -> Result<(), Error> {
+        if self.told.elapsed() >= STATUS_INTERVAL { self.tell().await } else { Ok(()) }
+    }
+
+    /// Reports the flushed position now.
+    ///
+    /// # Errors
+    /// A broken connection.
+    pub async fn report(&mut self) -> Result<(), Error> {
+        self.tell().await
+    }
+
+    /// The end of the server's WAL as it last said.
+    pub const fn server_position(&self) -> Lsn {
+        self.server
+    }
+
+    /// After the end of a timeline: the next one and where it begins, and the connection for following it.
+    ///
+    /// # Errors
+    /// The server's refusal or a broken connection.
+    pub async fn end(mut self) -> Result<(Replication, u32, Lsn), Error> {
+        self.connection.send_copy_done().await?;
+        let mut next = None;
+        loop {
+            match self.connection.message().await? {
+                Message::DataRow(row) => {
+                    let row = columns(&row)?;
+                    let timeline = row.first().and_then(|timeline| timeline.as_ref()?.parse().ok());
+                    next = timeline.zip(row.get(1).and_then(|lsn| lsn.as_ref()?.parse().ok()));
+                }
+                Message::ReadyForQuery(_) => {
+                    let (timeline, lsn) = next.ok_or_else(|| unexpected("end of the timeline"))?;
+                    return Ok((self.connection, timeline, lsn));
+                }
+                _ => {}
+            }
+        }
     }
 
     async fn tell(&mut self) -> Result<(), Error> {
@@ -106,7 +181,7 @@ impl WalStream {
         let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS;
         let mut status = Vec::with_capacity(34);
         status.push(b'r');
-        for position in [self.flushed.0, self.flushed.0, 0] {
+        for position in [self.sent.0.max(self.flushed.0), self.flushed.0, 0] {
             status.extend_from_slice(&position.to_be_bytes());
         }
         status.extend_from_slice(&micros.to_be_bytes());

@@ -3,34 +3,40 @@
 //! C1: an object is written under a temporary name, fsynced, renamed, and its directory fsynced. A failed fsync is a
 //! failure and is not tried again: the kernel may already have dropped the pages.
 
-use super::{ObjectWriter, Storage};
+use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name};
 use crate::Error;
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::{
     io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
-    pin::Pin,
-    task::{Context, Poll},
 };
 use tokio::{
     fs::File,
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWriteExt},
 };
-
-/// How the name of an unfinished object ends.
-const UNFINISHED: &str = ".unfinished";
 
 /// Objects as files below a root directory.
 #[derive(Debug)]
 pub struct Local {
     root: PathBuf,
+    directories: Directories,
+}
+
+/// Whether directories can be made durable: a CIFS mount refuses, and makes them durable itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Directories {
+    /// They are fsynced.
+    Synced,
+    /// The mount cannot.
+    Unsynced,
 }
 
 impl Local {
     /// Objects below `root`, which is created (mode 0700) when something is first stored.
-    pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+    pub fn new(root: &Path, directories: Directories) -> Self {
+        Self { root: root.to_owned(), directories }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -48,26 +54,25 @@ impl Storage for Local {
     async fn create(&self, key: &str) -> Result<Box<dyn ObjectWriter>, Error> {
         let path = self.path(key);
         let failed = Error::storage("create", path.display().to_string());
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let temporary = path.with_file_name(format!(".{name}.{}{UNFINISHED}", uuid::Uuid::now_v7().simple()));
+        let name = name_of(&path);
+        let temporary = path.with_file_name(temporary_name(&name));
+        let directories = self.directories;
         let opened = {
             let (path, temporary) = (path.clone(), temporary.clone());
             blocking(move || {
                 if let Some(directory) = path.parent() {
-                    create_directories(directory)?;
+                    create_directories(directory, directories)?;
                 }
-                std::fs::File::options().write(true).create_new(true).open(&temporary)
+                let file = std::fs::File::options().write(true).create_new(true).open(&temporary)?;
+                // From here on it is removed, even where nobody waits for this any more.
+                Ok((file, Temporary(Some(temporary))))
             })
             .await
         };
-        match opened {
-            Ok(file) => {
-                let mut file = File::from_std(file);
-                file.set_max_buf_size(1 << 20);
-                Ok(Box::new(Writer { file, temporary: Some(temporary), path }))
-            }
-            Err(error) => Err(failed(error)),
-        }
+        let (file, temporary) = opened.map_err(failed)?;
+        let mut file = File::from_std(file);
+        file.set_max_buf_size(1 << 20);
+        Ok(Box::new(Writer { file, temporary, path, directories }))
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
@@ -77,23 +82,27 @@ impl Storage for Local {
         Ok(Box::new(file))
     }
 
-    async fn stat(&self, key: &str) -> Result<Option<u64>, Error> {
+    async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
         let path = self.path(key);
         match tokio::fs::metadata(&path).await {
-            Ok(metadata) => Ok(Some(metadata.len())),
+            Ok(metadata) => {
+                let modified = Some(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000);
+                Ok(Some(Stat { size: metadata.len(), modified }))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::storage("look at", path.display().to_string())(error)),
         }
     }
 
-    async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
         let (root, start) = (self.root.clone(), self.path(prefix));
         let failed = Error::storage("list", start.display().to_string());
         let keys = blocking(move || {
             let mut keys = Vec::new();
             walk(&start, &mut |path| {
-                if !is_unfinished(path) {
-                    keys.extend(path.strip_prefix(&root).ok().map(|key| key.to_string_lossy().into_owned()));
+                if !is_unfinished(&name_of(path)) {
+                    let size = std::fs::symlink_metadata(path)?.len();
+                    keys.extend(path.strip_prefix(&root).ok().map(|key| (key.to_string_lossy().into_owned(), size)));
                 }
                 Ok(())
             })?;
@@ -109,8 +118,8 @@ impl Storage for Local {
         let names = blocking(move || {
             let mut names: Vec<_> = entries(&directory)?
                 .iter()
-                .filter(|path| !is_unfinished(path))
-                .filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
+                .map(|path| name_of(path))
+                .filter(|name| !is_unfinished(name))
                 .collect();
             names.sort();
             Ok(names)
@@ -119,7 +128,7 @@ impl Storage for Local {
     }
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
-        let (root, path) = (self.root.clone(), self.path(key));
+        let (root, path, directories) = (self.root.clone(), self.path(key), self.directories);
         let failed = Error::storage("remove", path.display().to_string());
         let done = blocking(move || {
             match std::fs::remove_file(&path) {
@@ -130,7 +139,7 @@ impl Storage for Local {
             // A directory goes with its last object; one that is not empty refuses, which ends the walk.
             while let Some(parent) = directory.filter(|parent| *parent != root && parent.starts_with(&root)) {
                 if std::fs::remove_dir(parent).is_err() {
-                    return sync_directory(parent)
+                    return sync_directory(parent, directories)
                         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) });
                 }
                 directory = parent.parent();
@@ -146,7 +155,7 @@ impl Storage for Local {
         let done = blocking(move || {
             let mut removed = 0;
             walk(&start, &mut |path| {
-                if is_unfinished(path) {
+                if is_unfinished(&name_of(path)) {
                     std::fs::remove_file(path)?;
                     removed += 1;
                 }
@@ -170,11 +179,8 @@ impl Storage for Local {
     }
 }
 
-fn is_unfinished(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| {
-        let name = name.to_string_lossy();
-        name.starts_with('.') && name.ends_with(UNFINISHED)
-    })
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// The entries of a directory; what is not there, or no directory, has none.
@@ -194,131 +200,97 @@ fn walk(directory: &Path, visit: &mut dyn FnMut(&Path) -> io::Result<()>) -> io:
 }
 
 /// Creates what is missing of a path, durably.
-fn create_directories(directory: &Path) -> io::Result<()> {
+fn create_directories(directory: &Path, directories: Directories) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
     let Some(parent) = directory.parent() else { return Ok(()) };
-    create_directories(parent)?;
+    create_directories(parent, directories)?;
     match std::fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_directory(parent),
+        _ => sync_directory(parent, directories),
     }
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    std::fs::File::open(directory)?.sync_all()
+fn sync_directory(directory: &Path, directories: Directories) -> io::Result<()> {
+    match std::fs::File::open(directory)?.sync_all() {
+        _ if directories == Directories::Unsynced => Ok(()),
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENOTSUP)) => {
+            let hint = "the mount cannot make directories durable: set sync-directories = false for this repository";
+            Err(io::Error::new(error.kind(), format!("{error}; {hint}")))
+        }
+        other => other,
+    }
+}
+
+/// An unfinished file, removed unless it got its name.
+struct Temporary(Option<PathBuf>);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // One that stays is found by `delete_unfinished`.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// A file that is renamed into place when it is finished, and removed when it is not.
 struct Writer {
     file: File,
-    temporary: Option<PathBuf>,
+    temporary: Temporary,
     path: PathBuf,
+    directories: Directories,
 }
 
 #[async_trait]
 impl ObjectWriter for Writer {
+    async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        self.file.write_all(&data).await.map_err(Error::storage("write", self.path.display().to_string()))
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
         let failed = Error::storage("store", self.path.display().to_string());
         let finish = async {
             self.file.flush().await?;
             self.file.sync_all().await?;
             let size = self.file.metadata().await?.len();
-            if let Some(temporary) = &self.temporary {
-                let (temporary, path) = (temporary.clone(), self.path.clone());
+            if let Some(temporary) = &self.temporary.0 {
+                let (temporary, path, directories) = (temporary.clone(), self.path.clone(), self.directories);
                 blocking(move || {
                     std::fs::rename(&temporary, &path)?;
-                    path.parent().map_or(Ok(()), sync_directory)
+                    path.parent().map_or(Ok(()), |parent| sync_directory(parent, directories))
                 })
                 .await?;
             }
             Ok(size)
         };
         let size = finish.await.map_err(failed)?;
-        self.temporary = None;
+        self.temporary.0 = None;
         Ok(size)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // One that stays is found by `delete_unfinished`.
-            let _ = std::fs::remove_file(temporary);
-        }
-    }
-}
-
-impl AsyncWrite for Writer {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.file).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.file).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.file).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncReadExt;
-
-    async fn read(storage: &Local, key: &str) -> String {
-        let mut text = String::new();
-        storage.open(key).await.unwrap().read_to_string(&mut text).await.unwrap();
-        text
-    }
 
     #[tokio::test]
-    async fn an_object_exists_only_when_it_is_finished() {
+    async fn a_dead_writer_is_cleaned_up_and_a_directory_goes_with_its_last_object() {
         let directory = tempfile::tempdir().unwrap();
-        let storage = Local::new(&directory.path().join("not/yet/there"));
-        let mut writer = storage.create("a/b/object").await.unwrap();
-        writer.write_all(b"hello").await.unwrap();
-        assert_eq!(storage.stat("a/b/object").await.unwrap(), None);
-        assert!(storage.list("").await.unwrap().is_empty());
-        assert_eq!(writer.finish().await.unwrap(), 5);
-        assert_eq!(storage.list("").await.unwrap(), ["a/b/object"]);
-        assert_eq!(read(&storage, "a/b/object").await, "hello");
-        assert_eq!(storage.names("a").await.unwrap(), ["b"]);
-    }
-
-    #[tokio::test]
-    async fn a_dropped_writer_leaves_nothing_and_a_dead_one_is_cleaned_up() {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = Local::new(directory.path());
-        let mut writer = storage.create("x/dropped").await.unwrap();
-        writer.write_all(b"half").await.unwrap();
-        drop(writer);
-        assert_eq!(std::fs::read_dir(directory.path().join("x")).unwrap().count(), 0);
+        let storage = Local::new(directory.path(), Directories::Synced);
         let dead = storage.create("x/dead").await.unwrap();
         std::mem::forget(dead);
         assert_eq!(storage.delete_unfinished("x").await.unwrap(), 1);
         assert!(!directory.path().join("x").exists());
-    }
-
-    #[tokio::test]
-    async fn removing_takes_empty_directories_along_and_is_idempotent() {
-        let directory = tempfile::tempdir().unwrap();
-        let storage = Local::new(directory.path());
-        for key in ["c/one", "c/d/two"] {
-            storage.create(key).await.unwrap().finish().await.unwrap();
-        }
+        storage.create("c/d/two").await.unwrap().finish().await.unwrap();
         storage.delete("c/d/two").await.unwrap();
-        storage.delete("c/d/two").await.unwrap();
-        assert!(!directory.path().join("c/d").exists());
-        assert_eq!(storage.list("").await.unwrap(), ["c/one"]);
+        assert!(!directory.path().join("c").exists());
     }
 
     #[tokio::test]
     async fn errors_name_the_object() {
-        let storage = Local::new(Path::new("/proc/nowhere"));
+        let storage = Local::new(Path::new("/proc/nowhere"), Directories::Synced);
         let error = storage.create("object").await.err().unwrap();
         assert_eq!(error.to_string(), "create /proc/nowhere/object");
     }

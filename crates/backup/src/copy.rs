@@ -1,0 +1,126 @@
+//! Copying backups and WAL from one repository to another: by hand, to catch up one that was dropped from a backup, and
+//! to keep two in step.
+
+use crate::Error;
+use pgbosun_core::human;
+use pgbosun_repository::{
+    Active, BackupInfo, EncodedWal, Encoding, Repository, WalArchive, copy_object, hash,
+};
+use std::collections::BTreeSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// What was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Labels.
+    pub backups: Vec<String>,
+    /// Files of WAL.
+    pub wal: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Copies a backup with what it builds upon; what is there already is left alone. Returns the labels copied.
+///
+/// # Errors
+/// What either repository answered; then the target lists nothing of it.
+pub async fn copy_backup(
+    from: &Repository,
+    to: &Repository,
+    info: &BackupInfo,
+    instance: Uuid,
+    cancel: &CancellationToken,
+) -> Result<Copied, Error> {
+    to.prepare().await?;
+    to.check_system_id(&info.cluster, &info.system_id).await?;
+    let mut chain = vec![info.clone()];
+    while let Some(label) = chain.last().and_then(|info| info.parent.clone()) {
+        chain.push(from.find(Some(&info.cluster), &label).await?);
+    }
+    let mut copied = Copied::default();
+    for info in chain.into_iter().rev() {
+        let place = info.place();
+        if to.is_published(&place).await? {
+            continue;
+        }
+        let _active = Active::claim(&place.lease());
+        to.begin(&place, instance).await?;
+        let done = tokio::select! {
+            done = copy_objects(from, to, &info) => done,
+            () = cancel.cancelled() => Err(Error::Cancelled),
+        };
+        match done {
+            Ok(info) => {
+                copied.bytes += info.stored_bytes;
+                copied.backups.push(info.label);
+            }
+            Err(error) => {
+                if let Err(error) = to.remove(&place).await {
+                    tracing::warn!(repository = to.name, "leftover stays: {}", human::chain(&error));
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(copied)
+}
+
+async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> Result<BackupInfo, Error> {
+    let place = info.place();
+    let directory = place.prefix();
+    let mut there = info.clone();
+    there.objects.clear();
+    for object in &info.objects {
+        there.objects.push(copy_object(from, to, &directory, object).await?);
+    }
+    if there.encrypted_to.is_empty() {
+        there.encrypted_to = to.options.encrypt_to.clone();
+    }
+    there.stored_bytes = there.objects.iter().map(|object| object.size).sum();
+    to.publish(&place, &there).await?;
+    if let Some(passed) = from.notes(std::slice::from_ref(info)).await?.first().and_then(|notes| notes.verified) {
+        to.note_verified(&place, passed).await?;
+    }
+    Ok(there)
+}
+
+/// Copies the WAL that `to` lacks; `since` leaves out what retention has removed there on purpose: segments before the
+/// oldest backup that is there.
+///
+/// # Errors
+/// What either repository answered; what was copied stays.
+pub async fn copy_wal(
+    from: &Repository,
+    to: &Repository,
+    cluster: &str,
+    system_id: &str,
+    cancel: &CancellationToken,
+) -> Result<Copied, Error> {
+    let (source, target) = (WalArchive::new(from, cluster, system_id), WalArchive::new(to, cluster, system_id));
+    let present: BTreeSet<_> = target.list().await?.into_iter().map(|object| (object.file, object.sha256)).collect();
+    let (backups, _) = to.backups(Some(cluster)).await?;
+    let own = backups.iter().filter(|info| info.system_id == system_id);
+    let oldest = own.min_by_key(|info| info.start_lsn).map(|info| (info.start_lsn, info.wal_segment_size));
+    let encoding = Encoding::of(&to.options);
+    let mut copied = Copied::default();
+    for object in source.list().await? {
+        let before = |segment: pgbosun_core::wal::Segment| {
+            oldest.is_some_and(|(lsn, size)| segment.next(size).start(size) <= lsn)
+        };
+        let known = present.contains(&(object.file.clone(), object.sha256.clone()));
+        if known || object.file.segment().is_some_and(before) {
+            continue;
+        }
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let (plain, sha256) = hash(source.get(&object).await?).await;
+        let encoded = EncodedWal::new(&object.file, &sha256, &plain, &encoding).await?;
+        if target.put(&object.file, &encoded).await? {
+            copied.wal += 1;
+            copied.bytes += encoded.size();
+        }
+    }
+    Ok(copied)
+}

@@ -1,0 +1,140 @@
+//! Expiry: what retention no longer keeps is removed, backups first, then the WAL that nothing needs any more.
+//!
+//! C7 to C9, C11: decided from the catalogue of the repository itself, announced by a lease, never by file age.
+
+use crate::{
+    Error,
+    retention::{Known, Rules, decide, needed},
+};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use pgbosun_core::wal::WalFile;
+use pgbosun_repository::{BackupInfo, Repository, WalArchive};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// What to expire, and how.
+#[derive(Clone, Debug)]
+pub struct Expire {
+    /// Where.
+    pub repository: Repository,
+    /// Cluster as configured.
+    pub cluster: String,
+    /// Rules by job.
+    pub rules: Rules,
+    /// Days begin in this zone.
+    pub zone: Tz,
+    /// This installation.
+    pub instance: Uuid,
+    /// Remove backups; WAL is looked at either way.
+    pub backups: bool,
+    /// Decide, and remove nothing.
+    pub dry_run: bool,
+}
+
+/// What was decided and done.
+#[derive(Clone, Debug, Default)]
+pub struct Expired {
+    /// Every backup with the reason why it stays, or `None` where it goes; oldest first.
+    pub decisions: Vec<(BackupInfo, Option<String>)>,
+    /// Labels removed.
+    pub removed: Vec<String>,
+    /// Files of WAL removed, or that would be.
+    pub wal_removed: u64,
+    /// Their bytes.
+    pub wal_bytes: u64,
+    /// Files of WAL that stay.
+    pub wal_kept: u64,
+    /// Leftovers of crashes that were removed.
+    pub leftovers: Vec<String>,
+}
+
+impl Expire {
+    /// Decides, and removes what goes.
+    ///
+    /// # Errors
+    /// Where somebody else is at work in the repository ([`Error::is_transient`]), or what it answered; a removal that
+    /// was broken off is a leftover, and finished by the next.
+    pub async fn run(&self, now: DateTime<Utc>) -> Result<Expired, Error> {
+        let mut expired = Expired::default();
+        if !self.dry_run {
+            expired.leftovers = self.repository.remove_leftovers(&self.cluster, self.instance).await?;
+        }
+        for system_id in self.repository.system_ids(&self.cluster).await? {
+            if self.dry_run {
+                self.of_system(&system_id, now, &mut expired).await?;
+                continue;
+            }
+            let expiry = self.repository.begin_expiry(&self.cluster, &system_id, self.instance).await?;
+            let done = self.of_system(&system_id, now, &mut expired).await;
+            expiry.end().await?;
+            done?;
+        }
+        Ok(expired)
+    }
+
+    async fn of_system(&self, system_id: &str, now: DateTime<Utc>, expired: &mut Expired) -> Result<(), Error> {
+        let (mut backups, damaged) = self.repository.backups(Some(&self.cluster)).await?;
+        backups.retain(|info| info.system_id == system_id);
+        let notes = self.repository.notes(&backups).await?;
+        let known: Vec<Known> = backups
+            .iter()
+            .zip(notes)
+            .map(|(info, notes)| {
+                let kept = notes.keep.map(|keep| format!("{} ({})", keep.reason, keep.by));
+                Known::new(info, notes.verified, kept)
+            })
+            .collect();
+        let mut decided = decide(&known, &self.rules, self.zone, now);
+        if !self.backups {
+            decided.fill(Some("only WAL is looked at".into()));
+        }
+        // Children go before what they build upon: a crash in between leaves no chain without its beginning (C11).
+        for (info, _) in backups.iter().zip(&decided).rev().filter(|(_, reason)| reason.is_none()) {
+            if !self.dry_run {
+                self.repository.remove(&info.place()).await?;
+                tracing::info!(repository = self.repository.name, label = info.label, "removed: no rule keeps it");
+            }
+            expired.removed.push(info.label.clone());
+        }
+        let retained: Vec<&Known> =
+            known.iter().zip(&decided).filter(|(_, reason)| reason.is_some()).map(|(known, _)| known).collect();
+        // C7: what a catalogue that cannot be read would need is not known, so nothing goes.
+        if damaged.is_empty() && !retained.is_empty() {
+            self.wal(system_id, &backups, &retained, now, expired).await?;
+        }
+        expired.decisions.extend(backups.into_iter().zip(decided));
+        Ok(())
+    }
+
+    async fn wal(
+        &self,
+        system_id: &str,
+        backups: &[BackupInfo],
+        retained: &[&Known],
+        now: DateTime<Utc>,
+        expired: &mut Expired,
+    ) -> Result<(), Error> {
+        let sizes: BTreeMap<u64, ()> = backups.iter().map(|info| (info.wal_segment_size, ())).collect();
+        // Positions of segments depend on their size; pg_resetwal can change it, and then nothing is certain.
+        let (Some((size, ())), 1) = (sizes.first_key_value(), sizes.len()) else { return Ok(()) };
+        let needed = needed(retained, &self.rules, now);
+        let archive = WalArchive::new(&self.repository, &self.cluster, system_id);
+        for object in archive.list().await? {
+            let stays = match &object.file {
+                WalFile::History(_) => true,
+                file => file.segment().is_none_or(|segment| needed.keeps(segment, *size)),
+            };
+            if stays {
+                expired.wal_kept += 1;
+                continue;
+            }
+            if !self.dry_run {
+                archive.remove(&object).await?;
+            }
+            expired.wal_removed += 1;
+            expired.wal_bytes += object.size;
+        }
+        Ok(())
+    }
+}

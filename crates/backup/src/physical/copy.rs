@@ -1,0 +1,120 @@
+//! From the server's stream into volumes.
+
+use super::{SILENCE, silent};
+use crate::{Error, Progress};
+use pgbosun_postgres::replication::{BackupEnd, BackupEvent, BaseBackup};
+use pgbosun_repository::{Destinations, ObjectKind, PlainWriter, TarVolumes, Written};
+use std::sync::Arc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+};
+
+/// Messages of the server that may wait to be stored.
+const QUEUE: usize = 64;
+
+/// Copies archives and manifest; returns what was written, and where the backup is consistent.
+///
+/// Reading from the server and storing are two tasks, so that neither waits for the other's processor.
+pub(super) async fn copy(
+    to: &Arc<Destinations>,
+    progress: &Arc<Progress>,
+    mut backup: BaseBackup,
+    mut beside: Option<&mut JoinSet<Result<Written, Error>>>,
+) -> Result<(Written, BackupEnd), Error> {
+    let (events, waiting) = mpsc::channel(QUEUE);
+    let storing = Task(to.tasks().spawn(store(Arc::clone(to), waiting)));
+    loop {
+        let event = tokio::select! {
+            event = tokio::time::timeout(SILENCE, backup.next()) => event.map_err(|_| silent())??,
+            Some(ended) = ended(&mut beside) => {
+                // Without its WAL the backup is worth nothing: there is no need to copy the rest.
+                return Err(match ended {
+                    Ok(Err(error)) => error,
+                    other => Error::Interrupted(format!("the WAL receiver ended: {other:?}")),
+                });
+            }
+        };
+        match event {
+            BackupEvent::End(end) => {
+                drop(events);
+                return Ok((storing.join().await?, end));
+            }
+            BackupEvent::Progress(_) => {}
+            event => {
+                if let BackupEvent::Data(data) = &event {
+                    progress.add(data.len() as u64);
+                }
+                if events.send(event).await.is_err() {
+                    // It ended early, which it does only with an error.
+                    return Err(storing.join().await.err().unwrap_or(Error::Cancelled));
+                }
+            }
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<Result<Written, Error>>);
+
+impl Task {
+    async fn join(mut self) -> Result<Written, Error> {
+        (&mut self.0).await.unwrap_or_else(|error| Err(Error::Interrupted(format!("storing broke off: {error}"))))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Ended = Result<Result<Written, Error>, tokio::task::JoinError>;
+
+async fn ended(beside: &mut Option<&mut JoinSet<Result<Written, Error>>>) -> Option<Ended> {
+    match beside {
+        Some(beside) => beside.join_next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn store(to: Arc<Destinations>, mut events: mpsc::Receiver<BackupEvent>) -> Result<Written, Error> {
+    let mut written = Written::default();
+    let mut volumes: Option<TarVolumes> = None;
+    let mut manifest: Option<PlainWriter> = None;
+    while let Some(event) = events.recv().await {
+        match event {
+            BackupEvent::Archive(tablespace) => {
+                if let Some(volumes) = volumes.take() {
+                    written.extend(volumes.finish().await?);
+                }
+                let (prefix, kind) = match tablespace {
+                    None => ("base".to_owned(), ObjectKind::Data),
+                    Some(oid) => (format!("tablespace-{oid}"), ObjectKind::Tablespace(oid)),
+                };
+                volumes = Some(TarVolumes::new(&to, &prefix, kind));
+            }
+            BackupEvent::Data(data) => {
+                if let Some(volumes) = &mut volumes {
+                    volumes.write(data).await?;
+                }
+            }
+            BackupEvent::Manifest(data) => {
+                let mut writer = match manifest.take() {
+                    Some(writer) => writer,
+                    None => PlainWriter::create(&to, "backup_manifest", ObjectKind::Manifest).await?,
+                };
+                writer.write(&data).await?;
+                manifest = Some(writer);
+            }
+            BackupEvent::Progress(_) | BackupEvent::End(_) => {}
+        }
+    }
+    if let Some(volumes) = volumes {
+        written.extend(volumes.finish().await?);
+    }
+    if let Some(manifest) = manifest {
+        written.extend(manifest.finish().await?);
+    }
+    Ok(written)
+}

@@ -1,0 +1,88 @@
+//! The last steps of a backup: its configuration files, the list of files, and `backup.json`, which makes it exist (C14).
+
+use super::Pass;
+use crate::{Error, inspect::Inspection, physical::source};
+use chrono::{DateTime, SubsecRound, Utc};
+use pgbosun_core::clock;
+use pgbosun_postgres::replication::{BackupEnd, BackupStart};
+use pgbosun_repository::{
+    BackupInfo, FORMAT, ObjectKind, PlainWriter, Repository, TablespaceInfo, VolumeWriter, Written,
+};
+
+impl Pass<'_> {
+    pub(super) async fn publish(
+        &self,
+        before: Inspection,
+        start: &BackupStart,
+        end: BackupEnd,
+        started_at: DateTime<Utc>,
+        mut written: Written,
+        parent: Option<BackupInfo>,
+    ) -> Result<Vec<(Repository, BackupInfo)>, Error> {
+        if !before.config_files.is_empty() {
+            let mut volume = VolumeWriter::create(&self.to, "config", ObjectKind::Config).await?;
+            for (name, text) in &before.config_files {
+                volume.add_file(name, text.as_bytes()).await?;
+            }
+            written.extend(volume.finish().await?);
+        }
+        let index = serde_json::to_vec(&written.files).map_err(|error| Error::Interrupted(error.to_string()))?;
+        let mut writer = PlainWriter::create(&self.to, "files.json", ObjectKind::Index).await?;
+        writer.write(&index).await?;
+        written.extend(writer.finish().await?);
+
+        let hosts: Vec<_> = self.server.conninfo.hosts.iter().map(ToString::to_string).collect();
+        let tablespaces = start.tablespaces.iter();
+        let place = self.to.place();
+        // A target time is compared with commit times, which the server's clock makes: so its clock counts here (C19).
+        let finished_at = source::now(&self.server).await.unwrap_or_else(|_| clock::now());
+        let info = BackupInfo {
+            format: FORMAT,
+            label: place.label.clone(),
+            cluster: place.cluster.clone(),
+            system_id: place.system_id.clone(),
+            kind: if parent.is_some() { "incremental" } else { "full" }.into(),
+            parent: parent.map(|parent| parent.label),
+            job: self.physical.job.clone(),
+            server: hosts.join(","),
+            superuser: before.superuser,
+            server_version: before.version,
+            program_version: env!("CARGO_PKG_VERSION").into(),
+            started_at,
+            finished_at: finished_at.trunc_subsecs(3).max(started_at),
+            start_lsn: start.lsn,
+            stop_lsn: end.lsn,
+            start_timeline: start.timeline,
+            timeline: end.timeline,
+            wal_segment_size: before.wal_segment_size,
+            databases: before.databases,
+            settings: before.settings,
+            tablespaces: tablespaces.map(|t| TablespaceInfo { oid: t.oid, location: t.location.clone() }).collect(),
+            checksum_failures: end.checksum_failures,
+            bytes: 0,
+            stored_bytes: 0,
+            compression: String::new(),
+            encrypted_to: Vec::new(),
+            objects: Vec::new(),
+            checksum: String::new(),
+        };
+        let mut stored = Vec::new();
+        for (encoding, repository) in self.to.alive() {
+            let mut info = info.clone();
+            info.objects = written.objects.get(&encoding).cloned().unwrap_or_default();
+            info.bytes = info.objects.iter().map(|object| object.plain_size).sum();
+            info.stored_bytes = info.objects.iter().map(|object| object.size).sum();
+            info.compression = repository.options.compression.to_string();
+            info.encrypted_to = repository.options.encrypt_to.clone();
+            match repository.publish(place, &info).await {
+                Ok(()) => stored.push((repository, info)),
+                Err(error) => self.to.leave(&repository.name, error),
+            }
+        }
+        if stored.is_empty() {
+            let reason = self.to.dropped().into_iter().next().map(|(_, error)| error.into());
+            return Err(reason.unwrap_or(Error::Repository(pgbosun_repository::Error::NoneLeft)));
+        }
+        Ok(stored)
+    }
+}

@@ -1,0 +1,94 @@
+//! Which of a cluster's servers a backup is taken from. Roles are looked up, never configured.
+
+use crate::Error;
+use chrono::{DateTime, Utc};
+use pgbosun_core::human;
+use pgbosun_postgres::Server;
+use sqlx::Connection;
+use std::fmt;
+
+/// What a server is at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It recovers.
+    Standby,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        })
+    }
+}
+
+/// The server to work on: of several the primary, or a standby that is fit where that is preferred.
+///
+/// A standby is fit when it streams, replays, and is less than a minute behind.
+///
+/// # Errors
+/// Where none of them will do, each with its reason.
+pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, Role), Error> {
+    let (mut primary, mut standby, mut reasons, mut last) = (None, None, Vec::new(), None);
+    for host in &cluster.conninfo.hosts {
+        let server = cluster.at(host);
+        match look(&server).await {
+            Ok((false, _)) => primary = primary.or(Some(server)),
+            Ok((true, true)) => standby = standby.or(Some(server)),
+            Ok((true, false)) => reasons.push(format!("{host} is a standby that is behind or does not stream")),
+            Err(error) => {
+                reasons.push(format!("{host}: {}", human::chain(&error)));
+                last = Some(error);
+            }
+        }
+    }
+    let primary = primary.map(|server| (server, Role::Primary));
+    let standby = standby.map(|server| (server, Role::Standby));
+    // Where only a standby is named it is the one that is meant.
+    let alone = cluster.conninfo.hosts.len() == 1;
+    let chosen = if prefer_standby { standby.or(primary) } else { primary.or(standby.filter(|_| alone)) };
+    match (chosen, last) {
+        (Some(chosen), _) => Ok(chosen),
+        (None, Some(error)) if alone => Err(error),
+        (None, Some(error)) if error.is_transient() => {
+            Err(Error::Interrupted(format!("no server of the cluster will do: {}", reasons.join("; "))))
+        }
+        _ => Err(Error::Refused(format!(
+            "no server of the cluster will do: {}",
+            if reasons.is_empty() { "there are only standbys; set prefer-standby = true".into() } else { reasons.join("; ") }
+        ))),
+    }
+}
+
+async fn look(server: &Server) -> Result<(bool, bool), Error> {
+    let mut connection = server.connect().await?;
+    let row = sqlx::query_as(include_str!("source/role.sql")).fetch_one(&mut connection).await;
+    let _ = connection.close().await;
+    row.map_err(Error::query("read the server's role"))
+}
+
+/// The server's clock.
+pub(super) async fn now(server: &Server) -> Result<DateTime<Utc>, Error> {
+    let mut connection = server.connect().await?;
+    let now = sqlx::query_scalar("select pg_catalog.clock_timestamp()").fetch_one(&mut connection).await;
+    let _ = connection.close().await;
+    now.map_err(Error::query("read the server's clock"))
+}
+
+/// Asks the primary to begin a new segment, so that the last one is archived. Without the right to do so it comes with
+/// `archive_timeout`, or with the next writes.
+pub(super) async fn switch_wal(cluster: &Server) {
+    let switched = async {
+        let (primary, _) = member(cluster, false).await?;
+        let mut connection = primary.connect().await?;
+        let done = sqlx::query("select pg_catalog.pg_switch_wal()").execute(&mut connection).await;
+        let _ = connection.close().await;
+        done.map_err(Error::query("begin a new WAL segment"))
+    };
+    if let Err(error) = switched.await {
+        tracing::info!("the WAL segment is not ended early: {}", human::chain(&error));
+    }
+}

@@ -1,0 +1,148 @@
+//! The last steps of a restore: configuration, recovery settings, durability, and `pg_control` at the very end (C12).
+
+use super::{
+    Recovery, Restore, Target,
+    extract::{CONTROL, CONTROL_UNFINISHED, create_private},
+};
+use crate::Error;
+use pgbosun_repository::BackupInfo;
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// Makes everything durable, then lets `pg_control` take its name.
+pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<(), Error> {
+    let target = &restore.target;
+    create_private(&target.join("pg_wal/archive_status"))?;
+    without_incremental_lines(target)?;
+    configure(restore, &restore.info)?;
+    for directory in tablespaces.iter().map(PathBuf::as_path).chain([target.as_path()]) {
+        let failed = || Error::file("sync", directory);
+        let handle = fs::File::open(directory).map_err(failed())?;
+        nix::unistd::syncfs(&handle).map_err(|errno| failed()(errno.into()))?;
+    }
+    let control = target.join(CONTROL);
+    let failed = || Error::file("write", &control);
+    fs::rename(target.join(CONTROL_UNFINISHED), &control).map_err(failed())?;
+    fs::File::open(target.join("global")).and_then(|directory| directory.sync_all()).map_err(failed())
+}
+
+/// C12: what is combined is a full backup, and its label must not ask for another.
+fn without_incremental_lines(target: &Path) -> Result<(), Error> {
+    let path = target.join("backup_label");
+    let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+    let kept: String = text.lines().filter(|line| !line.starts_with("INCREMENTAL FROM ")).fold(
+        String::new(),
+        |mut kept, line| {
+            kept.push_str(line);
+            kept.push('\n');
+            kept
+        },
+    );
+    if kept == text { Ok(()) } else { fs::write(&path, kept).map_err(Error::file("write", &path)) }
+}
+
+fn append(target: &Path, name: &str, text: &str) -> Result<(), Error> {
+    let path = target.join(name);
+    let file = fs::File::options().append(true).create(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::file("write", path))
+}
+
+/// Adds what a server needs to start, and how it is to recover.
+fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
+    let target = &restore.target;
+    if !target.join("postgresql.conf").exists() {
+        let mut text = format!(
+            "# Written by pgbosun when it restored backup {}, whose postgresql.conf lay outside the data directory.\n\
+             # The original is in pgbosun-config/. These settings may not be lower than they were.\n",
+            info.label
+        );
+        for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {
+            text.push_str(&format!("{name} = {value}\n"));
+        }
+        append(target, "postgresql.conf", &text)?;
+    }
+    for name in ["pg_hba.conf", "pg_ident.conf"] {
+        let original = target.join("pgbosun-config").join(name);
+        if !target.join(name).exists() {
+            let text = match fs::read_to_string(&original) {
+                Ok(text) => text,
+                Err(_) if name == "pg_hba.conf" => "local all all peer\n".to_owned(),
+                Err(_) => String::new(),
+            };
+            append(target, name, &text)?;
+        }
+    }
+    for name in ["standby.signal", "recovery.signal"] {
+        let signal = target.join(name);
+        if signal.exists() {
+            // Taken from a standby: the copy must not go on streaming from the primary of the original.
+            fs::remove_file(&signal).map_err(Error::file("remove", &signal))?;
+            append(target, "postgresql.auto.conf", "primary_conninfo = ''\nprimary_slot_name = ''\n")?;
+        }
+    }
+    if !restore.keep_archiving {
+        // C21: a restored clone must not archive into the repository of the original.
+        append(target, "postgresql.auto.conf", "archive_mode = 'off'\n")?;
+    }
+    forget_recovery(target)?;
+    if let Some(recovery) = &restore.recovery {
+        append(target, "postgresql.auto.conf", &settings(recovery))?;
+        append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
+    }
+    Ok(())
+}
+
+/// The settings of recovery, which the original may have from a restore of its own.
+const RECOVERY: [&str; 10] = [
+    "restore_command",
+    "recovery_target",
+    "recovery_target_time",
+    "recovery_target_lsn",
+    "recovery_target_xid",
+    "recovery_target_name",
+    "recovery_target_timeline",
+    "recovery_target_inclusive",
+    "recovery_target_action",
+    "recovery_end_command",
+];
+
+/// Takes the original's recovery settings out of `postgresql.auto.conf`: PostgreSQL allows but one target, even an empty
+/// one beside it.
+fn forget_recovery(target: &Path) -> Result<(), Error> {
+    let path = target.join("postgresql.auto.conf");
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let kept: Vec<&str> = text.lines().filter(|line| !RECOVERY.contains(&name(line).as_str())).collect();
+    if kept.len() == text.lines().count() {
+        return Ok(());
+    }
+    fs::write(&path, kept.join("\n") + "\n").map_err(Error::file("write", &path))
+}
+
+/// The recovery settings, with the one target there may be.
+pub(crate) fn settings(recovery: &Recovery) -> String {
+    let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
+    let mut values = vec![
+        ("restore_command", recovery.restore_command.clone()),
+        ("recovery_target_timeline", recovery.timeline.to_string()),
+        ("recovery_target_inclusive", if recovery.exclusive { "off" } else { "on" }.into()),
+        ("recovery_target_action", recovery.action.to_string()),
+        ("recovery_end_command", String::new()),
+        ("archive_cleanup_command", String::new()),
+    ];
+    values.extend(match &recovery.target {
+        Target::Latest | Target::BackupEnd => None,
+        Target::Immediate => Some(("recovery_target", "immediate".into())),
+        // C20: always with its zone.
+        Target::Time(time) => Some(("recovery_target_time", time.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string())),
+        Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
+        Target::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
+        Target::Name(name) => Some(("recovery_target_name", name.clone())),
+    });
+    let lines = values.into_iter().map(|(name, value)| format!("{name} = {}\n", quoted(&value)));
+    format!("# Recovery, written by pgbosun.\n{}", lines.collect::<String>())
+}

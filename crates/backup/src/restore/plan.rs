@@ -1,0 +1,409 @@
+//! Which backup serves a recovery target, and whether the WAL reaches it: decided before the first byte (C19).
+
+use crate::{
+    Error,
+    wal::{Archive, Event, Fetch, Fetched, Scanner},
+};
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use pgbosun_core::{
+    lsn::Lsn,
+    wal::{Segment, WalFile},
+};
+use pgbosun_repository::{BackupInfo, Repository};
+use std::fmt;
+
+/// How far to recover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the backup's own end, with the WAL that lies in it.
+    BackupEnd,
+    /// As soon as it is consistent.
+    Immediate,
+    /// To the end of the archive.
+    Latest,
+    /// To a time.
+    Time(DateTime<Utc>),
+    /// To a position.
+    Lsn(Lsn),
+    /// To a transaction.
+    Xid(u32),
+    /// To a restore point.
+    Name(String),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BackupEnd => f.write_str("the backup's own end"),
+            Self::Immediate => f.write_str("the first consistent state"),
+            Self::Latest => f.write_str("the end of the archive"),
+            Self::Time(time) => write!(f, "{}", shown(*time)),
+            Self::Lsn(lsn) => write!(f, "{lsn}"),
+            Self::Xid(xid) => write!(f, "transaction {xid}"),
+            Self::Name(name) => write!(f, "restore point \"{name}\""),
+        }
+    }
+}
+
+/// A time for people, with its zone (C20).
+fn shown(time: DateTime<Utc>) -> impl fmt::Display {
+    time.format("%Y-%m-%d %H:%M:%S%.fZ")
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Cluster as configured.
+    pub cluster: String,
+    /// Where backups and WAL lie, the preferred first.
+    pub repositories: Vec<Repository>,
+    /// A backup that was named.
+    pub backup: Option<String>,
+    /// How far; `None` is as far as the archive goes, or the backup's own end where there is no archive.
+    pub target: Option<Target>,
+    /// Along which timeline; the newest by default.
+    pub timeline: Option<u32>,
+    /// Stop just before the target.
+    pub exclusive: bool,
+}
+
+/// What serves it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where the backup is.
+    pub repository: Repository,
+    /// The backup; what it builds upon lies beside it.
+    pub info: BackupInfo,
+    /// How far.
+    pub target: Target,
+    /// The timeline that is followed.
+    pub timeline: u32,
+    /// Segments of the archive that recovery will need.
+    pub segments: u64,
+}
+
+/// The times a restore can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// From: the end of the oldest good backup.
+    pub from: DateTime<Utc>,
+    /// To: the last transaction that ended in the archive, without a gap.
+    pub to: DateTime<Utc>,
+}
+
+impl fmt::Display for Reachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reachable: {} to {}", shown(self.from), shown(self.to))
+    }
+}
+
+/// Finds what serves a request.
+///
+/// # Errors
+/// [`Error::Refused`] with what is missing and what would work instead; what a repository answered.
+pub async fn plan(request: &Request) -> Result<Plan, Error> {
+    match planner(request).await? {
+        Some(planner) => planner.plan().await,
+        None => Err(Error::Refused(match &request.backup {
+            Some(label) => {
+                format!("no good backup {label} of {}; \"pgbosun backup list\" shows what there is", request.cluster)
+            }
+            None => format!("there is no good backup of {}", request.cluster),
+        })),
+    }
+}
+
+/// The times a request could reach, if there is any good backup.
+///
+/// # Errors
+/// What a repository answered.
+pub async fn reachable(request: &Request) -> Result<Option<Reachable>, Error> {
+    match planner(request).await? {
+        Some(planner) => planner.reachable().await,
+        None => Ok(None),
+    }
+}
+
+async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
+    let mut candidates = candidates(request).await?;
+    let Some((_, newest)) = candidates.first() else { return Ok(None) };
+    // C10: another system identifier is another cluster.
+    let (system_id, size) = (newest.system_id.clone(), newest.wal_segment_size);
+    candidates.retain(|(_, info)| info.system_id == system_id);
+    let archive = Archive::read(&request.repositories, &request.cluster, &system_id, size).await?;
+    let fetch = Fetch {
+        cluster: request.cluster.clone(),
+        system_id,
+        repositories: request.repositories.clone(),
+        partial_directory: None,
+    };
+    Ok(Some(Planner { request, archive, fetch, candidates }))
+}
+
+/// Good backups whose chain is whole, newest first, each in the first repository that has it so.
+async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, Error> {
+    let mut found: Vec<(Repository, BackupInfo)> = Vec::new();
+    for repository in &request.repositories {
+        let (backups, damaged) = repository.backups(Some(&request.cluster)).await?;
+        for error in damaged {
+            tracing::warn!(repository = repository.name, "passed over: {error}");
+        }
+        for info in &backups {
+            let wanted = request.backup.as_ref().is_none_or(|label| *label == info.label);
+            let known = found.iter().any(|(_, known)| known.label == info.label);
+            if wanted && !known && !info.checksum_failures && whole(info, &backups) {
+                found.push((repository.clone(), info.clone()));
+            }
+        }
+    }
+    found.sort_by_key(|(_, info)| std::cmp::Reverse(info.started_at));
+    Ok(found)
+}
+
+fn whole(info: &BackupInfo, backups: &[BackupInfo]) -> bool {
+    let mut link = info;
+    while let Some(label) = &link.parent {
+        match backups.iter().find(|known| known.label == *label && known.system_id == info.system_id) {
+            Some(parent) if parent.started_at < link.started_at => link = parent,
+            _ => return false,
+        }
+    }
+    true
+}
+
+struct Planner<'a> {
+    request: &'a Request,
+    archive: Archive,
+    fetch: Fetch,
+    candidates: Vec<(Repository, BackupInfo)>,
+}
+
+impl Planner<'_> {
+    async fn plan(&self) -> Result<Plan, Error> {
+        let (repository, newest) = &self.candidates[0];
+        let target = match &self.request.target {
+            Some(target) => target.clone(),
+            None if self.way(newest).next().is_some() => Target::Latest,
+            None => Target::BackupEnd,
+        };
+        match &target {
+            Target::BackupEnd => Ok(self.chosen(repository, newest, &target)),
+            Target::Immediate => {
+                self.check_own_wal(newest)?;
+                Ok(self.chosen(repository, newest, &target))
+            }
+            Target::Latest => {
+                let fitting = self.candidates.iter().find(|(_, info)| self.fits(info));
+                let (repository, info) = fitting.ok_or_else(|| self.no_timeline())?;
+                self.check_own_wal(info)?;
+                Ok(self.chosen(repository, info, &target))
+            }
+            Target::Time(time) => self.for_time(*time, &target).await,
+            Target::Lsn(lsn) => self.for_lsn(*lsn, &target).await,
+            Target::Xid(_) | Target::Name(_) => self.for_event(&target).await,
+        }
+    }
+
+    fn timeline(&self, info: &BackupInfo) -> u32 {
+        let newest = || self.archive.latest_timeline(info.timeline, info.stop_lsn);
+        self.request.timeline.unwrap_or_else(newest)
+    }
+
+    /// Whether recovery from this backup can follow the wanted timeline.
+    fn fits(&self, info: &BackupInfo) -> bool {
+        self.archive.passes(self.timeline(info), info.timeline, info.stop_lsn)
+    }
+
+    fn no_timeline(&self) -> Error {
+        let wanted = self.request.timeline.unwrap_or(0);
+        let known: Vec<_> = self.archive.timelines().iter().map(ToString::to_string).collect();
+        Error::Refused(format!(
+            "no backup leads to timeline {wanted}; the archive has {}",
+            if known.is_empty() { "none".into() } else { known.join(", ") }
+        ))
+    }
+
+    /// The archived segments from a backup's end onwards.
+    fn way(&self, info: &BackupInfo) -> impl Iterator<Item = Segment> + '_ {
+        self.archive.way(self.timeline(info), info.stop_lsn)
+    }
+
+    /// C14: a backup without WAL of its own needs the archive's from its start.
+    fn check_own_wal(&self, info: &BackupInfo) -> Result<(), Error> {
+        if info.object(pgbosun_repository::ObjectKind::Wal).is_some() {
+            return Ok(());
+        }
+        let mut at = info.start_lsn.segment_start(self.archive.segment_size);
+        while at < info.stop_lsn {
+            if self.archive.segment(info.timeline, at).is_none() {
+                let missing = Segment::holding(at, info.timeline, self.archive.segment_size);
+                return Err(Error::Refused(format!(
+                    "segment {missing} is missing in the archive, and backup {} needs it to be consistent",
+                    info.label
+                )));
+            }
+            at = Lsn(at.0 + self.archive.segment_size);
+        }
+        Ok(())
+    }
+
+    fn chosen(&self, repository: &Repository, info: &BackupInfo, target: &Target) -> Plan {
+        Plan {
+            repository: repository.clone(),
+            info: info.clone(),
+            target: target.clone(),
+            timeline: self.timeline(info),
+            segments: self.way(info).count() as u64,
+        }
+    }
+
+    async fn for_time(&self, time: DateTime<Utc>, target: &Target) -> Result<Plan, Error> {
+        let fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
+        let before = fitting.clone().find(|(_, info)| info.finished_at < time);
+        let Some((repository, info)) = before else {
+            let oldest = fitting.last().ok_or_else(|| self.no_timeline())?;
+            let reason = match &self.request.backup {
+                Some(label) => format!("backup {label} ended at {}, which is later", shown(oldest.1.finished_at)),
+                None => format!("the oldest good backup ended at {}", shown(oldest.1.finished_at)),
+            };
+            return Err(self.unreachable(target, &reason).await);
+        };
+        self.check_own_wal(info)?;
+        match self.last_end(info).await? {
+            // The server stops at the first transaction that ended later; without one it would fail (PostgreSQL:
+            // "recovery ended before configured recovery target was reached").
+            Some(last) if time < last || (self.request.exclusive && time == last) => {
+                Ok(self.chosen(repository, info, target))
+            }
+            Some(last) => {
+                let reason = format!("the last transaction in the archive ended at {}", shown(last));
+                Err(self.unreachable(target, &format!("{reason}{}", self.gap(info))).await)
+            }
+            None => {
+                let reason = format!("no transaction ended in the archive after backup {}{}", info.label, self.gap(info));
+                Err(self.unreachable(target, &reason).await)
+            }
+        }
+    }
+
+    async fn for_lsn(&self, lsn: Lsn, target: &Target) -> Result<Plan, Error> {
+        let mut fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
+        let Some((repository, info)) = fitting.find(|(_, info)| info.stop_lsn <= lsn) else {
+            let reason = format!("no good backup ended before {lsn}");
+            return Err(self.unreachable(target, &reason).await);
+        };
+        self.check_own_wal(info)?;
+        let size = self.archive.segment_size;
+        let last = self.way(info).last();
+        let reached = match last {
+            Some(last) if Lsn(last.start(size).0 + size) > lsn && last.start(size) <= lsn => {
+                // The last segment may be filled in part only.
+                let mut scanner = Scanner::default();
+                scanner.segment(&self.read(last).await?, &mut |_| {});
+                scanner.end() >= lsn
+            }
+            Some(last) => last.start(size) > lsn,
+            None => false,
+        };
+        if reached {
+            return Ok(self.chosen(repository, info, target));
+        }
+        let end = last.map_or(info.stop_lsn, |last| Lsn(last.start(size).0 + size));
+        let reason = format!("the archive ends before {end}{}", self.gap(info));
+        Err(self.unreachable(target, &reason).await)
+    }
+
+    /// For a transaction or a restore point: the newest backup before it, found by reading the WAL.
+    async fn for_event(&self, target: &Target) -> Result<Plan, Error> {
+        let fits = |event: &Event| match (target, event) {
+            (Target::Xid(wanted), Event::End { xid, .. }) => wanted == xid,
+            (Target::Name(wanted), Event::RestorePoint { name, .. }) => wanted == name,
+            _ => false,
+        };
+        let mut until = Lsn(u64::MAX);
+        for (repository, info) in self.candidates.iter().filter(|(_, info)| self.fits(info)) {
+            let size = self.archive.segment_size;
+            let way = self.way(info).take_while(|segment| segment.start(size) < until);
+            let reads: Vec<BoxFuture<'_, _>> = way.map(|segment| self.read(segment).boxed()).collect();
+            let mut read = stream::iter(reads).buffered(4);
+            let (mut scanner, mut seen) = (Scanner::default(), false);
+            while let Some(bytes) = read.next().await {
+                scanner.segment(&bytes?, &mut |event| {
+                    let at = match &event {
+                        Event::End { at, .. } | Event::RestorePoint { at, .. } => *at,
+                    };
+                    seen |= at >= info.stop_lsn && fits(&event);
+                });
+                if seen {
+                    self.check_own_wal(info)?;
+                    return Ok(self.chosen(repository, info, target));
+                }
+            }
+            until = info.stop_lsn;
+        }
+        Err(self.unreachable(target, "it is not in the archived WAL after any good backup").await)
+    }
+
+    /// When the last transaction ended on the way from a backup.
+    async fn last_end(&self, info: &BackupInfo) -> Result<Option<DateTime<Utc>>, Error> {
+        let way: Vec<_> = self.way(info).collect();
+        let mut after: Option<Bytes> = None;
+        for segment in way.into_iter().rev() {
+            let bytes = self.read(segment).await?;
+            let (mut scanner, mut last) = (Scanner::default(), None);
+            let mut note = |event: Event| {
+                if let Event::End { time, at, .. } = event
+                    && at >= info.stop_lsn
+                {
+                    last = last.max(Some(time));
+                }
+            };
+            let goes_on = scanner.segment(&bytes, &mut note);
+            // A record that begins here and ends in the next segment.
+            if let (true, Some(after)) = (goes_on, &after) {
+                scanner.segment(after, &mut note);
+            }
+            if last.is_some() {
+                return Ok(last);
+            }
+            after = Some(bytes);
+        }
+        Ok(None)
+    }
+
+    async fn read(&self, segment: Segment) -> Result<Bytes, Error> {
+        match self.fetch.find(&WalFile::Segment(segment)).await? {
+            Fetched::Found(bytes) => Ok(bytes),
+            Fetched::Absent => Err(Error::Interrupted(format!("segment {segment} was there and is gone"))),
+        }
+    }
+
+    /// Words about a gap in the archive after a backup.
+    fn gap(&self, info: &BackupInfo) -> String {
+        let (timeline, size) = (self.timeline(info), self.archive.segment_size);
+        let last = self.way(info).last();
+        let next = last.map_or(info.stop_lsn, |last| Lsn(last.start(size).0 + size));
+        let missing = Segment::holding(next, timeline, size);
+        let later = self.archive.segments.iter().any(|known| known.timeline == timeline && *known > missing);
+        if later { format!("; segment {missing} is missing, and there are later ones") } else { String::new() }
+    }
+
+    async fn unreachable(&self, target: &Target, reason: &str) -> Error {
+        let mut words = format!("{target} cannot be reached: {reason}");
+        if let Ok(Some(reachable)) = self.reachable().await {
+            words.push_str(&format!("; {reachable}"));
+        }
+        Error::Refused(words)
+    }
+
+    /// What could be reached instead.
+    async fn reachable(&self) -> Result<Option<Reachable>, Error> {
+        let mut fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
+        let Some((_, newest)) = fitting.next() else { return Ok(None) };
+        let oldest = fitting.last().map_or(newest, |(_, info)| info);
+        let to = self.last_end(newest).await?.unwrap_or(newest.finished_at);
+        Ok(Some(Reachable { from: oldest.finished_at, to: to.max(newest.finished_at) }))
+    }
+}

@@ -1,0 +1,168 @@
+//! Looking through a restored server: everything is there, can be read, and says what it should.
+
+use super::RestoreTest;
+use crate::{Error, scratch::Scratch};
+use chrono::{DateTime, TimeDelta, Utc};
+use pgbosun_postgres::GroupChild;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::{path::Path, process::Stdio};
+use tokio::{io::AsyncReadExt, process::Command};
+
+/// What was found.
+pub(super) struct Looked {
+    pub databases: u64,
+    pub tables: u64,
+    pub rows: u64,
+    pub recovered_to: DateTime<Utc>,
+    pub checked: Vec<String>,
+    pub faults: Vec<String>,
+}
+
+impl RestoreTest {
+    pub(super) async fn look_through(&self, scratch: &Scratch, programs: &Path) -> Result<Looked, Error> {
+        let mut connection = scratch.server("postgres").connect().await?;
+        let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(Error::query("ask for the last transaction"))?;
+        let names: Vec<String> = sqlx::query_scalar(include_str!("databases.sql"))
+            .fetch_all(&mut connection)
+            .await
+            .map_err(Error::query("list the restored databases"))?;
+        let _ = connection.close().await;
+        let recovered_to = last.unwrap_or(self.plan.info.finished_at).max(self.plan.info.finished_at);
+        let mut looked = Looked {
+            databases: names.len() as u64,
+            tables: 0,
+            rows: 0,
+            recovered_to,
+            checked: Vec::new(),
+            faults: Vec::new(),
+        };
+        // What was dropped after the backup began is rightly gone once WAL was replayed.
+        if last.is_none() {
+            let expected = self.plan.info.databases.keys();
+            for missing in expected.filter(|name| *name != "template0" && !names.contains(name)) {
+                let words = "was there when the backup began and is not in the restored cluster";
+                looked.faults.push(format!("database {missing} {words}"));
+            }
+        }
+        for name in &names {
+            let mut connection = scratch.server(name).connect().await?;
+            count(&mut connection, name, &mut looked).await?;
+            let _ = connection.close().await;
+        }
+        self.ask(scratch, &mut looked).await;
+        self.check_heartbeat(scratch, &mut looked).await;
+        if self.amcheck {
+            self.check_structure(scratch, programs, &mut looked).await;
+        }
+        Ok(looked)
+    }
+
+    /// The configured queries.
+    async fn ask(&self, scratch: &Scratch, looked: &mut Looked) {
+        for query in &self.queries {
+            let place = format!("query \"{}\" in {}", query.sql, query.database);
+            let answer = answer(scratch, &query.database, &query.sql).await;
+            match (answer, &query.expect) {
+                (Ok(None), _) => looked.faults.push(format!("{place} has no answer")),
+                (Ok(Some(answer)), Some(expect)) if answer != *expect => {
+                    looked.faults.push(format!("{place} says {answer}, expected {expect}"));
+                }
+                (Ok(Some(answer)), _) => looked.checked.push(format!("{place} says {answer}")),
+                (Err(error), _) => looked.faults.push(format!("{place}: {error}")),
+            }
+        }
+    }
+
+    async fn check_heartbeat(&self, scratch: &Scratch, looked: &mut Looked) {
+        let Some((database, table)) = &self.heartbeat else { return };
+        let newest = answer(scratch, database, &format!("select max(at)::text from {table}")).await;
+        let parsed = newest.map(|text| text.and_then(|text| DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f%#z").ok()));
+        match parsed {
+            Ok(Some(at)) if at.with_timezone(&Utc) + TimeDelta::minutes(2) >= looked.recovered_to => {
+                looked.checked.push(format!("heartbeat of {at}"));
+            }
+            Ok(Some(at)) => {
+                let reason = format!("the heartbeat ends at {at}, and recovery went to {}", looked.recovered_to);
+                looked.faults.push(reason);
+            }
+            Ok(None) => looked.faults.push(format!("{table} in {database} holds no heartbeat")),
+            Err(error) => looked.faults.push(format!("heartbeat in {database}: {error}")),
+        }
+    }
+
+    /// `pg_amcheck` over every database: B-tree indexes and heaps against their own rules.
+    async fn check_structure(&self, scratch: &Scratch, programs: &Path, looked: &mut Looked) {
+        let program = programs.join("pg_amcheck");
+        if !program.exists() {
+            return looked.checked.push("structure not checked: pg_amcheck is not installed".into());
+        }
+        let server = scratch.server("postgres");
+        let Some(host) = server.conninfo.hosts.first() else { return };
+        let spawned = GroupChild::spawn(
+            Command::new(&program)
+                .args(["--all", "--install-missing", "--jobs", "2", "--no-strict-names", "--username"])
+                .arg(&server.conninfo.user)
+                .args(["--host", &host.name, "--port", &host.port.to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped()),
+        );
+        let mut child = match spawned {
+            Ok(child) => child,
+            Err(error) => return looked.faults.push(format!("pg_amcheck does not start: {error}")),
+        };
+        let (mut out, mut errors) = (String::new(), String::new());
+        let pipes = (child.child().stdout.take(), child.child().stderr.take());
+        if let (Some(mut output), Some(mut complaints)) = pipes {
+            let _ = tokio::join!(output.read_to_string(&mut out), complaints.read_to_string(&mut errors));
+        }
+        match child.wait().await {
+            Ok(status) if status.success() => looked.checked.push("structure of tables and indexes (pg_amcheck)".into()),
+            // Without the extension there is nothing wrong with the backup.
+            Ok(_) if errors.contains("extension \"amcheck\" is not available") || errors.contains("amcheck.control") => {
+                looked.checked.push("structure not checked: the extension amcheck is not installed".into());
+            }
+            _ => {
+                let words = [out.trim(), errors.trim()].join("\n");
+                let words: Vec<_> = words.lines().filter(|line| !line.is_empty()).take(20).collect();
+                looked.faults.push(format!("pg_amcheck: {}", words.join("; ")));
+            }
+        }
+    }
+}
+
+async fn answer(scratch: &Scratch, database: &str, sql: &str) -> Result<Option<String>, String> {
+    let mut connection = scratch.server(database).connect().await.map_err(|error| error.to_string())?;
+    // It is the administrator's own query, asked of a copy.
+    let wrapped = format!("select answer::text from ({}) as asked (answer)", sql.trim_end().trim_end_matches(';'));
+    let row: Result<Option<Option<String>>, _> =
+        sqlx::query_scalar(AssertSqlSafe(wrapped)).fetch_optional(&mut connection).await;
+    let _ = connection.close().await;
+    row.map(Option::flatten).map_err(|error| error.to_string())
+}
+
+/// Reads every row of every table.
+async fn count(connection: &mut PgConnection, database: &str, looked: &mut Looked) -> Result<(), Error> {
+    let listed: Vec<String> = sqlx::query_scalar(include_str!("tables.sql"))
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(Error::query("list the restored tables"))?;
+    for table in listed {
+        // The name comes quoted from the server.
+        let counted: Result<i64, _> =
+            sqlx::query_scalar(AssertSqlSafe(format!("select pg_catalog.count(*) from {table}")))
+                .fetch_one(&mut *connection)
+                .await;
+        match counted {
+            Ok(counted) => {
+                looked.tables += 1;
+                looked.rows += counted.unsigned_abs();
+            }
+            Err(error) => looked.faults.push(format!("{database}: {table} cannot be read: {error}")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+use super::*;
+use chrono::TimeDelta;
+use proptest::prelude::*;
+
+fn at(days: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_790_000_000, 0).unwrap() + TimeDelta::days(days)
+}
+
+fn backup(label: &str, days_ago: i64) -> Known {
+    let started_at = at(-days_ago);
+    let position = Lsn(((1000 - days_ago).max(1) as u64) << 24);
+    Known {
+        label: label.into(),
+        system_id: "1".into(),
+        parent: None,
+        job: Some("daily".into()),
+        started_at,
+        finished_at: started_at + TimeDelta::minutes(5),
+        start_lsn: position,
+        stop_lsn: Lsn(position.0 + 1000),
+        good: true,
+        verified: true,
+        kept: None,
+    }
+}
+
+fn rules(rule: Retention) -> Rules {
+    [("daily".to_owned(), rule)].into()
+}
+
+fn staying(backups: &[Known], rule: Retention) -> Vec<String> {
+    let decided = decide(backups, &rules(rule), Tz::UTC, at(0));
+    backups.iter().zip(decided).filter(|(_, reason)| reason.is_some()).map(|(backup, _)| backup.label.clone()).collect()
+}
+
+#[test]
+fn days_counts_and_tiers() {
+    let backups: Vec<_> = (0..100).map(|day| backup(&format!("{day}"), day)).collect();
+    assert_eq!(staying(&backups, Retention { days: Some(7), ..Retention::default() }).len(), 8);
+    assert_eq!(staying(&backups, Retention { count: Some(3), ..Retention::default() }), ["0", "1", "2"]);
+    let tiers = Retention { daily: Some(7), weekly: Some(4), monthly: Some(3), ..Retention::default() };
+    let stay = staying(&backups, tiers);
+    assert!((10..=14).contains(&stay.len()), "{stay:?}");
+    assert_eq!(stay[..7], ["0", "1", "2", "3", "4", "5", "6"]);
+}
+
+#[test]
+fn c8_only_verified_ones_count_and_the_last_good_one_stays() {
+    let mut backups: Vec<_> = (0..6).map(|day| backup(&format!("{day}"), day)).collect();
+    backups[0].verified = false;
+    backups[1].verified = false;
+    backups[2].good = false;
+    backups[2].verified = false;
+    let stay = staying(&backups, Retention { count: Some(2), ..Retention::default() });
+    assert_eq!(stay, ["0", "1", "2", "3", "4"], "two verified ones, and whatever is newer than them");
+    let old: Vec<_> = (100..103).map(|day| backup(&format!("{day}"), day)).collect();
+    assert_eq!(staying(&old, Retention { days: Some(7), ..Retention::default() }), ["100"]);
+}
+
+#[test]
+fn c11_a_chain_goes_as_a_whole() {
+    let mut backups: Vec<_> = (0..10).map(|day| backup(&format!("{day}"), day)).collect();
+    for (child, parent) in [(2, "3"), (3, "4"), (4, "9")] {
+        backups[child].parent = Some(parent.into());
+    }
+    let stay = staying(&backups, Retention { count: Some(3), ..Retention::default() });
+    assert_eq!(stay, ["0", "1", "2", "3", "4", "9"]);
+}
+
+#[test]
+fn other_jobs_and_what_is_kept_by_hand_stay() {
+    let mut backups: Vec<_> = (0..4).map(|day| backup(&format!("{day}"), 50 + day)).collect();
+    backups[1].job = Some("weekly".into());
+    backups[2].kept = Some("for the audit".into());
+    backups[3].job = None;
+    let decided = decide(&backups, &rules(Retention { days: Some(1), ..Retention::default() }), Tz::UTC, at(0));
+    assert!(decided[1].as_ref().unwrap().contains("no retention for job weekly"));
+    assert!(decided[2].as_ref().unwrap().contains("for the audit"));
+    assert!(decided[3].is_some());
+}
+
+#[test]
+fn c7_wal_stays_from_the_backup_before_the_window_on_and_within_every_retained_backup() {
+    let backups: Vec<_> = [1, 5, 12, 40].map(|day| backup(&format!("{day}"), day)).into();
+    let rule = Retention { days: Some(90), wal_days: Some(7), ..Retention::default() };
+    let retained: Vec<&Known> = backups.iter().collect();
+    let needed = needed(&retained, &rules(rule), at(0));
+    let segment = |lsn: Lsn| Segment::holding(lsn, 1, 16 << 20);
+    // The one of 12 days ago serves the beginning of the window.
+    assert!(needed.keeps(segment(backups[2].start_lsn), 16 << 20));
+    assert!(!needed.keeps(segment(Lsn(backups[2].start_lsn.0 - (32 << 20))), 16 << 20));
+    assert!(needed.keeps(segment(backups[3].stop_lsn), 16 << 20));
+    assert!(!needed.keeps(segment(Lsn(backups[3].stop_lsn.0 + (32 << 20))), 16 << 20));
+}
+
+#[derive(Clone, Debug)]
+struct Story {
+    backups: Vec<Known>,
+    rule: Retention,
+}
+
+fn story() -> impl Strategy<Value = Story> {
+    let one = (0_i64..120, 0_u32..4, any::<bool>(), any::<bool>(), 0_u8..12, 0_u64..200);
+    let rule = (
+        proptest::option::of(1_u32..60),
+        proptest::option::of(1_u32..6),
+        proptest::option::of(1_u32..10),
+        proptest::option::of(1_u32..6),
+        proptest::option::of(1_u32..40),
+    );
+    (proptest::collection::vec(one, 1..25), rule).prop_map(|(raw, (days, count, daily, weekly, wal_days))| {
+        let mut backups: Vec<Known> = Vec::new();
+        for (index, (days_ago, kind, good, verified, kept, lsn)) in raw.into_iter().enumerate() {
+            let mut known = backup(&format!("b{index}"), days_ago);
+            // Positions need not follow time: after a recovery to an earlier point they begin again.
+            known.start_lsn = Lsn(lsn << 24);
+            known.stop_lsn = Lsn((lsn << 24) + 5_000_000);
+            known.good = good;
+            known.verified = good && verified;
+            known.kept = (kept == 0).then(|| "kept".into());
+            known.parent = backups
+                .iter()
+                .filter(|parent| kind == 0 && parent.started_at < known.started_at)
+                .max_by_key(|parent| parent.started_at)
+                .map(|parent| parent.label.clone());
+            backups.push(known);
+        }
+        Story { backups, rule: Retention { days, count, daily, weekly, monthly: None, wal_days } }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn c7_c8_c11_over_random_histories(story in story()) {
+        let rules = rules(story.rule);
+        let decided = decide(&story.backups, &rules, Tz::UTC, at(0));
+        let retained: Vec<&Known> =
+            story.backups.iter().zip(&decided).filter(|(_, reason)| reason.is_some()).map(|(known, _)| known).collect();
+        let stays = |label: &String| retained.iter().any(|known| known.label == *label);
+        // C11
+        for known in &retained {
+            prop_assert!(known.parent.as_ref().is_none_or(stays));
+        }
+        // C8
+        for wanted in [true, false] {
+            let good = story.backups.iter().filter(|known| known.good && (known.verified || !wanted));
+            if let Some(newest) = good.max_by_key(|known| known.started_at) {
+                let same_time = story.backups.iter().filter(|k| k.started_at == newest.started_at && k.good);
+                prop_assert!(same_time.into_iter().any(|known| stays(&known.label)));
+            }
+        }
+        for known in story.backups.iter().filter(|known| known.kept.is_some()) {
+            prop_assert!(stays(&known.label));
+        }
+        // C7
+        let needed = needed(&retained, &rules, at(0));
+        let size = 16 << 20;
+        for known in &retained {
+            let mut at = known.start_lsn.segment_start(size);
+            while at <= known.stop_lsn {
+                for timeline in 1..3 {
+                    prop_assert!(needed.keeps(Segment::holding(at, timeline, size), size));
+                }
+                at = Lsn(at.0 + size);
+            }
+        }
+        // Any moment of the window can be recovered to, where a backup before it was there: all from that one on stays.
+        let window = at(-i64::from(story.rule.wal_days.unwrap_or(0)));
+        if story.rule.wal_days.is_some() {
+            let before = story.backups.iter().filter(|known| known.good && known.finished_at < window);
+            if let Some(anchor) = before.max_by_key(|known| known.started_at) {
+                let tied = story.backups.iter().filter(|k| k.good && k.started_at == anchor.started_at);
+                let kept: Vec<_> = tied.filter(|known| stays(&known.label)).collect();
+                prop_assert!(!kept.is_empty());
+                let oldest = kept.iter().map(|known| known.start_lsn).max().unwrap();
+                prop_assert!(needed.keeps(Segment::holding(Lsn(oldest.0 + 500 * size), 2, size), size));
+            }
+            for known in retained.iter().filter(|known| known.finished_at >= window) {
+                prop_assert!(needed.keeps(Segment::holding(Lsn(known.stop_lsn.0 + 300 * size), 1, size), size));
+            }
+        }
+        // Nothing more goes at the same moment.
+        let again: Vec<Known> = retained.iter().map(|known| (*known).clone()).collect();
+        let twice = decide(&again, &rules, Tz::UTC, at(0));
+        prop_assert!(twice.iter().all(Option::is_some), "{:?}", again);
+    }
+}

@@ -1,0 +1,85 @@
+//! Verification of what lies beside the backups: the WAL archive, and the small objects that describe the repository.
+
+use super::{Check, Verified};
+use crate::{Error, Progress, wal};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use pgbosun_repository::{Error as RepositoryError, Repository, WalArchive, is_encrypted};
+use tokio_util::sync::CancellationToken;
+
+/// Files of WAL that are read at the same time.
+const PARALLEL: usize = 4;
+
+/// Reads every file of a cluster's WAL archive and every small object. A damaged one is a result, not an error.
+///
+/// # Errors
+/// Where the repository is out of reach, or somebody asked to stop.
+pub async fn verify_archive(
+    repository: &Repository,
+    cluster: &str,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Verified, Error> {
+    let (small, damaged) = repository.check_small_objects(cluster).await?;
+    let mut conflicts = Vec::new();
+    let (mut faults, mut files, mut sealed) = (Vec::new(), 0_u64, 0_u64);
+    for system_id in repository.system_ids(cluster).await? {
+        let archive = WalArchive::new(repository, cluster, &system_id);
+        let objects = archive.list().await?;
+        for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file) {
+            conflicts.push(format!("{} is there with different contents", pair[0].file));
+        }
+        progress.expect(objects.iter().map(|object| object.size).sum());
+        let keyless = repository.identities()?.is_empty();
+        let (archive, system_id) = (&archive, system_id.as_str());
+        let reads: Vec<BoxFuture<'_, Result<Option<Option<String>>, Error>>> = objects
+            .iter()
+            .map(|object| {
+                async move {
+                    if cancel.is_cancelled() {
+                        return Err(Error::Cancelled);
+                    }
+                    progress.add(object.size);
+                    if keyless && is_encrypted(&object.key) {
+                        return Ok(None);
+                    }
+                    let fault = match archive.get(object).await {
+                        Ok(bytes) => wal::check_segment(&object.file, &bytes, system_id).err(),
+                        Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Key(_))) => {
+                            Some(error.to_string())
+                        }
+                        Err(error) => return Err(error.into()),
+                    };
+                    Ok(Some(fault.map(|fault| format!("{}: {fault}", object.file))))
+                }
+                .boxed()
+            })
+            .collect();
+        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+        while let Some(read) = reads.next().await {
+            files += 1;
+            match read? {
+                None => sealed += 1,
+                Some(fault) => faults.extend(fault),
+            }
+        }
+    }
+    let check = |name, faults: Vec<String>, good: String| Check {
+        name,
+        passed: faults.is_empty(),
+        detail: if faults.is_empty() { good } else { faults.join("\n") },
+    };
+    let read = if sealed > 0 {
+        format!("{files} files, {sealed} of them not looked into: encrypted, and no identity is configured here")
+    } else {
+        format!("{files} files are what PostgreSQL archived")
+    };
+    let damaged = damaged.into_iter().map(|error| error.to_string()).collect();
+    Ok(Verified {
+        label: format!("WAL archive of {cluster}"),
+        checks: vec![
+            check("wal", faults, read),
+            check("conflicts", conflicts, "no name has two contents".into()),
+            check("objects", damaged, format!("{small} small objects have their checksums")),
+        ],
+    })
+}

@@ -1,0 +1,162 @@
+//! Archiving: a file of `pg_wal` into every repository it belongs in.
+//!
+//! C1: success is said only when the file is durable everywhere it must be. C2, C5, C10: what does not belong is refused.
+
+use super::{Spool, segment};
+use crate::Error;
+use bytes::Bytes;
+use futures::future::join_all;
+use pgbosun_core::{human, wal::WalFile};
+use pgbosun_repository::{EncodedWal, Encoding, Repository, WalArchive, hash};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Archives files of one cluster.
+#[derive(Clone, Debug)]
+pub struct Pusher {
+    /// Cluster as configured.
+    pub cluster: String,
+    /// System identifier.
+    pub system_id: String,
+    /// Where to, each with the spool it may use; a repository without one must take the file itself.
+    pub repositories: Vec<(Repository, Option<Spool>)>,
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pushed {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Repositories that had it already.
+    pub present: Vec<String>,
+    /// Repositories for which it waits in the spool.
+    pub spooled: Vec<String>,
+    /// Repositories that will not have it: their spool is full.
+    pub left_out: Vec<String>,
+}
+
+enum Outcome {
+    Stored,
+    Present,
+    Spooled,
+    LeftOut,
+}
+
+impl Pusher {
+    /// A pusher for a cluster whose data directory is here.
+    ///
+    /// # Errors
+    /// Where `pg_control` cannot be read.
+    pub fn new(
+        cluster: &str,
+        data_directory: &Path,
+        repositories: Vec<(Repository, Option<Spool>)>,
+    ) -> Result<Self, Error> {
+        let system_id = segment::system_identifier(data_directory)?;
+        Ok(Self { cluster: cluster.to_owned(), system_id, repositories })
+    }
+
+    /// Refuses a repository that holds another server under this cluster's name (C10).
+    ///
+    /// # Errors
+    /// [`Error::Refused`], or where a repository that must take files cannot be asked.
+    pub async fn check_identity(&self) -> Result<(), Error> {
+        for (repository, spool) in &self.repositories {
+            match repository.check_system_id(&self.cluster, &self.system_id).await {
+                Ok(()) => {}
+                Err(pgbosun_repository::Error::OtherSystem { .. }) if spool.is_some() => {}
+                Err(error @ pgbosun_repository::Error::OtherSystem { .. }) => return Err(error.into()),
+                Err(error) if spool.is_none() => return Err(error.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Archives one file.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] for a file that is not what its name says; what a repository that must take it answered.
+    pub async fn push(&self, path: &Path) -> Result<Pushed, Error> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let refused = |reason: String| Error::Refused(format!("{} is not archived: {reason}", path.display()));
+        let file = WalFile::parse(&name).ok_or_else(|| refused("its name is not one of WAL".into()))?;
+        let plain: Bytes = tokio::fs::read(path).await.map_err(Error::file("read", path))?.into();
+        segment::check(&file, &plain, &self.system_id).map_err(refused)?;
+        let (plain, sha256) = hash(plain).await;
+        let mut encoded: Vec<(Encoding, EncodedWal)> = Vec::new();
+        for (repository, _) in &self.repositories {
+            let encoding = Encoding::of(&repository.options);
+            if !encoded.iter().any(|(known, _)| *known == encoding) {
+                let wal = EncodedWal::new(&file, &sha256, &plain, &encoding).await?;
+                encoded.push((encoding, wal));
+            }
+        }
+        let stores = self.repositories.iter().map(|(repository, spool)| {
+            let encoding = Encoding::of(&repository.options);
+            let wal = encoded.iter().find(|(known, _)| *known == encoding).map(|(_, wal)| wal);
+            self.store(repository, spool.as_ref(), &file, wal)
+        });
+        let mut pushed = Pushed { bytes: plain.len() as u64, ..Pushed::default() };
+        let mut durable = 0;
+        for ((repository, _), outcome) in self.repositories.iter().zip(join_all(stores).await) {
+            let name = repository.name.clone();
+            match outcome? {
+                Outcome::Stored => {}
+                Outcome::Present => pushed.present.push(name),
+                Outcome::Spooled => pushed.spooled.push(name),
+                Outcome::LeftOut => {
+                    pushed.left_out.push(name);
+                    continue;
+                }
+            }
+            durable += 1;
+        }
+        if durable == 0 {
+            let reason = "no repository and no spool has room for it; PostgreSQL keeps it and tries again".into();
+            return Err(refused(reason));
+        }
+        Ok(pushed)
+    }
+
+    async fn store(
+        &self,
+        repository: &Repository,
+        spool: Option<&Spool>,
+        file: &WalFile,
+        encoded: Option<&EncodedWal>,
+    ) -> Result<Outcome, Error> {
+        let Some(encoded) = encoded else { return Ok(Outcome::LeftOut) };
+        let archive = WalArchive::new(repository, &self.cluster, &self.system_id);
+        let limit = repository.options.stall_timeout;
+        let stored = tokio::time::timeout(limit, archive.put(file, encoded)).await;
+        let stored = stored.unwrap_or_else(|_| {
+            Err(pgbosun_repository::Error::Stalled { object: file.to_string(), limit })
+        });
+        match (stored, spool) {
+            (Ok(true), _) => Ok(Outcome::Stored),
+            (Ok(false), _) => Ok(Outcome::Present),
+            // C2: a conflict is never put off.
+            (Err(error @ pgbosun_repository::Error::Conflict { .. }), _) | (Err(error), None) => Err(error.into()),
+            (Err(error), Some(spool)) => {
+                let reason = human::chain(&error);
+                tracing::warn!(repository = repository.name, file = %file, "kept in the spool: {reason}");
+                let kept = spool.keep(&self.cluster, &self.system_id, file, encoded).await?;
+                Ok(if kept { Outcome::Spooled } else { Outcome::LeftOut })
+            }
+        }
+    }
+
+    /// Brings what waits in the spools on its way, a few files a repository; returns how many were brought.
+    pub async fn drain(&self, most: usize) -> usize {
+        let mut brought = 0;
+        for (repository, spool) in self.repositories.iter().filter_map(|(r, spool)| Some((r, spool.as_ref()?))) {
+            match spool.drain(most).await {
+                Ok(count) => brought += count,
+                Err(error) => tracing::debug!(repository = repository.name, "still away: {}", human::chain(&error)),
+            }
+        }
+        brought
+    }
+}

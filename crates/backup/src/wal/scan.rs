@@ -1,0 +1,190 @@
+//! Reading WAL records for what a restore needs to know: when transactions ended, and where restore points lie
+//! (PostgreSQL: `xlogrecord.h`, `xact.h`, `xlog_internal.h`).
+//!
+//! Commit times are read from the WAL itself when a restore is planned: nothing beside the segments has to be kept in
+//! step with them (C19).
+
+use super::segment::{Header, LONG_HEADER, number};
+use chrono::{DateTime, TimeDelta, Utc};
+use pgbosun_core::lsn::Lsn;
+
+/// Something a recovery target can name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A transaction was committed or rolled back.
+    End {
+        /// Where its record begins.
+        at: Lsn,
+        /// The transaction; 0 for a prepared one.
+        xid: u32,
+        /// When.
+        time: DateTime<Utc>,
+    },
+    /// `pg_create_restore_point`.
+    RestorePoint {
+        /// Where its record begins.
+        at: Lsn,
+        /// Its name.
+        name: String,
+        /// When.
+        time: DateTime<Utc>,
+    },
+}
+
+const RECORD_HEADER: usize = 24;
+const SHORT_HEADER: usize = 24;
+const RM_XLOG: u8 = 0;
+const RM_XACT: u8 = 1;
+const RESTORE_POINT: u8 = 0x70;
+/// `XLOG_XACT_OPMASK`, and the operations that end a transaction.
+const XACT_MASK: u8 = 0x70;
+const XACT_COMMIT: u8 = 0x00;
+const XACT_ABORT: u8 = 0x20;
+const XACT_COMMIT_PREPARED: u8 = 0x30;
+const XACT_ABORT_PREPARED: u8 = 0x40;
+
+/// Follows records through segments that are given in order.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    /// The beginning of a record that goes on on the next page.
+    record: Vec<u8>,
+    record_at: Lsn,
+    /// Bytes of a record whose beginning was never seen.
+    skip: usize,
+    /// Where the last segment ended.
+    expected: Option<Lsn>,
+    /// The end of the last whole record.
+    end: Lsn,
+}
+
+impl Scanner {
+    /// The end of the last whole record that was read.
+    pub const fn end(&self) -> Lsn {
+        self.end
+    }
+
+    /// Reads one segment and tells `found` of each event. Returns false where the WAL ends within it.
+    pub fn segment(&mut self, bytes: &[u8], found: &mut dyn FnMut(Event)) -> bool {
+        let Some(header) = Header::read(bytes) else { return false };
+        if self.expected != Some(header.address) {
+            self.record.clear();
+            self.skip = 0;
+        }
+        let page_size = bytes.get(36..40).map_or(8192, number) as usize;
+        let mut page_at = header.address;
+        for page in bytes.chunks(page_size.max(LONG_HEADER)) {
+            if !self.page(page, page_at, found) {
+                self.expected = None;
+                return false;
+            }
+            page_at = Lsn(page_at.0 + page.len() as u64);
+        }
+        self.expected = Some(page_at);
+        true
+    }
+
+    fn page(&mut self, page: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
+        let field = |from: usize, to: usize| page.get(from..to).map(number);
+        let (Some(magic), Some(info)) = (field(0, 2), field(2, 4)) else { return false };
+        if magic >> 8 != 0xD1 || field(8, 16) != Some(at.0) {
+            return false;
+        }
+        let mut position = if info & 0x0002 != 0 { LONG_HEADER } else { SHORT_HEADER };
+        if self.record.is_empty() && self.skip == 0 {
+            self.skip = field(16, 20).unwrap_or(0) as usize;
+        }
+        while position < page.len() {
+            let left = page.len() - position;
+            if self.skip > 0 {
+                let step = self.skip.min(left);
+                self.skip -= step;
+                position += step;
+                if self.skip == 0 {
+                    position = position.next_multiple_of(8);
+                }
+                continue;
+            }
+            if self.record.is_empty() {
+                if left < 8 {
+                    break;
+                }
+                self.record_at = Lsn(at.0 + position as u64);
+            }
+            // The length stands in the first four bytes, which never cross a page: records are aligned.
+            let length = match self.record.get(..4) {
+                Some(bytes) => number(bytes),
+                None => field(position, position + 4).unwrap_or(0),
+            } as usize;
+            if length < RECORD_HEADER {
+                return false;
+            }
+            let step = (length - self.record.len()).min(left);
+            if self.record.is_empty() && step == length {
+                if !record(&page[position..position + length], self.record_at, found) {
+                    return false;
+                }
+            } else {
+                self.record.extend_from_slice(&page[position..position + step]);
+                if self.record.len() == length {
+                    let whole = std::mem::take(&mut self.record);
+                    if !record(&whole, self.record_at, found) {
+                        return false;
+                    }
+                }
+            }
+            if self.record.is_empty() {
+                self.end = Lsn(at.0 + (position + step) as u64);
+            }
+            position = (position + step).next_multiple_of(8);
+        }
+        true
+    }
+}
+
+/// Looks at one record; false where it is none.
+fn record(bytes: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
+    let field = |from: usize, to: usize| bytes.get(from..to).map_or(0, number);
+    let (info, manager) = (field(16, 17) as u8, field(17, 18) as u8);
+    let ends = manager == RM_XACT
+        && matches!(info & XACT_MASK, XACT_COMMIT | XACT_ABORT | XACT_COMMIT_PREPARED | XACT_ABORT_PREPARED);
+    let names = manager == RM_XLOG && info & 0xF0 == RESTORE_POINT;
+    if !ends && !names {
+        return true;
+    }
+    // Only what is looked at is checked: the rest is PostgreSQL's, which checks it when it recovers.
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(bytes.get(RECORD_HEADER..).unwrap_or_default()), &bytes[..20]);
+    if u64::from(checksum) != field(20, 24) {
+        return false;
+    }
+    let Some((data, time)) = main_data(bytes).and_then(|data| Some((data, time(number(data.get(..8)?))?))) else {
+        return true;
+    };
+    if ends {
+        let prepared = matches!(info & XACT_MASK, XACT_COMMIT_PREPARED | XACT_ABORT_PREPARED);
+        found(Event::End { at, xid: if prepared { 0 } else { field(4, 8) as u32 }, time });
+    } else {
+        let name: Vec<u8> = data.iter().skip(8).take(64).copied().take_while(|byte| *byte != 0).collect();
+        found(Event::RestorePoint { at, name: String::from_utf8_lossy(&name).into_owned(), time });
+    }
+    true
+}
+
+/// The main data of a record without block references.
+fn main_data(bytes: &[u8]) -> Option<&[u8]> {
+    let mut at = RECORD_HEADER;
+    loop {
+        match *bytes.get(at)? {
+            // Short and long main data, origin, top-level transaction (`XLR_BLOCK_ID_…`).
+            255 => return bytes.get(at + 2..at + 2 + usize::from(*bytes.get(at + 1)?)),
+            254 => return bytes.get(at + 5..at + 5 + number(bytes.get(at + 1..at + 5)?) as usize),
+            253 => at += 3,
+            252 => at += 5,
+            _ => return None,
+        }
+    }
+}
+
+/// PostgreSQL's time: microseconds since 2000-01-01.
+fn time(micros: u64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(946_684_800, 0)?.checked_add_signed(TimeDelta::microseconds(micros.cast_signed()))
+}

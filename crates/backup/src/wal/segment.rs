@@ -1,0 +1,132 @@
+//! C5: what a segment says of itself (PostgreSQL: `xlog_internal.h`, `XLogLongPageHeaderData`).
+
+use crate::Error;
+use pgbosun_core::{
+    lsn::Lsn,
+    wal::{Segment, WalFile},
+};
+use std::{fs, path::Path};
+
+/// The header of a segment's first page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Tells PostgreSQL's versions apart.
+    pub magic: u16,
+    /// The timeline it was written on; on the first segment after a promotion an ancestor's.
+    pub timeline: u32,
+    /// Position of its first byte.
+    pub address: Lsn,
+    /// System identifier.
+    pub system_id: u64,
+    /// Bytes of a segment.
+    pub segment_size: u64,
+}
+
+/// Bytes of the header.
+pub(crate) const LONG_HEADER: usize = 40;
+const LONG_FLAG: u16 = 0x0002;
+
+pub(crate) fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+impl Header {
+    /// Reads the header at the beginning of a segment; `None` where there is none.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let field = |from: usize, to: usize| bytes.get(from..to).map(number);
+        let (magic, info) = (field(0, 2)? as u16, field(2, 4)? as u16);
+        // 0xD110 is PostgreSQL 15; each version counts on.
+        (bytes.len() >= LONG_HEADER && magic >> 8 == 0xD1 && info & LONG_FLAG != 0).then_some(())?;
+        Some(Self {
+            magic,
+            timeline: field(4, 8)? as u32,
+            address: Lsn(field(8, 16)?),
+            system_id: field(24, 32)?,
+            segment_size: field(32, 36)?,
+        })
+    }
+
+    /// What is wrong with a segment of this header under this name, of this cluster.
+    pub fn fault(&self, name: Segment, system_id: &str) -> Option<String> {
+        if self.system_id.to_string() != system_id {
+            return Some(format!("it belongs to system identifier {}, and the cluster is {system_id}", self.system_id));
+        }
+        if self.segment_size == 0 || name.start(self.segment_size) != self.address {
+            return Some(format!("it begins at {}, which is not what its name says", self.address));
+        }
+        if self.timeline > name.timeline {
+            return Some(format!("it was written on timeline {}, which its name does not know of yet", self.timeline));
+        }
+        None
+    }
+}
+
+/// Checks a file that is to be archived or was fetched: header, size and name must agree (C5).
+///
+/// # Errors
+/// What does not.
+pub fn check(file: &WalFile, bytes: &[u8], system_id: &str) -> Result<(), String> {
+    let (WalFile::Segment(segment) | WalFile::Partial(segment)) = file else {
+        return if bytes.is_empty() { Err("it is empty".into()) } else { Ok(()) };
+    };
+    let header = Header::read(bytes).ok_or("it does not begin with the header of a WAL segment")?;
+    if let Some(fault) = header.fault(*segment, system_id) {
+        return Err(fault);
+    }
+    if bytes.len() as u64 != header.segment_size {
+        return Err(format!("it has {} bytes, and a segment has {}", bytes.len(), header.segment_size));
+    }
+    Ok(())
+}
+
+/// The system identifier in a data directory's `pg_control`: its first eight bytes.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn system_identifier(data_directory: &Path) -> Result<String, Error> {
+    let path = data_directory.join("global/pg_control");
+    let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
+    match bytes.get(..8) {
+        Some(identifier) => Ok(number(identifier).to_string()),
+        None => Err(Error::Refused(format!("{} is too short to be a control file", path.display()))),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A segment of 1 MB with nothing in it.
+    pub fn empty_segment(name: Segment, timeline: u32, system_id: u64) -> Vec<u8> {
+        let size = 1_u64 << 20;
+        let mut bytes = vec![0; size as usize];
+        bytes[0..2].copy_from_slice(&0xD116_u16.to_le_bytes());
+        bytes[2..4].copy_from_slice(&LONG_FLAG.to_le_bytes());
+        bytes[4..8].copy_from_slice(&timeline.to_le_bytes());
+        bytes[8..16].copy_from_slice(&name.start(size).0.to_le_bytes());
+        bytes[24..32].copy_from_slice(&system_id.to_le_bytes());
+        bytes[32..36].copy_from_slice(&(size as u32).to_le_bytes());
+        bytes[36..40].copy_from_slice(&8192_u32.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn c5_what_does_not_belong_is_refused() {
+        let name = Segment { timeline: 2, log: 0, number: 5 };
+        let file = WalFile::Segment(name);
+        let good = empty_segment(name, 2, 77);
+        assert_eq!(check(&file, &good, "77"), Ok(()));
+        assert_eq!(check(&file, &empty_segment(name, 1, 77), "77"), Ok(()), "first after a promotion");
+        for (bytes, system_id, word) in [
+            (good.clone(), "78", "system identifier"),
+            (empty_segment(name, 3, 77), "77", "timeline 3"),
+            (empty_segment(Segment { number: 6, ..name }, 2, 77), "77", "begins at"),
+            (good[..500_000].to_vec(), "77", "500000 bytes"),
+            (vec![0; 1 << 20], "77", "header"),
+            (Vec::new(), "77", "header"),
+        ] {
+            assert!(check(&file, &bytes, system_id).unwrap_err().contains(word), "{word}");
+        }
+        assert!(check(&WalFile::History(2), b"", "77").is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Where segments wait for a repository that is away, each repository in a directory of its own with the layout it will
+//! have there. Bounded: past the limit a segment is left out, which is written down and never silent.
+
+use crate::Error;
+use chrono::{DateTime, Utc};
+use pgbosun_repository::{EncodedWal, Repository, Storage, WalArchive, read_object, storage::{Directories, Local}, write_object};
+use pgbosun_core::wal::WalFile;
+use serde::{Deserialize, Serialize};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Segments that wait for one repository.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    directory: PathBuf,
+    limit: u64,
+    repository: Repository,
+}
+
+/// A segment a repository will never have from here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Gap {
+    /// The repository that lacks it.
+    pub repository: String,
+    /// The cluster.
+    pub cluster: String,
+    /// The file.
+    pub file: String,
+    /// When it was left out.
+    pub at: DateTime<Utc>,
+}
+
+const GAPS: &str = "gaps.jsonl";
+
+impl Spool {
+    /// The spool for a repository below a directory.
+    pub fn new(directory: &Path, limit: u64, repository: &Repository) -> Self {
+        Self { directory: directory.join(&repository.name), limit, repository: repository.clone() }
+    }
+
+    fn storage(&self) -> Arc<Local> {
+        Arc::new(Local::new(&self.directory, Directories::Synced))
+    }
+
+    /// Files waiting, oldest name first, with their sizes.
+    ///
+    /// # Errors
+    /// Where the spool cannot be read.
+    pub async fn waiting(&self) -> Result<Vec<(String, u64)>, Error> {
+        let mut waiting = self.storage().list("").await?;
+        waiting.retain(|(key, _)| key.contains("/wal/"));
+        Ok(waiting)
+    }
+
+    /// Keeps a file for later, durably (C1), or writes down that there is no room. True where it is kept.
+    ///
+    /// # Errors
+    /// Where neither can be done.
+    pub async fn keep(&self, cluster: &str, system_id: &str, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
+        let used: u64 = self.waiting().await?.iter().map(|(_, size)| size).sum();
+        if used + encoded.size() > self.limit {
+            self.record_gap(cluster, file)?;
+            return Ok(false);
+        }
+        let here = Repository::on(&self.repository.name, &self.repository.options, self.storage());
+        WalArchive::new(&here, cluster, system_id).put(file, encoded).await?;
+        Ok(true)
+    }
+
+    fn record_gap(&self, cluster: &str, file: &WalFile) -> Result<(), Error> {
+        let gap = Gap {
+            repository: self.repository.name.clone(),
+            cluster: cluster.to_owned(),
+            file: file.to_string(),
+            at: pgbosun_core::clock::now(),
+        };
+        tracing::error!(repository = gap.repository, file = gap.file, "the spool is full: this file is left out there");
+        let path = self.directory.join(GAPS);
+        let line = serde_json::to_string(&gap).unwrap_or_default() + "\n";
+        let written = std::fs::create_dir_all(&self.directory).and_then(|()| {
+            let mut file = std::fs::File::options().append(true).create(true).open(&path)?;
+            file.write_all(line.as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(Error::file("write", path))
+    }
+
+    /// The files that were left out.
+    ///
+    /// # Errors
+    /// Where the record cannot be read.
+    pub fn gaps(&self) -> Result<Vec<Gap>, Error> {
+        let path = self.directory.join(GAPS);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Error::file("read", path)(error)),
+        }
+    }
+
+    /// Brings up to `most` waiting files to their repository; returns how many.
+    ///
+    /// # Errors
+    /// Where the repository is still away; what was brought stays brought.
+    pub async fn drain(&self, most: usize) -> Result<usize, Error> {
+        let here = self.storage();
+        let mut brought = 0;
+        for (key, _) in self.waiting().await?.into_iter().take(most) {
+            // The name holds the hash of the contents: an object of this name is this file.
+            if self.repository.storage.stat(&key).await?.is_none() {
+                let bytes = read_object(here.as_ref(), &key).await?;
+                write_object(self.repository.storage.as_ref(), &key, bytes).await?;
+            }
+            here.delete(&key).await?;
+            brought += 1;
+        }
+        Ok(brought)
+    }
+}

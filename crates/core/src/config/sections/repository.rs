@@ -1,0 +1,186 @@
+//! `[repositories.NAME]`: where backups and WAL are kept, and how they are stored there.
+
+use super::super::{Known, RawValue, Reader, Refusal, Retention, Secret, Setting};
+use crate::options;
+use bytesize::ByteSize;
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+crate::words! {
+    /// Where a repository lies.
+    pub enum RepositoryType {
+        /// In a directory of this machine or a mounted share.
+        Local = "local",
+        /// In a bucket of an S3-compatible store.
+        S3 = "s3",
+        /// In a directory of another machine, over SFTP.
+        Sftp = "sftp",
+        /// In a bucket of Google Cloud Storage.
+        Gcs = "gcs",
+        /// In a container of Azure Blob Storage.
+        Azure = "azure",
+    }
+}
+
+crate::words! {
+    /// How objects are compressed.
+    pub enum Compression {
+        /// Zstandard.
+        Zstd = "zstd",
+        /// gzip.
+        Gzip = "gzip",
+        /// LZ4 frames.
+        Lz4 = "lz4",
+        /// Not at all.
+        None = "none",
+    }
+}
+
+crate::word_settings! {
+    RepositoryType: "a kind of repository: \"local\", \"s3\", \"sftp\", \"gcs\" or \"azure\"";
+    Compression: "\"zstd\", \"gzip\", \"lz4\" or \"none\"";
+}
+
+impl Compression {
+    /// How the names of objects end.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
+            Self::Lz4 => ".lz4",
+            Self::None => "",
+        }
+    }
+}
+
+/// Keys and values that are stored with every object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(pub BTreeMap<String, String>);
+
+impl Setting for Metadata {
+    const EXPECTS: &'static str = "a table of texts such as { owner = \"dba\" }";
+    const OPTIONAL: bool = true;
+
+    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+        let pairs = value.as_dict().ok_or_else(|| Refusal::expected(Self::EXPECTS))?.iter();
+        let read = pairs.map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        read.collect::<Option<_>>().map(Self).ok_or_else(|| Refusal::expected(Self::EXPECTS))
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+options! {
+    /// A place where backups and WAL are kept.
+    pub struct Repository {
+        /// The kind of place.
+        r#type: RepositoryType;
+        /// `local`, `sftp`: the directory. It is created with mode 0700 where it is missing.
+        path: Option<PathBuf>;
+        /// `s3`, `gcs`: the bucket; `azure`: the container. It must exist.
+        bucket: Option<String>;
+        /// `s3`, `gcs`, `azure`: what every key begins with. The backups below it begin with their date.
+        prefix: String = "\"\"";
+        /// `s3`, `gcs`, `azure`: the address of the store, `https://…`; the provider's own by default.
+        endpoint: Option<String>;
+        /// `s3`: the region.
+        region: String = "\"us-east-1\"";
+        /// `s3`: the bucket is part of the path, not of the host's name.
+        path_style: bool = "true";
+        /// `s3`: the access key; `azure`: the account. Without it: the environment, the profile, or the machine's role.
+        access_key: Option<String>;
+        /// `s3`, `azure`: a file of mode 0600 with the secret that belongs to it; `gcs`: the service account's JSON file.
+        /// Without it: the credential `repositories.NAME.secret`.
+        secret_file: Option<PathBuf>;
+        /// `s3`, `azure`: the secret, for the environment only.
+        secret: Option<Secret>;
+        /// `s3`, `gcs`: the storage class of new objects. From classes that must be thawed first, nothing can be
+        /// restored at once.
+        storage_class: Option<String>;
+        /// `s3`: how the store encrypts: `AES256` or `aws:kms`.
+        server_side_encryption: Option<String>;
+        /// `s3`: the key of `aws:kms`.
+        kms_key: Option<String>;
+        /// `s3`, `gcs`, `azure`: metadata of every object, `{ owner = "dba" }`.
+        metadata: Metadata;
+        /// `s3`, `gcs`, `azure`: a file with certificates (PEM) to trust besides the system's.
+        ca_file: Option<PathBuf>;
+        /// `s3`, `gcs`, `azure`: objects are uploaded in parts of this size, two at a time.
+        part_size: ByteSize = "\"16MiB\"";
+        /// `sftp`: the machine.
+        host: Option<String>;
+        /// `sftp`: its port.
+        port: u16 = "22";
+        /// `sftp`: the account there; this user's name by default.
+        user: Option<String>;
+        /// `sftp`: the private key.
+        key_file: Option<PathBuf>;
+        /// `sftp`: the file with the machine's host key. It must be known: an unknown one is refused.
+        known_hosts_file: Option<PathBuf>;
+        /// `local`: make directories durable too. `false` for mounts that cannot, CIFS among them.
+        sync_directories: bool = "true";
+        /// How objects are compressed.
+        compression: Compression = "\"zstd\"";
+        /// The level: zstd 1 (fast) to 19 (small), 3 by default; gzip 1 to 9, 6 by default.
+        compression_level: Option<u8>;
+        /// Threads of zstd that compress one backup.
+        compression_threads: u8 = "2";
+        /// Volumes are cut at the first file boundary past this size of uncompressed data.
+        volume_size: ByteSize = "\"1GiB\"";
+        /// Encrypt to these recipients (age, `age1…`): whoever holds one of their keys can read. The machine that
+        /// writes needs none of them.
+        encrypt_to: Vec<String> = "[]";
+        /// A file of mode 0600 with age identities, for reading what is encrypted. Without it: the credential
+        /// `repositories.NAME.identity`.
+        identity_file: Option<PathBuf>;
+        /// Whether a backup or a push fails when this repository does. One that is not required is caught up later
+        /// from another.
+        required: bool = "true";
+        /// How long this repository may hold up a backup that goes to several. Then it is dropped from it.
+        stall_timeout: Duration = "\"5m\"";
+        /// How long one request may take without any progress.
+        timeout: Duration = "\"60s\"";
+        /// How often a request that failed for a passing reason is repeated.
+        request_retries: u8 = "4";
+        /// How long backups and WAL are kept here, in place of what the jobs say.
+        retention: Option<Retention>;
+        /// The most that is written to it in a second; no limit by default.
+        rate_limit: Option<ByteSize>;
+    }
+}
+
+impl Repository {
+    /// The level in force.
+    pub fn level(&self) -> u8 {
+        self.compression_level.unwrap_or(if self.compression == Compression::Gzip { 6 } else { 3 })
+    }
+
+    /// Problems that no single value shows.
+    pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
+        let levels = if self.compression == Compression::Gzip { 1..=9 } else { 1..=19 };
+        if !levels.contains(&self.level()) {
+            let message = format!("expected a level from {} to {}", levels.start(), levels.end());
+            reader.refuse("compression-level", message, None);
+        }
+        let needed: &[(&str, bool)] = match self.r#type {
+            RepositoryType::Local => &[("path", self.path.is_none())],
+            RepositoryType::Sftp => &[("path", self.path.is_none()), ("host", self.host.is_none())],
+            RepositoryType::S3 | RepositoryType::Gcs => &[("bucket", self.bucket.is_none())],
+            RepositoryType::Azure => &[("bucket", self.bucket.is_none()), ("access-key", self.access_key.is_none())],
+        };
+        for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
+            reader.refuse(key, format!("is missing: a repository of type {} needs it", self.r#type), None);
+        }
+        if self.part_size < ByteSize::mib(5) {
+            reader.refuse("part-size", "expected at least 5MiB, the least a store takes", None);
+        }
+        if self.stall_timeout.is_zero() || self.timeout.is_zero() {
+            reader.refuse("stall-timeout", "this and timeout must be more than 0s", None);
+        }
+        if let Some(word) = self.encrypt_to.iter().find(|word| !word.starts_with("age1")) {
+            let hint = "age-keygen makes a pair; the line \"public key\" is the recipient".to_owned();
+            reader.refuse("encrypt-to", format!("\"{word}\" is no age recipient"), Some(hint));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Expiry as part of other jobs and of the command: the rules of a cluster, and what came of them in words.
+
+use super::BackupPhysical;
+use crate::JobContext;
+use pgbosun_backup::{Expire, Expired, Rules};
+use pgbosun_core::{
+    clock,
+    config::{Config, Retention},
+    finding::{Finding, Severity},
+    human,
+    outcome::{BackupState, BackupStateRecord, Outcome, Record},
+};
+use pgbosun_repository::Repository;
+use uuid::Uuid;
+
+/// The retention of each backup job of a cluster in a repository; the repository's own goes before the job's.
+pub fn rules(config: &Config, cluster: &str, repository: &Repository) -> Rules {
+    let jobs = config.jobs.values().filter(|job| config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
+    let retention = |job: &pgbosun_core::config::Job| -> Option<Retention> {
+        let options = job.options::<BackupPhysical>()?;
+        let there = options.repositories.iter().any(|name| name.0 == repository.name);
+        repository.options.retention.or(options.retention.filter(|_| there))
+    };
+    jobs.filter_map(|job| Some((job.name.clone(), retention(job)?))).collect()
+}
+
+/// An expiry as configured.
+pub fn configured(
+    config: &Config,
+    cluster: &str,
+    repository: &Repository,
+    instance: Uuid,
+    backups: bool,
+    dry_run: bool,
+) -> Expire {
+    Expire {
+        repository: repository.clone(),
+        cluster: cluster.to_owned(),
+        rules: rules(config, cluster, repository),
+        zone: config.daemon.time_zone,
+        instance,
+        backups,
+        dry_run,
+    }
+}
+
+/// Expires, and adds to an outcome what came of it. That old backups were not removed does not make the job fail.
+pub(super) async fn expire(
+    context: &JobContext,
+    repository: &Repository,
+    cluster: &str,
+    backups: bool,
+    outcome: &mut Outcome,
+) {
+    let instance = context.journal.instance();
+    let expire = configured(&context.config, cluster, repository, instance, backups, context.dry_run);
+    if expire.rules.is_empty() {
+        return;
+    }
+    match context.in_bulk(async move { expire.run(clock::now()).await }).await {
+        Ok(expired) => tell(repository, cluster, &expired, outcome),
+        // Somebody else is at work there, or it is away for a moment: the next expiry does it.
+        Err(error) if error.is_transient() => {
+            outcome.summary.push_str(&format!("; nothing was removed from {}: {error}", repository.name));
+        }
+        Err(error) => outcome.findings.push(not_expired(&repository.name, &error.to_string())),
+    }
+}
+
+fn tell(repository: &Repository, cluster: &str, expired: &Expired, outcome: &mut Outcome) {
+    let name = &repository.name;
+    for label in &expired.removed {
+        outcome.records.push(Record::BackupState(BackupStateRecord {
+            label: label.clone(),
+            cluster: cluster.to_owned(),
+            repository: name.clone(),
+            state: BackupState::Removed,
+        }));
+    }
+    if !expired.removed.is_empty() {
+        outcome.summary.push_str(&format!("; removed {} from {name}", expired.removed.join(", ")));
+    }
+    if !expired.leftovers.is_empty() {
+        outcome.summary.push_str(&format!("; removed leftovers {} from {name}", expired.leftovers.join(", ")));
+    }
+    if expired.wal_removed > 0 {
+        let size = human::size(expired.wal_bytes);
+        outcome.summary.push_str(&format!("; removed {} files of WAL from {name} ({size})", expired.wal_removed));
+    }
+}
+
+/// The backup is there; only the tidying up after it is not done.
+fn not_expired(repository: &str, error: &str) -> Finding {
+    Finding {
+        object: format!("retention in {repository}"),
+        severity: Severity::Warning,
+        summary: format!("old backups in {repository} were not removed"),
+        meaning: "The new backup is whole, but the repository grows.".into(),
+        advice: "Mend the cause named below; the next backup tries again.".into(),
+        detail: format!("error: {error}"),
+    }
+}

@@ -1,0 +1,83 @@
+//! Keeping two repositories in step (reference: offsite copies).
+
+use super::{bulk_token, physical::record};
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use pgbosun_backup::{copy_backup, copy_wal};
+use pgbosun_core::{
+    config::RepositoryName,
+    human, options,
+    outcome::{Outcome, Record},
+};
+
+options! {
+    /// Copies the cluster's backups and WAL that one repository has and another lacks. What retention removed there is not
+    /// copied again: a backup older than the oldest one there stays out.
+    pub struct Replicate {
+        /// From here.
+        from: RepositoryName;
+        /// To there.
+        to: RepositoryName;
+        /// Copy WAL too.
+        wal: bool = "true";
+    }
+}
+
+#[async_trait]
+impl Job for Replicate {
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let (cluster, _) = context.cluster()?;
+        let one = |name: &RepositoryName| {
+            let found = context.repositories(std::slice::from_ref(name))?.into_iter().next();
+            found.ok_or_else(|| JobError::lasting(format!("no repository {}", name.0)))
+        };
+        let (from, to) = (one(&self.from)?, one(&self.to)?);
+        let (mut there, _) = to.backups(Some(cluster)).await?;
+        there.sort_by_key(|info| info.started_at);
+        let oldest = there.first().map(|info| info.started_at);
+        let (backups, _) = from.backups(Some(cluster)).await?;
+        let lacking: Vec<_> = backups
+            .into_iter()
+            .filter(|info| !info.checksum_failures)
+            .filter(|info| !there.iter().any(|known| known.label == info.label))
+            .filter(|info| oldest.is_none_or(|oldest| info.started_at > oldest))
+            .collect();
+        let mut outcome = Outcome::default();
+        if context.dry_run {
+            let labels: Vec<_> = lacking.iter().map(|info| info.label.as_str()).collect();
+            outcome.summary = format!("would copy {} backups to {}: {}", labels.len(), to.name, labels.join(", "));
+            return Ok(outcome);
+        }
+        let (mut labels, mut bytes, mut wal) = (Vec::new(), 0, 0);
+        for info in lacking {
+            let (cancel, _guard) = bulk_token(context);
+            let (source, target, instance) = (from.clone(), to.clone(), context.journal.instance());
+            let copied = context
+                .in_bulk(async move { copy_backup(&source, &target, &info, instance, &cancel).await })
+                .await?;
+            bytes += copied.bytes;
+            for label in &copied.backups {
+                outcome.records.push(Record::Backup(record(&to.name, &to.find(Some(cluster), label).await?)));
+            }
+            labels.extend(copied.backups);
+        }
+        if self.wal {
+            for system_id in from.system_ids(cluster).await? {
+                let (cancel, _guard) = bulk_token(context);
+                let (source, target, cluster) = (from.clone(), to.clone(), cluster.to_owned());
+                let copied = context
+                    .in_bulk(async move { copy_wal(&source, &target, &cluster, &system_id, &cancel).await })
+                    .await?;
+                wal += copied.wal;
+                bytes += copied.bytes;
+            }
+        }
+        outcome.summary = match (labels.len(), wal) {
+            (0, 0) => format!("{} has what {} has", to.name, from.name),
+            (backups, wal) => {
+                format!("copied {backups} backups and {wal} files of WAL to {} ({})", to.name, human::size(bytes))
+            }
+        };
+        Ok(outcome)
+    }
+}

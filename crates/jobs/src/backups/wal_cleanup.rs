@@ -1,0 +1,36 @@
+//! The clean-up of WAL (reference: Sundays 04:30, local and remote, with statistics and a record for audit).
+
+use super::expiry;
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use pgbosun_core::{config::RepositoryName, options, outcome::Outcome};
+
+options! {
+    /// Removes WAL that neither a retained backup nor the window of point-in-time recovery needs, and the backups that no
+    /// retention keeps, in every repository by itself. What is needed is decided by the repository's own catalogue, never
+    /// by age alone. Every backup job does the same after its backup; this is for the rest.
+    pub struct WalCleanup {
+        /// The repositories; all of them by default.
+        repositories: Vec<RepositoryName> = "[]";
+        /// Remove expired backups too, not only WAL.
+        backups: bool = "true";
+    }
+}
+
+#[async_trait]
+impl Job for WalCleanup {
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let (cluster, _) = context.cluster()?;
+        let mut outcome = Outcome::default();
+        for repository in context.repositories(&self.repositories)? {
+            expiry::expire(context, &repository, cluster, self.backups, &mut outcome).await;
+        }
+        let said = outcome.summary.trim_start_matches("; ");
+        outcome.summary = match (said, context.dry_run) {
+            ("", _) => "nothing has expired".into(),
+            (said, true) => format!("would have {said}"),
+            (said, false) => said.to_owned(),
+        };
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,139 @@
+//! `pgbosun backup copy|expire|keep|unkeep`: looking after what is there.
+
+use super::{find, watch};
+use crate::{
+    commands::whoami,
+    exit::Exit,
+    local::Context,
+    output::{bold, green, json, red, table},
+};
+use pgbosun_backup::{Expired, Progress, copy_backup};
+use pgbosun_core::{clock, human};
+use pgbosun_jobs::expiry;
+use pgbosun_repository::{Keep, Repository};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Copies a backup.
+///
+/// # Errors
+/// What either repository answered.
+pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) -> anyhow::Result<u8> {
+    let mut found = find(context, label).await?;
+    found.retain(|(repository, _)| repository.name != to && from.is_none_or(|name| name == repository.name));
+    let Some((source, info)) = found.into_iter().next() else {
+        return Err(Exit::refused(format!("no other repository has {label}")));
+    };
+    let target = context.repositories(Some(to))?.remove(0);
+    let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
+    let (name, token, instance) = (source.name.clone(), cancel.clone(), instance(context));
+    let work = async move { copy_backup(&source, &target, &info, instance, &token).await };
+    let copied = watch(context, label, progress, cancel, work).await?;
+    match copied.backups.as_slice() {
+        [] => println!("{to} has {label} already"),
+        labels => println!(
+            "{} {} from {name} to {to} ({})",
+            green("copied"),
+            labels.join(", "),
+            human::size(copied.bytes)
+        ),
+    }
+    Ok(0)
+}
+
+/// This installation, as its journal knows it; where there is none, nobody: then leftovers stay for somebody who knows.
+fn instance(context: &Context) -> Uuid {
+    let file = context.config.daemon.state_directory.join("instance");
+    std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_else(Uuid::now_v7)
+}
+
+/// Expires as configured.
+///
+/// # Errors
+/// Where somebody else is at work in a repository, or it cannot be asked.
+pub async fn expire(
+    context: &Context,
+    cluster: Option<&str>,
+    repository: Option<&str>,
+    dry_run: bool,
+) -> anyhow::Result<u8> {
+    let clusters = match cluster {
+        Some(named) => vec![context.cluster(Some(named))?],
+        None => context.config.clusters.keys().cloned().collect(),
+    };
+    let mut told = Vec::new();
+    for repository in context.repositories(repository)? {
+        for cluster in &clusters {
+            let expire = expiry::configured(&context.config, cluster, &repository, instance(context), true, dry_run);
+            let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
+            if context.json {
+                told.push(as_json(&repository, cluster, &expired, dry_run));
+            } else {
+                show(&repository, cluster, &expired, dry_run);
+            }
+        }
+    }
+    if context.json {
+        json(&told)?;
+    }
+    Ok(0)
+}
+
+fn show(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool) {
+    println!("{cluster} in {}", bold(&repository.name));
+    let rows = expired.decisions.iter().map(|(info, reason)| {
+        let (word, why) = match reason {
+            Some(reason) => (green("stays"), reason.clone()),
+            None => (red(if dry_run { "would go" } else { "removed" }), "no rule keeps it".to_owned()),
+        };
+        let job = info.job.clone().unwrap_or_default();
+        vec![info.label.clone(), info.kind.clone(), job, word, why]
+    });
+    println!("{}", table(&["BACKUP", "KIND", "JOB", "", "WHY"], rows));
+    let word = if dry_run { "would be removed" } else { "removed" };
+    println!(
+        "WAL: {} files {word} ({}), {} stay",
+        expired.wal_removed,
+        human::size(expired.wal_bytes),
+        expired.wal_kept
+    );
+    for label in &expired.leftovers {
+        println!("leftover {label} of a crash removed");
+    }
+}
+
+fn as_json(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool) -> serde_json::Value {
+    let backups: Vec<_> = expired
+        .decisions
+        .iter()
+        .map(|(info, reason)| serde_json::json!({"label": info.label, "stays": reason.is_some(), "why": reason}))
+        .collect();
+    serde_json::json!({
+        "repository": repository.name, "cluster": cluster, "dry-run": dry_run, "backups": backups,
+        "wal-removed": expired.wal_removed, "wal-bytes": expired.wal_bytes, "wal-kept": expired.wal_kept,
+        "leftovers": expired.leftovers,
+    })
+}
+
+/// Keeps a backup, or gives it back.
+///
+/// # Errors
+/// Where there is no such backup, or a repository cannot be written.
+pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> anyhow::Result<u8> {
+    for (repository, info) in find(context, label).await? {
+        let place = info.place();
+        match &reason {
+            Some(reason) => {
+                let keep = Keep { by: whoami(), at: clock::now(), reason: reason.clone() };
+                repository.keep(&place, &keep).await?;
+                println!("{label} stays in {}: {reason}", repository.name);
+            }
+            None => {
+                repository.unkeep(&place).await?;
+                println!("{label} in {} is up to retention again", repository.name);
+            }
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,24 @@
+//! `pgbosun cluster`: what a cluster's name stands for in the repositories (C10).
+
+use crate::{cli::ClusterCommand, local::Context};
+use pgbosun_core::clock;
+use pgbosun_postgres::{Server, replication::Replication};
+use pgbosun_repository::Keep;
+
+/// Runs one of them.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<u8> {
+    let ClusterCommand::Accept { cluster, reason } = command;
+    let cluster = context.cluster(Some(&cluster))?;
+    let server = Server::of(&context.config.clusters[&cluster])?;
+    let identity = Replication::connect(&server.conninfo, server.connect_timeout).await?.identify().await?;
+    let decision = Keep { by: super::whoami(), at: clock::now(), reason };
+    for repository in context.repositories(None)? {
+        repository.prepare().await?;
+        repository.accept_system_id(&cluster, &identity.system_id, &decision).await?;
+        println!("{cluster} is system identifier {} in {} from now on", identity.system_id, repository.name);
+    }
+    Ok(0)
+}

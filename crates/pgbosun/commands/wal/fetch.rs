@@ -1,0 +1,183 @@
+//! `pgbosun wal fetch`: one file for recovery, and what follows it ahead of time.
+//!
+//! C4: exits with 1 only where every repository said that it has no such file. Anything else is 126 in archive recovery,
+//! since PostgreSQL would otherwise take it for the end of WAL; on a standby it is 1, since 126 would stop that.
+
+use super::{cluster_of, data_directory, spool_directory};
+use crate::local::Context;
+use nix::fcntl::{Flock, FlockArg};
+use pgbosun_backup::wal::{Fetch, Fetched, Header, system_identifier};
+use pgbosun_core::{human, wal::WalFile};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+/// Not there.
+const ABSENT: u8 = 1;
+/// Nobody knows.
+const UNKNOWN: u8 = 126;
+
+/// What to fetch.
+pub struct Arguments {
+    pub name: String,
+    pub path: PathBuf,
+    pub cluster: Option<String>,
+    pub repository: Option<String>,
+}
+
+/// Everything a fetch works with.
+struct Place {
+    fetch: Fetch,
+    file: WalFile,
+    data_directory: PathBuf,
+    target: PathBuf,
+    ahead: PathBuf,
+}
+
+fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
+    let file = WalFile::parse(&arguments.name);
+    let file = file.ok_or_else(|| anyhow::anyhow!("\"{}\" is no file of a WAL archive", arguments.name))?;
+    let (data_directory, target) = data_directory(&arguments.path)?;
+    let cluster = cluster_of(context, arguments.cluster.as_deref(), &data_directory)?;
+    let system_id = system_identifier(&data_directory)?;
+    let spool = spool_directory(context);
+    let fetch = Fetch {
+        cluster: cluster.clone(),
+        system_id: system_id.clone(),
+        repositories: context.repositories(arguments.repository.as_deref())?,
+        partial_directory: Some(spool.join("receive").join(&cluster)),
+    };
+    let ahead = spool.join("ahead").join(format!("{cluster}-{system_id}"));
+    Ok(Place { fetch, file, data_directory, target, ahead })
+}
+
+/// Fetches one file; the exit code says what PostgreSQL is to make of it.
+pub async fn run(context: &Context, arguments: Arguments) -> u8 {
+    let done = fetch(context, &arguments).await;
+    let standby = std::env::current_dir().is_ok_and(|here| here.join("standby.signal").exists());
+    match done {
+        Ok(true) => 0,
+        Ok(false) => ABSENT,
+        Err(error) => {
+            let reason = crate::exit::describe(&error);
+            eprintln!("pgbosun: {} cannot be fetched, and nobody knows whether it exists: {reason}", arguments.name);
+            if standby { ABSENT } else { UNKNOWN }
+        }
+    }
+}
+
+async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool> {
+    let place = place(context, arguments)?;
+    let name = place.file.to_string();
+    let early = place.ahead.join(&name);
+    // What was read ahead is checked like anything else: the spool may be old.
+    if let Ok(bytes) = fs::read(&early) {
+        let _ = fs::remove_file(&early);
+        if pgbosun_backup::wal::check_segment(&place.file, &bytes, &place.fetch.system_id).is_ok() {
+            Fetch::deliver(&bytes, &place.target)?;
+            read_ahead(context, arguments, &place);
+            return Ok(true);
+        }
+    }
+    let (fetcher, file, patience) = (place.fetch.clone(), place.file.clone(), context.config.wal.fetch_patience);
+    let found = context.bulk.spawn(async move { fetcher.find_patiently(&file, patience).await }).await??;
+    match found {
+        Fetched::Found(bytes) => {
+            Fetch::deliver(&bytes, &place.target)?;
+            read_ahead(context, arguments, &place);
+            Ok(true)
+        }
+        Fetched::Absent => Ok(false),
+    }
+}
+
+/// Starts what fetches the following segments, unless it is at work already; this command does not wait for it.
+fn read_ahead(context: &Context, arguments: &Arguments, place: &Place) {
+    let segments = matches!(place.file, WalFile::Segment(_)) && context.config.wal.fetch_ahead > 0;
+    if !segments || fs::create_dir_all(&place.ahead).is_err() || lock(&place.ahead).is_none() {
+        return;
+    }
+    let waiting = fs::read_dir(&place.ahead).map_or(0, |entries| entries.flatten().count());
+    if waiting > usize::from(context.config.wal.fetch_ahead) / 2 {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut command = Command::new(program);
+    command.arg("--config").arg(&context.config.path).args(["--quiet", "wal", "fetch", "--ahead"]);
+    for (flag, value) in [("--cluster", &arguments.cluster), ("--repository", &arguments.repository)] {
+        if let Some(value) = value {
+            command.args([flag, value]);
+        }
+    }
+    command.arg(&arguments.name).arg(&place.target).current_dir(&place.data_directory);
+    // A group of its own: when PostgreSQL ends this command it does not end what goes on for the next.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Err(error) = command.spawn() {
+        tracing::debug!("nothing is read ahead: {error}");
+    }
+}
+
+/// The right to read ahead; held by one process at a time, as long as it lives.
+fn lock(directory: &Path) -> Option<Flock<fs::File>> {
+    let file = fs::File::options().create(true).truncate(false).write(true).open(directory.join(".lock")).ok()?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()
+}
+
+/// Fetches the segments after the one named into the spool, several at a time. Failures end it silently: the fetch that
+/// needs the segment will say so.
+///
+/// # Errors
+/// Where it cannot even begin.
+pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8> {
+    let place = place(context, &arguments)?;
+    let Some(_lock) = lock(&place.ahead) else { return Ok(0) };
+    remove_old(&place.ahead);
+    let WalFile::Segment(named) = place.file else { return Ok(0) };
+    let bytes = fs::read(&place.target).or_else(|_| fs::read(place.ahead.join(named.to_string())));
+    let size = bytes.ok().and_then(|bytes| Some(Header::read(&bytes)?.segment_size)).unwrap_or(16 << 20);
+    let mut next = named;
+    let mut tasks = tokio::task::JoinSet::new();
+    let parallel = usize::from(context.config.wal.push_workers).max(2);
+    for _ in 0..context.config.wal.fetch_ahead {
+        next = next.next(size);
+        let (file, target) = (WalFile::Segment(next), place.ahead.join(next.to_string()));
+        if target.exists() {
+            continue;
+        }
+        while tasks.len() >= parallel {
+            if !matches!(tasks.join_next().await, Some(Ok(true))) {
+                return Ok(0);
+            }
+        }
+        let fetch = Fetch { partial_directory: None, ..place.fetch.clone() };
+        tasks.spawn_on(
+            async move {
+                match fetch.find(&file).await {
+                    Ok(Fetched::Found(bytes)) => Fetch::deliver(&bytes, &target).is_ok(),
+                    Ok(Fetched::Absent) => false,
+                    Err(error) => {
+                        tracing::debug!("reading ahead ends: {}", human::chain(&error));
+                        false
+                    }
+                }
+            },
+            &context.bulk,
+        );
+    }
+    while tasks.join_next().await.is_some() {}
+    Ok(0)
+}
+
+/// What an earlier recovery read ahead and never needed.
+fn remove_old(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+        if age.is_some_and(|age| age > Duration::from_secs(600)) && entry.file_name() != ".lock" {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

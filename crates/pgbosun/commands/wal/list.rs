@@ -1,0 +1,146 @@
+//! `pgbosun wal list`: what is archived, where it has gaps, and what each backup needs of it.
+
+use crate::{
+    local::Context,
+    output::{bold, green, json, red, table},
+};
+use pgbosun_backup::wal::Archive;
+use pgbosun_core::{human, lsn::Lsn};
+use pgbosun_repository::{BackupInfo, ObjectKind, Repository};
+
+/// Lists.
+///
+/// # Errors
+/// Where a repository cannot be asked.
+pub async fn run(context: &Context, cluster: Option<&str>, repository: Option<&str>) -> anyhow::Result<u8> {
+    let cluster = context.cluster(cluster)?;
+    let mut listed = Vec::new();
+    let mut whole = true;
+    for repository in context.repositories(repository)? {
+        let (backups, _) = repository.backups(Some(&cluster)).await?;
+        for system_id in repository.system_ids(&cluster).await? {
+            let own: Vec<_> = backups.iter().filter(|info| info.system_id == system_id).collect();
+            let size = own.first().map_or(16 << 20, |info| info.wal_segment_size);
+            let archive = Archive::read(std::slice::from_ref(&repository), &cluster, &system_id, size).await?;
+            if context.json {
+                listed.push(as_json(&repository, &system_id, &archive, &own));
+            } else {
+                whole &= show(&repository, &system_id, &archive, &own);
+            }
+        }
+    }
+    if context.json {
+        json(&listed)?;
+    }
+    Ok(if whole { 0 } else { 1 })
+}
+
+/// The first archived stretch and its successors must touch; what lies between is a gap.
+fn gaps(archive: &Archive, timeline: u32) -> Vec<(String, u64)> {
+    let stretches = archive.coverage(timeline);
+    let gap = |pair: &[pgbosun_backup::wal::Coverage]| {
+        let first = pair[0].last.next(archive.segment_size);
+        let missing = (pair[1].first.start(archive.segment_size).0 - first.start(archive.segment_size).0)
+            / archive.segment_size.max(1);
+        (first.to_string(), missing)
+    };
+    stretches.windows(2).map(gap).collect()
+}
+
+/// Whether the archive has what makes a backup consistent, and how far it goes on from there.
+fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
+    let timeline = archive.latest_timeline(info.timeline, info.stop_lsn);
+    let mut at = info.start_lsn.segment_start(archive.segment_size);
+    let mut own = true;
+    while at < info.stop_lsn {
+        own &= archive.segment(info.timeline, at).is_some();
+        at = Lsn(at.0 + archive.segment_size);
+    }
+    (own, archive.way(timeline, info.stop_lsn).count() as u64)
+}
+
+fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> bool {
+    let count = archive.segments.len();
+    println!(
+        "{} system identifier {system_id}: {count} segments, {} stored",
+        bold(&repository.name),
+        human::size(archive.stored_bytes)
+    );
+    let mut whole = archive.conflicts.is_empty();
+    let timelines = archive.timelines();
+    let rows = timelines.iter().flat_map(|timeline| {
+        archive.coverage(*timeline).into_iter().map(move |stretch| {
+            vec![
+                timeline.to_string(),
+                stretch.first.to_string(),
+                stretch.last.to_string(),
+                stretch.count.to_string(),
+            ]
+        })
+    });
+    println!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"], rows));
+    for timeline in &timelines {
+        for (first, missing) in gaps(archive, *timeline) {
+            whole = false;
+            println!("{} timeline {timeline} lacks {missing} segments from {first}", red("gap"));
+        }
+    }
+    for conflict in &archive.conflicts {
+        println!("{} {conflict} is there with different contents", red("conflict"));
+    }
+    let rows = backups.iter().map(|info| {
+        let (own, beyond) = serves(archive, info);
+        let kept = info.object(ObjectKind::Wal).is_some();
+        vec![
+            info.label.clone(),
+            format!("{} to {}", info.start_lsn, info.stop_lsn),
+            match (kept, own) {
+                (true, _) => "in the backup".into(),
+                (false, true) => green("archived"),
+                (false, false) => red("missing"),
+            },
+            match beyond {
+                0 => "no recovery beyond it".into(),
+                beyond => format!("{beyond} segments beyond it"),
+            },
+        ]
+    });
+    if !backups.is_empty() {
+        println!("{}", table(&["BACKUP", "NEEDS", "ITS WAL", "RECOVERY"], rows));
+    }
+    println!();
+    whole
+}
+
+fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> serde_json::Value {
+    let timelines: Vec<_> = archive
+        .timelines()
+        .into_iter()
+        .map(|timeline| {
+            let stretches: Vec<_> = archive
+                .coverage(timeline)
+                .iter()
+                .map(|s| serde_json::json!({"first": s.first.to_string(), "last": s.last.to_string(), "count": s.count}))
+                .collect();
+            let gaps: Vec<_> = gaps(archive, timeline)
+                .into_iter()
+                .map(|(first, missing)| serde_json::json!({"first": first, "count": missing}))
+                .collect();
+            serde_json::json!({"timeline": timeline, "stretches": stretches, "gaps": gaps})
+        })
+        .collect();
+    let backups: Vec<_> = backups
+        .iter()
+        .map(|info| {
+            let (archived, beyond) = serves(archive, info);
+            serde_json::json!({
+                "label": info.label, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
+                "own-wal": info.object(ObjectKind::Wal).is_some(), "archived": archived, "segments-beyond": beyond,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "repository": repository.name, "system-id": system_id, "segments": archive.segments.len(),
+        "stored-bytes": archive.stored_bytes, "timelines": timelines, "conflicts": archive.conflicts, "backups": backups,
+    })
+}

@@ -1,0 +1,245 @@
+//! Buckets: S3-compatible stores, Google Cloud Storage and Azure Blob Storage, through opendal.
+//!
+//! An object appears whole when its upload is completed, which the store itself promises. Requests that fail for a
+//! passing reason are repeated, and none waits for ever. Parts carry checksums where the store takes them (S3: CRC-32C).
+
+use super::{ObjectWriter, Stat, Storage};
+use crate::Error;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::TryStreamExt;
+use opendal::{
+    HttpTransporter, OperationContext, Operator,
+    layers::{RetryLayer, ThrottleLayer, TimeoutLayer},
+    services,
+};
+use pgbosun_core::config::{self, RepositoryType};
+use std::{path::Path, time::Duration};
+use tokio::io::AsyncRead;
+use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+/// Objects in a bucket, below a prefix.
+#[derive(Clone, Debug)]
+pub struct ObjectStore {
+    operator: Operator,
+    part_size: usize,
+    metadata: Vec<(String, String)>,
+}
+
+/// Parts of one object that are under way at the same time.
+const CONCURRENT_PARTS: usize = 2;
+
+impl ObjectStore {
+    /// The bucket of this configuration. Nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where the library cannot use it as configured.
+    pub fn new(name: &str, options: &config::Repository) -> Result<Self, Error> {
+        let refused = |reason: String| Error::Configuration { repository: name.to_owned(), reason };
+        let operator = service(options).map_err(|error| refused(error.to_string()))?;
+        let client = client(options).map_err(refused)?;
+        let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client);
+        let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
+        let mut operator = operator
+            .with_context(context)
+            .layer(TimeoutLayer::new().with_timeout(options.timeout).with_io_timeout(options.timeout))
+            .layer(
+                RetryLayer::new()
+                    .with_max_times(options.request_retries.into())
+                    .with_min_delay(Duration::from_millis(500))
+                    .with_max_delay(Duration::from_secs(15))
+                    .with_jitter(),
+            );
+        if let Some(limit) = options.rate_limit {
+            let rate = u32::try_from(limit.as_u64()).unwrap_or(u32::MAX);
+            // One part must fit, or it could never be sent.
+            let burst = u32::try_from(options.part_size.as_u64()).unwrap_or(u32::MAX).max(rate);
+            operator = operator.layer(ThrottleLayer::new(rate.max(1), burst));
+        }
+        let metadata = options.metadata.0.clone().into_iter().collect();
+        let part_size = usize::try_from(options.part_size.as_u64()).unwrap_or(usize::MAX);
+        Ok(Self { operator, part_size, metadata })
+    }
+
+    async fn entries(&self, prefix: &str, recursive: bool) -> Result<Vec<opendal::Entry>, Error> {
+        let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        let failed = || Error::store("list", directory.clone());
+        let lister = self.operator.lister_with(&directory).recursive(recursive).await.map_err(failed())?;
+        let entries: Vec<_> = lister.try_collect().await.map_err(failed())?;
+        Ok(entries.into_iter().filter(|entry| entry.path() != directory && entry.path() != "/").collect())
+    }
+}
+
+fn service(options: &config::Repository) -> opendal::Result<Operator> {
+    let bucket = options.bucket.as_deref().unwrap_or_default();
+    let root = format!("/{}", options.prefix.trim_matches('/'));
+    let endpoint = options.endpoint.as_deref();
+    match options.r#type {
+        RepositoryType::Gcs => {
+            let mut builder = services::Gcs::default().bucket(bucket).root(&root);
+            if let Some(endpoint) = endpoint {
+                builder = builder.endpoint(endpoint);
+            }
+            if let Some(file) = &options.secret_file {
+                builder = builder.credential_path(&file.display().to_string());
+            }
+            if let Some(class) = &options.storage_class {
+                builder = builder.default_storage_class(class);
+            }
+            Operator::new(builder)
+        }
+        RepositoryType::Azure => {
+            let account = options.access_key.as_deref().unwrap_or_default();
+            let public = format!("https://{account}.blob.core.windows.net");
+            let mut builder = services::Azblob::default()
+                .container(bucket)
+                .root(&root)
+                .endpoint(endpoint.unwrap_or(&public))
+                .account_name(account);
+            if let Some(secret) = &options.secret {
+                builder = builder.account_key(secret.expose());
+            }
+            Operator::new(builder)
+        }
+        _ => {
+            let mut builder = services::S3::default()
+                .bucket(bucket)
+                .root(&root)
+                .region(&options.region)
+                .checksum_algorithm("crc32c");
+            if let Some(endpoint) = endpoint {
+                builder = builder.endpoint(endpoint);
+            }
+            if !options.path_style {
+                builder = builder.enable_virtual_host_style();
+            }
+            if let (Some(key), Some(secret)) = (&options.access_key, &options.secret) {
+                builder = builder.access_key_id(key).secret_access_key(secret.expose()).disable_config_load();
+            }
+            if let Some(class) = &options.storage_class {
+                builder = builder.default_storage_class(class);
+            }
+            if let Some(encryption) = &options.server_side_encryption {
+                builder = builder.server_side_encryption(encryption);
+            }
+            if let Some(key) = &options.kms_key {
+                builder = builder.server_side_encryption_aws_kms_key_id(key);
+            }
+            Operator::new(builder)
+        }
+    }
+}
+
+/// The HTTP client: the system's certificates, and those of `ca-file`.
+fn client(options: &config::Repository) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder().connect_timeout(options.timeout).tls_backend_rustls();
+    if let Some(file) = &options.ca_file {
+        builder = builder.tls_certs_merge(certificates(file)?);
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+fn certificates(file: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("ca-file {}: {error}", file.display());
+    let bytes = std::fs::read(file).map_err(|error| failed(&error))?;
+    reqwest::Certificate::from_pem_bundle(&bytes).map_err(|error| failed(&error))
+}
+
+#[async_trait]
+impl Storage for ObjectStore {
+    async fn create(&self, key: &str) -> Result<Box<dyn ObjectWriter>, Error> {
+        let mut upload = self.operator.writer_with(key).chunk(self.part_size).concurrent(CONCURRENT_PARTS);
+        if !self.metadata.is_empty() {
+            upload = upload.user_metadata(self.metadata.clone());
+        }
+        let writer = upload.await.map_err(Error::store("create", key))?;
+        Ok(Box::new(Upload { writer: Some(writer), store: self.clone(), key: key.to_owned() }))
+    }
+
+    async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
+        let failed = || Error::store("open", key);
+        // In ranges, so that a connection that breaks in the middle costs one range and not the object.
+        let reader = self.operator.reader_with(key).chunk(8 << 20).concurrent(2).await.map_err(failed())?;
+        let reader = reader.into_futures_async_read(..).await.map_err(failed())?;
+        Ok(Box::new(reader.compat()))
+    }
+
+    async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
+        match self.operator.stat(key).await {
+            Ok(metadata) => {
+                let modified = metadata.last_modified().map(|at| at.into_inner().as_millisecond());
+                Ok(Some(Stat { size: metadata.content_length(), modified }))
+            }
+            Err(error) if error.kind() == opendal::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::store("look at", key)(error)),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
+        let entries = self.entries(prefix, true).await?.into_iter().filter(|entry| entry.metadata().is_file());
+        let mut keys: Vec<_> =
+            entries.map(|entry| (entry.path().to_owned(), entry.metadata().content_length())).collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let entries = self.entries(prefix, false).await?;
+        let mut names: Vec<_> = entries.iter().map(|entry| entry.name().trim_end_matches('/').to_owned()).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        self.operator.delete(key).await.map_err(Error::store("remove", key))
+    }
+
+    /// Uploads that were never completed have no name; a lifecycle rule of the bucket removes them
+    /// (`AbortIncompleteMultipartUpload`).
+    async fn delete_unfinished(&self, _: &str) -> Result<u64, Error> {
+        Ok(0)
+    }
+
+    async fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+}
+
+/// An upload that becomes an object when it is finished.
+struct Upload {
+    writer: Option<opendal::Writer>,
+    store: ObjectStore,
+    key: String,
+}
+
+#[async_trait]
+impl ObjectWriter for Upload {
+    async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        let gone = || Error::Archive(format!("the upload of {} is over", self.key));
+        let written = self.writer.as_mut().ok_or_else(gone)?.write(data).await;
+        written.map_err(Error::store("write", &self.key))
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
+        let failed = Error::store("store", &self.key);
+        if let Some(mut writer) = self.writer.take()
+            && let Err(error) = writer.close().await
+        {
+            self.writer = Some(writer);
+            return Err(failed(error));
+        }
+        // C16: what the store itself says of the object.
+        let stat = self.store.stat(&self.key).await?;
+        let missing = || Error::Damaged { object: self.key.clone(), reason: "it is not there after its upload".into() };
+        stat.map(|stat| stat.size).ok_or_else(missing)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // The parts of an upload that is given up cost money until it is aborted; that takes a request.
+        if let (Some(mut writer), Ok(runtime)) = (self.writer.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { writer.abort().await });
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! A directory of another machine, over SFTP: the protocol by `openssh-sftp-client`, the connection by the system's
+//! `ssh`, so that its keys, host keys and configuration count.
+//!
+//! C1 holds there too: an object is written under a temporary name, fsynced (`fsync@openssh.com`), renamed
+//! (`posix-rename@openssh.com`). A server without these extensions is refused.
+
+use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name};
+use crate::Error;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use openssh_sftp_client::{Sftp as Client, SftpOptions, file::TokioCompatFile, fs::Fs, metadata::Permissions};
+use pgbosun_core::config;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    sync::Mutex,
+};
+
+/// Objects as files below a directory of another machine.
+#[derive(Clone)]
+pub struct Sftp {
+    root: PathBuf,
+    command: Arc<Vec<String>>,
+    timeout: Duration,
+    session: Arc<Mutex<Option<Arc<Session>>>>,
+}
+
+/// One `ssh` with the protocol on its pipes. Dropped, the process is killed.
+struct Session {
+    client: Client,
+    _ssh: Mutex<Child>,
+}
+
+impl fmt::Debug for Sftp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sftp {}", self.root.display())
+    }
+}
+
+type SftpError = openssh_sftp_client::Error;
+
+fn not_found(error: &SftpError) -> bool {
+    use openssh_sftp_client::error::SftpErrorKind;
+    matches!(error, SftpError::SftpError(SftpErrorKind::NoSuchFile, _))
+}
+
+impl Sftp {
+    /// The directory of this configuration. Nothing is connected yet.
+    pub fn new(options: &config::Repository) -> Self {
+        let mut command: Vec<String> =
+            ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ServerAliveInterval=15"]
+                .map(str::to_owned)
+                .to_vec();
+        command.extend(["-o".into(), format!("ConnectTimeout={}", options.timeout.as_secs().max(1))]);
+        command.extend(["-p".into(), options.port.to_string()]);
+        if let Some(key) = &options.key_file {
+            command.extend(["-o".into(), "IdentitiesOnly=yes".into(), "-i".into(), key.display().to_string()]);
+        }
+        if let Some(file) = &options.known_hosts_file {
+            command.extend(["-o".into(), format!("UserKnownHostsFile={}", file.display())]);
+        }
+        if let Some(user) = &options.user {
+            command.extend(["-l".into(), user.clone()]);
+        }
+        let host = options.host.clone().unwrap_or_default();
+        command.extend(["-s".into(), "--".into(), host, "sftp".into()]);
+        Self {
+            root: options.path.clone().unwrap_or_default(),
+            command: Arc::new(command),
+            timeout: options.timeout,
+            session: Arc::default(),
+        }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        if key.is_empty() { self.root.clone() } else { self.root.join(key) }
+    }
+
+    async fn session(&self) -> io::Result<Arc<Session>> {
+        let mut session = self.session.lock().await;
+        if let Some(session) = &*session {
+            return Ok(Arc::clone(session));
+        }
+        let connected = tokio::time::timeout(self.timeout * 2, self.connect()).await;
+        let connected = Arc::new(connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??);
+        *session = Some(Arc::clone(&connected));
+        Ok(connected)
+    }
+
+    async fn connect(&self) -> io::Result<Session> {
+        let mut ssh = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| io::Error::new(error.kind(), format!("start ssh: {error}")))?;
+        let pipes = (ssh.stdin.take(), ssh.stdout.take(), ssh.stderr.take());
+        let (Some(input), Some(output), Some(mut errors)) = pipes else {
+            return Err(io::Error::other("ssh has no pipes"));
+        };
+        let client = match Client::new(input, output, SftpOptions::new()).await {
+            Ok(client) => client,
+            Err(error) => {
+                // What ssh itself says is the reason that helps.
+                let mut words = String::new();
+                let said = tokio::time::timeout(Duration::from_secs(2), errors.read_to_string(&mut words)).await;
+                let words = said.ok().map_or("", |_| words.trim());
+                let reason = if words.is_empty() { error.to_string() } else { words.to_owned() };
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, reason));
+            }
+        };
+        // A full pipe would stop ssh; what it says later is in the errors of the requests.
+        tokio::spawn(async move { tokio::io::copy(&mut errors, &mut tokio::io::sink()).await });
+        if !client.support_fsync() || !client.support_posix_rename() {
+            let reason = "the server has no fsync@openssh.com or posix-rename@openssh.com: nothing there is durable";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+        }
+        Ok(Session { client, _ssh: Mutex::new(ssh) })
+    }
+
+    /// Runs one request within the timeout; a connection that broke is made anew by the next.
+    async fn request<T>(
+        &self,
+        action: &'static str,
+        path: &Path,
+        work: impl AsyncFnOnce(Fs, &Client) -> Result<T, SftpError>,
+    ) -> Result<Option<T>, Error> {
+        let failed = |error: io::Error| Error::storage(action, path.display().to_string())(error);
+        let session = self.session().await.map_err(failed)?;
+        match tokio::time::timeout(self.timeout, work(session.client.fs(), &session.client)).await {
+            Ok(Ok(done)) => Ok(Some(done)),
+            Ok(Err(error)) if not_found(&error) => Ok(None),
+            Ok(Err(error)) => {
+                if !matches!(error, SftpError::SftpError(..)) {
+                    self.session.lock().await.take();
+                    return Err(failed(io::Error::new(io::ErrorKind::ConnectionReset, error)));
+                }
+                Err(failed(io::Error::other(error)))
+            }
+            Err(_) => {
+                self.session.lock().await.take();
+                Err(failed(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    async fn create_directories(&self, directory: &Path) -> Result<(), Error> {
+        let known = self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        if let Some(parent) = directory.parent() {
+            Box::pin(self.create_directories(parent)).await?;
+        }
+        let made = self.request("create", directory, async |mut fs, _| {
+            let mut builder = fs.dir_builder();
+            let mut mode = Permissions::new();
+            mode.set_read_by_owner(true).set_write_by_owner(true).set_execute_by_owner(true);
+            builder.permissions(mode).create(directory).await
+        });
+        match made.await {
+            Ok(_) => Ok(()),
+            // Another writer may have been faster.
+            Err(error) => {
+                let known = self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await?;
+                known.map(drop).ok_or(error)
+            }
+        }
+    }
+
+    /// Name, kind and size of what lies in a directory; nothing where there is none.
+    async fn entries(&self, directory: &Path) -> Result<Vec<(String, bool, u64)>, Error> {
+        let read = self.request("list", directory, async |mut fs, _| {
+            let opened = fs.open_dir(directory).await?;
+            let mut entries = Box::pin(opened.read_dir());
+            let mut found = Vec::new();
+            while let Some(entry) = entries.next().await {
+                let entry = entry?;
+                let name = entry.filename().to_string_lossy().into_owned();
+                let metadata = entry.metadata();
+                let is_directory = metadata.file_type().is_some_and(|kind| kind.is_dir());
+                if name != "." && name != ".." {
+                    found.push((name, is_directory, metadata.len().unwrap_or(0)));
+                }
+            }
+            Ok(found)
+        });
+        Ok(read.await?.unwrap_or_default())
+    }
+
+    async fn walk(&self, prefix: &str, found: &mut Vec<(String, u64)>) -> Result<(), Error> {
+        for (name, is_directory, size) in self.entries(&self.path(prefix)).await? {
+            let key = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+            if is_directory {
+                Box::pin(self.walk(&key, found)).await?;
+            } else {
+                found.push((key, size));
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, path: &Path) -> Result<(), Error> {
+        self.request("remove", path, async |mut fs, _| fs.remove_file(path).await).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Storage for Sftp {
+    async fn create(&self, key: &str) -> Result<Box<dyn ObjectWriter>, Error> {
+        let path = self.path(key);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let temporary = path.with_file_name(temporary_name(&name));
+        if let Some(parent) = path.parent() {
+            self.create_directories(parent).await?;
+        }
+        let opened = self.request("create", &temporary, async |_, client| {
+            client.options().write(true).create_new(true).open(&temporary).await
+        });
+        let missing = || Error::storage("create", temporary.display().to_string())(io::ErrorKind::NotFound.into());
+        let file = opened.await?.ok_or_else(missing)?;
+        Ok(Box::new(Upload { file: Some(file), store: self.clone(), temporary, path, finished: false }))
+    }
+
+    async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
+        let path = self.path(key);
+        let opened = self.request("open", &path, async |_, client| client.open(&path).await).await?;
+        let missing = || Error::storage("open", path.display().to_string())(io::ErrorKind::NotFound.into());
+        Ok(Box::new(Box::pin(TokioCompatFile::new(opened.ok_or_else(missing)?))))
+    }
+
+    async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
+        let path = self.path(key);
+        let found = self.request("look at", &path, async |mut fs, _| fs.metadata(&path).await).await?;
+        Ok(found.map(|metadata| {
+            let modified = metadata.modified().map(|at| i64::from(at.into_raw()) * 1000);
+            Stat { size: metadata.len().unwrap_or(0), modified }
+        }))
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
+        let mut found = Vec::new();
+        self.walk(prefix, &mut found).await?;
+        found.retain(|(key, _)| !is_unfinished(key.rsplit('/').next().unwrap_or_default()));
+        found.sort();
+        Ok(found)
+    }
+
+    async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let entries = self.entries(&self.path(prefix)).await?.into_iter();
+        let mut names: Vec<_> = entries.map(|(name, ..)| name).filter(|name| !is_unfinished(name)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), Error> {
+        let path = self.path(key);
+        self.remove(&path).await?;
+        let mut directory = path.parent();
+        // A directory goes with its last object; one that is not empty refuses, which ends the walk.
+        while let Some(parent) = directory.filter(|parent| *parent != self.root && parent.starts_with(&self.root)) {
+            match self.request("remove", parent, async |mut fs, _| fs.remove_dir(parent).await).await {
+                Ok(Some(())) => directory = parent.parent(),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_unfinished(&self, prefix: &str) -> Result<u64, Error> {
+        let mut found = Vec::new();
+        self.walk(prefix, &mut found).await?;
+        found.retain(|(key, _)| is_unfinished(key.rsplit('/').next().unwrap_or_default()));
+        for (key, _) in &found {
+            self.delete(key).await?;
+        }
+        Ok(found.len() as u64)
+    }
+
+    async fn free_bytes(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+}
+
+/// A file that is renamed into place when it is finished, and removed when it is not.
+struct Upload {
+    file: Option<openssh_sftp_client::file::File>,
+    store: Sftp,
+    temporary: PathBuf,
+    path: PathBuf,
+    finished: bool,
+}
+
+impl Upload {
+    fn failed(&self, action: &'static str, error: SftpError) -> Error {
+        Error::storage(action, self.path.display().to_string())(io::Error::new(io::ErrorKind::ConnectionReset, error))
+    }
+}
+
+#[async_trait]
+impl ObjectWriter for Upload {
+    async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = file.write_all(&data).await;
+        written.map_err(|error| self.failed("write", error))
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
+        let Some(mut file) = self.file.take() else { return Ok(0) };
+        file.sync_all().await.map_err(|error| self.failed("sync", error))?;
+        let metadata = file.metadata().await.map_err(|error| self.failed("look at", error))?;
+        file.close().await.map_err(|error| self.failed("close", error))?;
+        let (temporary, path) = (self.temporary.clone(), self.path.clone());
+        let renamed = self.store.request("store", &path, async |mut fs, _| fs.rename(&temporary, &path).await).await?;
+        self.finished = renamed.is_some();
+        let gone = || Error::storage("store", self.path.display().to_string())(io::ErrorKind::NotFound.into());
+        renamed.ok_or_else(gone)?;
+        Ok(metadata.len().unwrap_or(0))
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let (store, temporary) = (self.store.clone(), std::mem::take(&mut self.temporary));
+            // One that stays is found by `delete_unfinished`.
+            runtime.spawn(async move { store.remove(&temporary).await });
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The WAL archive of one cluster in one repository.
+//!
+//! C2: the SHA-256 of the plain file is part of the object's name, so that the same file again is known without reading
+//! it, and two different files under one name are found without any help from the store, and both kept.
+
+use crate::{
+    Encoding, Error, Repository,
+    encode::{Decoding, Encoder},
+    repository::write_object,
+};
+use bytes::Bytes;
+use pgbosun_core::wal::WalFile;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
+
+/// The archive of a cluster with this system identifier.
+#[derive(Clone, Debug)]
+pub struct WalArchive {
+    repository: Repository,
+    root: String,
+}
+
+/// A file of the archive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WalObject {
+    /// What it is.
+    pub file: WalFile,
+    /// SHA-256 of the plain file, hex.
+    pub sha256: String,
+    /// Where it lies.
+    pub key: String,
+    /// Bytes as stored; 0 where only its name was looked up.
+    pub size: u64,
+}
+
+/// A file encoded for a repository.
+#[derive(Clone, Debug)]
+pub struct EncodedWal {
+    name: String,
+    sha256: String,
+    suffix: String,
+    bytes: Bytes,
+}
+
+impl EncodedWal {
+    /// Encodes a file.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Storage`].
+    pub async fn new(file: &WalFile, sha256: &str, plain: &[u8], encoding: &Encoding) -> Result<Self, Error> {
+        let name = file.to_string();
+        let failed = || Error::storage("encode", &name);
+        let mut encoder = Encoder::new(encoding).await?;
+        let first = encoder.push(plain).await.map_err(failed())?;
+        let rest = encoder.finish().await.map_err(failed())?;
+        let bytes = if first.is_empty() { rest } else { [first, rest].concat().into() };
+        Ok(Self { name, sha256: sha256.to_owned(), suffix: encoding.suffix(), bytes })
+    }
+
+    /// Bytes as they will be stored.
+    pub const fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+impl WalArchive {
+    /// The archive of a cluster in a repository.
+    pub fn new(repository: &Repository, cluster: &str, system_id: &str) -> Self {
+        Self { repository: repository.clone(), root: format!("{cluster}/{system_id}/wal") }
+    }
+
+    /// The repository it lies in.
+    pub const fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    fn directory(&self, file: &WalFile) -> String {
+        match file.segment() {
+            Some(segment) => format!("{}/{:08X}/{:08X}", self.root, segment.timeline, segment.log),
+            None => format!("{}/{:08X}", self.root, file.timeline()),
+        }
+    }
+
+    /// The file of this name, if it is archived.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where two files have the name, [`Error::Storage`].
+    pub async fn find(&self, file: &WalFile) -> Result<Option<WalObject>, Error> {
+        let (directory, name) = (self.directory(file), file.to_string());
+        let names = self.repository.storage.names(&directory).await?;
+        let mut found = names.iter().filter_map(|stored| parse(stored)).filter(|(known, _)| known == file);
+        let Some((_, sha256)) = found.next() else { return Ok(None) };
+        if let Some((_, other)) = found.find(|(_, other)| *other != sha256) {
+            return Err(Error::Conflict { object: name, present: format!("sha256 {} and {}", short(&sha256), short(&other)) });
+        }
+        let key = names.iter().find(|stored| parse(stored).is_some_and(|(known, _)| known == *file));
+        let key = format!("{directory}/{}", key.map(String::as_str).unwrap_or_default());
+        Ok(Some(WalObject { file: file.clone(), sha256, key, size: 0 }))
+    }
+
+    /// Stores a file, durably (C1). The same file again is no error; another one under its name is (C2).
+    /// Returns whether anything was written.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], [`Error::Storage`].
+    pub async fn put(&self, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
+        match self.find(file).await? {
+            Some(present) if present.sha256 == encoded.sha256 => return Ok(false),
+            Some(present) => {
+                let present = format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
+                return Err(Error::Conflict { object: encoded.name.clone(), present });
+            }
+            None => {}
+        }
+        let key = format!("{}/{}-{}{}", self.directory(file), encoded.name, encoded.sha256, encoded.suffix);
+        write_object(self.repository.storage.as_ref(), &key, encoded.bytes.clone()).await?;
+        Ok(true)
+    }
+
+    /// Reads a file; its SHA-256 must be the one in its name.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Key`], [`Error::Storage`].
+    pub async fn get(&self, object: &WalObject) -> Result<Bytes, Error> {
+        let damaged = |reason: String| Error::Damaged { object: object.key.clone(), reason };
+        let stored = self.repository.storage.open(&object.key).await?;
+        let mut plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
+        let mut bytes = Vec::with_capacity(16 << 20);
+        plain.read_to_end(&mut bytes).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => Error::storage("read", &object.key)(error),
+            _ => damaged(format!("it does not decode: {error}")),
+        })?;
+        let (bytes, sha256) = hash(bytes.into()).await;
+        if sha256 == object.sha256 { Ok(bytes) } else { Err(damaged("its SHA-256 is not the one in its name".into())) }
+    }
+
+    /// All files, in order of timeline and position, history files first.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn list(&self) -> Result<Vec<WalObject>, Error> {
+        let keys = self.repository.storage.list(&self.root).await?.into_iter();
+        let mut found: Vec<_> = keys
+            .filter_map(|(key, size)| {
+                let (file, sha256) = parse(key.rsplit('/').next()?)?;
+                Some(WalObject { file, sha256, key, size })
+            })
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn remove(&self, object: &WalObject) -> Result<(), Error> {
+        self.repository.storage.delete(&object.key).await
+    }
+}
+
+/// The SHA-256 of these bytes, computed away from the scheduler's threads.
+pub async fn hash(bytes: Bytes) -> (Bytes, String) {
+    let copy = bytes.clone();
+    let hashed = tokio::task::spawn_blocking(move || hex::encode(Sha256::digest(&copy))).await;
+    // The task cannot be cancelled, and hashing does not panic; were it otherwise the hash would match nothing.
+    (bytes, hashed.unwrap_or_default())
+}
+
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
+
+/// `<file>-<sha256>` and what the encoding added.
+fn parse(stored: &str) -> Option<(WalFile, String)> {
+    let (name, rest) = stored.split_once('-')?;
+    let sha256 = rest.get(..64).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    Some((WalFile::parse(name)?, sha256.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Directories, Local};
+    use std::sync::Arc;
+
+    async fn stored(archive: &WalArchive, encoding: &Encoding, name: &str, plain: &'static [u8]) -> Result<bool, Error> {
+        let file = WalFile::parse(name).unwrap();
+        let (_, sha256) = hash(plain.into()).await;
+        archive.put(&file, &EncodedWal::new(&file, &sha256, plain, encoding).await?).await
+    }
+
+    #[tokio::test]
+    async fn c2_the_same_again_is_success_and_another_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = age::x25519::Identity::generate();
+        let identity = directory.path().join("key");
+        std::fs::write(&identity, age::secrecy::ExposeSecret::expose_secret(&key.to_string())).unwrap();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut std::fs::metadata(&identity).unwrap().permissions(), 0o600);
+        std::fs::set_permissions(&identity, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        for encrypted in [false, true] {
+            let mut options = crate::test_options();
+            if encrypted {
+                options.encrypt_to = vec![key.to_public().to_string()];
+                options.identity_file = Some(identity.clone());
+            }
+            let place = directory.path().join(format!("repository-{encrypted}"));
+            let repository = Repository::on("r", &options, Arc::new(Local::new(&place, Directories::Synced)));
+            let archive = WalArchive::new(&repository, "main", "7");
+            let encoding = Encoding::of(&options);
+            let name = "000000010000000000000001";
+            assert!(stored(&archive, &encoding, name, b"one").await.unwrap());
+            assert!(!stored(&archive, &encoding, name, b"one").await.unwrap());
+            assert!(matches!(stored(&archive, &encoding, name, b"two").await, Err(Error::Conflict { .. })));
+            assert!(stored(&archive, &encoding, "00000002.history", b"history").await.unwrap());
+            let all = archive.list().await.unwrap();
+            assert_eq!(all.len(), 2);
+            for object in &all {
+                let plain = archive.get(object).await.unwrap();
+                assert!(plain == "one" || plain == "history");
+            }
+            // A bit flipped is found.
+            let path = place.join(&archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap().key);
+            let mut bytes = std::fs::read(&path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let object = archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap();
+            assert!(matches!(archive.get(&object).await, Err(Error::Damaged { .. })));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Point-in-time recovery against a truth: a ledger that one session writes, whose state at any time PostgreSQL itself
+//! knows (`pg_xact_commit_timestamp`).
+
+use crate::support::{
+    Cluster, Installation, MAIL, directory, major, output, postgres, seconds, wait_until,
+};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+/// Jobs for full and incremental backups.
+const JOBS: &str = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+                    [jobs.incremental]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nincremental = true\n";
+
+/// One row a transaction, by one session, as long as it runs.
+struct Ledger(Child);
+
+impl Ledger {
+    fn start(cluster: &Cluster) -> Self {
+        let sql = "do $$ begin loop insert into ledger default values; commit; perform pg_sleep(0.003); end loop; end $$";
+        let mut command = Command::new(postgres("psql"));
+        command.arg("-d").arg(cluster.connection()).args(["-XAtqc", sql]);
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn stop(mut self, cluster: &Cluster) {
+        cluster.sql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'do $$ begin loop insert%'");
+        let _ = self.0.wait();
+    }
+}
+
+/// The ledger's rows that were committed at a time, as `count|highest`.
+fn truth(cluster: &Cluster, time: &str) -> String {
+    cluster.sql(&format!(
+        "select count(*) || '|' || coalesce(max(id), 0) from ledger where pg_xact_commit_timestamp(xmin) <= '{time}'"
+    ))
+}
+
+/// Random times between the end of a backup and the last commit, a little apart from both.
+fn times(cluster: &Cluster, from: &str, count: usize) -> Vec<String> {
+    let sql = format!(
+        "select (f + random() * (l - f))::timestamptz(6) from \
+         (select '{from}'::timestamptz + interval '50 ms' as f, max(pg_xact_commit_timestamp(xmin)) - interval '50 ms' as l from ledger) x, \
+         generate_series(1, {count})"
+    );
+    cluster.sql(&sql).lines().map(str::to_owned).collect()
+}
+
+/// Restores to a time and compares the ledger with the truth.
+fn check(installation: &Installation, cluster: &Cluster, time: &str, further: &[&str]) {
+    let expected = truth(cluster, time);
+    let target = installation.directory.join("restored");
+    let socket = installation.directory.join("s");
+    let _ = fs::create_dir(&socket);
+    let mut arguments = vec!["restore", "physical", "--to", target.to_str().unwrap(), "--target-time", time];
+    arguments.extend(further);
+    installation.run(&arguments);
+    output(Command::new(postgres("pg_verifybackup")).args(["-e", "-n", "--ignore=recovery.signal", "--ignore=postgresql.auto.conf"]).arg(&target));
+    let restored = Cluster::adopt(&target, &socket);
+    wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    let found = restored.sql("select count(*) || '|' || coalesce(max(id), 0) from ledger");
+    assert_eq!(found, expected, "at {time}");
+    assert_eq!(restored.sql("select count(*) from elsewhere"), "500", "the tablespace");
+    drop(restored);
+    fs::remove_dir_all(&target).unwrap();
+    let _ = fs::remove_dir_all(installation.directory.join("space2"));
+}
+
+fn set_up(directory: &Path, cluster: &Cluster) {
+    fs::create_dir(directory.join("space")).unwrap();
+    cluster.sql(&format!("create tablespace fast location '{}'", directory.join("space").display()));
+    cluster.sql("create table elsewhere tablespace fast as select generate_series(1, 500) as id");
+    cluster.sql("create table ledger (id bigint generated always as identity primary key)");
+    cluster.pgbench(2);
+}
+
+fn load(cluster: &Cluster, seconds: u32) -> Child {
+    let mut load = Command::new(postgres("pgbench"));
+    load.args(["-c", "2", "-R", "150", "-T", &seconds.to_string(), "-n", "-h"]).arg(&cluster.socket);
+    load.args(["-U", "postgres", "postgres"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn c19_ten_random_times_are_what_they_were() {
+    let directory = directory();
+    let space = format!("{0}/space={0}/space2", directory.path().display());
+    let configuration = |socket: &Path| {
+        format!(
+            "[clusters.main]\nconnection = \"host={} user=postgres dbname=postgres\"\n\
+             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n{MAIL}{JOBS}",
+            socket.display()
+        )
+    };
+    let mut installation = Installation::new(directory.path(), &configuration(directory.path()));
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    set_up(directory.path(), &cluster);
+    installation.start();
+    let ledger = Ledger::start(&cluster);
+    let mut load = load(&cluster, 8);
+    std::thread::sleep(seconds(1));
+    let said = installation.run(&["backup", "create", "full"]);
+    assert!(said.contains("succeeded"), "{said}");
+    std::thread::sleep(seconds(1));
+    // Half of the WAL goes through the daemon, the rest without it.
+    let said = installation.run(&["backup", "create", "incremental"]);
+    if major() >= 17 {
+        assert!(said.contains("incremental upon"), "{said}");
+    } else {
+        assert!(said.contains("has no incremental backups"), "{said}");
+    }
+    installation.stop();
+    std::thread::sleep(seconds(1));
+    installation.run(&["backup", "create", "incremental"]);
+    std::thread::sleep(seconds(1));
+    cluster.sql("select pg_create_restore_point('before the mistake')");
+    let point = cluster.sql("select count(*) from ledger");
+    std::thread::sleep(seconds(1));
+    let _ = load.wait();
+    ledger.stop(&cluster);
+    cluster.sql("insert into ledger default values");
+    cluster.archive_all();
+
+    let list = installation.json(&["backup", "list"]);
+    let first = list[0]["finished-at"].as_str().unwrap().to_owned();
+    for time in times(&cluster, &first, 10) {
+        check(&installation, &cluster, &time, &["--tablespace", &space]);
+    }
+    let wal = installation.json(&["wal", "list"]);
+    assert_eq!(wal[0]["timelines"][0]["gaps"], serde_json::json!([]), "{wal}");
+
+    // By name, by position, by transaction, just before it, and as far as the archive goes.
+    let target = directory.path().join("restored");
+    let socket = directory.path().join("s");
+    let recovered = |further: &[&str]| {
+        let mut arguments = vec!["restore", "physical", "--to", target.to_str().unwrap(), "--tablespace", &space];
+        arguments.extend(further);
+        installation.run(&arguments);
+        let restored = Cluster::adopt(&target, &socket);
+        wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+        let found = restored.sql("select count(*) from ledger");
+        drop(restored);
+        fs::remove_dir_all(&target).unwrap();
+        let _ = fs::remove_dir_all(directory.path().join("space2"));
+        found.parse::<u64>().unwrap()
+    };
+    let all: u64 = cluster.sql("select count(*) from ledger").parse().unwrap();
+    assert_eq!(recovered(&[]), all);
+    assert_eq!(recovered(&["--latest"]), all);
+    let named = recovered(&["--target-name", "before the mistake"]);
+    assert!(named.abs_diff(point.parse().unwrap()) <= 2, "{named} {point}");
+    let xid = cluster.sql("select xmin from ledger order by id desc limit 1 offset 20");
+    assert_eq!(recovered(&["--target-xid", &xid]), all - 20);
+    assert_eq!(recovered(&["--target-xid", &xid, "--target-exclusive"]), all - 21);
+    assert!(recovered(&["--immediate"]) < all);
+
+    // What cannot be reached is refused before the first byte, with what can be.
+    let refused = |further: &[&str]| {
+        let mut arguments = vec!["restore", "physical", "--to", target.to_str().unwrap()];
+        arguments.extend(further);
+        let done = installation.try_run(&arguments);
+        assert!(!done.status.success() && !target.exists());
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    let late = refused(&["--target-time", "2099-01-01 00:00:00Z"]);
+    assert!(late.contains("cannot be reached") && late.contains("reachable: 20"), "{late}");
+    let early = refused(&["--target-time", "2001-01-01 00:00:00Z"]);
+    assert!(early.contains("oldest good backup ended at") && early.contains("reachable: 20"), "{early}");
+    assert!(refused(&["--target-time", "2026-11-21 08:00:00"]).contains("zone"), "C20");
+    assert!(refused(&["--target-name", "never"]).contains("is not in the archived WAL"));
+    assert!(refused(&["--target-lsn", "FF/0"]).contains("the archive ends before"));
+    assert!(refused(&["--timeline", "7"]).contains("timeline 7"));
+    // A segment that is lost makes what lies behind it unreachable, and is named.
+    let lost = output(Command::new("find").arg(directory.path().join("repo")).args(["-path", "*/wal/00000001/*", "-type", "f"]));
+    let mut lost: Vec<_> = lost.lines().collect();
+    lost.sort_unstable();
+    let middle = lost[lost.len() - 2];
+    fs::rename(middle, directory.path().join("kept")).unwrap();
+    let gap = refused(&["--target-xid", &xid]);
+    let _ = gap;
+    let listed = installation.try_run(&["wal", "list"]);
+    assert_eq!(listed.status.code(), Some(1), "{}", String::from_utf8_lossy(&listed.stdout));
+    fs::rename(directory.path().join("kept"), middle).unwrap();
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
+fn c10_c19_a_promotion_in_the_middle_is_followed() {
+    let directory = directory();
+    let space = format!("{0}/space={0}/space2", directory.path().display());
+    let standby_socket = directory.path().join("b");
+    fs::create_dir(&standby_socket).unwrap();
+    let configuration = format!(
+        "[clusters.main]\nconnection = \"host={},{} user=postgres dbname=postgres\"\n\
+         [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n{MAIL}{JOBS}\
+         [jobs.standby]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nprefer-standby = true\n",
+        directory.path().display(),
+        standby_socket.display()
+    );
+    let installation = Installation::new(directory.path(), &configuration);
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    set_up(directory.path(), &cluster);
+    installation.run(&["backup", "create", "full"]);
+    let list = installation.json(&["backup", "list"]);
+    let first = list[0]["finished-at"].as_str().unwrap().to_owned();
+
+    let data = directory.path().join("standby");
+    let spaces = format!("{0}/space={0}/space-b", directory.path().display());
+    installation.run(&[
+        "restore", "physical", "--to", data.to_str().unwrap(), "--tablespace", &spaces, "--standby", "--keep-archiving",
+    ]);
+    let conninfo = format!("primary_conninfo = 'host={} user=postgres'\n", directory.path().display());
+    let mut settings = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap();
+    settings.push_str(&conninfo);
+    fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
+    let standby = Cluster::adopt(&data, &standby_socket);
+    wait_until("the standby streams", seconds(30), || {
+        cluster.sql("select count(*) from pg_stat_replication where state = 'streaming'") == "1"
+    });
+    let ledger = Ledger::start(&cluster);
+    std::thread::sleep(seconds(1));
+    let said = installation.run(&["backup", "create", "standby"]);
+    assert!(said.contains("succeeded"), "{said}");
+    let from = installation.json(&["backup", "list"]);
+    let from = from.as_array().unwrap().last().unwrap().clone();
+    let shown = installation.run(&["backup", "show", from["label"].as_str().unwrap()]);
+    assert!(shown.contains(&format!("{}:5432", standby_socket.display())), "{shown}");
+    std::thread::sleep(seconds(1));
+    ledger.stop(&cluster);
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
+    wait_until("the standby is primary", seconds(30), || standby.sql("select pg_is_in_recovery()") == "f");
+    let ledger = Ledger::start(&standby);
+    std::thread::sleep(seconds(1));
+    let said = installation.run(&["backup", "create", "incremental"]);
+    assert!(said.contains("succeeded"), "{said}");
+    if major() >= 17 {
+        assert!(said.contains("incremental"), "{said}");
+    }
+    std::thread::sleep(seconds(1));
+    ledger.stop(&standby);
+    standby.sql("insert into ledger default values");
+    standby.archive_all();
+    for time in times(&standby, &first, 5) {
+        check(&installation, &standby, &time, &["--tablespace", &space]);
+    }
+    let wal = installation.json(&["wal", "list"]);
+    assert_eq!(wal[0]["timelines"].as_array().unwrap().len(), 2, "{wal}");
+    assert_eq!(wal[0]["conflicts"], serde_json::json!([]));
+    installation.run(&["backup", "verify", "--all"]);
+}
