@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean test test-full lint deny bench docs dist clean
+.PHONY: help setup build demo demo-clean test test-full lint deny bench bench-backup docs dist clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,7 +26,7 @@ test: setup ## Run every test on PostgreSQL 15, and on PGBOSUN_TEST_VERSIONS.
 	$(TOOLS)/test.sh
 
 test-full: setup ## Run every test on every supported version of PostgreSQL.
-	PGBOSUN_TEST_VERSIONS="15 17 18" $(TOOLS)/test.sh
+	PGBOSUN_TEST_VERSIONS="15 16 17 18" $(TOOLS)/test.sh
 
 lint: setup ## Check format and lints.
 	cargo fmt --all --check
@@ -37,6 +37,10 @@ deny: ## Check dependencies: bans, licences, sources (needs cargo-deny).
 
 bench: setup ## Measure trigger latency, idle cost and journal speed; docs/benchmarks.md has the figures.
 	cargo bench -p pgbosun-daemon --bench schedule
+
+bench-backup: setup ## Measure backup, restore and WAL beside pg_basebackup and pgBackRest, on PostgreSQL 17.
+	cargo build --release
+	$(TOOLS)/bench-backup.sh
 
 docs: ## Write docs/configuration.md anew from the code.
 	cargo run -q -- config reference --markdown > docs/configuration.md

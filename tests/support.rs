@@ -121,6 +121,11 @@ impl Cluster {
         cluster
     }
 
+    /// None yet: for what is configured before it is made.
+    pub fn nowhere_at(socket: &Path) -> Self {
+        Self { data: PathBuf::new(), socket: socket.to_owned(), options: String::new() }
+    }
+
     /// Starts the server.
     pub fn up(&self) {
         let log = self.socket.join("pg.log");
@@ -189,7 +194,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.down();
+        if !self.data.as_os_str().is_empty() {
+            self.down();
+        }
     }
 }
 

@@ -559,7 +559,8 @@ def measure_all(arguments, bench):
         except RuntimeError as failure:
             failed = True
             print(f"\n**{name} failed**: {failure}")
-        bench.tables()
+        finally:
+            bench.tables()
     return failed
 
 def main():

@@ -21,7 +21,7 @@ rm -rf "$destination"/{bin,server,clients}
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export npm_config_cache=$work/npm PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+export npm_config_cache=$work/npm PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 NODE_DISABLE_COMPILE_CACHE=1
 /usr/bin/python3 -m venv "$work/venv"
 pip() { "$work/venv/bin/python" -m pip "$@"; }
 

@@ -10,7 +10,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 wanted=(
     gcc:cc make:make pkg-config:pkg-config curl:curl ca-certificates:update-ca-certificates
     postgresql:pg_ctlcluster zstd:zstd procps:pgrep sqlite3:sqlite3 openssl:openssl iproute2:ip
-    python3:python3 systemd:systemctl dbus:dbus-daemon
+    python3:python3 systemd:systemctl dbus:dbus-daemon age:age lz4:lz4 openssh-client:ssh
 )
 missing=()
 for pair in "${wanted[@]}"; do

@@ -13,7 +13,13 @@
 # secret "pgbosun-test-secret".
 set -euo pipefail
 umask 077
-kind=$1 port=${3:-0}
+case "$#:${1:-}" in
+3:seaweedfs | 3:rclone-s3 | 3:sftp | [23]:fuse) kind=$1 port=${3:-} ;;
+*)
+    echo "usage: store-run.sh seaweedfs|rclone-s3|sftp DIRECTORY PORT, or fuse DIRECTORY" >&2
+    exit 64
+    ;;
+esac
 tools=$(cd "$(dirname "$0")" && pwd)
 programs=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/bin
 mkdir -p "$2"
@@ -63,7 +69,8 @@ leftovers=()
 
 # A bucket, and an object in it: an S3 store that takes a bucket may not yet take objects.
 s3_answers() {
-    local remote=":s3,provider=Other,region=us-east-1,access_key_id=pgbosun-test,secret_access_key=pgbosun-test-secret,endpoint='$1':backups"
+    local keys=access_key_id=pgbosun-test,secret_access_key=pgbosun-test-secret
+    local remote=":s3,provider=Other,region=us-east-1,$keys,endpoint='$1':backups"
     local rclone=("$programs/rclone" --ca-cert "${2:-}" --retries 1 --low-level-retries 1 --timeout 5s)
     "${rclone[@]}" mkdir "$remote" && echo "ready" | "${rclone[@]}" rcat "$remote/store-run-probe" &&
         "${rclone[@]}" deletefile "$remote/store-run-probe"
@@ -144,9 +151,5 @@ fuse)
     [ "$(id -u)" != 0 ] || others=(--allow-other)
     exec "$programs/rclone" mount data mount --vfs-cache-mode writes --vfs-write-back "${STORE_WRITE_BACK:-5s}" \
         --dir-cache-time 0s --cache-dir cache "${others[@]}"
-    ;;
-*)
-    echo "usage: store-run.sh seaweedfs|rclone-s3|sftp|fuse DIRECTORY [PORT]" >&2
-    exit 64
     ;;
 esac

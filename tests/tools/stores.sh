@@ -38,6 +38,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
         for unit in ssh.socket ssh.service; do
             as_root systemctl disable "${now[@]}" "$unit" 2>/dev/null || :
         done
+    elif [ -n "${ours:-}" ]; then
+        as_root update-rc.d ssh disable || :
     fi
     [ -z "$policy" ] || { as_root rm -f "$policy"; trap - EXIT; }
 fi

@@ -23,7 +23,9 @@ cp target/debug/pgbosun "$work/pgbosun"
 cp -r etc systemd tests docs Cargo.toml Cargo.lock "$work/files/"
 cargo metadata --no-deps --format-version 1 >"$work/files/metadata.json"
 export PGBOSUN_TEST_PROGRAM=$work/pgbosun PGBOSUN_TEST_FILES=$work/files PGBOSUN_TEST_SCRATCH=$work/scratch
+export PGBOSUN_TEST_STORES=/opt/pgbosun-test
 export RUST_BACKTRACE=0
+tests/tools/stores.sh "$PGBOSUN_TEST_STORES"
 
 run_as_user() {
     if [ "$(id -u)" = 0 ]; then
@@ -34,18 +36,22 @@ run_as_user() {
     fi
 }
 
+from_suite() {
+    as_root tests/tools/debian-suite.sh "$1" "postgresql-$version" "/opt/pg$version" "/usr/lib/postgresql/$version/bin/*" >/dev/null
+}
+
 for version in $versions; do
     binaries=/usr/lib/postgresql/$version/bin
     if [ ! -x "$binaries/postgres" ]; then
-        case $version in
-            17) suite=trixie ;;
-            18) suite=forky ;;
-            *) suite= ;;
-        esac
-        if [ -n "$suite" ]; then
-            as_root tests/tools/debian-suite.sh "$suite" "postgresql-$version" "/opt/pg$version" "/usr/lib/postgresql/$version/bin/*" >/dev/null
-        fi
         binaries=/opt/pg$version/usr/lib/postgresql/$version/bin
+        case $version in
+            16)
+                as_root tests/tools/postgres-16.sh /opt/pg16 >/dev/null
+                binaries=/opt/pg16/bin
+                ;;
+            17) from_suite trixie ;;
+            18) from_suite forky ;;
+        esac
     fi
     [ -x "$binaries/postgres" ] || { echo "PostgreSQL $version is not to be had on this machine" >&2; exit 1; }
     echo "integration tests on PostgreSQL $version"

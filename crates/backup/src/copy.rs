@@ -3,9 +3,7 @@
 
 use crate::Error;
 use pgbosun_core::human;
-use pgbosun_repository::{
-    Active, BackupInfo, EncodedWal, Encoding, Repository, WalArchive, copy_object, hash,
-};
+use pgbosun_repository::{Active, BackupInfo, EncodedWal, Encoding, Repository, WalArchive, copy_object, hash};
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

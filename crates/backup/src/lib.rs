@@ -20,12 +20,12 @@ pub mod wal;
 
 pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
+pub use expire::{Expire, Expired};
 pub use part::{Dump, DumpWhat, ScratchCopy};
 pub use physical::{Estimate, Incremental, Physical, PhysicalBackup, Role, WalSource, member};
 pub use progress::{Progress, Snapshot};
 pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
-pub use expire::{Expire, Expired};
 pub use retention::{Known, Needed, Rules, decide, needed};
 pub use scratch::find_programs;
 pub use verify::{Check, Verified, verify, verify_archive};

@@ -65,17 +65,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
     Ok(files)
 }
 
-/// The manifest of a combined backup: that of its last one, in which the combined files are whole (C12).
+/// The manifest of a combined backup: that of its last one, in which the combined files and the label are as they are
+/// now (C12).
 pub(crate) fn combined(bytes: &[u8], files: &HashSet<String>, root: &Path) -> Result<Vec<u8>, Error> {
     let broken = |reason: String| Error::Refused(format!("backup_manifest: {reason}"));
     let mut manifest: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
     let entries = manifest.get_mut("Files").and_then(serde_json::Value::as_array_mut);
     for entry in entries.ok_or_else(|| broken("it names no files".into()))? {
         let Some(path) = entry.get("Path").and_then(serde_json::Value::as_str) else { continue };
-        let Some(whole) = path.rsplit_once("INCREMENTAL.").map(|(directory, file)| format!("{directory}{file}")) else {
-            continue;
+        let whole = match path.rsplit_once("INCREMENTAL.") {
+            Some((directory, file)) => format!("{directory}{file}"),
+            // Its words about the backup before are gone.
+            None if path == "backup_label" => path.to_owned(),
+            None => continue,
         };
-        if !files.contains(&whole) {
+        if !files.contains(&whole) && whole != "backup_label" {
             continue;
         }
         let file = root.join(&whole);
@@ -87,8 +91,11 @@ pub(crate) fn combined(bytes: &[u8], files: &HashSet<String>, root: &Path) -> Re
         entry["Checksum"] = crc.into();
     }
     let mut text = String::from("{");
-    for (key, value) in manifest.as_object().into_iter().flatten().filter(|(key, _)| *key != "Manifest-Checksum") {
-        text.push_str(&format!("\"{key}\": {value},\n"));
+    // PostgreSQL reads them in this order.
+    for key in ["PostgreSQL-Backup-Manifest-Version", "System-Identifier", "Files", "WAL-Ranges"] {
+        if let Some(value) = manifest.get(key) {
+            text.push_str(&format!("\"{key}\": {value},\n"));
+        }
     }
     // The checksum covers every line but its own.
     let checksum = hex::encode(Sha256::digest(&text));

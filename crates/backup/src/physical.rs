@@ -108,7 +108,8 @@ impl Physical {
         }
         let parent = match &self.incremental {
             Some(incremental) => {
-                let parent = incremental.parent(&self.repositories, &self.cluster, &identity.system_id, &before).await?;
+                let parent =
+                    incremental.parent(&self.repositories, &self.cluster, &identity.system_id, &before).await?;
                 Some(parent.map(|parent| parent.info.label))
             }
             None => None,
@@ -345,8 +346,7 @@ impl Pass<'_> {
         let receiver = wal::Receiver::create(&self.to, start.timeline, segment_size, history).await?;
         let mut beside = JoinSet::new();
         beside.spawn(self.to.tasks().track_future(receiver.receive(stream, stop_known)));
-        let (mut written, end) =
-            copy::copy(&self.to, &self.physical.progress, backup, Some(&mut beside)).await?;
+        let (mut written, end) = copy::copy(&self.to, &self.physical.progress, backup, Some(&mut beside)).await?;
         let _ = stop.send(Some(end.lsn));
         match beside.join_next().await {
             Some(Ok(received)) => written.extend(received?),

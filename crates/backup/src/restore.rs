@@ -14,6 +14,7 @@ use crate::{Error, Progress, manifest};
 use chain::Chain;
 use extract::{Pace, Wanted};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use pgbosun_core::faults;
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -205,6 +206,7 @@ impl Restore {
             extract::extract(reader, &into, &wanted, &pace, &cancel)
         });
         let done = done.await?;
+        faults::die(faults::VOLUME_UNPACKED);
         self.progress.add(object.size);
         Ok(done)
     }
@@ -237,15 +239,24 @@ impl Restore {
         combined: HashSet<String>,
     ) -> Result<(), Error> {
         let (target, path) = (self.target.clone(), self.target.join("backup_manifest"));
-        let missing = |name: &String| !expected.contains_key(&name.rsplit_once('/').map_or_else(
-            || format!("INCREMENTAL.{name}"),
-            |(directory, file)| format!("{directory}/INCREMENTAL.{file}"),
-        ));
+        let missing = |name: &String| {
+            !expected.contains_key(&name.rsplit_once('/').map_or_else(
+                || format!("INCREMENTAL.{name}"),
+                |(directory, file)| format!("{directory}/INCREMENTAL.{file}"),
+            ))
+        };
         if let Some(name) = combined.iter().find(|name| missing(name)) {
             return Err(Error::Refused(format!("{name} is in the backup and not in its manifest")));
         }
+        let incremental = self.info.is_incremental();
         blocking(&path.clone(), move || {
-            let text = if combined.is_empty() { manifest } else { manifest::combined(&manifest, &combined, &target)? };
+            let text = match incremental {
+                true => {
+                    finish::without_incremental_lines(&target)?;
+                    manifest::combined(&manifest, &combined, &target)?
+                }
+                false => manifest,
+            };
             extract::write_file(&path, 0o600, &mut text.as_slice()).map(drop)
         })
         .await

@@ -161,8 +161,7 @@ impl RestoreTest {
         restore.run().await?;
         let restored = begun.elapsed();
         let limit = self.recovery_timeout;
-        let scratch =
-            Scratch::start(&programs, &directory.path, info, recovery.as_ref(), limit, &self.cancel).await?;
+        let scratch = Scratch::start(&programs, &directory.path, info, recovery.as_ref(), limit, &self.cancel).await?;
         let recovered = begun.elapsed();
         let looked = tokio::select! {
             looked = self.look_through(&scratch, &programs) => looked,

@@ -9,8 +9,8 @@ use crate::{
     Error, Progress,
     manifest::{self, Expected},
 };
-use pgbosun_core::lsn::Lsn;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use pgbosun_core::lsn::Lsn;
 use pgbosun_repository::{
     BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted, read_volume,
 };
@@ -251,8 +251,7 @@ async fn files(
 /// The list says which file is in which volume: restores rely on it.
 fn check_listing(object: &Object, volume: &Volume, listed: &BTreeMap<String, Vec<String>>, faults: &mut Faults) {
     let Some(at) = object.name.find(".tar") else { return };
-    let listed: BTreeSet<&str> =
-        listed.get(&object.name[..at + 4]).into_iter().flatten().map(String::as_str).collect();
+    let listed: BTreeSet<&str> = listed.get(&object.name[..at + 4]).into_iter().flatten().map(String::as_str).collect();
     if let Some((name, ..)) = volume.files.iter().find(|(name, ..)| !listed.contains(name.as_str())) {
         faults.contents.push(format!("{}: {name} is in the volume and not in the list of files", object.name));
     }

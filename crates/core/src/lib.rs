@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod clock;
 pub mod config;
+pub mod faults;
 pub mod finding;
 pub mod human;
 pub mod lsn;

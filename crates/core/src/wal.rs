@@ -146,7 +146,9 @@ mod tests {
             let parsed = WalFile::parse(name).unwrap();
             assert_eq!(parsed.to_string(), name);
         }
-        for name in ["", "x", "0000000100000016000000b3", "0000000100000016000000B3.ready", "../../etc/passwd", "2.history"] {
+        for name in
+            ["", "x", "0000000100000016000000b3", "0000000100000016000000B3.ready", "../../etc/passwd", "2.history"]
+        {
             assert_eq!(WalFile::parse(name), None, "{name}");
         }
     }
@@ -155,7 +157,10 @@ mod tests {
     fn segments_follow_each_other_over_the_end_of_a_log() {
         let last = Segment { timeline: 3, log: 1, number: 0xFF };
         assert_eq!(last.next(16 << 20), Segment { timeline: 3, log: 2, number: 0 });
-        assert_eq!(Segment { timeline: 1, log: 0, number: 3 }.next(1 << 30), Segment { timeline: 1, log: 1, number: 0 });
+        assert_eq!(
+            Segment { timeline: 1, log: 0, number: 3 }.next(1 << 30),
+            Segment { timeline: 1, log: 1, number: 0 }
+        );
         assert_eq!(last.start(16 << 20), Lsn(0x1_FF00_0000));
         assert_eq!(Segment::holding(Lsn(0x1_FF00_0001), 3, 16 << 20), last);
     }

@@ -9,6 +9,6 @@ mod monitors;
 mod programs;
 mod registry;
 
-pub use job::{Job, JobContext, JobError};
 pub use backups::expiry;
+pub use job::{Job, JobContext, JobError};
 pub use registry::{build, kinds, load};

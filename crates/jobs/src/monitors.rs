@@ -6,10 +6,12 @@
 mod backup_age;
 mod connectivity;
 mod disk;
+mod wal_archive;
 
 pub use backup_age::BackupAge;
 pub use connectivity::Connectivity;
 pub use disk::Disk;
+pub use wal_archive::WalArchive;
 
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;

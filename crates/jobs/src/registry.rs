@@ -3,7 +3,7 @@
 use crate::{
     Job,
     backups::{BackupPhysical, Replicate, RestoreTestJob, VerifyJob, WalCleanup},
-    monitors::{BackupAge, Connectivity, Disk, Monitor, Probe},
+    monitors::{BackupAge, Connectivity, Disk, Monitor, Probe, WalArchive},
     programs::{CommandJob, SqlJob},
 };
 use pgbosun_core::config::{self, Kind, Loaded, Problem, Problems, Section};
@@ -29,10 +29,11 @@ const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str, nee
     }
 }
 
-const ENTRIES: [Entry; 10] = [
+const ENTRIES: [Entry; 11] = [
     monitor::<Connectivity>("monitor.connectivity", true),
     monitor::<Disk>("monitor.disk", false),
     monitor::<BackupAge>("monitor.backup-age", true),
+    monitor::<WalArchive>("monitor.wal-archive", true),
     job::<BackupPhysical>("backup.physical", true),
     job::<WalCleanup>("wal.cleanup", true),
     job::<Replicate>("replicate", true),

@@ -171,13 +171,10 @@ async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
         ] {
             println!("  {name:<12} {value}");
         }
-        let rows = info.objects.iter().map(|object| {
-            vec![
-                format!("  {}", object.name),
-                human::size(object.size),
-                object.sha256[..16].to_owned(),
-            ]
-        });
+        let rows = info
+            .objects
+            .iter()
+            .map(|object| vec![format!("  {}", object.name), human::size(object.size), object.sha256[..16].to_owned()]);
         println!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"], rows));
     }
     Ok(0)

@@ -51,7 +51,11 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         info: info.clone(),
         target: target.clone(),
         existing,
-        tablespaces: arguments.tablespace.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<BTreeMap<_, _>>>()?,
+        tablespaces: arguments
+            .tablespace
+            .iter()
+            .map(|pair| mapping(pair))
+            .collect::<anyhow::Result<BTreeMap<_, _>>>()?,
         keep_archiving: arguments.keep_archiving,
         recovery,
         max_rate: arguments.rate_limit.map(|rate| rate.as_u64()),
@@ -77,7 +81,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let kept = if restored.kept > 0 { format!(", {} files were right already", restored.kept) } else { String::new() };
     println!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
     if !arguments.keep_archiving {
-        println!("archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL");
+        println!(
+            "archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL"
+        );
     }
     let major = info.server_version.split('.').next().unwrap_or_default();
     println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
@@ -114,9 +120,9 @@ fn parse_time(text: &str) -> anyhow::Result<DateTime<Utc>> {
     let text = text.trim();
     // chrono wants minutes in an offset, PostgreSQL writes +01.
     let bare_hours = text.len() > 3
-        && text.get(text.len() - 3..).is_some_and(|end| {
-            end.starts_with(['+', '-']) && end[1..].bytes().all(|byte| byte.is_ascii_digit())
-        });
+        && text
+            .get(text.len() - 3..)
+            .is_some_and(|end| end.starts_with(['+', '-']) && end[1..].bytes().all(|byte| byte.is_ascii_digit()));
     let whole = if bare_hours && text.contains(':') { format!("{text}:00") } else { text.replace(" UTC", "Z") };
     let formats = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z", "%Y-%m-%dT%H:%M%#z"];
     let parsed = DateTime::parse_from_rfc3339(&whole.replacen(' ', "T", 1))

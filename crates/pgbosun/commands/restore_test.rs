@@ -1,11 +1,7 @@
 //! `pgbosun restore-test`: now, in a scratch server; through its job where one is configured, so that it is history.
 
 use super::{backup::watch, job::run_now, restore::choose};
-use crate::{
-    exit::DAMAGED,
-    local::Context,
-    output,
-};
+use crate::{exit::DAMAGED, local::Context, output};
 use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
 use pgbosun_core::human;
 use pgbosun_daemon::{api::Status, assemble_status};

@@ -18,9 +18,7 @@ pub async fn run(context: &Context, command: WalCommand) -> anyhow::Result<u8> {
             let fetch = fetch::Arguments { name, path, cluster, repository };
             if ahead { fetch::ahead(context, fetch).await } else { Ok(fetch::run(context, fetch).await) }
         }
-        WalCommand::List { cluster, repository } => {
-            list::run(context, cluster.as_deref(), repository.as_deref()).await
-        }
+        WalCommand::List { cluster, repository } => list::run(context, cluster.as_deref(), repository.as_deref()).await,
         WalCommand::Receive { cluster } => push::receive(context, cluster.as_deref()).await,
     }
 }

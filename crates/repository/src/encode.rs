@@ -21,7 +21,9 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio_util::compat::{FuturesAsyncReadCompatExt, FuturesAsyncWriteCompatExt, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
+use tokio_util::compat::{
+    FuturesAsyncReadCompatExt, FuturesAsyncWriteCompatExt, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt,
+};
 
 /// How a repository wants its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +176,9 @@ impl Decoding {
         let compressed: Box<dyn AsyncRead + Send + Unpin> = if self.encrypted {
             let buffered = BufReader::with_capacity(BUFFER, stored).compat();
             let key = |error: age::DecryptError| match error {
-                age::DecryptError::NoMatchingKeys if identities.is_empty() => Error::Key("no identity is configured".into()),
+                age::DecryptError::NoMatchingKeys if identities.is_empty() => {
+                    Error::Key("no identity is configured".into())
+                }
                 age::DecryptError::NoMatchingKeys => Error::Key("none of the identities fits".into()),
                 other => Error::Key(other.to_string()),
             };

@@ -24,7 +24,9 @@ impl Recipients {
     pub(crate) fn encryptor(&self) -> Result<age::Encryptor, Error> {
         let parse = |word: &String| {
             let parsed = word.parse::<x25519::Recipient>();
-            parsed.map(|key| Box::new(key) as Box<dyn Recipient>).map_err(|error| Error::Key(format!("{word}: {error}")))
+            parsed
+                .map(|key| Box::new(key) as Box<dyn Recipient>)
+                .map_err(|error| Error::Key(format!("{word}: {error}")))
         };
         let keys = self.0.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
         age::Encryptor::with_recipients(keys.iter().map(AsRef::as_ref)).map_err(|error| Error::Key(error.to_string()))

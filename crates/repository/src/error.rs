@@ -143,7 +143,10 @@ impl Error {
             // What the layer repeated in vain it marks as lasting: the words of the transport still say what it was.
             Self::Store { source, .. } => {
                 use opendal::ErrorKind as Kind;
-                !matches!(source.kind(), Kind::NotFound | Kind::PermissionDenied | Kind::ConfigInvalid | Kind::Unsupported)
+                !matches!(
+                    source.kind(),
+                    Kind::NotFound | Kind::PermissionDenied | Kind::ConfigInvalid | Kind::Unsupported
+                )
             }
             Self::Stalled { .. } | Self::Busy { .. } => true,
             _ => false,

@@ -183,10 +183,7 @@ impl Fan {
     }
 }
 
-async fn write(
-    mut writer: Box<dyn ObjectWriter>,
-    mut receiver: mpsc::Receiver<Bytes>,
-) -> Result<u64, Error> {
+async fn write(mut writer: Box<dyn ObjectWriter>, mut receiver: mpsc::Receiver<Bytes>) -> Result<u64, Error> {
     while let Some(data) = receiver.recv().await {
         writer.write(data).await?;
     }

@@ -18,8 +18,8 @@ mod volume;
 mod wal;
 
 pub use catalogue::{BackupInfo, FORMAT, Object, ObjectKind, TablespaceInfo};
-pub use encode::Encoding;
 pub use copy::copy_object;
+pub use encode::Encoding;
 pub use encryption::{Identities, Recipients};
 pub use error::Error;
 pub use lease::{Active, HEARTBEAT, Lease, process_id};

@@ -23,7 +23,10 @@ pub async fn read_object(storage: &dyn Storage, key: &str) -> Result<Vec<u8>, Er
     let mut reader = storage.open(key).await?.take(SMALL);
     reader.read_to_end(&mut bytes).await.map_err(Error::storage("read", key))?;
     if bytes.len() as u64 == SMALL {
-        return Err(Error::Damaged { object: key.to_owned(), reason: "it is far larger than such an object is".into() });
+        return Err(Error::Damaged {
+            object: key.to_owned(),
+            reason: "it is far larger than such an object is".into(),
+        });
     }
     Ok(bytes)
 }

@@ -324,8 +324,7 @@ impl Repository {
         let key = info.place().key(&object.name);
         let name = key.clone();
         read_volume(self, &key, object, move |reader| {
-            serde_json::from_reader(reader)
-                .map_err(|error| Error::Damaged { object: name, reason: error.to_string() })
+            serde_json::from_reader(reader).map_err(|error| Error::Damaged { object: name, reason: error.to_string() })
         })
         .await
     }

@@ -91,7 +91,10 @@ impl WalArchive {
         let mut found = names.iter().filter_map(|stored| parse(stored)).filter(|(known, _)| known == file);
         let Some((_, sha256)) = found.next() else { return Ok(None) };
         if let Some((_, other)) = found.find(|(_, other)| *other != sha256) {
-            return Err(Error::Conflict { object: name, present: format!("sha256 {} and {}", short(&sha256), short(&other)) });
+            return Err(Error::Conflict {
+                object: name,
+                present: format!("sha256 {} and {}", short(&sha256), short(&other)),
+            });
         }
         let key = names.iter().find(|stored| parse(stored).is_some_and(|(known, _)| known == *file));
         let key = format!("{directory}/{}", key.map(String::as_str).unwrap_or_default());
@@ -107,7 +110,8 @@ impl WalArchive {
         match self.find(file).await? {
             Some(present) if present.sha256 == encoded.sha256 => return Ok(false),
             Some(present) => {
-                let present = format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
+                let present =
+                    format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
                 return Err(Error::Conflict { object: encoded.name.clone(), present });
             }
             None => {}
@@ -127,7 +131,9 @@ impl WalArchive {
         let mut plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
         let mut bytes = Vec::with_capacity(16 << 20);
         plain.read_to_end(&mut bytes).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => Error::storage("read", &object.key)(error),
+            std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => {
+                Error::storage("read", &object.key)(error)
+            }
             _ => damaged(format!("it does not decode: {error}")),
         })?;
         let (bytes, sha256) = hash(bytes.into()).await;
@@ -184,7 +190,12 @@ mod tests {
     use crate::storage::{Directories, Local};
     use std::sync::Arc;
 
-    async fn stored(archive: &WalArchive, encoding: &Encoding, name: &str, plain: &'static [u8]) -> Result<bool, Error> {
+    async fn stored(
+        archive: &WalArchive,
+        encoding: &Encoding,
+        name: &str,
+        plain: &'static [u8],
+    ) -> Result<bool, Error> {
         let file = WalFile::parse(name).unwrap();
         let (_, sha256) = hash(plain.into()).await;
         archive.put(&file, &EncodedWal::new(&file, &sha256, plain, encoding).await?).await

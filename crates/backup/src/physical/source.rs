@@ -58,7 +58,11 @@ pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, R
         }
         _ => Err(Error::Refused(format!(
             "no server of the cluster will do: {}",
-            if reasons.is_empty() { "there are only standbys; set prefer-standby = true".into() } else { reasons.join("; ") }
+            if reasons.is_empty() {
+                "there are only standbys; set prefer-standby = true".into()
+            } else {
+                reasons.join("; ")
+            }
         ))),
     }
 }

@@ -5,6 +5,7 @@ use super::{
     extract::{CONTROL, CONTROL_UNFINISHED, create_private},
 };
 use crate::Error;
+use pgbosun_core::faults;
 use pgbosun_repository::BackupInfo;
 use std::{
     fs,
@@ -17,13 +18,13 @@ use std::{
 pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<(), Error> {
     let target = &restore.target;
     create_private(&target.join("pg_wal/archive_status"))?;
-    without_incremental_lines(target)?;
     configure(restore, &restore.info)?;
     for directory in tablespaces.iter().map(PathBuf::as_path).chain([target.as_path()]) {
         let failed = || Error::file("sync", directory);
         let handle = fs::File::open(directory).map_err(failed())?;
         nix::unistd::syncfs(&handle).map_err(|errno| failed()(errno.into()))?;
     }
+    faults::die(faults::BEFORE_CONTROL);
     let control = target.join(CONTROL);
     let failed = || Error::file("write", &control);
     fs::rename(target.join(CONTROL_UNFINISHED), &control).map_err(failed())?;
@@ -31,17 +32,15 @@ pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<(), E
 }
 
 /// C12: what is combined is a full backup, and its label must not ask for another.
-fn without_incremental_lines(target: &Path) -> Result<(), Error> {
+pub(super) fn without_incremental_lines(target: &Path) -> Result<(), Error> {
     let path = target.join("backup_label");
     let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
-    let kept: String = text.lines().filter(|line| !line.starts_with("INCREMENTAL FROM ")).fold(
-        String::new(),
-        |mut kept, line| {
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("INCREMENTAL FROM ")).fold(String::new(), |mut kept, line| {
             kept.push_str(line);
             kept.push('\n');
             kept
-        },
-    );
+        });
     if kept == text { Ok(()) } else { fs::write(&path, kept).map_err(Error::file("write", &path)) }
 }
 

@@ -182,7 +182,9 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     async fn plan(&self) -> Result<Plan, Error> {
-        let (repository, newest) = &self.candidates[0];
+        let Some((repository, newest)) = self.candidates.iter().find(|(_, info)| self.fits(info)) else {
+            return Err(self.no_timeline());
+        };
         let target = match &self.request.target {
             Some(target) => target.clone(),
             None if self.way(newest).next().is_some() => Target::Latest,
@@ -190,15 +192,9 @@ impl Planner<'_> {
         };
         match &target {
             Target::BackupEnd => Ok(self.chosen(repository, newest, &target)),
-            Target::Immediate => {
+            Target::Immediate | Target::Latest => {
                 self.check_own_wal(newest)?;
                 Ok(self.chosen(repository, newest, &target))
-            }
-            Target::Latest => {
-                let fitting = self.candidates.iter().find(|(_, info)| self.fits(info));
-                let (repository, info) = fitting.ok_or_else(|| self.no_timeline())?;
-                self.check_own_wal(info)?;
-                Ok(self.chosen(repository, info, &target))
             }
             Target::Time(time) => self.for_time(*time, &target).await,
             Target::Lsn(lsn) => self.for_lsn(*lsn, &target).await,
@@ -282,7 +278,8 @@ impl Planner<'_> {
                 Err(self.unreachable(target, &format!("{reason}{}", self.gap(info))).await)
             }
             None => {
-                let reason = format!("no transaction ended in the archive after backup {}{}", info.label, self.gap(info));
+                let reason =
+                    format!("no transaction ended in the archive after backup {}{}", info.label, self.gap(info));
                 Err(self.unreachable(target, &reason).await)
             }
         }

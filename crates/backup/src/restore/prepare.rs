@@ -47,7 +47,9 @@ impl Restore {
             }
             let shown = directory.display();
             if let Some(pid) = running(directory) {
-                return Err(Error::Refused(format!("a PostgreSQL server runs in {shown} (process {pid}): stop it first")));
+                return Err(Error::Refused(format!(
+                    "a PostgreSQL server runs in {shown} (process {pid}): stop it first"
+                )));
             }
             if self.existing == Existing::Refuse {
                 return Err(Error::Refused(format!(

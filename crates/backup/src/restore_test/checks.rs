@@ -79,7 +79,8 @@ impl RestoreTest {
     async fn check_heartbeat(&self, scratch: &Scratch, looked: &mut Looked) {
         let Some((database, table)) = &self.heartbeat else { return };
         let newest = answer(scratch, database, &format!("select max(at)::text from {table}")).await;
-        let parsed = newest.map(|text| text.and_then(|text| DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f%#z").ok()));
+        let parsed =
+            newest.map(|text| text.and_then(|text| DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f%#z").ok()));
         match parsed {
             Ok(Some(at)) if at.with_timezone(&Utc) + TimeDelta::minutes(2) >= looked.recovered_to => {
                 looked.checked.push(format!("heartbeat of {at}"));
@@ -120,9 +121,13 @@ impl RestoreTest {
             let _ = tokio::join!(output.read_to_string(&mut out), complaints.read_to_string(&mut errors));
         }
         match child.wait().await {
-            Ok(status) if status.success() => looked.checked.push("structure of tables and indexes (pg_amcheck)".into()),
+            Ok(status) if status.success() => {
+                looked.checked.push("structure of tables and indexes (pg_amcheck)".into())
+            }
             // Without the extension there is nothing wrong with the backup.
-            Ok(_) if errors.contains("extension \"amcheck\" is not available") || errors.contains("amcheck.control") => {
+            Ok(_)
+                if errors.contains("extension \"amcheck\" is not available") || errors.contains("amcheck.control") =>
+            {
                 looked.checked.push("structure not checked: the extension amcheck is not installed".into());
             }
             _ => {

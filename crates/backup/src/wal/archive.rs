@@ -102,14 +102,21 @@ impl Archive {
     /// branched off it later.
     pub fn passes(&self, target: u32, from: u32, lsn: Lsn) -> bool {
         target == from
-            || self.histories.get(&target).is_some_and(|switches| {
-                switches.iter().any(|switch| switch.parent == from && lsn <= switch.at)
-            })
+            || self
+                .histories
+                .get(&target)
+                .is_some_and(|switches| switches.iter().any(|switch| switch.parent == from && lsn <= switch.at))
     }
 
     /// The newest timeline that recovery from this position can follow.
     pub fn latest_timeline(&self, from: u32, lsn: Lsn) -> u32 {
-        self.histories.keys().copied().filter(|timeline| self.passes(*timeline, from, lsn)).max().unwrap_or(from).max(from)
+        self.histories
+            .keys()
+            .copied()
+            .filter(|timeline| self.passes(*timeline, from, lsn))
+            .max()
+            .unwrap_or(from)
+            .max(from)
     }
 
     /// The segment that holds a position on the way along `target`, if it is archived: of the newest timeline that has
@@ -152,7 +159,10 @@ mod tests {
     fn archive(segments: &[(u32, u32)], histories: &[(u32, &[(u32, u64)])]) -> Archive {
         Archive {
             segment_size: SIZE,
-            segments: segments.iter().map(|(timeline, number)| Segment { timeline: *timeline, log: 0, number: *number }).collect(),
+            segments: segments
+                .iter()
+                .map(|(timeline, number)| Segment { timeline: *timeline, log: 0, number: *number })
+                .collect(),
             histories: histories
                 .iter()
                 .map(|(timeline, switches)| {
@@ -175,7 +185,8 @@ mod tests {
     #[test]
     fn the_way_over_a_promotion_takes_the_new_timeline_as_soon_as_it_has_begun() {
         // Timeline 2 branched off within segment 3; timeline 1 went on for a while on the old primary.
-        let archive = archive(&[(1, 1), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (2, 5)], &[(2, &[(1, 3 * SIZE + 100)])]);
+        let archive =
+            archive(&[(1, 1), (1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (2, 5)], &[(2, &[(1, 3 * SIZE + 100)])]);
         let way: Vec<_> = archive.way(2, Lsn(SIZE)).map(|s| (s.timeline, s.number)).collect();
         assert_eq!(way, [(1, 1), (1, 2), (2, 3), (2, 4), (2, 5)]);
         assert_eq!(archive.way(1, Lsn(SIZE)).count(), 4);

@@ -107,10 +107,7 @@ impl Receiver {
 }
 
 /// Waits for work while the server keeps hearing from us.
-pub(crate) async fn alive<T>(
-    stream: &mut WalStream,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+pub(crate) async fn alive<T>(stream: &mut WalStream, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     tokio::pin!(work);
     loop {
         match tokio::time::timeout(Duration::from_secs(2), &mut work).await {

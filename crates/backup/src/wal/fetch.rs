@@ -6,7 +6,7 @@
 use super::segment;
 use crate::Error;
 use bytes::Bytes;
-use pgbosun_core::{human, wal::WalFile};
+use pgbosun_core::{faults, human, wal::WalFile};
 use pgbosun_repository::{Repository, WalArchive};
 use std::{
     fs,
@@ -106,6 +106,7 @@ impl Fetch {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = path.with_file_name(format!("{name}.pgbosun-unfinished"));
         let written = fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+        faults::die(faults::FILE_FETCHED);
         let placed = written.and_then(|()| fs::rename(&temporary, path));
         placed.map_err(|error| {
             let _ = fs::remove_file(&temporary);

@@ -131,9 +131,8 @@ impl Pusher {
         let archive = WalArchive::new(repository, &self.cluster, &self.system_id);
         let limit = repository.options.stall_timeout;
         let stored = tokio::time::timeout(limit, archive.put(file, encoded)).await;
-        let stored = stored.unwrap_or_else(|_| {
-            Err(pgbosun_repository::Error::Stalled { object: file.to_string(), limit })
-        });
+        let stored =
+            stored.unwrap_or_else(|_| Err(pgbosun_repository::Error::Stalled { object: file.to_string(), limit }));
         match (stored, spool) {
             (Ok(true), _) => Ok(Outcome::Stored),
             (Ok(false), _) => Ok(Outcome::Present),

@@ -144,8 +144,7 @@ impl Receive {
         let slot = connection.slot_position(&self.slot).await?;
         let mut here = newest_partial(&self.directory);
         if let Some((repository, _)) = self.pusher.repositories.first() {
-            let archive =
-                pgbosun_repository::WalArchive::new(repository, &self.pusher.cluster, &self.pusher.system_id);
+            let archive = pgbosun_repository::WalArchive::new(repository, &self.pusher.cluster, &self.pusher.system_id);
             let archived = archive.list().await?.into_iter().filter_map(|object| match object.file {
                 WalFile::Segment(segment) => Some(segment.next(size)),
                 _ => None,
@@ -217,9 +216,7 @@ impl Receive {
         }
         let file = partial.file.try_clone().map_err(Error::file("sync", &partial.path))?;
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
-        synced
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(Error::file("sync", &partial.path))?;
+        synced.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(Error::file("sync", &partial.path))?;
         self.lag.flushed.store(position, Ordering::Relaxed);
         stream.flushed(Lsn(position));
         stream.report().await?;

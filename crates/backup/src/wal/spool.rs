@@ -3,8 +3,12 @@
 
 use crate::Error;
 use chrono::{DateTime, Utc};
-use pgbosun_repository::{EncodedWal, Repository, Storage, WalArchive, read_object, storage::{Directories, Local}, write_object};
 use pgbosun_core::wal::WalFile;
+use pgbosun_repository::{
+    EncodedWal, Repository, Storage, WalArchive, read_object,
+    storage::{Directories, Local},
+    write_object,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     io::Write,
@@ -60,7 +64,13 @@ impl Spool {
     ///
     /// # Errors
     /// Where neither can be done.
-    pub async fn keep(&self, cluster: &str, system_id: &str, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
+    pub async fn keep(
+        &self,
+        cluster: &str,
+        system_id: &str,
+        file: &WalFile,
+        encoded: &EncodedWal,
+    ) -> Result<bool, Error> {
         let used: u64 = self.waiting().await?.iter().map(|(_, size)| size).sum();
         if used + encoded.size() > self.limit {
             self.record_gap(cluster, file)?;

@@ -181,13 +181,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
         sections::<Repository>(gathered, &top, "repositories", |reader, name, repository: &mut Repository| {
             let credential = format!("repositories.{name}.secret");
             if repository.r#type != RepositoryType::Gcs {
-                resolve(
-                    reader,
-                    "secret-file",
-                    &mut repository.secret,
-                    repository.secret_file.as_deref(),
-                    &credential,
-                );
+                resolve(reader, "secret-file", &mut repository.secret, repository.secret_file.as_deref(), &credential);
             }
             repository.check(reader);
         });
@@ -223,13 +217,7 @@ pub fn local_repository(path: &Path) -> Option<Repository> {
     read_section(&mut gathered, "repositories.local".into(), Value::Dict(Tag::Default, dict), |_, _| {})
 }
 
-fn resolve(
-    reader: &mut Reader<'_>,
-    key: &str,
-    password: &mut Option<Secret>,
-    file: Option<&Path>,
-    credential: &str,
-) {
+fn resolve(reader: &mut Reader<'_>, key: &str, password: &mut Option<Secret>, file: Option<&Path>, credential: &str) {
     match file.map(|file| (file, Secret::from_file(file))) {
         Some((_, Ok(secret))) => *password = Some(secret),
         Some((file, Err(reason))) => {

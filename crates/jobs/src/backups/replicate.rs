@@ -52,9 +52,8 @@ impl Job for Replicate {
         for info in lacking {
             let (cancel, _guard) = bulk_token(context);
             let (source, target, instance) = (from.clone(), to.clone(), context.journal.instance());
-            let copied = context
-                .in_bulk(async move { copy_backup(&source, &target, &info, instance, &cancel).await })
-                .await?;
+            let copied =
+                context.in_bulk(async move { copy_backup(&source, &target, &info, instance, &cancel).await }).await?;
             bytes += copied.bytes;
             for label in &copied.backups {
                 outcome.records.push(Record::Backup(record(&to.name, &to.find(Some(cluster), label).await?)));

@@ -216,8 +216,7 @@ impl RestoreTestJob {
             );
         }
         let phases = phases(result);
-        const SHORTEN: &str =
-            "Look which phase takes the time: a faster disk, backups more often (less WAL to replay), or a smaller cluster \
+        const SHORTEN: &str = "Look which phase takes the time: a faster disk, backups more often (less WAL to replay), or a smaller cluster \
              shorten it.";
         match self.recovery_time_objective {
             Some(limit) if result.total > limit => find(
@@ -271,13 +270,7 @@ pub(super) fn phases(result: &RestoreTestResult) -> String {
     )
 }
 
-fn record(
-    cluster: &str,
-    repository: &str,
-    label: &str,
-    target: &str,
-    result: &RestoreTestResult,
-) -> RestoreTestRecord {
+fn record(cluster: &str, repository: &str, label: &str, target: &str, result: &RestoreTestResult) -> RestoreTestRecord {
     RestoreTestRecord {
         id: Uuid::now_v7(),
         cluster: cluster.to_owned(),

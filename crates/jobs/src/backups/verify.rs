@@ -66,9 +66,8 @@ impl Job for VerifyJob {
                 let (cancel, _guard) = bulk_token(context);
                 let (place, progress, cluster) =
                     (repository.clone(), Arc::clone(&context.progress), cluster.to_owned());
-                let archive = context
-                    .in_bulk(async move { verify_archive(&place, &cluster, &progress, &cancel).await })
-                    .await?;
+                let archive =
+                    context.in_bulk(async move { verify_archive(&place, &cluster, &progress, &cancel).await }).await?;
                 if !archive.passed() {
                     outcome.findings.push(archive_finding(&repository.name, faults(&archive)));
                 }
@@ -93,8 +92,7 @@ pub(super) async fn verify_and_record(
         outcome.findings.push(finding(&repository.name, &info.label, faults(&verified)));
     }
     repository.note_verified(&info.place(), verified.passed()).await?;
-    let state =
-        if verified.passed() && !info.checksum_failures { BackupState::Verified } else { BackupState::Suspect };
+    let state = if verified.passed() && !info.checksum_failures { BackupState::Verified } else { BackupState::Suspect };
     outcome.records.push(Record::BackupState(BackupStateRecord {
         label: info.label.clone(),
         cluster: info.cluster.clone(),

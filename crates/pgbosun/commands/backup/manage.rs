@@ -32,12 +32,9 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     let copied = watch(context, label, progress, cancel, work).await?;
     match copied.backups.as_slice() {
         [] => println!("{to} has {label} already"),
-        labels => println!(
-            "{} {} from {name} to {to} ({})",
-            green("copied"),
-            labels.join(", "),
-            human::size(copied.bytes)
-        ),
+        labels => {
+            println!("{} {} from {name} to {to} ({})", green("copied"), labels.join(", "), human::size(copied.bytes))
+        }
     }
     Ok(0)
 }

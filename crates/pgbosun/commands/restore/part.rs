@@ -2,13 +2,7 @@
 //! from there. The live cluster is only ever added to.
 
 use super::{choose, recovery, request};
-use crate::{
-    cli::RestorePart,
-    commands::backup::watch,
-    exit::Exit,
-    local::Context,
-    output,
-};
+use crate::{cli::RestorePart, commands::backup::watch, exit::Exit, local::Context, output};
 use pgbosun_backup::{Dump, DumpWhat, Progress, ScratchCopy, find_programs};
 use pgbosun_postgres::Server;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -37,7 +31,9 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     let target = match (&arguments.to, &arguments.into) {
         (Some(file), _) => Target::File(file.clone()),
         (None, Some(database)) => Target::Database(database.clone()),
-        (None, None) => return Err(Exit::usage("say where it goes: --to FILE, or --into DATABASE of the live cluster")),
+        (None, None) => {
+            return Err(Exit::usage("say where it goes: --to FILE, or --into DATABASE of the live cluster"));
+        }
     };
     let request = request(context, &arguments.target)?;
     let plan = choose(context, &request).await?;
@@ -68,7 +64,12 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         Target::File(path) => path.display().to_string(),
         Target::Database(database) => format!("database {database}"),
     };
-    eprintln!("{} {} as of {} into {place}", output::green("restored"), arguments.name, done.format("%Y-%m-%d %H:%M:%S%.fZ"));
+    eprintln!(
+        "{} {} as of {} into {place}",
+        output::green("restored"),
+        arguments.name,
+        done.format("%Y-%m-%d %H:%M:%S%.fZ")
+    );
     Ok(0)
 }
 

@@ -70,12 +70,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
     let timelines = archive.timelines();
     let rows = timelines.iter().flat_map(|timeline| {
         archive.coverage(*timeline).into_iter().map(move |stretch| {
-            vec![
-                timeline.to_string(),
-                stretch.first.to_string(),
-                stretch.last.to_string(),
-                stretch.count.to_string(),
-            ]
+            vec![timeline.to_string(), stretch.first.to_string(), stretch.last.to_string(), stretch.count.to_string()]
         })
     });
     println!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"], rows));
@@ -120,7 +115,9 @@ fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups:
             let stretches: Vec<_> = archive
                 .coverage(timeline)
                 .iter()
-                .map(|s| serde_json::json!({"first": s.first.to_string(), "last": s.last.to_string(), "count": s.count}))
+                .map(
+                    |s| serde_json::json!({"first": s.first.to_string(), "last": s.last.to_string(), "count": s.count}),
+                )
                 .collect();
             let gaps: Vec<_> = gaps(archive, timeline)
                 .into_iter()

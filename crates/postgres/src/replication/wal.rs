@@ -82,7 +82,9 @@ impl Replication {
     pub async fn stream_wal(mut self, slot: &str, start: Lsn, timeline: u32) -> Result<WalStream, Error> {
         self.send(&format!("START_REPLICATION SLOT \"{slot}\" PHYSICAL {start} TIMELINE {timeline}")).await?;
         match self.receive().await? {
-            Received::CopyBoth => Ok(WalStream { connection: self, sent: start, server: start, flushed: start, told: Instant::now() }),
+            Received::CopyBoth => {
+                Ok(WalStream { connection: self, sent: start, server: start, flushed: start, told: Instant::now() })
+            }
             Received::Other(_) => Err(unexpected("answer to START_REPLICATION")),
         }
     }

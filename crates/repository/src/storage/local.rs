@@ -7,6 +7,7 @@ use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
+use pgbosun_core::faults;
 use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
@@ -72,6 +73,7 @@ impl Storage for Local {
         let (file, temporary) = opened.map_err(failed)?;
         let mut file = File::from_std(file);
         file.set_max_buf_size(1 << 20);
+        faults::die(faults::OBJECT_CREATED);
         Ok(Box::new(Writer { file, temporary, path, directories }))
     }
 
@@ -116,11 +118,8 @@ impl Storage for Local {
         let directory = self.path(prefix);
         let failed = Error::storage("list", directory.display().to_string());
         let names = blocking(move || {
-            let mut names: Vec<_> = entries(&directory)?
-                .iter()
-                .map(|path| name_of(path))
-                .filter(|name| !is_unfinished(name))
-                .collect();
+            let mut names: Vec<_> =
+                entries(&directory)?.iter().map(|path| name_of(path)).filter(|name| !is_unfinished(name)).collect();
             names.sort();
             Ok(names)
         });
@@ -133,7 +132,7 @@ impl Storage for Local {
         let done = blocking(move || {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+                _ => faults::die(faults::OBJECT_REMOVED),
             }
             let mut directory = path.parent();
             // A directory goes with its last object; one that is not empty refuses, which ends the walk.
@@ -255,6 +254,7 @@ impl ObjectWriter for Writer {
             self.file.flush().await?;
             self.file.sync_all().await?;
             let size = self.file.metadata().await?.len();
+            faults::die(faults::OBJECT_WRITTEN);
             if let Some(temporary) = &self.temporary.0 {
                 let (temporary, path, directories) = (temporary.clone(), self.path.clone(), self.directories);
                 blocking(move || {
@@ -267,6 +267,7 @@ impl ObjectWriter for Writer {
         };
         let size = finish.await.map_err(failed)?;
         self.temporary.0 = None;
+        faults::die(faults::OBJECT_STORED);
         Ok(size)
     }
 }

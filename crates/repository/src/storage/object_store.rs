@@ -102,11 +102,8 @@ fn service(options: &config::Repository) -> opendal::Result<Operator> {
             Operator::new(builder)
         }
         _ => {
-            let mut builder = services::S3::default()
-                .bucket(bucket)
-                .root(&root)
-                .region(&options.region)
-                .checksum_algorithm("crc32c");
+            let mut builder =
+                services::S3::default().bucket(bucket).root(&root).region(&options.region).checksum_algorithm("crc32c");
             if let Some(endpoint) = endpoint {
                 builder = builder.endpoint(endpoint);
             }

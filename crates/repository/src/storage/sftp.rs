@@ -319,14 +319,15 @@ impl ObjectWriter for Upload {
     async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
         let Some(mut file) = self.file.take() else { return Ok(0) };
         file.sync_all().await.map_err(|error| self.failed("sync", error))?;
-        let metadata = file.metadata().await.map_err(|error| self.failed("look at", error))?;
         file.close().await.map_err(|error| self.failed("close", error))?;
         let (temporary, path) = (self.temporary.clone(), self.path.clone());
         let renamed = self.store.request("store", &path, async |mut fs, _| fs.rename(&temporary, &path).await).await?;
         self.finished = renamed.is_some();
         let gone = || Error::storage("store", self.path.display().to_string())(io::ErrorKind::NotFound.into());
-        renamed.ok_or_else(gone)?;
-        Ok(metadata.len().unwrap_or(0))
+        renamed.ok_or_else(&gone)?;
+        let path = self.path.clone();
+        let stored = self.store.request("look at", &path, async |mut fs, _| fs.metadata(&path).await).await?;
+        Ok(stored.ok_or_else(gone)?.len().unwrap_or(0))
     }
 }
 

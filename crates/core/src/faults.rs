@@ -1,0 +1,53 @@
+//! Fault points: named places where a test makes the program misbehave. All of them are in this list.
+//!
+//! `PGBOSUN_FAULT=stall-scheduler` arms one, `PGBOSUN_FAULT=object-written@3` the third time one is reached. Nothing else
+//! reads the variable, and nothing arms one by itself.
+
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The scheduler stops moving, ten seconds after its start.
+pub const STALL_SCHEDULER: &str = "stall-scheduler";
+/// The delivery of history stops moving, ten seconds after its start.
+pub const STALL_DELIVERY: &str = "stall-delivery";
+/// An object of a local repository has its temporary file.
+pub const OBJECT_CREATED: &str = "object-created";
+/// Its bytes are durable, under the temporary name.
+pub const OBJECT_WRITTEN: &str = "object-written";
+/// It has its name.
+pub const OBJECT_STORED: &str = "object-stored";
+/// An object was removed.
+pub const OBJECT_REMOVED: &str = "object-removed";
+/// A volume was unpacked into the target of a restore.
+pub const VOLUME_UNPACKED: &str = "volume-unpacked";
+/// Everything of a restore is durable but `pg_control`.
+pub const BEFORE_CONTROL: &str = "before-control";
+/// A fetched file lies beside where PostgreSQL wants it.
+pub const FILE_FETCHED: &str = "file-fetched";
+
+/// The points at which a process can be made to die.
+pub const DEADLY: [&str; 7] =
+    [OBJECT_CREATED, OBJECT_WRITTEN, OBJECT_STORED, OBJECT_REMOVED, VOLUME_UNPACKED, BEFORE_CONTROL, FILE_FETCHED];
+
+static ARMED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+    let armed = std::env::var("PGBOSUN_FAULT").ok()?;
+    let (point, turn) = armed.split_once('@').unwrap_or((&armed, "1"));
+    Some((point.to_owned(), turn.parse().ok()?))
+});
+static REACHED: AtomicU64 = AtomicU64::new(0);
+
+/// Whether this point is armed.
+pub fn armed(point: &str) -> bool {
+    ARMED.as_ref().is_some_and(|(armed, _)| armed == point)
+}
+
+/// Dies here, without any clean-up, where this point is armed and its turn has come.
+pub fn die(point: &str) {
+    let Some((armed, turn)) = &*ARMED else { return };
+    if armed == point && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *turn {
+        eprintln!("fault point {point}: this process dies now");
+        std::process::abort();
+    }
+}

@@ -1,0 +1,197 @@
+//! Whether WAL is archived (reference: `pg_stat_archiver` failures, age of the oldest `.ready` segment, gaps).
+
+use super::Monitor;
+use crate::{JobContext, JobError};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_backup::wal::{Gap, Spool};
+use pgbosun_core::{
+    clock,
+    finding::{Finding, Severity},
+    human, options,
+};
+use sqlx::Connection;
+use std::{path::Path, time::Duration};
+
+options! {
+    /// Alerts when WAL does not get into the archive: the server's archiver fails, finished segments wait too long, segments
+    /// wait for a repository that is away, or one was left out there since the last good backup.
+    pub struct WalArchive {
+        /// Warns when a finished segment has waited for so long.
+        warning_age: Duration = "\"5m\"";
+        /// Critical when one has waited for so long.
+        critical_age: Duration = "\"15m\"";
+    }
+}
+
+/// What was found.
+pub struct Sample {
+    failing: Option<(i64, String, DateTime<Utc>)>,
+    archiving: bool,
+    oldest_ready: Option<(String, Duration)>,
+    ready: usize,
+    spools: Vec<(String, u64, u64)>,
+    gaps: Vec<Gap>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Archiver {
+    archiving: bool,
+    failed_count: i64,
+    last_failed_wal: Option<String>,
+    last_failed_time: Option<DateTime<Utc>>,
+    failing: bool,
+}
+
+#[async_trait]
+impl Monitor for WalArchive {
+    type Sample = Sample;
+
+    async fn sample(&self, context: &JobContext) -> Result<Self::Sample, JobError> {
+        let (cluster, server) = context.cluster()?;
+        let mut connection = server.connect().await?;
+        let row: Archiver = sqlx::query_as(include_str!("wal_archive.sql"))
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|source| pgbosun_postgres::Error::Query { what: "read pg_stat_archiver".into(), source })?;
+        let _ = connection.close().await;
+        let failing = (row.failing).then(|| {
+            let name = row.last_failed_wal.unwrap_or_default();
+            (row.failed_count, name, row.last_failed_time.unwrap_or_else(clock::now))
+        });
+        let options = context.config.clusters.get(cluster);
+        let data = options.and_then(|cluster| cluster.data_directory.as_deref());
+        let (oldest_ready, ready) = data.map(ready).unwrap_or_default();
+        let (spools, gaps) = spools(context, cluster).await?;
+        Ok(Sample { failing, archiving: row.archiving, oldest_ready, ready, spools, gaps })
+    }
+
+    fn verdict(&self, sample: &Self::Sample) -> (String, Vec<Finding>) {
+        let mut findings = Vec::new();
+        let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
+            let (object, meaning, advice) = (object.into(), meaning.into(), advice.into());
+            findings.push(Finding { object, severity, summary, meaning, advice, detail });
+        };
+        if let Some((count, name, at)) = &sample.failing {
+            find(
+                "archiver",
+                Severity::Critical,
+                format!("archiving fails: {name}"),
+                "WAL stays on the server's disk until it is archived, and fills it; what is not archived is lost with it.",
+                "The server's log has what archive_command said. Try \"pgbosun wal push\" with that file by hand.",
+                format!("file: {name}\nlast failure: {at}\nfailures: {count}"),
+            );
+        }
+        if let Some((name, age)) = sample.oldest_ready.as_ref().filter(|(_, age)| *age > self.warning_age) {
+            let severity = if *age > self.critical_age { Severity::Critical } else { Severity::Warning };
+            find(
+                "waiting",
+                severity,
+                format!("{} segments wait to be archived, the oldest for {}", sample.ready, human::duration(*age)),
+                "Whatever they hold is lost if the server is.",
+                "See whether archiving fails or is slower than the server writes; push-workers under [wal] helps with the latter.",
+                format!("oldest: {name}"),
+            );
+        }
+        for (repository, files, bytes) in &sample.spools {
+            find(
+                &format!("spool for {repository}"),
+                Severity::Warning,
+                format!("{files} files of WAL wait for repository {repository} ({})", human::size(*bytes)),
+                "The repository is away; the required ones have the files. Past spool-limit they are left out there.",
+                "See why the repository does not answer: \"pgbosun check\".",
+                String::new(),
+            );
+        }
+        for repository in sample.gaps.iter().map(|gap| &gap.repository).collect::<std::collections::BTreeSet<_>>() {
+            let own: Vec<_> = sample.gaps.iter().filter(|gap| gap.repository == *repository).collect();
+            let names: Vec<_> = own.iter().take(20).map(|gap| format!("{} at {}", gap.file, gap.at)).collect();
+            find(
+                &format!("gap in {repository}"),
+                Severity::Critical,
+                format!("{} files of WAL were left out of {repository}", own.len()),
+                "From this repository alone no recovery goes beyond the gap. It was away for longer than the spool had room.",
+                "Fill it with a job of kind replicate, or take a new backup into it: that ends this alert.",
+                names.join("\n"),
+            );
+        }
+        let summary = match (sample.archiving, &sample.failing) {
+            (false, _) => "archive_mode is off".into(),
+            (true, Some(_)) => "archiving fails".into(),
+            (true, None) => format!("archiving works, {} segments wait", sample.ready),
+        };
+        (summary, findings)
+    }
+}
+
+/// The oldest segment that waits, and how many do.
+fn ready(data: &Path) -> (Option<(String, Duration)>, usize) {
+    let Ok(entries) = std::fs::read_dir(data.join("pg_wal/archive_status")) else { return (None, 0) };
+    let waiting: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().strip_suffix(".ready")?.to_owned();
+            let age = entry.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
+            Some((name, age))
+        })
+        .collect();
+    let count = waiting.len();
+    (waiting.into_iter().max_by_key(|(_, age)| *age), count)
+}
+
+/// What waits in the spools, and what was left out since the newest good backup of each repository.
+async fn spools(context: &JobContext, cluster: &str) -> Result<(Vec<(String, u64, u64)>, Vec<Gap>), JobError> {
+    let config = &context.config;
+    let directory = config.wal.spool_directory.clone().unwrap_or_else(|| config.daemon.state_directory.join("spool"));
+    let (mut waiting, mut gaps) = (Vec::new(), Vec::new());
+    for repository in context.repositories(&[])?.into_iter().filter(|repository| !repository.options.required) {
+        let spool = Spool::new(&directory, config.wal.spool_limit.as_u64(), &repository);
+        let files = spool.waiting().await?;
+        if !files.is_empty() {
+            waiting.push((repository.name.clone(), files.len() as u64, files.iter().map(|(_, size)| size).sum()));
+        }
+        let own: Vec<_> = spool.gaps()?.into_iter().filter(|gap| gap.cluster == cluster).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let newest = repository.newest_good(cluster).await.ok().flatten();
+        gaps.extend(own.into_iter().filter(|gap| newest.as_ref().is_none_or(|info| info.started_at < gap.at)));
+    }
+    Ok((waiting, gaps))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_and_what_is_left_out_is_told() {
+        let monitor = WalArchive { warning_age: Duration::from_secs(300), critical_age: Duration::from_secs(900) };
+        let quiet = Sample {
+            failing: None,
+            archiving: true,
+            oldest_ready: Some(("1".into(), Duration::from_secs(10))),
+            ready: 1,
+            spools: Vec::new(),
+            gaps: Vec::new(),
+        };
+        assert!(monitor.verdict(&quiet).1.is_empty());
+        let gap = Gap { repository: "offsite".into(), cluster: "main".into(), file: "00".into(), at: clock::now() };
+        let loud = Sample {
+            failing: Some((3, "000000010000000000000002".into(), clock::now())),
+            oldest_ready: Some(("1".into(), Duration::from_secs(1000))),
+            spools: vec![("offsite".into(), 2, 1000)],
+            gaps: vec![gap.clone(), gap],
+            ..quiet
+        };
+        let findings = monitor.verdict(&loud).1;
+        let told: Vec<_> = findings.iter().map(|finding| (finding.object.as_str(), finding.severity)).collect();
+        let expected = [
+            ("archiver", Severity::Critical),
+            ("waiting", Severity::Critical),
+            ("spool for offsite", Severity::Warning),
+            ("gap in offsite", Severity::Critical),
+        ];
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,8 @@
+select pg_catalog.current_setting('archive_mode') <> 'off' as archiving,
+       failed_count,
+       last_failed_wal,
+       last_failed_time,
+       -- By recency: a failure that later successes followed is over.
+       coalesce(last_failed_time > last_archived_time, last_failed_time is not null)
+           and last_failed_time is not null as failing
+from pg_catalog.pg_stat_archiver
