@@ -19,7 +19,9 @@ use pgbosun_postgres::{
     Server,
     replication::{BackupEnd, BackupOptions, BackupStart, BaseBackup, Replication},
 };
-use pgbosun_repository::{Active, BackupInfo, BackupRef, Destinations, HEARTBEAT, Repository, Written};
+use pgbosun_repository::{
+    Active, BackupInfo, BackupRef, Destinations, Error as RepositoryError, HEARTBEAT, Repository, Written,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -135,8 +137,10 @@ impl Physical {
                     removed_leftovers.extend(removed);
                     ready.push(repository.clone());
                 }
+                // C10: another server is nobody's backup.
+                Err(Error::Repository(error @ RepositoryError::OtherSystem { .. })) => return Err(error.into()),
                 // One that is away must not keep the others from having a backup.
-                Err(Error::Repository(error)) if self.repositories.len() > 1 && error.is_transient() => {
+                Err(Error::Repository(error)) if self.repositories.len() > 1 => {
                     dropped.push((repository.clone(), error));
                 }
                 Err(error) => return Err(error),

@@ -126,9 +126,9 @@ impl Encoder {
             Compression::Gzip => Box::new(GzipEncoder::with_quality(out, level)),
             Compression::Lz4 => Box::new(Lz4Encoder::new(out)),
             Compression::Zstd => {
-                let threads = CParameter::nb_workers(encoding.threads.into());
-                let parameters = [threads, CParameter::checksum_flag(true)];
-                Box::new(ZstdEncoder::with_quality_and_params(out, level, &parameters))
+                // No checksum of its own: every object has its SHA-256.
+                let threads = [CParameter::nb_workers(encoding.threads.into())];
+                Box::new(ZstdEncoder::with_quality_and_params(out, level, &threads))
             }
         };
         Ok(Self { stack, gathered })

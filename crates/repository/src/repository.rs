@@ -174,6 +174,8 @@ impl Repository {
                 found => Err(Error::Format { object: IDENTITY.into(), found, known: FORMAT }),
             };
         }
+        // What died before the repository was one.
+        self.storage.sweep("").await?;
         let identity = Identity { format: FORMAT, id: Uuid::now_v7() };
         self.write_json(IDENTITY, &identity).await?;
         Ok(identity.id)
@@ -477,6 +479,7 @@ impl Repository {
     /// [`Error::Storage`].
     pub async fn remove_leftovers(&self, cluster: &str, instance: Uuid) -> Result<Vec<String>, Error> {
         let mut removed = Vec::new();
+        self.storage.sweep(cluster).await?;
         for system_id in self.system_ids(cluster).await? {
             let leases = self.storage.names(&format!("{cluster}/{system_id}/{LEASES}")).await?;
             let leased = leases.iter().filter_map(|lease| lease.strip_suffix(".json")).filter(|name| *name != EXPIRY);
@@ -528,7 +531,8 @@ impl Repository {
     /// [`Error::Storage`].
     pub async fn check_small_objects(&self, cluster: &str) -> Result<(u64, Vec<Error>), Error> {
         let (mut count, mut damaged) = (0, Vec::new());
-        let mut keys = vec![IDENTITY.to_owned()];
+        let mut keys: Vec<String> =
+            self.storage.stat(IDENTITY).await?.map(|_| IDENTITY.to_owned()).into_iter().collect();
         for system_id in self.system_ids(cluster).await? {
             let own = accepted(cluster, &system_id);
             keys.extend(self.storage.stat(&own).await?.map(|_| own));

@@ -37,6 +37,11 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Removes unfinished objects below a prefix that a dead process left. The caller knows that it is dead.
     async fn delete_unfinished(&self, prefix: &str) -> Result<u64, Error>;
 
+    /// Removes unfinished objects below a prefix of which the place itself knows that nobody writes them any more.
+    async fn sweep(&self, _prefix: &str) -> Result<u64, Error> {
+        Ok(0)
+    }
+
     /// Free bytes, where the place knows.
     async fn free_bytes(&self) -> Result<Option<u64>, Error>;
 }

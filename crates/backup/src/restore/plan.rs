@@ -256,10 +256,10 @@ impl Planner<'_> {
     }
 
     async fn for_time(&self, time: DateTime<Utc>, target: &Target) -> Result<Plan, Error> {
-        let fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
+        let mut fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
         let before = fitting.clone().find(|(_, info)| info.finished_at < time);
         let Some((repository, info)) = before else {
-            let oldest = fitting.last().ok_or_else(|| self.no_timeline())?;
+            let oldest = fitting.next_back().ok_or_else(|| self.no_timeline())?;
             let reason = match &self.request.backup {
                 Some(label) => format!("backup {label} ended at {}, which is later", shown(oldest.1.finished_at)),
                 None => format!("the oldest good backup ended at {}", shown(oldest.1.finished_at)),
@@ -399,7 +399,7 @@ impl Planner<'_> {
     async fn reachable(&self) -> Result<Option<Reachable>, Error> {
         let mut fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
         let Some((_, newest)) = fitting.next() else { return Ok(None) };
-        let oldest = fitting.last().map_or(newest, |(_, info)| info);
+        let oldest = fitting.next_back().map_or(newest, |(_, info)| info);
         let to = self.last_end(newest).await?.unwrap_or(newest.finished_at);
         Ok(Some(Reachable { from: oldest.finished_at, to: to.max(newest.finished_at) }))
     }

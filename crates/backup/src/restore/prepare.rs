@@ -178,7 +178,7 @@ pub(super) fn keep_what_is_right(
     combined: &HashSet<String>,
 ) -> Result<HashSet<String>, Error> {
     let mut found = Vec::new();
-    walk(target, target, "", &mut found)?;
+    walk(target, "", &mut found)?;
     let mut right = HashSet::new();
     let mut doubtful = Vec::new();
     for (name, path, size) in found {
@@ -226,7 +226,7 @@ pub(super) fn keep_what_is_right(
 }
 
 /// Files below a data directory by their paths in the manifest, over the links of tablespaces too.
-fn walk(root: &Path, directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>) -> Result<(), Error> {
+fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>) -> Result<(), Error> {
     let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
@@ -234,7 +234,7 @@ fn walk(root: &Path, directory: &Path, prefix: &str, found: &mut Vec<(String, Pa
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(Error::file("look at", &path))?;
         if kind.is_dir() || (kind.is_symlink() && prefix == "pg_tblspc") {
-            walk(root, &path, &name, found)?;
+            walk(&path, &name, found)?;
         } else {
             let size = entry.metadata().map_err(Error::file("look at", &path))?.len();
             found.push((name, path, size));

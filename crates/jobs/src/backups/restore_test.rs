@@ -192,7 +192,7 @@ impl RestoreTestJob {
             // The end itself cannot be a target: the server must see a later transaction.
             request.target = window.and_then(|window| {
                 let width = (window.to - window.from).num_milliseconds() - 1;
-                let offset = (width > 0).then(|| (chance >> 64) as i64 & i64::MAX).map(|chance| chance % width)?;
+                let offset = (width > 0).then_some((chance >> 64) as i64 & i64::MAX).map(|chance| chance % width)?;
                 Some(Target::Time(window.from + chrono::TimeDelta::milliseconds(offset + 1)))
             });
         }

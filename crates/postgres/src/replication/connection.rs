@@ -35,6 +35,9 @@ pub struct Replication {
     output: BytesMut,
 }
 
+/// Bytes of a block that is read into.
+const BLOCK: usize = 1 << 19;
+
 /// Who the server is: `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemIdentity {
@@ -200,6 +203,14 @@ impl Replication {
         }
     }
 
+    /// Room for at least so many bytes. What was handed out still lies in the old block, so that the beginning of a message
+    /// has to move into the new one: large blocks make that rare.
+    fn make_room(&mut self, least: usize) {
+        if self.input.capacity() - self.input.len() < least {
+            self.input.reserve(least.max(BLOCK));
+        }
+    }
+
     pub(super) async fn receive(&mut self) -> Result<Received, Error> {
         loop {
             let frame = if self.input.len() < 5 { None } else { frame_length(&self.input) };
@@ -216,8 +227,8 @@ impl Replication {
                         None => {}
                     }
                 }
-                Some(length) => self.input.reserve(length - self.input.len()),
-                None => self.input.reserve(1 << 16),
+                Some(length) => self.make_room(length - self.input.len()),
+                None => self.make_room(1 << 16),
             }
             if self.stream.read_buf(&mut self.input).await? == 0 {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into());

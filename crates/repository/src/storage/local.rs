@@ -1,5 +1,7 @@
 //! A directory of this machine, or a mounted share.
 //!
+//! An unfinished object is locked by its writer (flock(2)), so that one whose writer is dead is known for what it is.
+//!
 //! C1: an object is written under a temporary name, fsynced, renamed, and its directory fsynced. A failed fsync is a
 //! failure and is not tried again: the kernel may already have dropped the pages.
 
@@ -7,6 +9,7 @@ use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
+use nix::fcntl::{Flock, FlockArg};
 use pgbosun_core::faults;
 use std::{
     io,
@@ -43,6 +46,25 @@ impl Local {
     fn path(&self, key: &str) -> PathBuf {
         self.root.join(key)
     }
+
+    /// Removes the unfinished objects below a prefix for which `dead` holds.
+    async fn clean(&self, prefix: &str, dead: fn(&Path) -> bool) -> Result<u64, Error> {
+        let start = self.path(prefix);
+        let failed = Error::storage("clean up", start.display().to_string());
+        let done = blocking(move || {
+            let mut removed = 0;
+            walk(&start, &mut |path| {
+                if is_unfinished(&name_of(path)) && dead(path) {
+                    std::fs::remove_file(path)?;
+                    removed += 1;
+                }
+                Ok(())
+            })?;
+            let _ = std::fs::remove_dir(&start);
+            Ok(removed)
+        });
+        done.await.map_err(failed)
+    }
 }
 
 /// Runs blocking file work away from the scheduler's threads.
@@ -65,8 +87,10 @@ impl Storage for Local {
                     create_directories(directory, directories)?;
                 }
                 let file = std::fs::File::options().write(true).create_new(true).open(&temporary)?;
+                // A file system without locks has none; then only its caller can know what is dead.
+                let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).ok();
                 // From here on it is removed, even where nobody waits for this any more.
-                Ok((file, Temporary(Some(temporary))))
+                Ok((file, Temporary { path: Some(temporary), _lock: lock }))
             })
             .await
         };
@@ -149,21 +173,11 @@ impl Storage for Local {
     }
 
     async fn delete_unfinished(&self, prefix: &str) -> Result<u64, Error> {
-        let start = self.path(prefix);
-        let failed = Error::storage("clean up", start.display().to_string());
-        let done = blocking(move || {
-            let mut removed = 0;
-            walk(&start, &mut |path| {
-                if is_unfinished(&name_of(path)) {
-                    std::fs::remove_file(path)?;
-                    removed += 1;
-                }
-                Ok(())
-            })?;
-            let _ = std::fs::remove_dir(&start);
-            Ok(removed)
-        });
-        done.await.map_err(failed)
+        self.clean(prefix, |_| true).await
+    }
+
+    async fn sweep(&self, prefix: &str) -> Result<u64, Error> {
+        self.clean(prefix, is_dead).await
     }
 
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
@@ -223,11 +237,20 @@ fn sync_directory(directory: &Path, directories: Directories) -> io::Result<()> 
 }
 
 /// An unfinished file, removed unless it got its name.
-struct Temporary(Option<PathBuf>);
+struct Temporary {
+    path: Option<PathBuf>,
+    _lock: Option<Flock<std::fs::File>>,
+}
+
+/// True where no living process writes this unfinished object.
+fn is_dead(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::options().write(true).open(path) else { return false };
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+}
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        if let Some(path) = &self.path {
             // One that stays is found by `delete_unfinished`.
             let _ = std::fs::remove_file(path);
         }
@@ -255,7 +278,7 @@ impl ObjectWriter for Writer {
             self.file.sync_all().await?;
             let size = self.file.metadata().await?.len();
             faults::die(faults::OBJECT_WRITTEN);
-            if let Some(temporary) = &self.temporary.0 {
+            if let Some(temporary) = &self.temporary.path {
                 let (temporary, path, directories) = (temporary.clone(), self.path.clone(), self.directories);
                 blocking(move || {
                     std::fs::rename(&temporary, &path)?;
@@ -266,7 +289,7 @@ impl ObjectWriter for Writer {
             Ok(size)
         };
         let size = finish.await.map_err(failed)?;
-        self.temporary.0 = None;
+        self.temporary.path = None;
         faults::die(faults::OBJECT_STORED);
         Ok(size)
     }
@@ -280,8 +303,11 @@ mod tests {
     async fn a_dead_writer_is_cleaned_up_and_a_directory_goes_with_its_last_object() {
         let directory = tempfile::tempdir().unwrap();
         let storage = Local::new(directory.path(), Directories::Synced);
-        let dead = storage.create("x/dead").await.unwrap();
-        std::mem::forget(dead);
+        let alive = storage.create("x/alive").await.unwrap();
+        assert_eq!(storage.sweep("").await.unwrap(), 0, "its writer lives");
+        std::mem::forget(alive);
+        std::fs::write(directory.path().join("x/.dead.1.unfinished"), "left").unwrap();
+        assert_eq!(storage.sweep("").await.unwrap(), 1, "nobody holds its lock");
         assert_eq!(storage.delete_unfinished("x").await.unwrap(), 1);
         assert!(!directory.path().join("x").exists());
         storage.create("c/d/two").await.unwrap().finish().await.unwrap();
