@@ -310,27 +310,79 @@ fn c9_two_jobs_of_one_moment_are_two_backups_and_broken_off_removals_are_finishe
     installation.run(&["backup", "verify", "--all"]);
 }
 
+/// The scripts of the page, in order.
+fn by_hand() -> Vec<String> {
+    let page = fs::read_to_string(crate::support::file("docs/restore-by-hand.md")).unwrap();
+    let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    blocks.collect()
+}
+
 #[test]
-fn c22_the_format_is_plain_tar_and_zstd() {
+fn c22_a_restore_by_hand_needs_tar_zstd_age_and_postgresql_alone() {
     let directory = directory();
-    let cluster = Cluster::start(directory.path());
-    cluster.sql("create table known as select 42 as answer");
-    let installation = installation(directory.path(), &cluster);
-    installation.run(&["backup", "create"]);
-    cluster.down();
-    // By hand, as docs/restore-by-hand.md says.
-    let target = directory.path().join("by-hand");
-    fs::create_dir(&target).unwrap();
-    output(Command::new("chmod").arg("700").arg(&target));
-    let script = "set -e; cd \"$1\"; for v in base.*.tar.zst; do zstd -dcq $v | tar -x -C \"$2\"; done; \
-                  mkdir -p \"$2/pg_wal/archive_status\"; for v in wal.*.tar.zst; do zstd -dcq $v | tar -x -C \"$2/pg_wal\"; done; \
-                  cp backup_manifest \"$2/\"; sha256sum -c --quiet < <(grep -oP '\"(name|sha256)\": \"\\K[^\"]*' backup.json | paste - - | sed 's/^\\(.*\\)\\t\\(.*\\)$/\\2  \\1/')";
-    let place = objects(directory.path()).into_iter().find(|path| path.ends_with("backup.json")).unwrap();
-    output(Command::new("bash").args(["-c", script, "-"]).arg(place.parent().unwrap()).arg(&target));
-    output(Command::new(postgres("pg_verifybackup")).arg(&target));
-    let socket = directory.path().join("s");
-    fs::create_dir(&socket).unwrap();
-    let restored = Cluster::adopt(&target, &socket);
-    assert_eq!(restored.sql("select answer from known"), "42");
+    let key = directory.path().join("key");
+    output(Command::new("age-keygen").arg("-o").arg(&key).stderr(Stdio::null()));
+    let public = output(Command::new("age-keygen").arg("-y").arg(&key));
+    for (name, options) in [
+        ("plain", String::new()),
+        ("sealed", format!("encrypt-to = [\"{}\"]\nidentity-file = \"{}\"\n", public.trim(), key.display())),
+        ("gzip", "compression = \"gzip\"\n".to_owned()),
+        ("lz4", "compression = \"lz4\"\n".to_owned()),
+        ("none", "compression = \"none\"\n".to_owned()),
+    ] {
+        let place = directory.path().join(name);
+        fs::create_dir(&place).unwrap();
+        let configuration = format!(
+            "[clusters.main]\nconnection = \"host={} user=postgres dbname=postgres\"\n[repositories.local]\ntype = \"local\"\n\
+             path = \"{{dir}}/repo\"\n{options}{MAIL}{}",
+            place.display(),
+            jobs()
+        );
+        let installation = Installation::new(&place, &configuration);
+        let cluster = Cluster::start_with(&place, &Cluster::archiving(&place));
+        cluster.sql("create table known as select 1 as answer");
+        installation.run(&["backup", "create"]);
+        cluster.sql("update known set answer = 42");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let time = cluster.sql("select clock_timestamp()");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        cluster.sql("update known set answer = 43");
+        cluster.archive_all();
+        cluster.down();
+        let info = objects(&place).into_iter().find(|path| path.ends_with("backup.json")).unwrap();
+        let backup = info.parent().unwrap();
+        let target = place.join("by-hand");
+        let run = |script: &str| {
+            let mut command = Command::new("bash");
+            command.args(["-euo", "pipefail", "-c", script]).env("B", backup).env("D", &target).env("K", &key);
+            output(command.env("T", &time).env("A", backup.parent().unwrap().with_file_name("wal")))
+        };
+        let scripts = by_hand();
+        assert_eq!(scripts.len(), 2);
+        run(&scripts[0]);
+        output(Command::new(postgres("pg_verifybackup")).arg(&target));
+        run(&scripts[1]);
+        let socket = place.join("s");
+        fs::create_dir(&socket).unwrap();
+        let restored = Cluster::adopt(&target, &socket);
+        wait_until("recovery ends", seconds(30), || restored.sql("select pg_is_in_recovery()") == "f");
+        assert_eq!(restored.sql("select answer from known"), "42", "{name}");
+        // The program itself reads it too, and says what it cannot without the key.
+        let verified = installation.run(&["backup", "verify", "--all"]);
+        assert!(!verified.contains("not looked into"), "{verified}");
+        if name == "sealed" {
+            let text = fs::read_to_string(place.join("pgbosun.toml")).unwrap();
+            let keyless: String = text
+                .lines()
+                .filter(|line| !line.starts_with("identity-file"))
+                .fold(String::new(), |text, line| text + line + "\n");
+            fs::write(place.join("pgbosun.toml"), keyless).unwrap();
+            let verified = installation.run(&["backup", "verify", "--all"]);
+            assert!(verified.contains("not looked into: it is encrypted"), "{verified}");
+            let done = installation.try_run(&["restore", "physical", "--to", place.join("no").to_str().unwrap()]);
+            let words = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(words.contains("no identity is configured"), "{words}");
+        }
+    }
     assert!(major() >= 15);
 }

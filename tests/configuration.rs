@@ -47,7 +47,7 @@ fn ten_mistakes_are_ten_clear_messages() {
         "DIR/pgbosun.toml: daemon.time-zone = \"Europe/Belin\": expected a time zone such as \"Europe/Berlin\" or \"UTC\"; did you mean \"Europe/Berlin\"?",
         "DIR/pgbosun.toml: daemon.max-concurent-jobs: unknown key; did you mean \"max-concurrent-jobs\"?",
         "DIR/pgbosun.toml: clusters.main.statement-timeout = 30: expected a duration such as \"90s\"",
-        "DIR/pgbosun.toml: repositories.local.type = \"loca\": expected a kind of repository: \"local\"; did you mean \"local\"?",
+        "DIR/pgbosun.toml: repositories.local.type = \"loca\": expected a kind of repository: \"local\", \"s3\", \"sftp\", \"gcs\" or \"azure\"; did you mean \"local\"?",
         "DIR/pgbosun.toml: repositories.local.path = \"backups\": expected an absolute path",
         "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it into a file of mode 0600 and name that with password-file",
         "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is no kind of job; did you mean \"backup.physical\"?",

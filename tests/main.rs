@@ -17,3 +17,4 @@ mod scheduling;
 mod stores;
 mod support;
 mod systemd;
+mod wal;

@@ -155,13 +155,13 @@ async fn conforms(storage: &dyn Storage) {
     assert_eq!(read(storage, "a/b/object").await, b"hello world");
     // Given up, it never appears.
     let mut writer = storage.create("a/b/dropped").await.unwrap();
-    writer.write(Bytes::from(vec![1; 12 << 20])).await.unwrap();
+    writer.write(Bytes::from(vec![1; 6 << 20])).await.unwrap();
     drop(writer);
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(storage.stat("a/b/dropped").await.unwrap(), None);
     assert_eq!(storage.names("a/b").await.unwrap(), ["object"]);
     // In parts, and byte for byte.
-    let large: Vec<u8> = (0..23_u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let large: Vec<u8> = (0..12_u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let mut writer = storage.create("a/large").await.unwrap();
     for piece in large.chunks(777_777) {
         writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
@@ -203,9 +203,10 @@ fn every_store_does_what_a_store_must() {
     places.push(("share", share));
     runtime.block_on(async {
         for (name, options) in &places {
-            println!("{name}");
+            let begun = std::time::Instant::now();
             let repository = Repository::open(name, options).unwrap();
             conforms(repository.storage.as_ref()).await;
+            println!("{name}: conforms, {:.1} s", begun.elapsed().as_secs_f64());
         }
         faults(&places).await;
     });
@@ -303,16 +304,21 @@ impl ObjectWriter for FaultyWriter {
 /// objects is taken for whole. Bytes that do not compress, so that several chunks are written.
 async fn faults(places: &[(&str, config::Repository)]) {
     for (name, options) in places {
+        println!("{name}");
         for fault in [Fault::Write, Fault::Hang, Fault::Torn, Fault::Truncated, Fault::Slow] {
             let mut options = options.clone();
-            options.stall_timeout = Duration::from_secs(3);
+            options.stall_timeout = Duration::from_secs(8);
+            // So that the object is written in several pieces.
+            options.compression = config::Compression::None;
             let place =
                 BackupRef { cluster: "c".into(), system_id: "1".into(), label: format!("{fault:?}").to_lowercase() };
             let sound = Repository::open("sound", &options).unwrap();
             let inner = Arc::clone(&sound.storage);
             let other = BackupRef { label: format!("{}-faulty", place.label), ..place.clone() };
             let faulty = Repository::on("faulty", &options, Arc::new(Faulty { inner, fault }));
+            let begun = std::time::Instant::now();
             let written = pass(&sound, &place).await.unwrap();
+            println!("{fault:?}: a sound pass takes {:.1} s", begun.elapsed().as_secs_f64());
             let failed = pass(&faulty, &other).await;
             match fault {
                 Fault::Slow => assert!(failed.is_ok(), "{name} {fault:?}"),
@@ -347,7 +353,7 @@ async fn pass(repository: &Repository, place: &BackupRef) -> Result<pgbosun_repo
             noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (noise >> 56) as u8
         })
-        .take(8 << 20)
+        .take(6 << 20)
         .collect();
         volume.begin_file("noise", bytes.len() as u64).await?;
         for piece in bytes.chunks(1 << 16) {

@@ -163,7 +163,7 @@ fn gently(program: &Path) -> Command {
     match (found("nice"), found("ionice")) {
         (Some(nice), Some(ionice)) => {
             let mut command = Command::new(nice);
-            command.args(["-n", "10"]).arg(ionice).args(["-c", "2", "-n", "7"]).arg(program);
+            command.args(["-n", "10"]).arg(ionice).args(["-t", "-c", "2", "-n", "7"]).arg(program);
             command
         }
         _ => Command::new(program),

@@ -1,13 +1,16 @@
 //! `pgbosun check`: looks at everything pgbosun needs, and says what to do about what is missing.
 
+mod archiving;
+
 use crate::{
     exit::Exit,
     local::Context,
     output::{json, severity},
 };
-use pgbosun_core::finding::Severity;
+use pgbosun_core::{config::Cluster, finding::Severity};
 use pgbosun_daemon::{chain, channel, open_history};
 use pgbosun_postgres::{Server, replication::Replication};
+use pgbosun_repository::Repository;
 use serde::Serialize;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
@@ -45,7 +48,10 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     }
     for (name, settings) in context.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|c| c == *name)) {
         match Server::of(settings) {
-            Ok(server) => check_cluster(&mut report, name, &server).await,
+            Ok(server) => {
+                let to = archives(context, settings);
+                check_cluster(&mut report, name, &server, &to).await;
+            }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
         }
     }
@@ -62,7 +68,16 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     Ok(worst.exit_code())
 }
 
-async fn check_cluster(report: &mut Report, name: &str, server: &Server) {
+/// The repositories a cluster's WAL goes to.
+fn archives(context: &Context, settings: &Cluster) -> Vec<Repository> {
+    let named = &settings.wal_repositories;
+    let wanted = |known: &String| named.is_empty() || named.iter().any(|wanted| wanted.0 == *known);
+    let chosen = context.config.repositories.iter().filter(|(known, _)| wanted(known));
+    // One that cannot be opened is told of with the repositories.
+    chosen.filter_map(|(known, options)| Repository::open(known, options).ok()).collect()
+}
+
+async fn check_cluster(report: &mut Report, name: &str, server: &Server, to: &[Repository]) {
     let mut connection = match server.connect().await {
         Ok(connection) => connection,
         Err(error) => return report.add(Severity::Critical, name, chain(&error)),
@@ -110,6 +125,7 @@ async fn check_cluster(report: &mut Report, name: &str, server: &Server) {
                     identity.system_id, identity.timeline
                 );
                 report.add(Severity::Ok, name, message);
+                archiving::check(report, name, server, &identity.system_id, to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
         },
