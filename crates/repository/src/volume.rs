@@ -121,10 +121,12 @@ impl Branches {
             let encoding = match kind {
                 // PostgreSQL's own words stay readable: the next incremental backup hands them back to the server.
                 ObjectKind::Manifest => None,
-                _ => Some(&group.encoding),
+                ObjectKind::Data | ObjectKind::Tablespace(_) => Some(group.encoding.clone()),
+                // Beside the data a compressor of several threads would only take memory.
+                _ => Some(group.encoding.single_threaded()),
             };
             let (encoder, suffix) = match encoding {
-                Some(encoding) => (Encoder::new(encoding).await?, encoding.suffix()),
+                Some(encoding) => (Encoder::new(&encoding).await?, encoding.suffix()),
                 None => (Encoder::plain(), String::new()),
             };
             let fan = Fan::create(&group.members, &to.place.key(&format!("{name}{suffix}")), &to.tasks).await;

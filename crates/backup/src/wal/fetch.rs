@@ -90,8 +90,10 @@ impl Fetch {
     /// The segment a receiver was writing when the server was lost: its beginning, filled up with zeros.
     fn partial(&self, file: &WalFile) -> Option<Bytes> {
         let WalFile::Segment(segment) = file else { return None };
-        let path = self.partial_directory.as_ref()?.join(format!("{segment}.partial"));
-        let mut bytes = fs::read(&path).ok()?;
+        let directory = self.partial_directory.as_ref()?;
+        // The longer of the two that a receiver may have left: see `receive`.
+        let left = ["partial", super::receive::EARLIER].map(|end| fs::read(directory.join(format!("{segment}.{end}"))));
+        let mut bytes = left.into_iter().flatten().max_by_key(Vec::len)?;
         let header = segment::Header::read(&bytes)?;
         bytes.resize(usize::try_from(header.segment_size).ok()?, 0);
         segment::check(file, &bytes, &self.system_id).ok()?;

@@ -57,6 +57,9 @@ impl Lag {
     }
 }
 
+/// How the name of a partial segment ends that an earlier receiver left.
+pub(super) const EARLIER: &str = "earlier";
+
 /// How long WAL may lie in memory before it is fsynced.
 const FSYNC_EVERY: Duration = Duration::from_millis(200);
 
@@ -197,6 +200,10 @@ impl Receive {
 
     fn open(&self, segment: Segment) -> Result<Partial, Error> {
         let path = self.directory.join(format!("{segment}.partial"));
+        // What an earlier receiver has acknowledged stays until this one has more.
+        if path.exists() {
+            fs::rename(&path, path.with_extension(EARLIER)).map_err(Error::file("rename", &path))?;
+        }
         let file = File::create(&path).map_err(Error::file("create", &path))?;
         sync_directory(&self.directory)?;
         Ok(Partial { file, path, segment, written: 0 })
@@ -217,6 +224,10 @@ impl Receive {
         let file = partial.file.try_clone().map_err(Error::file("sync", &partial.path))?;
         let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
         synced.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(Error::file("sync", &partial.path))?;
+        let earlier = partial.path.with_extension(EARLIER);
+        if fs::metadata(&earlier).is_ok_and(|metadata| metadata.len() <= partial.written) {
+            fs::remove_file(&earlier).map_err(Error::file("remove", &earlier))?;
+        }
         self.lag.flushed.store(position, Ordering::Relaxed);
         stream.flushed(Lsn(position));
         stream.report().await?;
