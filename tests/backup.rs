@@ -89,6 +89,12 @@ fn c12_c13_c14_a_backup_under_load_restores_with_tablespaces_and_pg_verifybackup
         cluster.sql("select pg_tablespace_location(oid) from pg_tablespace where spcname = 'fast'"),
         format!("{}/space", directory.path().display())
     );
+    // C17: without a mapping the tablespace would go where the live server has its own.
+    drop(restored);
+    let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), "--force"]);
+    assert!(String::from_utf8_lossy(&done.stderr).contains("nothing in it is replaced"));
+    assert_eq!(cluster.sql("select count(*), sum(id) from elsewhere"), "20000|200010000");
+    installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--force", "--tablespace", &spaces]);
 }
 
 #[test]

@@ -81,6 +81,8 @@ impl Store {
             }
             "rclone-s3" => {
                 options.r#type = RepositoryType::S3;
+                // In one part: its front end takes minutes to put parts together.
+                options.part_size = bytesize::ByteSize::mib(64);
                 options.endpoint = Some(format!("http://127.0.0.1:{}", self.port));
             }
             _ => {

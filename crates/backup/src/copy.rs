@@ -3,7 +3,9 @@
 
 use crate::Error;
 use pgbosun_core::human;
-use pgbosun_repository::{Active, BackupInfo, EncodedWal, Encoding, Repository, WalArchive, copy_object, hash};
+use pgbosun_repository::{
+    Active, BackupInfo, BackupRef, EncodedWal, Encoding, HEARTBEAT, Repository, WalArchive, copy_object, hash,
+};
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -46,6 +48,7 @@ pub async fn copy_backup(
         to.begin(&place, instance).await?;
         let done = tokio::select! {
             done = copy_objects(from, to, &info) => done,
+            () = announced(to, &place, instance) => Err(Error::Cancelled),
             () = cancel.cancelled() => Err(Error::Cancelled),
         };
         match done {
@@ -64,6 +67,16 @@ pub async fn copy_backup(
     Ok(copied)
 }
 
+/// Says from time to time that we are at work; never returns.
+async fn announced(to: &Repository, place: &BackupRef, instance: Uuid) {
+    loop {
+        tokio::time::sleep(HEARTBEAT).await;
+        if let Err(error) = to.renew(place, instance).await {
+            tracing::warn!(repository = to.name, "lease not renewed: {}", human::chain(&error));
+        }
+    }
+}
+
 async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> Result<BackupInfo, Error> {
     let place = info.place();
     let directory = place.prefix();
@@ -76,6 +89,10 @@ async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> 
         there.encrypted_to = to.options.encrypt_to.clone();
     }
     there.stored_bytes = there.objects.iter().map(|object| object.size).sum();
+    // C11: an expiry may have been there meanwhile.
+    if let Some(parent) = &info.parent {
+        to.find(Some(&info.cluster), parent).await?;
+    }
     to.publish(&place, &there).await?;
     if let Some(passed) = from.notes(std::slice::from_ref(info)).await?.first().and_then(|notes| notes.verified) {
         to.note_verified(&place, passed).await?;

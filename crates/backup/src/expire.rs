@@ -89,6 +89,10 @@ impl Expire {
         if !self.backups {
             decided.fill(Some("only WAL is looked at".into()));
         }
+        // C11: what a backup builds upon whose catalogue cannot be read is not known.
+        if !damaged.is_empty() {
+            decided.fill(Some("a backup's catalogue cannot be read: nothing goes until that is mended".into()));
+        }
         // Children go before what they build upon: a crash in between leaves no chain without its beginning (C11).
         for (info, _) in backups.iter().zip(&decided).rev().filter(|(_, reason)| reason.is_none()) {
             if !self.dry_run {

@@ -181,6 +181,14 @@ impl Repository {
         Ok(identity.id)
     }
 
+    /// Whether the place is a repository at this moment: the mount point of a share that is away is none.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn is_there(&self) -> Result<bool, Error> {
+        Ok(self.storage.stat(IDENTITY).await?.is_some())
+    }
+
     /// The complete backups of a cluster, or of all, oldest first (C10: by start time). One whose `backup.json` is
     /// damaged is reported beside them, not passed over.
     ///
@@ -448,6 +456,14 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`]; then the backup does not exist.
     pub async fn publish(&self, place: &BackupRef, info: &BackupInfo) -> Result<(), Error> {
+        // C14, C16: what is listed is there, whatever happened to it since it was written.
+        for object in &info.objects {
+            let key = place.key(&object.name);
+            if self.storage.stat(&key).await?.map(|stat| stat.size) != Some(object.size) {
+                let reason = "it is not as it was written a moment ago: somebody else removed or replaced it".into();
+                return Err(Error::Damaged { object: key, reason });
+            }
+        }
         write_object(self.storage.as_ref(), &place.key(INFO), info.to_bytes()?).await?;
         // The backup exists now; a lease that stays is removed with the leftovers of the next one.
         if let Err(error) = self.storage.delete(&place.lease()).await {

@@ -22,6 +22,11 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Reads an object from its start.
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error>;
 
+    /// Makes sure that an object which is there is durable: whoever stored it may have died just before that (C1).
+    async fn settle(&self, _key: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// What is known of an object, or `None` where there is none.
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error>;
 

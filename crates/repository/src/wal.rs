@@ -108,7 +108,10 @@ impl WalArchive {
     /// [`Error::Conflict`], [`Error::Storage`].
     pub async fn put(&self, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
         match self.find(file).await? {
-            Some(present) if present.sha256 == encoded.sha256 => return Ok(false),
+            Some(present) if present.sha256 == encoded.sha256 => {
+                self.repository.storage.settle(&present.key).await?;
+                return Ok(false);
+            }
             Some(present) => {
                 let present =
                     format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));

@@ -137,6 +137,7 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
         cluster: request.cluster.clone(),
         system_id,
         repositories: request.repositories.clone(),
+        spools: Vec::new(),
         partial_directory: None,
     };
     Ok(Some(Planner { request, archive, fetch, candidates }))

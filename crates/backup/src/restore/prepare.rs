@@ -58,6 +58,16 @@ impl Restore {
                 )));
             }
             let ours = ["PG_VERSION", MARKER].iter().any(|name| directory.join(name).exists());
+            // A tablespace's directory is replaced only where it is this target's: the original's may lie there, and live.
+            let linked = fs::read_dir(self.target.join("pg_tblspc")).into_iter().flatten().flatten();
+            let own = linked.filter_map(|link| link.path().canonicalize().ok()).collect::<Vec<_>>();
+            if index > 0 && !directory.canonicalize().is_ok_and(|place| own.contains(&place)) {
+                return Err(Error::Refused(format!(
+                    "the tablespace directory {shown} is not empty and no tablespace of {}: nothing in it is replaced; \
+                     say where it goes with --tablespace OLD=NEW",
+                    self.target.display()
+                )));
+            }
             if index == 0 && !ours {
                 return Err(Error::Refused(format!(
                     "{shown} is neither empty nor a data directory: nothing in it is replaced"
@@ -127,7 +137,8 @@ impl Restore {
 /// The process of a server that runs in a data directory.
 pub(super) fn running(directory: &Path) -> Option<i32> {
     let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
-    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    // A standalone backend writes its number with a minus sign.
+    let pid = text.lines().next()?.trim().parse::<i32>().ok()?.abs();
     let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
     // Of another user it is alive, too.
     (pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH))).then_some(pid)

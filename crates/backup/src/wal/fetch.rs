@@ -24,6 +24,8 @@ pub struct Fetch {
     pub system_id: String,
     /// Where from, the nearest first.
     pub repositories: Vec<Repository>,
+    /// Spools on this machine: what waits in them was acknowledged.
+    pub spools: Vec<Repository>,
     /// Where a receiver on this machine keeps what it has of the segment it is writing.
     pub partial_directory: Option<PathBuf>,
 }
@@ -47,11 +49,26 @@ impl Fetch {
         for repository in &self.repositories {
             match self.from(repository, file).await {
                 Ok(Fetched::Found(bytes)) => return Ok(Fetched::Found(bytes)),
-                Ok(Fetched::Absent) => {}
+                Ok(Fetched::Absent) => match repository.is_there().await {
+                    Ok(true) => {}
+                    // The mount point of a share that is away looks like an empty repository.
+                    Ok(false) => {
+                        trouble = Some(Error::Interrupted(format!(
+                            "repository {} is not there: no pgbosun.json, is it mounted?",
+                            repository.name
+                        )))
+                    }
+                    Err(error) => trouble = Some(error.into()),
+                },
                 Err(error) => {
                     tracing::warn!(repository = repository.name, file = %file, "{}", human::chain(&error));
                     trouble = Some(error);
                 }
+            }
+        }
+        for spool in &self.spools {
+            if let Fetched::Found(bytes) = self.from(spool, file).await? {
+                return Ok(Fetched::Found(bytes));
             }
         }
         if let Some(error) = trouble {
@@ -91,8 +108,10 @@ impl Fetch {
     fn partial(&self, file: &WalFile) -> Option<Bytes> {
         let WalFile::Segment(segment) = file else { return None };
         let directory = self.partial_directory.as_ref()?;
-        // The longer of the two that a receiver may have left: see `receive`.
-        let left = ["partial", super::receive::EARLIER].map(|end| fs::read(directory.join(format!("{segment}.{end}"))));
+        // The longest of what a receiver may have left, whole or not: see `receive`.
+        let names =
+            [segment.to_string(), format!("{segment}.partial"), format!("{segment}.{}", super::receive::EARLIER)];
+        let left = names.map(|name| fs::read(directory.join(name)));
         let mut bytes = left.into_iter().flatten().max_by_key(Vec::len)?;
         let header = segment::Header::read(&bytes)?;
         bytes.resize(usize::try_from(header.segment_size).ok()?, 0);

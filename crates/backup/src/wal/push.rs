@@ -63,11 +63,15 @@ impl Pusher {
     /// [`Error::Refused`], or where a repository that must take files cannot be asked.
     pub async fn check_identity(&self) -> Result<(), Error> {
         for (repository, spool) in &self.repositories {
-            match repository.check_system_id(&self.cluster, &self.system_id).await {
+            let checked = async {
+                repository.prepare().await?;
+                repository.check_system_id(&self.cluster, &self.system_id).await
+            };
+            match checked.await {
                 Ok(()) => {}
-                Err(pgbosun_repository::Error::OtherSystem { .. }) if spool.is_some() => {}
                 Err(error @ pgbosun_repository::Error::OtherSystem { .. }) => return Err(error.into()),
                 Err(error) if spool.is_none() => return Err(error.into()),
+                // It is away: what is for it waits in the spool.
                 Err(_) => {}
             }
         }

@@ -201,8 +201,10 @@ impl Receive {
     fn open(&self, segment: Segment) -> Result<Partial, Error> {
         let path = self.directory.join(format!("{segment}.partial"));
         // What an earlier receiver has acknowledged stays until this one has more.
-        if path.exists() {
-            fs::rename(&path, path.with_extension(EARLIER)).map_err(Error::file("rename", &path))?;
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let earlier = path.with_extension(EARLIER);
+        if length(&path) > length(&earlier) {
+            fs::rename(&path, &earlier).map_err(Error::file("rename", &path))?;
         }
         let file = File::create(&path).map_err(Error::file("create", &path))?;
         sync_directory(&self.directory)?;

@@ -46,6 +46,11 @@ impl Spool {
         Self { directory: directory.join(&repository.name), limit, repository: repository.clone() }
     }
 
+    /// The spool as a place to fetch from: what waits in it was acknowledged.
+    pub fn repository(&self) -> Repository {
+        Repository::on(&self.repository.name, &self.repository.options, self.storage())
+    }
+
     fn storage(&self) -> Arc<Local> {
         Arc::new(Local::new(&self.directory, Directories::Synced))
     }
@@ -76,8 +81,7 @@ impl Spool {
             self.record_gap(cluster, file)?;
             return Ok(false);
         }
-        let here = Repository::on(&self.repository.name, &self.repository.options, self.storage());
-        WalArchive::new(&here, cluster, system_id).put(file, encoded).await?;
+        WalArchive::new(&self.repository(), cluster, system_id).put(file, encoded).await?;
         Ok(true)
     }
 
@@ -121,9 +125,12 @@ impl Spool {
         let mut brought = 0;
         for (key, _) in self.waiting().await?.into_iter().take(most) {
             // The name holds the hash of the contents: an object of this name is this file.
-            if self.repository.storage.stat(&key).await?.is_none() {
-                let bytes = read_object(here.as_ref(), &key).await?;
-                write_object(self.repository.storage.as_ref(), &key, bytes).await?;
+            match self.repository.storage.stat(&key).await? {
+                Some(_) => self.repository.storage.settle(&key).await?,
+                None => {
+                    let bytes = read_object(here.as_ref(), &key).await?;
+                    write_object(self.repository.storage.as_ref(), &key, bytes).await?;
+                }
             }
             here.delete(&key).await?;
             brought += 1;

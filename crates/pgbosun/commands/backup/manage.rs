@@ -9,6 +9,7 @@ use crate::{
 };
 use pgbosun_backup::{Expired, Progress, copy_backup};
 use pgbosun_core::{clock, human};
+use pgbosun_history::StateLock;
 use pgbosun_jobs::expiry;
 use pgbosun_repository::{Keep, Repository};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     };
     let target = context.repositories(Some(to))?.remove(0);
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
-    let (name, token, instance) = (source.name.clone(), cancel.clone(), instance(context));
+    let (name, token) = (source.name.clone(), cancel.clone());
+    let (instance, _lock) = identity(context);
     let work = async move { copy_backup(&source, &target, &info, instance, &token).await };
     let copied = watch(context, label, progress, cancel, work).await?;
     match copied.backups.as_slice() {
@@ -39,10 +41,14 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     Ok(0)
 }
 
-/// This installation, as its journal knows it; where there is none, nobody: then leftovers stay for somebody who knows.
-fn instance(context: &Context) -> Uuid {
-    let file = context.config.daemon.state_directory.join("instance");
-    std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_else(Uuid::now_v7)
+/// Who this command is for leases: the installation itself only while nothing else of it can be at work, which the lock
+/// of the state directory says; beside a daemon it is nobody, and judges nobody's work dead.
+fn identity(context: &Context) -> (Uuid, Option<StateLock>) {
+    let directory = &context.config.daemon.state_directory;
+    let Ok(lock) = StateLock::take(directory) else { return (Uuid::now_v7(), None) };
+    let known = std::fs::read_to_string(directory.join("instance"));
+    let known = known.ok().and_then(|text| text.trim().parse().ok());
+    (known.unwrap_or_else(Uuid::now_v7), Some(lock))
 }
 
 /// Expires as configured.
@@ -60,9 +66,10 @@ pub async fn expire(
         None => context.config.clusters.keys().cloned().collect(),
     };
     let mut told = Vec::new();
+    let (instance, _lock) = identity(context);
     for repository in context.repositories(repository)? {
         for cluster in &clusters {
-            let expire = expiry::configured(&context.config, cluster, &repository, instance(context), true, dry_run);
+            let expire = expiry::configured(&context.config, cluster, &repository, instance, true, dry_run);
             let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
             if context.json {
                 told.push(as_json(&repository, cluster, &expired, dry_run));

@@ -6,7 +6,7 @@
 use super::{cluster_of, data_directory, spool_directory};
 use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
-use pgbosun_backup::wal::{Fetch, Fetched, Header, system_identifier};
+use pgbosun_backup::wal::{Fetch, Fetched, Header, Spool, system_identifier};
 use pgbosun_core::{human, wal::WalFile};
 use std::{
     fs,
@@ -44,10 +44,13 @@ fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
     let cluster = cluster_of(context, arguments.cluster.as_deref(), &data_directory)?;
     let system_id = system_identifier(&data_directory)?;
     let spool = spool_directory(context);
+    let repositories = context.repositories(arguments.repository.as_deref())?;
+    let limit = context.config.wal.spool_limit.as_u64();
     let fetch = Fetch {
         cluster: cluster.clone(),
         system_id: system_id.clone(),
-        repositories: context.repositories(arguments.repository.as_deref())?,
+        spools: repositories.iter().map(|place| Spool::new(&spool, limit, place).repository()).collect(),
+        repositories,
         partial_directory: Some(spool.join("receive").join(&cluster)),
     };
     let ahead = spool.join("ahead").join(format!("{cluster}-{system_id}"));

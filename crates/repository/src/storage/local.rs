@@ -108,6 +108,17 @@ impl Storage for Local {
         Ok(Box::new(file))
     }
 
+    async fn settle(&self, key: &str) -> Result<(), Error> {
+        let (root, path, directories) = (self.root.clone(), self.path(key), self.directories);
+        let failed = Error::storage("sync", path.display().to_string());
+        let done = blocking(move || {
+            std::fs::File::open(&path)?.sync_all()?;
+            let parents = path.ancestors().skip(1).take_while(|parent| parent.starts_with(&root));
+            parents.into_iter().try_for_each(|parent| sync_directory(parent, directories))
+        });
+        done.await.map_err(failed)
+    }
+
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
         let path = self.path(key);
         match tokio::fs::metadata(&path).await {

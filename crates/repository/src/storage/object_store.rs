@@ -150,7 +150,7 @@ impl Storage for ObjectStore {
             upload = upload.user_metadata(self.metadata.clone());
         }
         let writer = upload.await.map_err(Error::store("create", key))?;
-        Ok(Box::new(Upload { writer: Some(writer), store: self.clone(), key: key.to_owned() }))
+        Ok(Box::new(Upload { writer: Some(writer), store: self.clone(), key: key.to_owned(), written: 0 }))
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
@@ -207,11 +207,13 @@ struct Upload {
     writer: Option<opendal::Writer>,
     store: ObjectStore,
     key: String,
+    written: u64,
 }
 
 #[async_trait]
 impl ObjectWriter for Upload {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        self.written += data.len() as u64;
         let gone = || Error::Archive(format!("the upload of {} is over", self.key));
         let written = self.writer.as_mut().ok_or_else(gone)?.write(data).await;
         written.map_err(Error::store("write", &self.key))
@@ -222,8 +224,14 @@ impl ObjectWriter for Upload {
         if let Some(mut writer) = self.writer.take()
             && let Err(error) = writer.close().await
         {
-            self.writer = Some(writer);
-            return Err(failed(error));
+            // An upload whose completion was asked for twice, since the first answer did not come, is gone the second time:
+            // then the object itself says whether it is whole.
+            let gone = error.kind() == opendal::ErrorKind::NotFound;
+            let there = if gone { self.store.stat(&self.key).await?.map(|stat| stat.size) } else { None };
+            if there != Some(self.written) {
+                self.writer = Some(writer);
+                return Err(failed(error));
+            }
         }
         // C16: what the store itself says of the object.
         let stat = self.store.stat(&self.key).await?;
