@@ -79,12 +79,6 @@ impl Store {
                 options.endpoint = Some(format!("https://127.0.0.1:{}", self.port));
                 options.ca_file = Some(self.directory.join("ca.pem"));
             }
-            "rclone-s3" => {
-                options.r#type = RepositoryType::S3;
-                // In one part: its front end takes minutes to put parts together.
-                options.part_size = bytesize::ByteSize::mib(64);
-                options.endpoint = Some(format!("http://127.0.0.1:{}", self.port));
-            }
             _ => {
                 options.r#type = RepositoryType::Sftp;
                 options.path = Some(self.directory.join("data/repository"));
@@ -195,7 +189,7 @@ async fn conforms(storage: &dyn Storage) {
 fn every_store_does_what_a_store_must() {
     let directory = directory();
     let runtime = runtime();
-    let stores = ["seaweedfs", "rclone-s3", "sftp"].map(|kind| Store::start(directory.path(), kind));
+    let stores = ["seaweedfs", "sftp"].map(|kind| Store::start(directory.path(), kind));
     let mut places: Vec<(&str, config::Repository)> =
         stores.iter().map(|store| (store.kind, store.options())).collect();
     places.push(("local", config::local_repository(&directory.path().join("local")).unwrap()));
@@ -210,8 +204,6 @@ fn every_store_does_what_a_store_must() {
             conforms(repository.storage.as_ref()).await;
             println!("{name}: conforms, {:.1} s", begun.elapsed().as_secs_f64());
         }
-        // Not under rclone's front end, which takes seconds to forget an upload that was given up.
-        places.retain(|(name, _)| *name != "rclone-s3");
         faults(&places).await;
     });
     // Keys that are wrong are said to be wrong, and not shown.
