@@ -17,7 +17,7 @@ pub(super) async fn check(report: &mut Report, name: &str, server: &Server, syst
         Ok(Some(words)) => report.add(Severity::Ok, name, words),
         Ok(None) => {
             let words = "archive_mode is off: recovery ends with the newest backup; see the README for archive_command";
-            report.add(Severity::Warning, name, words);
+            report.add(Severity::Ok, name, words);
         }
         Err(words) => report.add(Severity::Critical, name, words),
     }
