@@ -88,6 +88,18 @@ impl Config {
         .map(|(name, cluster)| (name.as_str(), cluster))
     }
 
+    /// Where segments of WAL wait.
+    pub fn spool_directory(&self) -> PathBuf {
+        self.wal.spool_directory.clone().unwrap_or_else(|| self.daemon.state_directory.join("spool"))
+    }
+
+    /// The repositories a cluster's WAL goes to: those it names, or all.
+    pub fn wal_repositories(&self, cluster: &str) -> impl Iterator<Item = (&String, &Repository)> {
+        let named = self.clusters.get(cluster).map_or(&[][..], |cluster| cluster.wal_repositories.as_slice());
+        let wanted = move |name: &str| named.is_empty() || named.iter().any(|wanted| wanted.0 == name);
+        self.repositories.iter().filter(move |(name, _)| wanted(name))
+    }
+
     /// The time zone of a job's schedule.
     pub fn zone_of(&self, job: &Job) -> chrono_tz::Tz {
         job.common.time_zone.unwrap_or(self.daemon.time_zone)

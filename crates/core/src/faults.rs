@@ -27,10 +27,6 @@ pub const BEFORE_CONTROL: &str = "before-control";
 /// A fetched file lies beside where PostgreSQL wants it.
 pub const FILE_FETCHED: &str = "file-fetched";
 
-/// The points at which a process can be made to die.
-pub const DEADLY: [&str; 7] =
-    [OBJECT_CREATED, OBJECT_WRITTEN, OBJECT_STORED, OBJECT_REMOVED, VOLUME_UNPACKED, BEFORE_CONTROL, FILE_FETCHED];
-
 static ARMED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
     let armed = std::env::var("PGBOSUN_FAULT").ok()?;
     let (point, turn) = armed.split_once('@').unwrap_or((&armed, "1"));

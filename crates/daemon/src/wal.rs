@@ -13,23 +13,12 @@ use crate::{engine::Engine, error::Error};
 use pgbosun_backup::wal::{Pusher, Spool};
 use pgbosun_core::config::Config;
 use pgbosun_repository::Repository;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-
-/// Where segments wait.
-pub(crate) fn spool_directory(config: &Config) -> PathBuf {
-    config.wal.spool_directory.clone().unwrap_or_else(|| config.daemon.state_directory.join("spool"))
-}
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// Where a cluster's WAL goes: required repositories must take it themselves, the others may be caught up later.
 fn repositories(config: &Config, cluster: &str) -> Result<Vec<(Repository, Option<Spool>)>, Error> {
-    let named = config.clusters.get(cluster).map(|cluster| cluster.wal_repositories.clone()).unwrap_or_default();
-    let wanted = |name: &str| named.is_empty() || named.iter().any(|wanted| wanted.0 == name);
-    let (directory, limit) = (spool_directory(config), config.wal.spool_limit.as_u64());
-    let chosen = config.repositories.iter().filter(|(name, _)| wanted(name));
+    let (directory, limit) = (config.spool_directory(), config.wal.spool_limit.as_u64());
+    let chosen = config.wal_repositories(cluster);
     let opened = chosen.map(|(name, options)| {
         let repository = Repository::open(name, options)?;
         let spool = (!options.required).then(|| Spool::new(&directory, limit, &repository));
@@ -59,7 +48,7 @@ pub(crate) async fn drain(engine: Arc<Engine>) {
             () = engine.stop.cancelled() => return,
         }
         let config = engine.config();
-        let (directory, limit) = (spool_directory(&config), config.wal.spool_limit.as_u64());
+        let (directory, limit) = (config.spool_directory(), config.wal.spool_limit.as_u64());
         for (name, options) in config.repositories.iter().filter(|(_, options)| !options.required) {
             if !directory.join(name).is_dir() {
                 continue;

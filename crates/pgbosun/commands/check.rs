@@ -7,7 +7,7 @@ use crate::{
     local::Context,
     output::{json, severity},
 };
-use pgbosun_core::{config::Cluster, finding::Severity};
+use pgbosun_core::finding::Severity;
 use pgbosun_daemon::{chain, channel, open_history};
 use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::Repository;
@@ -49,7 +49,10 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     for (name, settings) in context.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|c| c == *name)) {
         match Server::of(settings) {
             Ok(server) => {
-                let to = archives(context, settings);
+                // One that cannot be opened is told of with the repositories.
+                let archives = context.config.wal_repositories(name);
+                let to: Vec<_> =
+                    archives.filter_map(|(known, options)| Repository::open(known, options).ok()).collect();
                 check_cluster(&mut report, name, &server, &to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
@@ -66,15 +69,6 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
         }
     }
     Ok(worst.exit_code())
-}
-
-/// The repositories a cluster's WAL goes to.
-fn archives(context: &Context, settings: &Cluster) -> Vec<Repository> {
-    let named = &settings.wal_repositories;
-    let wanted = |known: &String| named.is_empty() || named.iter().any(|wanted| wanted.0 == *known);
-    let chosen = context.config.repositories.iter().filter(|(known, _)| wanted(known));
-    // One that cannot be opened is told of with the repositories.
-    chosen.filter_map(|(known, options)| Repository::open(known, options).ok()).collect()
 }
 
 async fn check_cluster(report: &mut Report, name: &str, server: &Server, to: &[Repository]) {

@@ -51,9 +51,3 @@ fn cluster_of(context: &Context, named: Option<&str>, data_directory: &Path) -> 
     }
     context.cluster(named)
 }
-
-/// Where segments wait.
-fn spool_directory(context: &Context) -> PathBuf {
-    let configured = context.config.wal.spool_directory.clone();
-    configured.unwrap_or_else(|| context.config.daemon.state_directory.join("spool"))
-}

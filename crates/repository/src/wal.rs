@@ -210,7 +210,6 @@ mod tests {
         let key = age::x25519::Identity::generate();
         let identity = directory.path().join("key");
         std::fs::write(&identity, age::secrecy::ExposeSecret::expose_secret(&key.to_string())).unwrap();
-        std::os::unix::fs::PermissionsExt::set_mode(&mut std::fs::metadata(&identity).unwrap().permissions(), 0o600);
         std::fs::set_permissions(&identity, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         for encrypted in [false, true] {
             let mut options = crate::test_options();

@@ -1,6 +1,6 @@
 //! The receivers of WAL: one supervised task a cluster that asks for it, begun anew whenever it breaks.
 
-use super::{repositories, spool_directory};
+use super::repositories;
 use crate::{engine::Engine, error::Error};
 use pgbosun_backup::wal::{Lag, Pusher, Receive, system_id_of};
 use pgbosun_core::config::Config;
@@ -65,7 +65,7 @@ pub async fn receive_once(config: &Config, cluster: &str, cancel: &CancellationT
     let receive = Receive {
         server,
         pusher,
-        directory: spool_directory(config).join("receive").join(cluster),
+        directory: config.spool_directory().join("receive").join(cluster),
         slot: options.receive_slot.clone(),
         slot_limit: options.slot_limit.as_u64(),
         lag: Arc::new(Lag::default()),

@@ -142,7 +142,7 @@ fn ready(data: &Path) -> (Option<(String, Duration)>, usize) {
 /// What waits in the spools, and what was left out since the newest good backup of each repository.
 async fn spools(context: &JobContext, cluster: &str) -> Result<(Vec<(String, u64, u64)>, Vec<Gap>), JobError> {
     let config = &context.config;
-    let directory = config.wal.spool_directory.clone().unwrap_or_else(|| config.daemon.state_directory.join("spool"));
+    let directory = config.spool_directory();
     let (mut waiting, mut gaps) = (Vec::new(), Vec::new());
     for repository in context.repositories(&[])?.into_iter().filter(|repository| !repository.options.required) {
         let spool = Spool::new(&directory, config.wal.spool_limit.as_u64(), &repository);

@@ -3,7 +3,7 @@
 //! C4: exits with 1 only where every repository said that it has no such file. Anything else is 126 in archive recovery,
 //! since PostgreSQL would otherwise take it for the end of WAL; on a standby it is 1, since 126 would stop that.
 
-use super::{cluster_of, data_directory, spool_directory};
+use super::{cluster_of, data_directory};
 use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
 use pgbosun_backup::wal::{Fetch, Fetched, Header, Spool, system_identifier};
@@ -43,7 +43,7 @@ fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
     let (data_directory, target) = data_directory(&arguments.path)?;
     let cluster = cluster_of(context, arguments.cluster.as_deref(), &data_directory)?;
     let system_id = system_identifier(&data_directory)?;
-    let spool = spool_directory(context);
+    let spool = context.config.spool_directory();
     let repositories = context.repositories(arguments.repository.as_deref())?;
     let limit = context.config.wal.spool_limit.as_u64();
     let fetch = Fetch {
