@@ -21,6 +21,12 @@ fn installation(directory: &Path, cluster: &Cluster) -> Installation {
     Installation::new(directory, &format!("{}{MAIL}{}", cluster_and_repository(cluster), jobs()))
 }
 
+/// The same with the source of backups given.
+fn reading(source: &str, directory: &Path, cluster: &Cluster) -> Installation {
+    let jobs = jobs().replace("\"backup.physical\"", &format!("\"backup.physical\"\nsource = \"{source}\""));
+    Installation::new(directory, &format!("{}{MAIL}{jobs}", cluster_and_repository(cluster)))
+}
+
 /// Every file of the one backup there is.
 fn objects(directory: &Path) -> Vec<PathBuf> {
     let listed = output(Command::new("find").arg(directory.join("repo/main")).args(["-type", "f"]));
@@ -28,7 +34,16 @@ fn objects(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn c12_c13_c14_a_backup_under_load_restores_with_tablespaces_and_pg_verifybackup_agrees() {
+fn c12_c13_c14_a_backup_of_files_under_load_restores_with_tablespaces_and_pg_verifybackup_agrees() {
+    under_load("files");
+}
+
+#[test]
+fn c12_c13_c14_a_streamed_backup_under_load_restores_with_tablespaces_and_pg_verifybackup_agrees() {
+    under_load("stream");
+}
+
+fn under_load(source: &str) {
     let directory = directory();
     let cluster = Cluster::start(directory.path());
     fs::create_dir(directory.path().join("space")).unwrap();
@@ -39,7 +54,7 @@ fn c12_c13_c14_a_backup_under_load_restores_with_tablespaces_and_pg_verifybackup
     cluster.sql("create unlogged table unlogged as select generate_series(1, 1000)");
     cluster.sql("create database other");
     cluster.pgbench(5);
-    let installation = installation(directory.path(), &cluster);
+    let installation = reading(source, directory.path(), &cluster);
 
     let mut load = Command::new(postgres("pgbench"));
     load.args(["-c", "2", "-T", "6", "-n", "-h"]).arg(&cluster.socket).args(["-U", "postgres", "postgres"]);
@@ -95,6 +110,31 @@ fn c12_c13_c14_a_backup_under_load_restores_with_tablespaces_and_pg_verifybackup
     assert!(String::from_utf8_lossy(&done.stderr).contains("nothing in it is replaced"));
     assert_eq!(cluster.sql("select count(*), sum(id) from elsewhere"), "20000|200010000");
     installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--force", "--tablespace", &spaces]);
+}
+
+#[test]
+fn a_role_reads_files_where_it_may_and_else_the_stream() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.sql("create role bosun login replication in role pg_monitor");
+    let configuration = format!("{}{MAIL}{}", cluster_and_repository(&cluster), jobs());
+    let installation = Installation::new(directory.path(), &configuration.replace("user=postgres", "user=bosun"));
+    let volumes = |expected: &str| {
+        let said = installation.run(&["job", "run", "full", "--dry-run"]);
+        assert!(said.contains(expected), "{said}");
+        installation.run(&["backup", "create"]);
+        installation.run(&["backup", "verify", "--latest"]);
+        let names = objects(directory.path());
+        let of_base = names.iter().filter(|name| name.file_name().unwrap().to_string_lossy().starts_with("base."));
+        let count = of_base.count();
+        fs::remove_dir_all(directory.path().join("repo/main")).unwrap();
+        count
+    };
+    assert_eq!(volumes("may not call pg_backup_start"), 1);
+    cluster.sql("grant execute on function pg_backup_start(text, boolean), pg_backup_stop(boolean) to bosun");
+    assert_eq!(volumes("may not read postmaster.pid"), 1);
+    cluster.sql("grant execute on function pg_read_file(text) to bosun");
+    assert_eq!(volumes("from the data directory"), 3, "two workers, and pg_control");
 }
 
 #[test]
@@ -167,12 +207,21 @@ fn c21_a_restore_test_measures_and_leaves_nothing() {
 }
 
 #[test]
-fn c15_damaged_pages_make_a_backup_suspect_and_alert() {
+fn c15_damaged_pages_found_in_files_make_a_backup_suspect_and_alert() {
+    damaged_pages("files");
+}
+
+#[test]
+fn c15_damaged_pages_found_by_the_server_make_a_backup_suspect_and_alert() {
+    damaged_pages("stream");
+}
+
+fn damaged_pages(source: &str) {
     let directory = directory();
     let cluster = Cluster::start(directory.path());
     cluster.sql("create table victim as select generate_series(1, 10000) as id");
     let path = cluster.data.join(cluster.sql("select pg_relation_filepath('victim')"));
-    let mut installation = installation(directory.path(), &cluster);
+    let mut installation = reading(source, directory.path(), &cluster);
     installation.run(&["backup", "create"]);
     cluster.sql("checkpoint");
     cluster.down();

@@ -199,6 +199,72 @@ fn c12_c17_a_restore_that_dies_starts_nothing_and_delta_takes_up_what_is_there()
 }
 
 #[test]
+fn c7_c26_an_expiry_that_dies_at_any_point_leaves_what_stays_whole_and_the_next_ends_it() {
+    let directory = directory();
+    let (installation, cluster) = set_up(directory.path());
+    let text = fs::read_to_string(directory.path().join("pgbosun.toml")).unwrap();
+    let write = |text: &str| fs::write(directory.path().join("pgbosun.toml"), text).unwrap();
+    for point in [faults::OBJECT_CREATED, faults::OBJECT_STORED, faults::OBJECT_REMOVED] {
+        write(&text.replace("count = 2", "count = 9"));
+        for _ in 0..3 {
+            cluster.sql("update known set id = id + 1");
+            let segment = cluster.sql("select pg_walfile_name(pg_current_wal_lsn() - 1) from pg_switch_wal()");
+            installation.run(&["backup", "create"]);
+            let mut push = installation.command(&["wal", "push", &format!("pg_wal/{segment}")]);
+            output(push.current_dir(&cluster.data));
+        }
+        write(&text.replace("count = 2", "count = 1"));
+        let newest = || installation.json(&["backup", "list"]).as_array().unwrap().last().unwrap()["label"].clone();
+        let kept = newest();
+        let expire = || installation.command(&["backup", "expire"]);
+        let died = walk(point, 60, expire, |_| {
+            assert!(listed_is_whole(&installation) >= 1);
+            assert_eq!(newest(), kept, "C8");
+        });
+        println!("{point}: died {died} times");
+        assert!(died >= 1, "{point}");
+        assert_eq!(listed_is_whole(&installation), 1);
+        assert_eq!(unfinished(directory.path()), "");
+    }
+}
+
+#[test]
+fn c26_a_mount_point_without_its_share_is_no_new_repository() {
+    let directory = directory();
+    let (installation, cluster) = set_up(directory.path());
+    let text = fs::read_to_string(directory.path().join("pgbosun.toml")).unwrap();
+    fs::write(directory.path().join("pgbosun.toml"), text + "[wal]\nfetch-patience = \"1s\"\n").unwrap();
+    installation.run(&["backup", "create"]);
+    let (share, aside) = (directory.path().join("repo"), directory.path().join("share"));
+    let segment = cluster.sql("select pg_walfile_name(pg_current_wal_lsn() - 1) from pg_switch_wal()");
+    let path = format!("pg_wal/{segment}");
+    let refused = |arguments: &[&str], reason: &str| {
+        let done = installation.command(arguments).current_dir(&cluster.data).output().unwrap();
+        let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(!done.status.success() && words.contains(reason), "{arguments:?}: {words}");
+    };
+    let fetched = directory.path().join("fetched");
+    let fetch = ["wal", "fetch", "000000010000000000000099", fetched.to_str().unwrap()];
+    fs::rename(&share, &aside).unwrap();
+    fs::create_dir(&share).unwrap();
+    for arguments in [&["backup", "create"][..], &["wal", "push", &path], &["backup", "list"], &fetch] {
+        refused(arguments, "it holds no pgbosun.json, and once did. Is the share mounted?");
+    }
+    assert_eq!(fs::read_dir(&share).unwrap().count(), 0, "nothing is stored under the mount point");
+    // Another repository in its place: one that this installation made when it knew of none.
+    let memory = directory.path().join("state/repositories/local.json");
+    let known = fs::read(&memory).unwrap();
+    fs::remove_file(&memory).unwrap();
+    let _ = installation.try_run(&["check"]);
+    fs::write(&memory, known).unwrap();
+    refused(&["wal", "push", &path], "it is another repository than before");
+    fs::remove_dir_all(&share).unwrap();
+    fs::rename(&aside, &share).unwrap();
+    output(installation.command(&["wal", "push", &path]).current_dir(&cluster.data));
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
 fn c26_a_repository_that_is_away_is_caught_up_and_a_spool_holds_what_it_may() {
     let directory = directory();
     let place = directory.path().join("away");

@@ -27,7 +27,7 @@ fn backup_over_tcp_with_tls_and_scram() {
         format!(
             "[clusters.main]\nconnection = \"host=localhost port={port} user=bosun dbname=postgres sslmode={mode} {root}\"\n\
              password-file = \"{{dir}}/secret\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n\
-             [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n"
+             [jobs.full]\nkind = \"backup.physical\"\nsource = \"stream\"\nrepositories = [\"local\"]\n"
         )
     };
     let root = format!("sslrootcert={}/ca.pem", directory.path().display());

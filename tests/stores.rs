@@ -7,7 +7,8 @@ use bytes::Bytes;
 use pgbosun_core::config::{self, RepositoryType, Secret};
 use pgbosun_repository::{
     BackupRef, Destinations, Error, ObjectKind, ObjectWriter, Repository, Storage, VolumeWriter, read_object,
-    storage::Stat, write_object,
+    storage::{self, Stat},
+    write_object,
 };
 use std::{
     fs,
@@ -128,6 +129,11 @@ async fn read(storage: &dyn Storage, key: &str) -> Vec<u8> {
     read_object(storage, key).await.unwrap()
 }
 
+/// A repository of which nothing is remembered.
+fn open(name: &str, options: &config::Repository) -> Repository {
+    Repository::on(name, options, storage::open(name, options, None).unwrap())
+}
+
 /// What every place must do.
 async fn conforms(storage: &dyn Storage) {
     assert!(storage.list("").await.unwrap().is_empty());
@@ -200,7 +206,7 @@ fn every_store_does_what_a_store_must() {
     runtime.block_on(async {
         for (name, options) in &places {
             let begun = std::time::Instant::now();
-            let repository = Repository::open(name, options).unwrap();
+            let repository = open(name, options);
             conforms(repository.storage.as_ref()).await;
             println!("{name}: conforms, {:.1} s", begun.elapsed().as_secs_f64());
         }
@@ -210,7 +216,7 @@ fn every_store_does_what_a_store_must() {
     let mut options = stores[0].options();
     options.secret = Some(Secret::new("a-secret-that-is-wrong"));
     let refused = runtime.block_on(async {
-        let repository = Repository::open("wrong", &options).unwrap();
+        let repository = open("wrong", &options);
         repository.prepare().await.unwrap_err()
     });
     let words = pgbosun_core::human::chain(&refused);
@@ -308,7 +314,7 @@ async fn faults(places: &[(&str, config::Repository)]) {
             options.compression = config::Compression::None;
             let place =
                 BackupRef { cluster: "c".into(), system_id: "1".into(), label: format!("{fault:?}").to_lowercase() };
-            let sound = Repository::open("sound", &options).unwrap();
+            let sound = open("sound", &options);
             let inner = Arc::clone(&sound.storage);
             let other = BackupRef { label: format!("{}-faulty", place.label), ..place.clone() };
             let faulty = Repository::on("faulty", &options, Arc::new(Faulty { inner, fault }));

@@ -68,11 +68,13 @@ fn a_table_a_schema_and_a_database_come_back_as_they_were() {
 
     let file = directory.path().join("orders.sql");
     let path = file.to_str().unwrap();
-    installation.run(&["restore", "table", "postgres.shop.orders", "--target-time", &time, "--to", path]);
+    let programs = crate::support::postgres("").display().to_string();
+    let part = ["--program-directory", &programs, "--target-time", &time];
+    installation.run(&[&["restore", "table", "postgres.shop.orders", "--to", path][..], &part].concat());
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("the last good one") && !text.contains("shop.customers"));
     // Into another database of the live cluster, beside what is there.
-    installation.run(&["restore", "schema", "postgres.shop", "--target-time", &time, "--into", "rescue"]);
+    installation.run(&[&["restore", "schema", "postgres.shop", "--into", "rescue"][..], &part].concat());
     let rescued = Cluster::nowhere_at(directory.path());
     let count = |database: &str| {
         let connection = rescued.connection().replace("dbname=postgres", &format!("dbname={database}"));
@@ -83,8 +85,8 @@ fn a_table_a_schema_and_a_database_come_back_as_they_were() {
     assert_eq!(count("rescue"), "501");
     assert_eq!(cluster.sql("select count(*) from shop.orders"), "0", "the live table is as it was");
     // What is there already is not touched: all of it or nothing.
-    let done =
-        installation.try_run(&["restore", "table", "postgres.shop.orders", "--target-time", &time, "--into", "rescue"]);
+    let again = [&["restore", "table", "postgres.shop.orders", "--into", "rescue"][..], &part].concat();
+    let done = installation.try_run(&again);
     assert!(String::from_utf8_lossy(&done.stderr).contains("already exists"));
     assert_eq!(count("rescue"), "501");
     assert_eq!(fs::read_dir(directory.path().join("state/restore-test")).unwrap().count(), 0);

@@ -405,6 +405,9 @@ pub struct RestorePhysical {
     /// Restore into a scratch server, check it there, and remove it.
     #[arg(long, conflicts_with_all = ["to", "delta", "force"])]
     pub verify_only: bool,
+    /// Where the programs of the scratch server are, unless in the usual place of their version.
+    #[arg(long, value_name = "DIRECTORY", requires = "verify_only")]
+    pub program_directory: Option<PathBuf>,
 }
 
 /// A part of a cluster.
@@ -421,6 +424,9 @@ pub struct RestorePart {
     /// Load it into this database of the live cluster, beside what is there: a table or schema must not exist in it.
     #[arg(long)]
     pub into: Option<String>,
+    /// Where the programs of the scratch server are, unless in the usual place of their version.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub program_directory: Option<PathBuf>,
 }
 
 /// What to do with alerts.

@@ -80,7 +80,9 @@ impl Context {
     /// Where there is no such repository.
     pub fn repositories(&self, named: Option<&str>) -> anyhow::Result<Vec<Repository>> {
         let wanted = self.config.repositories.iter().filter(|(name, _)| named.is_none_or(|named| named == *name));
-        let found = wanted.map(|(name, options)| Repository::open(name, options)).collect::<Result<Vec<_>, _>>()?;
+        let found = wanted
+            .map(|(name, options)| Repository::open(&self.config, name, options))
+            .collect::<Result<Vec<_>, _>>()?;
         match (found.is_empty(), named) {
             (true, Some(name)) => Err(Exit::usage(format!("no repository {name} is configured"))),
             (true, None) => Err(Exit::usage("no repository is configured under [repositories.NAME]")),

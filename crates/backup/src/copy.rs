@@ -32,8 +32,7 @@ pub async fn copy_backup(
     instance: Uuid,
     cancel: &CancellationToken,
 ) -> Result<Copied, Error> {
-    to.prepare().await?;
-    to.check_system_id(&info.cluster, &info.system_id).await?;
+    to.admit(&info.cluster, &info.system_id).await?;
     let mut chain = vec![info.clone()];
     while let Some(label) = chain.last().and_then(|info| info.parent.clone()) {
         chain.push(from.find(Some(&info.cluster), &label).await?);

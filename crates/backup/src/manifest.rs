@@ -2,12 +2,15 @@
 //! check files.
 
 use crate::Error;
+use chrono::{DateTime, Utc};
+use pgbosun_core::lsn::Lsn;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{HashMap, HashSet},
     io,
-    path::Path,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
 };
 
 #[derive(Deserialize)]
@@ -97,10 +100,59 @@ pub(crate) fn combined(bytes: &[u8], files: &HashSet<String>, root: &Path) -> Re
             text.push_str(&format!("\"{key}\": {value},\n"));
         }
     }
-    // The checksum covers every line but its own.
+    Ok(seal(text))
+}
+
+/// Ends a manifest with its checksum, which covers every line but its own.
+fn seal(mut text: String) -> Vec<u8> {
     let checksum = hex::encode(Sha256::digest(&text));
     text.push_str(&format!("\"Manifest-Checksum\": \"{checksum}\"}}\n"));
-    Ok(text.into_bytes())
+    text.into_bytes()
+}
+
+/// A file as it was written to a backup of ours.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// Below the data directory.
+    pub path: PathBuf,
+    pub size: u64,
+    pub modified: DateTime<Utc>,
+    pub crc32c: u32,
+}
+
+/// The range of WAL that makes a backup consistent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WalRange {
+    pub timeline: u32,
+    pub start: Lsn,
+    pub end: Lsn,
+}
+
+/// The manifest of a backup, as the server itself would write it. From PostgreSQL 17 on it names the system.
+pub(crate) fn write(files: &[Written], wal: WalRange, server_version: i32, system_id: &str) -> Vec<u8> {
+    let mut text = match server_version {
+        ..170_000 => String::from("{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n"),
+        _ => format!("{{ \"PostgreSQL-Backup-Manifest-Version\": 2,\n\"System-Identifier\": {system_id},\n"),
+    };
+    text.push_str("\"Files\": [");
+    for (index, file) in files.iter().enumerate() {
+        let path = match file.path.to_str() {
+            Some(path) => format!("\"Path\": {}", serde_json::Value::from(path)),
+            None => format!("\"Encoded-Path\": \"{}\"", hex::encode(file.path.as_os_str().as_bytes())),
+        };
+        let (size, modified) = (file.size, file.modified.format("%Y-%m-%d %H:%M:%S GMT"));
+        let crc = hex::encode(file.crc32c.to_le_bytes());
+        text.push_str(if index == 0 { "\n" } else { ",\n" });
+        text.push_str(&format!(
+            "{{ {path}, \"Size\": {size}, \"Last-Modified\": \"{modified}\", \"Checksum-Algorithm\": \"CRC32C\", \
+             \"Checksum\": \"{crc}\" }}"
+        ));
+    }
+    let WalRange { timeline, start, end } = wal;
+    text.push_str(&format!(
+        "\n],\n\"WAL-Ranges\": [\n{{ \"Timeline\": {timeline}, \"Start-LSN\": \"{start}\", \"End-LSN\": \"{end}\" }}\n],\n"
+    ));
+    seal(text)
 }
 
 /// Reads a file to its end; returns its size and CRC-32C in the manifest's spelling.
@@ -115,5 +167,29 @@ pub(crate) fn measure(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
                 crc = crc32c::crc32c_append(crc, &buffer[..n]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let odd = PathBuf::from(std::ffi::OsStr::from_bytes(b"base/1/\xff"));
+        let file = |path| Written { path, size: 9, modified: DateTime::UNIX_EPOCH, crc32c: 0xE306_9283 };
+        let files = [file("base/1/\"a\"".into()), file(odd)];
+        let wal = WalRange { timeline: 1, start: Lsn(40), end: Lsn(80) };
+        for (version, word) in [(160_004, "Version\": 1,"), (180_001, "\"System-Identifier\": 77,")] {
+            let bytes = write(&files, wal, version, "77");
+            assert!(String::from_utf8_lossy(&bytes).contains(word));
+            let parsed = parse(&bytes).unwrap();
+            let expected = Expected { size: 9, crc32c: Some("839206e3".into()) };
+            assert_eq!(parsed.get("base/1/\"a\""), Some(&expected));
+            assert_eq!(parsed.len(), 2);
+        }
+        let mut bytes = write(&files, wal, 150_000, "77");
+        bytes[60] ^= 1;
+        assert!(parse(&bytes).is_err());
     }
 }

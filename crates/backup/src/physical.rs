@@ -1,9 +1,11 @@
-//! A physical backup: `BASE_BACKUP` and the WAL beside it, read once, written to every repository in the same pass.
+//! A physical backup: the data and the WAL beside it, read once, written to every repository in the same pass.
 
-mod copy;
+mod files;
 mod incremental;
+mod pass;
 mod publish;
 mod source;
+mod stream;
 
 pub use incremental::Incremental;
 pub use source::{Role, member};
@@ -11,19 +13,13 @@ pub use source::{Role, member};
 use crate::{
     Error, Progress,
     inspect::{Inspection, inspect},
-    wal,
 };
-use chrono::SubsecRound;
-use pgbosun_core::{clock, human, lsn::Lsn};
-use pgbosun_postgres::{
-    Server,
-    replication::{BackupEnd, BackupOptions, BackupStart, BaseBackup, Replication},
-};
-use pgbosun_repository::{
-    Active, BackupInfo, BackupRef, Destinations, Error as RepositoryError, HEARTBEAT, Repository, Written,
-};
+use files::DataDirectory;
+use pass::Pass;
+use pgbosun_core::{clock, human};
+use pgbosun_postgres::{Server, replication::Replication};
+use pgbosun_repository::{Active, BackupInfo, BackupRef, Destinations, Error as RepositoryError, Repository};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -48,12 +44,27 @@ pub struct Physical {
     pub incremental: Option<Incremental>,
     /// Take it from a standby, where one is fit.
     pub prefer_standby: bool,
+    /// How the data is read.
+    pub source: Source,
+    /// Files read and compressed at once, where the data directory itself is read.
+    pub workers: usize,
     /// Where the WAL that makes it consistent comes from.
     pub wal: WalSource,
     /// Told how far it is.
     pub progress: Arc<Progress>,
     /// Ends it.
     pub cancel: CancellationToken,
+}
+
+/// How the data of a backup is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From the data directory where that is possible, else over the replication connection.
+    Auto,
+    /// By the server, over a replication connection.
+    Stream,
+    /// From the data directory, while the server is in backup mode.
+    Files,
 }
 
 /// Where the WAL that makes a backup consistent comes from (C14).
@@ -83,6 +94,8 @@ pub struct PhysicalBackup {
 pub struct Estimate {
     /// The server it will be taken from.
     pub server: String,
+    /// How it will be read.
+    pub reads: String,
     /// What the server is.
     pub role: Role,
     /// Bytes of all databases.
@@ -104,8 +117,7 @@ impl Physical {
         let identity = wal.identify().await?;
         let mut stored_bytes = 0;
         for repository in &self.repositories {
-            repository.prepare().await?;
-            repository.check_system_id(&self.cluster, &identity.system_id).await?;
+            repository.admit(&self.cluster, &identity.system_id).await?;
             stored_bytes = stored_bytes.max(self.check_space(repository, &before).await?);
         }
         let parent = match &self.incremental {
@@ -116,8 +128,13 @@ impl Physical {
             }
             None => None,
         };
+        let reads = match self.data_directory(&server, &identity.system_id).await? {
+            Ok(_) if matches!(parent, Some(Ok(_))) => "the replication connection, being incremental".into(),
+            Ok(data) => format!("the data directory {}", data.root().display()),
+            Err(reason) => format!("the replication connection ({reason})"),
+        };
         let bytes = before.databases.values().sum();
-        Ok(Estimate { server: server.conninfo.to_string(), role, bytes, stored_bytes, parent })
+        Ok(Estimate { server: server.conninfo.to_string(), reads, role, bytes, stored_bytes, parent })
     }
 
     /// Takes the backup. Must run away from the scheduler's threads.
@@ -207,6 +224,18 @@ impl Physical {
         Ok(removed)
     }
 
+    /// The data directory to read, or why the server sends the data instead.
+    async fn data_directory(&self, server: &Server, system_id: &str) -> Result<Result<DataDirectory, String>, Error> {
+        match self.source {
+            Source::Stream => Ok(Err("source = \"stream\"".into())),
+            Source::Auto => DataDirectory::find(server, system_id).await,
+            Source::Files => match DataDirectory::find(server, system_id).await? {
+                Ok(found) => Ok(Ok(found)),
+                Err(reason) => Err(Error::Refused(format!("the data directory cannot be read: {reason}"))),
+            },
+        }
+    }
+
     /// A new label under the system identifier. It begins with the time, for people, and ends in chance, so that two jobs
     /// of the same second are two backups.
     fn new_place(&self, system_id: &str) -> BackupRef {
@@ -240,163 +269,6 @@ async fn remove_unpublished(repository: &Repository, place: &BackupRef) {
     if let Err(error) = repository.remove(place).await {
         let reason = human::chain(&error);
         tracing::warn!(repository = repository.name, "leftover stays until the next backup: {reason}");
-    }
-}
-
-/// One backup being taken.
-struct Pass<'a> {
-    physical: &'a Physical,
-    server: Server,
-    to: Arc<Destinations>,
-}
-
-impl Pass<'_> {
-    /// Says from time to time that we are at work; never returns.
-    async fn keep_announced(&self) {
-        loop {
-            tokio::time::sleep(HEARTBEAT).await;
-            for (_, repository) in self.to.alive() {
-                if let Err(error) = repository.renew(self.to.place(), self.physical.instance).await {
-                    tracing::warn!(repository = repository.name, "lease not renewed: {}", human::chain(&error));
-                }
-            }
-        }
-    }
-
-    async fn run(
-        &self,
-        before: Inspection,
-        mut wal: Replication,
-    ) -> Result<(Vec<(Repository, BackupInfo)>, Option<String>), Error> {
-        for (_, repository) in self.to.alive() {
-            if let Err(error) = repository.begin(self.to.place(), self.physical.instance).await {
-                self.to.leave(&repository.name, error);
-            }
-        }
-        let started_at = clock::now().trunc_subsecs(3);
-        let slot = format!("pgbosun_{}", Uuid::now_v7().simple());
-        wal.temporary_slot(&slot).await?;
-        let (start, backup, parent, why_full) = self.begin(&before).await?;
-        self.physical.progress.expect(start.tablespaces.iter().map(|tablespace| tablespace.bytes).sum());
-        let (written, end) = match self.physical.wal {
-            WalSource::Stream => self.copy_with_wal(&before, wal, &slot, &start, backup).await?,
-            WalSource::Archive(_) => copy::copy(&self.to, &self.physical.progress, backup, None).await?,
-        };
-        if end.timeline != start.timeline {
-            let reason = format!("the server changed to timeline {} during the backup: take it again", end.timeline);
-            return Err(Error::Interrupted(reason));
-        }
-        if let WalSource::Archive(patience) = self.physical.wal {
-            self.await_archive(&before, &start, &end, patience).await?;
-        }
-        let stored = self.publish(before, &start, end, started_at, written, parent).await?;
-        Ok((stored, why_full))
-    }
-
-    /// Starts it: an incremental one where asked for and possible, else a full one, and why.
-    async fn begin(
-        &self,
-        before: &Inspection,
-    ) -> Result<(BackupStart, BaseBackup, Option<BackupInfo>, Option<String>), Error> {
-        let options = BackupOptions {
-            label: self.to.place().label.clone(),
-            fast_checkpoint: self.physical.fast_checkpoint,
-            max_rate: self.physical.max_rate,
-            incremental: false,
-        };
-        let connect = || Replication::connect(&self.server.conninfo, self.server.connect_timeout);
-        let mut why_full = None;
-        if let Some(incremental) = &self.physical.incremental {
-            let repositories: Vec<_> = self.to.alive().into_iter().map(|(_, repository)| repository).collect();
-            let place = self.to.place();
-            match incremental.parent(&repositories, &place.cluster, &place.system_id, before).await? {
-                Err(reason) => why_full = Some(reason),
-                Ok(parent) => {
-                    let options = BackupOptions { incremental: true, ..options.clone() };
-                    // C23: the manifest goes up on the connection that then takes the backup.
-                    let started = async {
-                        let mut connection = connect().await?;
-                        connection.upload_manifest(&parent.manifest).await?;
-                        connection.base_backup(&options).await
-                    };
-                    match started.await {
-                        Ok((start, backup)) => return Ok((start, backup, Some(parent.info), None)),
-                        Err(pgbosun_postgres::Error::Refused { code, message }) if !code.starts_with("57P") => {
-                            why_full = Some(format!("the server refused an incremental one: {message}"));
-                        }
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-            }
-            let reason = why_full.as_deref().unwrap_or_default();
-            tracing::info!(cluster = self.to.place().cluster, "a full backup instead of an incremental one: {reason}");
-        }
-        let (start, backup) = connect().await?.base_backup(&options).await?;
-        Ok((start, backup, None, why_full))
-    }
-
-    /// C14: the WAL is streamed beside the data, over a slot that keeps it; it ends with this function.
-    async fn copy_with_wal(
-        &self,
-        before: &Inspection,
-        mut wal: Replication,
-        slot: &str,
-        start: &BackupStart,
-        backup: BaseBackup,
-    ) -> Result<(Written, BackupEnd), Error> {
-        let history = match start.timeline {
-            0 | 1 => None,
-            timeline => Some(wal.timeline_history(timeline).await?),
-        };
-        let segment_size = before.wal_segment_size;
-        let stream = wal.stream_wal(slot, start.lsn.segment_start(segment_size), start.timeline).await?;
-        let (stop, stop_known) = watch::channel(None::<Lsn>);
-        let receiver = wal::Receiver::create(&self.to, start.timeline, segment_size, history).await?;
-        let mut beside = JoinSet::new();
-        beside.spawn(self.to.tasks().track_future(receiver.receive(stream, stop_known)));
-        let (mut written, end) = copy::copy(&self.to, &self.physical.progress, backup, Some(&mut beside)).await?;
-        let _ = stop.send(Some(end.lsn));
-        match beside.join_next().await {
-            Some(Ok(received)) => written.extend(received?),
-            other => return Err(Error::Interrupted(format!("the WAL receiver ended: {other:?}"))),
-        }
-        Ok((written, end))
-    }
-
-    /// C14: a backup without WAL of its own is good once the archive has all it needs.
-    async fn await_archive(
-        &self,
-        before: &Inspection,
-        start: &BackupStart,
-        end: &BackupEnd,
-        patience: Duration,
-    ) -> Result<(), Error> {
-        let begun = std::time::Instant::now();
-        let place = self.to.place();
-        // The last segment is archived when the next begins; on a standby only the primary can begin one.
-        source::switch_wal(&self.physical.server).await;
-        let size = before.wal_segment_size;
-        for (_, repository) in self.to.alive() {
-            let archive = pgbosun_repository::WalArchive::new(&repository, &place.cluster, &place.system_id);
-            let mut segment = pgbosun_core::wal::Segment::holding(start.lsn, start.timeline, size);
-            while segment.start(size) < end.lsn {
-                let file = pgbosun_core::wal::WalFile::Segment(segment);
-                if archive.find(&file).await?.is_some() {
-                    segment = segment.next(size);
-                    continue;
-                }
-                if begun.elapsed() > patience {
-                    return Err(Error::Refused(format!(
-                        "{segment} did not come into the WAL archive of {} within {}: look at pg_stat_archiver and \
-                         archive_command, or let the backup stream its WAL",
-                        repository.name,
-                        human::duration(patience)
-                    )));
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        }
-        Ok(())
     }
 }
 

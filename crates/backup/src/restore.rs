@@ -10,9 +10,9 @@ pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 
 pub(crate) use finish::settings as recovery_settings;
 
-use crate::{Error, Progress, manifest};
+use crate::{Error, Progress, manifest, pace::Pace};
 use chain::Chain;
-use extract::{Pace, Wanted};
+use extract::Wanted;
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use pgbosun_core::faults;
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};

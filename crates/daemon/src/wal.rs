@@ -10,7 +10,7 @@ pub(crate) use ahead::Archiver;
 pub(crate) use receivers::run as receive;
 
 use crate::{engine::Engine, error::Error};
-use pgbosun_backup::wal::{Pusher, Spool};
+use pgbosun_backup::wal::{Pusher, Spool, system_identifier};
 use pgbosun_core::config::Config;
 use pgbosun_repository::Repository;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ fn repositories(config: &Config, cluster: &str) -> Result<Vec<(Repository, Optio
     let (directory, limit) = (config.spool_directory(), config.wal.spool_limit.as_u64());
     let chosen = config.wal_repositories(cluster);
     let opened = chosen.map(|(name, options)| {
-        let repository = Repository::open(name, options)?;
+        let repository = Repository::open(config, name, options)?;
         let spool = (!options.required).then(|| Spool::new(&directory, limit, &repository));
         Ok((repository, spool))
     });
@@ -36,7 +36,8 @@ fn repositories(config: &Config, cluster: &str) -> Result<Vec<(Repository, Optio
 /// # Errors
 /// Where the configuration or `pg_control` does not allow it.
 pub fn pusher(config: &Config, cluster: &str, data_directory: &Path) -> Result<Pusher, Error> {
-    Ok(Pusher::new(cluster, data_directory, repositories(config, cluster)?)?)
+    let system_id = system_identifier(data_directory)?;
+    Ok(Pusher::new(cluster, system_id, repositories(config, cluster)?))
 }
 
 /// Brings what waits in the spools on its way, until the daemon stops.
@@ -53,7 +54,7 @@ pub(crate) async fn drain(engine: Arc<Engine>) {
             if !directory.join(name).is_dir() {
                 continue;
             }
-            let Ok(repository) = Repository::open(name, options) else { continue };
+            let Ok(repository) = Repository::open(&config, name, options) else { continue };
             let spool = Spool::new(&directory, limit, &repository);
             let drained = engine.bulk.spawn(async move { spool.drain(usize::MAX).await }).await;
             match drained {

@@ -74,7 +74,7 @@ impl JobContext {
     pub fn repositories(&self, names: &[RepositoryName]) -> Result<Vec<Repository>, JobError> {
         let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted.0 == name);
         let chosen = self.config.repositories.iter().filter(|(name, _)| wanted(name));
-        Ok(chosen.map(|(name, options)| Repository::open(name, options)).collect::<Result<_, _>>()?)
+        Ok(chosen.map(|(name, options)| Repository::open(&self.config, name, options)).collect::<Result<_, _>>()?)
     }
 
     /// Runs bulk work away from the scheduler's threads. When the caller is dropped the work is told to stop.

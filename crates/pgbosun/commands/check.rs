@@ -51,8 +51,9 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
             Ok(server) => {
                 // One that cannot be opened is told of with the repositories.
                 let archives = context.config.wal_repositories(name);
-                let to: Vec<_> =
-                    archives.filter_map(|(known, options)| Repository::open(known, options).ok()).collect();
+                let to: Vec<_> = archives
+                    .filter_map(|(known, options)| Repository::open(&context.config, known, options).ok())
+                    .collect();
                 check_cluster(&mut report, name, &server, &to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),

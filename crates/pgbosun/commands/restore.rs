@@ -39,7 +39,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let request = request(context, &arguments.target)?;
     let plan = choose(context, &request).await?;
     let Some(to) = &arguments.to else {
-        return restore_test::test(context, &request.cluster, plan, begun.elapsed()).await;
+        let programs = arguments.program_directory;
+        return restore_test::test(context, &request.cluster, plan, begun.elapsed(), programs).await;
     };
     let target = std::path::absolute(to)?;
     let existing = existing(&arguments, &target)?;

@@ -6,6 +6,7 @@ use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
 use pgbosun_core::human;
 use pgbosun_daemon::{api::Status, assemble_status};
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,7 +34,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
         exclusive: false,
     };
     let plan = choose(context, &request).await?;
-    let code = test(context, &cluster, plan, begun.elapsed()).await?;
+    let code = test(context, &cluster, plan, begun.elapsed(), None).await?;
     println!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
     Ok(code)
 }
@@ -42,7 +43,13 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
 ///
 /// # Errors
 /// Where the backup cannot be restored.
-pub(super) async fn test(context: &Context, cluster: &str, plan: Plan, find: Duration) -> anyhow::Result<u8> {
+pub(super) async fn test(
+    context: &Context,
+    cluster: &str,
+    plan: Plan,
+    find: Duration,
+    program_directory: Option<PathBuf>,
+) -> anyhow::Result<u8> {
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let (label, target) = (plan.info.label.clone(), plan.target.to_string());
     let test = RestoreTest {
@@ -53,7 +60,7 @@ pub(super) async fn test(context: &Context, cluster: &str, plan: Plan, find: Dur
         amcheck: true,
         heartbeat: None,
         scratch_directory: context.config.daemon.state_directory.join("restore-test"),
-        program_directory: None,
+        program_directory,
         recovery_timeout: Duration::from_secs(3600),
         progress: Arc::clone(&progress),
         cancel: cancel.clone(),

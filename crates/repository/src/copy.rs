@@ -2,7 +2,8 @@
 
 use crate::{
     Encoding, Error, Object, Repository,
-    encode::{Decoding, Encoder},
+    decode::Decoding,
+    encode::Encoder,
     fan::{Destination, Fan, Stored},
 };
 use sha2::{Digest, Sha256};

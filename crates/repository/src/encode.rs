@@ -1,18 +1,16 @@
-//! What is done to bytes on their way into an object: compressed, then encrypted; and the way back.
+//! What is done to bytes on their way into an object: compressed, then encrypted. `decode` is the way back.
 //!
-//! The name of an object tells how: `.zst`, `.gz`, `.lz4`, then `.age`. Memory is bounded by the compressor's window and
-//! threads.
+//! The name of an object tells how: `.zst`, `.gz`, `.lz4`, then `.age`. Data is compressed in frames of its own, which all
+//! three formats allow: so several threads work on one stream, whatever the format, and no window moves through memory.
+//! Memory is bounded by a few frames a thread.
 
-use crate::{Error, Identities, Recipients};
+use crate::{Error, Recipients};
 use async_compression::{
     Level,
-    tokio::{
-        bufread::{GzipDecoder, Lz4Decoder, ZstdDecoder},
-        write::{GzipEncoder, Lz4Encoder, ZstdEncoder},
-    },
-    zstd::CParameter,
+    tokio::write::{GzipEncoder, Lz4Encoder},
 };
 use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, stream::FuturesOrdered};
 use pgbosun_core::config::{self, Compression};
 use std::{
     io,
@@ -20,10 +18,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio_util::compat::{
-    FuturesAsyncReadCompatExt, FuturesAsyncWriteCompatExt, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt,
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    runtime::Handle,
+    task::JoinHandle,
 };
+use tokio_util::compat::{FuturesAsyncWriteCompatExt, TokioAsyncWriteCompatExt};
+use zstd::bulk::Compressor;
+
+/// Plain bytes of one frame.
+const FRAME: usize = 4 << 20;
 
 /// How a repository wants its objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +55,10 @@ impl Encoding {
         Self { compression: Compression::None, ..self.clone() }
     }
 
-    /// On the calling thread alone: for what is small.
+    /// On one thread: beside others, where more would only take memory.
     #[must_use]
     pub fn single_threaded(&self) -> Self {
-        Self { threads: 0, ..self.clone() }
+        Self { threads: 1, ..self.clone() }
     }
 
     /// How the names of its objects end.
@@ -100,15 +104,38 @@ impl AsyncWrite for Gathered {
 
 /// Encodes one object.
 pub(crate) struct Encoder {
-    stack: Box<dyn AsyncWrite + Send + Unpin>,
+    frames: Option<Frames>,
+    out: Box<dyn AsyncWrite + Send + Unpin>,
     gathered: Gathered,
+}
+
+/// A stream that is compressed frame by frame.
+struct Frames {
+    compression: Compression,
+    level: u8,
+    threads: usize,
+    /// The frame that is being filled.
+    filling: Frame,
+    /// Frames that are being compressed, in order.
+    running: FuturesOrdered<JoinHandle<io::Result<Frame>>>,
+    /// Frames that can be filled again: so no memory is asked for while data passes.
+    idle: Vec<Frame>,
+    begun: bool,
+}
+
+/// One frame and what compresses it.
+#[derive(Default)]
+struct Frame {
+    plain: Vec<u8>,
+    compressed: Vec<u8>,
+    zstd: Option<Compressor<'static>>,
 }
 
 impl Encoder {
     /// Leaves bytes as they are.
     pub fn plain() -> Self {
         let gathered = Gathered::default();
-        Self { stack: Box::new(gathered.clone()), gathered }
+        Self { frames: None, out: Box::new(gathered.clone()), gathered }
     }
 
     pub async fn new(encoding: &Encoding) -> Result<Self, Error> {
@@ -120,91 +147,108 @@ impl Encoder {
             let wrapped = encryptor.wrap_async_output(gathered.clone().compat_write()).await;
             Box::new(wrapped.map_err(|error| Error::Key(error.to_string()))?.compat_write())
         };
-        let level = Level::Precise(encoding.level.into());
-        let stack: Box<dyn AsyncWrite + Send + Unpin> = match encoding.compression {
-            Compression::None => out,
-            Compression::Gzip => Box::new(GzipEncoder::with_quality(out, level)),
-            Compression::Lz4 => Box::new(Lz4Encoder::new(out)),
-            Compression::Zstd => {
-                // No checksum of its own: every object has its SHA-256.
-                let threads = [CParameter::nb_workers(encoding.threads.into())];
-                Box::new(ZstdEncoder::with_quality_and_params(out, level, &threads))
-            }
-        };
-        Ok(Self { stack, gathered })
+        let frames = (encoding.compression != Compression::None).then(|| Frames {
+            compression: encoding.compression,
+            level: encoding.level,
+            threads: usize::from(encoding.threads.max(1)),
+            filling: Frame::default(),
+            running: FuturesOrdered::new(),
+            idle: Vec::new(),
+            begun: false,
+        });
+        Ok(Self { frames, out, gathered })
     }
 
     /// Takes plain bytes and returns what came out so far.
-    pub async fn push(&mut self, plain: &[u8]) -> io::Result<Bytes> {
-        self.stack.write_all(plain).await?;
+    pub async fn push(&mut self, mut plain: &[u8]) -> io::Result<Bytes> {
+        let Some(frames) = &mut self.frames else {
+            self.out.write_all(plain).await?;
+            return Ok(self.gathered.take());
+        };
+        while !plain.is_empty() {
+            let (now, later) = plain.split_at(plain.len().min(FRAME - frames.filling.plain.len()));
+            frames.filling.plain.extend_from_slice(now);
+            plain = later;
+            if frames.filling.plain.len() == FRAME {
+                while frames.running.len() >= frames.threads {
+                    frames.take(&mut self.out).await?;
+                }
+                frames.start();
+            }
+        }
         Ok(self.gathered.take())
     }
 
     /// Ends the object and returns the rest.
     pub async fn finish(mut self) -> io::Result<Bytes> {
-        self.stack.shutdown().await?;
+        if let Some(mut frames) = self.frames {
+            // Nothing at all is one empty frame.
+            if !frames.filling.plain.is_empty() || !frames.begun {
+                frames.start();
+            }
+            while !frames.running.is_empty() {
+                frames.take(&mut self.out).await?;
+            }
+        }
+        self.out.shutdown().await?;
         Ok(self.gathered.take())
     }
 }
 
-/// What an object's name says was done to it.
-pub(crate) struct Decoding {
-    encrypted: bool,
-    compression: Compression,
+impl Frames {
+    /// Begins to compress what was filled, away from the runtime's own threads.
+    fn start(&mut self) {
+        self.begun = true;
+        let mut frame = std::mem::replace(&mut self.filling, self.idle.pop().unwrap_or_default());
+        let (compression, level, runtime) = (self.compression, self.level, Handle::current());
+        self.running.push_back(tokio::task::spawn_blocking(move || {
+            runtime.block_on(frame.compress(compression, level))?;
+            Ok(frame)
+        }));
+    }
+
+    /// Waits for the oldest frame and hands it on.
+    async fn take(&mut self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> io::Result<()> {
+        let Some(done) = self.running.next().await else { return Ok(()) };
+        let mut frame = done.map_err(io::Error::other)??;
+        out.write_all(&frame.compressed).await?;
+        frame.plain.clear();
+        self.idle.push(frame);
+        Ok(())
+    }
 }
 
-impl Decoding {
-    pub fn of(name: &str) -> Self {
-        let (inner, encrypted) = name.strip_suffix(".age").map_or((name, false), |inner| (inner, true));
-        let known = [Compression::Zstd, Compression::Gzip, Compression::Lz4];
-        let compression = known.into_iter().find(|known| inner.ends_with(known.suffix())).unwrap_or(Compression::None);
-        Self { encrypted, compression }
-    }
-
-    /// True where an identity is needed to read it.
-    pub const fn is_encrypted(&self) -> bool {
-        self.encrypted
-    }
-
-    /// The plain bytes of what `stored` yields.
-    pub async fn open(
-        &self,
-        stored: impl AsyncRead + Send + Unpin + 'static,
-        identities: &Identities,
-    ) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
-        const BUFFER: usize = 1 << 18;
-        let compressed: Box<dyn AsyncRead + Send + Unpin> = if self.encrypted {
-            let buffered = BufReader::with_capacity(BUFFER, stored).compat();
-            let key = |error: age::DecryptError| match error {
-                age::DecryptError::NoMatchingKeys if identities.is_empty() => {
-                    Error::Key("no identity is configured".into())
-                }
-                age::DecryptError::NoMatchingKeys => Error::Key("none of the identities fits".into()),
-                other => Error::Key(other.to_string()),
-            };
-            let decryptor = age::Decryptor::new_async_buffered(buffered).await.map_err(key)?;
-            Box::new(decryptor.decrypt_async(identities.iter()).map_err(key)?.compat())
-        } else {
-            Box::new(stored)
-        };
-        let buffered = BufReader::with_capacity(BUFFER, compressed);
-        Ok(match self.compression {
-            Compression::None => Box::new(buffered),
+impl Frame {
+    /// Compresses it. It gets no checksum of its own: every object has its SHA-256.
+    async fn compress(&mut self, compression: Compression, level: u8) -> io::Result<()> {
+        let mut out = std::mem::take(&mut self.compressed);
+        out.clear();
+        let precisely = Level::Precise(level.into());
+        self.compressed = match compression {
+            Compression::None => out,
             Compression::Gzip => {
-                let mut decoder = GzipDecoder::new(buffered);
-                decoder.multiple_members(true);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
+                let mut encoder = GzipEncoder::with_quality(out, precisely);
+                encoder.write_all(&self.plain).await?;
+                encoder.shutdown().await?;
+                encoder.into_inner()
             }
             Compression::Lz4 => {
-                let mut decoder = Lz4Decoder::new(buffered);
-                decoder.multiple_members(true);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
+                let mut encoder = Lz4Encoder::new(out);
+                encoder.write_all(&self.plain).await?;
+                encoder.shutdown().await?;
+                encoder.into_inner()
             }
+            // In one piece: a stream would copy everything into a window of its own, which costs a third of the speed.
             Compression::Zstd => {
-                let mut decoder = ZstdDecoder::new(buffered);
-                decoder.multiple_members(true);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    None => self.zstd.insert(Compressor::new(level.into())?),
+                };
+                out.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
+                zstd.compress_to_buffer(&self.plain, &mut out)?;
+                out
             }
-        })
+        };
+        Ok(())
     }
 }

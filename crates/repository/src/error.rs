@@ -71,6 +71,21 @@ pub enum Error {
         /// When it last said so.
         since: chrono::DateTime<chrono::Utc>,
     },
+    /// The place is not the repository it was: the share is not mounted, or is another one.
+    #[error(
+        "repository {repository} is not there: {place}: {reason}. Is the share mounted? If it was removed or replaced on \
+         purpose, remove {memory}"
+    )]
+    NotThere {
+        /// Which.
+        repository: String,
+        /// Where it should be.
+        place: String,
+        /// What is there instead.
+        reason: &'static str,
+        /// What remembers it.
+        memory: String,
+    },
     /// Nothing takes what is written any more.
     #[error("no repository is left to write to")]
     NoneLeft,
@@ -148,7 +163,7 @@ impl Error {
                     Kind::NotFound | Kind::PermissionDenied | Kind::ConfigInvalid | Kind::Unsupported
                 )
             }
-            Self::Stalled { .. } | Self::Busy { .. } => true,
+            Self::Stalled { .. } | Self::Busy { .. } | Self::NotThere { .. } => true,
             _ => false,
         }
     }

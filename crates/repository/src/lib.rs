@@ -5,10 +5,12 @@
 
 mod catalogue;
 mod copy;
+mod decode;
 mod encode;
 mod encryption;
 mod error;
 mod fan;
+mod known;
 mod lease;
 mod read;
 mod repository;

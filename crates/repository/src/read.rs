@@ -1,6 +1,6 @@
 //! Reading: hashed as stored, decrypted, decompressed, handed to blocking code as plain bytes.
 
-use crate::{Error, Object, Repository, Storage, encode::Decoding};
+use crate::{Error, Object, Repository, Storage, decode::Decoding};
 use sha2::{Digest, Sha256};
 use std::{
     io::{self, Read},

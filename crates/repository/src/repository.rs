@@ -3,11 +3,12 @@
 use crate::{
     Active, BackupInfo, Error, Identities, Lease, ObjectKind, Storage,
     catalogue::{FORMAT, checksum},
+    known::Memory,
     read::{read_object, read_volume},
-    storage::{Directories, Local, ObjectStore, Sftp},
+    storage,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use pgbosun_core::config::{self, RepositoryType};
+use pgbosun_core::config::{self, Config};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,6 +36,7 @@ pub struct Repository {
     /// How it is used.
     pub options: config::Repository,
     identities: Arc<OnceLock<Identities>>,
+    memory: Option<Memory>,
 }
 
 /// A person's decision that is kept in the repository: a backup that stays, a system identifier that is right.
@@ -130,23 +132,14 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::Configuration`] where the store cannot be used as configured.
-    pub fn open(name: &str, options: &config::Repository) -> Result<Self, Error> {
-        let storage: Arc<dyn Storage> = match options.r#type {
-            RepositoryType::Local => {
-                let directories = if options.sync_directories { Directories::Synced } else { Directories::Unsynced };
-                Arc::new(Local::new(options.path.as_deref().unwrap_or("/".as_ref()), directories))
-            }
-            RepositoryType::Sftp => Arc::new(Sftp::new(options)),
-            RepositoryType::S3 | RepositoryType::Gcs | RepositoryType::Azure => {
-                Arc::new(ObjectStore::new(name, options)?)
-            }
-        };
-        Ok(Self::on(name, options, storage))
+    pub fn open(config: &Config, name: &str, options: &config::Repository) -> Result<Self, Error> {
+        let storage = storage::open(name, options, Some(IDENTITY))?;
+        Ok(Self { memory: Some(Memory::of(config, name, options)), ..Self::on(name, options, storage) })
     }
 
-    /// A repository on this storage.
+    /// A repository on this storage, of which nothing is remembered.
     pub fn on(name: &str, options: &config::Repository, storage: Arc<dyn Storage>) -> Self {
-        Self { name: name.to_owned(), storage, options: options.clone(), identities: Arc::default() }
+        Self { name: name.to_owned(), storage, options: options.clone(), identities: Arc::default(), memory: None }
     }
 
     /// The keys with which encrypted objects can be read; read when they are first needed.
@@ -165,28 +158,49 @@ impl Repository {
     /// Makes sure that the place is a repository this program can write, and returns its identity.
     ///
     /// # Errors
-    /// [`Error::Format`] for a newer one; [`Error::Storage`] where it cannot be read or written.
+    /// [`Error::Format`] for a newer one; [`Error::NotThere`] where another was here before; [`Error::Storage`] where it
+    /// cannot be read or written.
     pub async fn prepare(&self) -> Result<Uuid, Error> {
-        if self.storage.stat(IDENTITY).await?.is_some() {
-            let identity: Identity = self.read_json(IDENTITY).await?;
-            return match identity.format {
-                FORMAT => Ok(identity.id),
-                found => Err(Error::Format { object: IDENTITY.into(), found, known: FORMAT }),
-            };
+        if let Some(id) = self.identity().await? {
+            return Ok(id);
         }
         // What died before the repository was one.
         self.storage.sweep("").await?;
         let identity = Identity { format: FORMAT, id: Uuid::now_v7() };
         self.write_json(IDENTITY, &identity).await?;
+        self.remembered(Some(identity.id))?;
         Ok(identity.id)
     }
 
-    /// Whether the place is a repository at this moment: the mount point of a share that is away is none.
+    /// The same, and a cluster's server must be the one it always was (C10).
     ///
     /// # Errors
-    /// [`Error::Storage`].
-    pub async fn is_there(&self) -> Result<bool, Error> {
-        Ok(self.storage.stat(IDENTITY).await?.is_some())
+    /// Those of [`Self::prepare`] and [`Self::check_system_id`].
+    pub async fn admit(&self, cluster: &str, system_id: &str) -> Result<(), Error> {
+        self.prepare().await?;
+        self.check_system_id(cluster, system_id).await
+    }
+
+    /// The identity of the repository, or none where the place is no repository at this moment.
+    ///
+    /// # Errors
+    /// [`Error::NotThere`] where one was here before, or another; [`Error::Format`], [`Error::Storage`].
+    pub async fn identity(&self) -> Result<Option<Uuid>, Error> {
+        let found = match self.storage.stat(IDENTITY).await? {
+            None => None,
+            Some(_) => match self.read_json(IDENTITY).await? {
+                Identity { format: FORMAT, id } => Some(id),
+                Identity { format: found, .. } => {
+                    return Err(Error::Format { object: IDENTITY.into(), found, known: FORMAT });
+                }
+            },
+        };
+        self.remembered(found)?;
+        Ok(found)
+    }
+
+    fn remembered(&self, found: Option<Uuid>) -> Result<(), Error> {
+        self.memory.as_ref().map_or(Ok(()), |memory| memory.check(&self.name, found))
     }
 
     /// The complete backups of a cluster, or of all, oldest first (C10: by start time). One whose `backup.json` is
@@ -196,6 +210,7 @@ impl Repository {
     /// [`Error::Storage`].
     pub async fn backups(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
         let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        self.identity().await?;
         let places = self.places(cluster).await?;
         let looks: Vec<BoxFuture<'_, _>> = places.iter().map(|place| self.info(place).boxed()).collect();
         let mut looked = stream::iter(looks).buffered(CONCURRENT);

@@ -11,7 +11,28 @@ pub use sftp::Sftp;
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
+use pgbosun_core::config::{self, RepositoryType};
+use std::sync::Arc;
 use tokio::io::AsyncRead;
+
+/// The place a repository is configured to lie in. Nothing is read or connected yet. In a directory nothing is stored but
+/// the object `mark` until that is there.
+///
+/// # Errors
+/// [`Error::Configuration`] where it cannot be used as configured.
+pub fn open(name: &str, options: &config::Repository, mark: Option<&'static str>) -> Result<Arc<dyn Storage>, Error> {
+    Ok(match options.r#type {
+        RepositoryType::Local => {
+            let directories = if options.sync_directories { Directories::Synced } else { Directories::Unsynced };
+            let root = options.path.as_deref().unwrap_or("/".as_ref());
+            let mut local = Local::new(root, directories);
+            local.mark = mark;
+            Arc::new(local)
+        }
+        RepositoryType::Sftp => Arc::new(Sftp::new(options)),
+        RepositoryType::S3 | RepositoryType::Gcs | RepositoryType::Azure => Arc::new(ObjectStore::new(name, options)?),
+    })
+}
 
 /// Keeps objects under keys such as `main/7351…/backups/20261121T235900Z/backup.json`.
 #[async_trait]

@@ -72,6 +72,11 @@ impl Destinations {
         all.filter_map(|destination| Some((destination.repository.clone(), destination.reason()?))).collect()
     }
 
+    /// The plain size past which a volume is cut, bytes: the smallest that any repository wants.
+    pub fn volume_size(&self) -> u64 {
+        self.groups.iter().map(|group| group.volume_size).min().unwrap_or(u64::MAX)
+    }
+
     /// The compression of each encoding, in the order of their indexes.
     pub fn compressions(&self) -> Vec<String> {
         self.groups.iter().map(|group| group.encoding.compression().to_string()).collect()
@@ -84,6 +89,15 @@ impl Destinations {
         }
         Err(self.all.iter().find_map(|destination| destination.reason()).unwrap_or(Error::NoneLeft))
     }
+}
+
+/// Threads that compress an object.
+#[derive(Clone, Copy)]
+enum Compressors {
+    /// As the repository says: for one stream that holds everything.
+    Configured,
+    /// The writer's own: beside others, where more would only take memory.
+    One,
 }
 
 /// One object, encoded once a group.
@@ -115,15 +129,14 @@ impl Written {
 }
 
 impl Branches {
-    async fn create(to: &Destinations, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+    async fn create(to: &Destinations, name: &str, kind: ObjectKind, compressors: Compressors) -> Result<Self, Error> {
         let mut writers = Vec::new();
         for (index, group) in to.groups.iter().enumerate() {
-            let encoding = match kind {
+            let encoding = match (kind, compressors) {
                 // PostgreSQL's own words stay readable: the next incremental backup hands them back to the server.
-                ObjectKind::Manifest => None,
-                ObjectKind::Data | ObjectKind::Tablespace(_) => Some(group.encoding.clone()),
-                // Beside the data a compressor of several threads would only take memory.
-                _ => Some(group.encoding.single_threaded()),
+                (ObjectKind::Manifest, _) => None,
+                (_, Compressors::Configured) => Some(group.encoding.clone()),
+                (_, Compressors::One) => Some(group.encoding.single_threaded()),
             };
             let (encoder, suffix) = match encoding {
                 Some(encoding) => (Encoder::new(&encoding).await?, encoding.suffix()),
@@ -179,7 +192,7 @@ impl PlainWriter {
     /// # Errors
     /// [`Error::Storage`] where no repository takes it.
     pub async fn create(to: &Arc<Destinations>, name: &str, kind: ObjectKind) -> Result<Self, Error> {
-        Ok(Self { to: Arc::clone(to), branches: Branches::create(to, name, kind).await? })
+        Ok(Self { to: Arc::clone(to), branches: Branches::create(to, name, kind, Compressors::One).await? })
     }
 
     /// Writes bytes.
@@ -211,8 +224,14 @@ impl VolumeWriter {
         Ok(Self(PlainWriter::create(to, &format!("{name}.tar"), kind).await?))
     }
 
+    /// The same for the only stream there is, which is compressed on as many threads as configured.
+    async fn of_stream(to: &Arc<Destinations>, name: &str, kind: ObjectKind) -> Result<Self, Error> {
+        let branches = Branches::create(to, &format!("{name}.tar"), kind, Compressors::Configured).await?;
+        Ok(Self(PlainWriter { to: Arc::clone(to), branches }))
+    }
+
     /// Plain bytes so far.
-    pub const fn plain_size(&self) -> u64 {
+    const fn plain_size(&self) -> u64 {
         self.0.branches.plain_size
     }
 
@@ -280,7 +299,7 @@ pub struct TarVolumes {
 impl TarVolumes {
     /// Begins the volumes `<prefix>.0001.tar`, … with what their encoding adds.
     pub fn new(to: &Arc<Destinations>, prefix: &str, kind: ObjectKind) -> Self {
-        let full = to.groups.iter().map(|group| group.volume_size).min().unwrap_or(u64::MAX);
+        let full = to.volume_size();
         let (to, prefix, stream) = (Arc::clone(to), prefix.to_owned(), TarStream::default());
         Self { to, prefix, kind, full, stream, current: None, count: 0, written: Written::default() }
     }
@@ -324,7 +343,7 @@ impl TarVolumes {
             Some(volume) => volume,
             None => {
                 self.count += 1;
-                VolumeWriter::create(&self.to, &format!("{}.{:04}", self.prefix, self.count), self.kind).await?
+                VolumeWriter::of_stream(&self.to, &format!("{}.{:04}", self.prefix, self.count), self.kind).await?
             }
         };
         Ok(self.current.insert(volume))

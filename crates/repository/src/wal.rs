@@ -3,11 +3,7 @@
 //! C2: the SHA-256 of the plain file is part of the object's name, so that the same file again is known without reading
 //! it, and two different files under one name are found without any help from the store, and both kept.
 
-use crate::{
-    Encoding, Error, Repository,
-    encode::{Decoding, Encoder},
-    repository::write_object,
-};
+use crate::{Encoding, Error, Repository, decode::Decoding, encode::Encoder, repository::write_object};
 use bytes::Bytes;
 use pgbosun_core::wal::WalFile;
 use sha2::{Digest, Sha256};

@@ -2,15 +2,13 @@
 //!
 //! C18: nothing an archive says leads out of the directory it is for.
 
-use crate::Error;
+use crate::{Error, pace::Pace};
 use std::{
     collections::HashSet,
     fs,
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
     path::{Component, Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,29 +28,6 @@ pub(super) fn logical(name: &str) -> (String, bool) {
         Some(file) if directory.is_empty() => (file.to_owned(), true),
         Some(file) => (format!("{directory}/{file}"), true),
         None => (name.to_owned(), false),
-    }
-}
-
-/// Holds a restore to a rate. Works on blocking threads.
-#[derive(Debug)]
-pub(super) struct Pace {
-    begun: Instant,
-    limit: Option<u64>,
-    done: AtomicU64,
-}
-
-impl Pace {
-    pub fn new(limit: Option<u64>) -> Self {
-        Self { begun: Instant::now(), limit, done: AtomicU64::new(0) }
-    }
-
-    fn step(&self, bytes: u64) {
-        let Some(limit) = self.limit else { return };
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let due = Duration::from_secs_f64(done as f64 / limit.max(1) as f64);
-        if let Some(wait) = due.checked_sub(self.begun.elapsed()) {
-            std::thread::sleep(wait);
-        }
     }
 }
 

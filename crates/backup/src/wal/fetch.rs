@@ -49,10 +49,10 @@ impl Fetch {
         for repository in &self.repositories {
             match self.from(repository, file).await {
                 Ok(Fetched::Found(bytes)) => return Ok(Fetched::Found(bytes)),
-                Ok(Fetched::Absent) => match repository.is_there().await {
-                    Ok(true) => {}
+                Ok(Fetched::Absent) => match repository.identity().await {
+                    Ok(Some(_)) => {}
                     // The mount point of a share that is away looks like an empty repository.
-                    Ok(false) => {
+                    Ok(None) => {
                         trouble = Some(Error::Interrupted(format!(
                             "repository {} is not there: no pgbosun.json, is it mounted?",
                             repository.name

@@ -7,9 +7,13 @@ use crate::Error;
 use bytes::Bytes;
 use futures::future::join_all;
 use pgbosun_core::{human, wal::WalFile};
-use pgbosun_repository::{EncodedWal, Encoding, Repository, WalArchive, hash};
+use pgbosun_repository::{EncodedWal, Encoding, Error as RepositoryError, Repository, WalArchive, hash};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Archives files of one cluster.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub struct Pusher {
     pub system_id: String,
     /// Where to, each with the spool it may use; a repository without one must take the file itself.
     pub repositories: Vec<(Repository, Option<Spool>)>,
+    /// Repositories that were asked whether they hold this server's files, by name.
+    admitted: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// What became of a file.
@@ -44,17 +50,9 @@ enum Outcome {
 }
 
 impl Pusher {
-    /// A pusher for a cluster whose data directory is here.
-    ///
-    /// # Errors
-    /// Where `pg_control` cannot be read.
-    pub fn new(
-        cluster: &str,
-        data_directory: &Path,
-        repositories: Vec<(Repository, Option<Spool>)>,
-    ) -> Result<Self, Error> {
-        let system_id = segment::system_identifier(data_directory)?;
-        Ok(Self { cluster: cluster.to_owned(), system_id, repositories })
+    /// A pusher for the server with this system identifier.
+    pub fn new(cluster: &str, system_id: String, repositories: Vec<(Repository, Option<Spool>)>) -> Self {
+        Self { cluster: cluster.to_owned(), system_id, repositories, admitted: Arc::default() }
     }
 
     /// Refuses a repository that holds another server under this cluster's name (C10).
@@ -63,17 +61,23 @@ impl Pusher {
     /// [`Error::Refused`], or where a repository that must take files cannot be asked.
     pub async fn check_identity(&self) -> Result<(), Error> {
         for (repository, spool) in &self.repositories {
-            let checked = async {
-                repository.prepare().await?;
-                repository.check_system_id(&self.cluster, &self.system_id).await
-            };
-            match checked.await {
+            match self.admit(repository).await {
                 Ok(()) => {}
-                Err(error @ pgbosun_repository::Error::OtherSystem { .. }) => return Err(error.into()),
+                Err(error @ RepositoryError::OtherSystem { .. }) => return Err(error.into()),
                 Err(error) if spool.is_none() => return Err(error.into()),
                 // It is away: what is for it waits in the spool.
                 Err(_) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Asks a repository once whether it holds this server's files; one that was away is asked again.
+    async fn admit(&self, repository: &Repository) -> Result<(), RepositoryError> {
+        let admitted = || self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        if !admitted().contains(&repository.name) {
+            repository.admit(&self.cluster, &self.system_id).await?;
+            admitted().insert(repository.name.clone());
         }
         Ok(())
     }
@@ -134,14 +138,18 @@ impl Pusher {
         let Some(encoded) = encoded else { return Ok(Outcome::LeftOut) };
         let archive = WalArchive::new(repository, &self.cluster, &self.system_id);
         let limit = repository.options.stall_timeout;
-        let stored = tokio::time::timeout(limit, archive.put(file, encoded)).await;
-        let stored =
-            stored.unwrap_or_else(|_| Err(pgbosun_repository::Error::Stalled { object: file.to_string(), limit }));
+        let put = async {
+            self.admit(repository).await?;
+            archive.put(file, encoded).await
+        };
+        let stored = tokio::time::timeout(limit, put).await;
+        let stored = stored.unwrap_or_else(|_| Err(RepositoryError::Stalled { object: file.to_string(), limit }));
         match (stored, spool) {
             (Ok(true), _) => Ok(Outcome::Stored),
             (Ok(false), _) => Ok(Outcome::Present),
-            // C2: a conflict is never put off.
-            (Err(error @ pgbosun_repository::Error::Conflict { .. }), _) | (Err(error), None) => Err(error.into()),
+            // C2, C10: a conflict is never put off.
+            (Err(error @ (RepositoryError::Conflict { .. } | RepositoryError::OtherSystem { .. })), _)
+            | (Err(error), None) => Err(error.into()),
             (Err(error), Some(spool)) => {
                 let reason = human::chain(&error);
                 tracing::warn!(repository = repository.name, file = %file, "kept in the spool: {reason}");

@@ -11,6 +11,7 @@ use pgbosun_repository::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeSet,
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
@@ -123,7 +124,16 @@ impl Spool {
     pub async fn drain(&self, most: usize) -> Result<usize, Error> {
         let here = self.storage();
         let mut brought = 0;
+        let mut admitted = BTreeSet::new();
         for (key, _) in self.waiting().await?.into_iter().take(most) {
+            let mut parts = key.split('/').map(str::to_owned);
+            if let (Some(cluster), Some(system_id)) = (parts.next(), parts.next())
+                && !admitted.contains(&(cluster.clone(), system_id.clone()))
+            {
+                // C10: it was away when the file was put here, and may hold another server's by now.
+                self.repository.admit(&cluster, &system_id).await?;
+                admitted.insert((cluster, system_id));
+            }
             // The name holds the hash of the contents: an object of this name is this file.
             match self.repository.storage.stat(&key).await? {
                 Some(_) => self.repository.storage.settle(&key).await?,

@@ -57,10 +57,7 @@ pub async fn receive_once(config: &Config, cluster: &str, cancel: &CancellationT
     };
     let server = Server::of(options)?;
     let system_id = system_id_of(&server, options.data_directory.as_deref()).await?;
-    let pusher = Pusher { cluster: cluster.to_owned(), system_id, repositories: repositories(config, cluster)? };
-    for (repository, _) in &pusher.repositories {
-        repository.prepare().await?;
-    }
+    let pusher = Pusher::new(cluster, system_id, repositories(config, cluster)?);
     pusher.check_identity().await?;
     let receive = Receive {
         server,

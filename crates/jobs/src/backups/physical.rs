@@ -21,6 +21,13 @@ options! {
         repositories: Vec<RepositoryName>;
         /// Whether the server makes its checkpoint at once (`fast`) or without a burst of writes (`spread`).
         checkpoint: Checkpoint = "\"fast\"";
+        /// How the data is read: from the data directory while the server is in backup mode (`files`), by the server over a
+        /// replication connection (`stream`), or `auto`: files where the data directory lies on this machine and the role
+        /// may call `pg_backup_start`, `pg_backup_stop` and `pg_read_file`, else stream. Files are faster, several being read
+        /// at once; incremental backups always come over the connection.
+        source: Source = "\"auto\"";
+        /// Files read, checked and compressed at once, where the data directory is read.
+        workers: u8 = "2";
         /// The most that is read from the server in a second; no limit by default.
         rate_limit: Option<bytesize::ByteSize>;
         /// Take only what changed since the newest backup, where the server can (PostgreSQL 17, `summarize_wal = on`);
@@ -65,7 +72,20 @@ pgbosun_core::words! {
     }
 }
 
+pgbosun_core::words! {
+    /// How the data of a backup is read.
+    pub enum Source {
+        /// From the data directory where that is possible.
+        Auto = "auto",
+        /// Over a replication connection.
+        Stream = "stream",
+        /// From the data directory.
+        Files = "files",
+    }
+}
+
 pgbosun_core::word_settings! {
+    Source: "\"auto\", \"files\" or \"stream\"";
     Checkpoint: "\"fast\" or \"spread\"";
     WalFrom: "\"stream\" or \"archive\"";
 }
@@ -121,6 +141,12 @@ impl BackupPhysical {
             max_rate: self.rate_limit.map(|rate| rate.as_u64()),
             incremental: self.incremental.then_some(Incremental { chain_limit: self.chain_limit }),
             prefer_standby: self.prefer_standby,
+            source: match self.source {
+                Source::Auto => pgbosun_backup::Source::Auto,
+                Source::Stream => pgbosun_backup::Source::Stream,
+                Source::Files => pgbosun_backup::Source::Files,
+            },
+            workers: self.workers.into(),
             wal: match self.wal {
                 WalFrom::Stream => WalSource::Stream,
                 WalFrom::Archive => WalSource::Archive(self.archive_timeout),
@@ -139,9 +165,10 @@ impl BackupPhysical {
             Some(Err(reason)) => format!("a full backup ({reason})"),
         };
         let summary = format!(
-            "would take {kind} of the {} {} to {}: {} of databases, about {} stored",
+            "would take {kind} of the {} {} from {} to {}: {} of databases, about {} stored",
             estimate.role,
             estimate.server,
+            estimate.reads,
             names.join(", "),
             human::size(estimate.bytes),
             human::size(estimate.stored_bytes)

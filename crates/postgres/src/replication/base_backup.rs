@@ -26,8 +26,10 @@ pub struct BackupStart {
     pub lsn: Lsn,
     /// Its timeline.
     pub timeline: u32,
-    /// The tablespaces, the main data directory without identity among them.
+    /// The tablespaces outside the data directory.
     pub tablespaces: Vec<Tablespace>,
+    /// Estimated size of everything, bytes.
+    pub bytes: u64,
 }
 
 /// A tablespace outside the data directory.
@@ -37,8 +39,6 @@ pub struct Tablespace {
     pub oid: u32,
     /// Where it lies on the server.
     pub location: String,
-    /// Estimated size, bytes.
-    pub bytes: u64,
 }
 
 /// Where a backup is consistent.
@@ -131,15 +131,18 @@ impl Replication {
 
 fn start_of(sets: &[Vec<Vec<Option<String>>>]) -> Option<BackupStart> {
     let position = sets.first()?.first()?;
-    let tablespaces = sets.get(1)?.iter().filter_map(|row| {
+    let rows = sets.get(1)?;
+    // The data directory itself has neither identity nor location.
+    let tablespaces = rows.iter().filter_map(|row| {
         let (oid, location) = (row.first()?.as_ref()?, row.get(1)?.clone()?);
-        let kilobytes: u64 = row.get(2).and_then(|size| size.as_ref()?.parse().ok()).unwrap_or(0);
-        Some(Tablespace { oid: oid.parse().ok()?, location, bytes: kilobytes * 1024 })
+        Some(Tablespace { oid: oid.parse().ok()?, location })
     });
+    let kilobytes = rows.iter().filter_map(|row| row.get(2)?.as_ref()?.parse::<u64>().ok());
     Some(BackupStart {
         lsn: position.first()?.as_ref()?.parse().ok()?,
         timeline: position.get(1)?.as_ref()?.parse().ok()?,
         tablespaces: tablespaces.collect(),
+        bytes: kilobytes.sum::<u64>() * 1024,
     })
 }
 

@@ -26,6 +26,8 @@ use tokio::{
 pub struct Local {
     root: PathBuf,
     directories: Directories,
+    /// Until this is there nothing else is stored: a share that is unmounted leaves its mount point behind.
+    pub(super) mark: Option<&'static str>,
 }
 
 /// Whether directories can be made durable: a CIFS mount refuses, and makes them durable itself.
@@ -40,7 +42,7 @@ pub enum Directories {
 impl Local {
     /// Objects below `root`, which is created (mode 0700) when something is first stored.
     pub fn new(root: &Path, directories: Directories) -> Self {
-        Self { root: root.to_owned(), directories }
+        Self { root: root.to_owned(), directories, mark: None }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -80,9 +82,14 @@ impl Storage for Local {
         let name = name_of(&path);
         let temporary = path.with_file_name(temporary_name(&name));
         let directories = self.directories;
+        let mark = self.mark.filter(|mark| *mark != key).map(|mark| self.path(mark));
         let opened = {
             let (path, temporary) = (path.clone(), temporary.clone());
             blocking(move || {
+                if let Some(mark) = mark.filter(|mark| !mark.exists()) {
+                    let reason = format!("{} is not there: is the share mounted?", mark.display());
+                    return Err(io::Error::new(io::ErrorKind::StaleNetworkFileHandle, reason));
+                }
                 if let Some(directory) = path.parent() {
                     create_directories(directory, directories)?;
                 }

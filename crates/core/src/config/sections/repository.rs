@@ -124,7 +124,7 @@ options! {
         compression: Compression = "\"zstd\"";
         /// The level: zstd 1 (fast) to 19 (small), 3 by default; gzip 1 to 9, 6 by default.
         compression_level: Option<u8>;
-        /// Threads of zstd that compress one backup.
+        /// Threads that compress one stream: a backup over the replication connection, a segment of WAL.
         compression_threads: u8 = "2";
         /// Volumes are cut at the first file boundary past this size of uncompressed data.
         volume_size: ByteSize = "\"1GiB\"";

@@ -1,14 +1,11 @@
-//! From the server's stream into volumes.
+//! The first source of a backup: `BASE_BACKUP`, from the server's stream into volumes.
 
 use super::{SILENCE, silent};
 use crate::{Error, Progress};
 use pgbosun_postgres::replication::{BackupEnd, BackupEvent, BaseBackup};
 use pgbosun_repository::{Destinations, ObjectKind, PlainWriter, TarVolumes, Written};
 use std::sync::Arc;
-use tokio::{
-    sync::mpsc,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// Messages of the server that may wait to be stored.
 const QUEUE: usize = 64;
@@ -20,21 +17,11 @@ pub(super) async fn copy(
     to: &Arc<Destinations>,
     progress: &Arc<Progress>,
     mut backup: BaseBackup,
-    mut beside: Option<&mut JoinSet<Result<Written, Error>>>,
 ) -> Result<(Written, BackupEnd), Error> {
     let (events, waiting) = mpsc::channel(QUEUE);
     let storing = Task(to.tasks().spawn(store(Arc::clone(to), waiting)));
     loop {
-        let event = tokio::select! {
-            event = tokio::time::timeout(SILENCE, backup.next()) => event.map_err(|_| silent())??,
-            Some(ended) = ended(&mut beside) => {
-                // Without its WAL the backup is worth nothing: there is no need to copy the rest.
-                return Err(match ended {
-                    Ok(Err(error)) => error,
-                    other => Error::Interrupted(format!("the WAL receiver ended: {other:?}")),
-                });
-            }
-        };
+        let event = tokio::time::timeout(SILENCE, backup.next()).await.map_err(|_| silent())??;
         match event {
             BackupEvent::End(end) => {
                 drop(events);
@@ -66,15 +53,6 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-type Ended = Result<Result<Written, Error>, tokio::task::JoinError>;
-
-async fn ended(beside: &mut Option<&mut JoinSet<Result<Written, Error>>>) -> Option<Ended> {
-    match beside {
-        Some(beside) => beside.join_next().await,
-        None => std::future::pending().await,
     }
 }
 

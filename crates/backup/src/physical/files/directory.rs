@@ -1,0 +1,83 @@
+//! The server's data directory, where it lies on this machine and may be read.
+
+use crate::{Error, wal::system_identifier};
+use pgbosun_postgres::Server;
+use sqlx::{Connection, PgConnection};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// A data directory here that is that of the server.
+#[derive(Clone, Debug)]
+pub(in super::super) struct DataDirectory {
+    root: PathBuf,
+    /// Pages carry checksums.
+    pub(super) checksums: bool,
+    /// As `server_version_num`.
+    pub(super) server_version: i32,
+}
+
+impl DataDirectory {
+    /// The server's data directory, or why it cannot be read.
+    ///
+    /// The server and we must see the same `postmaster.pid`, and the same system identifier: a server elsewhere may well
+    /// have its data under a path that exists here, too.
+    pub async fn find(server: &Server, system_id: &str) -> Result<Result<Self, String>, Error> {
+        let mut connection = server.connect().await?;
+        let found = Self::ask(&mut connection).await;
+        let _ = connection.close().await;
+        Ok(found?.and_then(|(data, pid)| data.check(&pid, system_id).map(|()| data)))
+    }
+
+    /// What the server says of its data directory, with its `postmaster.pid`.
+    async fn ask(connection: &mut PgConnection) -> Result<Result<(Self, String), String>, Error> {
+        let asked = sqlx::query_as(include_str!("directory.sql")).fetch_one(&mut *connection).await;
+        let failed = || Error::query("look for the data directory");
+        let (root, may_start, usual, checksums, server_version): (Option<String>, bool, bool, bool, i32) =
+            asked.map_err(failed())?;
+        if !may_start {
+            return Ok(Err("the role may not call pg_backup_start and pg_backup_stop".into()));
+        }
+        if !usual {
+            return Ok(Err("the server was built with another size of blocks or segments".into()));
+        }
+        let Some(root) = root else {
+            return Ok(Err("the role may not see data_directory: it is not in pg_monitor".into()));
+        };
+        let pid = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')").fetch_one(connection).await;
+        match pid {
+            Ok(pid) => Ok(Ok((Self { root: root.into(), checksums, server_version }, pid))),
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == "42501") => {
+                Ok(Err(format!("the role may not read postmaster.pid: {}", error.message())))
+            }
+            Err(error) => Err(failed()(error)),
+        }
+    }
+
+    fn check(&self, pid: &str, system_id: &str) -> Result<(), String> {
+        let path = self.root.join("postmaster.pid");
+        let here = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("{} is not on this machine", self.root.display()),
+            _ => format!("{}: {error}", path.display()),
+        })?;
+        let ours = system_identifier(&self.root).map_err(|error| pgbosun_core::human::chain(&error))?;
+        if here != pid || ours != system_id {
+            return Err(format!("{} here is that of another server", self.root.display()));
+        }
+        Ok(())
+    }
+
+    /// Where it lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+#[cfg(test)]
+impl DataDirectory {
+    /// One of a server that never ran.
+    pub fn for_test(root: &Path) -> Self {
+        Self { root: root.to_owned(), checksums: true, server_version: 150_000 }
+    }
+}

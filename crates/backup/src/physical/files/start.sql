@@ -1,0 +1,1 @@
+select pg_catalog.pg_backup_start($1, $2)::text

@@ -1,0 +1,69 @@
+//! From an object as it is stored to the bytes it was made of. Its name says what was done to them.
+
+use crate::{Error, Identities};
+use async_compression::tokio::bufread::{GzipDecoder, Lz4Decoder, ZstdDecoder};
+use pgbosun_core::config::Compression;
+use tokio::io::{AsyncRead, BufReader};
+use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+
+/// What an object's name says was done to it.
+pub(crate) struct Decoding {
+    encrypted: bool,
+    compression: Compression,
+}
+
+impl Decoding {
+    pub fn of(name: &str) -> Self {
+        let (inner, encrypted) = name.strip_suffix(".age").map_or((name, false), |inner| (inner, true));
+        let known = [Compression::Zstd, Compression::Gzip, Compression::Lz4];
+        let compression = known.into_iter().find(|known| inner.ends_with(known.suffix())).unwrap_or(Compression::None);
+        Self { encrypted, compression }
+    }
+
+    /// True where an identity is needed to read it.
+    pub const fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    /// The plain bytes of what `stored` yields.
+    pub async fn open(
+        &self,
+        stored: impl AsyncRead + Send + Unpin + 'static,
+        identities: &Identities,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
+        const BUFFER: usize = 1 << 18;
+        let compressed: Box<dyn AsyncRead + Send + Unpin> = if self.encrypted {
+            let buffered = BufReader::with_capacity(BUFFER, stored).compat();
+            let key = |error: age::DecryptError| match error {
+                age::DecryptError::NoMatchingKeys if identities.is_empty() => {
+                    Error::Key("no identity is configured".into())
+                }
+                age::DecryptError::NoMatchingKeys => Error::Key("none of the identities fits".into()),
+                other => Error::Key(other.to_string()),
+            };
+            let decryptor = age::Decryptor::new_async_buffered(buffered).await.map_err(key)?;
+            Box::new(decryptor.decrypt_async(identities.iter()).map_err(key)?.compat())
+        } else {
+            Box::new(stored)
+        };
+        let buffered = BufReader::with_capacity(BUFFER, compressed);
+        Ok(match self.compression {
+            Compression::None => Box::new(buffered),
+            Compression::Gzip => {
+                let mut decoder = GzipDecoder::new(buffered);
+                decoder.multiple_members(true);
+                Box::new(BufReader::with_capacity(BUFFER, decoder))
+            }
+            Compression::Lz4 => {
+                let mut decoder = Lz4Decoder::new(buffered);
+                decoder.multiple_members(true);
+                Box::new(BufReader::with_capacity(BUFFER, decoder))
+            }
+            Compression::Zstd => {
+                let mut decoder = ZstdDecoder::new(buffered);
+                decoder.multiple_members(true);
+                Box::new(BufReader::with_capacity(BUFFER, decoder))
+            }
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! What this installation remembers of a repository: so that the mount point of a share that is away, or another share in
+//! its place, is not taken for the repository, and nothing is stored where nobody looks for it.
+//!
+//! It is a help, never a need: without it (another user, a new machine) the repository is what it says it is.
+
+use crate::Error;
+use pgbosun_core::config::{self, Config, RepositoryType};
+use serde::{Deserialize, Serialize};
+use std::{fs, path::PathBuf};
+use uuid::Uuid;
+
+/// Where it is remembered.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    file: PathBuf,
+    place: String,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Known {
+    id: Uuid,
+    /// A name may be given to another place, which is then another repository.
+    place: String,
+}
+
+fn place(options: &config::Repository) -> String {
+    let path = options.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    let (bucket, endpoint) = (options.bucket.as_deref().unwrap_or_default(), options.endpoint.as_deref());
+    match options.r#type {
+        RepositoryType::Local => path,
+        RepositoryType::Sftp => {
+            format!("sftp://{}:{}{path}", options.host.as_deref().unwrap_or_default(), options.port)
+        }
+        kind => format!("{kind}:{}/{bucket}/{}", endpoint.unwrap_or_default(), options.prefix),
+    }
+}
+
+impl Memory {
+    pub fn of(config: &Config, name: &str, options: &config::Repository) -> Self {
+        let file = config.daemon.state_directory.join("repositories").join(format!("{name}.json"));
+        Self { file, place: place(options) }
+    }
+
+    fn known(&self) -> Option<Uuid> {
+        let known: Known = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
+        (known.place == self.place).then_some(known.id)
+    }
+
+    /// Compares what is there with what is remembered, and remembers what is new.
+    pub fn check(&self, repository: &str, found: Option<Uuid>) -> Result<(), Error> {
+        let (id, before) = match (self.known(), found) {
+            (None, None) => return Ok(()),
+            (Some(before), Some(id)) if before == id => return Ok(()),
+            (None, Some(id)) => (id, None),
+            (Some(before), found) => (found.unwrap_or(before), Some(found.is_some())),
+        };
+        let reason = match before {
+            None => {
+                self.remember(id);
+                return Ok(());
+            }
+            Some(false) => "it holds no pgbosun.json, and once did",
+            Some(true) => "it is another repository than before",
+        };
+        Err(Error::NotThere {
+            repository: repository.to_owned(),
+            place: self.place.clone(),
+            reason,
+            memory: self.file.display().to_string(),
+        })
+    }
+
+    fn remember(&self, id: Uuid) {
+        let known = Known { id, place: self.place.clone() };
+        let written = self.file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+            let text = serde_json::to_string(&known).map_err(std::io::Error::other)?;
+            // Half a file is none, and is written again.
+            fs::write(&self.file, text)
+        });
+        if let Err(error) = written {
+            tracing::debug!("{} not remembered: {error}", self.file.display());
+        }
+    }
+}
