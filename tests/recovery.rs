@@ -1,6 +1,7 @@
 //! Point-in-time recovery against a truth: a ledger that one session writes, whose state at any time PostgreSQL itself
 //! knows (`pg_xact_commit_timestamp`).
 
+use crate::stores::Store;
 use crate::support::{Cluster, Installation, MAIL, directory, major, output, postgres, seconds, wait_until};
 use std::{
     fs,
@@ -96,20 +97,17 @@ fn load(cluster: &Cluster, seconds: u32) -> Child {
     load.args(["-U", "postgres", "postgres"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-#[test]
-fn c19_ten_random_times_are_what_they_were() {
-    let directory = directory();
-    let space = format!("{0}/space={0}/space2", directory.path().display());
-    let configuration = |socket: &Path| {
-        format!(
-            "[clusters.main]\nconnection = \"host={} user=postgres dbname=postgres\"\n\
-             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n{MAIL}{JOBS}",
-            socket.display()
-        )
-    };
-    let mut installation = Installation::new(directory.path(), &configuration(directory.path()));
-    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    set_up(directory.path(), &cluster);
+/// Backups under load, full and incremental, into this repository, and ten random times compared with the truth.
+/// Afterwards the ledger's size before and after the restore point "before the mistake".
+fn ten_times(directory: &Path, repository: &str) -> (Installation, Cluster, (u64, u64)) {
+    let space = format!("{0}/space={0}/space2", directory.display());
+    let configuration = format!(
+        "[clusters.main]\nconnection = \"host={} user=postgres dbname=postgres\"\n{repository}{MAIL}{JOBS}",
+        directory.display()
+    );
+    let mut installation = Installation::new(directory, &configuration);
+    let cluster = Cluster::start_with(directory, &Cluster::archiving(directory));
+    set_up(directory, &cluster);
     installation.start();
     let ledger = Ledger::start(&cluster);
     let mut load = load(&cluster, 8);
@@ -145,6 +143,23 @@ fn c19_ten_random_times_are_what_they_were() {
     }
     let wal = installation.json(&["wal", "list"]);
     assert_eq!(wal[0]["timelines"][0]["gaps"], serde_json::json!([]), "{wal}");
+    (installation, cluster, (before, after))
+}
+
+#[test]
+fn c19_ten_random_times_are_what_they_were_in_a_bucket_over_https() {
+    let directory = directory();
+    let store = Store::start(directory.path(), "seaweedfs");
+    let (installation, _cluster, _) = ten_times(directory.path(), &store.section("local"));
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
+fn c19_ten_random_times_are_what_they_were() {
+    let directory = directory();
+    let space = format!("{0}/space={0}/space2", directory.path().display());
+    let local = "[repositories.local]\ntype = \"local\"\npath = \"{dir}/repo\"\n";
+    let (installation, cluster, (before, after)) = ten_times(directory.path(), local);
 
     // By name, by position, by transaction, just before it, and as far as the archive goes.
     let target = directory.path().join("restored");
@@ -274,4 +289,101 @@ fn c10_c19_a_promotion_in_the_middle_is_followed() {
     assert_eq!(wal[0]["timelines"].as_array().unwrap().len(), 2, "{wal}");
     assert_eq!(wal[0]["conflicts"], serde_json::json!([]));
     installation.run(&["backup", "verify", "--all"]);
+}
+
+/// A cluster that archives, with a ledger, and backups of several states of it: label and rows of each, oldest first.
+fn history(directory: &Path, installation: &Installation, cluster: &Cluster, jobs: &[&str]) -> Vec<(String, String)> {
+    set_up(directory, cluster);
+    let mut taken = Vec::new();
+    for job in jobs {
+        cluster.sql("insert into ledger select from generate_series(1, 100)");
+        installation.run(&["backup", "create", job]);
+        let list = installation.json(&["backup", "list"]);
+        let label = list.as_array().unwrap().last().unwrap()["label"].as_str().unwrap().to_owned();
+        taken.push((label, cluster.sql("select count(*) from ledger")));
+        cluster.sql("insert into ledger default values");
+        cluster.archive_all();
+    }
+    taken
+}
+
+#[test]
+fn c7_c8_c11_every_survivor_of_an_expiry_restores_and_the_window_is_whole() {
+    let directory = directory();
+    let configuration = |retention: &str| {
+        format!(
+            "[clusters.main]\nconnection = \"host={} user=postgres dbname=postgres\"\n\
+             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n{retention}{MAIL}{JOBS}",
+            directory.path().display()
+        )
+    };
+    let installation = Installation::new(directory.path(), &configuration(""));
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let jobs = ["full", "incremental"].repeat(4);
+    let taken = history(directory.path(), &installation, &cluster, &jobs);
+    installation.run(&["backup", "keep", &taken[1].0, "--reason", "audit"]);
+    installation.configure(&configuration("retention = { count = 2 }\n"));
+    let explained = installation.run(&["backup", "expire", "--dry-run"]);
+    assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), jobs.len(), "{explained}");
+    installation.run(&["backup", "expire"]);
+    let list = installation.json(&["backup", "list"]);
+    let survivors: Vec<_> = list.as_array().unwrap().iter().map(|info| info["label"].as_str().unwrap()).collect();
+    // The last two of each job; what is kept by hand; and on 17 what one of them builds upon (C11).
+    let expected: &[usize] = if major() >= 17 { &[0, 1, 4, 5, 6, 7] } else { &[1, 4, 5, 6, 7] };
+    let expected: Vec<_> = expected.iter().map(|index| taken[*index].0.as_str()).collect();
+    assert_eq!(survivors, expected, "{explained}");
+
+    let target = directory.path().join("restored");
+    let socket = directory.path().join("s");
+    fs::create_dir(&socket).unwrap();
+    let space = format!("{0}/space={0}/space2", directory.path().display());
+    let recovered = |label: &str, how: &str| {
+        let to = target.to_str().unwrap();
+        installation.run(&["restore", "physical", "--to", to, "--tablespace", &space, "--backup", label, how]);
+        let restored = Cluster::adopt(&target, &socket);
+        wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+        let found = restored.sql("select count(*) from ledger");
+        drop(restored);
+        fs::remove_dir_all(&target).unwrap();
+        fs::remove_dir_all(directory.path().join("space2")).unwrap();
+        found
+    };
+    for (label, rows) in taken.iter().filter(|(label, _)| survivors.contains(&label.as_str())) {
+        assert_eq!(recovered(label, "--immediate"), *rows, "{label}");
+    }
+    // From the oldest that retention itself keeps there is WAL up to now.
+    assert_eq!(recovered(&taken[4].0, "--latest"), cluster.sql("select count(*) from ledger"));
+    installation.run(&["backup", "verify", "--all"]);
+}
+
+#[test]
+fn c21_restore_tests_take_any_backup_and_any_moment() {
+    let directory = directory();
+    let configuration = format!(
+        "[clusters.main]\nconnection = \"host={} user=postgres dbname=postgres\"\n\
+         [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n{MAIL}{JOBS}\
+         [jobs.beat]\nkind = \"heartbeat\"\ntable = \"postgres.pgbosun.heartbeat\"\n\
+         [jobs.any]\nheartbeat = \"postgres.pgbosun.heartbeat\"\nkind = \"restore-test\"\nbackup = \"random\"\ntarget = \"random\"\nprogram-directory = \"{}\"\n\
+         queries = [{{ database = \"postgres\", sql = \"select count(*) >= 100 from ledger\", expect = \"true\" }}]\n",
+        directory.path().display(),
+        postgres("").display()
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    installation.start();
+    installation.run(&["job", "run", "beat", "--wait"]);
+    installation.run(&["job", "run", "beat", "--wait"]);
+    assert_eq!(cluster.sql("select count(*) from pgbosun.heartbeat"), "2");
+    history(directory.path(), &installation, &cluster, &["full", "incremental", "full"]);
+    for _ in 0..6 {
+        installation.run(&["job", "run", "any", "--wait"]);
+    }
+    assert_eq!(installation.count("any", "succeeded"), 6);
+    let tests = installation.journal("select count(distinct label), count(distinct target) from restore_tests");
+    println!("{tests}");
+    let mut parts = tests.split('|');
+    assert!(parts.next().unwrap().parse::<u32>().unwrap() > 1, "six times the same backup is not chance: {tests}");
+    assert!(parts.next().unwrap().parse::<u32>().unwrap() > 1, "{tests}");
+    let left = fs::read_dir(directory.path().join("state/restore-test")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "nothing of the scratch servers is left");
 }

@@ -21,7 +21,7 @@ use std::{
 use tokio::io::AsyncReadExt;
 
 /// A store that runs for one test.
-struct Store {
+pub struct Store {
     directory: PathBuf,
     kind: &'static str,
     port: u16,
@@ -43,7 +43,7 @@ fn ports() -> u16 {
 }
 
 impl Store {
-    fn start(directory: &Path, kind: &'static str) -> Self {
+    pub fn start(directory: &Path, kind: &'static str) -> Self {
         let mut store = Self { directory: directory.join(kind), kind, port: ports(), process: None };
         store.up();
         store
@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// The same as a section of a configuration.
-    fn section(&self, name: &str) -> String {
+    pub fn section(&self, name: &str) -> String {
         let secret = self.directory.join("secret");
         fs::write(&secret, "pgbosun-test-secret\n").unwrap();
         output(Command::new("chmod").arg("600").arg(&secret));

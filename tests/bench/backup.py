@@ -338,7 +338,7 @@ class Pgbosun(Tool):
         command = [program, "--config", bench.directory / "pgbosun.toml"]
         super().__init__(bench, cluster, "pgbosun", "pgbosun", command, {
             "full": "backup create full", "incremental": "backup create incremental", "restore": restore,
-            "delta": restore + " --delta", "verify": "backup verify --all", "push": "wal push {0}",
+            "delta": restore + " --delta --force", "verify": "backup verify --all", "push": "wal push {0}",
             "drain": "wal push {0}", "get": "wal fetch {0} {1}", "fetch": "wal fetch {0} {1}"})
 
     def fresh(self):

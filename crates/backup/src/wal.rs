@@ -14,7 +14,7 @@ pub use fetch::{Fetch, Fetched};
 pub use push::{Pushed, Pusher};
 pub use receive::{Lag, Receive, system_id_of};
 pub use scan::{Event, Scanner};
-pub use segment::{Header, check as check_segment, system_identifier};
+pub use segment::{Header, check as check_segment, check_file, system_identifier};
 pub use spool::{Gap, Spool};
 
 pub(crate) use beside::Receiver;

@@ -2,7 +2,7 @@
 
 use crate::schedule::Upcoming;
 use chrono::{DateTime, Utc};
-use pgbosun_core::{alert::Alert, run::Run};
+use pgbosun_core::{alert::Alert, lsn::Lsn, run::Run};
 use pgbosun_history::{BackupRow, RestoreTestRow};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -60,6 +60,20 @@ pub struct ClusterStatus {
     pub backup_count: usize,
     /// The newest restore test.
     pub restore_test: Option<RestoreTest>,
+    /// The receiver of its WAL, where one runs in this daemon.
+    pub receiver: Option<Receiver>,
+}
+
+/// A receiver of WAL.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Receiver {
+    /// Durable on this machine up to here.
+    pub flushed: Lsn,
+    /// Bytes the server has written beyond that.
+    pub behind_bytes: u64,
+    /// Why it does not receive at this moment.
+    pub trouble: Option<String>,
 }
 
 /// A backup in short.

@@ -1,6 +1,6 @@
 //! What every part of the daemon shares: configuration, journal, running runs. Commands without a daemon use it too.
 
-use crate::beats::Beats;
+use crate::{beats::Beats, wal::Receivers};
 use chrono::{DateTime, Utc};
 use pgbosun_backup::Progress;
 use pgbosun_core::config::{Config, Job};
@@ -56,6 +56,8 @@ pub struct Engine {
     pub started: (DateTime<Utc>, Instant),
     /// Since when `dba_ops` is out of reach, and why.
     pub history_trouble: watch::Sender<Option<(DateTime<Utc>, String)>>,
+    /// The receivers of WAL, by cluster.
+    pub receivers: Receivers,
     live: Mutex<HashMap<String, Live>>,
     gates: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
@@ -76,6 +78,7 @@ impl Engine {
             stop: CancellationToken::new(),
             started: (clock(), Instant::now()),
             history_trouble: watch::Sender::new(None),
+            receivers: Receivers::default(),
             live: Mutex::default(),
             gates: Mutex::default(),
         })

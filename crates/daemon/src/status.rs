@@ -33,6 +33,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
             backups: newest,
             backup_count: here.len(),
             restore_test: tests.iter().find(|test| test.cluster == *name).map(Into::into),
+            receiver: engine.receivers.of(name),
         }
     });
     let mut running: Vec<_> = engine

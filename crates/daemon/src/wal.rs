@@ -4,7 +4,7 @@
 mod ahead;
 mod receivers;
 
-pub use receivers::receive_once;
+pub use receivers::{Receivers, receive_once};
 
 pub(crate) use ahead::Archiver;
 pub(crate) use receivers::run as receive;

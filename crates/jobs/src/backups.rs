@@ -1,12 +1,14 @@
 //! Backup jobs: thin, they call `pgbosun-backup` and put its results into words.
 
 pub mod expiry;
+mod heartbeat;
 mod physical;
 mod replicate;
 mod restore_test;
 mod verify;
 mod wal_cleanup;
 
+pub use heartbeat::{Heartbeat, HeartbeatTable};
 pub use physical::BackupPhysical;
 pub use replicate::Replicate;
 pub use restore_test::RestoreTestJob;

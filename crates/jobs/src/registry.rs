@@ -2,7 +2,7 @@
 
 use crate::{
     Job,
-    backups::{BackupPhysical, Replicate, RestoreTestJob, VerifyJob, WalCleanup},
+    backups::{BackupPhysical, Heartbeat, Replicate, RestoreTestJob, VerifyJob, WalCleanup},
     monitors::{BackupAge, Connectivity, Disk, Monitor, Probe, WalArchive},
     programs::{CommandJob, SqlJob},
 };
@@ -29,7 +29,7 @@ const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str, nee
     }
 }
 
-const ENTRIES: [Entry; 11] = [
+const ENTRIES: [Entry; 12] = [
     monitor::<Connectivity>("monitor.connectivity", true),
     monitor::<Disk>("monitor.disk", false),
     monitor::<BackupAge>("monitor.backup-age", true),
@@ -39,6 +39,7 @@ const ENTRIES: [Entry; 11] = [
     job::<Replicate>("replicate", true),
     job::<VerifyJob>("verify", true),
     job::<RestoreTestJob>("restore-test", true),
+    job::<Heartbeat>("heartbeat", true),
     job::<CommandJob>("command", false),
     job::<SqlJob>("sql", true),
 ];

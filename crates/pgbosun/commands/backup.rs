@@ -51,7 +51,7 @@ async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
     let mut found = Vec::new();
     let mut damaged = Vec::new();
     for repository in context.repositories(None)? {
-        let (backups, broken) = repository.backups(cluster).await?;
+        let (backups, broken) = repository.shown(cluster).await?;
         found.extend(backups.into_iter().map(|info| (repository.name.clone(), info)));
         damaged.extend(broken.into_iter().map(|error| format!("{}: {error}", repository.name)));
     }

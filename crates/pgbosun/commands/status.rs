@@ -109,6 +109,13 @@ fn print_cluster(cluster: &ClusterStatus) {
             cluster.backup_count
         );
     }
+    if let Some(receiver) = &cluster.receiver {
+        let (flushed, behind) = (receiver.flushed, human::size(receiver.behind_bytes));
+        match &receiver.trouble {
+            None => println!("    WAL received   up to {flushed}, {behind} behind the server"),
+            Some(reason) => println!("    WAL received   up to {flushed}, {}", red(&format!("broken off: {reason}"))),
+        }
+    }
     match &cluster.restore_test {
         None => println!("    restore test   {}", yellow("never made")),
         Some(test) => {

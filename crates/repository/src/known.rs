@@ -46,6 +46,11 @@ impl Memory {
         (known.place == self.place).then_some(known.id)
     }
 
+    /// Where catalogues that were read are kept.
+    pub fn cache(&self) -> PathBuf {
+        self.file.with_extension("catalogue")
+    }
+
     /// Compares what is there with what is remembered, and remembers what is new.
     pub fn check(&self, repository: &str, found: Option<Uuid>) -> Result<(), Error> {
         let (id, before) = match (self.known(), found) {

@@ -128,7 +128,8 @@ impl WalArchive {
         let damaged = |reason: String| Error::Damaged { object: object.key.clone(), reason };
         let stored = self.repository.storage.open(&object.key).await?;
         let mut plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
-        let mut bytes = Vec::with_capacity(16 << 20);
+        // A little more than a segment has: reading to the end wants room to see it.
+        let mut bytes = Vec::with_capacity((16 << 20) + 64);
         plain.read_to_end(&mut bytes).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => {
                 Error::storage("read", &object.key)(error)

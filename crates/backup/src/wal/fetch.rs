@@ -10,7 +10,7 @@ use pgbosun_core::{faults, human, wal::WalFile};
 use pgbosun_repository::{Repository, WalArchive};
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -117,6 +117,21 @@ impl Fetch {
         bytes.resize(usize::try_from(header.segment_size).ok()?, 0);
         segment::check(file, &bytes, &self.system_id).ok()?;
         Some(bytes.into())
+    }
+
+    /// Puts a file that was read ahead where PostgreSQL wants it: by its name alone, where both lie on one file system.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn hand_over(early: &Path, path: &Path) -> Result<(), Error> {
+        match fs::rename(early, path) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+                let bytes = fs::read(early).map_err(Error::file("read", early))?;
+                Self::deliver(&bytes, path)?;
+                fs::remove_file(early).map_err(Error::file("remove", early))
+            }
+            renamed => renamed.map_err(Error::file("write", path)),
+        }
     }
 
     /// Puts contents where PostgreSQL wants them: whole or not at all.

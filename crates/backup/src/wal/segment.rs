@@ -5,7 +5,7 @@ use pgbosun_core::{
     lsn::Lsn,
     wal::{Segment, WalFile},
 };
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path};
 
 /// The header of a segment's first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,26 @@ pub fn check(file: &WalFile, bytes: &[u8], system_id: &str) -> Result<(), String
         return Err(format!("it has {} bytes, and a segment has {}", bytes.len(), header.segment_size));
     }
     Ok(())
+}
+
+/// The same by the beginning of a file and its size alone.
+///
+/// # Errors
+/// What does not agree, or cannot be read.
+pub fn check_file(file: &WalFile, path: &Path, system_id: &str) -> Result<(), String> {
+    let WalFile::Segment(segment) = file else { return Err("it is no segment".into()) };
+    let unread = |error: std::io::Error| error.to_string();
+    let mut opened = fs::File::open(path).map_err(unread)?;
+    let mut beginning = [0; 64];
+    opened.read_exact(&mut beginning).map_err(unread)?;
+    let header = Header::read(&beginning).ok_or("it does not begin with the header of a WAL segment")?;
+    if let Some(fault) = header.fault(*segment, system_id) {
+        return Err(fault);
+    }
+    match opened.metadata().map_err(unread)?.len() {
+        size if size == header.segment_size => Ok(()),
+        size => Err(format!("it has {size} bytes, and a segment has {}", header.segment_size)),
+    }
 }
 
 /// The system identifier in a data directory's `pg_control`: its first eight bytes.

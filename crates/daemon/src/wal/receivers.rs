@@ -1,11 +1,15 @@
 //! The receivers of WAL: one supervised task a cluster that asks for it, begun anew whenever it breaks.
 
 use super::repositories;
-use crate::{engine::Engine, error::Error};
+use crate::{api, engine::Engine, error::Error};
 use pgbosun_backup::wal::{Lag, Pusher, Receive, system_id_of};
 use pgbosun_core::config::Config;
 use pgbosun_postgres::Server;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,18 +28,41 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     while receivers.join_next().await.is_some() {}
 }
 
+/// How the receivers stand, by cluster.
+#[derive(Debug, Default)]
+pub struct Receivers(Mutex<HashMap<String, (Arc<Lag>, Option<String>)>>);
+
+impl Receivers {
+    /// How the receiver of a cluster stands.
+    pub fn of(&self, cluster: &str) -> Option<api::Receiver> {
+        let receivers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (lag, trouble) = receivers.get(cluster)?;
+        let (flushed, server) = lag.positions();
+        let behind_bytes = server.0.saturating_sub(flushed.0);
+        Some(api::Receiver { flushed, behind_bytes, trouble: trouble.clone() })
+    }
+
+    fn set(&self, cluster: &str, lag: &Arc<Lag>, trouble: Option<String>) {
+        let mut receivers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        receivers.insert(cluster.to_owned(), (Arc::clone(lag), trouble));
+    }
+}
+
 async fn supervise(engine: Arc<Engine>, cluster: String) {
     let mut pause = PAUSE;
+    let lag = Arc::new(Lag::default());
     while !engine.stop.is_cancelled() {
         let begun = std::time::Instant::now();
         let config = engine.config();
-        if let Err(error) = receive_once(&config, &cluster, &engine.stop).await {
+        engine.receivers.set(&cluster, &lag, None);
+        if let Err(error) = receive_once(&config, &cluster, &lag, &engine.stop).await {
+            let reason = crate::error::chain(&error);
             tracing::warn!(
                 pgbosun_cluster = cluster,
-                "receiving WAL broke off, again in {} s: {}",
-                pause.as_secs(),
-                crate::error::chain(&error)
+                "receiving WAL broke off, again in {} s: {reason}",
+                pause.as_secs()
             );
+            engine.receivers.set(&cluster, &lag, Some(reason));
         }
         if begun.elapsed() > Duration::from_secs(60) {
             pause = PAUSE;
@@ -51,7 +78,12 @@ async fn supervise(engine: Arc<Engine>, cluster: String) {
 ///
 /// # Errors
 /// What broke it.
-pub async fn receive_once(config: &Config, cluster: &str, cancel: &CancellationToken) -> Result<(), Error> {
+pub async fn receive_once(
+    config: &Config,
+    cluster: &str,
+    lag: &Arc<Lag>,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
     let Some(options) = config.clusters.get(cluster) else {
         return Err(Error::Refused(format!("no cluster {cluster} is configured")));
     };
@@ -65,7 +97,7 @@ pub async fn receive_once(config: &Config, cluster: &str, cancel: &CancellationT
         directory: config.spool_directory().join("receive").join(cluster),
         slot: options.receive_slot.clone(),
         slot_limit: options.slot_limit.as_u64(),
-        lag: Arc::new(Lag::default()),
+        lag: Arc::clone(lag),
         cancel: cancel.clone(),
     };
     Ok(receive.run().await?)

@@ -2,7 +2,7 @@
 
 mod trend;
 
-use super::bulk_token;
+use super::{HeartbeatTable, bulk_token};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_backup::{Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
@@ -36,9 +36,10 @@ options! {
         queries: Queries;
         /// Check the structure of all tables and indexes with `pg_amcheck`, where it is installed.
         amcheck: bool = "true";
-        /// A table that something writes to every minute, with the time in its column `at`: `app.public.heartbeat`
-        /// (database, schema, table). Its newest row may be no older than two minutes at the recovered state.
-        heartbeat: Option<String>;
+        /// A table that something writes to every minute, a job of kind `heartbeat` for one, with the time in its column
+        /// `at`: `app.pgbosun.heartbeat` (database, schema, table). Its newest row may be no older than two minutes at the
+        /// recovered state.
+        heartbeat: Option<HeartbeatTable>;
         /// Where the scratch server may live, with room for the whole cluster; `restore-test` in the state directory by default.
         scratch_directory: Option<PathBuf>;
         /// Where the server's programs are, unless in the usual place of their version.
@@ -124,14 +125,13 @@ impl Job for RestoreTestJob {
         let program = std::env::current_exe().map_err(|error| JobError::lasting(error.to_string()))?;
         let (cancel, _guard) = bulk_token(context);
         let scratch = self.scratch_directory.clone();
-        let heartbeat = self.heartbeat.as_ref().and_then(|place| place.split_once('.'));
         let test = RestoreTest {
             plan,
             find: begun.elapsed(),
             restore_command: Recovery::command(&program, &context.config.path, cluster),
             queries: self.queries.0.clone(),
             amcheck: self.amcheck,
-            heartbeat: heartbeat.map(|(database, table)| (database.to_owned(), table.to_owned())),
+            heartbeat: self.heartbeat.as_ref().map(|table| (table.database.clone(), table.quoted())),
             scratch_directory: scratch.unwrap_or_else(|| context.config.daemon.state_directory.join("restore-test")),
             program_directory: self.program_directory.clone(),
             recovery_timeout: self.recovery_timeout,

@@ -53,7 +53,9 @@ fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
         repositories,
         partial_directory: Some(spool.join("receive").join(&cluster)),
     };
-    let ahead = spool.join("ahead").join(format!("{cluster}-{system_id}"));
+    // What is read ahead is not fsynced: after the machine broke down nothing of it may be taken for a segment.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let ahead = spool.join("ahead").join(format!("{cluster}-{system_id}")).join(boot.trim());
     Ok(Place { fetch, file, data_directory, target, ahead })
 }
 
@@ -76,15 +78,14 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
     let place = place(context, arguments)?;
     let name = place.file.to_string();
     let early = place.ahead.join(&name);
-    // What was read ahead is checked like anything else: the spool may be old.
-    if let Ok(bytes) = fs::read(&early) {
-        let _ = fs::remove_file(&early);
-        if pgbosun_backup::wal::check_segment(&place.file, &bytes, &place.fetch.system_id).is_ok() {
-            Fetch::deliver(&bytes, &place.target)?;
-            read_ahead(context, arguments, &place);
-            return Ok(true);
-        }
+    // Its contents were compared when it was read ahead; that it still is this file is looked at here.
+    if pgbosun_backup::wal::check_file(&place.file, &early, &place.fetch.system_id).is_ok()
+        && Fetch::hand_over(&early, &place.target).is_ok()
+    {
+        read_ahead(context, arguments, &place);
+        return Ok(true);
     }
+    let _ = fs::remove_file(&early);
     let (fetcher, file, patience) = (place.fetch.clone(), place.file.clone(), context.config.wal.fetch_patience);
     let found = context.bulk.spawn(async move { fetcher.find_patiently(&file, patience).await }).await??;
     match found {
@@ -139,6 +140,11 @@ pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8
     let place = place(context, &arguments)?;
     let Some(_lock) = lock(&place.ahead) else { return Ok(0) };
     remove_old(&place.ahead);
+    for other in fs::read_dir(place.ahead.parent().unwrap_or(&place.ahead)).into_iter().flatten().flatten() {
+        if other.path() != place.ahead {
+            let _ = fs::remove_dir_all(other.path());
+        }
+    }
     let WalFile::Segment(named) = place.file else { return Ok(0) };
     let bytes = fs::read(&place.target).or_else(|_| fs::read(place.ahead.join(named.to_string())));
     let size = bytes.ok().and_then(|bytes| Some(Header::read(&bytes)?.segment_size)).unwrap_or(16 << 20);

@@ -68,7 +68,8 @@ pub async fn receive(context: &Context, cluster: Option<&str>) -> anyhow::Result
     let config = context.config.clone();
     let cancel = tokio_util::sync::CancellationToken::new();
     let (token, stop) = (cancel.clone(), crate::commands::backup::stop_signal());
-    let mut work = context.bulk.spawn(async move { receive_once(&config, &cluster, &token).await });
+    let mut work =
+        context.bulk.spawn(async move { receive_once(&config, &cluster, &Default::default(), &token).await });
     tokio::select! {
         done = &mut work => done??,
         () = stop => {

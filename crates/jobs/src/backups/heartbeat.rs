@@ -1,0 +1,97 @@
+//! A row a minute, so that a restore test can see how far a recovered server really came.
+
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::{Known, RawValue, Refusal, Setting},
+    options,
+    outcome::Outcome,
+};
+use pgbosun_postgres::Error;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::time::Duration;
+
+options! {
+    /// Writes the time into a table of the cluster, which it makes where it is missing: give it the schedule
+    /// `* * * * *`, and name the same table as `heartbeat` of a restore test.
+    pub struct Heartbeat {
+        /// The table: `app.pgbosun.heartbeat` (database, schema, table).
+        table: HeartbeatTable;
+        /// How long rows stay.
+        keep: Duration = "\"8d\"";
+    }
+}
+
+/// A table as database, schema and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeartbeatTable {
+    /// Its database.
+    pub database: String,
+    schema: String,
+    name: String,
+}
+
+impl Setting for HeartbeatTable {
+    const EXPECTS: &'static str = "a table as \"database.schema.table\"";
+
+    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+        let parts: Vec<_> = value.as_str().unwrap_or_default().split('.').collect();
+        match parts.as_slice() {
+            [database, schema, name] if parts.iter().all(|part| !part.is_empty()) => {
+                Ok(Self { database: (*database).into(), schema: (*schema).into(), name: (*name).into() })
+            }
+            _ => Err(Refusal::expected(Self::EXPECTS)),
+        }
+    }
+}
+
+impl HeartbeatTable {
+    /// Its name within its database, for SQL.
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", quote(&self.schema), quote(&self.name))
+    }
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[async_trait]
+impl Job for Heartbeat {
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let (_, server) = context.cluster()?;
+        let table = self.table.quoted();
+        if context.dry_run {
+            return Ok(Outcome { summary: format!("would write the time into {table}"), ..Outcome::default() });
+        }
+        let mut server = server.clone();
+        server.conninfo = server.conninfo.with_database(&self.table.database);
+        let mut connection = server.connect().await?;
+        let gone = self.beat(&mut connection, &table).await;
+        let _ = connection.close().await;
+        let gone = gone.map_err(|source| Error::Query { what: format!("write the time into {table}"), source })?;
+        Ok(Outcome { summary: format!("the time is in {table}; {gone} old rows went"), ..Outcome::default() })
+    }
+}
+
+impl Heartbeat {
+    async fn beat(&self, connection: &mut PgConnection, table: &str) -> Result<u64, sqlx::Error> {
+        let there: bool = sqlx::query_scalar("select pg_catalog.to_regclass($1) is not null")
+            .bind(table)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !there {
+            let schema = quote(&self.table.schema);
+            let create = format!(
+                "create schema if not exists {schema}; \
+                 create table if not exists {table} (at timestamptz primary key default pg_catalog.clock_timestamp())"
+            );
+            sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await?;
+        }
+        let insert = format!("insert into {table} default values");
+        sqlx::query(AssertSqlSafe(insert)).execute(&mut *connection).await?;
+        let old = format!("delete from {table} where at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)");
+        let gone = sqlx::query(AssertSqlSafe(old)).bind(self.keep.as_secs_f64()).execute(connection).await?;
+        Ok(gone.rows_affected())
+    }
+}

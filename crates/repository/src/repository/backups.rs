@@ -1,0 +1,220 @@
+//! The backups of a repository: found, published, removed.
+
+use super::{BackupRef, CONCURRENT, IDENTITY, INFO, Repository};
+use crate::{
+    BackupInfo, Error, ObjectKind,
+    cache::Cache,
+    known::Memory,
+    read::{read_object, read_volume},
+    write_object,
+};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+impl Repository {
+    /// The complete backups of a cluster, or of all, oldest first (C10: by start time). One whose `backup.json` is
+    /// damaged is reported beside them, not passed over.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn backups(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
+        self.identity().await?;
+        let places = self.places(cluster).await?;
+        let (mut found, damaged) = self.infos(places.iter()).await?;
+        found.sort_by_key(|info| info.started_at);
+        Ok((found, damaged))
+    }
+
+    /// The same, for showing: catalogues that were read before are not read again while their objects are unchanged.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn shown(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
+        let Some(file) = self.memory.as_ref().map(Memory::cache) else { return self.backups(cluster).await };
+        self.identity().await?;
+        let places = self.places(cluster).await?;
+        let looks: Vec<BoxFuture<'_, _>> = places
+            .iter()
+            .map(|place| async move { Ok::<_, Error>((place, self.storage.stat(&place.key(INFO)).await?)) }.boxed())
+            .collect();
+        let stats: Vec<_> = stream::iter(looks).buffered(CONCURRENT).try_collect().await?;
+        let mut cache = blocking({
+            let file = file.clone();
+            move || Cache::load(&file)
+        })
+        .await?;
+        let (mut found, mut anew) = (Vec::new(), Vec::new());
+        for (place, stat) in stats.into_iter().filter_map(|(place, stat)| Some((place, stat?))) {
+            match cache.get(&place.key(INFO), stat) {
+                Some(info) => found.push(info),
+                None => anew.push((place.clone(), stat)),
+            }
+        }
+        let (read, damaged) = self.infos(anew.iter().map(|(place, _)| place)).await?;
+        if !read.is_empty() {
+            let times: HashMap<_, _> = anew.into_iter().map(|(place, stat)| (place.key(INFO), stat)).collect();
+            for info in &read {
+                let key = info.place().key(INFO);
+                if let Some(stat) = times.get(&key) {
+                    cache.put(key, *stat, info);
+                }
+            }
+            // Those that are gone are looked up never more; they go with the next whole look.
+            if cluster.is_none() {
+                let present: HashSet<_> = places.iter().map(|place| place.key(INFO)).collect();
+                cache.retain(&present);
+            }
+            blocking(move || cache.store(&file)).await?;
+        }
+        found.extend(read);
+        found.sort_by_key(|info| info.started_at);
+        Ok((found, damaged))
+    }
+
+    /// Reads the catalogues of these places; where there is none there is no backup.
+    async fn infos(&self, places: impl Iterator<Item = &BackupRef>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
+        let (mut found, mut damaged) = (Vec::new(), Vec::new());
+        let looks: Vec<BoxFuture<'_, _>> = places.map(|place| self.info(place).boxed()).collect();
+        let mut looked = stream::iter(looks).buffered(CONCURRENT);
+        while let Some(info) = looked.next().await {
+            match info {
+                Ok(info) => found.push(info),
+                Err(Error::NoBackup(_)) => {}
+                Err(error @ (Error::Damaged { .. } | Error::Format { .. })) => damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((found, damaged))
+    }
+
+    /// The newest backup of a cluster that counts as good. Labels begin with the time of the start, so only as many
+    /// catalogues are read as it takes to find it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn newest_good(&self, cluster: &str) -> Result<Option<BackupInfo>, Error> {
+        let mut places = self.places(Some(cluster)).await?;
+        places.sort_by(|a, b| b.label.cmp(&a.label));
+        for place in places {
+            match self.info(&place).await {
+                Ok(info) if !info.checksum_failures => return Ok(Some(info)),
+                Ok(_) | Err(Error::NoBackup(_) | Error::Damaged { .. } | Error::Format { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The backup with this label.
+    ///
+    /// # Errors
+    /// [`Error::NoBackup`], [`Error::Damaged`], [`Error::Storage`].
+    pub async fn find(&self, cluster: Option<&str>, label: &str) -> Result<BackupInfo, Error> {
+        let places = self.places(cluster).await?;
+        match places.iter().find(|place| place.label == label) {
+            Some(place) => self.info(place).await,
+            None => Err(Error::NoBackup(label.to_owned())),
+        }
+    }
+
+    /// Everything that looks like a backup, complete or not.
+    pub(super) async fn places(&self, cluster: Option<&str>) -> Result<Vec<BackupRef>, Error> {
+        let clusters = match cluster {
+            Some(cluster) => vec![cluster.to_owned()],
+            // A file system of its own has a lost+found, which only root may look into.
+            None => {
+                let names = self.storage.names("").await?.into_iter();
+                names.filter(|name| name != IDENTITY && name != "lost+found" && !name.starts_with('.')).collect()
+            }
+        };
+        let mut places = Vec::new();
+        for cluster in clusters {
+            for system_id in self.system_ids(&cluster).await? {
+                for label in self.storage.names(&format!("{cluster}/{system_id}/backups")).await? {
+                    places.push(BackupRef { cluster: cluster.clone(), system_id: system_id.clone(), label });
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    /// Whether a backup exists here.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn is_published(&self, place: &BackupRef) -> Result<bool, Error> {
+        Ok(self.storage.stat(&place.key(INFO)).await?.is_some())
+    }
+
+    async fn info(&self, place: &BackupRef) -> Result<BackupInfo, Error> {
+        let key = place.key(INFO);
+        if !self.is_published(place).await? {
+            return Err(Error::NoBackup(place.label.clone()));
+        }
+        let bytes = read_object(self.storage.as_ref(), &key).await?;
+        let object = key.clone();
+        // A catalogue of a large cluster takes its time, which is not the scheduler's.
+        let parsed = tokio::task::spawn_blocking(move || BackupInfo::from_bytes(&object, &bytes)).await;
+        let parsed = parsed.map_err(|error| Error::Damaged { object: key, reason: error.to_string() })?;
+        // Where it lies counts, not where it says it lay: a directory may have been moved or copied.
+        parsed.map(|info| {
+            let BackupRef { cluster, system_id, label } = place.clone();
+            BackupInfo { cluster, system_id, label, ..info }
+        })
+    }
+
+    /// The files in each volume of a backup, by the volume's name without what its encoding adds.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Key`], [`Error::Storage`].
+    pub async fn files(&self, info: &BackupInfo) -> Result<BTreeMap<String, Vec<String>>, Error> {
+        let none = || Error::Damaged { object: info.label.clone(), reason: "it has no list of files".into() };
+        let object = info.object(ObjectKind::Index).ok_or_else(none)?;
+        let key = info.place().key(&object.name);
+        let name = key.clone();
+        read_volume(self, &key, object, move |reader| {
+            serde_json::from_reader(reader).map_err(|error| Error::Damaged { object: name, reason: error.to_string() })
+        })
+        .await
+    }
+
+    /// Publishes a backup: its `backup.json` last (C14), then the lease goes.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]; then the backup does not exist.
+    pub async fn publish(&self, place: &BackupRef, info: &BackupInfo) -> Result<(), Error> {
+        // C14, C16: what is listed is there, whatever happened to it since it was written.
+        for object in &info.objects {
+            let key = place.key(&object.name);
+            if self.storage.stat(&key).await?.map(|stat| stat.size) != Some(object.size) {
+                let reason = "it is not as it was written a moment ago: somebody else removed or replaced it".into();
+                return Err(Error::Damaged { object: key, reason });
+            }
+        }
+        write_object(self.storage.as_ref(), &place.key(INFO), info.to_bytes()?).await?;
+        // The backup exists now; a lease that stays is removed with the leftovers of the next one.
+        if let Err(error) = self.storage.delete(&place.lease()).await {
+            tracing::warn!(repository = self.name, "lease stays: {}", pgbosun_core::human::chain(&error));
+        }
+        Ok(())
+    }
+
+    /// Removes a backup: first what makes it exist, then its objects, so that a crash leaves nothing listed.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]; what is left is a leftover, and goes with the next [`Self::remove_leftovers`].
+    pub async fn remove(&self, place: &BackupRef) -> Result<(), Error> {
+        self.storage.delete(&place.key(INFO)).await?;
+        for (key, _) in self.storage.list(&place.prefix()).await? {
+            self.storage.delete(&key).await?;
+        }
+        self.storage.delete_unfinished(&place.prefix()).await?;
+        self.storage.delete(&place.lease()).await
+    }
+}
+
+/// Work on files of this machine, away from the scheduler's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::storage("look into the cache of", "catalogues")(std::io::Error::other(error)))
+}

@@ -1,0 +1,148 @@
+//! Who is at work in a repository, and what dead processes left there (C9).
+
+use super::{BackupRef, CONCURRENT, LEASES, Repository};
+use crate::{Active, Error, Lease};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+const EXPIRY: &str = "expire";
+
+fn expiry_lease(cluster: &str, system_id: &str) -> String {
+    format!("{cluster}/{system_id}/{LEASES}/{EXPIRY}.json")
+}
+
+/// An announced expiry.
+#[derive(Debug)]
+pub struct Expiry {
+    repository: Repository,
+    key: String,
+    _active: Active,
+}
+
+impl Expiry {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`]; then the lease is found dead later.
+    pub async fn end(self) -> Result<(), Error> {
+        self.repository.storage.delete(&self.key).await
+    }
+}
+
+impl Repository {
+    /// Announces a backup that is about to be written; afterwards its place is ours. Waits while somebody expires (C9).
+    ///
+    /// # Errors
+    /// [`Error::Storage`], [`Error::Busy`] where an expiry does not end.
+    pub async fn begin(&self, place: &BackupRef, instance: Uuid) -> Result<(), Error> {
+        self.write_json(&place.lease(), &Lease::new(instance)).await?;
+        let expiry = expiry_lease(&place.cluster, &place.system_id);
+        let begun = std::time::Instant::now();
+        while let Some(Ok(lease)) = self.note::<Lease>(&expiry).await? {
+            if lease.is_dead(instance, &expiry) || lease.is_silent() {
+                break;
+            }
+            if begun.elapsed() > self.options.stall_timeout {
+                self.storage.delete(&place.lease()).await?;
+                return Err(Error::Busy { what: "an expiry".into(), since: lease.started_at });
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Says that the holder of a lease is still at work.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn renew(&self, place: &BackupRef, instance: Uuid) -> Result<(), Error> {
+        self.write_json(&place.lease(), &Lease::new(instance)).await
+    }
+
+    /// Announces an expiry, which is the only work that nothing else may go on beside (C9).
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where somebody writes a backup or expires; [`Error::Storage`].
+    pub async fn begin_expiry(&self, cluster: &str, system_id: &str, instance: Uuid) -> Result<Expiry, Error> {
+        let key = expiry_lease(cluster, system_id);
+        if let Some(Ok(lease)) = self.note::<Lease>(&key).await?
+            && !lease.is_dead(instance, &key)
+            && !lease.is_silent()
+        {
+            return Err(Error::Busy { what: "another expiry".into(), since: lease.started_at });
+        }
+        let active = Active::claim(&key);
+        self.write_json(&key, &Lease::new(instance)).await?;
+        let leases = format!("{cluster}/{system_id}/{LEASES}");
+        for name in self.storage.names(&leases).await? {
+            let other = format!("{leases}/{name}");
+            if other == key {
+                continue;
+            }
+            if let Some(Ok(lease)) = self.note::<Lease>(&other).await?
+                && !lease.is_dead(instance, &other)
+                && !lease.is_silent()
+            {
+                self.storage.delete(&key).await?;
+                let label = name.trim_end_matches(".json");
+                return Err(Error::Busy { what: format!("the backup {label}"), since: lease.started_at });
+            }
+        }
+        Ok(Expiry { repository: self.clone(), key, _active: active })
+    }
+
+    /// Removes what dead processes left of a cluster; returns the labels.
+    ///
+    /// A lease is written before anything of its backup and goes after the last of it. So a directory with neither
+    /// `backup.json` nor lease is what a removal left that was broken off, whoever did it; one with a lease is a
+    /// leftover when its holder is dead.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn remove_leftovers(&self, cluster: &str, instance: Uuid) -> Result<Vec<String>, Error> {
+        let mut removed = Vec::new();
+        self.storage.sweep(cluster).await?;
+        for system_id in self.system_ids(cluster).await? {
+            let leases = self.storage.names(&format!("{cluster}/{system_id}/{LEASES}")).await?;
+            let leased = leases.iter().filter_map(|lease| lease.strip_suffix(".json")).filter(|name| *name != EXPIRY);
+            let leased: BTreeSet<String> = leased.map(str::to_owned).collect();
+            let mut labels = leased.clone();
+            labels.extend(self.storage.names(&format!("{cluster}/{system_id}/backups")).await?);
+            let places = labels.into_iter().map(|label| BackupRef {
+                cluster: cluster.into(),
+                system_id: system_id.clone(),
+                label,
+            });
+            let looks: Vec<BoxFuture<'_, _>> = places
+                .map(|place| {
+                    let has_lease = leased.contains(&place.label);
+                    async move {
+                        let published = self.is_published(&place).await?;
+                        // Most have none, and are what they seem.
+                        Ok::<_, Error>((!published || has_lease).then_some((place, published)))
+                    }
+                    .boxed()
+                })
+                .collect();
+            let looked: Vec<_> = stream::iter(looks).buffered(CONCURRENT).try_collect().await?;
+            for (place, published) in looked.into_iter().flatten() {
+                let dead = match self.note::<Lease>(&place.lease()).await? {
+                    Some(lease) => lease?.is_dead(instance, &place.lease()),
+                    None => true,
+                };
+                // A lease is looked at after its backup: it may have been published in between.
+                match (dead, published || self.is_published(&place).await?) {
+                    // It died between publishing and removing the lease: the backup is whole.
+                    (true, true) => self.storage.delete(&place.lease()).await?,
+                    (true, false) => {
+                        self.remove(&place).await?;
+                        removed.push(place.label);
+                    }
+                    (false, _) => {}
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
