@@ -30,13 +30,19 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 
 /// How the receivers stand, by cluster.
 #[derive(Debug, Default)]
-pub struct Receivers(Mutex<HashMap<String, (Arc<Lag>, Option<String>)>>);
+pub struct Receivers(Mutex<HashMap<String, Standing>>);
+
+#[derive(Debug)]
+struct Standing {
+    lag: Arc<Lag>,
+    trouble: Option<String>,
+}
 
 impl Receivers {
     /// How the receiver of a cluster stands.
     pub fn of(&self, cluster: &str) -> Option<api::Receiver> {
         let receivers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (lag, trouble) = receivers.get(cluster)?;
+        let Standing { lag, trouble } = receivers.get(cluster)?;
         let (flushed, server) = lag.positions();
         let behind_bytes = server.0.saturating_sub(flushed.0);
         Some(api::Receiver { flushed, behind_bytes, trouble: trouble.clone() })
@@ -44,7 +50,7 @@ impl Receivers {
 
     fn set(&self, cluster: &str, lag: &Arc<Lag>, trouble: Option<String>) {
         let mut receivers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        receivers.insert(cluster.to_owned(), (Arc::clone(lag), trouble));
+        receivers.insert(cluster.to_owned(), Standing { lag: Arc::clone(lag), trouble });
     }
 }
 
