@@ -59,6 +59,11 @@ fn c26_full_disks_under_repository_and_journal() {
 }
 
 #[test]
+fn c26_disks_that_fill_anywhere_in_backup_push_and_restore() {
+    held("full-disk-anywhere");
+}
+
+#[test]
 fn journal_fields_and_credentials() {
     held("journal");
 }

@@ -236,6 +236,65 @@ full-disk)
     wait_for 20 "runs again" sh -c "[ \$(sqlite3 -readonly /var/lib/pgbosun/journal.sqlite \"select max(strftime('%s', finished_at)) from runs where state = 'succeeded'\") -gt $last ]"
     [ "$(sqlite3 -readonly /var/lib/pgbosun/journal.sqlite "select count(*) from (select strftime('%s', scheduled_for) - lag(strftime('%s', scheduled_for)) over (order by scheduled_for) as step from runs where job = 'connectivity' and scheduled_for > (select min(scheduled_for) from runs where job = 'connectivity' and state = 'missed')) where step > 2")" = 0 ] || fail "times without a row"
     ;;
+full-disk-anywhere)
+    # A disk that fills at random points of backup, push and restore: a clear end, nothing half, and the next is clean.
+    install_all
+    owner="mode=700,uid=$(id -u postgres),gid=$(id -g postgres)"
+    repository=/var/backups/pgbosun
+    room() { mount -o "remount,size=$2k" "$1"; }
+    used() { du -sk "$1" | cut -f1; }
+    mount -t tmpfs -o "size=400M,$owner" repository $repository
+    start
+    bosun backup create || fail "the first backup"
+    sql "create extension pgcrypto" >/dev/null
+    sql "create table noise as select gen_random_bytes(1000) from generate_series(1, 30000)" >/dev/null
+    for turn in 1 2 3 4 5; do
+        # More than the newest backup took, so that the estimate lets it begin; less than the noise.
+        extra=$((5000 + RANDOM % 22000))
+        room $repository $(($(used $repository) + extra))
+        { bosun backup create || :; } >/tmp/said 2>&1
+        grep -i "no space left on device" /tmp/said || fail "backup with $extra kB ($turn): $(cat /tmp/said)"
+        room $repository 400000
+        [ "$(bosun --json backup list | grep -c '"label"')" = 1 ] || fail "something half is listed with $extra kB"
+        [ -z "$(find $repository -name '.*unfinished')" ] || fail "leftovers with $extra kB"
+        bosun backup verify --all || fail "verify with $extra kB"
+    done
+    bosun backup create || fail "the next backup, with room"
+    data=/var/lib/box-pg
+    for turn in 1 2 3; do
+        sql "insert into noise select gen_random_bytes(1000) from generate_series(1, 20000)" >/dev/null
+        # One that is full of what does not compress.
+        segment=$(sql "select pg_walfile_name(pg_current_wal_lsn() - 16777216)")
+        extra=$((RANDOM % 12000))
+        room $repository $(($(used $repository) + extra))
+        (cd $data && ! bosun wal push "pg_wal/$segment" 2>/tmp/said) || fail "a push with $extra kB succeeds"
+        grep -i "no space left on device" /tmp/said || fail "push with $extra kB: $(cat /tmp/said)"
+        room $repository 400000
+        (cd $data && ! bosun wal fetch "$segment" /tmp/fetched) || fail "half a segment is archived with $extra kB"
+        (cd $data && bosun wal push "pg_wal/$segment") || fail "the next push, with room"
+        (cd $data && bosun wal fetch "$segment" "$data/fetched" && cmp "$data/fetched" "pg_wal/$segment" && rm "$data/fetched") || fail "fetched is not what was pushed"
+    done
+    mkdir /var/lib/target
+    mount -t tmpfs -o "size=400M,$owner" target /var/lib/target
+    room /var/lib/target 20000
+    { bosun restore physical --to /var/lib/target/data --immediate --delta --force || :; } >/tmp/said 2>&1
+    grep "and the restore needs" /tmp/said || fail "not refused before the first byte: $(cat /tmp/said)"
+    rm -rf /var/lib/target/data
+    room /var/lib/target 400000
+    for turn in 1 2 3; do
+        # Slow enough that somebody else can fill the disk meanwhile.
+        rm -rf /var/lib/target/data
+        bosun restore physical --to /var/lib/target/data --immediate --delta --force --rate-limit 15MB >/tmp/said 2>&1 &
+        sleep "1.$((RANDOM % 10))"
+        dd if=/dev/zero of=/var/lib/target/filler bs=64k 2>/dev/null || :
+        ! wait $! || fail "a restore onto a full disk succeeds: $(cat /tmp/said)"
+        grep -i "no space left on device" /tmp/said || fail "restore: $(cat /tmp/said)"
+        [ ! -e /var/lib/target/data/global/pg_control ] || fail "a server would start from half a restore"
+        rm /var/lib/target/filler
+    done
+    bosun restore physical --to /var/lib/target/data --immediate --delta --force || fail "the next restore, with room"
+    runuser -u postgres -- "$binaries/pg_verifybackup" -n -e --ignore=recovery.signal --ignore=postgresql.auto.conf /var/lib/target/data || fail "what was restored"
+    ;;
 journal)
     install_all
     start

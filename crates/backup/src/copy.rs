@@ -4,7 +4,7 @@
 use crate::Error;
 use pgbosun_core::human;
 use pgbosun_repository::{
-    Active, BackupInfo, BackupRef, EncodedWal, Encoding, HEARTBEAT, Repository, WalArchive, copy_object, hash,
+    Active, BackupInfo, BackupRef, Encoding, HEARTBEAT, Repository, WalArchive, WalEncoder, copy_object,
 };
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
@@ -129,11 +129,13 @@ pub async fn copy_wal(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let (plain, sha256) = hash(source.get(&object).await?).await;
-        let encoded = EncodedWal::new(&object.file, &sha256, &plain, &encoding).await?;
-        if target.put(&object.file, &encoded).await? {
-            copied.wal += 1;
-            copied.bytes += encoded.size();
+        let mut encoder = WalEncoder::new(vec![encoding.clone()]).await?;
+        encoder.push(&source.get(&object).await?).await?;
+        for (_, encoded) in encoder.finish(&object.file).await? {
+            if target.put(&object.file, &encoded).await? {
+                copied.wal += 1;
+                copied.bytes += encoded.size();
+            }
         }
     }
     Ok(copied)

@@ -4,7 +4,7 @@
 //! it, and two different files under one name are found without any help from the store, and both kept.
 
 use crate::{Encoding, Error, Repository, decode::Decoding, encode::Encoder, repository::write_object};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pgbosun_core::wal::WalFile;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
@@ -39,23 +39,59 @@ pub struct EncodedWal {
 }
 
 impl EncodedWal {
-    /// Encodes a file.
-    ///
-    /// # Errors
-    /// [`Error::Key`], [`Error::Storage`].
-    pub async fn new(file: &WalFile, sha256: &str, plain: &[u8], encoding: &Encoding) -> Result<Self, Error> {
-        let name = file.to_string();
-        let failed = || Error::storage("encode", &name);
-        let mut encoder = Encoder::new(encoding).await?;
-        let first = encoder.push(plain).await.map_err(failed())?;
-        let rest = encoder.finish().await.map_err(failed())?;
-        let bytes = if first.is_empty() { rest } else { [first, rest].concat().into() };
-        Ok(Self { name, sha256: sha256.to_owned(), suffix: encoding.suffix(), bytes })
-    }
-
     /// Bytes as they will be stored.
     pub const fn size(&self) -> u64 {
         self.bytes.len() as u64
+    }
+}
+
+/// Encodes a file while it is read: hashed once, compressed and encrypted once for each encoding that is wanted.
+pub struct WalEncoder {
+    hash: Sha256,
+    encoders: Vec<(Encoding, Encoder, BytesMut)>,
+}
+
+impl WalEncoder {
+    /// Begins a file.
+    ///
+    /// # Errors
+    /// [`Error::Key`].
+    pub async fn new(encodings: Vec<Encoding>) -> Result<Self, Error> {
+        let mut encoders: Vec<(Encoding, Encoder, BytesMut)> = Vec::new();
+        for encoding in encodings {
+            if !encoders.iter().any(|(known, ..)| *known == encoding) {
+                let encoder = Encoder::new(&encoding).await?;
+                encoders.push((encoding, encoder, BytesMut::new()));
+            }
+        }
+        Ok(Self { hash: Sha256::new(), encoders })
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn push(&mut self, plain: &[u8]) -> Result<(), Error> {
+        self.hash.update(plain);
+        for (_, encoder, encoded) in &mut self.encoders {
+            encoded.extend_from_slice(&encoder.push(plain).await.map_err(Error::storage("encode", "a file of WAL"))?);
+        }
+        Ok(())
+    }
+
+    /// The file of this name in each encoding.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn finish(self, file: &WalFile) -> Result<Vec<(Encoding, EncodedWal)>, Error> {
+        let (name, sha256) = (file.to_string(), hex::encode(self.hash.finalize()));
+        let mut files = Vec::new();
+        for (encoding, encoder, mut bytes) in self.encoders {
+            bytes.extend_from_slice(&encoder.finish().await.map_err(Error::storage("encode", &name))?);
+            let (name, sha256, suffix) = (name.clone(), sha256.clone(), encoding.suffix());
+            files.push((encoding, EncodedWal { name, sha256, suffix, bytes: bytes.freeze() }));
+        }
+        Ok(files)
     }
 }
 
@@ -166,7 +202,7 @@ impl WalArchive {
 }
 
 /// The SHA-256 of these bytes, computed away from the scheduler's threads.
-pub async fn hash(bytes: Bytes) -> (Bytes, String) {
+async fn hash(bytes: Bytes) -> (Bytes, String) {
     let copy = bytes.clone();
     let hashed = tokio::task::spawn_blocking(move || hex::encode(Sha256::digest(&copy))).await;
     // The task cannot be cancelled, and hashing does not panic; were it otherwise the hash would match nothing.
@@ -197,8 +233,10 @@ mod tests {
         plain: &'static [u8],
     ) -> Result<bool, Error> {
         let file = WalFile::parse(name).unwrap();
-        let (_, sha256) = hash(plain.into()).await;
-        archive.put(&file, &EncodedWal::new(&file, &sha256, plain, encoding).await?).await
+        let mut encoder = WalEncoder::new(vec![encoding.clone()]).await?;
+        encoder.push(plain).await?;
+        let (_, encoded) = encoder.finish(&file).await?.remove(0);
+        archive.put(&file, &encoded).await
     }
 
     #[tokio::test]

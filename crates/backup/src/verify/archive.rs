@@ -43,7 +43,7 @@ pub async fn verify_archive(
                         return Ok(None);
                     }
                     let fault = match archive.get(object).await {
-                        Ok(bytes) => wal::check_segment(&object.file, &bytes, system_id).err(),
+                        Ok(bytes) => wal::check_segment(&object.file, &bytes, bytes.len() as u64, system_id).err(),
                         Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Key(_))) => {
                             Some(error.to_string())
                         }

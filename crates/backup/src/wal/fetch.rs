@@ -100,7 +100,7 @@ impl Fetch {
         let Some(object) = archive.find(file).await? else { return Ok(Fetched::Absent) };
         let bytes = archive.get(&object).await?;
         let damaged = |reason: String| pgbosun_repository::Error::Damaged { object: object.key.clone(), reason };
-        segment::check(file, &bytes, &self.system_id).map_err(damaged)?;
+        segment::check(file, &bytes, bytes.len() as u64, &self.system_id).map_err(damaged)?;
         Ok(Fetched::Found(bytes))
     }
 
@@ -115,7 +115,7 @@ impl Fetch {
         let mut bytes = left.into_iter().flatten().max_by_key(Vec::len)?;
         let header = segment::Header::read(&bytes)?;
         bytes.resize(usize::try_from(header.segment_size).ok()?, 0);
-        segment::check(file, &bytes, &self.system_id).ok()?;
+        segment::check(file, &bytes, bytes.len() as u64, &self.system_id).ok()?;
         Some(bytes.into())
     }
 

@@ -4,16 +4,21 @@
 
 use super::{Spool, segment};
 use crate::Error;
-use bytes::Bytes;
 use futures::future::join_all;
 use pgbosun_core::{human, wal::WalFile};
-use pgbosun_repository::{EncodedWal, Encoding, Error as RepositoryError, Repository, WalArchive, hash};
+use pgbosun_repository::{EncodedWal, Encoding, Error as RepositoryError, Repository, WalArchive, WalEncoder};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
+    fs::File,
+    io::Read,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::mpsc;
+
+/// Bytes that are read at once.
+const CHUNK: u64 = 1 << 18;
 
 /// Archives files of one cluster.
 #[derive(Clone, Debug)]
@@ -90,23 +95,13 @@ impl Pusher {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let refused = |reason: String| Error::Refused(format!("{} is not archived: {reason}", path.display()));
         let file = WalFile::parse(&name).ok_or_else(|| refused("its name is not one of WAL".into()))?;
-        let plain: Bytes = tokio::fs::read(path).await.map_err(Error::file("read", path))?.into();
-        segment::check(&file, &plain, &self.system_id).map_err(refused)?;
-        let (plain, sha256) = hash(plain).await;
-        let mut encoded: Vec<(Encoding, EncodedWal)> = Vec::new();
-        for (repository, _) in &self.repositories {
-            let encoding = Encoding::of(&repository.options);
-            if !encoded.iter().any(|(known, _)| *known == encoding) {
-                let wal = EncodedWal::new(&file, &sha256, &plain, &encoding).await?;
-                encoded.push((encoding, wal));
-            }
-        }
+        let (bytes, encoded) = self.encode(path, &file).await?;
         let stores = self.repositories.iter().map(|(repository, spool)| {
             let encoding = Encoding::of(&repository.options);
             let wal = encoded.iter().find(|(known, _)| *known == encoding).map(|(_, wal)| wal);
             self.store(repository, spool.as_ref(), &file, wal)
         });
-        let mut pushed = Pushed { bytes: plain.len() as u64, ..Pushed::default() };
+        let mut pushed = Pushed { bytes, ..Pushed::default() };
         let mut durable = 0;
         for ((repository, _), outcome) in self.repositories.iter().zip(join_all(stores).await) {
             let name = repository.name.clone();
@@ -126,6 +121,20 @@ impl Pusher {
             return Err(refused(reason));
         }
         Ok(pushed)
+    }
+
+    /// Reads the file once, and checks, hashes and encodes it on the way; returns its size.
+    async fn encode(&self, path: &Path, file: &WalFile) -> Result<(u64, Vec<(Encoding, EncodedWal)>), Error> {
+        let encodings = self.repositories.iter().map(|(repository, _)| Encoding::of(&repository.options)).collect();
+        let mut encoder = WalEncoder::new(encodings).await?;
+        let (chunks, mut coming) = mpsc::channel(4);
+        let (path, name, system_id) = (path.to_owned(), file.clone(), self.system_id.clone());
+        let reading = tokio::task::spawn_blocking(move || read(&path, &name, &system_id, &chunks));
+        while let Some(chunk) = coming.recv().await {
+            encoder.push(&chunk).await?;
+        }
+        let size = reading.await.map_err(|error| Error::Interrupted(format!("reading WAL broke off: {error}")))??;
+        Ok((size, encoder.finish(file).await?))
     }
 
     async fn store(
@@ -170,4 +179,28 @@ impl Pusher {
         }
         brought
     }
+}
+
+/// Hands on a file's contents, after a look at its beginning (C5); returns its size.
+fn read(path: &Path, name: &WalFile, system_id: &str, chunks: &mpsc::Sender<Vec<u8>>) -> Result<u64, Error> {
+    let failed = || Error::file("read", path);
+    let mut file = File::open(path).map_err(failed())?;
+    let size = file.metadata().map_err(failed())?.len();
+    let mut position = 0;
+    while position < size || position == 0 {
+        let mut chunk = Vec::with_capacity(CHUNK as usize);
+        let read = Read::by_ref(&mut file).take(CHUNK).read_to_end(&mut chunk).map_err(failed())? as u64;
+        if position == 0 {
+            let refused = |reason| Error::Refused(format!("{} is not archived: {reason}", path.display()));
+            segment::check(name, &chunk, size, system_id).map_err(refused)?;
+        }
+        if read == 0 {
+            return Err(Error::Refused(format!("{} became shorter while it was read", path.display())));
+        }
+        position += read;
+        if chunks.blocking_send(chunk).is_err() {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(size)
 }

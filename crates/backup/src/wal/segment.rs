@@ -61,42 +61,36 @@ impl Header {
     }
 }
 
-/// Checks a file that is to be archived or was fetched: header, size and name must agree (C5).
+/// Checks a file that is to be archived or was fetched, by its beginning and its size: header, size and name must agree
+/// (C5).
 ///
 /// # Errors
 /// What does not.
-pub fn check(file: &WalFile, bytes: &[u8], system_id: &str) -> Result<(), String> {
+pub fn check(file: &WalFile, beginning: &[u8], size: u64, system_id: &str) -> Result<(), String> {
     let (WalFile::Segment(segment) | WalFile::Partial(segment)) = file else {
-        return if bytes.is_empty() { Err("it is empty".into()) } else { Ok(()) };
+        return if size == 0 { Err("it is empty".into()) } else { Ok(()) };
     };
-    let header = Header::read(bytes).ok_or("it does not begin with the header of a WAL segment")?;
+    let header = Header::read(beginning).ok_or("it does not begin with the header of a WAL segment")?;
     if let Some(fault) = header.fault(*segment, system_id) {
         return Err(fault);
     }
-    if bytes.len() as u64 != header.segment_size {
-        return Err(format!("it has {} bytes, and a segment has {}", bytes.len(), header.segment_size));
+    if size != header.segment_size {
+        return Err(format!("it has {size} bytes, and a segment has {}", header.segment_size));
     }
     Ok(())
 }
 
-/// The same by the beginning of a file and its size alone.
+/// The same for a file of this machine.
 ///
 /// # Errors
 /// What does not agree, or cannot be read.
 pub fn check_file(file: &WalFile, path: &Path, system_id: &str) -> Result<(), String> {
-    let WalFile::Segment(segment) = file else { return Err("it is no segment".into()) };
     let unread = |error: std::io::Error| error.to_string();
-    let mut opened = fs::File::open(path).map_err(unread)?;
-    let mut beginning = [0; 64];
-    opened.read_exact(&mut beginning).map_err(unread)?;
-    let header = Header::read(&beginning).ok_or("it does not begin with the header of a WAL segment")?;
-    if let Some(fault) = header.fault(*segment, system_id) {
-        return Err(fault);
-    }
-    match opened.metadata().map_err(unread)?.len() {
-        size if size == header.segment_size => Ok(()),
-        size => Err(format!("it has {size} bytes, and a segment has {}", header.segment_size)),
-    }
+    let opened = fs::File::open(path).map_err(unread)?;
+    let size = opened.metadata().map_err(unread)?.len();
+    let mut beginning = Vec::new();
+    opened.take(LONG_HEADER as u64).read_to_end(&mut beginning).map_err(unread)?;
+    check(file, &beginning, size, system_id)
 }
 
 /// The system identifier in a data directory's `pg_control`: its first eight bytes.
@@ -135,6 +129,7 @@ pub(crate) mod tests {
         let name = Segment { timeline: 2, log: 0, number: 5 };
         let file = WalFile::Segment(name);
         let good = empty_segment(name, 2, 77);
+        let check = |file: &WalFile, bytes: &[u8], id: &str| check(file, bytes, bytes.len() as u64, id);
         assert_eq!(check(&file, &good, "77"), Ok(()));
         assert_eq!(check(&file, &empty_segment(name, 1, 77), "77"), Ok(()), "first after a promotion");
         for (bytes, system_id, word) in [

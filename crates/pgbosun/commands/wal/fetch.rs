@@ -78,6 +78,7 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
     let place = place(context, arguments)?;
     let name = place.file.to_string();
     let early = place.ahead.join(&name);
+    wait_for(&early).await;
     // Its contents were compared when it was read ahead; that it still is this file is looked at here.
     if pgbosun_backup::wal::check_file(&place.file, &early, &place.fetch.system_id).is_ok()
         && Fetch::hand_over(&early, &place.target).is_ok()
@@ -104,7 +105,9 @@ fn read_ahead(context: &Context, arguments: &Arguments, place: &Place) {
     if !segments || fs::create_dir_all(&place.ahead).is_err() || lock(&place.ahead).is_none() {
         return;
     }
-    let waiting = fs::read_dir(&place.ahead).map_or(0, |entries| entries.flatten().count());
+    let names = fs::read_dir(&place.ahead).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let asked = place.file.to_string();
+    let waiting = names.filter(|name| name.to_string_lossy().as_ref() > asked.as_str()).count();
     if waiting > usize::from(context.config.wal.fetch_ahead) / 2 {
         return;
     }
@@ -125,6 +128,25 @@ fn read_ahead(context: &Context, arguments: &Arguments, place: &Place) {
     }
 }
 
+/// How the name of a mark ends that says which file is being read ahead.
+const COMING: &str = ".coming";
+
+/// Waits for a file that another process is reading ahead just now: reading it twice helps nobody.
+async fn wait_for(early: &Path) {
+    let (coming, begun) = (marked(early), std::time::Instant::now());
+    while coming.exists() && begun.elapsed() < Duration::from_secs(30) {
+        // Nobody holds the right: whoever marked the file has died.
+        if early.parent().is_none_or(|directory| lock(directory).is_some()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+fn marked(early: &Path) -> PathBuf {
+    early.with_extension(COMING.trim_start_matches('.'))
+}
+
 /// The right to read ahead; held by one process at a time, as long as it lives.
 fn lock(directory: &Path) -> Option<Flock<fs::File>> {
     let file = fs::File::options().create(true).truncate(false).write(true).open(directory.join(".lock")).ok()?;
@@ -139,7 +161,7 @@ fn lock(directory: &Path) -> Option<Flock<fs::File>> {
 pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8> {
     let place = place(context, &arguments)?;
     let Some(_lock) = lock(&place.ahead) else { return Ok(0) };
-    remove_old(&place.ahead);
+    remove_old(&place.ahead, &place.file);
     for other in fs::read_dir(place.ahead.parent().unwrap_or(&place.ahead)).into_iter().flatten().flatten() {
         if other.path() != place.ahead {
             let _ = fs::remove_dir_all(other.path());
@@ -163,16 +185,20 @@ pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8
             }
         }
         let fetch = Fetch { partial_directory: None, ..place.fetch.clone() };
+        let mark = marked(&target);
+        let _ = fs::write(&mark, "");
         tasks.spawn_on(
             async move {
-                match fetch.find(&file).await {
+                let read = match fetch.find(&file).await {
                     Ok(Fetched::Found(bytes)) => Fetch::deliver(&bytes, &target).is_ok(),
                     Ok(Fetched::Absent) => false,
                     Err(error) => {
                         tracing::debug!("reading ahead ends: {}", human::chain(&error));
                         false
                     }
-                }
+                };
+                let _ = fs::remove_file(mark);
+                read
             },
             &context.bulk,
         );
@@ -181,11 +207,14 @@ pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8
     Ok(0)
 }
 
-/// What an earlier recovery read ahead and never needed.
-fn remove_old(directory: &Path) {
+/// What an earlier recovery read ahead and never needed, what lies behind this one, and marks of the dead.
+fn remove_old(directory: &Path, now: &WalFile) {
+    let now = now.to_string();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-        if age.is_some_and(|age| age > Duration::from_secs(600)) && entry.file_name() != ".lock" {
+        let old = age.is_some_and(|age| age > Duration::from_secs(600));
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != ".lock" && (old || name.as_str() <= now.as_str() || name.ends_with(COMING)) {
             let _ = fs::remove_file(entry.path());
         }
     }
