@@ -111,6 +111,7 @@ pub async fn copy_wal(
     system_id: &str,
     cancel: &CancellationToken,
 ) -> Result<Copied, Error> {
+    to.prepare().await?;
     let (source, target) = (WalArchive::new(from, cluster, system_id), WalArchive::new(to, cluster, system_id));
     let present: BTreeSet<_> = target.list().await?.into_iter().map(|object| (object.file, object.sha256)).collect();
     let (backups, _) = to.backups(Some(cluster)).await?;

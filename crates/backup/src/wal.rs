@@ -10,7 +10,7 @@ mod segment;
 mod spool;
 
 pub use archive::{Archive, Coverage};
-pub use fetch::{Fetch, Fetched};
+pub use fetch::Fetch;
 pub use push::{Pushed, Pusher};
 pub use receive::{Lag, Receive, system_id_of};
 pub use scan::{Event, Scanner};

@@ -51,9 +51,14 @@ async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
     let mut found = Vec::new();
     let mut damaged = Vec::new();
     for repository in context.repositories(None)? {
-        let (backups, broken) = repository.shown(cluster).await?;
-        found.extend(backups.into_iter().map(|info| (repository.name.clone(), info)));
-        damaged.extend(broken.into_iter().map(|error| format!("{}: {error}", repository.name)));
+        match repository.shown(cluster).await {
+            Ok((backups, broken)) => {
+                found.extend(backups.into_iter().map(|info| (repository.name.clone(), info)));
+                damaged.extend(broken.into_iter().map(|error| format!("{}: {error}", repository.name)));
+            }
+            // One that is away does not hide the others.
+            Err(error) => damaged.push(format!("{}: {}", repository.name, human::chain(&error))),
+        }
     }
     if context.json {
         let list: Vec<_> = found.iter().map(|(repository, info)| summary(repository, info)).collect();
@@ -82,7 +87,7 @@ async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
         }
     }
     for error in &damaged {
-        eprintln!("{} {error}", red("damaged:"));
+        eprintln!("{} {error}", red("not listed:"));
     }
     Ok(if damaged.is_empty() { 0 } else { FAILURE })
 }

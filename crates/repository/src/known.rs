@@ -6,7 +6,7 @@
 use crate::Error;
 use pgbosun_core::config::{self, Config, RepositoryType};
 use serde::{Deserialize, Serialize};
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 use uuid::Uuid;
 
 /// Where it is remembered.
@@ -14,6 +14,7 @@ use uuid::Uuid;
 pub(crate) struct Memory {
     file: PathBuf,
     place: String,
+    local: bool,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -38,7 +39,7 @@ fn place(options: &config::Repository) -> String {
 impl Memory {
     pub fn of(config: &Config, name: &str, options: &config::Repository) -> Self {
         let file = config.daemon.state_directory.join("repositories").join(format!("{name}.json"));
-        Self { file, place: place(options) }
+        Self { file, place: place(options), local: options.r#type == RepositoryType::Local }
     }
 
     fn known(&self) -> Option<Uuid> {
@@ -60,6 +61,11 @@ impl Memory {
             (Some(before), found) => (found.unwrap_or(before), Some(found.is_some())),
         };
         let reason = match before {
+            // Elsewhere than in a directory two that make it at the same moment overwrite each other: the last one counts.
+            Some(true) if !self.local && self.is_new() => {
+                self.remember(found.unwrap_or(id));
+                return Ok(());
+            }
             None => {
                 self.remember(id);
                 return Ok(());
@@ -73,6 +79,12 @@ impl Memory {
             reason,
             memory: self.file.display().to_string(),
         })
+    }
+
+    /// It was made within the last hour.
+    fn is_new(&self) -> bool {
+        let modified = fs::metadata(&self.file).and_then(|metadata| metadata.modified());
+        modified.ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age < Duration::from_secs(3600))
     }
 
     fn remember(&self, id: Uuid) {

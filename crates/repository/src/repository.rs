@@ -117,9 +117,12 @@ impl Repository {
         // What died before the repository was one.
         self.storage.sweep("").await?;
         let identity = Identity { format: FORMAT, id: Uuid::now_v7() };
-        self.write_json(IDENTITY, &identity).await?;
-        self.remembered(Some(identity.id))?;
-        Ok(identity.id)
+        match self.write_json(IDENTITY, &identity).await {
+            // Somebody else was faster, and it is theirs that counts.
+            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            written => written?,
+        }
+        Ok(self.identity().await?.unwrap_or(identity.id))
     }
 
     /// The same, and a cluster's server must be the one it always was (C10).

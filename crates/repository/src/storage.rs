@@ -12,8 +12,13 @@ use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pgbosun_core::config::{self, RepositoryType};
-use std::sync::Arc;
-use tokio::io::AsyncRead;
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// The place a repository is configured to lie in. Nothing is read or connected yet. In a directory nothing is stored but
 /// the object `mark` until that is there.
@@ -89,6 +94,18 @@ pub trait ObjectWriter: Send {
 
     /// Makes the object durable and visible, and returns the size the place reports for it.
     async fn finish(self: Box<Self>) -> Result<u64, Error>;
+}
+
+/// A reader over a network: whatever goes wrong under way is the way's fault, and may pass.
+struct OverNetwork<R>(R);
+
+impl<R: AsyncRead + Unpin> AsyncRead for OverNetwork<R> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => error,
+            _ => io::Error::new(io::ErrorKind::ConnectionReset, error),
+        })
+    }
 }
 
 /// How the name of an unfinished object ends, where unfinished objects have names.

@@ -7,7 +7,8 @@ use crate::{Encoding, Error, Repository, decode::Decoding, encode::Encoder, repo
 use bytes::{Bytes, BytesMut};
 use pgbosun_core::wal::WalFile;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
+use std::io::{self, Read, Write};
+use tokio_util::io::SyncIoBridge;
 
 /// The archive of a cluster with this system identifier.
 #[derive(Clone, Debug)]
@@ -161,19 +162,47 @@ impl WalArchive {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Key`], [`Error::Storage`].
     pub async fn get(&self, object: &WalObject) -> Result<Bytes, Error> {
+        // A little more than a segment has: reading to the end wants room to see it.
+        let bytes = self.copy(object, Vec::with_capacity((16 << 20) + 64)).await?;
+        Ok(bytes.into())
+    }
+
+    /// Copies a file to `to`, in bounded memory; its SHA-256 must be the one in its name.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Key`], [`Error::Storage`].
+    pub async fn copy<W: Write + Send + 'static>(&self, object: &WalObject, mut to: W) -> Result<W, Error> {
         let damaged = |reason: String| Error::Damaged { object: object.key.clone(), reason };
         let stored = self.repository.storage.open(&object.key).await?;
-        let mut plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
-        // A little more than a segment has: reading to the end wants room to see it.
-        let mut bytes = Vec::with_capacity((16 << 20) + 64);
-        plain.read_to_end(&mut bytes).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::TimedOut | std::io::ErrorKind::ConnectionReset => {
-                Error::storage("read", &object.key)(error)
+        let plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
+        let mut plain = SyncIoBridge::new(plain);
+        let (key, name) = (object.key.clone(), object.file.to_string());
+        let copying = tokio::task::spawn_blocking(move || {
+            // An error of the system is one of disk or network; all others are the decoders'.
+            let passing = |error: &io::Error| {
+                let kinds = [io::ErrorKind::TimedOut, io::ErrorKind::ConnectionReset];
+                error.raw_os_error().is_some() || kinds.contains(&error.kind())
+            };
+            let undecoded = |error: io::Error| match passing(&error) {
+                true => Error::storage("read", &key)(error),
+                false => Error::Damaged { object: key.clone(), reason: format!("it does not decode: {error}") },
+            };
+            let mut hash = Sha256::new();
+            let mut buffer = vec![0; 1 << 18];
+            loop {
+                match plain.read(&mut buffer).map_err(undecoded)? {
+                    0 => return Ok((to, hex::encode(hash.finalize()))),
+                    read => {
+                        hash.update(&buffer[..read]);
+                        to.write_all(&buffer[..read]).map_err(Error::storage("write", &name))?;
+                    }
+                }
             }
-            _ => damaged(format!("it does not decode: {error}")),
-        })?;
-        let (bytes, sha256) = hash(bytes.into()).await;
-        if sha256 == object.sha256 { Ok(bytes) } else { Err(damaged("its SHA-256 is not the one in its name".into())) }
+        });
+        let copied =
+            copying.await.unwrap_or_else(|error| Err(Error::storage("read", &object.key)(io::Error::other(error))));
+        let (to, sha256) = copied?;
+        if sha256 == object.sha256 { Ok(to) } else { Err(damaged("its SHA-256 is not the one in its name".into())) }
     }
 
     /// All files, in order of timeline and position, history files first.
@@ -199,14 +228,6 @@ impl WalArchive {
     pub async fn remove(&self, object: &WalObject) -> Result<(), Error> {
         self.repository.storage.delete(&object.key).await
     }
-}
-
-/// The SHA-256 of these bytes, computed away from the scheduler's threads.
-async fn hash(bytes: Bytes) -> (Bytes, String) {
-    let copy = bytes.clone();
-    let hashed = tokio::task::spawn_blocking(move || hex::encode(Sha256::digest(&copy))).await;
-    // The task cannot be cancelled, and hashing does not panic; were it otherwise the hash would match nothing.
-    (bytes, hashed.unwrap_or_default())
 }
 
 fn short(sha256: &str) -> &str {

@@ -60,19 +60,18 @@ impl Files {
             .await
             .map_err(failed())?;
         let start = start.parse().map_err(|_| Error::Refused(format!("the server starts the backup at {start}?")))?;
+        if !data.is_served_by(&mut session).await? {
+            return Err(not_its_own(&data, start));
+        }
         let data = Arc::new(data);
         let looking = Arc::clone(&data);
         let looked = tokio::task::spawn_blocking(move || {
             // Its own checkpoint must be here by now: else this is the data directory of another server.
             let control = Control::read(looking.root())?;
             if control.redo < start {
-                return Err(Error::Refused(format!(
-                    "{} is not the data directory of the server that is backed up, which started at {start}: set \
-                     source = \"stream\"",
-                    looking.root().display()
-                )));
+                return Err(not_its_own(&looking, start));
             }
-            Ok((control.timeline, Listing::of(&looking)?))
+            Ok((control.timeline, Listing::of(&looking, control.catalogue)?))
         });
         let (timeline, listing) = looked.await.map_err(broke_off)??;
         let begun =
@@ -107,8 +106,15 @@ impl Files {
         }
         let mut last = VolumeWriter::create(to, &reader.queue.volume(None), ObjectKind::Data).await?;
         // On a standby everything that was copied lies before what pg_control says now: so it is read last (C14).
-        let root = data.root().to_owned();
-        let control = tokio::task::spawn_blocking(move || Control::read(&root)).await.map_err(broke_off)??;
+        let control = tokio::task::spawn_blocking(move || {
+            let control = Control::read(data.root())?;
+            // What cannot be seen any more was not read either.
+            match data.hidden_tablespace(control.catalogue) {
+                Some(path) => Err(Error::Interrupted(format!("the tablespace {} went out of sight", path.display()))),
+                None => Ok((control, data.server_version)),
+            }
+        });
+        let (control, server_version) = control.await.map_err(broke_off)??;
         let (end, label) = stop(&mut session, &reader).await?;
         if !label.contains(&format!("START WAL LOCATION: {start} "))
             || !label.contains(&format!("TIMELINE: {timeline}\n"))
@@ -126,12 +132,19 @@ impl Files {
         written.extend(last.finish().await?);
         files.sort_by(|one, other| one.path.cmp(&other.path));
         let range = manifest::WalRange { timeline, start, end: end.lsn };
-        let manifest = manifest::write(&files, range, data.server_version, &to.place().system_id);
+        let manifest = manifest::write(&files, range, server_version, &to.place().system_id);
         let mut writer = PlainWriter::create(to, "backup_manifest", ObjectKind::Manifest).await?;
         writer.write(&manifest).await?;
         written.extend(writer.finish().await?);
         Ok((written, end))
     }
+}
+
+fn not_its_own(data: &DataDirectory, start: Lsn) -> Error {
+    Error::Refused(format!(
+        "{} is not the data directory of the server that is backed up, which started at {start}: set source = \"stream\"",
+        data.root().display()
+    ))
 }
 
 /// Ends backup mode: where the backup is consistent, and its label (C12).

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    wal::{Archive, Event, Fetch, Fetched, Scanner},
+    wal::{Archive, Event, Fetch, Scanner},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -146,8 +146,18 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
 /// Good backups whose chain is whole, newest first, each in the first repository that has it so.
 async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, Error> {
     let mut found: Vec<(Repository, BackupInfo)> = Vec::new();
+    let mut away = None;
     for repository in &request.repositories {
-        let (backups, damaged) = repository.backups(Some(&request.cluster)).await?;
+        let (backups, damaged) = match repository.backups(Some(&request.cluster)).await {
+            Ok(listed) => listed,
+            // One that cannot be asked must not keep the others from serving.
+            Err(error) if request.repositories.len() > 1 => {
+                tracing::warn!(repository = repository.name, "passed over: {}", pgbosun_core::human::chain(&error));
+                away = away.or(Some(error));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         for error in damaged {
             tracing::warn!(repository = repository.name, "passed over: {error}");
         }
@@ -160,7 +170,10 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
         }
     }
     found.sort_by_key(|(_, info)| std::cmp::Reverse(info.started_at));
-    Ok(found)
+    match away {
+        Some(error) if found.is_empty() => Err(error.into()),
+        _ => Ok(found),
+    }
 }
 
 fn whole(info: &BackupInfo, backups: &[BackupInfo]) -> bool {
@@ -373,8 +386,8 @@ impl Planner<'_> {
 
     async fn read(&self, segment: Segment) -> Result<Bytes, Error> {
         match self.fetch.find(&WalFile::Segment(segment)).await? {
-            Fetched::Found(bytes) => Ok(bytes),
-            Fetched::Absent => Err(Error::Interrupted(format!("segment {segment} was there and is gone"))),
+            Some(bytes) => Ok(bytes),
+            None => Err(Error::Interrupted(format!("segment {segment} was there and is gone"))),
         }
     }
 

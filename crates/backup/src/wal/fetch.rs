@@ -9,8 +9,8 @@ use bytes::Bytes;
 use pgbosun_core::{faults, human, wal::WalFile};
 use pgbosun_repository::{Repository, WalArchive};
 use std::{
-    fs,
-    io::{self, Write},
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -30,26 +30,56 @@ pub struct Fetch {
     pub partial_directory: Option<PathBuf>,
 }
 
-/// What came of looking for a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
-    /// Its contents.
-    Found(Bytes),
-    /// No repository has it.
-    Absent,
+/// Where the contents of a file go.
+#[derive(Clone, Copy)]
+enum Sink<'a> {
+    /// Into memory.
+    Memory,
+    /// Into this file, whole or not at all.
+    File(&'a Path),
 }
 
 impl Fetch {
-    /// Looks for a file in every repository until one has it whole.
+    /// The contents of a file, from the first repository that has it whole; none where every one said it has it not.
     ///
     /// # Errors
     /// Where one could not be asked, or has only a damaged copy, and no other has the file: then nobody knows.
-    pub async fn find(&self, file: &WalFile) -> Result<Fetched, Error> {
+    pub async fn find(&self, file: &WalFile) -> Result<Option<Bytes>, Error> {
+        self.search(file, Sink::Memory).await
+    }
+
+    /// The same into a file of this machine; false where no repository has it.
+    ///
+    /// # Errors
+    /// Those of [`Self::find`]; [`Error::File`].
+    pub async fn fetch(&self, file: &WalFile, to: &Path) -> Result<bool, Error> {
+        Ok(self.search(file, Sink::File(to)).await?.is_some())
+    }
+
+    /// As [`Self::fetch`], repeated for a while when it fails.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub async fn fetch_patiently(&self, file: &WalFile, to: &Path, patience: Duration) -> Result<bool, Error> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(500);
+        loop {
+            match self.fetch(file, to).await {
+                Err(error) if error.is_transient() && begun.elapsed() + pause < patience => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn search(&self, file: &WalFile, sink: Sink<'_>) -> Result<Option<Bytes>, Error> {
         let mut trouble: Option<Error> = None;
         for repository in &self.repositories {
-            match self.from(repository, file).await {
-                Ok(Fetched::Found(bytes)) => return Ok(Fetched::Found(bytes)),
-                Ok(Fetched::Absent) => match repository.identity().await {
+            match self.from(repository, file, sink).await {
+                Ok(Some(bytes)) => return Ok(Some(bytes)),
+                Ok(None) => match repository.identity().await {
                     Ok(Some(_)) => {}
                     // The mount point of a share that is away looks like an empty repository.
                     Ok(None) => {
@@ -67,41 +97,34 @@ impl Fetch {
             }
         }
         for spool in &self.spools {
-            if let Fetched::Found(bytes) = self.from(spool, file).await? {
-                return Ok(Fetched::Found(bytes));
+            if let Some(bytes) = self.from(spool, file, sink).await? {
+                return Ok(Some(bytes));
             }
         }
         if let Some(error) = trouble {
             return Err(error);
         }
-        Ok(self.partial(file).map_or(Fetched::Absent, Fetched::Found))
-    }
-
-    /// As [`Self::find`], repeated for a while when it fails.
-    ///
-    /// # Errors
-    /// The last failure.
-    pub async fn find_patiently(&self, file: &WalFile, patience: Duration) -> Result<Fetched, Error> {
-        let begun = Instant::now();
-        let mut pause = Duration::from_millis(500);
-        loop {
-            match self.find(file).await {
-                Err(error) if error.is_transient() && begun.elapsed() + pause < patience => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
-                done => return done,
-            }
+        match (self.partial(file), sink) {
+            (Some(bytes), Sink::File(to)) => deliver(&bytes, to).map(|()| Some(Bytes::new())),
+            (found, _) => Ok(found),
         }
     }
 
-    async fn from(&self, repository: &Repository, file: &WalFile) -> Result<Fetched, Error> {
+    async fn from(&self, repository: &Repository, file: &WalFile, sink: Sink<'_>) -> Result<Option<Bytes>, Error> {
         let archive = WalArchive::new(repository, &self.cluster, &self.system_id);
-        let Some(object) = archive.find(file).await? else { return Ok(Fetched::Absent) };
-        let bytes = archive.get(&object).await?;
+        let Some(object) = archive.find(file).await? else { return Ok(None) };
         let damaged = |reason: String| pgbosun_repository::Error::Damaged { object: object.key.clone(), reason };
-        segment::check(file, &bytes, bytes.len() as u64, &self.system_id).map_err(damaged)?;
-        Ok(Fetched::Found(bytes))
+        let Sink::File(to) = sink else {
+            let bytes = archive.get(&object).await?;
+            segment::check(file, &bytes, bytes.len() as u64, &self.system_id).map_err(damaged)?;
+            return Ok(Some(bytes));
+        };
+        let unfinished = Unfinished::beside(to);
+        let created = File::create(&unfinished.0).map_err(Error::file("write", to))?;
+        archive.copy(&object, created).await?;
+        segment::check_file(file, &unfinished.0, &self.system_id).map_err(damaged)?;
+        unfinished.finish(to)?;
+        Ok(Some(Bytes::new()))
     }
 
     /// The segment a receiver was writing when the server was lost: its beginning, filled up with zeros.
@@ -127,26 +150,38 @@ impl Fetch {
         match fs::rename(early, path) {
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let bytes = fs::read(early).map_err(Error::file("read", early))?;
-                Self::deliver(&bytes, path)?;
+                deliver(&bytes, path)?;
                 fs::remove_file(early).map_err(Error::file("remove", early))
             }
             renamed => renamed.map_err(Error::file("write", path)),
         }
     }
+}
 
-    /// Puts contents where PostgreSQL wants them: whole or not at all.
-    ///
-    /// # Errors
-    /// [`Error::File`].
-    pub fn deliver(bytes: &[u8], path: &Path) -> Result<(), Error> {
+/// Puts contents where PostgreSQL wants them: whole or not at all.
+fn deliver(bytes: &[u8], path: &Path) -> Result<(), Error> {
+    let unfinished = Unfinished::beside(path);
+    fs::write(&unfinished.0, bytes).map_err(Error::file("write", path))?;
+    unfinished.finish(path)
+}
+
+/// A file that has not its name yet; it goes with this value.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn beside(path: &Path) -> Self {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let temporary = path.with_file_name(format!("{name}.pgbosun-unfinished"));
-        let written = fs::File::create(&temporary).and_then(|mut file| file.write_all(bytes));
+        Self(path.with_file_name(format!("{name}.pgbosun-unfinished")))
+    }
+
+    fn finish(self, path: &Path) -> Result<(), Error> {
         faults::die(faults::FILE_FETCHED);
-        let placed = written.and_then(|()| fs::rename(&temporary, path));
-        placed.map_err(|error| {
-            let _ = fs::remove_file(&temporary);
-            Error::file("write", path)(error)
-        })
+        fs::rename(&self.0, path).map_err(Error::file("write", path))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }

@@ -77,6 +77,8 @@ impl Receive {
     /// # Errors
     /// What broke it.
     pub async fn run(&self) -> Result<(), Error> {
+        // Nothing was reported on this connection yet.
+        self.lag.flushed.store(0, Ordering::Relaxed);
         fs::create_dir_all(&self.directory).map_err(Error::file("create", &self.directory))?;
         self.push_leftovers().await?;
         let (server, _) = crate::member(&self.server, false).await?;

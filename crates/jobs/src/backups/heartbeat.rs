@@ -2,6 +2,7 @@
 
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
+use pgbosun_backup::member;
 use pgbosun_core::{
     config::{Known, RawValue, Refusal, Setting},
     options,
@@ -64,7 +65,7 @@ impl Job for Heartbeat {
         if context.dry_run {
             return Ok(Outcome { summary: format!("would write the time into {table}"), ..Outcome::default() });
         }
-        let mut server = server.clone();
+        let (mut server, _) = member(server, false).await?;
         server.conninfo = server.conninfo.with_database(&self.table.database);
         let mut connection = server.connect().await?;
         let gone = self.beat(&mut connection, &table).await;

@@ -6,7 +6,7 @@
 use super::{cluster_of, data_directory};
 use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
-use pgbosun_backup::wal::{Fetch, Fetched, Header, Spool, system_identifier};
+use pgbosun_backup::wal::{Fetch, Header, Spool, system_identifier};
 use pgbosun_core::{human, wal::WalFile};
 use std::{
     fs,
@@ -87,16 +87,13 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
         return Ok(true);
     }
     let _ = fs::remove_file(&early);
-    let (fetcher, file, patience) = (place.fetch.clone(), place.file.clone(), context.config.wal.fetch_patience);
-    let found = context.bulk.spawn(async move { fetcher.find_patiently(&file, patience).await }).await??;
-    match found {
-        Fetched::Found(bytes) => {
-            Fetch::deliver(&bytes, &place.target)?;
-            read_ahead(context, arguments, &place);
-            Ok(true)
-        }
-        Fetched::Absent => Ok(false),
+    let (fetcher, file, target) = (place.fetch.clone(), place.file.clone(), place.target.clone());
+    let patience = context.config.wal.fetch_patience;
+    let found = context.bulk.spawn(async move { fetcher.fetch_patiently(&file, &target, patience).await }).await??;
+    if found {
+        read_ahead(context, arguments, &place);
     }
+    Ok(found)
 }
 
 /// Starts what fetches the following segments, unless it is at work already; this command does not wait for it.
@@ -189,14 +186,10 @@ pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8
         let _ = fs::write(&mark, "");
         tasks.spawn_on(
             async move {
-                let read = match fetch.find(&file).await {
-                    Ok(Fetched::Found(bytes)) => Fetch::deliver(&bytes, &target).is_ok(),
-                    Ok(Fetched::Absent) => false,
-                    Err(error) => {
-                        tracing::debug!("reading ahead ends: {}", human::chain(&error));
-                        false
-                    }
-                };
+                let read = fetch.fetch(&file, &target).await.unwrap_or_else(|error| {
+                    tracing::debug!("reading ahead ends: {}", human::chain(&error));
+                    false
+                });
                 let _ = fs::remove_file(mark);
                 read
             },

@@ -18,9 +18,10 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn backups(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
-        self.identity().await?;
+        let unsound = self.unsound_identity().await?;
         let places = self.places(cluster).await?;
-        let (mut found, damaged) = self.infos(places.iter()).await?;
+        let (mut found, mut damaged) = self.infos(places.iter()).await?;
+        damaged.extend(unsound);
         found.sort_by_key(|info| info.started_at);
         Ok((found, damaged))
     }
@@ -31,7 +32,7 @@ impl Repository {
     /// [`Error::Storage`].
     pub async fn shown(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
         let Some(file) = self.memory.as_ref().map(Memory::cache) else { return self.backups(cluster).await };
-        self.identity().await?;
+        let unsound = self.unsound_identity().await?;
         let places = self.places(cluster).await?;
         let looks: Vec<BoxFuture<'_, _>> = places
             .iter()
@@ -50,7 +51,7 @@ impl Repository {
                 None => anew.push((place.clone(), stat)),
             }
         }
-        let (read, damaged) = self.infos(anew.iter().map(|(place, _)| place)).await?;
+        let (read, mut damaged) = self.infos(anew.iter().map(|(place, _)| place)).await?;
         if !read.is_empty() {
             let times: HashMap<_, _> = anew.into_iter().map(|(place, stat)| (place.key(INFO), stat)).collect();
             for info in &read {
@@ -66,9 +67,19 @@ impl Repository {
             }
             blocking(move || cache.store(&file)).await?;
         }
+        damaged.extend(unsound);
         found.extend(read);
         found.sort_by_key(|info| info.started_at);
         Ok((found, damaged))
+    }
+
+    /// The damage of `pgbosun.json`, which is to be told and hides no backup.
+    async fn unsound_identity(&self) -> Result<Option<Error>, Error> {
+        match self.identity().await {
+            Ok(_) => Ok(None),
+            Err(error @ Error::Damaged { .. }) => Ok(Some(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads the catalogues of these places; where there is none there is no backup.

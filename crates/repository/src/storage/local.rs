@@ -83,6 +83,7 @@ impl Storage for Local {
         let temporary = path.with_file_name(temporary_name(&name));
         let directories = self.directories;
         let mark = self.mark.filter(|mark| *mark != key).map(|mark| self.path(mark));
+        let first_wins = self.mark == Some(key);
         let opened = {
             let (path, temporary) = (path.clone(), temporary.clone());
             blocking(move || {
@@ -105,7 +106,7 @@ impl Storage for Local {
         let mut file = File::from_std(file);
         file.set_max_buf_size(1 << 20);
         faults::die(faults::OBJECT_CREATED);
-        Ok(Box::new(Writer { file, temporary, path, directories }))
+        Ok(Box::new(Writer { file, temporary, path, directories, first_wins }))
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
@@ -281,6 +282,8 @@ struct Writer {
     temporary: Temporary,
     path: PathBuf,
     directories: Directories,
+    /// Whoever stores it first wins.
+    first_wins: bool,
 }
 
 #[async_trait]
@@ -298,8 +301,14 @@ impl ObjectWriter for Writer {
             faults::die(faults::OBJECT_WRITTEN);
             if let Some(temporary) = &self.temporary.path {
                 let (temporary, path, directories) = (temporary.clone(), self.path.clone(), self.directories);
+                let first_wins = self.first_wins;
                 blocking(move || {
-                    std::fs::rename(&temporary, &path)?;
+                    match first_wins.then(|| std::fs::hard_link(&temporary, &path)) {
+                        Some(Ok(())) => std::fs::remove_file(&temporary)?,
+                        Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                        // Mounted shares may know no second name.
+                        None | Some(Err(_)) => std::fs::rename(&temporary, &path)?,
+                    }
                     path.parent().map_or(Ok(()), |parent| sync_directory(parent, directories))
                 })
                 .await?;

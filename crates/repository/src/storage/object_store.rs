@@ -3,7 +3,7 @@
 //! An object appears whole when its upload is completed, which the store itself promises. Requests that fail for a
 //! passing reason are repeated, and none waits for ever. Parts carry checksums where the store takes them (S3: CRC-32C).
 
-use super::{ObjectWriter, Stat, Storage};
+use super::{ObjectWriter, OverNetwork, Stat, Storage};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -158,7 +158,7 @@ impl Storage for ObjectStore {
         // In ranges, so that a connection that breaks in the middle costs one range and not the object.
         let reader = self.operator.reader_with(key).chunk(8 << 20).concurrent(2).await.map_err(failed())?;
         let reader = reader.into_futures_async_read(..).await.map_err(failed())?;
-        Ok(Box::new(reader.compat()))
+        Ok(Box::new(OverNetwork(reader.compat())))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {

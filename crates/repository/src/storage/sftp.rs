@@ -4,7 +4,7 @@
 //! C1 holds there too: an object is written under a temporary name, fsynced (`fsync@openssh.com`), renamed
 //! (`posix-rename@openssh.com`). A server without these extensions is refused.
 
-use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name};
+use super::{ObjectWriter, OverNetwork, Stat, Storage, is_unfinished, temporary_name};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -237,7 +237,7 @@ impl Storage for Sftp {
         let path = self.path(key);
         let opened = self.request("open", &path, async |_, client| client.open(&path).await).await?;
         let missing = || Error::storage("open", path.display().to_string())(io::ErrorKind::NotFound.into());
-        Ok(Box::new(Box::pin(TokioCompatFile::new(opened.ok_or_else(missing)?))))
+        Ok(Box::new(OverNetwork(Box::pin(TokioCompatFile::new(opened.ok_or_else(missing)?)))))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {

@@ -11,6 +11,8 @@ const TRIES: usize = 50;
 #[derive(Debug)]
 pub(super) struct Control {
     pub bytes: Vec<u8>,
+    /// Catalogue version, which is part of the names of directories in tablespaces.
+    pub catalogue: u32,
     /// Where recovery would begin: `checkPointCopy.redo`.
     pub redo: Lsn,
     /// `checkPointCopy.ThisTimeLineID`.
@@ -39,8 +41,8 @@ impl Control {
             before.is_some() && before == word(end)
         });
         let redo = Lsn(u64::from(word(44)?) << 32 | u64::from(word(40)?));
-        let timeline = word(48)?;
-        whole.then_some(Self { bytes, redo, timeline })
+        let (catalogue, timeline) = (word(12)?, word(48)?);
+        whole.then_some(Self { bytes, catalogue, redo, timeline })
     }
 }
 
@@ -56,7 +58,7 @@ mod tests {
         let crc = crc32c::crc32c(&bytes[..288]);
         bytes[288..292].copy_from_slice(&crc.to_le_bytes());
         let control = Control::of(bytes.clone()).unwrap();
-        assert_eq!((control.redo, control.timeline), (Lsn(0x1_0200_0028), 3));
+        assert_eq!((control.catalogue, control.redo, control.timeline), (0x0707_0707, Lsn(0x1_0200_0028), 3));
         bytes[100] ^= 1;
         assert!(Control::of(bytes).is_none());
         assert!(Control::of(Vec::new()).is_none());

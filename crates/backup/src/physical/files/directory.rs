@@ -1,11 +1,14 @@
 //! The server's data directory, where it lies on this machine and may be read.
 
+use super::control::Control;
 use crate::{Error, wal::system_identifier};
 use pgbosun_postgres::Server;
 use sqlx::{Connection, PgConnection};
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// A data directory here that is that of the server.
@@ -57,6 +60,12 @@ impl DataDirectory {
 
     fn check(&self, pid: &str, system_id: &str) -> Result<(), String> {
         let path = self.root.join("postmaster.pid");
+        // Read by group or capability, one file that is its owner's alone would end every backup.
+        let owner = fs::metadata(&self.root).map(|metadata| metadata.uid()).ok();
+        let user = nix::unistd::geteuid();
+        if !user.is_root() && owner.is_some_and(|owner| owner != user.as_raw()) {
+            return Err(format!("{} belongs to another user", self.root.display()));
+        }
         let here = fs::read_to_string(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => format!("{} is not on this machine", self.root.display()),
             _ => format!("{}: {error}", path.display()),
@@ -65,7 +74,42 @@ impl DataDirectory {
         if here != pid || ours != system_id {
             return Err(format!("{} here is that of another server", self.root.display()));
         }
-        Ok(())
+        let control = Control::read(&self.root).map_err(|error| pgbosun_core::human::chain(&error))?;
+        match self.hidden_tablespace(control.catalogue) {
+            Some(path) => Err(format!("the tablespace {} cannot be seen from here", path.display())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether this session's server still is the one whose files are read.
+    pub async fn is_served_by(&self, session: &mut PgConnection) -> Result<bool, Error> {
+        let pid: String = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')")
+            .fetch_one(session)
+            .await
+            .map_err(Error::query("look for the data directory"))?;
+        Ok(fs::read_to_string(self.root.join("postmaster.pid")).is_ok_and(|here| here == pid))
+    }
+
+    /// Tablespaces as links: their names below `pg_tblspc` and where they lead.
+    pub fn tablespaces(&self) -> Vec<(PathBuf, PathBuf)> {
+        let directory = self.root.join("pg_tblspc");
+        let names = fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        names.filter_map(|path| fs::read_link(&path).ok().map(|location| (path, location))).collect()
+    }
+
+    /// The name of this version's directory in a tablespace.
+    pub fn version_directory(&self, catalogue: u32) -> String {
+        format!("PG_{}_{catalogue}", self.server_version / 10_000)
+    }
+
+    /// A tablespace whose contents are not where its link leads, as in a container that mounts the data directory alone.
+    /// Its directory is there as long as the tablespace is; one that is being dropped gets a moment.
+    pub fn hidden_tablespace(&self, catalogue: u32) -> Option<PathBuf> {
+        let version = self.version_directory(catalogue);
+        let hidden = || self.tablespaces().into_iter().find(|(link, _)| !link.join(&version).is_dir());
+        hidden()?;
+        std::thread::sleep(Duration::from_secs(1));
+        hidden().map(|(_, location)| location)
     }
 
     /// Where it lies.

@@ -74,10 +74,18 @@ struct Archive {
 
 impl Listing {
     /// Looks through a data directory and its tablespaces. What vanishes meanwhile is not missed.
-    pub fn of(data: &DataDirectory) -> Result<Self, Error> {
+    ///
+    /// A tablespace may hold the directories of other versions, after an upgrade; only this one's is ours.
+    pub fn of(data: &DataDirectory, catalogue: u32) -> Result<Self, Error> {
         let mut listing = Self::default();
         let mut base = Archive::default();
-        let walk = Walk { root: data.root(), summaries: data.server_version >= 170_000 };
+        let version = data.version_directory(catalogue);
+        let walk = Walk {
+            root: data.root(),
+            summaries: data.server_version >= 170_000,
+            // A tablespace within the data directory, of which PostgreSQL only warns, is copied once.
+            tablespaces: data.tablespaces().into_iter().map(|(_, location)| location).collect(),
+        };
         walk.directory(Path::new(""), &mut base)?;
         for entry in &base.skeleton {
             let Kind::Link(location) = &entry.kind else { continue };
@@ -85,7 +93,9 @@ impl Listing {
             let Some(oid) = oid else { continue };
             listing.tablespaces.push(Tablespace { oid, location: location.to_string_lossy().into_owned() });
             let mut archive = Archive::default();
-            walk.directory(&entry.path, &mut archive)?;
+            let path = entry.path.join(&version);
+            archive.skeleton.push(Entry { path: path.clone(), kind: Kind::Directory });
+            walk.directory(&path, &mut archive)?;
             listing.add(Some(oid), archive);
         }
         listing.add(None, base);
@@ -113,6 +123,8 @@ struct Walk<'a> {
     root: &'a Path,
     /// PostgreSQL 17 and later have WAL summaries.
     summaries: bool,
+    /// Where tablespaces lie.
+    tablespaces: Vec<PathBuf>,
 }
 
 impl Walk<'_> {
@@ -157,16 +169,19 @@ impl Walk<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::file("look at", &whole)(error)),
         };
+        let emptied = EMPTIED.iter().any(|emptied| path == Path::new(emptied));
         let mut skeleton = |path, kind| archive.skeleton.push(Entry { path, kind });
         if path == Path::new("pg_wal") {
             // Also where it is a link to another disk: the WAL is not ours to copy, and a restore makes a directory.
             for below in ["", "archive_status"].into_iter().chain(self.summaries.then_some("summaries")) {
                 skeleton(path.join(below), Kind::Directory);
             }
+        } else if emptied {
+            // As `pg_wal`.
+            skeleton(path, Kind::Directory);
         } else if metadata.is_dir() {
-            let emptied = EMPTIED.iter().any(|emptied| path == Path::new(emptied));
             skeleton(path.clone(), Kind::Directory);
-            if !emptied {
+            if !self.tablespaces.contains(&whole) {
                 self.directory(&path, archive)?;
             }
         } else if metadata.is_symlink() && path.parent() == Some(Path::new("pg_tblspc")) {
@@ -175,7 +190,7 @@ impl Walk<'_> {
         } else if metadata.is_file() {
             let kind = Kind::File { segment: pages::segment_of(relations, name) };
             archive.files.push((metadata.size(), Entry { path, kind }));
-        } else if metadata.is_symlink() || EMPTIED.iter().any(|emptied| path == Path::new(emptied)) {
+        } else if metadata.is_symlink() {
             // As the server does: what a link leads to belongs to somebody else.
             tracing::warn!("not in the backup, being a link: {}", whole.display());
         }
@@ -222,8 +237,14 @@ mod tests {
             fs::create_dir_all(root.join(path)).unwrap();
         }
         fs::create_dir_all(space.join("PG_15_1/5")).unwrap();
+        fs::create_dir_all(space.join("PG_14_9/5")).unwrap();
+        fs::write(space.join("PG_14_9/5/400"), "of an older version").unwrap();
         symlink(&space, root.join("pg_tblspc/99")).unwrap();
         symlink("/etc/passwd", root.join("link.conf")).unwrap();
+        symlink("/tmp", root.join("pg_stat_tmp")).unwrap();
+        fs::create_dir_all(root.join("inside/PG_15_1")).unwrap();
+        fs::write(root.join("inside/PG_15_1/file"), "x").unwrap();
+        symlink(root.join("inside"), root.join("pg_tblspc/98")).unwrap();
         for path in [
             "PG_VERSION",
             "postmaster.pid",
@@ -253,7 +274,7 @@ mod tests {
         }
         fs::write(root.join("base/5/100.1"), vec![0; 2 << 20]).unwrap();
         let data = DataDirectory::for_test(&root);
-        let listing = Listing::of(&data).unwrap();
+        let listing = Listing::of(&data, 1).unwrap();
         let paths = |keep: fn(&Kind) -> bool| {
             let entries = listing.units.iter().flat_map(|unit| &unit.entries).filter(|entry| keep(&entry.kind));
             let mut paths: Vec<_> = entries.map(|entry| entry.path.to_string_lossy().into_owned()).collect();
@@ -271,6 +292,7 @@ mod tests {
                 "base/5/pg_filenode.map",
                 "global/1262",
                 "log/postgresql.log",
+                "pg_tblspc/98/PG_15_1/file",
                 "pg_tblspc/99/PG_15_1/5/400",
             ]
         );
@@ -280,17 +302,32 @@ mod tests {
                 "base",
                 "base/5",
                 "global",
+                "inside",
                 "log",
                 "pg_replslot",
+                "pg_stat_tmp",
                 "pg_tblspc",
+                "pg_tblspc/98/PG_15_1",
                 "pg_tblspc/99/PG_15_1",
                 "pg_tblspc/99/PG_15_1/5",
                 "pg_wal/",
                 "pg_wal/archive_status",
             ]
         );
-        assert_eq!(listing.tablespaces, [Tablespace { oid: 99, location: space.to_string_lossy().into_owned() }]);
-        assert_eq!(listing.bytes, (2 << 20) + 8);
+        let mut tablespaces = listing.tablespaces.clone();
+        tablespaces.sort_by_key(|tablespace| tablespace.oid);
+        let location = |path: &Path| path.to_string_lossy().into_owned();
+        assert_eq!(
+            tablespaces,
+            [
+                Tablespace { oid: 98, location: location(&root.join("inside")) },
+                Tablespace { oid: 99, location: location(&space) },
+            ]
+        );
+        assert_eq!(listing.bytes, (2 << 20) + 9);
+        assert_eq!(data.hidden_tablespace(1), None);
+        fs::rename(&space, directory.path().join("elsewhere")).unwrap();
+        assert_eq!(data.hidden_tablespace(1), Some(space), "a tablespace that cannot be seen is no empty one");
         let first = |tablespace| listing.units.iter().find(|unit| unit.tablespace == tablespace).unwrap();
         assert!(first(None).entries.iter().all(|entry| !matches!(entry.kind, Kind::File { .. })), "directories first");
         assert!(first(Some(99)).entries.len() == 2);
