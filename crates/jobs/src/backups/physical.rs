@@ -26,7 +26,7 @@ options! {
         /// may call `pg_backup_start`, `pg_backup_stop` and `pg_read_file`, else stream. Files are faster, several being read
         /// at once; incremental backups always come over the connection.
         source: Source = "\"auto\"";
-        /// Files read, checked and compressed at once, where the data directory is read.
+        /// Files read, checked and compressed at once, where the data directory is read. Each takes about 25 MiB of memory.
         workers: u8 = "2";
         /// The most that is read from the server in a second; no limit by default.
         rate_limit: Option<bytesize::ByteSize>;
