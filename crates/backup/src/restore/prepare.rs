@@ -12,6 +12,7 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 /// Its presence says that a restore into this directory was begun and not finished.
@@ -196,7 +197,7 @@ pub(super) fn keep_what_is_right(
         // What is put together from several backups has no checksum to compare with, and is put together anew.
         match expected.get(&name) {
             Some(file) if file.size == size && !combined.contains(&name) => {
-                doubtful.push((name, path, file.crc32c.clone()));
+                doubtful.push((size, name, path, file.crc32c.clone()));
             }
             _ if name == MARKER => {}
             _ if combined.contains(&name) => {}
@@ -204,14 +205,15 @@ pub(super) fn keep_what_is_right(
         }
     }
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
-    let share = doubtful.len().div_ceil(threads).max(1);
+    // The largest first, one at a time: so the threads end together.
+    doubtful.sort_by_key(|(size, ..)| std::cmp::Reverse(*size));
+    let next = AtomicUsize::new(0);
     let checked: Vec<Result<Vec<String>, Error>> = std::thread::scope(|scope| {
-        let workers: Vec<_> = doubtful
-            .chunks(share)
-            .map(|files| {
-                scope.spawn(move || {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
                     let mut right = Vec::new();
-                    for (name, path, expected) in files {
+                    while let Some((_, name, path, expected)) = doubtful.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let failed = || Error::file("read", path);
                         let mut file = fs::File::open(path).map_err(failed())?;
                         let (_, crc) = manifest::measure(&mut file).map_err(failed())?;
