@@ -29,7 +29,7 @@ pub use lease::{Active, HEARTBEAT, Lease, process_id};
 pub use read::{check_stored, is_encrypted, read_object, read_volume};
 pub use repository::{BackupRef, Expiry, Keep, Notes, Repository, write_object};
 pub use storage::{ObjectWriter, Storage};
-pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written};
+pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written, volume_of};
 pub use wal::{EncodedWal, WalArchive, WalEncoder, WalObject};
 
 /// The options of a repository of which nothing is said.

@@ -283,11 +283,19 @@ impl VolumeWriter {
     }
 }
 
+/// Name and kind of a volume of an archive, the data directory or the tablespace of this identity: `base.0001`,
+/// `tablespace-16385.0001`, to which `.tar` and the encoding add their endings.
+pub fn volume_of(tablespace: Option<u32>, number: u32) -> (String, ObjectKind) {
+    match tablespace {
+        None => (format!("base.{number:04}"), ObjectKind::Data),
+        Some(oid) => (format!("tablespace-{oid}.{number:04}"), ObjectKind::Tablespace(oid)),
+    }
+}
+
 /// Turns one tar stream of any length into volumes.
 pub struct TarVolumes {
     to: Arc<Destinations>,
-    prefix: String,
-    kind: ObjectKind,
+    tablespace: Option<u32>,
     /// Volumes are cut at the first file boundary past this.
     full: u64,
     stream: TarStream,
@@ -297,11 +305,10 @@ pub struct TarVolumes {
 }
 
 impl TarVolumes {
-    /// Begins the volumes `<prefix>.0001.tar`, … with what their encoding adds.
-    pub fn new(to: &Arc<Destinations>, prefix: &str, kind: ObjectKind) -> Self {
-        let full = to.volume_size();
-        let (to, prefix, stream) = (Arc::clone(to), prefix.to_owned(), TarStream::default());
-        Self { to, prefix, kind, full, stream, current: None, count: 0, written: Written::default() }
+    /// Begins the volumes of an archive: see [`volume_of`].
+    pub fn new(to: &Arc<Destinations>, tablespace: Option<u32>) -> Self {
+        let (to, full, stream) = (Arc::clone(to), to.volume_size(), TarStream::default());
+        Self { to, tablespace, full, stream, current: None, count: 0, written: Written::default() }
     }
 
     /// Takes the next bytes of the stream.
@@ -343,7 +350,8 @@ impl TarVolumes {
             Some(volume) => volume,
             None => {
                 self.count += 1;
-                VolumeWriter::of_stream(&self.to, &format!("{}.{:04}", self.prefix, self.count), self.kind).await?
+                let (name, kind) = volume_of(self.tablespace, self.count);
+                VolumeWriter::of_stream(&self.to, &name, kind).await?
             }
         };
         Ok(self.current.insert(volume))

@@ -63,8 +63,7 @@ impl Files {
         if !data.is_served_by(&mut session).await? {
             return Err(not_its_own(&data, start));
         }
-        let data = Arc::new(data);
-        let looking = Arc::clone(&data);
+        let looking = data.clone();
         let looked = tokio::task::spawn_blocking(move || {
             // Its own checkpoint must be here by now: else this is the data directory of another server.
             let control = Control::read(looking.root())?;
@@ -76,7 +75,6 @@ impl Files {
         let (timeline, listing) = looked.await.map_err(broke_off)??;
         let begun =
             BackupStart { lsn: start, timeline, tablespaces: listing.tablespaces.clone(), bytes: listing.bytes };
-        let data = Arc::unwrap_or_clone(data);
         let max_rate = options.max_rate;
         Ok((begun, Self { data, session, start, timeline, listing, workers: workers.max(1), max_rate }))
     }
@@ -104,7 +102,8 @@ impl Files {
             written.extend(volumes);
             files.extend(contents);
         }
-        let mut last = VolumeWriter::create(to, &reader.queue.volume(None), ObjectKind::Data).await?;
+        let (name, kind) = reader.queue.volume(None);
+        let mut last = VolumeWriter::create(to, &name, kind).await?;
         // On a standby everything that was copied lies before what pg_control says now: so it is read last (C14).
         let control = tokio::task::spawn_blocking(move || {
             let control = Control::read(data.root())?;

@@ -66,11 +66,7 @@ async fn store(to: Arc<Destinations>, mut events: mpsc::Receiver<BackupEvent>) -
                 if let Some(volumes) = volumes.take() {
                     written.extend(volumes.finish().await?);
                 }
-                let (prefix, kind) = match tablespace {
-                    None => ("base".to_owned(), ObjectKind::Data),
-                    Some(oid) => (format!("tablespace-{oid}"), ObjectKind::Tablespace(oid)),
-                };
-                volumes = Some(TarVolumes::new(&to, &prefix, kind));
+                volumes = Some(TarVolumes::new(&to, tablespace));
             }
             BackupEvent::Data(data) => {
                 if let Some(volumes) = &mut volumes {

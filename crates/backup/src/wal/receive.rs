@@ -77,8 +77,6 @@ impl Receive {
     /// # Errors
     /// What broke it.
     pub async fn run(&self) -> Result<(), Error> {
-        // Nothing was reported on this connection yet.
-        self.lag.flushed.store(0, Ordering::Relaxed);
         fs::create_dir_all(&self.directory).map_err(Error::file("create", &self.directory))?;
         self.push_leftovers().await?;
         let (server, _) = crate::member(&self.server, false).await?;
@@ -222,7 +220,8 @@ impl Receive {
     ) -> Result<(), Error> {
         let Some(partial) = partial.as_mut() else { return Ok(()) };
         let position = partial.segment.start(size).0 + partial.written;
-        if self.lag.flushed.load(Ordering::Relaxed) == position {
+        // What this stream told, not an earlier one: after a break the same position must be told again.
+        if stream.flushed_position() == Lsn(position) {
             return Ok(());
         }
         let file = partial.file.try_clone().map_err(Error::file("sync", &partial.path))?;

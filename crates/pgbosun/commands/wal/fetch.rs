@@ -126,7 +126,7 @@ fn read_ahead(context: &Context, arguments: &Arguments, place: &Place) {
 }
 
 /// How the name of a mark ends that says which file is being read ahead.
-const COMING: &str = ".coming";
+const COMING: &str = "coming";
 
 /// Waits for a file that another process is reading ahead just now: reading it twice helps nobody.
 async fn wait_for(early: &Path) {
@@ -141,7 +141,7 @@ async fn wait_for(early: &Path) {
 }
 
 fn marked(early: &Path) -> PathBuf {
-    early.with_extension(COMING.trim_start_matches('.'))
+    early.with_extension(COMING)
 }
 
 /// The right to read ahead; held by one process at a time, as long as it lives.
@@ -207,7 +207,8 @@ fn remove_old(directory: &Path, now: &WalFile) {
         let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
         let old = age.is_some_and(|age| age > Duration::from_secs(600));
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name != ".lock" && (old || name.as_str() <= now.as_str() || name.ends_with(COMING)) {
+        let mark = entry.path().extension().is_some_and(|extension| extension == COMING);
+        if name != ".lock" && (old || mark || name <= now) {
             let _ = fs::remove_file(entry.path());
         }
     }

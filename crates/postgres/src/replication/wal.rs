@@ -134,6 +134,11 @@ impl WalStream {
         self.flushed = position;
     }
 
+    /// What [`Self::flushed`] was last told; the start before that.
+    pub const fn flushed_position(&self) -> Lsn {
+        self.flushed
+    }
+
     /// Tells the server that we are alive, where it is time to. Whoever keeps the stream waiting calls this meanwhile.
     ///
     /// # Errors

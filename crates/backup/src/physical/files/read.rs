@@ -8,7 +8,7 @@ use crate::{Error, Progress, manifest, pace::Pace};
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound};
 use pgbosun_core::lsn::Lsn;
-use pgbosun_repository::ObjectKind;
+use pgbosun_repository::{ObjectKind, volume_of};
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
@@ -56,36 +56,26 @@ impl Queue {
         Self { state: Mutex::new(State { units, numbers: BTreeMap::new() }), full }
     }
 
-    /// The name of the next volume of an archive.
-    pub fn volume(&self, tablespace: Option<u32>) -> String {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).name_next(tablespace)
+    /// Name and kind of the next volume of an archive.
+    pub fn volume(&self, tablespace: Option<u32>) -> (String, ObjectKind) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).next_volume(tablespace)
     }
 
     /// The next unit, and a volume for it where the open one is of another archive. Both at once, so that the directories
     /// of an archive lie in its first volume.
-    fn next(&self, open: Option<Option<u32>>) -> Option<(Unit, Option<String>)> {
+    fn next(&self, open: Option<Option<u32>>) -> Option<(Unit, Option<(String, ObjectKind)>)> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let unit = state.units.pop_front()?;
-        let volume = (open != Some(unit.tablespace)).then(|| state.name_next(unit.tablespace));
+        let volume = (open != Some(unit.tablespace)).then(|| state.next_volume(unit.tablespace));
         Some((unit, volume))
     }
 }
 
 impl State {
-    fn name_next(&mut self, tablespace: Option<u32>) -> String {
+    fn next_volume(&mut self, tablespace: Option<u32>) -> (String, ObjectKind) {
         let number = self.numbers.entry(tablespace).or_default();
         *number += 1;
-        match tablespace {
-            None => format!("base.{number:04}"),
-            Some(oid) => format!("tablespace-{oid}.{number:04}"),
-        }
-    }
-}
-
-const fn kind_of(tablespace: Option<u32>) -> ObjectKind {
-    match tablespace {
-        None => ObjectKind::Data,
-        Some(oid) => ObjectKind::Tablespace(oid),
+        volume_of(tablespace, *number)
     }
 }
 
@@ -113,14 +103,14 @@ impl Reader {
         let mut files = Vec::new();
         let (mut open, mut size) = (None, 0);
         while let Some((unit, volume)) = self.queue.next(open) {
-            if let Some(name) = volume {
-                send(steps, Step::Volume { name, kind: kind_of(unit.tablespace) })?;
+            if let Some((name, kind)) = volume {
+                send(steps, Step::Volume { name, kind })?;
                 (open, size) = (Some(unit.tablespace), 0);
             }
             for entry in unit.entries {
                 if size >= self.queue.full {
-                    let name = self.queue.volume(unit.tablespace);
-                    send(steps, Step::Volume { name, kind: kind_of(unit.tablespace) })?;
+                    let (name, kind) = self.queue.volume(unit.tablespace);
+                    send(steps, Step::Volume { name, kind })?;
                     size = 0;
                 }
                 let below = unit.tablespace.map(|oid| format!("pg_tblspc/{oid}"));
