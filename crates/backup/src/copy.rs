@@ -4,9 +4,9 @@
 use crate::Error;
 use pgbosun_core::human;
 use pgbosun_repository::{
-    Active, BackupInfo, BackupRef, Encoding, HEARTBEAT, Repository, WalArchive, WalEncoder, copy_object,
+    Active, BackupInfo, BackupRef, Encoding, Frame, HEARTBEAT, Repository, WalArchive, WalEncoder, copy_object,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -117,7 +117,7 @@ pub async fn copy_wal(
     let (backups, _) = to.backups(Some(cluster)).await?;
     let own = backups.iter().filter(|info| info.system_id == system_id);
     let oldest = own.min_by_key(|info| info.start_lsn).map(|info| (info.start_lsn, info.wal_segment_size));
-    let encoding = Encoding::of(&to.options);
+    let (encoding, frames) = (Encoding::of(&to.options), Arc::default());
     let mut copied = Copied::default();
     for object in source.list().await? {
         let before = |segment: pgbosun_core::wal::Segment| {
@@ -130,9 +130,15 @@ pub async fn copy_wal(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let mut encoder = WalEncoder::new(vec![encoding.clone()]).await?;
-        encoder.push(&source.get(&object).await?).await?;
-        for (_, encoded) in encoder.finish(&object.file).await? {
+        let mut encoder = WalEncoder::new(vec![encoding.clone()], &frames).await?;
+        let plain = source.get(&object).await?;
+        let mut left = &plain[..];
+        while !left.is_empty() {
+            let mut frame = Frame::new(&frames);
+            left = frame.fill(left);
+            encoder.push(frame).await?;
+        }
+        for (_, encoded) in encoder.finish(&object.file, &object.sha256).await? {
             if target.put(&object.file, &encoded).await? {
                 copied.wal += 1;
                 copied.bytes += encoded.size();

@@ -7,6 +7,7 @@ use crate::{
     fan::{Destination, Fan, Stored},
 };
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use tokio::io::AsyncReadExt;
 use tokio_util::task::TaskTracker;
 
@@ -26,12 +27,12 @@ pub async fn copy_object(
     // PostgreSQL's own manifest stays readable, and what is encrypted already stays as it is.
     let encrypt = !wanted.recipients().is_empty() && !encrypted && object.kind != crate::ObjectKind::Manifest;
     let (name, mut encoder) = match encrypt {
-        true => (format!("{}.age", object.name), Encoder::new(&wanted.uncompressed()).await?),
+        true => (format!("{}.age", object.name), Encoder::new(&wanted.uncompressed(), &Arc::default()).await?),
         false => (object.name.clone(), Encoder::plain()),
     };
     let target = format!("{directory}/{name}");
     let destination = Destination::new(to.clone());
-    let mut fan = Fan::create(&[std::sync::Arc::clone(&destination)], &target, &TaskTracker::new()).await;
+    let mut fan = Fan::create(&[Arc::clone(&destination)], &target, &TaskTracker::new()).await;
     let mut reader = from.storage.open(&source).await?;
     let (mut hash, mut size) = (Sha256::new(), 0);
     let mut buffer = vec![0; 1 << 18];

@@ -4,12 +4,13 @@
 //! three formats allow: so several threads work on one stream, whatever the format, and no window moves through memory.
 //! Memory is bounded by a few frames a thread.
 
+mod frames;
+
+pub use frames::{Frame, Frames};
+
 use crate::{Error, Recipients};
-use async_compression::{
-    Level,
-    tokio::write::{GzipEncoder, Lz4Encoder},
-};
 use bytes::{Bytes, BytesMut};
+use frames::Bench;
 use futures::{StreamExt, stream::FuturesOrdered};
 use pgbosun_core::config::{self, Compression};
 use std::{
@@ -24,19 +25,24 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::compat::{FuturesAsyncWriteCompatExt, TokioAsyncWriteCompatExt};
-use zstd::bulk::Compressor;
-
-/// Plain bytes of one frame.
-const FRAME: usize = 4 << 20;
 
 /// How a repository wants its objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Encoding {
     compression: Compression,
     level: u8,
     threads: u8,
     recipients: Recipients,
 }
+
+/// Equal where the same bytes come out, on however many threads.
+impl PartialEq for Encoding {
+    fn eq(&self, other: &Self) -> bool {
+        (self.compression, self.level, &self.recipients) == (other.compression, other.level, &other.recipients)
+    }
+}
+
+impl Eq for Encoding {}
 
 impl Encoding {
     /// As configured.
@@ -104,41 +110,33 @@ impl AsyncWrite for Gathered {
 
 /// Encodes one object.
 pub(crate) struct Encoder {
-    frames: Option<Frames>,
+    compressing: Option<Compressing>,
     out: Box<dyn AsyncWrite + Send + Unpin>,
     gathered: Gathered,
 }
 
 /// A stream that is compressed frame by frame.
-struct Frames {
+struct Compressing {
     compression: Compression,
     level: u8,
     threads: usize,
+    frames: Arc<Frames>,
     /// The frame that is being filled.
-    filling: Frame,
+    filling: Option<Frame>,
     /// Frames that are being compressed, in order.
-    running: FuturesOrdered<JoinHandle<io::Result<Frame>>>,
-    /// Frames that can be filled again: so no memory is asked for while data passes.
-    idle: Vec<Frame>,
+    running: FuturesOrdered<JoinHandle<io::Result<Bench>>>,
     begun: bool,
-}
-
-/// One frame and what compresses it.
-#[derive(Default)]
-struct Frame {
-    plain: Vec<u8>,
-    compressed: Vec<u8>,
-    zstd: Option<Compressor<'static>>,
 }
 
 impl Encoder {
     /// Leaves bytes as they are.
     pub fn plain() -> Self {
         let gathered = Gathered::default();
-        Self { frames: None, out: Box::new(gathered.clone()), gathered }
+        Self { compressing: None, out: Box::new(gathered.clone()), gathered }
     }
 
-    pub async fn new(encoding: &Encoding) -> Result<Self, Error> {
+    /// Encodes with frames from here.
+    pub async fn new(encoding: &Encoding, frames: &Arc<Frames>) -> Result<Self, Error> {
         let gathered = Gathered::default();
         let out: Box<dyn AsyncWrite + Send + Unpin> = if encoding.recipients.is_empty() {
             Box::new(gathered.clone())
@@ -147,108 +145,83 @@ impl Encoder {
             let wrapped = encryptor.wrap_async_output(gathered.clone().compat_write()).await;
             Box::new(wrapped.map_err(|error| Error::Key(error.to_string()))?.compat_write())
         };
-        let frames = (encoding.compression != Compression::None).then(|| Frames {
+        let compressing = (encoding.compression != Compression::None).then(|| Compressing {
             compression: encoding.compression,
             level: encoding.level,
             threads: usize::from(encoding.threads.max(1)),
-            filling: Frame::default(),
+            frames: Arc::clone(frames),
+            filling: None,
             running: FuturesOrdered::new(),
-            idle: Vec::new(),
             begun: false,
         });
-        Ok(Self { frames, out, gathered })
+        Ok(Self { compressing, out, gathered })
     }
 
     /// Takes plain bytes and returns what came out so far.
     pub async fn push(&mut self, mut plain: &[u8]) -> io::Result<Bytes> {
-        let Some(frames) = &mut self.frames else {
+        let Some(compressing) = &mut self.compressing else {
             self.out.write_all(plain).await?;
             return Ok(self.gathered.take());
         };
         while !plain.is_empty() {
-            let (now, later) = plain.split_at(plain.len().min(FRAME - frames.filling.plain.len()));
-            frames.filling.plain.extend_from_slice(now);
-            plain = later;
-            if frames.filling.plain.len() == FRAME {
-                while frames.running.len() >= frames.threads {
-                    frames.take(&mut self.out).await?;
-                }
-                frames.start();
+            let mut filling = compressing.filling.take().unwrap_or_else(|| Frame::new(&compressing.frames));
+            plain = filling.fill(plain);
+            if filling.is_full() {
+                compressing.add(Arc::new(filling), &mut self.out).await?;
+            } else {
+                compressing.filling = Some(filling);
             }
+        }
+        Ok(self.gathered.take())
+    }
+
+    /// Takes a frame as it is, without copying it, and returns what came out so far. Not to be mixed with [`Self::push`].
+    pub async fn push_frame(&mut self, plain: &Arc<Frame>) -> io::Result<Bytes> {
+        match &mut self.compressing {
+            Some(compressing) => compressing.add(Arc::clone(plain), &mut self.out).await?,
+            None => self.out.write_all(plain).await?,
         }
         Ok(self.gathered.take())
     }
 
     /// Ends the object and returns the rest.
     pub async fn finish(mut self) -> io::Result<Bytes> {
-        if let Some(mut frames) = self.frames {
+        if let Some(mut compressing) = self.compressing {
+            let rest = compressing.filling.take();
             // Nothing at all is one empty frame.
-            if !frames.filling.plain.is_empty() || !frames.begun {
-                frames.start();
+            if rest.is_some() || !compressing.begun {
+                let rest = rest.unwrap_or_else(|| Frame::new(&compressing.frames));
+                compressing.add(Arc::new(rest), &mut self.out).await?;
             }
-            while !frames.running.is_empty() {
-                frames.take(&mut self.out).await?;
-            }
+            while compressing.take(&mut self.out).await? {}
         }
         self.out.shutdown().await?;
         Ok(self.gathered.take())
     }
 }
 
-impl Frames {
-    /// Begins to compress what was filled, away from the runtime's own threads.
-    fn start(&mut self) {
+impl Compressing {
+    /// Begins to compress a frame, away from the runtime's own threads, once one of them is free.
+    async fn add(&mut self, plain: Arc<Frame>, out: &mut (dyn AsyncWrite + Send + Unpin)) -> io::Result<()> {
+        while self.running.len() >= self.threads {
+            self.take(out).await?;
+        }
         self.begun = true;
-        let mut frame = std::mem::replace(&mut self.filling, self.idle.pop().unwrap_or_default());
+        let mut bench = self.frames.bench();
         let (compression, level, runtime) = (self.compression, self.level, Handle::current());
         self.running.push_back(tokio::task::spawn_blocking(move || {
-            runtime.block_on(frame.compress(compression, level))?;
-            Ok(frame)
+            runtime.block_on(bench.compress(&plain, compression, level))?;
+            Ok(bench)
         }));
-    }
-
-    /// Waits for the oldest frame and hands it on.
-    async fn take(&mut self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> io::Result<()> {
-        let Some(done) = self.running.next().await else { return Ok(()) };
-        let mut frame = done.map_err(io::Error::other)??;
-        out.write_all(&frame.compressed).await?;
-        frame.plain.clear();
-        self.idle.push(frame);
         Ok(())
     }
-}
 
-impl Frame {
-    /// Compresses it. It gets no checksum of its own: every object has its SHA-256.
-    async fn compress(&mut self, compression: Compression, level: u8) -> io::Result<()> {
-        let mut out = std::mem::take(&mut self.compressed);
-        out.clear();
-        let precisely = Level::Precise(level.into());
-        self.compressed = match compression {
-            Compression::None => out,
-            Compression::Gzip => {
-                let mut encoder = GzipEncoder::with_quality(out, precisely);
-                encoder.write_all(&self.plain).await?;
-                encoder.shutdown().await?;
-                encoder.into_inner()
-            }
-            Compression::Lz4 => {
-                let mut encoder = Lz4Encoder::new(out);
-                encoder.write_all(&self.plain).await?;
-                encoder.shutdown().await?;
-                encoder.into_inner()
-            }
-            // In one piece: a stream would copy everything into a window of its own, which costs a third of the speed.
-            Compression::Zstd => {
-                let zstd = match &mut self.zstd {
-                    Some(zstd) => zstd,
-                    None => self.zstd.insert(Compressor::new(level.into())?),
-                };
-                out.reserve(zstd::zstd_safe::compress_bound(self.plain.len()));
-                zstd.compress_to_buffer(&self.plain, &mut out)?;
-                out
-            }
-        };
-        Ok(())
+    /// Waits for the oldest frame and hands it on; says whether there was one.
+    async fn take(&mut self, out: &mut (dyn AsyncWrite + Send + Unpin)) -> io::Result<bool> {
+        let Some(done) = self.running.next().await else { return Ok(false) };
+        let bench = done.map_err(io::Error::other)??;
+        out.write_all(&bench.compressed).await?;
+        self.frames.put_back(bench);
+        Ok(true)
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     Error, Object, ObjectKind, Repository,
-    encode::Encoder,
+    encode::{Encoder, Frames},
     fan::{Destination, Fan, Group, Stored, groups},
     repository::BackupRef,
     tar_stream::{Piece, TarStream},
@@ -21,6 +21,7 @@ pub struct Destinations {
     all: Vec<Arc<Destination>>,
     groups: Vec<Group>,
     tasks: TaskTracker,
+    frames: Arc<Frames>,
 }
 
 impl Destinations {
@@ -28,7 +29,7 @@ impl Destinations {
     pub fn new(repositories: &[Repository], place: &BackupRef) -> Self {
         let all: Vec<_> = repositories.iter().cloned().map(Destination::new).collect();
         let groups = groups(&all);
-        Self { place: place.clone(), all, groups, tasks: TaskTracker::new() }
+        Self { place: place.clone(), all, groups, tasks: TaskTracker::new(), frames: Arc::default() }
     }
 
     /// What writes to these repositories; [`Self::settle`] waits for it.
@@ -139,7 +140,7 @@ impl Branches {
                 (_, Compressors::One) => Some(group.encoding.single_threaded()),
             };
             let (encoder, suffix) = match encoding {
-                Some(encoding) => (Encoder::new(&encoding).await?, encoding.suffix()),
+                Some(encoding) => (Encoder::new(&encoding, &to.frames).await?, encoding.suffix()),
                 None => (Encoder::plain(), String::new()),
             };
             let fan = Fan::create(&group.members, &to.place.key(&format!("{name}{suffix}")), &to.tasks).await;

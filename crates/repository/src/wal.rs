@@ -3,11 +3,14 @@
 //! C2: the SHA-256 of the plain file is part of the object's name, so that the same file again is known without reading
 //! it, and two different files under one name are found without any help from the store, and both kept.
 
-use crate::{Encoding, Error, Repository, decode::Decoding, encode::Encoder, repository::write_object};
+use crate::{Encoding, Error, Frame, Frames, Repository, decode::Decoding, encode::Encoder, repository::write_object};
 use bytes::{Bytes, BytesMut};
 use pgbosun_core::wal::WalFile;
 use sha2::{Digest, Sha256};
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
 use tokio_util::io::SyncIoBridge;
 
 /// The archive of a cluster with this system identifier.
@@ -46,9 +49,8 @@ impl EncodedWal {
     }
 }
 
-/// Encodes a file while it is read: hashed once, compressed and encrypted once for each encoding that is wanted.
+/// Encodes a file while it is read: compressed and encrypted once for each encoding that is wanted.
 pub struct WalEncoder {
-    hash: Sha256,
     encoders: Vec<(Encoding, Encoder, BytesMut)>,
 }
 
@@ -57,39 +59,39 @@ impl WalEncoder {
     ///
     /// # Errors
     /// [`Error::Key`].
-    pub async fn new(encodings: Vec<Encoding>) -> Result<Self, Error> {
+    pub async fn new(encodings: Vec<Encoding>, frames: &Arc<Frames>) -> Result<Self, Error> {
         let mut encoders: Vec<(Encoding, Encoder, BytesMut)> = Vec::new();
         for encoding in encodings {
             if !encoders.iter().any(|(known, ..)| *known == encoding) {
-                let encoder = Encoder::new(&encoding).await?;
+                let encoder = Encoder::new(&encoding, frames).await?;
                 encoders.push((encoding, encoder, BytesMut::new()));
             }
         }
-        Ok(Self { hash: Sha256::new(), encoders })
+        Ok(Self { encoders })
     }
 
     /// Takes the next bytes.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub async fn push(&mut self, plain: &[u8]) -> Result<(), Error> {
-        self.hash.update(plain);
+    pub async fn push(&mut self, plain: Frame) -> Result<(), Error> {
+        let plain = Arc::new(plain);
         for (_, encoder, encoded) in &mut self.encoders {
-            encoded.extend_from_slice(&encoder.push(plain).await.map_err(Error::storage("encode", "a file of WAL"))?);
+            let came = encoder.push_frame(&plain).await.map_err(Error::storage("encode", "a file of WAL"))?;
+            encoded.extend_from_slice(&came);
         }
         Ok(())
     }
 
-    /// The file of this name in each encoding.
+    /// The file of this name, with this SHA-256, in each encoding.
     ///
     /// # Errors
     /// [`Error::Storage`].
-    pub async fn finish(self, file: &WalFile) -> Result<Vec<(Encoding, EncodedWal)>, Error> {
-        let (name, sha256) = (file.to_string(), hex::encode(self.hash.finalize()));
+    pub async fn finish(self, file: &WalFile, sha256: &str) -> Result<Vec<(Encoding, EncodedWal)>, Error> {
         let mut files = Vec::new();
         for (encoding, encoder, mut bytes) in self.encoders {
+            let (name, sha256, suffix) = (file.to_string(), sha256.to_owned(), encoding.suffix());
             bytes.extend_from_slice(&encoder.finish().await.map_err(Error::storage("encode", &name))?);
-            let (name, sha256, suffix) = (name.clone(), sha256.clone(), encoding.suffix());
             files.push((encoding, EncodedWal { name, sha256, suffix, bytes: bytes.freeze() }));
         }
         Ok(files)
@@ -245,7 +247,6 @@ fn parse(stored: &str) -> Option<(WalFile, String)> {
 mod tests {
     use super::*;
     use crate::storage::{Directories, Local};
-    use std::sync::Arc;
 
     async fn stored(
         archive: &WalArchive,
@@ -254,9 +255,12 @@ mod tests {
         plain: &'static [u8],
     ) -> Result<bool, Error> {
         let file = WalFile::parse(name).unwrap();
-        let mut encoder = WalEncoder::new(vec![encoding.clone()]).await?;
-        encoder.push(plain).await?;
-        let (_, encoded) = encoder.finish(&file).await?.remove(0);
+        let frames = Arc::default();
+        let mut encoder = WalEncoder::new(vec![encoding.clone()], &frames).await?;
+        let mut frame = Frame::new(&frames);
+        frame.fill(plain);
+        encoder.push(frame).await?;
+        let (_, encoded) = encoder.finish(&file, &hex::encode(Sha256::digest(plain))).await?.remove(0);
         archive.put(&file, &encoded).await
     }
 

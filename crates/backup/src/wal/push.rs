@@ -6,19 +6,21 @@ use super::{Spool, segment};
 use crate::Error;
 use futures::future::join_all;
 use pgbosun_core::{human, wal::WalFile};
-use pgbosun_repository::{EncodedWal, Encoding, Error as RepositoryError, Repository, WalArchive, WalEncoder};
+use pgbosun_repository::{
+    EncodedWal, Encoding, Error as RepositoryError, Frame, Frames, Repository, WalArchive, WalEncoder,
+};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Read,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 use tokio::sync::mpsc;
 
-/// Bytes that are read at once.
-const CHUNK: u64 = 1 << 18;
+/// Bytes that are read at once, and hashed while the processor still has them.
+const CHUNK: usize = 1 << 18;
 
 /// Archives files of one cluster.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Pusher {
     pub repositories: Vec<(Repository, Option<Spool>)>,
     /// Repositories that were asked whether they hold this server's files, by name.
     admitted: Arc<Mutex<BTreeSet<String>>>,
+    /// Memory that pushes share, as long as one of them is under way.
+    frames: Arc<Mutex<Weak<Frames>>>,
 }
 
 /// What became of a file.
@@ -57,7 +61,7 @@ enum Outcome {
 impl Pusher {
     /// A pusher for the server with this system identifier.
     pub fn new(cluster: &str, system_id: String, repositories: Vec<(Repository, Option<Spool>)>) -> Self {
-        Self { cluster: cluster.to_owned(), system_id, repositories, admitted: Arc::default() }
+        Self { cluster: cluster.to_owned(), system_id, repositories, admitted: Arc::default(), frames: Arc::default() }
     }
 
     /// Refuses a repository that holds another server under this cluster's name (C10).
@@ -123,18 +127,32 @@ impl Pusher {
         Ok(pushed)
     }
 
+    fn frames(&self) -> Arc<Frames> {
+        let mut shared = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let frames = Arc::default();
+            *shared = Arc::downgrade(&frames);
+            frames
+        })
+    }
+
     /// Reads the file once, and checks, hashes and encodes it on the way; returns its size.
     async fn encode(&self, path: &Path, file: &WalFile) -> Result<(u64, Vec<(Encoding, EncodedWal)>), Error> {
-        let encodings = self.repositories.iter().map(|(repository, _)| Encoding::of(&repository.options)).collect();
-        let mut encoder = WalEncoder::new(encodings).await?;
-        let (chunks, mut coming) = mpsc::channel(4);
+        let frames = self.frames();
+        // Beside other pushes, more threads would only get into each other's way.
+        let alone = Arc::strong_count(&frames) == 1;
+        let encodings = self.repositories.iter().map(|(repository, _)| Encoding::of(&repository.options));
+        let encodings = encodings.map(|encoding| if alone { encoding } else { encoding.single_threaded() });
+        let mut encoder = WalEncoder::new(encodings.collect(), &frames).await?;
+        let (whole, mut coming) = mpsc::channel(1);
         let (path, name, system_id) = (path.to_owned(), file.clone(), self.system_id.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&path, &name, &system_id, &chunks));
-        while let Some(chunk) = coming.recv().await {
-            encoder.push(&chunk).await?;
+        let reading = tokio::task::spawn_blocking(move || read(&path, &name, &system_id, &frames, &whole));
+        while let Some(frame) = coming.recv().await {
+            encoder.push(frame).await?;
         }
-        let size = reading.await.map_err(|error| Error::Interrupted(format!("reading WAL broke off: {error}")))??;
-        Ok((size, encoder.finish(file).await?))
+        let read = reading.await.map_err(|error| Error::Interrupted(format!("reading WAL broke off: {error}")))?;
+        let (size, sha256) = read?;
+        Ok((size, encoder.finish(file, &sha256).await?))
     }
 
     async fn store(
@@ -181,26 +199,35 @@ impl Pusher {
     }
 }
 
-/// Hands on a file's contents, after a look at its beginning (C5); returns its size.
-fn read(path: &Path, name: &WalFile, system_id: &str, chunks: &mpsc::Sender<Vec<u8>>) -> Result<u64, Error> {
+/// Hands on a file's contents, after a look at its beginning (C5); returns its size and SHA-256.
+fn read(
+    path: &Path,
+    name: &WalFile,
+    system_id: &str,
+    frames: &Arc<Frames>,
+    whole: &mpsc::Sender<Frame>,
+) -> Result<(u64, String), Error> {
     let failed = || Error::file("read", path);
     let mut file = File::open(path).map_err(failed())?;
     let size = file.metadata().map_err(failed())?.len();
-    let mut position = 0;
+    let (mut hash, mut position) = (Sha256::new(), 0);
     while position < size || position == 0 {
-        let mut chunk = Vec::with_capacity(CHUNK as usize);
-        let read = Read::by_ref(&mut file).take(CHUNK).read_to_end(&mut chunk).map_err(failed())? as u64;
-        if position == 0 {
+        let mut frame = Frame::new(frames);
+        while position < size && !frame.is_full() {
+            let read = frame.read(&mut file, CHUNK).map_err(failed())?;
+            if read.is_empty() {
+                return Err(Error::Refused(format!("{} became shorter while it was read", path.display())));
+            }
+            position += read.len() as u64;
+            hash.update(read);
+        }
+        if position == frame.len() as u64 {
             let refused = |reason| Error::Refused(format!("{} is not archived: {reason}", path.display()));
-            segment::check(name, &chunk, size, system_id).map_err(refused)?;
+            segment::check(name, &frame, size, system_id).map_err(refused)?;
         }
-        if read == 0 {
-            return Err(Error::Refused(format!("{} became shorter while it was read", path.display())));
-        }
-        position += read;
-        if chunks.blocking_send(chunk).is_err() {
+        if whole.blocking_send(frame).is_err() {
             return Err(Error::Cancelled);
         }
     }
-    Ok(size)
+    Ok((size, hex::encode(hash.finalize())))
 }

@@ -12,14 +12,12 @@ use bytes::Bytes;
 use nix::fcntl::{Flock, FlockArg};
 use pgbosun_core::faults;
 use std::{
-    io,
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
-use tokio::{
-    fs::File,
-    io::{AsyncRead, AsyncWriteExt},
-};
+use tokio::{fs::File, io::AsyncRead};
 
 /// Objects as files below a root directory.
 #[derive(Debug)]
@@ -103,10 +101,8 @@ impl Storage for Local {
             .await
         };
         let (file, temporary) = opened.map_err(failed)?;
-        let mut file = File::from_std(file);
-        file.set_max_buf_size(1 << 20);
         faults::die(faults::OBJECT_CREATED);
-        Ok(Box::new(Writer { file, temporary, path, directories, first_wins }))
+        Ok(Box::new(Writer { file: Arc::new(file), temporary, path, directories, first_wins }))
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
@@ -278,7 +274,7 @@ impl Drop for Temporary {
 
 /// A file that is renamed into place when it is finished, and removed when it is not.
 struct Writer {
-    file: File,
+    file: Arc<std::fs::File>,
     temporary: Temporary,
     path: PathBuf,
     directories: Directories,
@@ -289,32 +285,30 @@ struct Writer {
 #[async_trait]
 impl ObjectWriter for Writer {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
-        self.file.write_all(&data).await.map_err(Error::storage("write", self.path.display().to_string()))
+        let file = Arc::clone(&self.file);
+        let written = blocking(move || (&*file).write_all(&data)).await;
+        written.map_err(Error::storage("write", self.path.display().to_string()))
     }
 
     async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
         let failed = Error::storage("store", self.path.display().to_string());
-        let finish = async {
-            self.file.flush().await?;
-            self.file.sync_all().await?;
-            let size = self.file.metadata().await?.len();
+        let (file, first_wins, directories) = (Arc::clone(&self.file), self.first_wins, self.directories);
+        let (temporary, path) = (self.temporary.path.clone(), self.path.clone());
+        let finish = blocking(move || {
+            file.sync_all()?;
+            let size = file.metadata()?.len();
             faults::die(faults::OBJECT_WRITTEN);
-            if let Some(temporary) = &self.temporary.path {
-                let (temporary, path, directories) = (temporary.clone(), self.path.clone(), self.directories);
-                let first_wins = self.first_wins;
-                blocking(move || {
-                    match first_wins.then(|| std::fs::hard_link(&temporary, &path)) {
-                        Some(Ok(())) => std::fs::remove_file(&temporary)?,
-                        Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
-                        // Mounted shares may know no second name.
-                        None | Some(Err(_)) => std::fs::rename(&temporary, &path)?,
-                    }
-                    path.parent().map_or(Ok(()), |parent| sync_directory(parent, directories))
-                })
-                .await?;
+            if let Some(temporary) = temporary {
+                match first_wins.then(|| std::fs::hard_link(&temporary, &path)) {
+                    Some(Ok(())) => std::fs::remove_file(&temporary)?,
+                    Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                    // Mounted shares may know no second name.
+                    None | Some(Err(_)) => std::fs::rename(&temporary, &path)?,
+                }
+                path.parent().map_or(Ok(()), |parent| sync_directory(parent, directories))?;
             }
             Ok(size)
-        };
+        });
         let size = finish.await.map_err(failed)?;
         self.temporary.path = None;
         faults::die(faults::OBJECT_STORED);
