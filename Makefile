@@ -42,8 +42,9 @@ bench-backup: setup ## Measure backup, restore and WAL beside pg_basebackup and 
 	cargo build --release
 	$(TOOLS)/bench-backup.sh
 
-docs: ## Write docs/configuration.md anew from the code.
+docs: ## Write docs/configuration.md and docs/monitors.md anew from the code.
 	cargo run -q -- config reference --markdown > docs/configuration.md
+	cargo run -q -- config reference --monitors > docs/monitors.md
 
 dist: setup ## Build the program for distribution, with LTO and without symbols.
 	cargo build --profile dist

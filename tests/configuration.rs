@@ -139,12 +139,11 @@ fn layers_win_in_order_and_show_names_each_source() {
 
 #[test]
 fn the_sample_is_valid_and_the_reference_is_in_step() {
-    let reference = Command::new(program()).args(["config", "reference", "--markdown"]).output().unwrap();
-    let page = fs::read_to_string(file("docs/configuration.md")).unwrap();
-    assert!(
-        page == String::from_utf8_lossy(&reference.stdout),
-        "docs/configuration.md is not in step: run \"make docs\""
-    );
+    for (option, page) in [("--markdown", "docs/configuration.md"), ("--monitors", "docs/monitors.md")] {
+        let reference = Command::new(program()).args(["config", "reference", option]).output().unwrap();
+        let written = fs::read_to_string(file(page)).unwrap();
+        assert!(written == String::from_utf8_lossy(&reference.stdout), "{page} is not in step: run \"make docs\"");
+    }
     let sample = file("etc/pgbosun.toml");
     let done = Command::new(program()).arg("--config").arg(sample).args(["config", "check"]).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -11,6 +11,7 @@ mod crashes;
 mod delivery;
 mod faults;
 mod imports;
+mod monitors;
 mod network;
 mod recovery;
 mod scheduling;

@@ -215,11 +215,16 @@ impl Installation {
         installation
     }
 
-    /// Writes the configuration anew.
+    /// Writes the configuration anew. Monitors run where the test names them, or says `watch = true`.
     pub fn configure(&self, configuration: &str) {
         let base = "[daemon]\nstate-directory = \"{dir}/state\"\ncontrol-socket = \"{dir}/control.sock\"\n\
-                    heartbeat = \"1s\"\ninstance = \"test\"\n";
-        let text = format!("{base}{configuration}").replace("{dir}", &self.directory.display().to_string());
+                    heartbeat = \"1s\"\ninstance = \"test\"\nwatch = false\n";
+        let lines = configuration.split_inclusive('\n').flat_map(|line| {
+            let quiet = line.starts_with("[clusters.") && !configuration.contains("watch = true");
+            [line, if quiet { "watch = false\n" } else { "" }]
+        });
+        let text =
+            format!("{base}{}", lines.collect::<String>()).replace("{dir}", &self.directory.display().to_string());
         fs::write(self.directory.join("pgbosun.toml"), text).expect("configuration");
     }
 

@@ -143,6 +143,9 @@ pub enum ConfigCommand {
         /// As the page docs/configuration.md.
         #[arg(long)]
         markdown: bool,
+        /// Every monitor with its queries, as the page docs/monitors.md.
+        #[arg(long, conflicts_with = "markdown")]
+        monitors: bool,
     },
 }
 

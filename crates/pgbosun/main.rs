@@ -44,7 +44,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Init { output, data_directory } => {
                 return commands::config::init(output, data_directory.as_deref());
             }
-            ConfigCommand::Reference { markdown } => return commands::config::reference(*markdown),
+            ConfigCommand::Reference { markdown, monitors } => {
+                return commands::config::reference(*markdown, *monitors);
+            }
             ConfigCommand::Check => return commands::config::check(&cli.config),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },

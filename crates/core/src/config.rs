@@ -4,6 +4,7 @@
 //! default; from there come reading, `config check`, `config show` and `config reference`. All problems are
 //! found in one pass, and a configuration with problems is never used.
 
+mod jobs;
 mod load;
 mod problem;
 mod reader;
@@ -14,7 +15,8 @@ mod sections;
 mod setting;
 mod suggest;
 
-pub use load::{DEFAULT_PATH, Kind, Loaded, load, local_repository};
+pub use jobs::{Kind, Needs};
+pub use load::{DEFAULT_PATH, Loaded, load, local_repository};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section};
 pub use reference::{Page, reference};
@@ -61,14 +63,24 @@ pub struct Job {
     pub name: String,
     /// What every job has.
     pub common: JobOptions,
+    /// What its kind needs.
+    pub needs: Needs,
+    /// The group that is told.
+    pub group: String,
     /// What its kind has, read by the registry of kinds.
     options: Arc<dyn Any + Send + Sync>,
 }
 
 impl Job {
     /// A job from its parts.
-    pub fn new(name: String, common: JobOptions, options: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { name, common, options }
+    pub fn new(name: String, kind: &Kind, common: JobOptions, options: Arc<dyn Any + Send + Sync>) -> Self {
+        let group = common.alert_group.as_ref().map_or_else(|| kind.group.to_owned(), |group| group.0.clone());
+        Self { name, common, needs: kind.needs, group, options }
+    }
+
+    /// Whether it only looks.
+    pub fn is_monitor(&self) -> bool {
+        self.common.kind.starts_with("monitor.")
     }
 
     /// The options of its kind. `None` only where the caller asks for another kind's.
@@ -78,11 +90,11 @@ impl Job {
 }
 
 impl Config {
-    /// The cluster a job works on: the one it names, or the only one there is.
+    /// The cluster a job works on: the one it names, or where its kind needs one the only one there is.
     pub fn cluster_of(&self, job: &Job) -> Option<(&str, &Cluster)> {
         match &job.common.cluster {
             Some(ClusterName(name)) => self.clusters.get_key_value(name.as_str()),
-            None if self.clusters.len() == 1 => self.clusters.iter().next(),
+            None if self.clusters.len() == 1 && job.needs.cluster() => self.clusters.iter().next(),
             None => None,
         }
         .map(|(name, cluster)| (name.as_str(), cluster))

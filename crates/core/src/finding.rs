@@ -44,3 +44,29 @@ pub struct Finding {
     /// Figures and lines for whoever looks closer; may be empty.
     pub detail: String,
 }
+
+impl Finding {
+    /// What is wrong, with what, and how bad it is.
+    pub fn new(severity: Severity, object: impl Into<String>, summary: impl Into<String>) -> Self {
+        let (object, summary) = (object.into(), summary.into());
+        Self { object, severity, summary, meaning: String::new(), advice: String::new(), detail: String::new() }
+    }
+
+    /// What it means for the user.
+    #[must_use]
+    pub fn meaning(self, meaning: impl Into<String>) -> Self {
+        Self { meaning: meaning.into(), ..self }
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn advice(self, advice: impl Into<String>) -> Self {
+        Self { advice: advice.into(), ..self }
+    }
+
+    /// Figures and lines for whoever looks closer.
+    #[must_use]
+    pub fn detail(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+}

@@ -7,6 +7,7 @@ pub mod alert;
 pub mod clock;
 pub mod config;
 pub mod faults;
+pub mod figure;
 pub mod finding;
 pub mod human;
 pub mod lsn;

@@ -1,6 +1,6 @@
 //! What a job gives back. A job never writes history; the runner's journal writer does, from this.
 
-use crate::{finding::Finding, lsn::Lsn};
+use crate::{figure::Figure, finding::Finding, lsn::Lsn};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,6 +12,9 @@ pub struct Outcome {
     pub summary: String,
     /// What is wrong, complete: an open alert of this job that is not among them resolves.
     pub findings: Vec<Finding>,
+    /// Values of the moment, for machines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
     /// Facts for history.
     pub records: Vec<Record>,
     /// What the next run of this job needs to know, if it changed.

@@ -28,8 +28,12 @@ pub struct Status {
     pub alerts: Vec<Alert>,
     /// Runs at work.
     pub running: Vec<Running>,
-    /// The next runs.
+    /// The next runs but those of monitors.
     pub next: Vec<Upcoming>,
+    /// How many monitors there are.
+    pub monitors: usize,
+    /// When the next of them looks.
+    pub next_look: Option<DateTime<Utc>>,
     /// The last run of every job that ran.
     pub last: Vec<Run>,
     /// Messages that wait to be sent.

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use pgbosun_backup::Progress;
 use pgbosun_core::config::{Config, Job};
 use pgbosun_history::Journal;
+use pgbosun_jobs::Line;
 use pgbosun_notify::{Frame, Renderer};
 use std::{
     collections::HashMap,
@@ -13,7 +14,7 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -59,7 +60,7 @@ pub struct Engine {
     /// The receivers of WAL, by cluster.
     pub receivers: Receivers,
     live: Mutex<HashMap<String, Live>>,
-    gates: Mutex<HashMap<String, Arc<Semaphore>>>,
+    lines: Mutex<HashMap<String, Arc<Line>>>,
 }
 
 impl Engine {
@@ -80,7 +81,7 @@ impl Engine {
             history_trouble: watch::Sender::new(None),
             receivers: Receivers::default(),
             live: Mutex::default(),
-            gates: Mutex::default(),
+            lines: Mutex::default(),
         })
     }
 
@@ -124,13 +125,13 @@ impl Engine {
         self.wake.notify_one();
     }
 
-    /// The turn of monitors on a cluster.
-    pub fn gate(&self, cluster: Option<&str>) -> Arc<Semaphore> {
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The line on which monitors of a cluster take turns.
+    pub fn line(&self, cluster: Option<&str>) -> Arc<Line> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         match cluster {
-            Some(cluster) => Arc::clone(gates.entry(cluster.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1)))),
+            Some(cluster) => Arc::clone(lines.entry(cluster.to_owned()).or_default()),
             // Without a cluster there is nothing to take turns on.
-            None => Arc::new(Semaphore::new(1)),
+            None => Arc::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
 };
 use chrono::Duration;
 use pgbosun_core::config::Config;
-use pgbosun_history::Delivery;
+use pgbosun_history::{Delivery, Old};
 use pgbosun_postgres::{Conninfo, Server};
 use std::{
     sync::Arc,
@@ -151,10 +151,11 @@ impl Target {
         }
         // Noted first, so that a purge that fails is not tried at every turn.
         engine.journal.set_setting(PURGED, Some(&now.to_rfc3339())).await?;
-        let keep = Duration::from_std(config.history.keep).unwrap_or(Duration::days(400));
-        let removed = engine.journal.purge(now - keep).await?;
+        let ago = |keep| now - Duration::from_std(keep).unwrap_or(Duration::days(400));
+        let old = Old { before: ago(config.history.keep), looks: ago(config.history.keep_looks) };
+        let removed = engine.journal.purge(old).await?;
         if let Some(delivery) = &mut self.delivery {
-            delivery.purge(now - keep).await?;
+            delivery.purge(old).await?;
         }
         tracing::info!(removed, "old history removed");
         Ok(())

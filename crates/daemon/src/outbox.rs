@@ -116,9 +116,14 @@ async fn deliver(
     Ok(channel.deliver(&message).await.map(|_| recipients).map_err(|error| chain(&error)))
 }
 
-/// Who is told: the operators as last read from `dba_ops`, or the list of the configuration.
+/// Who is told: the operators as last read from `dba_ops`, or the list of the configuration; where a group has nobody, those
+/// of the daemon's own group, so that no alert is told to no one.
 async fn recipients(journal: &Journal, config: &Config, group: &str) -> Result<Vec<String>, Error> {
-    let cached = journal.cached_operators().await?.and_then(|mut operators| operators.remove(group));
-    let fallback = || config.groups.get(group).map(|group| group.recipients.clone()).unwrap_or_default();
-    Ok(cached.filter(|operators| !operators.is_empty()).unwrap_or_else(fallback))
+    let cached = journal.cached_operators().await?.unwrap_or_default();
+    let of = |group: &str| {
+        let operators = cached.get(group).filter(|operators| !operators.is_empty()).cloned();
+        operators.or_else(|| config.groups.get(group).map(|group| group.recipients.clone())).unwrap_or_default()
+    };
+    let own = of(group);
+    Ok(if own.is_empty() { of(&config.daemon.alert_group.0) } else { own })
 }

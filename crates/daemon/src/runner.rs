@@ -9,14 +9,14 @@ use crate::{
 use chrono::Duration;
 use pgbosun_core::{
     alert::Notice,
-    config::Job as JobConfig,
+    config::{Config, Job as JobConfig},
     finding::{Finding, Severity},
     human,
     outcome::Outcome,
     run::{Run, RunState},
 };
 use pgbosun_history::RunEnd;
-use pgbosun_jobs::{Job, JobContext, JobError};
+use pgbosun_jobs::{Job, JobContext, JobError, View};
 use pgbosun_notify::{Change, Subject, Verdict, judge};
 use pgbosun_postgres::Server;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ const WHOLE_TRIES: u32 = 10;
 enum End {
     Done(Outcome),
     Failed(RunState, String, Option<String>),
+    /// A monitor could not look since its server is away, which another one tells.
+    Unreachable(String),
     Cancelled(String),
 }
 
@@ -79,7 +81,8 @@ async fn context(
     Ok(JobContext {
         run_id: run.id,
         job: run.job.clone(),
-        gate: engine.gate(cluster.as_ref().map(|(name, _)| name.as_str())),
+        line: engine.line(cluster.as_ref().map(|(name, _)| name.as_str())),
+        view: view(engine, job).await?,
         cluster,
         state: engine.journal.job_state(&run.job).await?,
         journal: engine.journal.clone(),
@@ -89,6 +92,16 @@ async fn context(
         config,
         dry_run,
     })
+}
+
+/// What is wrong already.
+async fn view(engine: &Engine, job: &JobConfig) -> Result<View, JobError> {
+    let open = engine.journal.open_alerts(Some(&job.name)).await?;
+    let prefix = format!("{}/", job.name);
+    let open = open
+        .into_iter()
+        .filter_map(|alert| Some((alert.fingerprint.strip_prefix(&prefix)?.to_owned(), alert.severity)));
+    Ok(View { now: engine.now(), open: open.collect(), margin: job.common.leave_margin })
 }
 
 async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn Job>, context: JobContext) -> End {
@@ -124,6 +137,9 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             Err(_) => return End::Failed(RunState::Failed, "the job broke off: a fault in pgbosun".into(), None),
         };
         let whole = chain(&error);
+        if error.is_unreachable() && is_told_by_another(&engine.config(), config) {
+            return End::Unreachable(whole);
+        }
         if !error.is_transient() || run.attempts > options.retries {
             let tried = if run.attempts > 1 { format!(" (tried {} times)", run.attempts) } else { String::new() };
             return End::Failed(RunState::Failed, format!("{whole}{tried}"), Some(whole));
@@ -136,6 +152,17 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             () = cancelled.cancelled() => return cancelled_by(),
         }
     }
+}
+
+/// Whether a monitor's failure says no more than the one that watches whether the server is there.
+fn is_told_by_another(config: &Config, job: &JobConfig) -> bool {
+    const TELLS: &str = "monitor.connectivity";
+    let cluster = config.cluster_of(job).map(|(name, _)| name);
+    let tells = |other: &JobConfig| {
+        let watched = other.common.enabled && other.common.schedule.is_some();
+        other.common.kind == TELLS && watched && config.cluster_of(other).map(|(name, _)| name) == cluster
+    };
+    job.is_monitor() && job.common.kind != TELLS && cluster.is_some() && config.jobs.values().any(tells)
 }
 
 /// Gives a job that was told to stop the time to end what it started.
@@ -182,6 +209,13 @@ async fn finish(engine: &Engine, config: &JobConfig, mut run: Run, end: End, sev
             run.error = error;
             run.summary = summary;
             (Outcome::default(), Some(Verdict::Failed(failure(&run, severity))))
+        }
+        End::Unreachable(reason) => {
+            tracing::warn!(message_id = events::RUN_FAILED, "could not look: {reason}");
+            run.state = RunState::Failed;
+            run.error = Some(reason.clone());
+            run.summary = reason;
+            (Outcome::default(), None)
         }
         End::Cancelled(reason) => {
             tracing::warn!(message_id = events::RUN_FAILED, "run cancelled: {reason}");
@@ -272,7 +306,7 @@ async fn write(
 
 /// Whose alerts a run's are.
 pub(crate) fn subject(engine: &Engine, config: &JobConfig, run: &Run) -> Subject {
-    let group = config.common.alert_group.0.clone();
+    let group = config.group.clone();
     let repeat = engine.config().groups.get(&group).map_or(std::time::Duration::ZERO, |group| group.repeat);
     Subject {
         job: run.job.clone(),

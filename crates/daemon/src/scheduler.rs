@@ -58,6 +58,9 @@ pub(crate) struct Scheduler {
     engine: Arc<Engine>,
     entries: Vec<Entry>,
     slots: (u32, Arc<Semaphore>),
+    /// Monitors take no place: they wait for each other on the line to their cluster, and one that hangs must not keep
+    /// backups from beginning.
+    free: Arc<Semaphore>,
     starts: mpsc::Sender<Start>,
     alarm: Option<Alarm>,
 }
@@ -67,7 +70,8 @@ impl Scheduler {
     pub async fn new(engine: Arc<Engine>, starts: mpsc::Sender<Start>) -> Result<Self, Error> {
         let slots = engine.config().daemon.max_concurrent_jobs.max(1);
         let slots = (slots, Arc::new(Semaphore::new(slots as usize)));
-        let mut scheduler = Self { engine, entries: Vec::new(), slots, starts, alarm: None };
+        let free = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        let mut scheduler = Self { engine, entries: Vec::new(), slots, free, starts, alarm: None };
         scheduler.take_over(true).await?;
         Ok(scheduler)
     }
@@ -289,6 +293,11 @@ impl Scheduler {
         Some(format!("the previous run {} is still at work, since {}", other.id, human::span(now - other.since)))
     }
 
+    /// Where a job waits for its turn.
+    fn slots_of(&self, job: &Job) -> Arc<Semaphore> {
+        Arc::clone(if job.is_monitor() { &self.free } else { &self.slots.1 })
+    }
+
     /// Writes the rows and hands what may begin to the runner.
     async fn claim(&mut self, runs: Vec<(Job, Run, bool)>, looked: Vec<(String, DateTime<Utc>)>) -> Result<(), Error> {
         let mut starts = HashMap::new();
@@ -296,7 +305,7 @@ impl Scheduler {
         for (job, mut run, dry_run) in runs {
             if !run.state.is_final() {
                 let delay = if run.trigger == Trigger::Manual { StdDuration::ZERO } else { jitter(&self.engine, &job) };
-                let permit = delay.is_zero().then(|| Arc::clone(&self.slots.1).try_acquire_owned().ok()).flatten();
+                let permit = delay.is_zero().then(|| self.slots_of(&job).try_acquire_owned().ok()).flatten();
                 if permit.is_some() {
                     run.state = RunState::Running;
                     run.started_at = Some(self.engine.now());
@@ -331,7 +340,7 @@ impl Scheduler {
                 );
             }
             if let Some((job, live, permit, delay, dry_run)) = starts.remove(&run.id) {
-                let slots = Arc::clone(&self.slots.1);
+                let slots = self.slots_of(&job);
                 let start = Start { job, run, live, permit, slots, delay, dry_run };
                 if self.starts.send(start).await.is_err() {
                     tracing::error!("the runner is gone");

@@ -8,7 +8,7 @@ use crate::{
     scheduler::PAUSED_ALL,
 };
 use chrono::Duration;
-use pgbosun_core::{outcome::BackupState, schedule::Schedule};
+use pgbosun_core::{config::Job, outcome::BackupState, schedule::Schedule};
 use pgbosun_history::Pause;
 
 /// How everything stands. `daemon` says that this process is one.
@@ -45,7 +45,9 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         })
         .collect();
     running.sort_by_key(|running| running.since);
-    let mut next = upcoming(&config, now, now + Duration::days(31), 1);
+    let is_monitor = |job: &str| config.jobs.get(job).is_some_and(Job::is_monitor);
+    let (looks, mut next): (Vec<_>, Vec<_>) =
+        upcoming(&config, now, now + Duration::days(31), 1).into_iter().partition(|next| is_monitor(&next.job));
     next.truncate(8);
     let trouble = engine.history_trouble.borrow().clone();
     Ok(Status {
@@ -58,6 +60,8 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         alerts: journal.open_alerts(None).await?,
         running,
         next,
+        monitors: config.jobs.values().filter(|job| job.is_monitor()).count(),
+        next_look: looks.first().map(|look| look.at),
         last: journal.last_runs().await?,
         outbox: journal.outbox_depth().await?.0,
         history: HistoryStatus {

@@ -111,12 +111,12 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub async fn job_state(&self, job: &str) -> Result<Option<serde_json::Value>, Error> {
-        let text: Option<Option<String>> = sqlx::query_scalar("select state from jobs where name = ?")
+        let text: Option<String> = sqlx::query_scalar("select state from job_states where job = ?")
             .bind(job)
             .fetch_optional(&self.readers)
             .await
             .map_err(Error::journal("read a job's state"))?;
-        Ok(text.flatten().and_then(|text| serde_json::from_str(&text).ok()))
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
     /// Pauses a job, or lets it go on (`None`).

@@ -25,4 +25,5 @@ pub use journal::Journal;
 pub use lock::StateLock;
 pub use operators::{Operator, OperatorGroup, Operators};
 pub use outbox::{NewNotification, Notification};
+pub use purge::Old;
 pub use runs::{RunEnd, RunFilter};

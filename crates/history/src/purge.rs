@@ -6,39 +6,66 @@ use chrono::{DateTime, Utc};
 /// Rows per transaction.
 const BATCH: u64 = 1_000;
 
-const JOURNAL: [&str; 6] = [
-    "delete from findings where rowid in (select rowid from findings where seen_at < ? limit 1000)",
-    "delete from runs where rowid in (select rowid from runs where finished_at < ? limit 1000)",
-    "delete from alerts where rowid in (select rowid from alerts where resolved_at < ? limit 1000)",
-    "delete from notifications where rowid in
+/// What is old.
+#[derive(Clone, Copy, Debug)]
+pub struct Old {
+    /// What ended before this is.
+    pub before: DateTime<Utc>,
+    /// Monitors that looked and succeeded before this are.
+    pub looks: DateTime<Utc>,
+}
+
+/// A statement, and what it takes for old.
+type Purge = (&'static str, fn(Old) -> DateTime<Utc>);
+
+const JOURNAL: [Purge; 7] = [
+    (
+        "delete from runs where rowid in (select rowid from runs
+        where finished_at < ? and state = 'succeeded' and kind like 'monitor.%' limit 1000)",
+        |old| old.looks,
+    ),
+    ("delete from findings where rowid in (select rowid from findings where seen_at < ? limit 1000)", |old| old.before),
+    ("delete from runs where rowid in (select rowid from runs where finished_at < ? limit 1000)", |old| old.before),
+    ("delete from alerts where rowid in (select rowid from alerts where resolved_at < ? limit 1000)", |old| old.before),
+    (
+        "delete from notifications where rowid in
         (select rowid from notifications where created_at < ? and state <> 'pending' limit 1000)",
-    "delete from restore_tests where rowid in (select rowid from restore_tests where started_at < ? limit 1000)",
-    "delete from audit_log where rowid in (select rowid from audit_log where at < ? limit 1000)",
+        |old| old.before,
+    ),
+    (
+        "delete from restore_tests where rowid in (select rowid from restore_tests where started_at < ? limit 1000)",
+        |old| old.before,
+    ),
+    ("delete from audit_log where rowid in (select rowid from audit_log where at < ? limit 1000)", |old| old.before),
 ];
 
-const DBA_OPS: [&str; 6] = [
-    "delete from dba_ops.findings where ctid = any (array
-        (select ctid from dba_ops.findings where seen_at < $1 and instance_id = $2 limit 1000))",
-    "delete from dba_ops.job_runs where ctid = any (array
-        (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 limit 1000))",
-    "delete from dba_ops.alerts where ctid = any (array
-        (select ctid from dba_ops.alerts where resolved_at < $1 and instance_id = $2 limit 1000))",
-    "delete from dba_ops.notifications where ctid = any (array
-        (select ctid from dba_ops.notifications where created_at < $1 and state <> 'pending' and instance_id = $2 limit 1000))",
-    "delete from dba_ops.restore_tests where ctid = any (array
-        (select ctid from dba_ops.restore_tests where started_at < $1 and instance_id = $2 limit 1000))",
-    "delete from dba_ops.audit_log where ctid = any (array
-        (select ctid from dba_ops.audit_log where at < $1 and instance_id = $2 limit 1000))",
+const DBA_OPS: [Purge; 7] = [
+    ("delete from dba_ops.job_runs where ctid = any (array
+        (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 and state = 'succeeded'
+             and kind like 'monitor.%' limit 1000))", |old| old.looks),
+    ("delete from dba_ops.findings where ctid = any (array
+        (select ctid from dba_ops.findings where seen_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.job_runs where ctid = any (array
+        (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.alerts where ctid = any (array
+        (select ctid from dba_ops.alerts where resolved_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.notifications where ctid = any (array
+        (select ctid from dba_ops.notifications where created_at < $1 and state <> 'pending' and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.restore_tests where ctid = any (array
+        (select ctid from dba_ops.restore_tests where started_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.audit_log where ctid = any (array
+        (select ctid from dba_ops.audit_log where at < $1 and instance_id = $2 limit 1000))", |old| old.before),
 ];
 
 impl Journal {
-    /// Removes what is older than `before` and over; returns how many rows went.
+    /// Removes what is old and over; returns how many rows went.
     ///
     /// # Errors
     /// [`Error::Journal`]; what went before it stays gone.
-    pub async fn purge(&self, before: DateTime<Utc>) -> Result<u64, Error> {
+    pub async fn purge(&self, old: Old) -> Result<u64, Error> {
         let mut removed = 0;
-        for statement in JOURNAL {
+        for (statement, before) in JOURNAL {
+            let before = before(old);
             loop {
                 let done = self
                     .write(move |connection| {
@@ -63,15 +90,16 @@ impl Journal {
 }
 
 impl Delivery {
-    /// Removes what is older than `before` and over from `dba_ops`; returns how many rows went.
+    /// Removes what is old and over from `dba_ops`; returns how many rows went.
     ///
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
-    pub async fn purge(&mut self, before: DateTime<Utc>) -> Result<u64, Error> {
+    pub async fn purge(&mut self, old: Old) -> Result<u64, Error> {
         let instance = self.instance();
         let connection = self.connection().await?;
         let mut removed = 0;
-        for statement in DBA_OPS {
+        for (statement, before) in DBA_OPS {
+            let before = before(old);
             loop {
                 let done = sqlx::query(statement)
                     .bind(before)
@@ -132,10 +160,21 @@ mod tests {
         assert_eq!(journal.claim(runs.clone(), Vec::new()).await.unwrap().len(), 2_511);
         // A time that has a row keeps it.
         assert!(journal.claim(runs, Vec::new()).await.unwrap().is_empty());
-        assert_eq!(journal.purge(clock::now() - Duration::days(90)).await.unwrap(), 2_500);
-        assert_eq!(journal.purge(clock::now() - Duration::days(90)).await.unwrap(), 0);
+        let old = |days, looks| {
+            let before = |days| clock::now() - Duration::days(days);
+            Old { before: before(days), looks: before(looks) }
+        };
+        assert_eq!(journal.purge(old(90, 0)).await.unwrap(), 2_500);
+        assert_eq!(journal.purge(old(90, 0)).await.unwrap(), 0);
         let left: i64 = sqlx::query_scalar("select count(*) from changes").fetch_one(&journal.readers).await.unwrap();
         assert_eq!(left, 11);
+        // Monitors go earlier, unless they failed.
+        let looks = [RunState::Succeeded, RunState::Failed].map(|state| {
+            let started = run(20, i64::from(state == RunState::Failed));
+            Run { state, finished_at: started.started_at, kind: "monitor.locks".into(), job: "locks".into(), ..started }
+        });
+        journal.claim(looks.to_vec(), Vec::new()).await.unwrap();
+        assert_eq!([journal.purge(old(90, 30)).await.unwrap(), journal.purge(old(90, 14)).await.unwrap()], [0, 1]);
         // What is at work is never old.
         assert_eq!(journal.unfinished(clock::now()).await.unwrap()[0].id, unfinished.id);
     }

@@ -290,9 +290,9 @@ async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<(),
         crate::backups::write(connection, record, run.id, seen_at).await?;
     }
     if let Some(state) = end.state {
-        sqlx::query("update jobs set state = ? where name = ?")
-            .bind(state.to_string())
+        sqlx::query("insert or replace into job_states (job, state) values (?, ?)")
             .bind(&run.job)
+            .bind(state.to_string())
             .execute(connection)
             .await
             .map_err(Error::journal("write a job's state"))?;

@@ -1,5 +1,6 @@
 //! The seam between the runner and what runs: `Job`, what it is given, and how it fails.
 
+use crate::monitors::{Line, View};
 use async_trait::async_trait;
 use pgbosun_backup::Progress;
 use pgbosun_core::{
@@ -12,7 +13,7 @@ use pgbosun_history::Journal;
 use pgbosun_postgres::Server;
 use pgbosun_repository::Repository;
 use std::{future::Future, sync::Arc};
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -47,8 +48,10 @@ pub struct JobContext {
     pub cancel: CancellationToken,
     /// Where the job says how far it is.
     pub progress: Arc<Progress>,
-    /// One permit: monitors of a cluster take it, so that never two of them connect at a time.
-    pub gate: Arc<Semaphore>,
+    /// What is wrong already, for monitors.
+    pub view: View,
+    /// The line on which the cluster's monitors take turns.
+    pub line: Arc<Line>,
     /// The runtime for bulk work, apart from the scheduler's threads.
     pub bulk: Handle,
     /// Say what would be done, and do nothing.
@@ -98,25 +101,70 @@ impl JobContext {
 #[error("{message}")]
 pub struct JobError {
     message: String,
-    transient: bool,
+    cause: Cause,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What a failure is due to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// Trying again does not cure it.
+    Lasting,
+    /// It may pass.
+    Passing,
+    /// The server is away, which may pass too.
+    Unreachable,
+    /// The role may not do this.
+    Refused,
 }
 
 impl JobError {
     /// A failure that trying again does not cure.
     pub fn lasting(message: impl Into<String>) -> Self {
-        Self { message: message.into(), transient: false, source: None }
+        Self { message: message.into(), cause: Cause::Lasting, source: None }
     }
 
     /// A failure that may pass.
     pub fn passing(message: impl Into<String>) -> Self {
-        Self { message: message.into(), transient: true, source: None }
+        Self { message: message.into(), cause: Cause::Passing, source: None }
+    }
+
+    /// The server is away.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { message: message.into(), cause: Cause::Unreachable, source: None }
     }
 
     /// Whether a retry makes sense.
-    pub fn is_transient(&self) -> bool {
-        self.transient
+    pub const fn is_transient(&self) -> bool {
+        matches!(self.cause, Cause::Passing | Cause::Unreachable)
+    }
+
+    /// Whether it failed because the server is away.
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self.cause, Cause::Unreachable)
+    }
+
+    /// Whether the role may not do this.
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.cause, Cause::Refused)
+    }
+}
+
+/// The error says of itself what it says; its causes follow as the source of this one.
+fn told(error: &dyn std::error::Error, cause: Cause) -> JobError {
+    JobError { message: error.to_string(), cause, source: error.source().map(|source| chain(source).into()) }
+}
+
+impl From<pgbosun_postgres::Error> for JobError {
+    fn from(error: pgbosun_postgres::Error) -> Self {
+        let cause = match (error.is_transient(), error.is_unreachable()) {
+            _ if error.is_refused() => Cause::Refused,
+            (true, true) => Cause::Unreachable,
+            (true, false) => Cause::Passing,
+            (false, _) => Cause::Lasting,
+        };
+        told(&error, cause)
     }
 }
 
@@ -124,23 +172,16 @@ macro_rules! from_errors {
     ($($error:ty),+) => {$(
         impl From<$error> for JobError {
             fn from(error: $error) -> Self {
-                let transient = error.is_transient();
-                // The error says of itself what it says; its causes follow as the source of this one.
-                let (message, source) = (error.to_string(), std::error::Error::source(&error).map(chain));
-                Self { message, transient, source: source.map(Into::into) }
+                told(&error, if error.is_transient() { Cause::Passing } else { Cause::Lasting })
             }
         }
     )+};
 }
 
-from_errors!(pgbosun_postgres::Error, pgbosun_repository::Error, pgbosun_backup::Error);
+from_errors!(pgbosun_repository::Error, pgbosun_backup::Error);
 
 impl From<pgbosun_history::Error> for JobError {
     fn from(error: pgbosun_history::Error) -> Self {
-        Self {
-            message: error.to_string(),
-            transient: true,
-            source: std::error::Error::source(&error).map(|e| chain(e).into()),
-        }
+        told(&error, Cause::Passing)
     }
 }

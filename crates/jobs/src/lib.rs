@@ -11,4 +11,5 @@ mod registry;
 
 pub use backups::expiry;
 pub use job::{Job, JobContext, JobError};
-pub use registry::{build, kinds, load};
+pub use monitors::{Line, View};
+pub use registry::{build, kinds, load, monitors as monitors_page};

@@ -4,4 +4,5 @@ mod command;
 mod sql;
 
 pub use command::CommandJob;
+pub(crate) use command::{Ended, execute};
 pub use sql::SqlJob;

@@ -3,50 +3,114 @@
 use crate::{
     Job,
     backups::{BackupPhysical, Heartbeat, Replicate, RestoreTestJob, VerifyJob, WalCleanup},
-    monitors::{BackupAge, Connectivity, Disk, Monitor, Probe, WalArchive},
+    monitors::{
+        Autovacuum, BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, Bloat, CacheHit, Certificate,
+        Checkpoints, Checksums, Clock, CommandMonitor, Connections, Connectivity, Cpu, DatabaseSize, Deadlocks, Disk,
+        Facts, FailedLogins, Hba, InvalidIndexes, Locks, LogSize, LongTransactions, Memory, Monitor, Passwords,
+        Permissions, Pressure, Probe, ReplicationLag, Restart, RestoreTests, Role, Sequences, Settings, Slots,
+        SqlMonitor, Standby, Statements, Statistics, Superusers, TempBytes, TemporaryFiles, Unlogged, Vacuum, Version,
+        WalArchive, WalSize, XidAge, reference,
+    },
     programs::{CommandJob, SqlJob},
 };
-use pgbosun_core::config::{self, Kind, Loaded, Problem, Problems, Section};
+use pgbosun_core::config::{self, Kind, Loaded, Needs, Problem, Problems, Section};
 use pgbosun_postgres::Conninfo;
 use std::{path::Path, sync::Arc};
 
 struct Entry {
     kind: Kind,
     build: fn(&config::Job) -> Option<Box<dyn Job>>,
+    facts: Option<Facts>,
 }
 
-const fn job<T: Job + Section + Clone + 'static>(name: &'static str, needs_cluster: bool) -> Entry {
+const fn job<T: Job + Section + Clone + 'static>(name: &'static str, needs: Needs) -> Entry {
+    let (about, options, group, every) = (T::ABOUT, T::OPTIONS, "database", None);
     Entry {
-        kind: Kind { name, about: T::ABOUT, options: T::OPTIONS, needs_cluster, read: |r| Some(Arc::new(T::read(r)?)) },
+        kind: Kind { name, about, options, needs, group, every, read: |r| Some(Arc::new(T::read(r)?)) },
         build: |job| Some(Box::new(job.options::<T>()?)),
+        facts: None,
     }
 }
 
-const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str, needs_cluster: bool) -> Entry {
+const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str) -> Entry {
+    let Facts { every, group, needs, .. } = T::FACTS;
+    let (about, options, every) = (T::ABOUT, T::OPTIONS, Some(every));
     Entry {
-        kind: Kind { name, about: T::ABOUT, options: T::OPTIONS, needs_cluster, read: |r| Some(Arc::new(T::read(r)?)) },
+        kind: Kind { name, about, options, needs, group, every, read: |r| Some(Arc::new(T::read(r)?)) },
         build: |job| Some(Box::new(Probe(job.options::<T>()?))),
+        facts: Some(T::FACTS),
     }
 }
 
-const ENTRIES: [Entry; 12] = [
-    monitor::<Connectivity>("monitor.connectivity", true),
-    monitor::<Disk>("monitor.disk", false),
-    monitor::<BackupAge>("monitor.backup-age", true),
-    monitor::<WalArchive>("monitor.wal-archive", true),
-    job::<BackupPhysical>("backup.physical", true),
-    job::<WalCleanup>("wal.cleanup", true),
-    job::<Replicate>("replicate", true),
-    job::<VerifyJob>("verify", true),
-    job::<RestoreTestJob>("restore-test", true),
-    job::<Heartbeat>("heartbeat", true),
-    job::<CommandJob>("command", false),
-    job::<SqlJob>("sql", true),
+const ENTRIES: [Entry; 57] = [
+    monitor::<Connectivity>("monitor.connectivity"),
+    monitor::<Role>("monitor.role"),
+    monitor::<Restart>("monitor.restart"),
+    monitor::<Version>("monitor.version"),
+    monitor::<Settings>("monitor.settings"),
+    monitor::<Certificate>("monitor.certificate"),
+    monitor::<Connections>("monitor.connections"),
+    monitor::<DatabaseSize>("monitor.database-size"),
+    monitor::<WalSize>("monitor.wal-size"),
+    monitor::<TempBytes>("monitor.temp-bytes"),
+    monitor::<XidAge>("monitor.xid-age"),
+    monitor::<LongTransactions>("monitor.long-transactions"),
+    monitor::<Locks>("monitor.locks"),
+    monitor::<Deadlocks>("monitor.deadlocks"),
+    monitor::<ReplicationLag>("monitor.replication-lag"),
+    monitor::<Slots>("monitor.slots"),
+    monitor::<Standby>("monitor.standby"),
+    monitor::<WalArchive>("monitor.wal-archive"),
+    monitor::<BackupAge>("monitor.backup-age"),
+    monitor::<BackupSize>("monitor.backup-size"),
+    monitor::<BackupCount>("monitor.backup-count"),
+    monitor::<BackupSuccess>("monitor.backup-success"),
+    monitor::<BackupCopies>("monitor.backup-copies"),
+    monitor::<RestoreTests>("monitor.restore-tests"),
+    monitor::<CacheHit>("monitor.cache-hit"),
+    monitor::<Checkpoints>("monitor.checkpoints"),
+    monitor::<Checksums>("monitor.checksums"),
+    monitor::<InvalidIndexes>("monitor.invalid-indexes"),
+    monitor::<Unlogged>("monitor.unlogged"),
+    monitor::<Sequences>("monitor.sequences"),
+    monitor::<Statistics>("monitor.statistics"),
+    monitor::<Autovacuum>("monitor.autovacuum"),
+    monitor::<Vacuum>("monitor.vacuum"),
+    monitor::<Bloat>("monitor.bloat"),
+    monitor::<Statements>("monitor.statements"),
+    monitor::<Disk>("monitor.disk"),
+    monitor::<Cpu>("monitor.cpu"),
+    monitor::<Memory>("monitor.memory"),
+    monitor::<Pressure>("monitor.pressure"),
+    monitor::<Clock>("monitor.clock"),
+    monitor::<Permissions>("monitor.permissions"),
+    monitor::<TemporaryFiles>("monitor.temporary-files"),
+    monitor::<LogSize>("monitor.log-size"),
+    monitor::<FailedLogins>("monitor.failed-logins"),
+    monitor::<Superusers>("monitor.superusers"),
+    monitor::<Hba>("monitor.hba"),
+    monitor::<Passwords>("monitor.passwords"),
+    monitor::<SqlMonitor>("monitor.sql"),
+    monitor::<CommandMonitor>("monitor.command"),
+    job::<BackupPhysical>("backup.physical", Needs::Cluster),
+    job::<WalCleanup>("wal.cleanup", Needs::Cluster),
+    job::<Replicate>("replicate", Needs::Cluster),
+    job::<VerifyJob>("verify", Needs::Cluster),
+    job::<RestoreTestJob>("restore-test", Needs::Cluster),
+    job::<Heartbeat>("heartbeat", Needs::Cluster),
+    job::<CommandJob>("command", Needs::Host),
+    job::<SqlJob>("sql", Needs::Cluster),
 ];
 
 /// Every kind of job, for reading configuration and for its reference.
 pub fn kinds() -> Vec<Kind> {
     ENTRIES.iter().map(|entry| entry.kind).collect()
+}
+
+/// `docs/monitors.md`.
+pub fn monitors() -> String {
+    let monitors: Vec<_> = ENTRIES.iter().filter_map(|entry| Some((entry.kind, entry.facts?))).collect();
+    reference(&monitors)
 }
 
 /// The job as configured; `None` only for a kind that reading the configuration has not seen.

@@ -68,11 +68,15 @@ pub fn show(path: &Path, json: bool) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Prints every option.
+/// Prints every option, or every monitor.
 ///
 /// # Errors
 /// Never.
-pub fn reference(markdown: bool) -> anyhow::Result<u8> {
+pub fn reference(markdown: bool, monitors: bool) -> anyhow::Result<u8> {
+    if monitors {
+        print!("{}", pgbosun_jobs::monitors_page());
+        return Ok(0);
+    }
     let page = if markdown { Page::Markdown } else { Page::Text };
     if markdown {
         println!("{}", include_str!("config/reference.md").trim_end());

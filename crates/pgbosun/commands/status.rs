@@ -4,7 +4,7 @@ use crate::{
     local::Context,
     output::{ago, bold, dim, green, json, moment, red, severity, state, table, yellow},
 };
-use pgbosun_core::{finding::Severity, human};
+use pgbosun_core::{finding::Severity, human, run::Run};
 use pgbosun_daemon::{
     api::{ClusterStatus, Status},
     assemble_status,
@@ -76,8 +76,11 @@ fn print(status: &Status, context: &Context) {
         }
     }
 
+    print_monitors(status);
+
     println!("\n{}", bold("LAST RUNS"));
-    let rows = status.last.iter().map(|run| {
+    // Of monitors only what is wrong with them: what they found is above.
+    let rows = status.last.iter().filter(|run| !is_monitor(run) || run.state.is_failure()).map(|run| {
         let ended = run.finished_at.map_or_else(String::new, ago);
         let took =
             run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
@@ -91,6 +94,27 @@ fn print(status: &Status, context: &Context) {
         let note = next.note.as_ref().map_or_else(String::new, |note| yellow(&format!("  {note}")));
         println!("  {}  {:<20} {}{note}", next.local, next.job, dim(&format!("in {wait}")));
     }
+}
+
+fn is_monitor(run: &Run) -> bool {
+    run.kind.starts_with("monitor.")
+}
+
+fn print_monitors(status: &Status) {
+    if status.monitors == 0 {
+        return;
+    }
+    let looks = || status.last.iter().filter(|run| is_monitor(run));
+    let failed = looks().filter(|run| run.state.is_failure()).count();
+    let newest = looks().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
+    let next = status.next_look.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
+    let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} could not look")) };
+    println!(
+        "\n{}\n  {} in all, {} looked{trouble}; last {newest}{next}",
+        bold("MONITORS"),
+        status.monitors,
+        looks().count()
+    );
 }
 
 fn print_cluster(cluster: &ClusterStatus) {

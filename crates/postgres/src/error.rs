@@ -50,6 +50,32 @@ pub enum Error {
 }
 
 impl Error {
+    /// True where nobody answered: the server is away, or does not get to it.
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Io(_))
+    }
+
+    /// True where the role may not do this.
+    pub fn is_refused(&self) -> bool {
+        self.code().is_some_and(|code| code == "42501")
+    }
+
+    /// True where the database is not there, or no longer.
+    pub fn is_missing_database(&self) -> bool {
+        self.code().is_some_and(|code| code == "3D000")
+    }
+
+    /// The server's SQLSTATE.
+    fn code(&self) -> Option<String> {
+        let of = |error: &sqlx::Error| Some(error.as_database_error()?.code()?.into_owned());
+        match self {
+            Self::Connect { source, .. } => of(source.downcast_ref()?),
+            Self::Query { source, .. } => of(source),
+            Self::Refused { code, .. } => Some(code.clone()),
+            _ => None,
+        }
+    }
+
     /// True where trying again later may help.
     pub fn is_transient(&self) -> bool {
         match self {

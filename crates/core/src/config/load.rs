@@ -1,8 +1,9 @@
 //! Loading: layers, names, sections, cross-checks; every problem recorded, none fatal to finding the next.
 
 use super::{
-    Config, Job, JobOptions, Problem, Problems,
-    reader::{Effective, Findings, OptionDoc, Reader, Section},
+    Config, Problem, Problems,
+    jobs::{Kind, add_monitors, read_jobs},
+    reader::{Effective, Findings, Reader, Section},
     secret::Secret,
     sections::{Cluster, Daemon, Group, History, Mail, MailTransport, Repository, RepositoryType, Wal},
     setting::Known,
@@ -14,10 +15,8 @@ use figment::{
     value::{Dict, Tag, Value},
 };
 use std::{
-    any::Any,
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -32,21 +31,6 @@ const SECTIONS: [&str; 8] = ["daemon", "history", "clusters", "repositories", "w
 
 /// The watchdog takes a part that is silent for longer as stalled.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// A kind of job, as far as configuration is concerned.
-#[derive(Clone, Copy)]
-pub struct Kind {
-    /// `backup.physical`.
-    pub name: &'static str,
-    /// What it does.
-    pub about: &'static [&'static str],
-    /// Its own options.
-    pub options: &'static [OptionDoc],
-    /// Whether it works on a cluster.
-    pub needs_cluster: bool,
-    /// Reads its own options.
-    pub read: fn(&mut Reader<'_>) -> Option<Arc<dyn Any + Send + Sync>>,
-}
 
 /// A valid configuration and where each value came from.
 pub struct Loaded {
@@ -193,12 +177,14 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     let mut with_built_in = top.clone();
     add_built_in_groups(&mut with_built_in);
     let groups = sections::<Group>(gathered, &with_built_in, "groups", |_, _, _| {});
-    let jobs = read_jobs(gathered, &top, kinds);
+    let explicit = read_jobs(gathered, &top, kinds);
+    let (daemon, clusters) = (daemon?, clusters?);
+    let jobs = explicit.map(|jobs| add_monitors(gathered, jobs, kinds, &daemon, &clusters));
     Some(Config {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-        daemon: daemon?,
+        daemon,
         history: history?,
-        clusters: clusters?,
+        clusters,
         repositories: repositories?,
         wal: wal?,
         mail: mail.map_or(Some(None), |mail| mail.map(Some))?,
@@ -268,7 +254,7 @@ fn read_section<T: Section>(
     read
 }
 
-fn dict_of(gathered: &mut Findings, path: &str, value: Value) -> Option<Dict> {
+pub(super) fn dict_of(gathered: &mut Findings, path: &str, value: Value) -> Option<Dict> {
     let tag = value.tag();
     match value {
         Value::Dict(_, dict) => Some(dict),
@@ -292,7 +278,7 @@ fn sections<T: Section>(
     })
 }
 
-fn named<T>(
+pub(super) fn named<T>(
     gathered: &mut Findings,
     top: &Dict,
     section: &str,
@@ -313,56 +299,4 @@ fn named<T>(
         }
     }
     (found.len() == expected).then_some(found)
-}
-
-fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTreeMap<String, Job>> {
-    named(gathered, top, "jobs", |gathered, name, path, value| {
-        let tag = value.tag();
-        let dict = dict_of(gathered, &path, value)?;
-        if name == "daemon" {
-            gathered.refuse(
-                tag,
-                &path,
-                None,
-                "the daemon's own alerts have this name".into(),
-                Some("choose another".into()),
-            );
-        }
-        let kind_value = dict.get("kind").cloned();
-        let mut reader = Reader::new(path, tag, dict, gathered);
-        let common = JobOptions::read(&mut reader);
-        let kind_name = kind_value.as_ref().and_then(Value::as_str);
-        let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == kind_name) else {
-            if let Some(word) = kind_name {
-                let names = || kinds.iter().map(|kind| kind.name);
-                let hint = match nearest(word, names()) {
-                    Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("one of {}", names().collect::<Vec<_>>().join(", ")),
-                };
-                reader.refuse("kind", format!("\"{word}\" is no kind of job"), Some(hint));
-            }
-            return None; // Which other keys are valid, only the kind could say.
-        };
-        let options = (kind.read)(&mut reader);
-        if let Some(common) = &common {
-            check_job(&mut reader, common, kind);
-        }
-        reader.finish();
-        Some(Job::new(name.to_owned(), common?, options?))
-    })
-}
-
-fn check_job(reader: &mut Reader<'_>, common: &JobOptions, kind: &Kind) {
-    if kind.needs_cluster && common.cluster.is_none() && reader.known().clusters.len() != 1 {
-        let defined = reader.known().clusters.join(", ");
-        let hint = if defined.is_empty() {
-            "define one under [clusters.NAME]".to_owned()
-        } else {
-            format!("there are several: {defined}")
-        };
-        reader.refuse("cluster", format!("is missing: a {} job works on one", kind.name), Some(hint));
-    }
-    if common.timeout.is_zero() {
-        reader.refuse("timeout", "expected more than 0s", None);
-    }
 }

@@ -2,7 +2,8 @@
 //! `docs/configuration.md`.
 
 use super::{
-    load::{Kind, variable},
+    jobs::Kind,
+    load::variable,
     reader::{OptionDoc, Section},
     sections::{Cluster, Daemon, Group, History, JobOptions, Mail, Repository, Wal},
 };

@@ -32,6 +32,9 @@ options! {
         blackout: Vec<Blackout> = "[]";
         /// The group that is told about the daemon itself: a refused reload, a crash, a delivery that failed.
         alert_group: GroupName = "\"database\"";
+        /// Run every monitor of this machine that needs no options, as if each were a job `host-…`; a job of the same kind
+        /// takes its place, also one with `enabled = false`. `docs/monitors.md` lists them.
+        watch: bool = "true";
         /// How often the daemon looks at a schedule that nothing woke it for, and at `dba_ops` while that is away.
         heartbeat: Duration = "\"5s\"", restart;
         /// The folder with mail templates that replace the built-in ones.
@@ -51,6 +54,8 @@ options! {
         password: Option<Secret>;
         /// How long runs, findings, resolved alerts and sent messages are kept.
         keep: Duration = "\"400d\"";
+        /// How long runs of monitors are kept that succeeded; what they found is kept like everything else.
+        keep_looks: Duration = "\"14d\"";
     }
 }
 
@@ -73,6 +78,9 @@ options! {
         statement_timeout: Duration = "\"30s\"";
         /// How long one query of a monitor may wait for a lock.
         lock_timeout: Duration = "\"2s\"";
+        /// Run every monitor of a cluster that needs no options, as if each were a job `NAME-…`; a job of the same kind for
+        /// this cluster takes its place, also one with `enabled = false`. `docs/monitors.md` lists them.
+        watch: bool = "true";
         /// Where `pgbosun wal push` and the receiver keep WAL; all repositories by default. A push succeeds when the
         /// segment is durable in every one that is `required`.
         wal_repositories: Vec<RepositoryName> = "[]";
@@ -165,7 +173,7 @@ options! {
         /// What every subject begins with.
         subject_prefix: String = "\"[PGBOSUN]\"";
         /// Addresses that are told while `dba_ops.operators` names nobody for this group, or is out of reach
-        /// and was never read.
+        /// and was never read. Where there is nobody here either, `alert-group` under `[daemon]` is told.
         recipients: Vec<String> = "[]";
         /// How often a problem that stays is told again; `0s` is never.
         repeat: Duration = "\"4h\"";
@@ -198,8 +206,11 @@ options! {
         start_deadline: Duration = "\"12h\"";
         /// Windows in which it does not start on its schedule, besides the daemon's.
         blackout: Vec<Blackout> = "[]";
-        /// The group that is told.
-        alert_group: GroupName = "\"database\"";
+        /// The group that is told; by default `database`, or for a monitor the one that `docs/monitors.md` names.
+        alert_group: Option<GroupName>;
+        /// How much better than its limit a figure must be before its alert ends, percent of the limit: one that moves about
+        /// its limit is one alert, and not many.
+        leave_margin: u8 = "5";
         /// `false` keeps the job but never runs it on its schedule.
         enabled: bool = "true";
     }

@@ -153,7 +153,7 @@ impl Job for RestoreTestJob {
             findings: self.judge(&label, &result, &trend),
             records: vec![Record::RestoreTest(record(cluster, &name, &label, &target, &result))],
             state: Some(trend.state()),
-            failed: None,
+            ..Outcome::default()
         })
     }
 }

@@ -4,7 +4,11 @@ use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_core::{options, outcome::Outcome};
 use pgbosun_postgres::GroupChild;
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::Command,
@@ -38,30 +42,8 @@ impl Job for CommandJob {
             let summary = format!("would run {program} {}", self.arguments.join(" "));
             return Ok(Outcome { summary, ..Outcome::default() });
         }
-        let mut child = GroupChild::spawn(
-            Command::new(&self.program)
-                .args(&self.arguments)
-                .current_dir(&self.working_directory)
-                .env("PGBOSUN_JOB", &context.job)
-                .env("PGBOSUN_RUN", context.run_id.to_string())
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped()),
-        )
-        .map_err(|error| JobError::lasting(format!("cannot start {program}: {error}")))?;
-        let pipes = (child.child().stdout.take(), child.child().stderr.take());
-        let (Some(stdout), Some(stderr)) = pipes else {
-            return Err(JobError::lasting(format!("cannot read the output of {program}")));
-        };
-        let ended = tokio::select! {
-            ended = async { tokio::join!(child.wait(), last_words(stdout), last_words(stderr)) } => Some(ended),
-            () = context.cancel.cancelled() => None,
-        };
-        let Some((status, output, errors)) = ended else {
-            child.terminate(self.patience).await;
-            return Err(JobError::lasting(format!("{program} was ended")));
-        };
-        let status = status.map_err(|error| JobError::lasting(format!("cannot wait for {program}: {error}")))?;
+        let Ended { status, output, errors } =
+            execute(context, &self.program, &self.arguments, &self.working_directory, self.patience).await?;
         let words = if errors.is_empty() { &output } else { &errors };
         let last = words.lines().last().unwrap_or_default();
         match status.code() {
@@ -73,6 +55,49 @@ impl Job for CommandJob {
             None => Err(JobError::lasting(format!("{program} was killed: {status}"))),
         }
     }
+}
+
+/// How a program ended, and the last of what it said.
+pub(crate) struct Ended {
+    pub status: ExitStatus,
+    pub output: String,
+    pub errors: String,
+}
+
+/// Runs a program to its end; cancelled, it is ended with everything it started.
+pub(crate) async fn execute(
+    context: &JobContext,
+    program: &Path,
+    arguments: &[String],
+    directory: &Path,
+    patience: Duration,
+) -> Result<Ended, JobError> {
+    let name = program.display();
+    let mut child = GroupChild::spawn(
+        Command::new(program)
+            .args(arguments)
+            .current_dir(directory)
+            .env("PGBOSUN_JOB", &context.job)
+            .env("PGBOSUN_RUN", context.run_id.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    )
+    .map_err(|error| JobError::lasting(format!("cannot start {name}: {error}")))?;
+    let pipes = (child.child().stdout.take(), child.child().stderr.take());
+    let (Some(stdout), Some(stderr)) = pipes else {
+        return Err(JobError::lasting(format!("cannot read the output of {name}")));
+    };
+    let ended = tokio::select! {
+        ended = async { tokio::join!(child.wait(), last_words(stdout), last_words(stderr)) } => Some(ended),
+        () = context.cancel.cancelled() => None,
+    };
+    let Some((status, output, errors)) = ended else {
+        child.terminate(patience).await;
+        return Err(JobError::lasting(format!("{name} was ended")));
+    };
+    let status = status.map_err(|error| JobError::lasting(format!("cannot wait for {name}: {error}")))?;
+    Ok(Ended { status, output, errors })
 }
 
 /// Reads a pipe to its end and keeps the last of it.

@@ -1,12 +1,14 @@
 //! How old the newest good backup is (reference: backup age monitor, critical above 25 hours).
 
-use super::Monitor;
-use crate::{JobContext, JobError};
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
-    clock,
-    config::RepositoryName,
+    config::{Needs, RepositoryName},
+    figure::Figure,
     finding::{Finding, Severity},
     human, options,
 };
@@ -29,45 +31,58 @@ options! {
 pub struct Newest {
     repository: String,
     backup: Option<(String, DateTime<Utc>)>,
-    looked: DateTime<Utc>,
 }
 
 #[async_trait]
 impl Monitor for BackupAge {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Backups,
+        source: "reference 000, backup age monitor: critical above 25 hours",
+        queries: &[],
+    };
     type Sample = Vec<Newest>;
+    type Memory = ();
 
-    async fn sample(&self, context: &JobContext) -> Result<Self::Sample, JobError> {
-        let (cluster, _) = context.cluster()?;
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let (cluster, _) = look.context.cluster()?;
         let mut newest = Vec::new();
-        for repository in context.repositories(&self.repositories)? {
+        for repository in look.context.repositories(&self.repositories)? {
             let backup = repository.newest_good(cluster).await?.map(|info| (info.label, info.finished_at));
-            newest.push(Newest { repository: repository.name, backup, looked: clock::now() });
+            newest.push(Newest { repository: repository.name, backup });
         }
         Ok(newest)
     }
 
-    fn verdict(&self, sample: &Self::Sample) -> (String, Vec<Finding>) {
-        let findings = sample.iter().filter_map(|newest| self.judge(newest)).collect();
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let lines: Vec<_> = sample
             .iter()
             .map(|newest| match &newest.backup {
-                Some((label, at)) => {
-                    format!("{}: {label}, {} old", newest.repository, human::span(newest.looked - *at))
-                }
+                Some((label, at)) => format!("{}: {label}, {} old", newest.repository, human::span(view.now - *at)),
                 None => format!("{}: none", newest.repository),
             })
             .collect();
-        (if lines.is_empty() { "no repository to look into".into() } else { lines.join("; ") }, findings)
+        let mut verdict =
+            Verdict::of(if lines.is_empty() { "no repository to look into".into() } else { lines.join("; ") });
+        for newest in sample {
+            if let Some((_, at)) = &newest.backup {
+                let age = (view.now - *at).as_seconds_f64();
+                verdict.measure(Figure::new("postgres_backup_age_seconds", age).of("repository", &newest.repository));
+            }
+            verdict.findings.extend(self.judge(newest, view));
+        }
+        verdict
     }
 }
 
 impl BackupAge {
-    fn judge(&self, newest: &Newest) -> Option<Finding> {
+    fn judge(&self, newest: &Newest, view: &View) -> Option<Finding> {
         let limit = human::duration(self.critical_age);
         let (severity, summary, detail) = match &newest.backup {
             None => (Severity::Critical, format!("no backup exists (limit {limit})"), "newest: none".to_owned()),
             Some((label, at)) => {
-                let age = (newest.looked - *at).to_std().unwrap_or_default();
+                let age = (view.now - *at).to_std().unwrap_or_default();
                 let told = human::duration(age);
                 let detail = format!("newest: {label}\nfinished: {}", at.format("%Y-%m-%d %H:%M:%S UTC"));
                 match self.warning_age {
@@ -83,16 +98,15 @@ impl BackupAge {
                 }
             }
         };
-        Some(Finding {
-            object: newest.repository.clone(),
-            severity,
-            summary,
-            meaning: "Whatever changed since the newest backup is lost if the server is.".into(),
-            advice: "See why the backup job did not succeed with \"pgbosun job history\", then run it with \
-                     \"pgbosun job run NAME\"."
-                .into(),
-            detail: format!("repository: {}\n{detail}", newest.repository),
-        })
+        Some(
+            Finding::new(severity, &newest.repository, summary)
+                .meaning("Whatever changed since the newest backup is lost if the server is.")
+                .advice(
+                    "See why the backup job did not succeed with \"pgbosun job history\", then run it with \
+                     \"pgbosun job run NAME\".",
+                )
+                .detail(format!("repository: {}\n{detail}", newest.repository)),
+        )
     }
 }
 
@@ -106,10 +120,11 @@ mod tests {
             critical_age: Duration::from_secs(25 * 3600),
             warning_age: Some(Duration::from_secs(24 * 3600)),
         };
-        let looked: DateTime<Utc> = "2026-11-21T12:00:00Z".parse().unwrap();
-        let backup = hours.map(|hours| ("label".to_owned(), looked - chrono::Duration::hours(hours)));
-        let newest = Newest { repository: "local".into(), backup, looked };
-        monitor.judge(&newest).map(|finding| (finding.severity, finding.summary))
+        let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
+        let backup = hours.map(|hours| ("label".to_owned(), view.now - chrono::Duration::hours(hours)));
+        monitor
+            .judge(&Newest { repository: "local".into(), backup }, &view)
+            .map(|finding| (finding.severity, finding.summary))
     }
 
     #[test]

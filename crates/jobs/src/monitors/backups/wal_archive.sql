@@ -1,5 +1,6 @@
 select pg_catalog.current_setting('archive_mode') <> 'off' as archiving,
        failed_count,
+       last_archived_time,
        last_failed_wal,
        last_failed_time,
        -- By recency: a failure that later successes followed is over.

@@ -1,16 +1,19 @@
 //! Whether WAL is archived (reference: `pg_stat_archiver` failures, age of the oldest `.ready` segment, gaps).
 
-use super::Monitor;
-use crate::{JobContext, JobError};
+use crate::{
+    JobContext, JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_backup::wal::{Gap, Spool};
 use pgbosun_core::{
     clock,
+    config::Needs,
+    figure::Figure,
     finding::{Finding, Severity},
     human, options,
 };
-use sqlx::Connection;
 use std::{path::Path, time::Duration};
 
 options! {
@@ -28,6 +31,7 @@ options! {
 pub struct Sample {
     failing: Option<(i64, String, DateTime<Utc>)>,
     archiving: bool,
+    archived: Option<DateTime<Utc>>,
     oldest_ready: Option<(String, Duration)>,
     ready: usize,
     spools: Vec<(String, u64, u64)>,
@@ -38,6 +42,7 @@ pub struct Sample {
 struct Archiver {
     archiving: bool,
     failed_count: i64,
+    last_archived_time: Option<DateTime<Utc>>,
     last_failed_wal: Option<String>,
     last_failed_time: Option<DateTime<Utc>>,
     failing: bool,
@@ -45,32 +50,42 @@ struct Archiver {
 
 #[async_trait]
 impl Monitor for WalArchive {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "reference 001: pg_stat_archiver, the age of the oldest .ready; check_pgactivity archiver, by recency",
+        queries: &[Query { what: "read pg_stat_archiver", sql: include_str!("wal_archive.sql") }],
+    };
     type Sample = Sample;
+    type Memory = ();
 
-    async fn sample(&self, context: &JobContext) -> Result<Self::Sample, JobError> {
-        let (cluster, server) = context.cluster()?;
-        let mut connection = server.connect().await?;
-        let row: Archiver = sqlx::query_as(include_str!("wal_archive.sql"))
-            .fetch_one(&mut connection)
-            .await
-            .map_err(|source| pgbosun_postgres::Error::Query { what: "read pg_stat_archiver".into(), source })?;
-        let _ = connection.close().await;
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
         let failing = (row.failing).then(|| {
             let name = row.last_failed_wal.unwrap_or_default();
             (row.failed_count, name, row.last_failed_time.unwrap_or_else(clock::now))
         });
-        let options = context.config.clusters.get(cluster);
+        let (cluster, _) = look.context.cluster()?;
+        let options = look.context.config.clusters.get(cluster);
         let data = options.and_then(|cluster| cluster.data_directory.as_deref());
         let (oldest_ready, ready) = data.map(ready).unwrap_or_default();
-        let (spools, gaps) = spools(context, cluster).await?;
-        Ok(Sample { failing, archiving: row.archiving, oldest_ready, ready, spools, gaps })
+        let (spools, gaps) = spools(look.context, cluster).await?;
+        Ok(Sample {
+            failing,
+            archiving: row.archiving,
+            archived: row.last_archived_time,
+            oldest_ready,
+            ready,
+            spools,
+            gaps,
+        })
     }
 
-    fn verdict(&self, sample: &Self::Sample) -> (String, Vec<Finding>) {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let mut findings = Vec::new();
         let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
-            let (object, meaning, advice) = (object.into(), meaning.into(), advice.into());
-            findings.push(Finding { object, severity, summary, meaning, advice, detail });
+            findings.push(Finding::new(severity, object, summary).meaning(meaning).advice(advice).detail(detail));
         };
         if let Some((count, name, at)) = &sample.failing {
             find(
@@ -82,8 +97,11 @@ impl Monitor for WalArchive {
                 format!("file: {name}\nlast failure: {at}\nfailures: {count}"),
             );
         }
-        if let Some((name, age)) = sample.oldest_ready.as_ref().filter(|(_, age)| *age > self.warning_age) {
-            let severity = if *age > self.critical_age { Severity::Critical } else { Severity::Warning };
+        let waited = sample.oldest_ready.as_ref().map(|(name, age)| {
+            let (warning, critical) = (self.warning_age.as_secs_f64(), self.critical_age.as_secs_f64());
+            (name, age, view.above("waiting", age.as_secs_f64(), warning, critical))
+        });
+        if let Some((name, age, severity)) = waited.filter(|(.., severity)| *severity > Severity::Ok) {
             find(
                 "waiting",
                 severity,
@@ -120,7 +138,16 @@ impl Monitor for WalArchive {
             (true, Some(_)) => "archiving fails".into(),
             (true, None) => format!("archiving works, {} segments wait", sample.ready),
         };
-        (summary, findings)
+        let mut verdict = Verdict { summary, findings, figures: Vec::new() };
+        let oldest = sample.oldest_ready.as_ref().map_or(0.0, |(_, age)| age.as_secs_f64());
+        verdict.measure(Figure::new("postgres_wal_ready_segments", sample.ready as f64));
+        verdict.measure(Figure::new("postgres_wal_oldest_ready_seconds", oldest));
+        verdict.measure(Figure::new("postgres_wal_archiver_failing", f64::from(u8::from(sample.failing.is_some()))));
+        verdict.measure(Figure::new("postgres_wal_gaps", sample.gaps.len() as f64));
+        if let Some(at) = sample.archived {
+            verdict.measure(Figure::new("postgres_wal_last_archived_timestamp_seconds", at.timestamp() as f64));
+        }
+        verdict
     }
 }
 
@@ -170,12 +197,13 @@ mod tests {
         let quiet = Sample {
             failing: None,
             archiving: true,
+            archived: None,
             oldest_ready: Some(("1".into(), Duration::from_secs(10))),
             ready: 1,
             spools: Vec::new(),
             gaps: Vec::new(),
         };
-        assert!(monitor.verdict(&quiet).1.is_empty());
+        assert!(monitor.verdict(&quiet, &mut (), &View::default()).findings.is_empty());
         let gap = Gap { repository: "offsite".into(), cluster: "main".into(), file: "00".into(), at: clock::now() };
         let loud = Sample {
             failing: Some((3, "000000010000000000000002".into(), clock::now())),
@@ -184,7 +212,7 @@ mod tests {
             gaps: vec![gap.clone(), gap],
             ..quiet
         };
-        let findings = monitor.verdict(&loud).1;
+        let findings = monitor.verdict(&loud, &mut (), &View::default()).findings;
         let told: Vec<_> = findings.iter().map(|finding| (finding.object.as_str(), finding.severity)).collect();
         let expected = [
             ("archiver", Severity::Critical),

@@ -1,0 +1,153 @@
+//! The jobs of a configuration: those it names, and the monitors that run without being named.
+
+use super::{
+    Cluster, Daemon, Job, JobOptions,
+    load::{dict_of, named},
+    reader::{Findings, OptionDoc, Reader, Section},
+    suggest::nearest,
+};
+use figment::value::{Dict, Tag, Value};
+use std::{any::Any, collections::BTreeMap, sync::Arc};
+
+/// A kind of job, as far as configuration is concerned.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// `backup.physical`.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static [&'static str],
+    /// Its own options.
+    pub options: &'static [OptionDoc],
+    /// What must be configured for it.
+    pub needs: Needs,
+    /// The group that is told unless the job names one.
+    pub group: &'static str,
+    /// The schedule on which it runs without being named, where it does.
+    pub every: Option<&'static str>,
+    /// Reads its own options.
+    pub read: fn(&mut Reader<'_>) -> Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// What must be configured for a kind of job to make sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing but this machine.
+    Host,
+    /// A cluster.
+    Cluster,
+    /// A cluster whose data directory is on this machine.
+    DataDirectory,
+    /// A cluster whose logs are on this machine.
+    LogDirectory,
+    /// A cluster that is backed up.
+    Backups,
+    /// A cluster whose backups are tested.
+    RestoreTests,
+    /// Options of its own that nobody can guess.
+    Options,
+    /// The same, and a cluster.
+    ClusterOptions,
+}
+
+impl Needs {
+    /// Whether it works on a cluster.
+    pub const fn cluster(self) -> bool {
+        !matches!(self, Self::Host | Self::Options)
+    }
+}
+
+/// Reads `[jobs.NAME]` for every name. `None` where a problem was recorded in any.
+pub(super) fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTreeMap<String, Job>> {
+    named(gathered, top, "jobs", |gathered, name, path, value| {
+        if name == "daemon" {
+            let hint = Some("choose another".into());
+            gathered.refuse(value.tag(), &path, None, "the daemon's own alerts have this name".into(), hint);
+        }
+        read_job(gathered, name, path, value, kinds)
+    })
+}
+
+fn read_job(gathered: &mut Findings, name: &str, path: String, value: Value, kinds: &[Kind]) -> Option<Job> {
+    let tag = value.tag();
+    let dict = dict_of(gathered, &path, value)?;
+    let kind_value = dict.get("kind").cloned();
+    let mut reader = Reader::new(path, tag, dict, gathered);
+    let common = JobOptions::read(&mut reader);
+    let kind_name = kind_value.as_ref().and_then(Value::as_str);
+    let Some(kind) = kinds.iter().find(|kind| Some(kind.name) == kind_name) else {
+        if let Some(word) = kind_name {
+            let names = || kinds.iter().map(|kind| kind.name);
+            let hint = match nearest(word, names()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("one of {}", names().collect::<Vec<_>>().join(", ")),
+            };
+            reader.refuse("kind", format!("\"{word}\" is no kind of job"), Some(hint));
+        }
+        return None; // Which other keys are valid, only the kind could say.
+    };
+    let options = (kind.read)(&mut reader);
+    if let Some(common) = &common {
+        check_job(&mut reader, common, kind);
+    }
+    reader.finish();
+    Some(Job::new(name.to_owned(), kind, common?, options?))
+}
+
+fn check_job(reader: &mut Reader<'_>, common: &JobOptions, kind: &Kind) {
+    if kind.needs.cluster() && common.cluster.is_none() && reader.known().clusters.len() != 1 {
+        let defined = reader.known().clusters.join(", ");
+        let hint = if defined.is_empty() {
+            "define one under [clusters.NAME]".to_owned()
+        } else {
+            format!("there are several: {defined}")
+        };
+        reader.refuse("cluster", format!("is missing: a {} job works on one", kind.name), Some(hint));
+    }
+    if common.timeout.is_zero() {
+        reader.refuse("timeout", "expected more than 0s", None);
+    }
+}
+
+/// Adds every monitor that needs nothing but what is configured, unless a job of its kind is there already.
+pub(super) fn add_monitors(
+    gathered: &mut Findings,
+    mut jobs: BTreeMap<String, Job>,
+    kinds: &[Kind],
+    daemon: &Daemon,
+    clusters: &BTreeMap<String, Cluster>,
+) -> BTreeMap<String, Job> {
+    const HOST: &str = "host";
+    let places = clusters.iter().map(|(name, cluster)| (name.as_str(), Some(cluster)));
+    for (place, cluster) in places.chain([(HOST, None)]) {
+        let own: Vec<_> =
+            jobs.values().filter(|job| works_on(job, cluster.map(|_| place), clusters)).cloned().collect();
+        let has = |prefix: &str| own.iter().any(|job| job.common.kind.starts_with(prefix));
+        let watched = cluster.map_or(daemon.watch, |cluster| cluster.watch);
+        for (kind, every) in kinds.iter().filter_map(|kind| Some((kind, kind.every?))) {
+            let fits = match (kind.needs, cluster) {
+                (Needs::Host, None) | (Needs::Cluster, Some(_)) => true,
+                (Needs::DataDirectory, Some(cluster)) => cluster.data_directory.is_some(),
+                (Needs::LogDirectory, Some(cluster)) => cluster.log_directory.is_some(),
+                (Needs::Backups, Some(_)) => has("backup."),
+                (Needs::RestoreTests, Some(_)) => has("restore-test"),
+                _ => false,
+            };
+            let name = format!("{place}-{}", kind.name.trim_start_matches("monitor."));
+            if !watched || !fits || own.iter().any(|job| job.common.kind == kind.name) || jobs.contains_key(&name) {
+                continue;
+            }
+            let cluster = cluster.map(|_| ("cluster", place));
+            let pairs = [("kind", kind.name), ("schedule", every)].into_iter().chain(cluster);
+            let dict: Dict = pairs.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
+            let job = read_job(gathered, &name, format!("jobs.{name}"), Value::Dict(Tag::Default, dict), kinds);
+            jobs.extend(job.map(|job| (name, job)));
+        }
+    }
+    jobs
+}
+
+/// Whether a job works on this cluster, or on none.
+fn works_on(job: &Job, cluster: Option<&str>, clusters: &BTreeMap<String, Cluster>) -> bool {
+    let only = clusters.keys().next().filter(|_| clusters.len() == 1 && job.needs.cluster());
+    job.common.cluster.as_ref().map(|name| name.0.as_str()).or(only.map(String::as_str)) == cluster
+}

@@ -1,0 +1,105 @@
+//! When the server's certificates end (check_postgres has none; nagios check_ssl_cert: warning 30 days, critical 7).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use std::{path::PathBuf, time::Duration};
+use x509_parser::pem::Pem;
+
+options! {
+    /// Alerts before the certificates end by which the server shows who it is, and by which it knows its clients. Quiet where
+    /// the server speaks no TLS.
+    pub struct Certificate {
+        /// Warns so long before.
+        warning: Duration = "\"30d\"";
+        /// Critical so long before.
+        critical: Duration = "\"7d\"";
+        /// More files with certificates (PEM) to watch.
+        files: Vec<PathBuf> = "[]";
+    }
+}
+
+/// One certificate.
+pub struct Sample {
+    file: PathBuf,
+    subject: String,
+    ends: DateTime<Utc>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    name: String,
+    file: String,
+}
+
+#[async_trait]
+impl Monitor for Certificate {
+    const FACTS: Facts = Facts {
+        every: "23 6 * * *",
+        group: "security",
+        needs: Needs::DataDirectory,
+        source: "monitoring-plugins check_ssl_cert: 30 and 7 days",
+        queries: &[Query { what: "ask for the certificate files", sql: include_str!("certificate.sql") }],
+    };
+    type Sample = Vec<Sample>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let data = look.data_directory()?;
+        let rows: Vec<Row> = look.rows(&Self::FACTS.queries[0]).await?;
+        let mut files = self.files.clone();
+        files.extend(rows.into_iter().filter(|row| !row.name.is_empty()).map(|row| data.join(row.file)));
+        let read =
+            tokio::task::spawn_blocking(move || files.into_iter().map(read).collect::<Result<Vec<_>, _>>()).await;
+        let read = read.map_err(|error| JobError::lasting(format!("cannot read the certificates: {error}")))?;
+        Ok(read?.into_iter().flatten().collect())
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let first = sample.iter().min_by_key(|certificate| certificate.ends);
+        let mut verdict = Verdict::of(first.map_or("no certificates".into(), |first| {
+            format!("the first of {} certificates ends on {}", sample.len(), first.ends.date_naive())
+        }));
+        for Sample { file, subject, ends } in sample {
+            let left = *ends - view.now;
+            let (object, days) = (file.display().to_string(), left.num_seconds() as f64);
+            verdict.measure(
+                Figure::new("postgres_certificate_end_time_seconds", ends.timestamp() as f64).of("file", &object),
+            );
+            let severity = view.below(&object, days, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+            let summary = match left < chrono::Duration::zero() {
+                true => format!("the certificate in {object} ended on {}", ends.date_naive()),
+                false => format!("the certificate in {object} ends in {}", human::span(left)),
+            };
+            verdict.find(
+                Finding::new(severity, object, summary)
+                    .meaning("Clients that check it refuse to connect from then on.")
+                    .advice("Put a new one in its place and select pg_reload_conf(): no restart is needed.")
+                    .detail(format!("subject: {subject}\nends: {ends}")),
+            );
+        }
+        verdict
+    }
+}
+
+/// The certificates of a PEM file.
+fn read(file: PathBuf) -> Result<Vec<Sample>, JobError> {
+    let failed =
+        |reason: String| JobError::lasting(format!("cannot read the certificates in {}: {reason}", file.display()));
+    let bytes = std::fs::read(&file).map_err(|error| failed(error.to_string()))?;
+    let mut found = Vec::new();
+    for pem in Pem::iter_from_buffer(&bytes) {
+        let pem = pem.map_err(|error| failed(error.to_string()))?;
+        if pem.label != "CERTIFICATE" {
+            continue;
+        }
+        let certificate = pem.parse_x509().map_err(|error| failed(error.to_string()))?;
+        let ends = DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0).unwrap_or_default();
+        found.push(Sample { file: file.clone(), subject: certificate.subject().to_string(), ends });
+    }
+    Ok(found)
+}

@@ -1,0 +1,101 @@
+//! Whether the cluster accepts a connection and answers (reference: database connectivity monitor, critical at once).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use std::time::Duration;
+
+options! {
+    /// Alerts when the cluster does not accept a connection and answer a query: critical, at the first look.
+    pub struct Connectivity {
+        /// Warns when connecting and answering takes longer than this.
+        slow: Duration = "\"5s\"";
+    }
+}
+
+/// One try.
+pub struct Sample {
+    target: String,
+    /// Time from connecting to the answer and the server's version, or why there was none.
+    answer: Result<(Duration, String), String>,
+}
+
+#[async_trait]
+impl Monitor for Connectivity {
+    const FACTS: Facts = Facts {
+        every: "* * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "reference 000, database connectivity monitor: critical when no connection is accepted",
+        queries: &[Query { what: "ask for its version", sql: include_str!("connectivity.sql") }],
+    };
+    type Sample = Sample;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        let (_, server) = look.context.cluster()?;
+        let answer = look.connect_anew(&Self::FACTS.queries[0]).await;
+        Ok(Sample { target: server.conninfo.to_string(), answer: answer.map_err(|error| human::chain(&error)) })
+    }
+
+    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+        let up = |value| Figure::new("postgres_up", value);
+        match &sample.answer {
+            Ok((took, version)) => {
+                let told = human::duration(*took);
+                let slow = self.slow.as_secs_f64();
+                let severity = view.above("connection", took.as_secs_f64(), slow, f64::INFINITY);
+                let mut verdict = Verdict::of(format!("PostgreSQL {version} answered in {told}"));
+                verdict.measure(up(1.0));
+                verdict.measure(Figure::new("postgres_connect_seconds", took.as_secs_f64()));
+                let summary = format!("connecting takes {told} (limit {})", human::duration(self.slow));
+                verdict.find(
+                    Finding::new(severity, "connection", summary)
+                        .meaning("Applications wait for every new connection.")
+                        .advice("Look at the server's load, at max_connections, and at name resolution.")
+                        .detail(format!("target: {}\nversion: {version}", sample.target)),
+                );
+                verdict
+            }
+            Err(reason) => {
+                let mut verdict = Verdict::of(format!("no connection: {reason}"));
+                verdict.measure(up(0.0));
+                verdict.find(
+                    Finding::new(Severity::Critical, "connection", "does not accept connections")
+                        .meaning("Applications cannot reach the database.")
+                        .advice(
+                            "Look whether the server runs (systemctl status postgresql), then at the end of its log.",
+                        )
+                        .detail(format!("target: {}\nerror: {reason}", sample.target)),
+                );
+                verdict
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(answer: Result<(Duration, String), String>) -> Vec<Finding> {
+        let monitor = Connectivity { slow: Duration::from_secs(5) };
+        let sample = Sample { target: "db:5432 as postgres".into(), answer };
+        monitor.verdict(&sample, &mut (), &View::default()).findings
+    }
+
+    #[test]
+    fn silent_slow_and_quiet() {
+        assert_eq!(verdict(Err("refused".into()))[0].severity, Severity::Critical);
+        assert_eq!(verdict(Ok((Duration::from_secs(6), "15".into())))[0].severity, Severity::Warning);
+        assert!(verdict(Ok((Duration::from_secs(5), "15".into()))).is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether the server restarted (check_pgactivity: uptime).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use std::time::Duration;
+
+options! {
+    /// Tells that the server restarted: planned or not, somebody should know.
+    pub struct Restart {
+        /// For how long after its start it is told.
+        notice: Duration = "\"15m\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Sample {
+    started: DateTime<Utc>,
+    now: DateTime<Utc>,
+    loaded: DateTime<Utc>,
+}
+
+/// The start that was seen last, and whether it was a restart: what was there at the first look is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    started: Option<DateTime<Utc>>,
+    restarted: bool,
+}
+
+#[async_trait]
+impl Monitor for Restart {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity uptime",
+        queries: &[Query { what: "ask when it started", sql: include_str!("restart.sql") }],
+    };
+    type Sample = Sample;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        look.row(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, _: &View) -> Verdict {
+        let up = sample.now - sample.started;
+        let mut verdict = Verdict::of(format!("up for {}", human::span(up)));
+        verdict.measure(Figure::new("postgres_start_time_seconds", sample.started.timestamp_millis() as f64 / 1000.0));
+        // Clocks may be set a little: a start is the same within a second.
+        let same = |known: DateTime<Utc>| (known - sample.started).abs() < chrono::Duration::seconds(1);
+        if memory.started.is_some_and(|known| !same(known)) {
+            memory.restarted = true;
+        }
+        memory.started = Some(sample.started);
+        memory.restarted &= up.to_std().unwrap_or_default() < self.notice;
+        if memory.restarted {
+            verdict.find(
+                Finding::new(Severity::Warning, "restart", format!("restarted {} ago", human::span(up)))
+                    .meaning("All sessions were ended, and the caches are cold.")
+                    .advice("If nobody did it, the end of the log before that time says why.")
+                    .detail(format!("started: {}\nconfiguration read: {}", sample.started, sample.loaded)),
+            );
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_is_told_for_a_while_and_the_first_look_tells_nothing() {
+        let monitor = Restart { notice: Duration::from_secs(900) };
+        let mut memory = Memory::default();
+        let at = |minute: i64| DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute);
+        let mut look = |started, now| {
+            let sample = Sample { started: at(started), now: at(now), loaded: at(started) };
+            monitor.verdict(&sample, &mut memory, &View::default()).findings.len()
+        };
+        assert_eq!([look(0, 1), look(0, 5), look(7, 10), look(7, 15), look(7, 22), look(7, 25)], [0, 0, 1, 1, 0, 0]);
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether the server is the primary or standby that it should be (check_pgactivity: is_master, is_hot_standby).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options, word_settings, words,
+};
+
+words! {
+    /// What a server may be.
+    pub enum Expected {
+        /// Takes writes.
+        Primary = "primary",
+        /// Follows another.
+        Standby = "standby",
+        /// What it was when it was first seen.
+        Same = "same",
+    }
+}
+
+word_settings! {
+    Expected: "\"primary\", \"standby\" or \"same\"";
+}
+
+options! {
+    /// Alerts when the server is not the primary or standby it should be: after a failover, or when a standby was promoted
+    /// beside its primary.
+    pub struct Role {
+        /// What it should be. `same` is what it was at the first look; a change is told for a day, and is the new rule then.
+        expected: Expected = "\"same\"";
+    }
+}
+
+/// Whether it was a standby, and until when a change is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Memory {
+    standby: Option<bool>,
+    changed: Option<chrono::DateTime<chrono::Utc>>,
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Sample {
+    standby: bool,
+}
+
+const fn word(standby: bool) -> &'static str {
+    if standby { "standby" } else { "primary" }
+}
+
+#[async_trait]
+impl Monitor for Role {
+    const FACTS: Facts = Facts {
+        every: "* * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity is_master and is_hot_standby",
+        queries: &[Query { what: "ask whether it is a standby", sql: include_str!("role.sql") }],
+    };
+    type Sample = Sample;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        look.row(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let is = word(sample.standby);
+        let mut verdict = Verdict::of(format!("is a {is}"));
+        verdict.measure(Figure::new("postgres_in_recovery", f64::from(u8::from(sample.standby))));
+        if memory.standby.is_some_and(|was| was != sample.standby) {
+            memory.changed = Some(view.now);
+        }
+        memory.standby = Some(sample.standby);
+        memory.changed = memory.changed.filter(|at| view.now - *at < chrono::Duration::days(1));
+        let (severity, summary) = match self.expected {
+            Expected::Primary | Expected::Standby if self.expected.as_str() != is => {
+                (Severity::Critical, format!("is a {is}, and should be a {}", self.expected))
+            }
+            Expected::Same if memory.changed.is_some() => {
+                (Severity::Warning, format!("became a {is}, and was a {}", word(!sample.standby)))
+            }
+            _ => return verdict,
+        };
+        let (meaning, advice) = if sample.standby {
+            ("It takes no writes.", "See who is the primary now, and whether applications go there.")
+        } else {
+            (
+                "It takes writes. Where another primary does too, their contents drift apart.",
+                "Make sure that only one of them is reached by applications; rebuild the other one as a standby.",
+            )
+        };
+        verdict.find(Finding::new(severity, "role", summary).meaning(meaning).advice(advice));
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_told_for_a_day_and_an_expectation_for_ever() {
+        let monitor = Role { expected: Expected::Same };
+        let mut memory = Memory::default();
+        let mut look = |standby, hour: i64| {
+            let now = chrono::DateTime::UNIX_EPOCH + chrono::Duration::hours(hour);
+            let verdict = monitor.verdict(&Sample { standby }, &mut memory, &View { now, ..View::default() });
+            verdict.findings.into_iter().map(|finding| finding.summary).next()
+        };
+        assert_eq!(look(true, 0), None);
+        assert_eq!(look(false, 1).as_deref(), Some("became a primary, and was a standby"));
+        assert!(look(false, 24).is_some());
+        assert_eq!(look(false, 25), None);
+        let monitor = Role { expected: Expected::Standby };
+        let verdict = monitor.verdict(&Sample { standby: false }, &mut Memory::default(), &View::default());
+        assert_eq!(verdict.findings[0].severity, Severity::Critical);
+    }
+}

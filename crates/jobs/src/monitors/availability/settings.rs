@@ -1,0 +1,206 @@
+//! Whether settings wait for a restart, are wrong in their files, or changed since the last look
+//! (check_pgactivity: pg_settings pending restart, settings; check_postgres: settings_checksum).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+options! {
+    /// Alerts when settings wait for a restart or are wrong in their files, and tells which ones changed.
+    pub struct Settings {
+        /// For how long a change is told.
+        notice: Duration = "\"24h\"";
+        /// Settings whose changes are of no interest.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Setting {
+    name: String,
+    setting: String,
+    unit: String,
+    source: String,
+    file: String,
+    pending_restart: bool,
+}
+
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Mistake {
+    name: String,
+    file: String,
+    line: i32,
+    error: String,
+}
+
+pub struct Sample {
+    settings: Vec<Setting>,
+    /// `None` where the role may not read the files.
+    mistakes: Option<Vec<Mistake>>,
+}
+
+/// A setting that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    at: DateTime<Utc>,
+    name: String,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+/// The settings of the last look, and what changed lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    known: Option<BTreeMap<String, String>>,
+    changed: Vec<Changed>,
+}
+
+#[async_trait]
+impl Monitor for Settings {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity settings and pending restart; pg_settings, pg_file_settings",
+        queries: &[
+            Query { what: "read pg_settings", sql: include_str!("settings.sql") },
+            Query { what: "read pg_file_settings", sql: include_str!("settings_errors.sql") },
+        ],
+    };
+    type Sample = Sample;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        let settings = look.rows(&Self::FACTS.queries[0]).await?;
+        let mistakes = match look.rows(&Self::FACTS.queries[1]).await {
+            Ok(rows) => Some(rows),
+            Err(error) if error.is_refused() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Sample { settings, mistakes })
+    }
+
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let pending: Vec<_> = sample.settings.iter().filter(|setting| setting.pending_restart).collect();
+        self.remember(sample, memory, view.now);
+        let mut verdict = Verdict::of(format!(
+            "{} settings are not at their defaults, {} wait for a restart",
+            sample.settings.len(),
+            pending.len()
+        ));
+        verdict.measure(Figure::new("postgres_settings_pending_restart", pending.len() as f64));
+        if !pending.is_empty() {
+            let names: Vec<_> = pending.iter().map(|setting| setting.name.as_str()).collect();
+            verdict.find(
+                Finding::new(Severity::Warning, "pending restart", format!("settings wait for a restart: {}", names.join(", ")))
+                    .meaning("The server works with the old values until it starts again, perhaps at a moment when nobody expects a change.")
+                    .advice("Restart the server in a quiet hour, or take the change back."),
+            );
+        }
+        let mistakes = sample.mistakes.as_deref().unwrap_or_default();
+        if let Some(first) = mistakes.first() {
+            let lines: Vec<_> =
+                mistakes.iter().map(|m| format!("{}:{}: {}: {}", m.file, m.line, m.name, m.error)).collect();
+            verdict.find(
+                Finding::new(
+                    Severity::Critical,
+                    "configuration files",
+                    format!("the configuration is wrong: {}", first.error),
+                )
+                .meaning("With such a file the server may not start, and does not take over other changes.")
+                .advice("Mend the lines below, then select pg_reload_conf() and look at pg_file_settings.")
+                .detail(lines.join("\n")),
+            );
+        }
+        if !memory.changed.is_empty() {
+            let names: Vec<_> = memory.changed.iter().map(|change| change.name.as_str()).collect();
+            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "its default".into());
+            let lines: Vec<_> = memory
+                .changed
+                .iter()
+                .map(|c| {
+                    format!("{} {}: {} -> {}", c.at.format("%Y-%m-%d %H:%M UTC"), c.name, word(&c.from), word(&c.to))
+                })
+                .collect();
+            verdict.find(
+                Finding::new(Severity::Warning, "changed", format!("settings changed: {}", names.join(", ")))
+                    .meaning("The server behaves differently from yesterday.")
+                    .advice("If nobody meant to, the files and pg_db_role_setting say where it comes from.")
+                    .detail(lines.join("\n")),
+            );
+        }
+        verdict
+    }
+}
+
+impl Settings {
+    fn remember(&self, sample: &Sample, memory: &mut Memory, now: DateTime<Utc>) {
+        let shown = |setting: &Setting| format!("{}{} ({})", setting.setting, setting.unit, setting.origin());
+        let known: BTreeMap<_, _> = sample
+            .settings
+            .iter()
+            .filter(|setting| !self.ignore.contains(&setting.name))
+            .map(|setting| (setting.name.clone(), shown(setting)))
+            .collect();
+        if let Some(before) = &memory.known {
+            let names: std::collections::BTreeSet<_> = before.keys().chain(known.keys()).collect();
+            for name in names.into_iter().filter(|name| before.get(*name) != known.get(*name)) {
+                let (from, to) = (before.get(name).cloned(), known.get(name).cloned());
+                memory.changed.retain(|change| change.name != *name);
+                memory.changed.push(Changed { at: now, name: name.clone(), from, to });
+            }
+        }
+        let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
+        memory.changed.retain(|change| now - change.at < notice);
+        memory.known = Some(known);
+    }
+}
+
+impl Setting {
+    fn origin(&self) -> &str {
+        if self.file.is_empty() { &self.source } else { &self.file }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_what_is_wrong_and_what_changed() {
+        let monitor = Settings { notice: Duration::from_secs(3600), ignore: vec!["search_path".into()] };
+        let setting = |name: &str, value: &str, pending_restart| Setting {
+            name: name.into(),
+            setting: value.into(),
+            unit: String::new(),
+            source: "configuration file".into(),
+            file: "/etc/postgresql.conf".into(),
+            pending_restart,
+        };
+        let mut memory = Memory::default();
+        let mut look = |settings, mistakes, minute: i64| {
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+            let verdict = monitor.verdict(&Sample { settings, mistakes }, &mut memory, &view);
+            verdict.findings.into_iter().map(|finding| (finding.object, finding.severity)).collect::<Vec<_>>()
+        };
+        assert!(look(vec![setting("work_mem", "4096", false)], None, 0).is_empty());
+        let changed = look(vec![setting("work_mem", "8192", false), setting("search_path", "x", false)], None, 5);
+        assert_eq!(changed, [("changed".into(), Severity::Warning)]);
+        assert_eq!(look(vec![setting("work_mem", "8192", false)], None, 30).len(), 1);
+        assert!(look(vec![setting("work_mem", "8192", false)], Some(Vec::new()), 66).is_empty());
+        let mistake = Mistake { name: "x".into(), file: "f".into(), line: 1, error: "unrecognized parameter".into() };
+        let worse = look(vec![setting("work_mem", "8192", true)], Some(vec![mistake]), 67);
+        assert_eq!(worse.len(), 2, "{worse:?}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Whether as many backups are there as retention promises (reference 002: backup count per tier).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Datelike, Utc};
+use pgbosun_core::{
+    config::{Needs, RepositoryName},
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+use std::collections::BTreeSet;
+
+options! {
+    /// Alerts when fewer backups are there than there should be.
+    pub struct BackupCount {
+        /// The repositories to look into; all of them by default.
+        repositories: Vec<RepositoryName> = "[]";
+        /// Warns below so many backups.
+        minimum: u32 = "1";
+        /// Warns when fewer of the last so many days have a backup, counted from the oldest there is.
+        daily: Option<u32>;
+        /// The same for weeks.
+        weekly: Option<u32>;
+        /// The same for months.
+        monthly: Option<u32>;
+    }
+}
+
+/// When the backups of one repository ended.
+pub struct Ends {
+    repository: String,
+    ends: Vec<DateTime<Utc>>,
+}
+
+#[async_trait]
+impl Monitor for BackupCount {
+    const FACTS: Facts = Facts {
+        every: "15 * * * *",
+        group: "database",
+        needs: Needs::Backups,
+        source: "reference 002: backup count per tier",
+        queries: &[],
+    };
+    type Sample = Vec<Ends>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let (cluster, _) = look.context.cluster()?;
+        let mut sample = Vec::new();
+        for repository in look.context.repositories(&self.repositories)? {
+            let (backups, _) = repository.backups(Some(cluster)).await?;
+            let ends = backups.iter().map(|info| info.finished_at).collect();
+            sample.push(Ends { repository: repository.name, ends });
+        }
+        Ok(sample)
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let counts: Vec<_> = sample.iter().map(|one| format!("{}: {}", one.repository, one.ends.len())).collect();
+        let mut verdict = Verdict::of(counts.join("; "));
+        for Ends { repository, ends } in sample {
+            verdict.measure(Figure::new("postgres_backups", ends.len() as f64).of("repository", repository));
+            let mut missing = Vec::new();
+            if ends.len() < self.minimum as usize {
+                missing.push(format!("{} backups (at least {})", ends.len(), self.minimum));
+            }
+            let days = ends.iter().map(|end| i64::from(end.num_days_from_ce())).collect::<BTreeSet<_>>();
+            let today = i64::from(view.now.num_days_from_ce());
+            let month = |end: &DateTime<Utc>| i64::from(end.year()) * 12 + i64::from(end.month0());
+            let months = ends.iter().map(month).collect::<BTreeSet<_>>();
+            // Day 1 of the common era was a Monday.
+            let weeks = days.iter().map(|day| (day - 1) / 7).collect::<BTreeSet<_>>();
+            let tiers = [
+                ("days", self.daily, &days, today),
+                ("weeks", self.weekly, &weeks, (today - 1) / 7),
+                ("months", self.monthly, &months, month(&view.now)),
+            ];
+            for (unit, wanted, have, now) in tiers {
+                let (Some(wanted), Some(oldest)) = (wanted, have.first()) else { continue };
+                // The running day, week or month may have none yet.
+                let from = (now - i64::from(wanted)).max(*oldest);
+                let lack = (from..now).filter(|one| !have.contains(one)).count();
+                if lack > 0 {
+                    missing.push(format!("{lack} of the last {} {unit} have none", now - from));
+                }
+            }
+            if !missing.is_empty() {
+                verdict.find(
+                    Finding::new(Severity::Warning, repository, format!("backups are missing: {}", missing.join(", ")))
+                        .meaning("Less can be restored than was promised.")
+                        .advice("\"pgbosun backup list\" shows what is there, \"pgbosun job history\" what failed.")
+                        .detail(format!("repository: {repository}")),
+                );
+            }
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_without_is_found_and_today_may_still_have_none() {
+        let monitor =
+            BackupCount { repositories: Vec::new(), minimum: 1, daily: Some(7), weekly: Some(4), monthly: None };
+        let look = |days: &[u32]| {
+            let ends = days.iter().map(|day| format!("2026-11-{day:02}T23:59:00Z").parse().unwrap()).collect();
+            let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
+            let sample = vec![Ends { repository: "local".into(), ends }];
+            monitor.verdict(&sample, &mut (), &view).findings.first().map(|finding| finding.summary.clone())
+        };
+        assert_eq!(look(&[14, 15, 16, 17, 18, 19, 20]), None);
+        assert_eq!(look(&[19, 20]), None, "there are none before the first");
+        assert_eq!(look(&[14, 15, 17, 20]).unwrap(), "backups are missing: 3 of the last 7 days have none");
+        assert_eq!(look(&[]).unwrap(), "backups are missing: 0 backups (at least 1)");
+    }
+}

@@ -1,0 +1,121 @@
+//! Whether the newest backup is as large as backups of this cluster are (references 002: a floor of 100 KB; 003 and 004: a
+//! change of more than 30 % against the recent ones).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use pgbosun_core::{
+    config::{Needs, RepositoryName},
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+
+options! {
+    /// Alerts when the newest full backup is suspiciously small, or of quite another size than those before it.
+    pub struct BackupSize {
+        /// The repositories to look into; all of them by default.
+        repositories: Vec<RepositoryName> = "[]";
+        /// Critical below this size as stored.
+        minimum: ByteSize = "\"100KB\"";
+        /// Warns when it differs from the median of the ten before it by more than this, percent.
+        change_percent: f64 = "30.0";
+    }
+}
+
+/// The full backups of one repository, newest first: label and bytes as stored.
+pub struct Sizes {
+    repository: String,
+    sizes: Vec<(String, u64)>,
+}
+
+#[async_trait]
+impl Monitor for BackupSize {
+    const FACTS: Facts = Facts {
+        every: "5 * * * *",
+        group: "database",
+        needs: Needs::Backups,
+        source: "reference 002: 100 KB; references 003 and 004: 30 %",
+        queries: &[],
+    };
+    type Sample = Vec<Sizes>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let (cluster, _) = look.context.cluster()?;
+        let mut sample = Vec::new();
+        for repository in look.context.repositories(&self.repositories)? {
+            let (mut backups, _) = repository.backups(Some(cluster)).await?;
+            backups.sort_by_key(|info| std::cmp::Reverse(info.finished_at));
+            let full = backups.into_iter().filter(|info| !info.is_incremental()).take(11);
+            let sizes = full.map(|info| (info.label, info.stored_bytes)).collect();
+            sample.push(Sizes { repository: repository.name, sizes });
+        }
+        Ok(sample)
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut told = Vec::new();
+        for Sizes { repository, sizes } in sample {
+            let Some(((label, size), before)) = sizes.split_first() else {
+                told.push(format!("{repository}: no backup"));
+                continue;
+            };
+            let stored = human::size(*size);
+            told.push(format!("{repository}: {stored}"));
+            verdict.measure(Figure::new("postgres_backup_size_bytes", *size as f64).of("repository", repository));
+            let finding = |severity, summary| {
+                Finding::new(severity, repository, summary)
+                    .meaning("It may not hold all that it should.")
+                    .advice("Compare \"pgbosun backup show\" of both, and let restore-test say whether it restores.")
+                    .detail(format!("repository: {repository}\nnewest: {label}"))
+            };
+            if *size < self.minimum.as_u64() {
+                let limit = human::size(self.minimum.as_u64());
+                verdict.find(finding(Severity::Critical, format!("backup {label} has only {stored} (limit {limit})")));
+            } else if let Some(median) = median(before) {
+                let change = 100.0 * (*size as f64 - median as f64) / median.max(1) as f64;
+                let severity = view.above(repository, change.abs(), self.change_percent, f64::INFINITY);
+                let usual = human::size(median);
+                verdict.find(finding(
+                    severity,
+                    format!("backup {label} has {stored}, {change:+.0} % against the usual {usual}"),
+                ));
+            }
+        }
+        verdict.summary = told.join("; ");
+        verdict
+    }
+}
+
+/// The median of what came before; of fewer than three nothing is usual.
+fn median(before: &[(String, u64)]) -> Option<u64> {
+    let mut sizes: Vec<_> = before.iter().map(|(_, size)| *size).collect();
+    sizes.sort_unstable();
+    (sizes.len() >= 3).then(|| sizes[sizes.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_small_and_unusual() {
+        let monitor = BackupSize { repositories: Vec::new(), minimum: ByteSize::kb(100), change_percent: 30.0 };
+        let look = |sizes: &[u64]| {
+            let sizes = sizes.iter().map(|size| ("label".to_owned(), *size)).collect();
+            let sample = vec![Sizes { repository: "local".into(), sizes }];
+            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+        };
+        assert_eq!(look(&[1_000_000, 900_000, 1_100_000, 1_000_000]), None);
+        assert_eq!(look(&[600_000, 900_000, 1_100_000, 1_000_000]), Some(Severity::Warning));
+        assert_eq!(look(&[1_400_000, 900_000, 1_100_000, 1_000_000]), Some(Severity::Warning));
+        assert_eq!(look(&[99_000]), Some(Severity::Critical));
+        assert_eq!(look(&[600_000, 1_000_000]), None, "one is not usual");
+        assert_eq!(look(&[]), None);
+    }
+}

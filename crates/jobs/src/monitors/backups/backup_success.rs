@@ -1,0 +1,77 @@
+//! How many runs of the backup jobs succeeded (references 003 and 004: warning below 95 % over seven days).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::Finding,
+    human, options,
+    run::{Run, RunState},
+};
+use pgbosun_history::RunFilter;
+use std::time::Duration;
+
+options! {
+    /// Alerts when too many runs of the cluster's backup jobs failed.
+    pub struct BackupSuccess {
+        /// Warns below this share of runs that succeeded, percent.
+        warning_percent: f64 = "95.0";
+        /// Critical below this share, percent.
+        critical_percent: f64 = "50.0";
+        /// How far back is counted.
+        window: Duration = "\"7d\"";
+    }
+}
+
+#[async_trait]
+impl Monitor for BackupSuccess {
+    const FACTS: Facts = Facts {
+        every: "25 * * * *",
+        group: "database",
+        needs: Needs::Backups,
+        source: "references 003 and 004: success rate over 7 days below 95 %",
+        queries: &[],
+    };
+    type Sample = Vec<Run>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let context = look.context;
+        let (cluster, _) = context.cluster()?;
+        let jobs = context.config.jobs.values().filter(|job| job.common.kind.starts_with("backup."));
+        let own = jobs.filter(|job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
+        let mut runs = Vec::new();
+        for job in own {
+            let filter = RunFilter { job: Some(job.name.clone()), limit: 2_000, ..RunFilter::default() };
+            runs.extend(context.journal.runs(filter).await?);
+        }
+        Ok(runs)
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let window = chrono::Duration::from_std(self.window).unwrap_or_default();
+        let counted = |run: &&Run| view.now - run.scheduled_for < window;
+        let good = sample.iter().filter(counted).filter(|run| run.state == RunState::Succeeded).count();
+        let bad: Vec<_> = sample.iter().filter(counted).filter(|run| run.state.is_failure()).collect();
+        let all = good + bad.len();
+        if all == 0 {
+            return Verdict::of("no backup ran");
+        }
+        let (percent, told) = (100.0 * good as f64 / all as f64, human::duration(self.window));
+        let mut verdict = Verdict::of(format!("{good} of {all} backups succeeded within {told}"));
+        verdict.measure(Figure::new("postgres_backup_success_percent", percent));
+        let severity = view.below("success", percent, self.warning_percent, self.critical_percent);
+        let lines = bad.iter().take(10).map(|run| format!("{} {}: {}", run.scheduled_for, run.job, run.summary));
+        verdict.find(
+            Finding::new(severity, "success", format!("only {percent:.0} % of backups succeeded within {told}"))
+                .meaning("Backups work by luck: some day there is none when it is needed.")
+                .advice("See what the failures below have in common.")
+                .detail(lines.collect::<Vec<_>>().join("\n")),
+        );
+        verdict
+    }
+}

@@ -1,0 +1,76 @@
+//! How many connections are used (check_pgactivity: backends, 90 and 95 %; those reserved count as taken).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+
+options! {
+    /// Alerts when nearly all connections are taken, of those that are left to ordinary users.
+    pub struct Connections {
+        /// Warns above this share, percent.
+        warning_percent: u8 = "80";
+        /// Critical above this share, percent.
+        critical_percent: u8 = "95";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Sample {
+    used: i64,
+    maximum: i64,
+    reserved: i64,
+    most: String,
+}
+
+#[async_trait]
+impl Monitor for Connections {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity backends, check_postgres backends",
+        queries: &[Query { what: "count the connections", sql: include_str!("connections.sql") }],
+    };
+    type Sample = Sample;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        look.row(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+        let ordinary = (sample.maximum - sample.reserved).max(1);
+        let percent = 100.0 * sample.used as f64 / ordinary as f64;
+        let told = format!("{} of {ordinary} connections are taken ({percent:.0} %)", sample.used);
+        let mut verdict = Verdict::of(&told);
+        verdict.measure(Figure::new("postgres_connections", sample.used as f64));
+        verdict.measure(Figure::new("postgres_connections_limit", ordinary as f64));
+        let severity = view.above("connections", percent, self.warning_percent.into(), self.critical_percent.into());
+        verdict.find(
+            Finding::new(severity, "connections", told)
+                .meaning("When none is left, applications are refused; only superusers still get in.")
+                .advice("See who holds them, below. A pool (PgBouncer) needs fewer; max_connections costs memory and a restart.")
+                .detail(&sample.most),
+        );
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::finding::Severity;
+
+    #[test]
+    fn reserved_ones_are_not_to_be_had() {
+        let monitor = Connections { warning_percent: 80, critical_percent: 95 };
+        let look = |used| {
+            let sample = Sample { used, maximum: 103, reserved: 3, most: String::new() };
+            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+        };
+        assert_eq!([look(80), look(81), look(96)], [None, Some(Severity::Warning), Some(Severity::Critical)]);
+    }
+}

@@ -1,0 +1,126 @@
+//! How large databases are, and how they grow (check_postgres: database_size; check_pgactivity: database_size by delta).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+options! {
+    /// Alerts when a database is larger than it may be, or grew within a day by more than it should.
+    pub struct DatabaseSize {
+        /// Warns above this size of one database; without it only growth counts.
+        warning_size: Option<ByteSize>;
+        /// Warns when one grew within a day by more than this share, percent …
+        growth_percent: u32 = "20";
+        /// … and by more than this.
+        growth_minimum: ByteSize = "\"10GiB\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Database {
+    name: String,
+    bytes: i64,
+}
+
+/// Sizes by database, oldest first, one look an hour for a day.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory(Vec<(DateTime<Utc>, BTreeMap<String, i64>)>);
+
+#[async_trait]
+impl Monitor for DatabaseSize {
+    const FACTS: Facts = Facts {
+        every: "7 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_postgres database_size; check_pgactivity database_size (by delta)",
+        queries: &[Query { what: "measure the databases", sql: include_str!("database_size.sql") }],
+    };
+    type Sample = Vec<Database>;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let total: i64 = sample.iter().map(|database| database.bytes).sum();
+        let told = |bytes: i64| human::size(bytes.unsigned_abs());
+        let mut verdict = Verdict::of(format!("{} databases of {}", sample.len(), told(total)));
+        memory.0.retain(|(at, _)| view.now - *at < chrono::Duration::hours(25));
+        for Database { name, bytes } in sample {
+            verdict.measure(Figure::new("postgres_database_size_bytes", *bytes as f64).of("database", name));
+            if let Some(limit) = self.warning_size {
+                let object = format!("size of {name}");
+                let limit = limit.as_u64();
+                let severity = view.above(&object, *bytes as f64, limit as f64, f64::INFINITY);
+                verdict.find(
+                    Finding::new(
+                        severity,
+                        object,
+                        format!("database {name} has {} (limit {})", told(*bytes), human::size(limit)),
+                    )
+                    .meaning("It takes more space, and longer to back up and restore, than was planned.")
+                    .advice("See which tables are the largest: \\dt+ in psql, ordered by size."),
+                );
+            }
+            let before = memory.0.iter().find_map(|(_, sizes)| sizes.get(name)).copied();
+            if let Some(grown) = before.map(|before| bytes - before).filter(|grown| *grown > 0) {
+                let object = format!("growth of {name}");
+                let share = 100.0 * grown as f64 / before.unwrap_or(1).max(1) as f64;
+                let enough = grown.unsigned_abs() > self.growth_minimum.as_u64();
+                let severity = match enough {
+                    true => view.above(&object, share, f64::from(self.growth_percent), f64::INFINITY),
+                    false => Severity::Ok,
+                };
+                verdict.find(
+                    Finding::new(severity, object, format!("database {name} grew by {} ({share:.0} %) within a day", told(grown)))
+                        .meaning("At this rate the disk is full before its time.")
+                        .advice("Find what grew; a load that was forgotten, dead rows that vacuum cannot remove, or a log table."),
+                );
+            }
+        }
+        let sizes = sample.iter().map(|database| (database.name.clone(), database.bytes)).collect();
+        if memory.0.last().is_none_or(|(at, _)| view.now - *at >= chrono::Duration::minutes(55)) {
+            memory.0.push((view.now, sizes));
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_within_a_day_and_size() {
+        let monitor = DatabaseSize {
+            warning_size: Some(ByteSize::gib(100)),
+            growth_percent: 20,
+            growth_minimum: ByteSize::gib(10),
+        };
+        let mut memory = Memory::default();
+        let mut look = |gib: i64, hour: i64| {
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::hours(hour), ..View::default() };
+            let sample = vec![Database { name: "app".into(), bytes: gib << 30 }];
+            let verdict = monitor.verdict(&sample, &mut memory, &view);
+            verdict.findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
+        };
+        assert!(look(40, 0).is_empty());
+        assert!(look(49, 12).is_empty(), "less than the minimum");
+        assert_eq!(look(51, 24), ["growth of app"]);
+        assert!(look(51, 60).is_empty(), "the day is over");
+        assert_eq!(look(101, 90), ["size of app"], "nobody knows how it was a day ago");
+    }
+}

@@ -1,0 +1,67 @@
+//! How much is written to temporary files (check_pgactivity: temp_files, by delta).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+
+options! {
+    /// Alerts when queries write much to temporary files: sorts and hashes that do not fit into `work_mem`.
+    pub struct TempBytes {
+        /// Warns above so many bytes an hour in one database.
+        warning_per_hour: ByteSize = "\"50GiB\"";
+        /// Critical above so many.
+        critical_per_hour: ByteSize = "\"200GiB\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Database {
+    name: String,
+    files: i64,
+    bytes: i64,
+}
+
+#[async_trait]
+impl Monitor for TempBytes {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity temp_files",
+        queries: &[Query { what: "read pg_stat_database", sql: include_str!("temp_bytes.sql") }],
+    };
+    type Sample = Vec<Database>;
+    type Memory = Rates;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Rates, view: &View) -> Verdict {
+        let counters = sample.iter().map(|database| (database.name.as_str(), database.bytes));
+        let rates = memory.advance(view.now, counters);
+        let mut verdict = Verdict::of(match rates.values().map(|rate| rate.per_second).reduce(f64::max) {
+            Some(most) => format!("at most {} an hour in one database", human::size((most * 3600.0) as u64)),
+            None => "nothing to compare with yet".into(),
+        });
+        for Database { name, files, bytes } in sample {
+            verdict.measure(Figure::new("postgres_temp_bytes_total", *bytes as f64).of("database", name));
+            let Some(rate) = rates.get(name) else { continue };
+            let hourly = rate.per_second * 3600.0;
+            let (warning, critical) = (self.warning_per_hour.as_u64(), self.critical_per_hour.as_u64());
+            let severity = view.above(name, hourly, warning as f64, critical as f64);
+            let told = human::size(hourly as u64);
+            verdict.find(
+                Finding::new(severity, name, format!("queries in {name} write {told} of temporary files an hour"))
+                    .meaning("They are slow, wear the disk, and may fill it.")
+                    .advice("log_temp_files = 0 shows which queries; an index or more work_mem for these helps.")
+                    .detail(format!("files so far: {files}\nbytes so far: {}", human::size(bytes.unsigned_abs()))),
+            );
+        }
+        verdict
+    }
+}

@@ -1,0 +1,75 @@
+//! How large pg_wal is (check_pgactivity: wal_files; check_postgres: wal_files).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+
+options! {
+    /// Alerts when `pg_wal` is much larger than the server's settings let expect: something holds WAL back.
+    pub struct WalSize {
+        /// Warns above so many times `max_wal_size` and `wal_keep_size` together.
+        warning_times: f64 = "2.0";
+        /// Critical above so many times.
+        critical_times: f64 = "5.0";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Sample {
+    bytes: i64,
+    files: i64,
+    max_wal_size: i64,
+    keep: i64,
+}
+
+#[async_trait]
+impl Monitor for WalSize {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity wal_files; pg_ls_waldir()",
+        queries: &[Query { what: "measure pg_wal", sql: include_str!("wal_size.sql") }],
+    };
+    type Sample = Sample;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        look.row(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+        let told = human::size(sample.bytes.unsigned_abs());
+        let expected = (sample.max_wal_size + sample.keep).max(1);
+        let mut verdict = Verdict::of(format!("pg_wal has {told} in {} files", sample.files));
+        verdict.measure(Figure::new("postgres_wal_directory_bytes", sample.bytes as f64));
+        let times = sample.bytes as f64 / expected as f64;
+        let severity = view.above("pg_wal", times, self.warning_times, self.critical_times);
+        let expected = human::size(expected.unsigned_abs());
+        verdict.find(
+            Finding::new(severity, "pg_wal", format!("pg_wal has {told}, {times:.1} times what is expected ({expected})"))
+                .meaning("When its disk is full, the server stops.")
+                .advice("Look for an archiver that fails (pg_stat_archiver) and for a slot nobody reads (pg_replication_slots). Never delete anything in pg_wal."),
+        );
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::finding::Severity;
+
+    #[test]
+    fn beside_what_the_settings_let_expect() {
+        let monitor = WalSize { warning_times: 2.0, critical_times: 5.0 };
+        let look = |gib: i64| {
+            let sample = Sample { bytes: gib << 30, files: gib * 64, max_wal_size: 1 << 30, keep: 1 << 30 };
+            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+        };
+        assert_eq!([look(4), look(5), look(11)], [None, Some(Severity::Warning), Some(Severity::Critical)]);
+    }
+}

@@ -1,0 +1,72 @@
+//! Tables that take much more space than their rows need (check_pgactivity: table_bloat; check_postgres: bloat): an
+//! estimate, which maintenance confirms before it acts.
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+
+options! {
+    /// Alerts when a table takes much more space than its rows need, by an estimate from its statistics.
+    pub struct Bloat {
+        /// Warns when at least this share of a table is waste, percent …
+        warning_percent: f64 = "50.0";
+        /// … and at least so much.
+        minimum: ByteSize = "\"1GiB\"";
+        /// Tables of no interest, as `schema.table`.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Table {
+    name: String,
+    bytes: f64,
+    wasted: f64,
+}
+
+#[async_trait]
+impl Monitor for Bloat {
+    const FACTS: Facts = Facts {
+        every: "53 5 * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity table_bloat, check_postgres bloat; the estimate is written anew",
+        queries: &[Query { what: "estimate bloat", sql: include_str!("bloat.sql") }],
+    };
+    type Sample = Vec<(String, Table)>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.everywhere(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let wasted: f64 = sample.iter().map(|(_, table)| table.wasted).sum();
+        let mut verdict = Verdict::of(format!("about {} of bloat in tables", human::size(wasted as u64)));
+        verdict.measure(Figure::new("postgres_table_bloat_bytes", wasted));
+        for (database, Table { name, bytes, wasted }) in sample.iter().filter(|(_, t)| !self.ignore.contains(&t.name)) {
+            let object = format!("{name} in {database}");
+            let percent = 100.0 * wasted / bytes.max(1.0);
+            let severity = match *wasted >= self.minimum.as_u64() as f64 {
+                true => view.above(&object, percent, self.warning_percent, f64::INFINITY),
+                false => Severity::Ok,
+            };
+            let (wasted, all) = (human::size(*wasted as u64), human::size(*bytes as u64));
+            verdict.find(
+                Finding::new(severity, &object, format!("about {wasted} of {all} in {object} are waste ({percent:.0} %)"))
+                    .meaning("Reading it takes longer, and so do its backups.")
+                    .advice("Where vacuum keeps up the space is used again. To give it back: pg_repack, or VACUUM FULL in a window, which locks the table."),
+            );
+        }
+        verdict
+    }
+}

@@ -1,0 +1,73 @@
+//! Checkpoints that were asked for by the amount of WAL, against those that came by time (check_postgres: checkpoint;
+//! the counters have other names from PostgreSQL 17 on).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+
+options! {
+    /// Alerts when most checkpoints come because `max_wal_size` is reached, and not by time.
+    pub struct Checkpoints {
+        /// Warns when more of them came so since the last look than by time, and at least so many.
+        minimum: u32 = "3";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Sample {
+    timed: i64,
+    requested: i64,
+}
+
+#[async_trait]
+impl Monitor for Checkpoints {
+    const FACTS: Facts = Facts {
+        every: "11 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "log_checkpoints and checkpoint_warning of PostgreSQL, by delta within the hour",
+        queries: &[
+            Query { what: "read pg_stat_bgwriter", sql: include_str!("checkpoints.sql") },
+            Query { what: "read pg_stat_checkpointer", sql: include_str!("checkpoints_17.sql") },
+        ],
+    };
+    type Sample = Sample;
+    type Memory = Rates;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        let query = usize::from(look.major().await? >= 17);
+        look.row(&Self::FACTS.queries[query]).await
+    }
+
+    fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
+        let rates = memory.advance(view.now, [("timed", sample.timed), ("requested", sample.requested)]);
+        let grown = |name: &str| rates.get(name).map_or(0, |rate| rate.grown);
+        let (timed, requested) = (grown("timed"), grown("requested"));
+        let mut verdict =
+            Verdict::of(format!("{timed} checkpoints by time and {requested} on request since the last look"));
+        verdict.measure(Figure::new("postgres_checkpoints_timed_total", sample.timed as f64));
+        verdict.measure(Figure::new("postgres_checkpoints_requested_total", sample.requested as f64));
+        let many = requested >= i64::from(self.minimum) && requested > timed;
+        let severity = if many { Severity::Warning } else { Severity::Ok };
+        verdict.find(
+            Finding::new(
+                severity,
+                "checkpoints",
+                format!("{requested} checkpoints came on request and {timed} by time"),
+            )
+            .meaning(
+                "Each writes all that changed, and makes the next changes log whole pages: more WAL, and less speed.",
+            )
+            .advice("Raise max_wal_size until they come by time, within what recovery may take."),
+        );
+        verdict
+    }
+}

@@ -1,0 +1,2 @@
+select checkpoints_timed as timed, checkpoints_req as requested
+from pg_catalog.pg_stat_bgwriter

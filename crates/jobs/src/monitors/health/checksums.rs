@@ -1,0 +1,64 @@
+//! Pages whose checksum was wrong when they were read (check_pgactivity: checksum_errors; critical by nature).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+use std::time::Duration;
+
+options! {
+    /// Alerts when the server read a page whose checksum was wrong: critical, at the first look.
+    pub struct Checksums {
+        /// For how long after the last failure it is told.
+        notice: Duration = "\"7d\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Database {
+    name: String,
+    failures: i64,
+    last: Option<DateTime<Utc>>,
+}
+
+#[async_trait]
+impl Monitor for Checksums {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity checksum_errors",
+        queries: &[Query { what: "count checksum failures", sql: include_str!("checksums.sql") }],
+    };
+    type Sample = Vec<Database>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let all: i64 = sample.iter().map(|database| database.failures).sum();
+        let mut verdict = Verdict::of(format!("{all} checksum failures"));
+        let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
+        for Database { name, failures, last } in sample {
+            verdict.measure(Figure::new("postgres_checksum_failures_total", *failures as f64).of("database", name));
+            let Some(last) = last.filter(|last| *failures > 0 && view.now - *last < notice) else { continue };
+            verdict.find(
+                Finding::new(Severity::Critical, name, format!("{failures} pages of {name} had a wrong checksum"))
+                    .meaning("Data on the disk is damaged; more of it may be.")
+                    .advice("Keep the backups there are. The log names the file and block. Check disk and memory, then restore beside and compare.")
+                    .detail(format!("last: {last}")),
+            );
+        }
+        verdict
+    }
+}

@@ -1,0 +1,67 @@
+//! Indexes that are maintained and never used, since building them broke off (check_pgactivity: invalid_indexes).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+
+options! {
+    /// Alerts when indexes are invalid: building them concurrently broke off.
+    pub struct InvalidIndexes {
+        /// Indexes that may be, as `schema.index`.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Index {
+    name: String,
+    table: String,
+    bytes: i64,
+}
+
+#[async_trait]
+impl Monitor for InvalidIndexes {
+    const FACTS: Facts = Facts {
+        every: "13 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity invalid_indexes",
+        queries: &[Query { what: "look for invalid indexes", sql: include_str!("indexes.sql") }],
+    };
+    type Sample = Vec<(String, Index)>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.everywhere(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let mut verdict = by_database(
+            sample,
+            |(_, index)| !self.ignore.contains(&index.name),
+            |database, invalid| {
+                let lines: Vec<_> = invalid
+                    .iter()
+                    .map(|(_, index)| {
+                        format!("{} on {}, {}", index.name, index.table, human::size(index.bytes.unsigned_abs()))
+                    })
+                    .collect();
+                Finding::new(Severity::Warning, database, format!("{} invalid indexes in {database}", invalid.len()))
+                .meaning("They cost every write and help no query; a constraint they stand for does not hold.")
+                .advice("DROP INDEX CONCURRENTLY, then build them anew; those named _ccnew or _ccold are left over from REINDEX.")
+                .detail(lines.join("\n"))
+            },
+        );
+        verdict.summary = format!("{} invalid indexes", sample.len());
+        verdict.measure(Figure::new("postgres_invalid_indexes", sample.len() as f64));
+        verdict
+    }
+}

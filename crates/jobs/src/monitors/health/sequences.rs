@@ -1,0 +1,62 @@
+//! Sequences near their end, or near that of their column (check_postgres: sequence, 85 and 95 %).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+
+options! {
+    /// Alerts when a sequence nears its end, or that of the narrower column it fills.
+    pub struct Sequences {
+        /// Warns above this share used, percent.
+        warning_percent: f64 = "75.0";
+        /// Critical above this share, percent.
+        critical_percent: f64 = "90.0";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Sequence {
+    name: String,
+    percent: f64,
+}
+
+#[async_trait]
+impl Monitor for Sequences {
+    const FACTS: Facts = Facts {
+        every: "37 6 * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_postgres sequence",
+        queries: &[Query { what: "look at the sequences", sql: include_str!("sequences.sql") }],
+    };
+    type Sample = Vec<(String, Sequence)>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.everywhere(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let fullest = sample.iter().max_by(|(_, a), (_, b)| a.percent.total_cmp(&b.percent));
+        let mut verdict = Verdict::of(fullest.map_or("no sequence is used".into(), |(database, fullest)| {
+            format!("the fullest is {} in {database}, {:.0} % used", fullest.name, fullest.percent)
+        }));
+        for (database, Sequence { name, percent }) in sample {
+            let object = format!("{name} in {database}");
+            let severity = view.above(&object, *percent, self.warning_percent, self.critical_percent);
+            if severity > pgbosun_core::finding::Severity::Ok {
+                let figure = Figure::new("postgres_sequence_used_percent", *percent);
+                verdict.measure(figure.of("database", database).of("sequence", name));
+            }
+            verdict.find(
+                Finding::new(severity, &object, format!("sequence {object} is used to {percent:.1} %"))
+                    .meaning("At its end every insert that needs it fails.")
+                    .advice("Make the column bigint, in a quiet hour and long before: the table is rewritten. Where the sequence is narrower, ALTER SEQUENCE … AS bigint."),
+            );
+        }
+        verdict
+    }
+}

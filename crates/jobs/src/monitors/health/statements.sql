@@ -1,0 +1,8 @@
+-- Asked through XML, since the view is in whatever schema the extension is in, and may not be there at all.
+select (select (pg_catalog.xpath('//dealloc/text()',
+                    pg_catalog.query_to_xml(pg_catalog.format('select dealloc from %I.pg_stat_statements_info', n.nspname),
+                                            false, true, '')))[1]::text::bigint
+        from pg_catalog.pg_extension e
+        join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+        where e.extname = 'pg_stat_statements') as evicted,
+       pg_catalog.current_setting('pg_stat_statements.max', true)::bigint as maximum

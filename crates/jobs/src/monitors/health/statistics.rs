@@ -1,0 +1,69 @@
+//! Tables whose statistics say little of what is in them (check_postgres: last_analyze; check_pgactivity: last_analyze).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+
+options! {
+    /// Alerts when half of a table's rows changed since it was analysed, or it never was: of tables with 10,000 rows or more.
+    pub struct Statistics {
+        /// Tables of no interest, as `schema.table`.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Table {
+    name: String,
+    modified: i64,
+    rows: f64,
+    last: String,
+}
+
+#[async_trait]
+impl Monitor for Statistics {
+    const FACTS: Facts = Facts {
+        every: "41 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_postgres and check_pgactivity last_analyze, by changes instead of by time",
+        queries: &[Query { what: "look at the age of statistics", sql: include_str!("statistics.sql") }],
+    };
+    type Sample = Vec<(String, Table)>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.everywhere(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let mut verdict = by_database(
+            sample,
+            |(_, table)| !self.ignore.contains(&table.name),
+            |database, tables| {
+                let line = |table: &Table| {
+                    format!(
+                        "{}: {} of about {:.0} rows changed, analysed {}",
+                        table.name, table.modified, table.rows, table.last
+                    )
+                };
+                let lines: Vec<_> = tables.iter().map(|(_, table)| line(table)).collect();
+                Finding::new(Severity::Warning, database, format!("{} tables of {database} have old statistics", tables.len()))
+                .meaning("The planner guesses, and may choose a plan that is slow by orders of magnitude.")
+                .advice("ANALYZE them; if they are here again tomorrow, autovacuum does not come round: lower autovacuum_analyze_scale_factor for them.")
+                .detail(lines.join("\n"))
+            },
+        );
+        verdict.summary = format!("{} tables have old statistics", sample.len());
+        verdict.measure(Figure::new("postgres_tables_with_old_statistics", sample.len() as f64));
+        verdict
+    }
+}

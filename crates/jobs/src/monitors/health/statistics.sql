@@ -1,0 +1,13 @@
+select pg_catalog.format('%I.%I', s.schemaname, s.relname) as name,
+       s.n_mod_since_analyze as modified,
+       greatest(c.reltuples, s.n_live_tup)::float8 as rows,
+       coalesce(greatest(s.last_analyze, s.last_autoanalyze)::timestamptz(0)::text, 'never') as last
+from pg_catalog.pg_stat_user_tables s
+join pg_catalog.pg_class c on c.oid = s.relid
+where c.relkind in ('r', 'm')
+  and greatest(c.reltuples, s.n_live_tup) >= 10000
+  and (s.n_mod_since_analyze > 0.5 * greatest(c.reltuples, s.n_live_tup)
+       -- Never vacuumed nor analysed; the counters alone would not know, since they begin anew after a crash.
+       or c.reltuples < 0)
+order by s.n_mod_since_analyze desc
+limit 50

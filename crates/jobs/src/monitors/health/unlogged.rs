@@ -1,0 +1,64 @@
+//! Tables that are empty after a crash and in every backup (check_pgactivity: table_unlogged).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+
+options! {
+    /// Alerts when there are unlogged tables: they are in no backup and on no standby, and are emptied after a crash.
+    pub struct Unlogged {
+        /// Tables that may be, as `schema.table`.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Table {
+    name: String,
+    bytes: i64,
+}
+
+#[async_trait]
+impl Monitor for Unlogged {
+    const FACTS: Facts = Facts {
+        every: "31 6 * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity table_unlogged",
+        queries: &[Query { what: "look for unlogged tables", sql: include_str!("unlogged.sql") }],
+    };
+    type Sample = Vec<(String, Table)>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.everywhere(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let mut verdict = by_database(
+            sample,
+            |(_, table)| !self.ignore.contains(&table.name),
+            |database, tables| {
+                let lines: Vec<_> = tables
+                    .iter()
+                    .map(|(_, table)| format!("{}, {}", table.name, human::size(table.bytes.unsigned_abs())))
+                    .collect();
+                Finding::new(Severity::Warning, database, format!("{} unlogged tables in {database}", tables.len()))
+                    .meaning("No backup has their rows, no standby either, and after a crash they are empty.")
+                    .advice("ALTER TABLE … SET LOGGED, or name them under ignore where they may be lost.")
+                    .detail(lines.join("\n"))
+            },
+        );
+        verdict.summary = format!("{} unlogged tables", sample.len());
+        verdict.measure(Figure::new("postgres_unlogged_tables", sample.len() as f64));
+        verdict
+    }
+}

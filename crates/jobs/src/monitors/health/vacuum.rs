@@ -1,0 +1,72 @@
+//! Tables that vacuum does not come round to (check_postgres: autovac_freeze, last_vacuum, by need instead of by time).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+
+options! {
+    /// Alerts when a table has three times the dead rows that its settings allow, or is a fifth older than the age at which it
+    /// should have been frozen: autovacuum does not come round to it, or cannot remove what is dead.
+    pub struct Vacuum {
+        /// Tables of no interest, as `schema.table`.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Table {
+    name: String,
+    dead: f64,
+    threshold: f64,
+    age: f64,
+    last: String,
+}
+
+#[async_trait]
+impl Monitor for Vacuum {
+    const FACTS: Facts = Facts {
+        every: "47 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_postgres autovac_freeze and last_autovacuum; the thresholds of autovacuum itself",
+        queries: &[Query { what: "look for tables that need vacuum", sql: include_str!("vacuum.sql") }],
+    };
+    type Sample = Vec<(String, Table)>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.everywhere(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let mut verdict = by_database(
+            sample,
+            |(_, table)| !self.ignore.contains(&table.name),
+            |database, tables| {
+                let line = |table: &Table| {
+                    let Table { name, dead, threshold, age, last } = table;
+                    let age = age * 100.0;
+                    format!(
+                        "{name}: {dead:.0} dead rows (vacuum is due at {threshold:.0}), {age:.0} % of the age to freeze at, vacuumed {last}"
+                    )
+                };
+                let lines: Vec<_> = tables.iter().map(|(_, table)| line(table)).collect();
+                Finding::new(Severity::Warning, database, format!("{} tables of {database} are overdue for vacuum", tables.len()))
+                .meaning("They grow, and queries read what is dead; what is not frozen in time stops all writes in the end.")
+                .advice("VACUUM (VERBOSE) one: if it cannot remove what is dead, monitor.xid-age names who holds it back. Else give autovacuum more speed (autovacuum_vacuum_cost_limit).")
+                .detail(lines.join("\n"))
+            },
+        );
+        verdict.summary = format!("{} tables are overdue for vacuum", sample.len());
+        verdict.measure(Figure::new("postgres_tables_overdue_for_vacuum", sample.len() as f64));
+        verdict
+    }
+}

@@ -1,0 +1,37 @@
+//! The machine the daemon runs on.
+
+mod clock;
+mod cpu;
+mod disk;
+mod log_size;
+mod memory;
+mod permissions;
+mod pressure;
+mod processes;
+mod temporary_files;
+
+pub use clock::Clock;
+pub use cpu::Cpu;
+pub use disk::Disk;
+pub use log_size::LogSize;
+pub use memory::Memory;
+pub use permissions::Permissions;
+pub use pressure::Pressure;
+pub use temporary_files::TemporaryFiles;
+
+use crate::JobError;
+
+/// Runs blocking work on files or `/proc`, for so long at most: a dead NFS server must not hold a monitor for ever.
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, JobError> {
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+    match tokio::time::timeout(LIMIT, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done.map_err(|reason| JobError::lasting(format!("cannot {what}: {reason}"))),
+        Ok(Err(error)) => Err(JobError::lasting(format!("cannot {what}: {error}"))),
+        Err(_) => {
+            Err(JobError::passing(format!("cannot {what}: no answer within {}", pgbosun_core::human::duration(LIMIT))))
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! How busy the processors are (reference 000: warning above 80 %, sustained over the sample, with the top processes).
+
+use super::processes;
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use procfs::{Current, CurrentSI, KernelStats, LoadAverage};
+use std::time::Duration;
+
+options! {
+    /// Alerts when the processors are busy over the whole sample, or more wants to run than they can, and names the
+    /// processes that take most.
+    pub struct Cpu {
+        /// How long is measured: one spike is none.
+        sample: Duration = "\"20s\"";
+        /// Warns above this share, percent.
+        warning_percent: f64 = "80.0";
+        /// Critical above this share, percent.
+        critical_percent: f64 = "95.0";
+        /// Warns when the load of the last five minutes is above so many a processor.
+        warning_load: f64 = "4.0";
+        /// Critical above so many.
+        critical_load: f64 = "10.0";
+    }
+}
+
+/// Shares in percent of all processors, and the load of five minutes a processor.
+pub struct Sample {
+    busy: f64,
+    waiting: f64,
+    stolen: f64,
+    load: f64,
+    busiest: String,
+}
+
+/// Ticks so far: working, waiting for disks, taken by the hypervisor, all.
+fn ticks() -> Result<[u64; 4], String> {
+    let total = KernelStats::current().map_err(|error| error.to_string())?.total;
+    let (waiting, stolen) = (total.iowait.unwrap_or_default(), total.steal.unwrap_or_default());
+    let interrupts = total.irq.unwrap_or_default() + total.softirq.unwrap_or_default();
+    let working = total.user + total.nice + total.system + interrupts;
+    Ok([working, waiting, stolen, working + waiting + stolen + total.idle])
+}
+
+#[async_trait]
+impl Monitor for Cpu {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "system",
+        needs: Needs::Host,
+        source: "reference 000, cpu monitor: 80 %",
+        queries: &[],
+    };
+    type Sample = Sample;
+    type Memory = ();
+
+    async fn sample(&self, _: &mut Look<'_>) -> Result<Sample, JobError> {
+        let what = "measure the processors";
+        let before = super::blocking(what, || Ok((ticks()?, processes::times()))).await?;
+        tokio::time::sleep(self.sample).await;
+        let seconds = self.sample.as_secs_f64().max(0.01);
+        super::blocking(what, move || {
+            let (after, times) = (ticks()?, processes::times());
+            let grown: Vec<_> =
+                after.iter().zip(before.0).map(|(after, before)| after.saturating_sub(before) as f64).collect();
+            let share = |part: f64| 100.0 * part / grown[3].max(1.0);
+            let load = LoadAverage::current().map_err(|error| error.to_string())?.five;
+            let processors = std::thread::available_parallelism().map_or(1, usize::from);
+            Ok(Sample {
+                busy: share(grown[0] + grown[2]),
+                waiting: share(grown[1]),
+                stolen: share(grown[2]),
+                load: f64::from(load) / processors as f64,
+                busiest: processes::busiest(&before.1, &times, seconds),
+            })
+        })
+        .await
+    }
+
+    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+        let Sample { busy, waiting, stolen, load, busiest } = sample;
+        let over = human::duration(self.sample);
+        let mut verdict = Verdict::of(format!("{busy:.0} % busy over {over}, load {load:.1} a processor"));
+        verdict.measure(Figure::new("host_cpu_busy_percent", *busy));
+        verdict.measure(Figure::new("host_cpu_waiting_percent", *waiting));
+        verdict.measure(Figure::new("host_load_per_processor", *load));
+        let detail = format!(
+            "waiting for disks: {waiting:.0} %\ntaken by the hypervisor: {stolen:.0} %\nload: {load:.1} a processor\n{busiest}"
+        );
+        let severity = view.above("cpu", *busy, self.warning_percent, self.critical_percent);
+        verdict.find(
+            Finding::new(severity, "cpu", format!("processors are {busy:.0} % busy over {over}"))
+                .meaning("Everything takes longer, and a little more load makes it much longer.")
+                .advice("See below who takes it; of a session of PostgreSQL pg_stat_activity shows the query.")
+                .detail(&detail),
+        );
+        let severity = view.above("load", *load, self.warning_load, self.critical_load);
+        verdict.find(
+            Finding::new(severity, "load", format!("the load is {load:.1} a processor"))
+                .meaning("Processes wait for their turn, or for disks that do not keep up.")
+                .advice("Where the processors are idle it is the disks: see monitor.pressure and iostat -x.")
+                .detail(detail),
+        );
+        verdict
+    }
+}

@@ -1,0 +1,235 @@
+//! How full the file systems are (reference: disk space monitor, warning above 85 %, critical above 95 %).
+
+use crate::{
+    JobContext, JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use chrono::{DateTime, Utc};
+use nix::sys::statvfs::statvfs;
+use pgbosun_core::{
+    config::{Needs, RepositoryType},
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+options! {
+    /// Alerts when a file system fills: those of data, logs, repositories and state, or the ones named.
+    pub struct Disk {
+        /// What to watch instead: any path on the file system.
+        paths: Vec<PathBuf> = "[]";
+        /// Warns above this share of used space, percent, counted as df does.
+        warning_percent: u8 = "85";
+        /// Critical above this share, percent.
+        critical_percent: u8 = "95";
+        /// Warns below so many free bytes, whatever the share.
+        minimum_free: ByteSize = "\"5GB\"";
+        /// Warns when a file system will be full within so many days, at the rate of the last days. `0d` is never.
+        warning_days: Duration = "\"7d\"";
+    }
+}
+
+/// One file system.
+pub struct FileSystem {
+    path: PathBuf,
+    /// Bytes in use.
+    used: u64,
+    /// Bytes an ordinary user may still write.
+    free: u64,
+    /// Inodes in use and in all; 0 where the file system has no fixed number.
+    inodes: (u64, u64),
+}
+
+impl FileSystem {
+    fn used_percent(&self) -> f64 {
+        100.0 * self.used as f64 / (self.used + self.free).max(1) as f64
+    }
+}
+
+/// How much each file system held, one look an hour over three days.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory(BTreeMap<PathBuf, Vec<(DateTime<Utc>, u64)>>);
+
+#[async_trait]
+impl Monitor for Disk {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "system",
+        needs: Needs::Host,
+        source: "reference 000, disk space monitor: 85 and 95 %; reference 002: free bytes",
+        queries: &[],
+    };
+    type Sample = Vec<FileSystem>;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let paths = if self.paths.is_empty() { watched(look.context) } else { self.paths.clone() };
+        super::blocking("look at the file systems", move || look_at(&paths)).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let fullest = sample.iter().max_by(|a, b| a.used_percent().total_cmp(&b.used_percent()));
+        let mut verdict = Verdict::of(fullest.map_or_else(
+            || "no file system to watch".into(),
+            |fullest| {
+                let (percent, free) = (fullest.used_percent(), human::size(fullest.free));
+                format!("fullest of {}: {} at {percent:.0} %, {free} free", sample.len(), fullest.path.display())
+            },
+        ));
+        memory.0.retain(|path, _| sample.iter().any(|system| system.path == *path));
+        for system in sample {
+            let left = memory.left(system, view.now);
+            let path = system.path.display().to_string();
+            verdict.measure(Figure::new("host_filesystem_used_percent", system.used_percent()).of("path", &path));
+            verdict.measure(Figure::new("host_filesystem_free_bytes", system.free as f64).of("path", &path));
+            if let Some(left) = left {
+                verdict.measure(Figure::new("host_filesystem_full_in_seconds", left.as_secs_f64()).of("path", path));
+            }
+            verdict.find(self.judge(system, left, view));
+        }
+        verdict
+    }
+}
+
+impl Memory {
+    /// Keeps what a file system holds now, and returns how long its space lasts at the rate since the oldest look, which must
+    /// be a day ago at least.
+    fn left(&mut self, system: &FileSystem, now: DateTime<Utc>) -> Option<Duration> {
+        let looks = self.0.entry(system.path.clone()).or_default();
+        looks.retain(|(at, _)| now - *at < chrono::Duration::days(3));
+        let oldest = looks.first().copied();
+        if looks.last().is_none_or(|(at, _)| now - *at >= chrono::Duration::minutes(55)) {
+            looks.push((now, system.used));
+        }
+        let (at, used) = oldest.filter(|(at, _)| now - *at >= chrono::Duration::days(1))?;
+        let grown = system.used.checked_sub(used).filter(|grown| *grown > 0)?;
+        Duration::try_from_secs_f64(system.free as f64 * (now - at).as_seconds_f64() / grown as f64).ok()
+    }
+}
+
+impl Disk {
+    fn judge(&self, system: &FileSystem, left: Option<Duration>, view: &View) -> Finding {
+        let path = system.path.display().to_string();
+        let (percent, free) = (system.used_percent(), human::size(system.free));
+        let inode_percent = 100.0 * system.inodes.0 as f64 / system.inodes.1.max(1) as f64;
+        let limits = (f64::from(self.warning_percent), f64::from(self.critical_percent));
+        let by_share = view.above(&path, percent, limits.0, limits.1);
+        let by_inodes = view.above(&path, inode_percent, limits.0, limits.1);
+        let by_floor = view.below(&path, system.free as f64, self.minimum_free.as_u64() as f64, 0.0);
+        let soon = left.map_or(f64::INFINITY, |left| left.as_secs_f64());
+        let by_trend = view.below(&path, soon, self.warning_days.as_secs_f64(), 0.0);
+        let severity = by_share.max(by_inodes).max(by_floor).max(by_trend);
+        let limit = if severity == Severity::Critical { self.critical_percent } else { self.warning_percent };
+        let what = if by_share == severity {
+            format!("{percent:.0} % full (limit {limit} %)")
+        } else if by_inodes == severity {
+            format!("out of inodes: {inode_percent:.0} % used (limit {limit} %)")
+        } else if by_floor == severity {
+            format!("nearly full: {free} free (limit {})", human::size(self.minimum_free.as_u64()))
+        } else {
+            format!(
+                "full in {} at the rate of the last days, {free} are free",
+                human::duration(left.unwrap_or_default())
+            )
+        };
+        Finding::new(severity, &path, format!("file system of {path} is {what}"))
+            .meaning("When it is full, PostgreSQL stops writing, and backups and archiving fail.")
+            .advice("Free or add space; \"du -xh --max-depth=2\" shows what takes it. Never delete anything in pg_wal.")
+            .detail(format!("path: {path}\nused: {} ({percent:.1} %)\nfree: {free}", human::size(system.used)))
+    }
+}
+
+/// Data, logs, repositories and state of this installation.
+fn watched(context: &JobContext) -> Vec<PathBuf> {
+    let config = &context.config;
+    let clusters = config.clusters.values().flat_map(|cluster| [&cluster.data_directory, &cluster.log_directory]);
+    let repositories = config.repositories.values().filter(|place| place.r#type == RepositoryType::Local);
+    let repositories = repositories.filter_map(|repository| repository.path.clone());
+    let data = config.clusters.values().filter_map(|cluster| cluster.data_directory.as_ref());
+    // What lies elsewhere: WAL on a disk of its own, tablespaces.
+    let elsewhere = data.flat_map(|data| {
+        let spaces = std::fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten();
+        spaces.map(|space| space.path()).chain([data.join("pg_wal")])
+    });
+    clusters
+        .flatten()
+        .cloned()
+        .chain(elsewhere)
+        .chain(repositories)
+        .chain([config.daemon.state_directory.clone()])
+        .collect()
+}
+
+/// One entry per file system, under the first of its paths. A repository that is not there yet counts where it will be.
+fn look_at(paths: &[PathBuf]) -> Result<Vec<FileSystem>, String> {
+    let mut systems = BTreeMap::new();
+    for path in paths {
+        let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let failed = |error: &dyn std::fmt::Display| format!("cannot look at {}: {error}", there.display());
+        let device = there.metadata().map_err(|error| failed(&error))?.dev();
+        if systems.contains_key(&device) {
+            continue;
+        }
+        let stat = statvfs(there).map_err(|error| failed(&error))?;
+        let unit = stat.fragment_size();
+        systems.insert(
+            device,
+            FileSystem {
+                path: there.to_owned(),
+                used: (stat.blocks() - stat.blocks_free()) * unit,
+                free: stat.blocks_available() * unit,
+                inodes: (stat.files() - stat.files_free(), stat.files()),
+            },
+        );
+    }
+    Ok(systems.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn monitor() -> Disk {
+        let (minimum_free, warning_days) = (ByteSize::gb(5), Duration::from_secs(7 * 86_400));
+        Disk { paths: Vec::new(), warning_percent: 85, critical_percent: 95, minimum_free, warning_days }
+    }
+
+    fn look(memory: &mut Memory, day: i64, used: u64, free: u64) -> Option<(Severity, String)> {
+        let system = FileSystem { path: "/data".into(), used: used << 30, free: free << 30, inodes: (0, 0) };
+        let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::days(day), ..View::default() };
+        let findings = monitor().verdict(&vec![system], memory, &view).findings;
+        findings.into_iter().map(|finding| (finding.severity, finding.summary)).next()
+    }
+
+    #[test]
+    fn limits_are_those_of_the_reference() {
+        let judge = |used, free| look(&mut Memory::default(), 0, used, free);
+        assert_eq!(judge(85, 15), None);
+        assert_eq!(judge(86, 14), Some((Severity::Warning, "file system of /data is 86 % full (limit 85 %)".into())));
+        assert_eq!(judge(95, 5).unwrap().0, Severity::Warning);
+        assert_eq!(judge(96, 4).unwrap().0, Severity::Critical);
+        assert_eq!(
+            judge(12, 4),
+            Some((Severity::Warning, "file system of /data is nearly full: 4.0 GiB free (limit 4.7 GiB)".into()))
+        );
+    }
+
+    #[test]
+    fn the_trend_of_days_tells_when_it_is_full() {
+        let mut memory = Memory::default();
+        assert_eq!(look(&mut memory, 0, 50, 50), None);
+        assert_eq!(look(&mut memory, 1, 54, 46), None, "eleven days are left");
+        let told = look(&mut memory, 2, 64, 36).unwrap().1;
+        assert_eq!(told, "file system of /data is full in 5 d 3 h at the rate of the last days, 36.0 GiB are free");
+        assert_eq!(look(&mut memory, 4, 40, 60), None, "it was emptied");
+    }
+}

@@ -1,0 +1,78 @@
+//! How large the directory of PostgreSQL's logs is (reference 000, checklist: size of the log directory).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use std::path::PathBuf;
+
+options! {
+    /// Alerts when the log directory of the cluster grows large.
+    pub struct LogSize {
+        /// Warns above this size.
+        warning_size: ByteSize = "\"10GiB\"";
+        /// Critical above this size.
+        critical_size: ByteSize = "\"50GiB\"";
+    }
+}
+
+pub struct Sample {
+    directory: PathBuf,
+    bytes: u64,
+    files: u64,
+    largest: Vec<(u64, PathBuf)>,
+}
+
+#[async_trait]
+impl Monitor for LogSize {
+    const FACTS: Facts = Facts {
+        every: "27 * * * *",
+        group: "system",
+        needs: Needs::LogDirectory,
+        source: "reference 000, checklist",
+        queries: &[],
+    };
+    type Sample = Sample;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        let directory = look.log_directory()?;
+        super::blocking("measure the log directory", move || {
+            let mut largest = Vec::new();
+            for entry in std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))? {
+                // A file may go while one looks.
+                let Some((entry, metadata)) = entry.ok().and_then(|entry| Some((entry.path(), entry.metadata().ok()?)))
+                else {
+                    continue;
+                };
+                if metadata.is_file() {
+                    largest.push((metadata.len(), entry));
+                }
+            }
+            let (bytes, files) = (largest.iter().map(|(size, _)| size).sum(), largest.len() as u64);
+            largest.sort_by(|a, b| b.cmp(a));
+            largest.truncate(5);
+            Ok(Sample { directory, bytes, files, largest })
+        })
+        .await
+    }
+
+    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+        let (told, place) = (human::size(sample.bytes), sample.directory.display().to_string());
+        let mut verdict = Verdict::of(format!("{told} in {} files", sample.files));
+        verdict.measure(Figure::new("postgres_log_directory_bytes", sample.bytes as f64));
+        let (warning, critical) = (self.warning_size.as_u64() as f64, self.critical_size.as_u64() as f64);
+        let severity = view.above("logs", sample.bytes as f64, warning, critical);
+        let lines = sample.largest.iter().map(|(size, path)| format!("{}  {}", human::size(*size), path.display()));
+        verdict.find(
+            Finding::new(severity, "logs", format!("logs in {place} take {told}"))
+                .meaning("They fill the disk, and what matters is hard to find in them.")
+                .advice("Look at what repeats in the newest; logrotate or log_rotation_age with a cleanup removes old ones.")
+                .detail(lines.collect::<Vec<_>>().join("\n")),
+        );
+        verdict
+    }
+}

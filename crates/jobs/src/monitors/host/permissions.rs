@@ -1,0 +1,132 @@
+//! Who may read and write what only PostgreSQL and pgbosun should (reference 000: permissions of configuration, keys and
+//! backups, and their owners).
+
+use crate::{
+    JobContext, JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::{Config, Needs, RepositoryType},
+    finding::{Finding, Severity},
+    options,
+};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+options! {
+    /// Alerts when configuration, passwords, keys, data directories, local repositories or the state of pgbosun are open to
+    /// others than their owner.
+    pub struct Permissions {
+        /// More files and directories that nobody but their owner may read.
+        paths: Vec<PathBuf> = "[]";
+    }
+}
+
+/// What is allowed to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Allowed {
+    /// Nothing.
+    Nothing,
+    /// The group may read: what PostgreSQL itself allows of its data directory.
+    GroupReads,
+    /// All may read, and only the owner write.
+    AllRead,
+}
+
+impl Allowed {
+    /// The bits that must not be set.
+    const fn refused(self) -> u32 {
+        match self {
+            Self::Nothing => 0o077,
+            Self::GroupReads => 0o027,
+            Self::AllRead => 0o022,
+        }
+    }
+}
+
+/// One file or directory.
+pub struct Sample {
+    path: PathBuf,
+    mode: u32,
+    owner: u32,
+    allowed: u32,
+}
+
+#[async_trait]
+impl Monitor for Permissions {
+    const FACTS: Facts = Facts {
+        every: "33 * * * *",
+        group: "security",
+        needs: Needs::Host,
+        source: "reference 000: 0600 and 0700, owner",
+        queries: &[],
+    };
+    type Sample = Vec<Sample>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let mut watched = watched(look.context);
+        watched.extend(self.paths.iter().map(|path| (path.clone(), Allowed::Nothing)));
+        super::blocking("look at permissions", move || {
+            // What is not there is open to nobody.
+            Ok(watched.iter().filter_map(|(path, allowed)| look_at(path, *allowed)).collect())
+        })
+        .await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let mut verdict = Verdict::of(format!("{} files and directories", sample.len()));
+        for Sample { path, mode, owner, allowed } in sample.iter().filter(|one| one.mode & one.allowed != 0) {
+            let path = path.display().to_string();
+            let tight = mode & !allowed;
+            verdict.find(
+                Finding::new(Severity::Warning, &path, format!("{path} is open to others (mode {mode:04o})"))
+                    .meaning("Whoever has an account on this machine may read or change it: passwords, keys, or data.")
+                    .advice(format!("chmod {tight:04o} {path}"))
+                    .detail(format!("mode: {mode:04o}\nowner: {}", owner_name(*owner))),
+            );
+        }
+        verdict
+    }
+}
+
+fn look_at(path: &Path, allowed: Allowed) -> Option<Sample> {
+    let metadata = path.metadata().ok()?;
+    Some(Sample {
+        path: path.to_owned(),
+        mode: metadata.mode() & 0o7777,
+        owner: metadata.uid(),
+        allowed: allowed.refused(),
+    })
+}
+
+fn owner_name(id: u32) -> String {
+    let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(id)).ok().flatten();
+    known.map_or_else(|| id.to_string(), |user| user.name)
+}
+
+/// What this configuration says is there.
+fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
+    let config: &Config = &context.config;
+    let mut watched =
+        vec![(config.path.clone(), Allowed::AllRead), (config.daemon.state_directory.clone(), Allowed::Nothing)];
+    let mut secret = |file: &Option<PathBuf>| watched.extend(file.clone().map(|file| (file, Allowed::Nothing)));
+    secret(&config.history.password_file);
+    config.clusters.values().for_each(|cluster| secret(&cluster.password_file));
+    config.mail.iter().for_each(|mail| secret(&mail.password_file));
+    for repository in config.repositories.values() {
+        secret(&repository.secret_file);
+        secret(&repository.identity_file);
+    }
+    for cluster in config.clusters.values() {
+        let data = cluster.data_directory.iter();
+        let files = ["", "postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "server.key"];
+        watched.extend(data.flat_map(|data| files.map(|file| (data.join(file), Allowed::GroupReads))));
+    }
+    let local = config.repositories.values().filter(|repository| repository.r#type == RepositoryType::Local);
+    watched.extend(local.filter_map(|repository| repository.path.clone()).map(|path| (path, Allowed::GroupReads)));
+    watched
+}

@@ -1,0 +1,89 @@
+//! How long processes wait for processor, memory and disks: pressure stall information, where the kernel has it.
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use procfs::{CpuPressure, Current, IoPressure, MemoryPressure};
+
+options! {
+    /// Alerts when processes wait long for memory or disks, by what the kernel measured over five minutes. Quiet where the
+    /// kernel does not measure it.
+    pub struct Pressure {
+        /// Warns when something waited for disks for this share of the time, percent.
+        warning_io_percent: f64 = "60.0";
+        /// Critical from this share on, percent.
+        critical_io_percent: f64 = "90.0";
+        /// Warns when something waited for memory for this share of the time, percent.
+        warning_memory_percent: f64 = "10.0";
+        /// Critical from this share on, percent.
+        critical_memory_percent: f64 = "40.0";
+    }
+}
+
+/// Shares of the last five minutes in which something waited, percent.
+pub struct Sample {
+    cpu: f64,
+    memory: f64,
+    io: f64,
+}
+
+#[async_trait]
+impl Monitor for Pressure {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "system",
+        needs: Needs::Host,
+        source: "Linux: Documentation/accounting/psi",
+        queries: &[],
+    };
+    type Sample = Option<Sample>;
+    type Memory = ();
+
+    async fn sample(&self, _: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        super::blocking("measure pressure", || {
+            let (cpu, memory, io) = (CpuPressure::current(), MemoryPressure::current(), IoPressure::current());
+            let (Ok(cpu), Ok(memory), Ok(io)) = (cpu, memory, io) else { return Ok(None) };
+            let (cpu, memory, io) = (cpu.some.avg300, memory.some.avg300, io.some.avg300);
+            Ok(Some(Sample { cpu: cpu.into(), memory: memory.into(), io: io.into() }))
+        })
+        .await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let Some(Sample { cpu, memory, io }) = sample else { return Verdict::of("the kernel does not measure it") };
+        let mut verdict =
+            Verdict::of(format!("waited for processors {cpu:.0} %, memory {memory:.0} %, disks {io:.0} % of the time"));
+        let resources = [
+            (
+                "io",
+                *io,
+                self.warning_io_percent,
+                self.critical_io_percent,
+                "disks",
+                "iostat -x and pg_stat_io show what is read and written; checkpoints, vacuum and backups can be slowed down.",
+            ),
+            (
+                "memory",
+                *memory,
+                self.warning_memory_percent,
+                self.critical_memory_percent,
+                "memory",
+                "The machine reclaims and swaps: less work_mem, fewer sessions, or more memory.",
+            ),
+        ];
+        verdict.measure(Figure::new("host_pressure_percent", *cpu).of("resource", "cpu"));
+        for (object, value, warning, critical, what, advice) in resources {
+            verdict.measure(Figure::new("host_pressure_percent", value).of("resource", object));
+            let severity = view.above(object, value, warning, critical);
+            verdict.find(
+                Finding::new(severity, object, format!("processes waited for {what} {value:.0} % of five minutes"))
+                    .meaning("Queries take longer by that, whatever the processors have left.")
+                    .advice(advice),
+            );
+        }
+        verdict
+    }
+}

@@ -1,0 +1,170 @@
+//! Temporary files that nobody will remove (reference 000: older than 24 hours; removed only if the process in the name is
+//! none of the server's).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+options! {
+    /// Tells of temporary files that are left over: those of PostgreSQL (`pgsql_tmp`) whose process is none of the server's any
+    /// more, and old files in the directories named here. It removes those of PostgreSQL unless it may not.
+    pub struct TemporaryFiles {
+        /// Older than this they count.
+        age: Duration = "\"24h\"";
+        /// Remove those that PostgreSQL left over, and say so.
+        remove: bool = "true";
+        /// More directories in which old files are told of, and never removed.
+        directories: Vec<PathBuf> = "[]";
+    }
+}
+
+/// A file that is left over.
+pub struct Leftover {
+    path: PathBuf,
+    bytes: u64,
+    /// Whether it was one of PostgreSQL's and is gone now, or why it is not.
+    removed: Option<Result<(), String>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Backend {
+    pid: i32,
+}
+
+#[async_trait]
+impl Monitor for TemporaryFiles {
+    const FACTS: Facts = Facts {
+        every: "43 * * * *",
+        group: "system",
+        needs: Needs::DataDirectory,
+        source: "reference 000, temporary files monitor: 24 hours",
+        queries: &[Query { what: "list the server's processes", sql: include_str!("temporary_files.sql") }],
+    };
+    type Sample = Vec<Leftover>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        let data = look.data_directory()?;
+        // The processes first: whoever writes a file later is not among what is old.
+        let backends: Vec<Backend> = look.rows(&Self::FACTS.queries[0]).await?;
+        let alive: BTreeSet<i32> = backends.into_iter().map(|backend| backend.pid).collect();
+        let (age, remove, others) = (self.age, self.remove && !look.context.dry_run, self.directories.clone());
+        super::blocking("look for temporary files", move || {
+            let mut found = Vec::new();
+            for directory in own_directories(&data) {
+                for (path, bytes) in old(&directory, age) {
+                    if owner(&path).is_some_and(|pid| !alive.contains(&pid)) {
+                        let removed = remove.then(|| delete(&path));
+                        found.push(Leftover { path, bytes, removed });
+                    }
+                }
+            }
+            for directory in others {
+                found.extend(old(&directory, age).into_iter().map(|(path, bytes)| Leftover {
+                    path,
+                    bytes,
+                    removed: None,
+                }));
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let bytes =
+            |which: fn(&Leftover) -> bool| sample.iter().filter(|one| which(one)).map(|one| one.bytes).sum::<u64>();
+        let removed = |one: &Leftover| matches!(one.removed, Some(Ok(())));
+        let (gone, left) =
+            (bytes(|one| matches!(one.removed, Some(Ok(())))), bytes(|one| !matches!(one.removed, Some(Ok(())))));
+        let count = sample.iter().filter(|one| removed(one)).count();
+        let stay = sample.len() - count;
+        let mut verdict = Verdict::of(format!(
+            "{count} left over files removed ({}), {stay} stay ({})",
+            human::size(gone),
+            human::size(left)
+        ));
+        verdict.measure(Figure::new("host_temporary_files_left_bytes", left as f64));
+        if stay > 0 {
+            let lines = sample.iter().filter(|one| !removed(one)).take(20).map(|one| {
+                let why = match &one.removed {
+                    Some(Err(reason)) => format!(" ({reason})"),
+                    _ => String::new(),
+                };
+                format!("{}  {}{why}", human::size(one.bytes), one.path.display())
+            });
+            verdict.find(
+                Finding::new(Severity::Warning, "files", format!("{stay} temporary files are left over ({})", human::size(left)))
+                    .meaning("They take space that nobody gives back.")
+                    .advice("Look whose they are and remove them; those in pgsql_tmp of the data directory are removed here with remove = true.")
+                    .detail(lines.collect::<Vec<_>>().join("\n")),
+            );
+        }
+        verdict
+    }
+}
+
+/// Where PostgreSQL writes temporary files: in the default tablespace and in each other one.
+fn own_directories(data: &Path) -> Vec<PathBuf> {
+    let spaces = std::fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten();
+    let versions = spaces.flat_map(|space| std::fs::read_dir(space.path()).into_iter().flatten().flatten());
+    let versions = versions.filter(|entry| entry.file_name().to_string_lossy().starts_with("PG_"));
+    versions.map(|entry| entry.path()).chain([data.join("base")]).map(|path| path.join("pgsql_tmp")).collect()
+}
+
+/// Files and directories that nobody wrote to for so long, with what they hold.
+fn old(directory: &Path, age: Duration) -> Vec<(PathBuf, u64)> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let old = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        let idle = metadata.modified().ok()?.elapsed().unwrap_or_default();
+        let bytes = if metadata.is_dir() { held(&entry.path()) } else { metadata.len() };
+        (idle > age).then(|| (entry.path(), bytes))
+    });
+    old.collect()
+}
+
+fn held(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
+}
+
+/// The process that a temporary file of PostgreSQL is named after: `pgsql_tmp4711.0`, `pgsql_tmp4711.0.fileset`.
+fn owner(path: &Path) -> Option<i32> {
+    path.file_name()?.to_str()?.strip_prefix("pgsql_tmp")?.split('.').next()?.parse().ok()
+}
+
+fn delete(path: &Path) -> Result<(), String> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    removed.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_is_in_the_name() {
+        assert_eq!(owner(Path::new("/d/pgsql_tmp4711.0")), Some(4711));
+        assert_eq!(owner(Path::new("/d/pgsql_tmp4711.2.fileset")), Some(4711));
+        assert_eq!(owner(Path::new("/d/other4711.0")), None);
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("pgsql_tmp1.0"), "abc").unwrap();
+        assert!(old(directory.path(), Duration::from_secs(60)).is_empty());
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(old(directory.path(), Duration::from_millis(1))[0].1, 3);
+    }
+}

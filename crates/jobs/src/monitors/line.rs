@@ -1,0 +1,265 @@
+//! The line to a cluster: one connection, on which its monitors take turns.
+//!
+//! Invariants: never two monitors on one cluster at a time; no answer is awaited for longer than the server's own limit
+//! and a little; after a server did not answer, those who wait are told so at once, and do not each try for themselves.
+
+use super::Query;
+use crate::{JobContext, JobError};
+use pgbosun_core::{config::Cluster, human};
+use pgbosun_postgres::{Error, Server};
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, ValueRef, postgres::PgRow};
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// For so long a server that did not answer is not asked again.
+const SILENCE: Duration = Duration::from_secs(20);
+/// How much longer than the server's own limit an answer may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The line to one cluster.
+#[derive(Debug, Default)]
+pub struct Line {
+    held: Mutex<Held>,
+    waiting: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    connection: Option<PgConnection>,
+    silent: Option<(Instant, String)>,
+}
+
+/// One look of a monitor: its turn on the line begins with its first question.
+pub struct Look<'a> {
+    /// The run.
+    pub context: &'a JobContext,
+    turn: Option<MutexGuard<'a, Held>>,
+}
+
+impl<'a> Look<'a> {
+    /// A look that has asked nothing yet.
+    pub const fn new(context: &'a JobContext) -> Self {
+        Self { context, turn: None }
+    }
+
+    /// Waits for its turn, unless it has it.
+    async fn turn(&mut self) -> &mut Held {
+        let line = self.context.line.as_ref();
+        match &mut self.turn {
+            Some(turn) => turn,
+            none => {
+                line.waiting.fetch_add(1, Ordering::SeqCst);
+                let _waits = Waits(line);
+                none.insert(line.held.lock().await)
+            }
+        }
+    }
+
+    /// Ends its turn; the last of a row closes the connection.
+    pub async fn end(self) {
+        let Some(mut turn) = self.turn else { return };
+        if self.context.line.waiting.load(Ordering::SeqCst) == 0
+            && let Some(connection) = turn.connection.take()
+        {
+            let _ = within(GRACE, connection.close()).await;
+        }
+    }
+
+    /// The rows of a query on the cluster's own database.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn rows<T>(&mut self, query: &Query) -> Result<Vec<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let server = self.server()?;
+        // Not put back after an error: whatever is wrong with it, the next one begins anew.
+        let mut connection = self.connection(&server).await?;
+        let rows = ask(&mut connection, &server, query).await?;
+        self.turn().await.connection = Some(connection);
+        Ok(rows)
+    }
+
+    /// The row of a query that has exactly one.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn row<T>(&mut self, query: &Query) -> Result<T, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let row = self.rows(query).await?.pop();
+        row.ok_or_else(|| JobError::lasting(format!("cannot {}: the server gave no row", query.what)))
+    }
+
+    /// The rows of a query in every database that can be connected to, with the database's name: one after the other.
+    ///
+    /// # Errors
+    /// Where a database cannot be asked that is still there.
+    pub async fn everywhere<T>(&mut self, query: &Query) -> Result<Vec<(String, T)>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        const DATABASES: Query = Query { what: "list the databases", sql: include_str!("databases.sql") };
+        let names: Vec<(String,)> = self.rows(&DATABASES).await?;
+        let mut found = Vec::new();
+        for (name,) in names {
+            let mut server = self.server()?;
+            server.conninfo = server.conninfo.with_database(&name);
+            let mut connection = match server.connect().await {
+                Ok(connection) => connection,
+                Err(error) if error.is_missing_database() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let rows = ask(&mut connection, &server, query).await?;
+            let _ = within(GRACE, connection.close()).await;
+            found.extend(rows.into_iter().map(|row| (name.clone(), row)));
+        }
+        Ok(found)
+    }
+
+    /// A connection of its own, made now: the time that took, and the server's version.
+    ///
+    /// # Errors
+    /// Why there is none, which those who wait are told too.
+    pub async fn connect_anew(&mut self, query: &Query) -> Result<(Duration, String), JobError> {
+        let server = self.server()?;
+        let turn = self.turn().await;
+        (turn.connection, turn.silent) = (None, None);
+        let begun = Instant::now();
+        let mut connection = self.connection(&server).await?;
+        let mut rows: Vec<(String,)> = ask(&mut connection, &server, query).await?;
+        let took = begun.elapsed();
+        self.turn().await.connection = Some(connection);
+        Ok((took, rows.pop().unwrap_or_default().0))
+    }
+
+    /// The major version of the server, as in `server_version_num / 10000`.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn major(&mut self) -> Result<u32, JobError> {
+        let server = self.server()?;
+        let connection = self.connection(&server).await?;
+        let version = connection.server_version_num().unwrap_or_default() / 10_000;
+        self.turn().await.connection = Some(connection);
+        Ok(version)
+    }
+
+    /// The rows of a query of the user's own as text, read only and on a connection of its own.
+    ///
+    /// # Errors
+    /// Where it cannot be asked.
+    pub async fn text(&mut self, query: &str, database: Option<&str>) -> Result<Vec<Vec<Option<String>>>, JobError> {
+        let mut server = self.server()?;
+        if let Some(database) = database {
+            server.conninfo = server.conninfo.with_database(database);
+        }
+        let failed = |source| Error::Query { what: "run the query".into(), source };
+        self.turn().await;
+        let mut connection = server.connect().await?;
+        let limit = server.statement_timeout + GRACE;
+        let ask = async {
+            sqlx::raw_sql("set default_transaction_read_only = on").execute(&mut connection).await.map_err(failed)?;
+            let rows =
+                sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut connection).await.map_err(failed)?;
+            rows.iter().map(|row| fields(row).map_err(failed)).collect::<Result<Vec<_>, _>>()
+        };
+        let answer = within(limit, ask).await;
+        let answer = answer.unwrap_or_else(|| Err(Error::Timeout { what: "run the query".into(), limit }))?;
+        let _ = within(GRACE, connection.close()).await;
+        Ok(answer)
+    }
+
+    /// The cluster's data directory, where it is on this machine.
+    ///
+    /// # Errors
+    /// Where it is not configured.
+    pub fn data_directory(&self) -> Result<PathBuf, JobError> {
+        self.configured("data-directory", |cluster| cluster.data_directory.clone())
+    }
+
+    /// The directory of the cluster's logs, where it is on this machine.
+    ///
+    /// # Errors
+    /// Where it is not configured.
+    pub fn log_directory(&self) -> Result<PathBuf, JobError> {
+        self.configured("log-directory", |cluster| cluster.log_directory.clone())
+    }
+
+    fn configured(&self, key: &str, of: impl Fn(&Cluster) -> Option<PathBuf>) -> Result<PathBuf, JobError> {
+        let (name, _) = self.context.cluster()?;
+        let directory = self.context.config.clusters.get(name).and_then(of);
+        directory.ok_or_else(|| JobError::lasting(format!("cluster {name} has no {key} in the configuration")))
+    }
+
+    fn server(&self) -> Result<Server, JobError> {
+        self.context.cluster().map(|(_, server)| server.clone())
+    }
+
+    async fn connection(&mut self, server: &Server) -> Result<PgConnection, JobError> {
+        let turn = self.turn().await;
+        if let Some(connection) = turn.connection.take() {
+            return Ok(connection);
+        }
+        if let Some((at, reason)) = &turn.silent
+            && at.elapsed() < SILENCE
+        {
+            return Err(JobError::unreachable(reason.clone()));
+        }
+        match server.connect().await {
+            Ok(connection) => {
+                turn.silent = None;
+                Ok(connection)
+            }
+            Err(error) => {
+                let error = JobError::from(error);
+                turn.silent = Some((Instant::now(), human::chain(&error)));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Counts who waits, whatever becomes of the waiting.
+struct Waits<'a>(&'a Line);
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn ask<T>(connection: &mut PgConnection, server: &Server, query: &Query) -> Result<Vec<T>, JobError>
+where
+    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+{
+    let failed = |source| Error::Query { what: query.what.into(), source };
+    let limit = server.statement_timeout + GRACE;
+    let answer = sqlx::query_as(query.sql).fetch_all(connection);
+    match within(limit, answer).await {
+        Some(answer) => Ok(answer.map_err(failed)?),
+        None => Err(Error::Timeout { what: query.what.into(), limit }.into()),
+    }
+}
+
+fn fields(row: &PgRow) -> Result<Vec<Option<String>>, sqlx::Error> {
+    let field = |index| {
+        let value = row.try_get_raw(index)?;
+        if value.is_null() {
+            return Ok(None);
+        }
+        value.as_str().map(|text| Some(text.to_owned())).map_err(sqlx::Error::Decode)
+    };
+    (0..row.len()).map(field).collect()
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(limit, work).await.ok()
+}

@@ -1,0 +1,124 @@
+//! How far standbys are behind, seen from where they read (check_postgres: hot_standby_delay, replication_lag;
+//! check_pgactivity: streaming_delta).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use std::time::Duration;
+
+options! {
+    /// Alerts when a standby or other receiver is far behind, or is not there.
+    pub struct ReplicationLag {
+        /// Warns when one is so far behind in time …
+        warning: Duration = "\"5m\"";
+        /// … and critical so far.
+        critical: Duration = "\"30m\"";
+        /// Warns when one is so many bytes behind …
+        warning_bytes: ByteSize = "\"1GiB\"";
+        /// … and critical so many.
+        critical_bytes: ByteSize = "\"10GiB\"";
+        /// Receivers that must be there, by `application_name`: critical where one is missing.
+        standbys: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Receiver {
+    name: String,
+    client: String,
+    state: String,
+    sync_state: String,
+    bytes: i64,
+    seconds: f64,
+}
+
+#[async_trait]
+impl Monitor for ReplicationLag {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity streaming_delta, check_postgres hot_standby_delay; pg_stat_replication",
+        queries: &[Query { what: "read pg_stat_replication", sql: include_str!("lag.sql") }],
+    };
+    type Sample = Vec<Receiver>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let furthest = sample.iter().max_by_key(|receiver| receiver.bytes);
+        let told = |bytes: i64| human::size(u64::try_from(bytes).unwrap_or_default());
+        let mut verdict = Verdict::of(match furthest {
+            None => "nobody receives".into(),
+            Some(one) => format!("{} receivers, the furthest {} behind ({})", sample.len(), told(one.bytes), one.name),
+        });
+        for receiver in sample {
+            let Receiver { name, client, state, sync_state, bytes, seconds } = receiver;
+            verdict.measure(Figure::new("postgres_replication_lag_bytes", *bytes as f64).of("standby", name));
+            verdict.measure(Figure::new("postgres_replication_lag_seconds", *seconds).of("standby", name));
+            let (warning, critical) = (self.warning_bytes.as_u64() as f64, self.critical_bytes.as_u64() as f64);
+            let by_bytes = view.above(name, *bytes as f64, warning, critical);
+            let by_time = view.above(name, *seconds, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+            let behind = format!("{} and {}", told(*bytes), human::duration(Duration::from_secs_f64(seconds.max(0.0))));
+            verdict.find(
+                Finding::new(by_bytes.max(by_time), name, format!("standby {name} is {behind} behind"))
+                    .meaning("Who reads there sees old data; taking over would lose what it has not, or take long.")
+                    .advice("See whether its network or disk is the limit, or a long query there holds replay up (max_standby_streaming_delay).")
+                    .detail(format!("client: {client}\nstate: {state}, {sync_state}")),
+            );
+        }
+        for name in self.standbys.iter().filter(|name| sample.iter().all(|receiver| receiver.name != **name)) {
+            verdict.find(
+                Finding::new(Severity::Critical, name, format!("standby {name} is not connected"))
+                    .meaning("It falls behind, and is not there when it is needed.")
+                    .advice("Look at its log: it runs not, or cannot connect, or asks for WAL that is removed."),
+            );
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_bytes_by_time_and_by_absence() {
+        let monitor = ReplicationLag {
+            warning: Duration::from_secs(300),
+            critical: Duration::from_secs(1800),
+            warning_bytes: ByteSize::gib(1),
+            critical_bytes: ByteSize::gib(10),
+            standbys: vec!["a".into()],
+        };
+        let look = |name: &str, bytes, seconds| {
+            let word = |text: &str| text.to_owned();
+            let receiver = Receiver {
+                name: word(name),
+                client: word("x"),
+                state: word("streaming"),
+                sync_state: word("async"),
+                bytes,
+                seconds,
+            };
+            let findings = monitor.verdict(&vec![receiver], &mut (), &View::default()).findings;
+            findings.into_iter().map(|finding| (finding.object, finding.severity)).collect::<Vec<_>>()
+        };
+        assert!(look("a", 1 << 30, 300.0).is_empty());
+        assert_eq!(look("a", 2 << 30, 0.0), [("a".to_owned(), Severity::Warning)]);
+        assert_eq!(look("a", 0, 1801.0), [("a".to_owned(), Severity::Critical)]);
+        assert_eq!(look("b", 0, 0.0), [("a".to_owned(), Severity::Critical)]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Replication slots that hold WAL back or are lost (check_pgactivity: replication_slots).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+options! {
+    /// Alerts when a replication slot is used by nobody, holds back much WAL, or lost what it needs.
+    pub struct Slots {
+        /// Warns when nobody used a slot for so long.
+        inactive: Duration = "\"1h\"";
+        /// Warns when a slot holds back so much WAL.
+        warning_retained: ByteSize = "\"8GiB\"";
+        /// Critical when it holds back so much.
+        critical_retained: ByteSize = "\"32GiB\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Slot {
+    name: String,
+    kind: String,
+    active: bool,
+    wal_status: String,
+    retained: i64,
+}
+
+/// Since when nobody uses a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory(BTreeMap<String, DateTime<Utc>>);
+
+#[async_trait]
+impl Monitor for Slots {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity replication_slots; pg_replication_slots.wal_status",
+        queries: &[Query { what: "read pg_replication_slots", sql: include_str!("slots.sql") }],
+    };
+    type Sample = Vec<Slot>;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let idle = sample.iter().filter(|slot| !slot.active).count();
+        let mut verdict = Verdict::of(format!("{} slots, {idle} of them used by nobody", sample.len()));
+        memory.0.retain(|name, _| sample.iter().any(|slot| slot.name == *name && !slot.active));
+        for slot in sample {
+            let Slot { name, kind, active, wal_status, retained } = slot;
+            let held = human::size(u64::try_from(*retained).unwrap_or_default());
+            verdict.measure(Figure::new("postgres_slot_retained_bytes", *retained as f64).of("slot", name));
+            verdict.measure(Figure::new("postgres_slot_active", f64::from(u8::from(*active))).of("slot", name));
+            let detail = format!("kind: {kind}\nretained: {held}\nwal_status: {wal_status}");
+            if matches!(wal_status.as_str(), "lost" | "unreserved") {
+                let severity = if wal_status == "lost" { Severity::Critical } else { Severity::Warning };
+                let what =
+                    if wal_status == "lost" { "lost the WAL it needs" } else { "is about to lose the WAL it needs" };
+                verdict.find(
+                    Finding::new(severity, name, format!("slot {name} {what}"))
+                        .meaning("Who reads it cannot go on and must be built anew.")
+                        .advice("Drop it (pg_drop_replication_slot), build its reader anew, and look at max_slot_wal_keep_size.")
+                        .detail(&detail),
+                );
+                continue;
+            }
+            let since = (!active).then(|| *memory.0.entry(name.clone()).or_insert(view.now));
+            let idle = since.map_or(0.0, |since| (view.now - since).as_seconds_f64());
+            let (warning, critical) = (self.warning_retained.as_u64() as f64, self.critical_retained.as_u64() as f64);
+            let by_size = view.above(name, *retained as f64, warning, critical);
+            let by_time = view.above(name, idle, self.inactive.as_secs_f64(), f64::INFINITY);
+            let summary = match since {
+                Some(_) => {
+                    let idle = human::duration(Duration::from_secs_f64(idle));
+                    format!("slot {name} is used by nobody for {idle}, and holds back {held} of WAL")
+                }
+                None => format!("slot {name} holds back {held} of WAL"),
+            };
+            verdict.find(
+                Finding::new(by_size.max(by_time), name, summary)
+                    .meaning(
+                        "The WAL stays until it is read, and fills the disk; a slot with xmin holds vacuum back too.",
+                    )
+                    .advice("See why its reader does not read; drop the slot where nobody needs it any more.")
+                    .detail(&detail),
+            );
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_large_and_lost() {
+        let monitor = Slots {
+            inactive: Duration::from_secs(3600),
+            warning_retained: ByteSize::gib(8),
+            critical_retained: ByteSize::gib(32),
+        };
+        let mut memory = Memory::default();
+        let mut look = |active, status: &str, gib: i64, minute: i64| {
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+            let slot = Slot {
+                name: "s".into(),
+                kind: "physical".into(),
+                active,
+                wal_status: status.into(),
+                retained: gib << 30,
+            };
+            monitor.verdict(&vec![slot], &mut memory, &view).findings.first().map(|finding| finding.severity)
+        };
+        assert_eq!(look(false, "reserved", 0, 0), None);
+        assert_eq!(look(false, "reserved", 0, 61), Some(Severity::Warning));
+        assert_eq!(look(true, "reserved", 0, 65), None);
+        assert_eq!(look(false, "reserved", 0, 70), None, "it was used meanwhile");
+        assert_eq!(look(true, "extended", 40, 75), Some(Severity::Critical));
+        assert_eq!(look(true, "unreserved", 0, 80), Some(Severity::Warning));
+        assert_eq!(look(false, "lost", 0, 85), Some(Severity::Critical));
+    }
+}

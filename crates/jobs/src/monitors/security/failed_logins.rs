@@ -1,0 +1,211 @@
+//! Logins that failed, from the server's log (reference 000: any since the last look, with user, address, database and time;
+//! across rotation, never counted twice).
+
+mod follow;
+mod formats;
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use follow::Positions;
+use formats::{Failure, Format};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+options! {
+    /// Alerts when somebody could not log in: from the server's log in any of its formats (csvlog, jsonlog, stderr with any
+    /// `log_line_prefix`), each failure once, whatever happens to the files.
+    pub struct FailedLogins {
+        /// Warns at so many failures from one address within the window.
+        warning: u32 = "1";
+        /// Critical at so many from one address.
+        critical: u32 = "20";
+        /// Critical at so many from all addresses together.
+        burst: u32 = "100";
+        /// How far back is counted, and for how long it is told.
+        window: Duration = "\"1h\"";
+        /// Addresses that may fail, such as those of a monitoring system that only knocks.
+        ignore_addresses: Vec<String> = "[]";
+        /// Which files of the log directory are this cluster's, with `*` for anything; by default what the server says of
+        /// `log_filename`, or the name that Debian gives them.
+        files: Option<String>;
+    }
+}
+
+/// Failures kept for the window at most; more are only counted.
+const KEPT: usize = 500;
+/// Lines shown of one address.
+const SHOWN: usize = 20;
+
+#[derive(sqlx::FromRow)]
+struct Settings {
+    prefix: String,
+    destination: String,
+    collector: bool,
+    filename: String,
+    name: String,
+}
+
+/// What is new in the logs, and up to where they were read.
+pub struct Sample {
+    failures: Vec<Failure>,
+    positions: Positions,
+}
+
+/// Up to where the logs were read, and what failed lately.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Memory {
+    positions: Option<Positions>,
+    recent: Vec<(DateTime<Utc>, Failure)>,
+    total: u64,
+}
+
+#[async_trait]
+impl Monitor for FailedLogins {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "security",
+        needs: Needs::LogDirectory,
+        source: "reference 000, failed logins monitor: any failure",
+        queries: &[Query { what: "ask how the server logs", sql: include_str!("failed_logins.sql") }],
+    };
+    type Sample = Sample;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+        let directory = look.log_directory()?;
+        let settings: Settings = look.row(&Self::FACTS.queries[0]).await?;
+        let format = Format::of(&settings.destination, &settings.prefix).map_err(JobError::lasting)?;
+        let pattern = self.files.clone().unwrap_or_else(|| settings.pattern(&directory));
+        let known: Option<Memory> = look.context.state.clone().and_then(|state| serde_json::from_value(state).ok());
+        let known = known.and_then(|memory| memory.positions);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut failures = Vec::new();
+            let positions = follow::read_on(&directory, &pattern, &format, known.as_ref(), &mut |lines| {
+                failures.extend(format.failures(lines));
+            })?;
+            Ok::<_, std::io::Error>(Sample { failures, positions })
+        });
+        let read = read.await.map_err(|error| JobError::lasting(format!("cannot read the log: {error}")))?;
+        read.map_err(|error| JobError::lasting(format!("cannot read the log: {error}")))
+    }
+
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let window = chrono::Duration::from_std(self.window).unwrap_or_default();
+        let counted: Vec<_> =
+            sample.failures.iter().filter(|failure| !self.ignore_addresses.contains(&failure.address)).collect();
+        memory.positions = Some(sample.positions.clone());
+        memory.total += counted.len() as u64;
+        memory.recent.extend(counted.iter().map(|failure| (view.now, (*failure).clone())));
+        memory.recent.retain(|(at, _)| view.now - *at < window);
+        let surplus = memory.recent.len().saturating_sub(KEPT);
+        memory.recent.drain(..surplus);
+
+        let (recent, told) = (memory.recent.len(), human::duration(self.window));
+        let mut verdict =
+            Verdict::of(format!("{} failed logins since the last look, {recent} within {told}", counted.len()));
+        verdict.measure(Figure::new("postgres_failed_logins_total", memory.total as f64));
+        let mut addresses: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
+        for (_, failure) in &memory.recent {
+            addresses.entry(&failure.address).or_default().push(failure);
+        }
+        for (address, failures) in addresses {
+            let severity = match failures.len() {
+                count if count >= self.critical as usize => Severity::Critical,
+                count if count >= self.warning as usize => Severity::Warning,
+                _ => continue,
+            };
+            let mut users: Vec<_> = failures.iter().map(|failure| failure.user.as_str()).collect();
+            users.sort_unstable();
+            users.dedup();
+            let who = if users.len() > 3 { format!("{} users", users.len()) } else { users.join(", ") };
+            let lines = failures.iter().rev().take(SHOWN).map(|failure| failure.to_string());
+            verdict.find(
+                Finding::new(severity, address, format!("{} failed logins from {address} as {who}", failures.len()))
+                    .meaning("Somebody has a wrong password, or tries many.")
+                    .advice(
+                        "If it is nobody you know, close the way in: pg_hba.conf, firewall. Else mend its password.",
+                    )
+                    .detail(lines.collect::<Vec<_>>().join("\n")),
+            );
+        }
+        if recent >= self.burst as usize {
+            verdict.find(
+                Finding::new(Severity::Critical, "burst", format!("{recent} failed logins within {told}"))
+                    .meaning("Somebody tries passwords from many places, or an application lost its own.")
+                    .advice("See the addresses in the other alerts and in the log; close the way in."),
+            );
+        }
+        verdict
+    }
+}
+
+impl Settings {
+    /// The names of this cluster's files: a directory may hold those of others.
+    fn pattern(&self, directory: &Path) -> String {
+        if self.collector {
+            // `postgresql-%Y-%m-%d_%H%M%S.log`, of which csvlog and jsonlog change the end.
+            let mut pattern = String::new();
+            let mut characters = self.filename.chars();
+            while let Some(character) = characters.next() {
+                if character == '%' {
+                    let _ = characters.next();
+                    pattern.push('*');
+                } else {
+                    pattern.push(character);
+                }
+            }
+            let stem = pattern.strip_suffix(".log").unwrap_or(&pattern).to_owned();
+            return format!("{stem}*");
+        }
+        // Debian's tools name the cluster "15/main", and its log after that.
+        let debian = format!("postgresql-{}.log", self.name.replace('/', "-"));
+        let there: PathBuf = directory.join(&debian);
+        if there.exists() { format!("{debian}*") } else { "*".into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_alert_an_address_for_the_window() {
+        let monitor = FailedLogins {
+            warning: 1,
+            critical: 3,
+            burst: 5,
+            window: Duration::from_secs(3600),
+            ignore_addresses: vec!["10.0.0.9".into()],
+            files: None,
+        };
+        let mut memory = Memory::default();
+        let mut look = |addresses: &[&str], minute: i64| {
+            let failure = |address: &&str| Failure { address: (*address).to_owned(), ..Failure::default() };
+            let failures = addresses.iter().map(failure).collect();
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+            let sample = Sample { failures, positions: Positions::default() };
+            let findings = monitor.verdict(&sample, &mut memory, &view).findings;
+            findings.into_iter().map(|finding| format!("{} {}", finding.object, finding.severity)).collect::<Vec<_>>()
+        };
+        assert!(look(&["10.0.0.9"], 0).is_empty());
+        assert_eq!(look(&["10.0.0.1"], 5), ["10.0.0.1 warning"]);
+        assert_eq!(look(&["10.0.0.1", "10.0.0.1"], 10), ["10.0.0.1 critical"]);
+        assert_eq!(look(&["10.0.0.2", "10.0.0.3"], 15).len(), 4, "with the burst");
+        assert_eq!(look(&[], 66), ["10.0.0.1 warning", "10.0.0.2 warning", "10.0.0.3 warning"]);
+        assert!(look(&[], 80).is_empty());
+    }
+}

@@ -1,0 +1,191 @@
+//! Who is let in by which line of `pg_hba.conf` (CIS PostgreSQL Benchmark 5: no trust; reference 000: drift).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    finding::{Finding, Severity},
+    options,
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+options! {
+    /// Alerts when lines of `pg_hba.conf` let anybody of the network in without a password, or send passwords that can be
+    /// read; when lines are wrong; and tells which lines changed.
+    pub struct Hba {
+        /// For how long a change is told.
+        notice: Duration = "\"7d\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Rule {
+    line: i32,
+    kind: String,
+    database: String,
+    users: String,
+    address: String,
+    netmask: String,
+    method: String,
+    options: String,
+    error: String,
+}
+
+impl Rule {
+    fn words(&self) -> String {
+        let words =
+            [&self.kind, &self.database, &self.users, &self.address, &self.netmask, &self.method, &self.options];
+        words.into_iter().filter(|word| !word.is_empty()).map(String::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether it is about others than this machine.
+    fn is_remote(&self) -> bool {
+        let here = self.address.starts_with("127.")
+            || self.address == "::1"
+            || self.address == "localhost"
+            || self.address == "samehost";
+        self.kind != "local" && !here
+    }
+}
+
+/// The lines of the last look, and what changed since.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    known: Option<Vec<String>>,
+    changes: Vec<(DateTime<Utc>, String)>,
+}
+
+#[async_trait]
+impl Monitor for Hba {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "security",
+        needs: Needs::Cluster,
+        source: "CIS PostgreSQL Benchmark 5; pg_hba_file_rules",
+        queries: &[Query { what: "read pg_hba_file_rules", sql: include_str!("hba.sql") }],
+    };
+    /// `None` where the role may not read it.
+    type Sample = Option<Vec<Rule>>;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        match look.rows(&Self::FACTS.queries[0]).await {
+            Ok(rules) => Ok(Some(rules)),
+            Err(error) if error.is_refused() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let Some(rules) = sample else {
+            return Verdict::of(
+                "the role may not read pg_hba_file_rules: grant execute on function pg_hba_file_rules()",
+            );
+        };
+        let mut verdict = Verdict::of(format!("{} lines", rules.len()));
+        let lines = |which: &dyn Fn(&&Rule) -> bool| {
+            let lines = rules.iter().filter(which).map(|rule| format!("{}: {}", rule.line, rule.words()));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let weak = |rule: &&Rule| rule.error.is_empty() && rule.is_remote() && rule.method == "trust";
+        let open = |rule: &&Rule| {
+            rule.error.is_empty() && rule.kind != "hostssl" && rule.is_remote() && rule.method == "password"
+        };
+        if rules.iter().any(|rule| weak(&rule)) {
+            verdict.find(
+                Finding::new(Severity::Critical, "trust", "pg_hba.conf lets others in without a password")
+                    .meaning("Whoever reaches the port is whoever they say, superuser too.")
+                    .advice("Write scram-sha-256 instead of trust, then select pg_reload_conf().")
+                    .detail(lines(&weak)),
+            );
+        }
+        if rules.iter().any(|rule| open(&rule)) {
+            verdict.find(
+                Finding::new(Severity::Warning, "password", "pg_hba.conf lets passwords be sent in the clear")
+                    .meaning("Whoever can listen on the network reads them.")
+                    .advice("Write scram-sha-256 instead of password, and hostssl instead of host.")
+                    .detail(lines(&open)),
+            );
+        }
+        let wrong: Vec<_> = rules.iter().filter(|rule| !rule.error.is_empty()).collect();
+        if let Some(first) = wrong.first() {
+            let told = wrong.iter().map(|rule| format!("{}: {}", rule.line, rule.error)).collect::<Vec<_>>();
+            verdict.find(
+                Finding::new(Severity::Critical, "mistakes", format!("pg_hba.conf is wrong: {}", first.error))
+                    .meaning("The server goes on with the old lines, and does not start with these.")
+                    .advice("Mend the lines below, then select pg_reload_conf().")
+                    .detail(told.join("\n")),
+            );
+        }
+        self.remember(rules, memory, view.now);
+        if !memory.changes.is_empty() {
+            let told = memory.changes.iter().map(|(at, line)| format!("{}  {line}", at.format("%Y-%m-%d %H:%M UTC")));
+            verdict.find(
+                Finding::new(
+                    Severity::Warning,
+                    "changed",
+                    format!("{} lines of pg_hba.conf changed", memory.changes.len()),
+                )
+                .meaning("Others may log in than before.")
+                .advice("If nobody meant to, find out who did it.")
+                .detail(told.collect::<Vec<_>>().join("\n")),
+            );
+        }
+        verdict
+    }
+}
+
+impl Hba {
+    fn remember(&self, rules: &[Rule], memory: &mut Memory, now: DateTime<Utc>) {
+        let lines: Vec<_> = rules.iter().map(Rule::words).collect();
+        if let Some(known) = &memory.known {
+            let gone = known.iter().filter(|line| !lines.contains(line)).map(|line| format!("- {line}"));
+            let new = lines.iter().filter(|line| !known.contains(line)).map(|line| format!("+ {line}"));
+            memory.changes.extend(gone.chain(new).map(|line| (now, line)));
+        }
+        let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
+        memory.changes.retain(|(at, _)| now - *at < notice);
+        memory.known = Some(lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_wrong_and_changed() {
+        let monitor = Hba { notice: Duration::from_secs(3600) };
+        let mut memory = Memory::default();
+        let mut look = |rules: &[(&str, &str, &str)], minute: i64| {
+            let rule = |(line, (kind, address, method)): (usize, &(&str, &str, &str))| Rule {
+                line: i32::try_from(line).unwrap(),
+                kind: (*kind).into(),
+                database: "all".into(),
+                users: "all".into(),
+                address: (*address).into(),
+                netmask: String::new(),
+                method: (*method).into(),
+                options: String::new(),
+                error: String::new(),
+            };
+            let rules = rules.iter().enumerate().map(rule).collect();
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+            let findings = monitor.verdict(&Some(rules), &mut memory, &view).findings;
+            findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
+        };
+        let good = [("local", "", "trust"), ("host", "127.0.0.1", "trust"), ("host", "all", "scram-sha-256")];
+        assert!(look(&good, 0).is_empty());
+        assert_eq!(
+            look(&[("host", "10.0.0.0", "trust"), ("host", "all", "password")], 1),
+            ["trust", "password", "changed"]
+        );
+        assert_eq!(look(&good, 2), ["changed"]);
+        assert!(look(&good, 70).is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+//! Passwords that are kept in a form that is too weak (PostgreSQL 18 warns of md5 passwords; CIS PostgreSQL Benchmark).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+
+options! {
+    /// Alerts when passwords are stored as md5. Only a superuser may see that; quiet where the role is none.
+    pub struct Passwords {
+        /// Roles that may.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Role {
+    name: String,
+}
+
+#[async_trait]
+impl Monitor for Passwords {
+    const FACTS: Facts = Facts {
+        every: "51 6 * * *",
+        group: "security",
+        needs: Needs::Cluster,
+        source: "PostgreSQL 18, release notes: md5 passwords are deprecated",
+        queries: &[Query { what: "look how passwords are stored", sql: include_str!("passwords.sql") }],
+    };
+    /// `None` where the role may not see it.
+    type Sample = Option<Vec<Role>>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        match look.rows(&Self::FACTS.queries[0]).await {
+            Ok(roles) => Ok(Some(roles)),
+            Err(error) if error.is_refused() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+        let Some(roles) = sample else { return Verdict::of("only a superuser may see how passwords are stored") };
+        let weak = roles.iter().filter(|role| !self.ignore.contains(&role.name)).map(|role| role.name.as_str());
+        let weak: Vec<_> = weak.collect();
+        let mut verdict = Verdict::of(format!("{} passwords are stored as md5", weak.len()));
+        verdict.measure(Figure::new("postgres_md5_passwords", weak.len() as f64));
+        if !weak.is_empty() {
+            verdict.find(
+                Finding::new(Severity::Warning, "md5", format!("{} passwords are stored as md5", weak.len()))
+                    .meaning(
+                        "Whoever gets hold of what is stored can log in with it; a later version will refuse them.",
+                    )
+                    .advice("Set password_encryption = scram-sha-256, and let these roles set their passwords again.")
+                    .detail(weak.join("\n")),
+            );
+        }
+        verdict
+    }
+}

@@ -1,0 +1,118 @@
+//! Roles that got power (CIS PostgreSQL Benchmark: excessive administrative privileges).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+options! {
+    /// Tells when a role becomes superuser, or gets another power over everything: replication, bypassrls, createrole, the
+    /// predefined roles that read and write all data or files of the server.
+    pub struct Superusers {
+        /// For how long it is told.
+        notice: Duration = "\"7d\"";
+        /// Roles that may have any power.
+        ignore: Vec<String> = "[]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Role {
+    name: String,
+    powers: String,
+}
+
+/// What each role could do at the last look, and who got more since.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    known: Option<BTreeMap<String, String>>,
+    news: BTreeMap<String, (DateTime<Utc>, String)>,
+}
+
+#[async_trait]
+impl Monitor for Superusers {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "security",
+        needs: Needs::Cluster,
+        source: "CIS PostgreSQL Benchmark 4: privileges",
+        queries: &[Query { what: "look at the roles", sql: include_str!("superusers.sql") }],
+    };
+    type Sample = Vec<Role>;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let now: BTreeMap<_, _> = sample
+            .iter()
+            .filter(|role| !role.powers.is_empty() && !self.ignore.contains(&role.name))
+            .map(|role| (role.name.clone(), role.powers.clone()))
+            .collect();
+        if let Some(known) = &memory.known {
+            let has = |powers: Option<&String>, power: &str| {
+                powers.is_some_and(|powers| powers.split(", ").any(|known| known == power))
+            };
+            for (name, powers) in &now {
+                let new: Vec<_> = powers.split(", ").filter(|power| !has(known.get(name), power)).collect();
+                if !new.is_empty() {
+                    memory.news.insert(name.clone(), (view.now, new.join(", ")));
+                }
+            }
+        }
+        let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
+        memory.news.retain(|name, (at, _)| view.now - *at < notice && now.contains_key(name));
+        let superusers = now.values().filter(|powers| powers.starts_with("superuser")).count();
+        let mut verdict = Verdict::of(format!("{superusers} superusers, {} roles with power", now.len()));
+        verdict.measure(Figure::new("postgres_superusers", superusers as f64));
+        for (name, (at, powers)) in &memory.news {
+            let severity = if powers.starts_with("superuser") { Severity::Critical } else { Severity::Warning };
+            verdict.find(
+                Finding::new(severity, name, format!("role {name} got {powers}"))
+                    .meaning("Whoever logs in as this role can do more than before, up to everything.")
+                    .advice("If nobody meant to, take it back (ALTER ROLE, REVOKE), and find out who did it.")
+                    .detail(format!("first seen: {at}")),
+            );
+        }
+        memory.known = Some(now);
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_more_is_told_until_it_is_taken_back() {
+        let monitor = Superusers { notice: Duration::from_secs(86_400), ignore: Vec::new() };
+        let mut memory = Memory::default();
+        let mut look = |powers: &str, hour: i64| {
+            let role = |name: &str, powers: &str| Role { name: name.into(), powers: powers.into() };
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::hours(hour), ..View::default() };
+            let sample = vec![role("postgres", "superuser, replication"), role("app", powers)];
+            let findings = monitor.verdict(&sample, &mut memory, &view).findings;
+            findings.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
+        };
+        assert!(look("", 0).is_empty(), "what is there at the first look is not new");
+        assert_eq!(look("createrole", 1), ["role app got createrole"]);
+        assert_eq!(look("superuser, createrole", 2), ["role app got superuser"]);
+        assert_eq!(look("superuser, createrole", 25).len(), 1);
+        assert!(look("superuser, createrole", 26).is_empty());
+        assert!(look("", 27).is_empty());
+        assert_eq!(look("superuser", 28).len(), 1);
+        assert!(look("", 29).is_empty(), "taken back");
+    }
+}

@@ -1,0 +1,97 @@
+//! Deadlocks that the server had to end (`pg_stat_database.deadlocks`, by delta).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    human, options,
+};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+options! {
+    /// Alerts when the server had to end deadlocks.
+    pub struct Deadlocks {
+        /// Warns at so many in one database within the window.
+        warning: u32 = "1";
+        /// The window.
+        window: Duration = "\"1h\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Database {
+    name: String,
+    deadlocks: i64,
+}
+
+/// The counters, and what came lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    rates: Rates,
+    recent: Vec<(DateTime<Utc>, String, i64)>,
+}
+
+#[async_trait]
+impl Monitor for Deadlocks {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "pg_stat_database.deadlocks, by delta",
+        queries: &[Query { what: "count the deadlocks", sql: include_str!("deadlocks.sql") }],
+    };
+    type Sample = Vec<Database>;
+    type Memory = Memory;
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+        let counters = sample.iter().map(|database| (database.name.as_str(), database.deadlocks));
+        let grown = memory.rates.advance(view.now, counters);
+        memory.recent.extend(
+            grown.into_iter().filter(|(_, rate)| rate.grown > 0).map(|(name, rate)| (view.now, name, rate.grown)),
+        );
+        let window = chrono::Duration::from_std(self.window).unwrap_or_default();
+        memory.recent.retain(|(at, ..)| view.now - *at < window);
+        let all: i64 = memory.recent.iter().map(|(.., count)| count).sum();
+        let told = human::duration(self.window);
+        let mut verdict = Verdict::of(format!("{all} deadlocks within {told}"));
+        for Database { name, deadlocks } in sample {
+            verdict.measure(Figure::new("postgres_deadlocks_total", *deadlocks as f64).of("database", name));
+            let count: i64 = memory.recent.iter().filter(|(_, of, _)| of == name).map(|(.., count)| count).sum();
+            if count > 0 && count >= i64::from(self.warning) {
+                verdict.find(
+                    Finding::new(Severity::Warning, name, format!("{count} deadlocks in {name} within {told}"))
+                        .meaning("Each time one of the transactions was rolled back, and its application saw an error.")
+                        .advice("The server's log has both statements of each. Let all transactions take their rows in the same order."),
+                );
+            }
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn told_for_the_window_and_not_for_what_was_before() {
+        let monitor = Deadlocks { warning: 2, window: Duration::from_secs(3600) };
+        let mut memory = Memory::default();
+        let mut look = |deadlocks, minute: i64| {
+            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+            monitor.verdict(&vec![Database { name: "app".into(), deadlocks }], &mut memory, &view).findings.len()
+        };
+        assert_eq!([look(7, 0), look(8, 5), look(9, 10), look(9, 64), look(9, 65), look(0, 70)], [0, 0, 1, 1, 0, 0]);
+    }
+}

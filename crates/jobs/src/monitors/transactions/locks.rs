@@ -1,0 +1,117 @@
+//! Sessions that wait for others, with the chain of who blocks whom (check_pgactivity: longest wait by pg_blocking_pids).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use std::{collections::BTreeSet, time::Duration};
+
+options! {
+    /// Alerts when sessions wait long for a lock, and shows who blocks whom.
+    pub struct Locks {
+        /// Warns when one has waited for so long.
+        warning: Duration = "\"1m\"";
+        /// Critical after so long.
+        critical: Duration = "\"5m\"";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Session {
+    pid: i32,
+    blocked_by: Vec<i32>,
+    seconds: f64,
+    who: String,
+}
+
+#[async_trait]
+impl Monitor for Locks {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "pg_blocking_pids(), pg_locks.waitstart; check_postgres locks",
+        queries: &[Query { what: "look who waits for whom", sql: include_str!("locks.sql") }],
+    };
+    type Sample = Vec<Session>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let waiting: Vec<_> = sample.iter().filter(|session| !session.blocked_by.is_empty()).collect();
+        let longest = waiting.iter().map(|session| session.seconds).fold(0.0, f64::max);
+        let told = human::duration(Duration::from_secs_f64(longest));
+        let mut verdict = Verdict::of(match waiting.len() {
+            0 => "nobody waits for a lock".into(),
+            count => format!("{count} sessions wait for locks, the longest for {told}"),
+        });
+        verdict.measure(Figure::new("postgres_sessions_waiting_for_locks", waiting.len() as f64));
+        verdict.measure(Figure::new("postgres_longest_lock_wait_seconds", longest));
+        let severity = view.above("locks", longest, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+        let summary = format!("{} sessions wait for locks, the longest for {told}", waiting.len());
+        verdict.find(
+            Finding::new(severity, "locks", summary)
+                .meaning("What they should do stands still, and what comes after them queues up behind.")
+                .advice("End the first of the chain below, if it may be ended: pg_cancel_backend(process), or pg_terminate_backend(process) where it is idle.")
+                .detail(chains(sample)),
+        );
+        verdict
+    }
+}
+
+/// Who blocks whom, each line under the one it waits for.
+fn chains(sessions: &[Session]) -> String {
+    let roots = sessions.iter().filter(|session| session.blocked_by.is_empty());
+    let (mut lines, mut told) = (Vec::new(), BTreeSet::new());
+    for root in roots {
+        branch(sessions, root, 0, &mut told, &mut lines);
+    }
+    // A ring of them has no first; the server ends it by itself within deadlock_timeout.
+    for session in sessions {
+        branch(sessions, session, 0, &mut told, &mut lines);
+    }
+    lines.join("\n")
+}
+
+fn branch(sessions: &[Session], session: &Session, depth: usize, told: &mut BTreeSet<i32>, lines: &mut Vec<String>) {
+    if !told.insert(session.pid) {
+        return;
+    }
+    let waits = match session.blocked_by.is_empty() {
+        true => String::new(),
+        false => format!(", waits for {}", human::duration(Duration::from_secs_f64(session.seconds.max(0.0)))),
+    };
+    lines.push(format!("{}{}{waits}", "    ".repeat(depth), session.who));
+    for blocked in sessions.iter().filter(|other| other.blocked_by.contains(&session.pid)) {
+        branch(sessions, blocked, depth + 1, told, lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::finding::Severity;
+
+    #[test]
+    fn the_chain_begins_with_who_waits_for_nobody() {
+        let session = |pid, blocked_by: &[i32], seconds| Session {
+            pid,
+            blocked_by: blocked_by.to_vec(),
+            seconds,
+            who: format!("process {pid}"),
+        };
+        let sessions =
+            vec![session(1, &[2], 10.0), session(2, &[3], 400.0), session(3, &[], 0.0), session(4, &[3], 5.0)];
+        let monitor = Locks { warning: Duration::from_secs(60), critical: Duration::from_secs(300) };
+        let verdict = monitor.verdict(&sessions, &mut (), &View::default());
+        assert_eq!(verdict.findings[0].severity, Severity::Critical);
+        let expected = "process 3\n    process 2, waits for 6 min 40 s\n        process 1, waits for 10 s\n    process 4, waits for 5.0 s";
+        assert_eq!(verdict.findings[0].detail, expected);
+        assert!(monitor.verdict(&vec![], &mut (), &View::default()).findings.is_empty());
+    }
+}

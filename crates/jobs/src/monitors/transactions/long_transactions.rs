@@ -1,0 +1,133 @@
+//! Transactions that stay open (check_pgactivity: longest_query, oldest_idlexact, oldest_2pc; check_postgres: txn_idle,
+//! txn_time, prepared_txns).
+
+use crate::{
+    JobError,
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+};
+use async_trait::async_trait;
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use std::time::Duration;
+
+options! {
+    /// Alerts when transactions stay open: while one does, vacuum removes nothing that is younger, and its locks stay.
+    pub struct LongTransactions {
+        /// Warns when a transaction that is at work is open for so long.
+        warning: Duration = "\"1h\"";
+        /// Critical after so long.
+        critical: Duration = "\"4h\"";
+        /// Warns when a session holds a transaction open and does nothing for so long.
+        warning_idle: Duration = "\"10m\"";
+        /// Critical after so long.
+        critical_idle: Duration = "\"1h\"";
+        /// Warns when a prepared transaction waits for its second phase for so long.
+        warning_prepared: Duration = "\"10m\"";
+        /// Critical after so long.
+        critical_prepared: Duration = "\"1h\"";
+        /// Programs (`application_name`) that may work for long.
+        ignore: Vec<String> = "[\"pg_dump\", \"pgbosun\"]";
+    }
+}
+
+#[derive(sqlx::FromRow)]
+pub struct Transaction {
+    kind: String,
+    who: String,
+    application: String,
+    seconds: f64,
+}
+
+#[async_trait]
+impl Monitor for LongTransactions {
+    const FACTS: Facts = Facts {
+        every: "*/5 * * * *",
+        group: "database",
+        needs: Needs::Cluster,
+        source: "check_pgactivity longest_query, oldest_idlexact, oldest_2pc; check_postgres txn_time, txn_idle",
+        queries: &[Query { what: "look for open transactions", sql: include_str!("long_transactions.sql") }],
+    };
+    type Sample = Vec<Transaction>;
+    type Memory = ();
+
+    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        look.rows(&Self::FACTS.queries[0]).await
+    }
+
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+        let watched = sample.iter().filter(|one| one.application.is_empty() || !self.ignore.contains(&one.application));
+        let watched: Vec<_> = watched.collect();
+        let longest = watched.iter().map(|one| one.seconds).fold(0.0, f64::max);
+        let told = |seconds: f64| human::duration(Duration::from_secs_f64(seconds.max(0.0)));
+        let mut verdict = Verdict::of(format!("{} open, the longest for {}", watched.len(), told(longest)));
+        let kinds = [
+            (
+                "long transaction",
+                self.warning,
+                self.critical,
+                "See what it does; pg_cancel_backend(process) ends the query.",
+            ),
+            (
+                "idle in transaction",
+                self.warning_idle,
+                self.critical_idle,
+                "The application forgot to commit. pg_terminate_backend(process) ends it; idle_in_transaction_session_timeout does by itself.",
+            ),
+            (
+                "prepared transaction",
+                self.warning_prepared,
+                self.critical_prepared,
+                "Ask its transaction manager, then COMMIT PREPARED or ROLLBACK PREPARED, in its database.",
+            ),
+        ];
+        for (kind, warning, critical, advice) in kinds {
+            let own: Vec<_> = watched.iter().filter(|one| one.kind == kind).collect();
+            let longest = own.iter().map(|one| one.seconds).fold(0.0, f64::max);
+            let metric = format!("postgres_oldest_{}_seconds", kind.replace(' ', "_"));
+            verdict.measure(Figure::new(&metric, longest));
+            let severity = view.above(kind, longest, warning.as_secs_f64(), critical.as_secs_f64());
+            let lines: Vec<_> = own.iter().take(10).map(|one| format!("{}: {}", told(one.seconds), one.who)).collect();
+            verdict.find(
+                Finding::new(
+                    severity,
+                    kind,
+                    format!("{kind} for {} (limit {})", told(longest), human::duration(warning)),
+                )
+                .meaning("Vacuum removes nothing younger than it, in any table, and its locks stay.")
+                .advice(advice)
+                .detail(lines.join("\n")),
+            );
+        }
+        verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::finding::Severity;
+
+    #[test]
+    fn each_kind_has_limits_of_its_own_and_some_programs_may() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let monitor = LongTransactions {
+            warning: hours(1),
+            critical: hours(4),
+            warning_idle: hours(0) + Duration::from_secs(600),
+            critical_idle: hours(1),
+            warning_prepared: hours(1),
+            critical_prepared: hours(2),
+            ignore: vec!["pg_dump".into()],
+        };
+        let look = |kind: &str, application: &str, minutes: u64| {
+            let (kind, application) = (kind.to_owned(), application.to_owned());
+            let one = Transaction { kind, who: "x".into(), application, seconds: minutes as f64 * 60.0 };
+            monitor.verdict(&vec![one], &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+        };
+        assert_eq!(look("long transaction", "psql", 59), None);
+        assert_eq!(look("long transaction", "psql", 61), Some(Severity::Warning));
+        assert_eq!(look("long transaction", "pg_dump", 600), None);
+        assert_eq!(look("idle in transaction", "psql", 11), Some(Severity::Warning));
+        assert_eq!(look("idle in transaction", "psql", 61), Some(Severity::Critical));
+        assert_eq!(look("prepared transaction", "", 130), Some(Severity::Critical));
+    }
+}
