@@ -501,9 +501,11 @@ fn backups() {
              [jobs.success]\nkind = \"monitor.backup-success\"\n\
              [jobs.tests]\nkind = \"monitor.restore-tests\"\n\
              [jobs.restore]\nkind = \"restore-test\"\nrepository = \"local\"\ntarget = \"backup-end\"\n\
+             program-directory = \"{}\"\n\
              [jobs.wal]\nkind = \"monitor.wal-archive\"\nwarning-age = \"1s\"\n",
             cluster.connection(),
-            cluster.data.display()
+            cluster.data.display(),
+            postgres("").display()
         )
     };
     let installation = Installation::new(directory.path(), &text(""));
