@@ -40,6 +40,13 @@ fn look(installation: &Installation, job: &str) -> Vec<String> {
     installation.journal(&query).lines().map(str::to_owned).collect()
 }
 
+/// These monitors find nothing.
+fn all_quiet(installation: &Installation, jobs: &[&str]) {
+    for job in jobs {
+        assert_eq!(look(installation, job), [""; 0], "{job}");
+    }
+}
+
 /// The whole text of what a monitor found last.
 fn told(installation: &Installation, job: &str) -> String {
     let query = "select summary || char(10) || advice || char(10) || detail from findings where job = 'JOB' order by seen_at desc limit 1";
@@ -82,9 +89,7 @@ fn availability() {
         "certificate",
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
-    for job in ["connectivity", "role", "restart", "version", "settings", "certificate"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &["connectivity", "role", "restart", "version", "settings", "certificate"]);
     assert_eq!(look(&installation, "connectivity-slow"), ["warning connection"]);
     assert_eq!(look(&installation, "role-wrong"), ["critical role"]);
     assert_eq!(look(&installation, "version-old"), ["warning minor version"]);
@@ -133,9 +138,7 @@ fn capacity() {
         "temp-bytes/few: warning-per-hour = \"1MB\"",
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
-    for job in ["connections", "database-size", "wal-size", "temp-bytes", "temp-bytes-few"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &["connections", "database-size", "wal-size", "temp-bytes", "temp-bytes-few"]);
     let _sessions = [Session::open(&cluster, "select 1;"), Session::open(&cluster, "select 1;")];
     wait_until("the sessions are there", seconds(10), || look(&installation, "connections-few").len() == 1);
     assert!(told(&installation, "connections-few").contains("connections of postgres to postgres"));
@@ -162,9 +165,10 @@ fn transactions() {
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
     cluster.sql("create table t (id int primary key, n int); insert into t select i, 0 from generate_series(1, 10) i");
-    for job in ["xid-age", "long-transactions", "long-transactions-short", "locks", "locks-short", "deadlocks"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(
+        &installation,
+        &["xid-age", "long-transactions", "long-transactions-short", "locks", "locks-short", "deadlocks"],
+    );
     let holder = Session::open(&cluster, "begin; update t set n = 1 where id = 1;");
     wait_until("it holds the row", seconds(10), || {
         cluster.sql("select count(*) from pg_stat_activity where state = 'idle in transaction'") == "1"
@@ -215,9 +219,7 @@ fn replication() {
         "standby",
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
-    for job in ["replication-lag", "slots", "slots-short", "standby"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &["replication-lag", "slots", "slots-short", "standby"]);
     assert_eq!(look(&installation, "replication-lag-expected"), ["critical standby1"]);
     cluster.sql("select pg_create_physical_replication_slot('left_over', true)");
     wait_until("nobody uses it", seconds(20), || look(&installation, "slots-short") == ["warning left_over"]);
@@ -275,9 +277,7 @@ fn health() {
         "bloat",
         "statements",
     ];
-    for job in quiet {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &quiet);
     assert_eq!(look(&installation, "autovacuum"), ["critical autovacuum"]);
     cluster.sql("alter system set autovacuum = on");
     cluster.sql("alter system set autovacuum_naptime = '1d'");
@@ -359,9 +359,7 @@ fn host() {
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
     output(Command::new("chmod").args(["-R", "go="]).arg(&cluster.data));
-    for job in ["cpu", "memory", "pressure", "permissions", "temporary-files", "log-size"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &["cpu", "memory", "pressure", "permissions", "temporary-files", "log-size"]);
     // Whether this machine's clock is kept in step is its own affair.
     look(&installation, "clock");
     let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
@@ -468,9 +466,7 @@ fn security() {
     let cluster = Cluster::start(directory.path());
     let installation = installation(directory.path(), &cluster, &["superusers", "hba", "passwords"]);
     fs::write(cluster.data.join("pg_hba.conf"), "local all all trust\n").unwrap();
-    for job in ["superusers", "hba", "passwords"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &["superusers", "hba", "passwords"]);
     cluster.sql("create role eve superuser");
     cluster.sql("create role bob; grant pg_execute_server_program to bob");
     assert_eq!(look(&installation, "superusers"), ["warning bob", "critical eve"]);
@@ -514,9 +510,7 @@ fn backups() {
     assert_eq!(look(&installation, "tests"), ["warning restore test"]);
     assert_eq!(look(&installation, "success"), [""; 0]);
     installation.run(&["job", "run", "full", "--wait"]);
-    for job in ["age", "size", "count", "success", "wal"] {
-        assert_eq!(look(&installation, job), [""; 0], "{job}");
-    }
+    all_quiet(&installation, &["age", "size", "count", "success", "wal"]);
     wait_until("the copy is late", seconds(10), || look(&installation, "copies") == ["warning second"]);
     let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
     installation.run(&["backup", "copy", &label, "--to", "second"]);

@@ -78,6 +78,16 @@ impl Job {
         Self { name, common, needs: kind.needs, group, options }
     }
 
+    /// Which of these clusters it works on.
+    fn cluster_among<'a>(&self, clusters: &'a BTreeMap<String, Cluster>) -> Option<(&'a str, &'a Cluster)> {
+        match &self.common.cluster {
+            Some(ClusterName(name)) => clusters.get_key_value(name.as_str()),
+            None if clusters.len() == 1 && self.needs.cluster() => clusters.iter().next(),
+            None => None,
+        }
+        .map(|(name, cluster)| (name.as_str(), cluster))
+    }
+
     /// Whether it only looks.
     pub fn is_monitor(&self) -> bool {
         self.common.kind.starts_with("monitor.")
@@ -92,12 +102,7 @@ impl Job {
 impl Config {
     /// The cluster a job works on: the one it names, or where its kind needs one the only one there is.
     pub fn cluster_of(&self, job: &Job) -> Option<(&str, &Cluster)> {
-        match &job.common.cluster {
-            Some(ClusterName(name)) => self.clusters.get_key_value(name.as_str()),
-            None if self.clusters.len() == 1 && job.needs.cluster() => self.clusters.iter().next(),
-            None => None,
-        }
-        .map(|(name, cluster)| (name.as_str(), cluster))
+        job.cluster_among(&self.clusters)
     }
 
     /// Where segments of WAL wait.

@@ -119,8 +119,8 @@ pub(super) fn add_monitors(
     const HOST: &str = "host";
     let places = clusters.iter().map(|(name, cluster)| (name.as_str(), Some(cluster)));
     for (place, cluster) in places.chain([(HOST, None)]) {
-        let own: Vec<_> =
-            jobs.values().filter(|job| works_on(job, cluster.map(|_| place), clusters)).cloned().collect();
+        let here = |job: &&Job| job.cluster_among(clusters).map(|(name, _)| name) == cluster.map(|_| place);
+        let own: Vec<_> = jobs.values().filter(here).cloned().collect();
         let has = |prefix: &str| own.iter().any(|job| job.common.kind.starts_with(prefix));
         let watched = cluster.map_or(daemon.watch, |cluster| cluster.watch);
         for (kind, every) in kinds.iter().filter_map(|kind| Some((kind, kind.every?))) {
@@ -144,10 +144,4 @@ pub(super) fn add_monitors(
         }
     }
     jobs
-}
-
-/// Whether a job works on this cluster, or on none.
-fn works_on(job: &Job, cluster: Option<&str>, clusters: &BTreeMap<String, Cluster>) -> bool {
-    let only = clusters.keys().next().filter(|_| clusters.len() == 1 && job.needs.cluster());
-    job.common.cluster.as_ref().map(|name| name.0.as_str()).or(only.map(String::as_str)) == cluster
 }

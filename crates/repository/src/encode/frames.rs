@@ -1,7 +1,7 @@
 //! Frames: what is compressed by itself, and the memory for that.
 //!
-//! Invariants: once as many frames exist as are in use at a time, no more memory is asked for, since a page that is new
-//! costs as much as compressing a tenth of it; a frame goes back with the last who reads it.
+//! Invariants: once as many frames exist as are in use at a time, no more memory is asked for, since new pages cost more
+//! than filling old ones; a frame goes back with the last who reads it.
 
 use async_compression::{
     Level,

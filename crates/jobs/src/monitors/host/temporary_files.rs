@@ -85,21 +85,19 @@ impl Monitor for TemporaryFiles {
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
-        let bytes =
-            |which: fn(&Leftover) -> bool| sample.iter().filter(|one| which(one)).map(|one| one.bytes).sum::<u64>();
-        let removed = |one: &Leftover| matches!(one.removed, Some(Ok(())));
-        let (gone, left) =
-            (bytes(|one| matches!(one.removed, Some(Ok(())))), bytes(|one| !matches!(one.removed, Some(Ok(())))));
-        let count = sample.iter().filter(|one| removed(one)).count();
-        let stay = sample.len() - count;
+        let (gone, stay): (Vec<_>, Vec<_>) = sample.iter().partition(|one| matches!(one.removed, Some(Ok(()))));
+        let bytes = |files: &[&Leftover]| files.iter().map(|one| one.bytes).sum::<u64>();
+        let left = bytes(&stay);
         let mut verdict = Verdict::of(format!(
-            "{count} left over files removed ({}), {stay} stay ({})",
-            human::size(gone),
+            "{} left over files removed ({}), {} stay ({})",
+            gone.len(),
+            human::size(bytes(&gone)),
+            stay.len(),
             human::size(left)
         ));
         verdict.measure(Figure::new("host_temporary_files_left_bytes", left as f64));
-        if stay > 0 {
-            let lines = sample.iter().filter(|one| !removed(one)).take(20).map(|one| {
+        if !stay.is_empty() {
+            let lines = stay.iter().take(20).map(|one| {
                 let why = match &one.removed {
                     Some(Err(reason)) => format!(" ({reason})"),
                     _ => String::new(),
@@ -107,7 +105,7 @@ impl Monitor for TemporaryFiles {
                 format!("{}  {}{why}", human::size(one.bytes), one.path.display())
             });
             verdict.find(
-                Finding::new(Severity::Warning, "files", format!("{stay} temporary files are left over ({})", human::size(left)))
+                Finding::new(Severity::Warning, "files", format!("{} temporary files are left over ({})", stay.len(), human::size(left)))
                     .meaning("They take space that nobody gives back.")
                     .advice("Look whose they are and remove them; those in pgsql_tmp of the data directory are removed here with remove = true.")
                     .detail(lines.collect::<Vec<_>>().join("\n")),

@@ -112,7 +112,7 @@ fn head(file: &mut File, length: u64) -> io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
     Read::by_ref(file).take(length).read_to_end(&mut bytes)?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(Sha256::digest(bytes)))
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.
