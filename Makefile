@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean test test-full lint deny bench bench-backup docs dist clean
+.PHONY: help setup build demo demo-clean test test-full lint deny bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,12 +35,25 @@ lint: setup ## Check format and lints.
 deny: ## Check dependencies: bans, licences, sources (needs cargo-deny).
 	cargo deny check bans licenses sources
 
-bench: setup ## Measure trigger latency, idle cost and journal speed; docs/benchmarks.md has the figures.
+bench: setup ## Measure trigger latency, idle cost, journal speed and what monitors cost; docs/benchmarks.md has the figures.
 	cargo bench -p pgbosun-daemon --bench schedule
+	cargo build --release
+	$(TOOLS)/bench-server.sh monitors
 
 bench-backup: setup ## Measure backup, restore and WAL beside pg_basebackup and pgBackRest, on PostgreSQL 17.
 	cargo build --release
 	$(TOOLS)/bench-backup.sh
+
+bench-maintenance: setup ## Measure maintenance beside vacuumdb and reindexdb on a bloated server, with pgbench beside both.
+	cargo build --release
+	$(TOOLS)/bench-server.sh maintenance
+
+bench-samples: setup ## Simulate a week of samples of 5,000 tables and statements; size, cost, and how long reports take.
+	cargo build --release
+	$(TOOLS)/bench-server.sh samples
+
+day-of-faults: setup ## Live through a day of faults with the clock moved on, and write docs/day-of-faults.md.
+	$(TOOLS)/test.sh --day
 
 docs: ## Write docs/configuration.md and docs/monitors.md anew from the code.
 	cargo run -q -- config reference --markdown > docs/configuration.md

@@ -1,12 +1,7 @@
 //! From a problem to the mail about it, and to the mail that it is over.
 
-use crate::support::{Cluster, Installation, MAIL, directory, file, output, seconds, subject, wait_until};
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use crate::support::{Cluster, Installation, MAIL, directory, seconds, wait_until};
+use std::{fs, path::Path};
 
 #[test]
 fn a_dead_server_is_told_once_reminded_and_resolved() {
@@ -79,102 +74,141 @@ fn the_disk_monitor_fires_and_stays_quiet() {
     assert!(installation.mails()[1].contains("RESOLVED"), "{:?}", installation.mails());
 }
 
-/// A mail server with STARTTLS and AUTH.
-struct MailServer {
-    child: Child,
-    port: u16,
-}
-
-impl MailServer {
-    fn start(directory: &Path) -> Self {
-        output(Command::new(file("tests/tools/certificates.sh")).arg(directory));
-        let mut child = Command::new("/usr/bin/python3")
-            .arg(file("tests/tools/smtp-sink.py"))
-            .arg(directory)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3-aiosmtpd");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, port: line.trim().parse().expect("a port") }
+/// An installation whose jobs fail while a file of their name is there.
+fn breakable(directory: &Path, jobs: &[&str], options: &str, groups: &str) -> Installation {
+    let mut text = format!("{MAIL}{groups}");
+    for job in jobs {
+        text += &format!(
+            "[jobs.{job}]\nkind = \"monitor.command\"\nprogram = \"/bin/sh\"\n\
+             arguments = [\"-c\", \"test ! -e {{dir}}/{job} || {{ echo {job} is broken; exit 1; }}\"]\nschedule = \"* * * * * *\"\n{options}"
+        );
     }
+    Installation::new(directory, &text)
 }
 
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn break_it(directory: &Path, job: &str) {
+    fs::write(directory.join(job), "").unwrap();
 }
 
-fn received(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(directory)
-        .unwrap()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "eml"))
-        .collect();
-    names.sort();
-    names.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+fn mend(directory: &Path, job: &str) {
+    fs::remove_file(directory.join(job)).unwrap();
 }
 
 #[test]
-fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_order() {
+fn what_passes_by_itself_is_told_to_nobody() {
     let directory = directory();
-    let server_directory = directory.path().join("smtp");
-    fs::create_dir(&server_directory).unwrap();
-    let server = MailServer::start(&server_directory);
-    let secret = directory.path().join("secret");
-    let write_secret = |text: &str| {
-        fs::write(&secret, text).unwrap();
-        output(Command::new("chmod").arg("600").arg(&secret));
-    };
-    write_secret("right password\n");
+    let mut installation = breakable(directory.path(), &["shaky"], "open-after = \"4 looks\"\n", "");
+    installation.start();
+    break_it(directory.path(), "shaky");
+    wait_until("it is seen", seconds(20), || {
+        installation.journal("select state from alerts") == "pending"
+            && installation.try_run(&["status"]).status.success()
+    });
+    mend(directory.path(), "shaky");
+    wait_until("it is over", seconds(20), || installation.journal("select state from alerts") == "resolved");
+    break_it(directory.path(), "shaky");
+    wait_until("it stays", seconds(20), || installation.mails().len() == 1);
+    assert!(installation.mails()[0].contains("WARNING"), "{:?}", installation.mails());
+    assert!(installation.journal("select looks from alerts where state = 'open'").parse::<u32>().unwrap() >= 4);
+}
+
+#[test]
+fn acknowledged_and_silenced_survive_a_kill_and_nothing_is_told_twice() {
+    let directory = directory();
+    let mut installation = breakable(directory.path(), &["one", "two", "three"], "", "repeat = \"3s\"\n");
+    installation.start();
+    installation.run(&["alert", "silence", "--job", "t*", "--for", "1h", "--reason", "works on it"]);
+    for job in ["one", "two", "three"] {
+        break_it(directory.path(), job);
+    }
+    wait_until("it is told", seconds(20), || !installation.mails().is_empty());
+    let id =
+        installation.json(&["alert", "list"]).as_array().unwrap().iter().find(|a| a["job"] == "one").unwrap()["id"]
+            .clone();
+    installation.run(&["alert", "ack", id.as_str().unwrap(), "--reason", "I look"]);
+    let mails = installation.mails();
+    installation.kill();
+    installation.start();
+    wait_until("all were looked at again", seconds(20), || {
+        installation.journal("select min(looks) from alerts").parse::<u32>().unwrap_or(0) > 8
+    });
+    assert_eq!(installation.mails(), mails, "nothing is told while it is acknowledged and silenced");
+    let list = installation.run(&["alert", "list"]);
+    assert_eq!((list.matches("silenced").count(), list.matches("acknowledged").count()), (2, 1), "{list}");
+    let status = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
+    assert!(status.contains("looks at it: I look") && status.contains("works on it"), "{status}");
+
+    // One goes while it is silent: nobody ever heard of it. The other is told when the silence ends.
+    mend(directory.path(), "two");
+    wait_until("it is over", seconds(20), || {
+        installation.journal("select state from alerts where job = 'two'") == "resolved"
+    });
+    let silences = installation.json(&["alert", "silences"]);
+    installation.run(&["alert", "unsilence", silences[0]["id"].as_str().unwrap()]);
+    wait_until("the rest is told", seconds(20), || installation.mails().len() > mails.len());
+    assert!(installation.mails().last().unwrap().contains("three"), "{:?}", installation.mails());
+    mend(directory.path(), "one");
+    wait_until("the end is told", seconds(20), || installation.mails().iter().any(|mail| mail.contains("RESOLVED")));
+    assert!(!installation.mails().iter().any(|mail| mail.contains("two")), "{:?}", installation.mails());
+    let audit = installation.journal("select group_concat(action) from audit_log where action not in ('run')");
+    assert_eq!(audit, "silence,acknowledge,unsilence");
+}
+
+#[test]
+fn a_dead_server_is_one_message_whatever_else_cannot_work_then() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
     let configuration = format!(
-        "[mail]\nserver = \"localhost\"\nport = {}\nuser = \"alerts\"\npassword-file = \"{{dir}}/secret\"\nca-file = \"{{dir}}/smtp/ca.pem\"\nfrom = \"pgbosun <alerts@example.com>\"\n\
-         [groups.database]\nrecipients = [\"dba@example.com\", \"Second Person <second@example.com>\"]\n\
-         [jobs.failing]\nkind = \"command\"\nprogram = \"/bin/false\"\n",
-        server.port
+        "[clusters.main]\nconnection = \"{}\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n{}\
+         [jobs.connectivity]\nkind = \"monitor.connectivity\"\nschedule = \"* * * * * *\"\n\
+         [jobs.locks]\nkind = \"monitor.locks\"\nschedule = \"* * * * * *\"\n\
+         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nschedule = \"*/2 * * * * *\"\n",
+        cluster.connection(),
+        MAIL.replace("gather = \"0s\"", "gather = \"4s\"")
     );
     let mut installation = Installation::new(directory.path(), &configuration);
-    let accepted = installation.run(&["alert", "test", "database"]);
-    assert!(accepted.contains("accepted to dba@example.com"), "{accepted}");
-    let mails = received(&server_directory);
-    assert_eq!(subject(&mails[0]), "[DB-ALERT] TEST test: this is a test, nothing is wrong");
-    assert!(mails[0].contains("multipart/alternative") && mails[0].contains("text/html"));
-
-    // Out of order: the message waits, durably, over a restart.
-    fs::write(server_directory.join("down"), "").unwrap();
     installation.start();
-    installation.try_run(&["job", "run", "failing", "--wait"]);
-    wait_until("a try", seconds(20), || {
-        installation.journal("select state, attempts > 0, last_error like '%out of order%' from notifications")
-            == "pending|1|1"
+    wait_until("backups", seconds(30), || installation.count("full", "succeeded") >= 1);
+    cluster.down();
+    wait_until("backups fail", seconds(40), || installation.count("full", "failed") >= 2);
+    wait_until("it is told", seconds(20), || !installation.mails().is_empty());
+    std::thread::sleep(seconds(3));
+    let mails = installation.mails();
+    assert!(mails.len() == 1 && mails[0].ends_with("CRITICAL main: does not accept connections"), "{mails:?}");
+    let list = installation.run(&["alert", "list"]);
+    assert!(list.contains("explained"), "{list}");
+    cluster.up();
+    wait_until("all is over", seconds(40), || installation.mails().iter().any(|mail| mail.contains("RESOLVED")));
+    wait_until("backups work", seconds(40), || {
+        installation.journal("select count(*) from alerts where state <> 'resolved'") == "0"
     });
-    installation.kill();
-    fs::remove_file(server_directory.join("down")).unwrap();
-    output(
-        Command::new("sqlite3")
-            .arg(directory.path().join("state/journal.sqlite"))
-            .arg("update notifications set next_attempt_at = '2000-01-01T00:00:00+00:00'"),
-    );
-    installation.start();
-    wait_until("it arrives", seconds(20), || received(&server_directory).len() == 2);
-    assert_eq!(subject(&received(&server_directory)[1]), "[DB-ALERT] CRITICAL test: job failing failed");
-    wait_until("it is sent", seconds(10), || installation.journal("select state from notifications") == "sent");
-    installation.stop();
+    std::thread::sleep(seconds(5));
+    assert!(!installation.mails().iter().any(|mail| mail.contains("job full failed")), "{:?}", installation.mails());
+}
 
-    // C25: a wrong password is said so, and not shown.
-    write_secret("quite falsch\n");
-    let refused = installation.try_run(&["alert", "test", "database"]);
-    let words = format!("{}{}", String::from_utf8_lossy(&refused.stdout), String::from_utf8_lossy(&refused.stderr));
-    assert!(
-        !refused.status.success() && words.contains("not accepted: mail server localhost:") && words.contains("535"),
-        "{words}"
-    );
-    assert!(!words.contains("falsch"), "{words}");
-    // Without the certificate the server is not trusted.
-    installation.configure(&configuration.replace("ca-file = \"{dir}/smtp/ca.pem\"\n", ""));
-    let refused = installation.try_run(&["alert", "test", "database"]);
-    assert!(!refused.status.success());
+#[test]
+fn a_storm_is_a_few_messages_and_a_digest() {
+    let directory = directory();
+    let jobs = ["a", "b", "c", "d", "e"];
+    let mut installation = breakable(directory.path(), &jobs, "", "");
+    let text = fs::read_to_string(directory.path().join("pgbosun.toml")).unwrap();
+    let text = text.replace("[mail]\n", "[mail]\nhourly-limit = 2\n");
+    fs::write(directory.path().join("pgbosun.toml"), text).unwrap();
+    let clock = directory.path().join("clock");
+    installation.clock = Some(clock.clone());
+    installation.start();
+    for (number, job) in jobs.iter().enumerate() {
+        break_it(directory.path(), job);
+        let told = || installation.journal("select count(*) from notifications").parse::<usize>().unwrap();
+        wait_until("it is told", seconds(20), || told() > number);
+    }
+    assert_eq!(installation.mails().len(), 2);
+    assert_eq!(installation.journal("select count(*) from notifications where state = 'held'"), "3");
+    fs::write(&clock, "3700").unwrap();
+    wait_until("the digest", seconds(20), || installation.mails().len() == 3);
+    let digest = installation.mails().remove(2);
+    assert!(digest.contains("digest: WARNING") && digest.contains("(and 2 more)"), "{digest}");
+    wait_until("nothing is left", seconds(20), || {
+        installation.journal("select count(*) from notifications where state in ('held', 'pending')") == "0"
+    });
 }

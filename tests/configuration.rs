@@ -150,6 +150,47 @@ fn the_sample_is_valid_and_the_reference_is_in_step() {
 }
 
 #[test]
+fn the_configuration_of_the_reference_is_valid_and_has_its_schedules() {
+    let directory = directory();
+    let password = directory.path().join("password");
+    fs::write(&password, "secret").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let target = directory.path().join("reference.toml");
+    let text = fs::read_to_string(file("etc/reference-000.toml")).unwrap();
+    fs::write(&target, text.replace("/etc/pgbosun/secrets/mail", password.to_str().unwrap())).unwrap();
+    let run = |words: &[&str]| Command::new(program()).arg("--config").arg(&target).args(words).output().unwrap();
+    let check = run(&["config", "check"]);
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+    // The times of the crontab, in its own order.
+    for (job, schedule) in [
+        ("connectivity", "*/5 * * * *"),
+        ("disk", "*/5 * * * *"),
+        ("cpu", "*/5 * * * *"),
+        ("failed-logins", "*/5 * * * *"),
+        ("temporary-files", "*/5 * * * *"),
+        ("backup-age", "*/5 * * * *"),
+        ("full-backup", "59 23 * * *"),
+        ("daily-vacuum", "0 3 * * *"),
+        ("weekly-index-maintenance", "0 4 * * 0"),
+        ("wal-cleanup", "30 4 * * 0"),
+        ("log-rotation", "0 1 * * *"),
+        ("performance-report", "0 6 * * *"),
+    ] {
+        let section = text.split(&format!("[jobs.{job}]")).nth(1).unwrap().split("\n[").next().unwrap();
+        assert!(section.contains(&format!("schedule = \"{schedule}\"")), "{job}");
+    }
+    // Who reads no further is no mistake.
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!(
+        "{} --config {} schedule --days 30 | head -n 1",
+        program().display(),
+        target.display()
+    ));
+    let done = shell.output().unwrap();
+    assert!(done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
 fn init_writes_a_valid_configuration_once() {
     let directory = directory();
     let target = directory.path().join("new.toml");

@@ -2,8 +2,8 @@
 //! no listed backup that does not verify.
 
 use crate::{
-    delivery::same_rows,
-    support::{Cluster, Installation, MAIL, cluster_and_repository, directory, seconds, wait_until},
+    delivery::until_the_same_rows,
+    support::{Cluster, Installation, MAIL, cluster_and_repository, directory, last_lines, seconds, wait_until},
 };
 use std::{
     collections::BTreeSet,
@@ -133,11 +133,7 @@ fn fifty_kills_lose_and_double_nothing() {
     // No time of the schedule is without a row, from the first to the last.
     let gaps = "select count(*) from (select strftime('%s', scheduled_for) - lag(strftime('%s', scheduled_for)) over (order by scheduled_for) as step from runs where job = 'quick' and trigger in ('schedule', 'catch-up')) where step > 1";
     assert_eq!(installation.journal(gaps), "0");
-    let mut last = Err(String::new());
-    wait_until("dba_ops holds the same rows", seconds(60), || {
-        last = same_rows(&installation, &cluster);
-        last.is_ok()
-    });
+    until_the_same_rows(&installation, &cluster, seconds(60));
     let listed = installation.json(&["backup", "list"]);
     let listed = listed.as_array().unwrap().len();
     installation.run(&["backup", "verify", "--all"]);
@@ -161,9 +157,4 @@ fn leases(directory: &Path) -> BTreeSet<String> {
         .map(|lease| lease.file_name().to_string_lossy().into_owned())
         .filter(|name| name.ends_with(".json"))
         .collect()
-}
-
-fn last_lines(log: &str) -> String {
-    let lines: Vec<_> = log.lines().rev().take(30).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
 }

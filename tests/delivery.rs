@@ -1,22 +1,34 @@
 //! Journal and `dba_ops`: whatever happens to PostgreSQL, afterwards the two hold the same rows.
 
-use crate::support::{Cluster, Installation, MAIL, directory, seconds, wait_until};
+use crate::support::{Cluster, Installation, MAIL, directory, last_lines, output, seconds, wait_until};
+use std::time::{Duration, Instant};
 
 /// The rows of a table in the journal, in the spelling of PostgreSQL.
 fn rows_of_journal(installation: &Installation, query: &str) -> Vec<String> {
     installation.journal(query).lines().map(str::to_owned).collect()
 }
 
-pub fn same_rows(installation: &Installation, cluster: &Cluster) -> Result<usize, String> {
+/// Waits until `dba_ops` holds what the journal holds, and says what differs where it does not.
+pub fn until_the_same_rows(installation: &Installation, cluster: &Cluster, limit: Duration) {
+    let begun = Instant::now();
+    while let Err(difference) = same_rows(installation, cluster) {
+        let log = installation.log();
+        assert!(begun.elapsed() < limit, "not within {limit:?} the same rows: {difference}\n{}", last_lines(&log));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Times are compared as they are written: SQLite's strftime rounds a last half millisecond up to the next second.
+fn same_rows(installation: &Installation, cluster: &Cluster) -> Result<(), String> {
     let journal = rows_of_journal(
         installation,
-        "select id, job, kind, trigger, state, attempts, strftime('%s', scheduled_for), ifnull(strftime('%s', finished_at), ''), summary from runs order by id",
+        "select id, job, kind, trigger, state, attempts, substr(scheduled_for, 1, 19), ifnull(substr(finished_at, 1, 19), ''), summary from runs order by id",
     );
     let shared: Vec<_> = cluster
         .sql(
-            "select id, job, kind, trigger, state, attempts, floor(extract(epoch from scheduled_for))::bigint,
-                 coalesce(floor(extract(epoch from finished_at))::bigint::text, ''), summary
-             from dba_ops.job_runs order by id",
+            r#"select id, job, kind, trigger, state, attempts, to_char(scheduled_for at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS'),
+                 coalesce(to_char(finished_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS'), ''), summary
+             from dba_ops.job_runs order by id"#,
         )
         .lines()
         .map(str::to_owned)
@@ -36,7 +48,7 @@ pub fn same_rows(installation: &Installation, cluster: &Cluster) -> Result<usize
     let states = |rows: Vec<String>| rows.join("\n");
     let journal = states(rows_of_journal(installation, "select fingerprint, state from alerts order by id"));
     let shared = cluster.sql("select fingerprint, state from dba_ops.alerts order by id");
-    if journal == shared { Ok(journal.len()) } else { Err(format!("alerts differ:\n{journal}\n--\n{shared}")) }
+    if journal == shared { Ok(()) } else { Err(format!("alerts differ:\n{journal}\n--\n{shared}")) }
 }
 
 #[test]
@@ -73,11 +85,7 @@ fn a_hundred_runs_over_an_outage_arrive_once_each() {
     installation.stop();
     installation.start();
     installation.run(&["job", "pause", "--all"]);
-    let mut last = Err(String::new());
-    wait_until("the same rows", seconds(30), || {
-        last = same_rows(&installation, &cluster);
-        last.is_ok()
-    });
+    until_the_same_rows(&installation, &cluster, seconds(30));
     let total: u32 =
         cluster.sql("select count(*) from dba_ops.job_runs where finished_at is not null").parse().unwrap();
     assert!(total >= 100, "{total}");
@@ -86,10 +94,10 @@ fn a_hundred_runs_over_an_outage_arrive_once_each() {
     installation.stop();
     cluster.sql("drop schema dba_ops cascade");
     installation.start();
-    wait_until("filled again", seconds(30), || {
+    wait_until("the schema is there again", seconds(30), || {
         cluster.sql("select to_regclass('dba_ops.job_runs') is not null") == "t"
-            && same_rows(&installation, &cluster).is_ok()
     });
+    until_the_same_rows(&installation, &cluster, seconds(30));
 }
 
 #[test]
@@ -131,6 +139,38 @@ fn operators_of_dba_ops_are_told_and_remembered_when_it_is_down() {
         mail.contains("To: anna@example.com") && !mail.contains("away@") && !mail.contains("dba@example.com"),
         "{mail}"
     );
+}
+
+#[test]
+fn operators_edited_by_hand_are_heard_of_at_once_and_every_change_is_written_down() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let mut installation =
+        Installation::new(directory.path(), &format!("[history]\nconnection = \"{}\"\n{MAIL}", cluster.connection()));
+    installation.start();
+    let told = || installation.journal("select group_concat(email) from operator_cache");
+    wait_until("the daemon listens", seconds(20), || {
+        cluster.sql("select count(*) from pg_stat_activity where query ilike 'listen%'") != "0"
+    });
+    installation.run(&["operator", "add", "database", "anna@example.com"]);
+    wait_until("she is known", seconds(10), || told() == "anna@example.com");
+    cluster.sql("insert into dba_ops.operators (group_name, email) values ('database', 'by.hand@example.com')");
+    wait_until("so is he", seconds(10), || told() == "anna@example.com,by.hand@example.com");
+    cluster.sql("update dba_ops.operators set active = false where email like 'anna%'");
+    wait_until("she is on leave", seconds(10), || told() == "by.hand@example.com");
+    cluster.sql("update dba_ops.operator_groups set description = description");
+    installation.run(&["operator", "remove", "database", "by.hand@example.com"]);
+    wait_until("nobody is left", seconds(10), || told().is_empty());
+    let audit = cluster.sql("select string_agg(action || ' ' || object, ', ' order by at) from dba_ops.audit_log where action like 'operator%'");
+    assert_eq!(
+        audit,
+        "operator added anna@example.com, operator added by.hand@example.com, operator changed anna@example.com, \
+         operator removed by.hand@example.com"
+    );
+    let user = output(std::process::Command::new("id").arg("-un"));
+    let actors =
+        cluster.sql("select string_agg(distinct actor, ',') from dba_ops.audit_log where action like 'operator%'");
+    assert!(actors.split(',').any(|actor| actor == user.trim()), "{actors}");
 }
 
 #[test]

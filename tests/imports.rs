@@ -9,7 +9,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("repository", &["core"]),
     ("backup", &["core", "postgres", "repository"]),
     ("history", &["core", "postgres"]),
-    ("notify", &["core", "history"]),
+    ("notify", &["core", "postgres", "history"]),
     ("jobs", &["core", "postgres", "repository", "backup", "history"]),
     ("daemon", &["core", "postgres", "repository", "backup", "history", "notify", "jobs"]),
     ("", &["core", "postgres", "repository", "backup", "history", "notify", "jobs", "daemon"]),

@@ -6,16 +6,25 @@
 
 mod alerts;
 mod backup;
+mod channels;
 mod configuration;
 mod crashes;
+mod day;
 mod delivery;
 mod faults;
 mod imports;
+mod logs;
+mod maintenance;
+mod metrics;
 mod monitors;
 mod network;
 mod recovery;
+mod reports;
+mod samples;
 mod scheduling;
+mod standing;
 mod stores;
 mod support;
 mod systemd;
 mod wal;
+mod weekend;

@@ -215,6 +215,15 @@ fn c19_ten_random_times_are_what_they_were() {
     let listed = installation.try_run(&["wal", "list"]);
     assert_eq!(listed.status.code(), Some(1), "{}", String::from_utf8_lossy(&listed.stdout));
     fs::rename(directory.path().join("kept"), lost).unwrap();
+    // Before a gap there is no moment that can be reached and that goes on to the end.
+    let first = list[0]["stop-lsn"].as_str().unwrap();
+    let segment = cluster.sql(&format!("select pg_walfile_name('{first}'::pg_lsn + 1)"));
+    let lost = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", &format!("{segment}-*")]));
+    fs::rename(lost.trim(), directory.path().join("kept")).unwrap();
+    let begin = |words: &str| words.split("reachable: ").nth(1).unwrap().split(" to ").next().unwrap().to_owned();
+    let later = refused(&["--target-time", "2001-01-01 00:00:00Z"]);
+    assert!(begin(&later) > begin(&early), "{early} {later}");
+    fs::rename(directory.path().join("kept"), lost.trim()).unwrap();
     installation.run(&["backup", "verify", "--all"]);
 }
 

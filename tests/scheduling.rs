@@ -46,6 +46,25 @@ fn concurrent_jobs_are_limited() {
 }
 
 #[test]
+fn jobs_of_one_group_wait_for_each_other() {
+    let directory = directory();
+    let script = "echo in >> {dir}/log; sleep 1; echo out >> {dir}/log";
+    let jobs: String = ["a", "b", "c"].map(|name| command(name, script, "exclusive = [\"disk\", \"other\"]")).concat();
+    let free = command("free", "true", "");
+    let mut installation = Installation::new(directory.path(), &format!("{jobs}{free}"));
+    installation.start();
+    installation.run(&["job", "run", "a"]);
+    installation.run(&["job", "run", "b"]);
+    // One that says what it would do, and one of no group, wait for nobody.
+    installation.run(&["job", "run", "c", "--dry-run"]);
+    installation.run(&["job", "run", "free", "--wait"]);
+    let status = installation.json(&["status"]);
+    assert!(status["running"].to_string().contains("waits for its turn"), "{status}");
+    wait_until("both done", seconds(20), || ["a", "b"].iter().all(|name| installation.count(name, "succeeded") >= 1));
+    assert_eq!(fs::read_to_string(directory.path().join("log")).unwrap(), "in\nout\nin\nout\n");
+}
+
+#[test]
 fn only_passing_failures_are_retried_and_the_alert_comes_after_the_last() {
     let directory = directory();
     let configuration = format!(

@@ -67,6 +67,19 @@ pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
     }
 }
 
+/// The end of a log, for the words of a failed test.
+pub fn last_lines(log: &str) -> String {
+    let lines: Vec<_> = log.lines().rev().take(30).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// Has the clock that reads this file be so many seconds ahead.
+pub fn set_clock(file: &Path, ahead: i64) {
+    let new = file.with_extension("new");
+    fs::write(&new, format!("{ahead:+}")).expect("the clock");
+    fs::rename(new, file).expect("the clock");
+}
+
 /// Some seconds.
 pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -79,6 +92,7 @@ pub struct Cluster {
     /// The directory of its socket.
     pub socket: PathBuf,
     options: String,
+    clock: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -89,7 +103,13 @@ impl Cluster {
 
     /// The same with further lines of configuration.
     pub fn start_with(directory: &Path, settings: &str) -> Self {
-        let cluster = Self { data: directory.join("pg"), socket: directory.to_owned(), options: String::new() };
+        Self::start_at(directory, settings, None)
+    }
+
+    /// The same with a clock that is as far ahead as this file says, by libfaketime.
+    pub fn start_at(directory: &Path, settings: &str, clock: Option<&Path>) -> Self {
+        let (data, socket, options) = (directory.join("pg"), directory.to_owned(), String::new());
+        let cluster = Self { data, socket, options, clock: clock.map(Path::to_owned) };
         // One initdb for all tests, then a copy for each.
         static TEMPLATE: OnceLock<tempfile::TempDir> = OnceLock::new();
         let template = TEMPLATE.get_or_init(|| {
@@ -116,20 +136,33 @@ impl Cluster {
     /// A server on a data directory that is there, with options for the postmaster; no pgbosun made it.
     pub fn adopt(data: &Path, socket: &Path) -> Self {
         let options = format!("-c listen_addresses= -c unix_socket_directories={} -c port=5432", socket.display());
-        let cluster = Self { data: data.to_owned(), socket: socket.to_owned(), options };
+        let cluster = Self { data: data.to_owned(), socket: socket.to_owned(), options, clock: None };
         cluster.up();
         cluster
     }
 
     /// None yet: for what is configured before it is made.
     pub fn nowhere_at(socket: &Path) -> Self {
-        Self { data: PathBuf::new(), socket: socket.to_owned(), options: String::new() }
+        Self { data: PathBuf::new(), socket: socket.to_owned(), options: String::new(), clock: None }
     }
 
     /// Starts the server.
     pub fn up(&self) {
         let log = self.socket.join("pg.log");
-        let started = Command::new(postgres("pg_ctl"))
+        let mut command = Command::new(postgres("pg_ctl"));
+        if let Some(clock) = &self.clock {
+            let mut places = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+            let library = places.find_map(|place| {
+                let library = place.path().join("faketime/libfaketime.so.1");
+                library.exists().then_some(library)
+            });
+            command
+                .env("LD_PRELOAD", library.expect("libfaketime, of the package faketime"))
+                .env("FAKETIME_TIMESTAMP_FILE", clock)
+                .env("FAKETIME_NO_CACHE", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        let started = command
             .arg("-D")
             .arg(&self.data)
             .arg("-l")
@@ -204,21 +237,25 @@ impl Drop for Cluster {
 pub struct Installation {
     /// Everything of it.
     pub directory: PathBuf,
+    /// The file that says how many seconds its clock is ahead.
+    pub clock: Option<PathBuf>,
+    /// The fault point that is armed in its daemon.
+    pub fault: Option<String>,
     daemon: Option<Child>,
 }
 
 impl Installation {
     /// With this configuration below the parts that every test has; `{dir}` in it is the directory.
     pub fn new(directory: &Path, configuration: &str) -> Self {
-        let installation = Self { directory: directory.to_owned(), daemon: None };
+        let installation = Self { directory: directory.to_owned(), clock: None, fault: None, daemon: None };
         installation.configure(configuration);
         installation
     }
 
-    /// Writes the configuration anew. Monitors run where the test names them, or says `watch = true`.
+    /// Writes the configuration anew; lines before its first section belong to the daemon. Monitors run where the test names them, or says `watch = true`.
     pub fn configure(&self, configuration: &str) {
         let base = "[daemon]\nstate-directory = \"{dir}/state\"\ncontrol-socket = \"{dir}/control.sock\"\n\
-                    heartbeat = \"1s\"\ninstance = \"test\"\nwatch = false\n";
+                    heartbeat = \"1s\"\ninstance = \"test\"\nwatch = false\nmetrics-address = \"off\"\n";
         let lines = configuration.split_inclusive('\n').flat_map(|line| {
             let quiet = line.starts_with("[clusters.") && !configuration.contains("watch = true");
             [line, if quiet { "watch = false\n" } else { "" }]
@@ -232,6 +269,9 @@ impl Installation {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--config").arg(self.directory.join("pgbosun.toml")).args(arguments).env("PGBOSUN_LOG", "off");
+        if let Some(clock) = &self.clock {
+            command.env("PGBOSUN_CLOCK", clock);
+        }
         command
     }
 
@@ -271,6 +311,9 @@ impl Installation {
         let errors = log.try_clone().expect("log");
         let mut command = self.command(&["daemon"]);
         command.env_remove("PGBOSUN_LOG").stdout(log).stderr(errors);
+        if let Some(fault) = &self.fault {
+            command.env("PGBOSUN_FAULT", fault);
+        }
         self.daemon = Some(command.spawn().expect("the daemon"));
     }
 
@@ -285,9 +328,12 @@ impl Installation {
         }
     }
 
-    /// Asks the daemon to read its configuration again.
+    /// Asks the daemon to read its configuration again, and waits until it did, or refused.
     pub fn reload(&mut self) {
+        let count = |log: &str| log.matches("configuration reloaded").count() + log.matches("reload refused").count();
+        let before = count(&self.log());
         self.signal("-HUP");
+        wait_until("reload", seconds(10), || count(&self.log()) > before);
     }
 
     /// Stops the daemon as systemd does.
@@ -296,6 +342,11 @@ impl Installation {
         if let Some(mut daemon) = self.daemon.take() {
             assert!(daemon.wait().expect("the daemon").success(), "{}", self.log());
         }
+    }
+
+    /// Whether the daemon lives.
+    pub fn is_alive(&mut self) -> bool {
+        self.daemon.as_mut().is_some_and(|daemon| daemon.try_wait().expect("the daemon").is_none())
     }
 
     /// Kills the daemon.
@@ -352,7 +403,7 @@ pub fn subject(mail: &str) -> String {
 
 /// Mail into a folder, and groups with somebody in them.
 pub const MAIL: &str = "[mail]\ntransport = \"folder\"\nfolder = \"{dir}/mail\"\nfrom = \"pgbosun <pgbosun@localhost>\"\n\
-                        [groups.database]\nrecipients = [\"dba@example.com\"]\n";
+                        [groups.database]\nrecipients = [\"dba@example.com\"]\ngather = \"0s\"\n";
 
 /// A cluster and a repository.
 pub fn cluster_and_repository(cluster: &Cluster) -> String {

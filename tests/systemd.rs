@@ -67,3 +67,8 @@ fn c26_disks_that_fill_anywhere_in_backup_push_and_restore() {
 fn journal_fields_and_credentials() {
     held("journal");
 }
+
+#[test]
+fn mail_through_postfix() {
+    held("postfix");
+}

@@ -50,6 +50,16 @@ impl Client {
         self.request(Method::GET, path, Bytes::new()).await
     }
 
+    /// Reads what is no JSON.
+    ///
+    /// # Errors
+    /// The daemon's refusal, or a broken connection.
+    pub async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let (succeeded, bytes) = self.limited(Method::GET, path, Bytes::new()).await?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if succeeded { Ok(text) } else { Err(Exit::refused(text)) }
+    }
+
     /// Asks for something to be done.
     ///
     /// # Errors
@@ -74,11 +84,15 @@ impl Client {
     }
 
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
-        let (succeeded, bytes) = tokio::time::timeout(LIMIT, self.exchange(method, path, body))
+        let (succeeded, bytes) = self.limited(method, path, body).await?;
+        read(succeeded, &bytes)
+    }
+
+    async fn limited(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(bool, Bytes)> {
+        tokio::time::timeout(LIMIT, self.exchange(method, path, body))
             .await
             .map_err(|_| Exit::refused(format!("the daemon did not answer within {} s", LIMIT.as_secs())))?
-            .context("talk to the daemon")?;
-        read(succeeded, &bytes)
+            .context("talk to the daemon")
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(bool, Bytes)> {

@@ -8,8 +8,10 @@ pub mod config;
 pub mod daemon;
 pub mod demo;
 mod job;
+mod metrics;
 mod migrate;
 mod operator;
+mod report;
 mod restore;
 mod restore_test;
 mod schedule;
@@ -26,6 +28,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
     match command {
         Command::Status => status::run(&context).await,
         Command::Check { cluster } => check::run(&context, cluster.as_deref()).await,
+        Command::Metrics => metrics::run(&context).await,
         Command::Schedule { days } => schedule::run(&context, days),
         Command::Job { command } => job::run(&context, command).await,
         Command::Backup { command } => Box::pin(backup::run(&context, command)).await,
@@ -35,6 +38,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         Command::Cluster { command } => cluster::run(&context, command).await,
         Command::Alert { command } => alert::run(&context, command).await,
         Command::Operator { command } => operator::run(&context, command).await,
+        Command::Report { command } => Box::pin(report::run(&context, command)).await,
         Command::Migrate => migrate::run(&context).await,
         // Dispatched before, since they work without a valid configuration or outside this runtime.
         Command::Daemon | Command::Config { .. } | Command::Demo { .. } => Ok(0),

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         }
     };
     output::set_colour(cli.color);
+    output::end_with_reader();
     logging::start(&cli);
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),

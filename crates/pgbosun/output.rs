@@ -102,7 +102,7 @@ pub fn moment(at: DateTime<Utc>, zone: Tz) -> String {
 
 /// How long ago.
 pub fn ago(at: DateTime<Utc>) -> String {
-    format!("{} ago", human::span(Utc::now() - at))
+    format!("{} ago", human::span(pgbosun_core::clock::now() - at))
 }
 
 /// Prints a value as JSON.
@@ -112,4 +112,17 @@ pub fn ago(at: DateTime<Utc>) -> String {
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
+}
+
+/// Ends the program without a word where nobody reads its output any more, as `pgbosun schedule | head` does.
+pub fn end_with_reader() {
+    /// What a shell shows of a program that SIGPIPE ended.
+    const SIGPIPE: i32 = 128 + 13;
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.to_string().contains("failed printing to stdout: Broken pipe") {
+            std::process::exit(SIGPIPE);
+        }
+        otherwise(panic);
+    }));
 }

@@ -10,13 +10,14 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 wanted=(
     gcc:cc make:make pkg-config:pkg-config curl:curl ca-certificates:update-ca-certificates
     postgresql:pg_ctlcluster zstd:zstd procps:pgrep sqlite3:sqlite3 openssl:openssl iproute2:ip
-    python3:python3 systemd:systemctl dbus:dbus-daemon age:age lz4:lz4 openssh-client:ssh
+    python3:python3 systemd:systemctl dbus:dbus-daemon age:age lz4:lz4 openssh-client:ssh faketime:faketime
 )
 missing=()
 for pair in "${wanted[@]}"; do
     command -v "${pair#*:}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
 done
 /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || missing+=(python3-aiosmtpd)
+/usr/bin/python3 -c 'import jsonschema' 2>/dev/null || missing+=(python3-jsonschema)
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 if [ "${#missing[@]}" -gt 0 ]; then
     echo "installing ${missing[*]}"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # stores.sh [PREFIX] - installs the stores the tests run against, for store-run.sh: PREFIX/bin/weed (SeaweedFS) and
-# PREFIX/bin/rclone, sshd and FUSE, and the programs age, lz4 and strace. PREFIX is /opt/pgbosun-test by default. Works
-# for root and for an ordinary user with sudo; does nothing where everything is there (a stamp file for each part).
+# PREFIX/bin/rclone, sshd and FUSE, the programs age, lz4 and strace, PREFIX/bin/promtool, and in PREFIX/debs the packages
+# of postfix. PREFIX is /opt/pgbosun-test by default. Works for root and for an ordinary user with sudo; does nothing where
+# everything is there.
 set -euo pipefail
 umask 022
 prefix=${1:-/opt/pgbosun-test}
@@ -59,4 +60,30 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "${programs[*]}" ]; then
         "$prefix/bin/$program" version >/dev/null 2>&1
     done
     echo "${programs[*]}" >"$stamp"
+fi
+
+# Packages that are not installed on this machine: a program out of one, and a mail server for the systemd box alone.
+as_root_updated=
+download() { # DIRECTORY PACKAGE...
+    local directory=$1
+    shift
+    (cd "$directory" && apt-get -q download "$@" 2>/dev/null) && return
+    [ -n "$as_root_updated" ] || as_root apt-get -q update
+    as_root_updated=yes
+    (cd "$directory" && apt-get -q download "$@")
+}
+if [ ! -x "$prefix/bin/promtool" ]; then
+    echo "fetching promtool into $prefix"
+    unpacked=$(mktemp -d)
+    trap 'rm -rf "$unpacked"' EXIT
+    chmod 755 "$unpacked"
+    download "$unpacked" prometheus
+    dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/prometheus"
+    install -m 755 "$unpacked/prometheus/usr/bin/promtool" "$prefix/bin/promtool"
+fi
+if ! compgen -G "$prefix/debs/postfix_*.deb" >/dev/null; then
+    echo "fetching postfix into $prefix/debs"
+    mkdir -p "$prefix/debs"
+    mapfile -t packages < <(apt-get -s install --no-install-recommends postfix 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+    download "$prefix/debs" "${packages[@]:-postfix}"
 fi

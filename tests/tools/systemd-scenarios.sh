@@ -55,6 +55,7 @@ folder = "/var/lib/pgbosun/mail"
 from = "pgbosun <pgbosun@localhost>"
 [groups.database]
 recipients = ["dba@localhost"]
+gather = "1s"
 [jobs.connectivity]
 kind = "monitor.connectivity"
 schedule = "*/2 * * * * *"
@@ -312,6 +313,36 @@ journal)
     sed -i 's/^transport = "folder"/transport = "smtp"\nsecurity = "none"\nserver = "127.0.0.1"\nuser = "u"/; /^folder/d' /etc/pgbosun/pgbosun.toml
     systemctl daemon-reload
     systemctl restart pgbosun || fail "start with a credential"
+    ;;
+postfix)
+    # A real mail server, installed in this box alone: STARTTLS required, mail for the user dba.
+    install_all
+    useradd -m dba
+    echo "postfix postfix/main_mailer_type select Local only" | debconf-set-selections
+    DEBIAN_FRONTEND=noninteractive dpkg -i "$PGBOSUN_TEST_STORES"/debs/*.deb >/tmp/dpkg.log 2>&1 || fail "$(cat /tmp/dpkg.log)"
+    mkdir /etc/postfix/tls
+    "$files/tests/tools/certificates.sh" /etc/postfix/tls
+    postconf -e myhostname=localhost mydestination=localhost mynetworks=127.0.0.0/8 inet_interfaces=loopback-only \
+        smtpd_tls_security_level=encrypt smtpd_tls_cert_file=/etc/postfix/tls/cert.pem \
+        smtpd_tls_key_file=/etc/postfix/tls/key.pem compatibility_level=3.6 maillog_file=/var/log/postfix.log
+    systemctl restart postfix
+    wait_for 20 "postfix" bash -c 'exec 3<>/dev/tcp/127.0.0.1/25'
+    cp /etc/postfix/tls/ca.pem /etc/pgbosun/ca.pem && chmod 644 /etc/pgbosun/ca.pem
+    sed -i 's|^transport = "folder"|server = "localhost"\nport = 25\nca-file = "/etc/pgbosun/ca.pem"|; /^folder/d' /etc/pgbosun/pgbosun.toml
+    printf '[jobs.failing]\nkind = "command"\nprogram = "/bin/false"\n' >>/etc/pgbosun/pgbosun.toml
+    bosun alert test database || fail "a test mail"
+    start
+    systemctl stop postfix
+    bosun job run failing --wait || :
+    wait_for 20 "a try" sh -c "sqlite3 -readonly /var/lib/pgbosun/journal.sqlite \"select attempts from notifications where state = 'pending'\" | grep -q '[1-9]'"
+    systemctl start postfix
+    mails() { [ "$(grep -c '^Message-ID: ' /var/mail/dba)" -ge "$1" ]; }
+    wait_for 60 "the mail arrives" mails 2
+    grep -q "^Subject: .*job failing failed" /var/mail/dba || fail "$(cat /var/mail/dba)"
+    for words in "References: <" "Auto-Submitted: auto-generated" "with ESMTPS"; do
+        has "$words" </var/mail/dba || fail "no $words in $(cat /var/mail/dba)"
+    done
+    [ "$(sed -n 's/^Message-ID: //p' /var/mail/dba | sort | uniq -d | wc -l)" = 0 ] || fail "a mail came twice"
     ;;
 *)
     echo "no situation $1" >&2

@@ -1,5 +1,6 @@
 #!/bin/bash
-# test.sh - every test: unit, then integration on each version of PostgreSQL. What needs PostgreSQL runs as an ordinary
+# test.sh [--day] - every test: unit, then integration on each version of PostgreSQL, and a day of faults; with --day that
+# alone, written to docs/day-of-faults.md. What needs PostgreSQL runs as an ordinary
 # user, since it refuses root; what needs a booted systemd needs root, and is run through sudo where that asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -7,7 +8,9 @@ versions=${PGBOSUN_TEST_VERSIONS:-15}
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-cargo test --workspace --lib --bins --quiet
+day=
+[ "${1:-}" != --day ] || { day=yes; shift; }
+[ -n "$day" ] || cargo test --workspace --lib --bins --quiet
 cargo build --quiet
 # The built test program, by the name cargo gives it.
 program=$(cargo test --quiet --test integration --no-run --message-format=json |
@@ -40,6 +43,13 @@ from_suite() {
     as_root tests/tools/debian-suite.sh "$1" "postgresql-$version" "/opt/pg$version" "/usr/lib/postgresql/$version/bin/*" >/dev/null
 }
 
+if [ -n "$day" ]; then
+    export PGBOSUN_DAY_TRANSCRIPT=$work/scratch/day.txt
+    (cd "$work" && PGBOSUN_TEST_BINARIES=/usr/lib/postgresql/15/bin run_as_user "$work/integration" day::)
+    { cat tests/day/head.md; cat "$PGBOSUN_DAY_TRANSCRIPT"; echo '```'; } >docs/day-of-faults.md
+    exit
+fi
+
 for version in $versions; do
     binaries=/usr/lib/postgresql/$version/bin
     if [ ! -x "$binaries/postgres" ]; then
@@ -55,10 +65,14 @@ for version in $versions; do
     fi
     [ -x "$binaries/postgres" ] || { echo "PostgreSQL $version is not to be had on this machine" >&2; exit 1; }
     echo "integration tests on PostgreSQL $version"
-    (cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" --test-threads 2 --skip systemd:: "$@")
+    (cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" --test-threads 2 --skip systemd:: --skip day:: "$@")
 done
+
+# By itself: it fills the disk, a little.
+echo "a day of faults"
+(cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" day::)
 
 echo "integration tests in a booted systemd"
 (cd "$work" && as_root env PGBOSUN_TEST_PROGRAM="$PGBOSUN_TEST_PROGRAM" PGBOSUN_TEST_FILES="$PGBOSUN_TEST_FILES" \
-    PGBOSUN_TEST_BINARIES="${binaries}" PGBOSUN_TEST_SCRATCH="$work/scratch" \
+    PGBOSUN_TEST_BINARIES="${binaries}" PGBOSUN_TEST_SCRATCH="$work/scratch" PGBOSUN_TEST_STORES="$PGBOSUN_TEST_STORES" \
     "$work/integration" --test-threads 1 systemd::)

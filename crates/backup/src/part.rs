@@ -102,11 +102,7 @@ impl ScratchCopy {
             .await
             .map_err(Error::query("ask for the last transaction"))?;
         let _ = connection.close().await;
-        let mut command = Command::new(self.programs.join("pg_dump"));
-        command.args(connection_arguments(&source)).arg("--dbname").arg(&source.conninfo.database);
-        if let Some((flag, pattern)) = &dump.what.only {
-            command.arg(format!("{flag}={pattern}"));
-        }
+        let mut command = pg_dump(&self.programs, &source, &dump.what);
         match &dump.to {
             Ok(path) if path.as_os_str() == "-" => run(command.stdout(Stdio::inherit()), "pg_dump").await?,
             Ok(path) => {
@@ -127,6 +123,26 @@ impl ScratchCopy {
         }
         Ok(last.unwrap_or(self.plan.info.finished_at))
     }
+}
+
+/// Dumps out of a scratch server what nobody wants: to see that it can be had, and how long that takes.
+pub(crate) async fn try_dump(programs: &Path, scratch: &Scratch, database: &str, table: &str) -> Result<(), Error> {
+    let server = scratch.server(database);
+    // The rows of a partitioned table are its children's; pg_dump knows that option from 16 on.
+    let major = server.connect().await?.server_version_num().unwrap_or_default() / 10_000;
+    let flag = if major >= 16 { "--table-and-children" } else { "--table" };
+    let what = DumpWhat { database: database.to_owned(), only: Some((flag.to_owned(), table.to_owned())) };
+    let mut command = pg_dump(programs, &server, &what);
+    run(command.args(["--file", "/dev/null"]).stdout(Stdio::null()), "pg_dump").await
+}
+
+fn pg_dump(programs: &Path, source: &Server, what: &DumpWhat) -> Command {
+    let mut command = Command::new(programs.join("pg_dump"));
+    command.args(connection_arguments(source)).arg("--dbname").arg(&source.conninfo.database);
+    if let Some((flag, pattern)) = &what.only {
+        command.arg(format!("{flag}={pattern}"));
+    }
+    command
 }
 
 fn publish(temporary: &Path, path: &Path) -> Result<(), Error> {

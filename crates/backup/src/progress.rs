@@ -1,12 +1,16 @@
-//! How far bulk work has come: counters that cost nothing to write and may be read at any time.
+//! How far work has come: counters that cost nothing to write, and words; all may be read at any time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Bytes done of bytes expected.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
+    words: Mutex<String>,
 }
 
 /// A reading.
@@ -30,7 +34,17 @@ impl Progress {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Reads both.
+    /// Says what is being done at this moment.
+    pub fn say(&self, words: impl Into<String>) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+    }
+
+    /// What is being done at this moment.
+    pub fn words(&self) -> String {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads both counters.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { done: self.done.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
     }

@@ -4,6 +4,7 @@ mod checks;
 
 use crate::{
     Error, Progress,
+    part::try_dump,
     restore::{Action, Existing, Plan, Recovery, Restore, Target},
     scratch::{Scratch, find_programs},
 };
@@ -33,6 +34,9 @@ pub struct RestoreTest {
     pub queries: Vec<Query>,
     /// Check tables and indexes with `pg_amcheck`, where it is installed.
     pub amcheck: bool,
+    /// A table that is dumped out of the restored server after all else, to measure how long that takes: its database, and
+    /// its name as SQL has it.
+    pub extract: Option<(String, String)>,
     /// A table whose newest `at` must be no older than two minutes before the recovered state: database and name.
     pub heartbeat: Option<(String, String)>,
     /// Where the scratch server may live; a directory of its own is made in it and removed.
@@ -71,6 +75,8 @@ pub struct RestoreTestResult {
     pub recovery: Duration,
     /// Looking through.
     pub check: Duration,
+    /// Dumping what was to be extracted, no part of the recovery time; an error of it is a fault.
+    pub extract: Option<Result<Duration, ()>>,
     /// All of it: the measured recovery time.
     pub total: Duration,
     /// Age of the recovered state when the test began: the measured recovery point.
@@ -168,14 +174,29 @@ impl RestoreTest {
             () = self.cancel.cancelled() => Err(Error::Cancelled),
         };
         let total = begun.elapsed();
+        let extracted = match &self.extract {
+            Some((database, table)) if looked.is_ok() => Some(tokio::select! {
+                done = try_dump(&programs, &scratch, database, table) => done.map(|()| begun.elapsed() - total),
+                () = self.cancel.cancelled() => Err(Error::Cancelled),
+            }),
+            _ => None,
+        };
         scratch.stop().await;
-        let looked = looked?;
+        let mut looked = looked?;
+        let extract = match extracted.transpose() {
+            Err(error @ Error::Scratch(_)) => {
+                looked.faults.push(error.to_string());
+                Some(Err(()))
+            }
+            extracted => extracted?.map(Ok),
+        };
         Ok(RestoreTestResult {
             started_at,
             find: self.find,
             restore: restored,
             recovery: recovered - restored,
             check: total - recovered,
+            extract,
             total: total + self.find,
             recovery_point_age: (started_at - looked.recovered_to).to_std().unwrap_or_default(),
             databases: looked.databases,

@@ -1,6 +1,10 @@
-//! Alerts: the life of a finding from the run that first saw it to the run that no longer does.
+//! Alerts: the life of a finding from the run that first saw it to the run that no longer does, and what its group was
+//! told of that.
+//!
+//! Invariant: what is to be told is the difference between how an alert stands and what was told of it, so that neither a
+//! crash nor a silence loses or repeats anything.
 
-use crate::finding::Severity;
+use crate::finding::{Reach, Severity};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -8,6 +12,8 @@ use uuid::Uuid;
 crate::words! {
     /// Where an alert stands.
     pub enum AlertState {
+        /// Seen, but not often enough yet to be told.
+        Pending = "pending",
         /// Somebody should look.
         Open = "open",
         /// Somebody does.
@@ -34,6 +40,8 @@ pub struct Alert {
     pub severity: Severity,
     /// Where it stands.
     pub state: AlertState,
+    /// What it explains.
+    pub reach: Reach,
     /// What is wrong, one line.
     pub summary: String,
     /// What it means.
@@ -42,20 +50,63 @@ pub struct Alert {
     pub advice: String,
     /// Figures.
     pub detail: String,
+    /// How many looks in a row saw it.
+    pub looks: u32,
     /// When it was first seen.
     pub opened_at: DateTime<Utc>,
+    /// When its state or severity last changed.
+    pub changed_at: DateTime<Utc>,
     /// When it was last seen.
     pub seen_at: DateTime<Utc>,
-    /// When the group was last told.
-    pub notified_at: Option<DateTime<Utc>>,
     /// When it was over.
     pub resolved_at: Option<DateTime<Utc>>,
     /// The run that last saw it.
     pub run_id: Option<Uuid>,
+    /// Who looks at it, while it is acknowledged.
+    pub acknowledged: Option<Acknowledgement>,
+    /// What the group was told last; never, while there is none.
+    pub told: Option<Told>,
+}
+
+/// That somebody looks at it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub at: DateTime<Utc>,
+    /// What they say.
+    pub reason: String,
+}
+
+/// What a group was told of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The severity told; [`Severity::Ok`] once it was told that it is over.
+    pub severity: Severity,
+    /// The worst ever told: whoever hears of that alone hears of the end too.
+    pub worst: Severity,
+    /// What was told together at first is one incident: one thread of mails.
+    pub incident: Uuid,
+}
+
+impl Alert {
+    /// How bad it is, or that it is over.
+    pub fn current(&self) -> Severity {
+        if self.state == AlertState::Resolved { Severity::Ok } else { self.severity }
+    }
+
+    /// What it is about, without the job.
+    pub fn object(&self) -> &str {
+        let rest = self.fingerprint.strip_prefix(&self.job).and_then(|rest| rest.strip_prefix('/'));
+        rest.unwrap_or(&self.fingerprint)
+    }
 }
 
 crate::words! {
-    /// What a message tells.
+    /// What a message tells of an alert.
     pub enum Notice {
         /// A new problem.
         Opened = "opened",
@@ -63,9 +114,90 @@ crate::words! {
         Changed = "changed",
         /// It is still there.
         Reminder = "reminder",
+        /// Somebody looks at it.
+        Acknowledged = "acknowledged",
         /// It is over.
         Resolved = "resolved",
         /// Nothing is wrong: a person asked for a test.
         Test = "test",
+        /// Nothing of an alert: a report is attached.
+        Report = "report",
+    }
+}
+
+/// A promise to keep quiet about some alerts until a time. They stay open, and what still is is told when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Identity.
+    pub id: Uuid,
+    /// Which alerts.
+    pub matcher: Matcher,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub created_by: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// When it ends.
+    pub until: DateTime<Utc>,
+    /// When somebody ended it before.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+impl Silence {
+    /// Whether it is in force.
+    pub fn is_active(&self, now: DateTime<Utc>) -> bool {
+        self.ended_at.is_none() && now < self.until
+    }
+}
+
+/// Which alerts: those for which every pattern given matches. `*` in a pattern stands for any text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Matcher {
+    /// Their cluster.
+    pub cluster: Option<String>,
+    /// Their job.
+    pub job: Option<String>,
+    /// What they are about.
+    pub object: Option<String>,
+}
+
+impl Matcher {
+    /// Whether it says anything.
+    pub fn is_empty(&self) -> bool {
+        self.cluster.is_none() && self.job.is_none() && self.object.is_none()
+    }
+
+    /// Whether it means this alert.
+    pub fn matches(&self, alert: &Alert) -> bool {
+        let fits = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| like(pattern, text));
+        fits(&self.cluster, alert.cluster.as_deref().unwrap_or_default())
+            && fits(&self.job, &alert.job)
+            && fits(&self.object, alert.object())
+    }
+}
+
+/// Whether a text matches a pattern in which `*` stands for any text.
+fn like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, after)) => text.strip_prefix(before).is_some_and(|rest| {
+            rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| like(after, &rest[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like;
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        for (pattern, text) in [("main", "main"), ("*", ""), ("main-*", "main-locks"), ("*-backup", "full-backup")] {
+            assert!(like(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("main", "main2"), ("main-*", "main"), ("*x*", "main"), ("", "main")] {
+            assert!(!like(pattern, text), "{pattern} {text}");
+        }
     }
 }

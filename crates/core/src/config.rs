@@ -18,19 +18,21 @@ mod suggest;
 pub use jobs::{Kind, Needs};
 pub use load::{DEFAULT_PATH, Loaded, load, local_repository};
 pub use problem::{Problem, Problems};
-pub use reader::{Effective, OptionDoc, Reader, Section};
+pub use reader::{Effective, OptionDoc, Reader, Section, defaults};
 pub use reference::{Page, reference};
 pub use retention::Retention;
 pub use secret::Secret;
 pub use sections::{
-    Cluster, Compression, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport, Metadata, Repository,
-    RepositoryType, Wal,
+    Channel, ChannelType, Cluster, Compression, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport,
+    Metadata, Repository, RepositoryType, Wal,
 };
-pub use setting::{ClusterName, GroupName, Known, Refusal, RepositoryName, Setting};
+pub use setting::{ChannelName, ClusterName, GroupName, Known, Listen, Patience, Refusal, RepositoryName, Setting};
 pub use suggest::nearest;
 
 pub use figment::value::Value as RawValue;
 
+use crate::schedule::Blackout;
+use chrono::{DateTime, Utc};
 use std::{any::Any, collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The whole configuration, valid.
@@ -50,6 +52,8 @@ pub struct Config {
     pub wal: Wal,
     /// `[mail]`, where mail is sent.
     pub mail: Option<Mail>,
+    /// `[channels.NAME]`.
+    pub channels: BTreeMap<String, Channel>,
     /// `[groups.NAME]`, the three built-in ones among them.
     pub groups: BTreeMap<String, Group>,
     /// `[jobs.NAME]`.
@@ -67,6 +71,10 @@ pub struct Job {
     pub needs: Needs,
     /// The group that is told.
     pub group: String,
+    /// How long a problem must be there before it is an alert.
+    pub patience: Patience,
+    /// What its kind wants for itself of its cluster.
+    exclusive: &'static [&'static str],
     /// What its kind has, read by the registry of kinds.
     options: Arc<dyn Any + Send + Sync>,
 }
@@ -75,7 +83,8 @@ impl Job {
     /// A job from its parts.
     pub fn new(name: String, kind: &Kind, common: JobOptions, options: Arc<dyn Any + Send + Sync>) -> Self {
         let group = common.alert_group.as_ref().map_or_else(|| kind.group.to_owned(), |group| group.0.clone());
-        Self { name, common, needs: kind.needs, group, options }
+        let patience = common.open_after.unwrap_or(Patience::Looks(kind.looks));
+        Self { name, common, needs: kind.needs, group, patience, exclusive: kind.exclusive, options }
     }
 
     /// Which of these clusters it works on.
@@ -100,9 +109,30 @@ impl Job {
 }
 
 impl Config {
+    /// The name of the installation: its own, or the machine's.
+    pub fn instance_name(&self) -> String {
+        let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        self.daemon.instance.clone().or_else(host).unwrap_or_else(|| "localhost".into())
+    }
+
     /// The cluster a job works on: the one it names, or where its kind needs one the only one there is.
     pub fn cluster_of(&self, job: &Job) -> Option<(&str, &Cluster)> {
         job.cluster_among(&self.clusters)
+    }
+
+    /// The options of the jobs of one kind that work on a cluster.
+    pub fn options_of<T: Clone + 'static>(&self, cluster: &str) -> impl Iterator<Item = T> {
+        let here = move |job: &&Job| self.cluster_of(job).is_some_and(|(name, _)| name == cluster);
+        self.jobs.values().filter(here).filter_map(Job::options)
+    }
+
+    /// The groups of which this job is the only one at work: those it names, or those of its kind in its cluster.
+    pub fn exclusive_of(&self, job: &Job) -> Vec<String> {
+        let of_kind = || {
+            let cluster = self.cluster_of(job).map_or("", |(name, _)| name);
+            job.exclusive.iter().map(|what| format!("{cluster}-{what}")).collect()
+        };
+        job.common.exclusive.clone().unwrap_or_else(of_kind)
     }
 
     /// Where segments of WAL wait.
@@ -115,6 +145,12 @@ impl Config {
         let named = self.clusters.get(cluster).map_or(&[][..], |cluster| cluster.wal_repositories.as_slice());
         let wanted = move |name: &str| named.is_empty() || named.iter().any(|wanted| wanted.0 == name);
         self.repositories.iter().filter(move |(name, _)| wanted(name))
+    }
+
+    /// The window in which a job does not start at this time, where it is in one: its own, or the daemon's.
+    pub fn blackout_of<'a>(&'a self, job: &'a Job, at: DateTime<Utc>) -> Option<&'a Blackout> {
+        let local = at.with_timezone(&self.zone_of(job));
+        job.common.blackout.iter().chain(&self.daemon.blackout).find(|window| window.covers(&local))
     }
 
     /// The time zone of a job's schedule.

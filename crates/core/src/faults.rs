@@ -1,11 +1,16 @@
 //! Fault points: named places where a test makes the program misbehave. All of them are in this list.
 //!
-//! `PGBOSUN_FAULT=stall-scheduler` arms one, `PGBOSUN_FAULT=object-written@3` the third time one is reached. Nothing else
-//! reads the variable, and nothing arms one by itself.
+//! `PGBOSUN_FAULT=stall-scheduler` arms one, `PGBOSUN_FAULT=object-written@3` the third time one is reached. The clock is as
+//! many seconds ahead as the file named by `PGBOSUN_CLOCK` says. Nothing else reads these variables, and nothing arms
+//! anything by itself.
 
-use std::sync::{
-    LazyLock,
-    atomic::{AtomicU64, Ordering},
+use chrono::TimeDelta;
+use std::{
+    path::PathBuf,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// The scheduler stops moving, ten seconds after its start.
@@ -24,6 +29,8 @@ pub const OBJECT_REMOVED: &str = "object-removed";
 pub const VOLUME_UNPACKED: &str = "volume-unpacked";
 /// Everything of a restore is durable but `pg_control`.
 pub const BEFORE_CONTROL: &str = "before-control";
+/// A server has taken a message, and the journal does not know of it yet.
+pub const MESSAGE_TAKEN: &str = "message-taken";
 /// A fetched file lies beside where PostgreSQL wants it.
 pub const FILE_FETCHED: &str = "file-fetched";
 
@@ -33,6 +40,15 @@ static ARMED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
     Some((point.to_owned(), turn.parse().ok()?))
 });
 static REACHED: AtomicU64 = AtomicU64::new(0);
+
+static CLOCK: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os("PGBOSUN_CLOCK").map(PathBuf::from));
+
+/// How far the clock of the tests is ahead.
+pub fn ahead() -> TimeDelta {
+    let Some(file) = &*CLOCK else { return TimeDelta::zero() };
+    let seconds = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
+    TimeDelta::seconds(seconds.unwrap_or(0))
+}
 
 /// Whether this point is armed.
 pub fn armed(point: &str) -> bool {

@@ -28,6 +28,18 @@ impl Severity {
     }
 }
 
+crate::words! {
+    /// How far a problem reaches. What it explains is not told while it is there, and it is told at the first look.
+    pub enum Reach {
+        /// Itself.
+        Object = "object",
+        /// All that needs a connection to its cluster: the server is down.
+        Cluster = "cluster",
+        /// All that is on the machine of its object's name: the machine is down.
+        Host = "host",
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -43,13 +55,22 @@ pub struct Finding {
     pub advice: String,
     /// Figures and lines for whoever looks closer; may be empty.
     pub detail: String,
+    /// How far it reaches.
+    pub reach: Reach,
 }
 
 impl Finding {
     /// What is wrong, with what, and how bad it is.
     pub fn new(severity: Severity, object: impl Into<String>, summary: impl Into<String>) -> Self {
         let (object, summary) = (object.into(), summary.into());
-        Self { object, severity, summary, meaning: String::new(), advice: String::new(), detail: String::new() }
+        let (meaning, advice, detail) = (String::new(), String::new(), String::new());
+        Self { object, severity, summary, meaning, advice, detail, reach: Reach::Object }
+    }
+
+    /// Explains what is wrong with this much besides.
+    #[must_use]
+    pub fn reaching(self, reach: Reach) -> Self {
+        Self { reach, ..self }
     }
 
     /// What it means for the user.

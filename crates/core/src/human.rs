@@ -38,6 +38,32 @@ pub fn span(span: chrono::Duration) -> String {
     duration(span.to_std().unwrap_or_default())
 }
 
+/// `1 failed login`, `3 failed logins`.
+pub fn count(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `12`, `1 234`, `56.7 k`, `8.9 M`: as many digits as are of use.
+pub fn number(value: f64) -> String {
+    const UNITS: [&str; 4] = ["", " k", " M", " G"];
+    let (mut left, mut unit) = (value, 0);
+    while left.abs() >= 10_000.0 && unit + 1 < UNITS.len() {
+        left /= 1000.0;
+        unit += 1;
+    }
+    let digits = if left.fract() == 0.0 || left.abs() >= 100.0 { 0 } else { 1 + usize::from(left.abs() < 1.0) };
+    format!("{left:.digits$}{}", UNITS[unit])
+}
+
+/// `0.42 ms`, `123 ms`, `4.2 s`, `3 min 20 s`.
+pub fn milliseconds(value: f64) -> String {
+    match value {
+        ..10.0 => format!("{value:.2} ms"),
+        ..1000.0 => format!("{value:.0} ms"),
+        _ => duration(Duration::from_secs_f64((value / 1000.0).min(1e15))),
+    }
+}
+
 /// An error and its causes in one line, each cause once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -66,5 +92,10 @@ mod tests {
         assert_eq!(duration(Duration::from_secs(200)), "3 min 20 s");
         assert_eq!(duration(Duration::from_secs(27 * 3600)), "27 h");
         assert_eq!(duration(Duration::from_secs(90 * 86_400)), "90 d");
+        assert_eq!(
+            [0.0, 0.25, 12.5, 1234.0, 56_700.0, 8.9e6].map(number),
+            ["0", "0.25", "12.5", "1234", "56.7 k", "8900 k"]
+        );
+        assert_eq!([0.42, 123.4, 4200.0].map(milliseconds), ["0.42 ms", "123 ms", "4.2 s"]);
     }
 }

@@ -1,6 +1,14 @@
 //! What a job gives back. A job never writes history; the runner's journal writer does, from this.
 
-use crate::{figure::Figure, finding::Finding, lsn::Lsn};
+use crate::{
+    config::GroupName,
+    figure::Figure,
+    finding::Finding,
+    lsn::Lsn,
+    maintenance::{AdviceRecord, MaintenanceRecord},
+    report::Report,
+    sample::{QueryText, SampleRecord},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -19,9 +27,30 @@ pub struct Outcome {
     pub records: Vec<Record>,
     /// What the next run of this job needs to know, if it changed.
     pub state: Option<serde_json::Value>,
+    /// What it reports, to be kept and sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Issue>,
     /// Why the run failed all the same: what it brought is kept, and it is not repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+}
+
+/// A report, and what becomes of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Issue {
+    /// What it says.
+    pub report: Report,
+    /// The groups that get it by mail.
+    pub groups: Vec<String>,
+    /// How long its files are kept.
+    pub keep: std::time::Duration,
+}
+
+impl Issue {
+    /// A report to some groups.
+    pub fn new(report: Report, groups: &[GroupName], keep: std::time::Duration) -> Self {
+        Self { report, groups: groups.iter().map(|group| group.0.clone()).collect(), keep }
+    }
 }
 
 /// A fact for history beside the run itself.
@@ -34,6 +63,16 @@ pub enum Record {
     BackupState(BackupStateRecord),
     /// A restore test was made.
     RestoreTest(RestoreTestRecord),
+    /// Maintenance worked on an object, or left it out.
+    Maintenance(MaintenanceRecord),
+    /// What a job recommends.
+    Advice(AdviceRecord),
+    /// What a server did for a while.
+    Sample(SampleRecord),
+    /// The words of a statement.
+    Query(QueryText),
+    /// Counters as they stand, for the next sample.
+    Counters(Vec<u8>),
 }
 
 crate::words! {
@@ -47,6 +86,13 @@ crate::words! {
         Suspect = "suspect",
         /// Removed by retention or by hand.
         Removed = "removed",
+    }
+}
+
+impl BackupState {
+    /// Whether one may be restored, as far as is known.
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Complete | Self::Verified)
     }
 }
 
@@ -123,6 +169,10 @@ pub struct RestoreTestRecord {
     pub recovery_seconds: f64,
     /// Checks, seconds.
     pub check_seconds: f64,
+    /// Whether one table could be dumped out of the restored server, where that was asked for.
+    pub extracted: Option<bool>,
+    /// How long that took, seconds.
+    pub extract_seconds: Option<f64>,
     /// Age of the recovered state when the test began: the measured recovery point (RPO), seconds.
     pub recovery_point_age_seconds: f64,
     /// Databases, tables and rows found.

@@ -152,14 +152,7 @@ fn journal(directory: &Path) {
                     journal.claim(vec![run.clone()], Vec::new()).await.expect("claim");
                     run.state = RunState::Succeeded;
                     run.finished_at = Some(now);
-                    let end = pgbosun_history::RunEnd {
-                        run,
-                        findings: Vec::new(),
-                        alerts: Vec::new(),
-                        notifications: Vec::new(),
-                        records: Vec::new(),
-                        state: None,
-                    };
+                    let end = pgbosun_history::RunEnd::bare(run);
                     journal.end_run(end).await.expect("end");
                 }
             });

@@ -2,8 +2,13 @@
 
 use crate::schedule::Upcoming;
 use chrono::{DateTime, Utc};
-use pgbosun_core::{alert::Alert, lsn::Lsn, run::Run};
+use pgbosun_core::{
+    alert::{Alert, Matcher},
+    lsn::Lsn,
+    run::Run,
+};
 use pgbosun_history::{BackupRow, RestoreTestRow};
+use pgbosun_jobs::{Scope, Span};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -24,8 +29,8 @@ pub struct Status {
     pub paused: Option<String>,
     /// Configured clusters.
     pub clusters: Vec<ClusterStatus>,
-    /// Open alerts, worst first.
-    pub alerts: Vec<Alert>,
+    /// Alerts that are not resolved, worst first.
+    pub alerts: Vec<AlertInfo>,
     /// Runs at work.
     pub running: Vec<Running>,
     /// The next runs but those of monitors.
@@ -40,6 +45,29 @@ pub struct Status {
     pub outbox: u32,
     /// What is wrong with the history database.
     pub history: HistoryStatus,
+}
+
+/// An alert, and whether anybody is told of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AlertInfo {
+    /// The alert.
+    #[serde(flatten)]
+    pub alert: Alert,
+    /// Why it is not told at this moment: a silence, or another alert that explains it.
+    pub muted: Option<String>,
+}
+
+/// A silence to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SilenceRequest {
+    /// Which alerts.
+    pub matcher: Matcher,
+    /// Until when.
+    pub until: DateTime<Utc>,
+    /// Why.
+    pub reason: String,
 }
 
 /// How delivery to `dba_ops` stands.
@@ -150,6 +178,48 @@ pub struct Running {
     pub done: u64,
     /// Bytes expected; 0 where unknown.
     pub total: u64,
+    /// What it does at this moment, where it says so.
+    #[serde(default)]
+    pub what: String,
+}
+
+/// A report to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ReportRequest {
+    /// Which.
+    pub about: ReportAbout,
+    /// Keep it, and send it.
+    pub mail: bool,
+}
+
+/// What a report is about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportAbout {
+    /// What a server did.
+    Performance {
+        /// Its cluster.
+        cluster: String,
+        /// The window.
+        window: Span,
+        /// The window it stands beside; the one before by default.
+        beside: Option<Span>,
+    },
+    /// How everything stands.
+    Health {
+        /// Of this cluster; of all without.
+        cluster: Option<String>,
+        /// Everything, or backups alone.
+        about: Scope,
+        /// The window whose runs, backups and alerts it lists.
+        window: Span,
+    },
+    /// A disaster-recovery drill.
+    Drill {
+        /// Of this cluster.
+        cluster: String,
+    },
 }
 
 /// A configured job.

@@ -17,6 +17,7 @@ pub enum Part {
     Outbox,
 }
 
+/// Every part.
 const PARTS: [Part; 5] = [Part::Alarm, Part::Scheduler, Part::Runner, Part::History, Part::Outbox];
 
 /// Counts the beats of each part.
@@ -28,10 +29,20 @@ impl Beats {
     pub fn beat(&self, part: Part) {
         self.0[part as usize].fetch_add(1, Ordering::Relaxed);
     }
+}
 
+/// Somebody who looks whether all parts move; each has looks of its own.
+#[derive(Debug, Default)]
+pub struct Observer([u64; PARTS.len()]);
+
+impl Observer {
     /// The parts that did not beat since the last call.
-    pub fn silent(&self) -> Vec<Part> {
-        PARTS.into_iter().filter(|part| self.0[*part as usize].swap(0, Ordering::Relaxed) == 0).collect()
+    pub fn silent(&mut self, beats: &Beats) -> Vec<Part> {
+        let still = |part: &Part| {
+            let (last, now) = (&mut self.0[*part as usize], beats.0[*part as usize].load(Ordering::Relaxed));
+            std::mem::replace(last, now) == now
+        };
+        PARTS.into_iter().filter(still).collect()
     }
 }
 
@@ -40,11 +51,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_silent_part_is_enough() {
-        let beats = Beats::default();
+    fn one_silent_part_is_enough_and_observers_do_not_disturb_each_other() {
+        let (beats, mut one, mut other) = (Beats::default(), Observer::default(), Observer::default());
         PARTS.into_iter().for_each(|part| beats.beat(part));
-        assert!(beats.silent().is_empty());
+        assert!(one.silent(&beats).is_empty() && other.silent(&beats).is_empty());
         PARTS.into_iter().filter(|part| *part != Part::Runner).for_each(|part| beats.beat(part));
-        assert_eq!(beats.silent(), [Part::Runner]);
+        assert_eq!(one.silent(&beats), [Part::Runner]);
+        beats.beat(Part::Runner);
+        assert!(other.silent(&beats).is_empty());
     }
 }

@@ -1,9 +1,13 @@
 //! The control socket: HTTP over a unix socket, for the command. Group-readable; who asks is known from the socket.
 
+mod alerts;
+
 use crate::{
-    api::{Action, JobInfo, PushRequest, Refusal, Started, Status},
+    api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, Started, Status},
     engine::Engine,
     error::{Error, chain},
+    metrics::{self, Summary},
+    reports,
     rows::unknown_job,
     scheduler::{PAUSED_ALL, Request},
     status,
@@ -18,7 +22,7 @@ use axum::{
     serve::IncomingStream,
 };
 use pgbosun_backup::wal::Pushed;
-use pgbosun_core::{alert::Alert, run::Run};
+use pgbosun_core::{report::Report, run::Run};
 use pgbosun_history::{Pause, RunFilter};
 use serde::Deserialize;
 use std::{os::unix::fs::PermissionsExt, path, sync::Arc};
@@ -87,6 +91,7 @@ pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
 /// Serves until the daemon stops.
 pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests: mpsc::Sender<Request>) {
     let stop = engine.stop.clone();
+    let metrics = Router::new().route("/metrics", get(metrics::page)).with_state(Arc::clone(&engine));
     let routes = Router::new()
         .route("/status", get(show_status))
         .route("/jobs", get(list_jobs))
@@ -98,9 +103,15 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/resume", post(resume_all))
         .route("/runs", get(list_runs))
         .route("/runs/{id}", get(show_run))
-        .route("/alerts", get(list_alerts))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/{id}/acknowledge", post(alerts::acknowledge))
+        .route("/silences", get(alerts::silences).post(alerts::silence))
+        .route("/silences/{id}/end", post(alerts::unsilence))
         .route("/wal/push", post(push_wal))
-        .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests });
+        .route("/summary", get(show_summary))
+        .route("/reports", post(make_report))
+        .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests })
+        .merge(metrics);
     let served = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
@@ -115,6 +126,14 @@ async fn push_wal(State(control): State<Control>, Json(request): Json<PushReques
 
 async fn show_status(State(control): State<Control>) -> Answer<Status> {
     status::assemble(&control.engine, true).await.map(Json)
+}
+
+async fn show_summary(State(control): State<Control>) -> Answer<Summary> {
+    metrics::summary(&control.engine).await.map(Json)
+}
+
+async fn make_report(State(control): State<Control>, Json(request): Json<ReportRequest>) -> Answer<Report> {
+    reports::make(&control.engine, &request).await.map(Json)
 }
 
 async fn list_jobs(State(control): State<Control>) -> Answer<Vec<JobInfo>> {
@@ -226,11 +245,4 @@ async fn list_runs(State(control): State<Control>, Query(query): Query<RunQuery>
 
 async fn show_run(State(control): State<Control>, Path(id): Path<Uuid>) -> Answer<Option<Run>> {
     Ok(Json(control.engine.journal.run(id).await?))
-}
-
-async fn list_alerts(State(control): State<Control>, Query(query): Query<RunQuery>) -> Answer<Vec<Alert>> {
-    Ok(Json(match query.limit {
-        Some(limit) => control.engine.journal.recent_alerts(limit).await?,
-        None => control.engine.journal.open_alerts(None).await?,
-    }))
 }

@@ -1,22 +1,22 @@
 //! The daemon from start to stop.
 
 use crate::{
+    alerts, alive,
     beats::Part,
     control,
     engine::Engine,
     error::Error,
-    events, history, outbox, reload, runner,
+    events, history, metrics, outbox, reload,
     scheduler::{Request, Scheduler},
     starts, systemd, wal,
 };
 use pgbosun_core::{
-    alert::Alert,
     config::Loaded,
     finding::{Finding, Severity},
     run::Run,
 };
-use pgbosun_history::{Journal, NewNotification, RunEnd, StateLock};
-use pgbosun_notify::raise;
+use pgbosun_history::{Journal, RunEnd, StateLock};
+use pgbosun_notify::Verdict;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -51,7 +51,10 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     tasks.spawn(starts::start_runs(Arc::clone(&engine), waiting));
     tasks.spawn(outbox::run(Arc::clone(&engine)));
     tasks.spawn(history::run(Arc::clone(&engine)));
+    tasks.spawn(history::listen(Arc::clone(&engine)));
     tasks.spawn(systemd::run(Arc::clone(&engine)));
+    tasks.spawn(alive::run(Arc::clone(&engine)));
+    tasks.spawn(metrics::serve(Arc::clone(&engine)));
     tasks.spawn(wal::drain(Arc::clone(&engine)));
     tasks.spawn(wal::receive(Arc::clone(&engine)));
     tasks.spawn(scheduler.run(asked));
@@ -142,39 +145,35 @@ async fn stop(engine: &Arc<Engine>, mut tasks: JoinSet<()>) {
 }
 
 /// Runs that a crash left unfinished end as interrupted, and their groups are told.
-async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
+///
+/// # Errors
+/// Where the journal cannot be read or written.
+pub async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
     engine.beats.beat(Part::Runner);
     for run in engine.journal.unfinished(engine.now()).await? {
         tracing::warn!(pgbosun_job = run.job, pgbosun_run = %run.id, "{}: {}", run.job, run.summary);
         // One transaction: a run that is interrupted and an alert about it are one fact.
-        let (alerts, notifications) = tell_interrupted(engine, &run).await?;
-        let end = RunEnd { alerts, notifications, ..RunEnd::bare(run) };
-        engine.journal.end_run(end).await?;
+        let judge = engine.job(&run.job).map(|job| {
+            let verdict = Verdict::Partial { failure: Some(interrupted(&run)), findings: Vec::new() };
+            alerts::judged(alerts::subject(&job, &run), verdict, engine.now())
+        });
+        let changes = engine.journal.end_run(RunEnd { judge, ..RunEnd::bare(run) }).await?;
+        alerts::note(engine, &changes);
     }
     Ok(())
 }
 
-async fn tell_interrupted(
-    engine: &Engine,
-    run: &Run,
-) -> Result<(Vec<Alert>, Vec<NewNotification>), pgbosun_history::Error> {
-    let Some(job) = engine.job(&run.job) else { return Ok((Vec::new(), Vec::new())) };
-    let open = engine.journal.open_alerts(Some(&run.job)).await?;
-    let finding = Finding {
-        object: "run".into(),
-        severity: Severity::Warning,
-        summary: format!("a run of {} was interrupted", run.job),
-        meaning:
-            "The daemon ended while it was at work: a crash, a kill, or a power cut. What it should have done may \
-                  not be done."
-                .into(),
-        advice: format!(
-            "Nothing is left half done that counts. Run it again with \"pgbosun job run {}\", and look for the cause with \
-             \"journalctl -u pgbosun\".",
-            run.job
-        ),
-        detail: format!("run: {}\nreason: {}", run.id, run.summary),
-    };
-    let change = raise(&runner::subject(engine, &job, run), &open, finding, engine.now());
-    Ok(runner::tell(engine, vec![change]))
+fn interrupted(run: &Run) -> Finding {
+    let advice = format!(
+        "Nothing is left half done that counts. Run it again with \"pgbosun job run {}\", and look for the cause with \
+         \"journalctl -u pgbosun\".",
+        run.job
+    );
+    Finding::new(Severity::Warning, "", format!("a run of {} was interrupted", run.job))
+        .meaning(
+            "The daemon ended while it was at work: a crash, a kill, or a power cut. What it should have done may not be \
+             done.",
+        )
+        .advice(advice)
+        .detail(format!("run: {}\nreason: {}", run.id, run.summary))
 }

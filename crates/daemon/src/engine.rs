@@ -1,12 +1,11 @@
 //! What every part of the daemon shares: configuration, journal, running runs. Commands without a daemon use it too.
 
-use crate::{beats::Beats, wal::Receivers};
+use crate::{beats::Beats, figures::Figures, wal::Receivers};
 use chrono::{DateTime, Utc};
 use pgbosun_backup::Progress;
 use pgbosun_core::config::{Config, Job};
 use pgbosun_history::Journal;
 use pgbosun_jobs::Line;
-use pgbosun_notify::{Frame, Renderer};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -49,6 +48,8 @@ pub struct Engine {
     pub wake: Arc<Notify>,
     /// Wakes the delivery of messages.
     pub outbox: Notify,
+    /// Somebody changed the operators.
+    pub operators: Notify,
     /// Every task of a run.
     pub tasks: TaskTracker,
     /// The daemon is stopping.
@@ -59,6 +60,8 @@ pub struct Engine {
     pub history_trouble: watch::Sender<Option<(DateTime<Utc>, String)>>,
     /// The receivers of WAL, by cluster.
     pub receivers: Receivers,
+    /// What jobs measured last.
+    pub figures: Figures,
     live: Mutex<HashMap<String, Live>>,
     lines: Mutex<HashMap<String, Arc<Line>>>,
 }
@@ -75,11 +78,13 @@ impl Engine {
             beats: Arc::default(),
             wake: Arc::default(),
             outbox: Notify::new(),
+            operators: Notify::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             started: (clock(), Instant::now()),
             history_trouble: watch::Sender::new(None),
             receivers: Receivers::default(),
+            figures: Figures::default(),
             live: Mutex::default(),
             lines: Mutex::default(),
         })
@@ -139,21 +144,4 @@ impl Engine {
     pub fn job(&self, name: &str) -> Option<Job> {
         self.config().jobs.get(name).cloned()
     }
-}
-
-/// The name of the installation with this configuration.
-pub fn instance_name(config: &Config) -> String {
-    let host = || nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    config.daemon.instance.clone().or_else(host).unwrap_or_else(|| "localhost".into())
-}
-
-/// What messages of a group say beside the alert, and the renderer for them.
-pub fn frame(config: &Config, group: &str) -> (Renderer, Frame) {
-    let prefix = config.groups.get(group).map(|group| group.subject_prefix.clone());
-    let frame = Frame {
-        prefix: prefix.unwrap_or_else(|| "[PGBOSUN]".into()),
-        instance: instance_name(config),
-        zone: config.daemon.time_zone,
-    };
-    (Renderer::new(&config.daemon.template_directory), frame)
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     beats::Part,
-    engine::{Engine, instance_name},
+    engine::Engine,
     error::{Error, chain},
     faults,
 };
 use chrono::Duration;
 use pgbosun_core::config::Config;
-use pgbosun_history::{Delivery, Old};
+use pgbosun_history::{Delivery, Old, OperatorNews};
 use pgbosun_postgres::{Conninfo, Server};
 use std::{
     sync::Arc,
@@ -31,15 +31,43 @@ const OPERATORS: StdDuration = StdDuration::from_secs(60);
 /// # Errors
 /// Where its connection string is wrong.
 pub fn open(config: &Config, instance: Uuid) -> Result<Option<Delivery>, Error> {
+    Ok(server(config)?.map(|server| Delivery::new(server, instance, &config.instance_name())))
+}
+
+fn server(config: &Config) -> Result<Option<Server>, Error> {
     let Some(connection) = &config.history.connection else { return Ok(None) };
     let conninfo = Conninfo::parse(connection).map_err(pgbosun_history::Error::Server)?;
-    let server = Server {
+    Ok(Some(Server {
         conninfo: conninfo.with_password(config.history.password.clone()),
         connect_timeout: StdDuration::from_secs(10),
         statement_timeout: StdDuration::from_secs(30),
         lock_timeout: StdDuration::from_secs(10),
-    };
-    Ok(Some(Delivery::new(server, instance, &instance_name(config))))
+    }))
+}
+
+/// Listens for changes of the operators until the daemon stops. What is missed while nobody listens, the next look finds.
+pub(crate) async fn listen(engine: Arc<Engine>) {
+    loop {
+        let listening = async {
+            // A schema that is not there yet has nobody who tells.
+            let Some(server) = server(&engine.config())? else { return Ok(()) };
+            let mut news = OperatorNews::listen(&server).await?;
+            loop {
+                engine.operators.notify_one();
+                news.wait().await?;
+            }
+        };
+        tokio::select! {
+            ended = listening => if let Err::<(), Error>(error) = ended {
+                tracing::debug!("operators: {}", chain(&error));
+            },
+            () = engine.stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LONGEST) => {}
+            () = engine.stop.cancelled() => return,
+        }
+    }
 }
 
 /// Delivers until the daemon stops, and once more then.
@@ -48,10 +76,14 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let heartbeat = engine.config().daemon.heartbeat;
     let mut commits = engine.journal.commits();
     let mut target = Target::default();
+    let mut read_operators = false;
     loop {
         faults::stall(faults::STALL_DELIVERY, begun.elapsed()).await;
         engine.beats.beat(Part::History);
         commits.borrow_and_update();
+        if std::mem::take(&mut read_operators) {
+            target.operators_read = None;
+        }
         let mut turn = std::pin::pin!(target.turn(&engine));
         // A database that takes its time, or is dead, is no stall: the beat goes on beside it.
         let more = loop {
@@ -66,6 +98,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         if !more {
             tokio::select! {
                 changed = commits.changed() => if changed.is_err() { return },
+                () = engine.operators.notified() => read_operators = true,
                 () = tokio::time::sleep(heartbeat) => {}
                 () = engine.stop.cancelled() => tokio::time::sleep(StdDuration::from_millis(100)).await,
             }
@@ -152,7 +185,14 @@ impl Target {
         // Noted first, so that a purge that fails is not tried at every turn.
         engine.journal.set_setting(PURGED, Some(&now.to_rfc3339())).await?;
         let ago = |keep| now - Duration::from_std(keep).unwrap_or(Duration::days(400));
-        let old = Old { before: ago(config.history.keep), looks: ago(config.history.keep_looks) };
+        let history = &config.history;
+        let old = Old {
+            before: ago(history.keep),
+            looks: ago(history.keep_looks),
+            details: ago(history.keep_maintenance),
+            samples: ago(history.keep_samples),
+            hours: ago(history.keep_hours),
+        };
         let removed = engine.journal.purge(old).await?;
         if let Some(delivery) = &mut self.delivery {
             delivery.purge(old).await?;

@@ -4,6 +4,8 @@
 //! watchdog is fed only while scheduler, runner and both deliveries move; a reload is one step or none.
 
 mod alarm;
+mod alerts;
+mod alive;
 pub mod api;
 mod beats;
 mod control;
@@ -12,9 +14,12 @@ mod engine;
 mod error;
 mod events;
 mod faults;
+mod figures;
 mod history;
+mod metrics;
 mod outbox;
 mod reload;
+mod reports;
 mod rows;
 mod runner;
 mod schedule;
@@ -22,13 +27,18 @@ mod scheduler;
 mod starts;
 mod status;
 mod systemd;
+mod turns;
 pub mod wal;
 
-pub use daemon::run;
-pub use engine::{Engine, frame, instance_name};
+pub use alerts::{acknowledge, list as list_alerts, silence, unsilence};
+pub use daemon::{record_interrupted, run};
+pub use engine::Engine;
 pub use error::{Error, chain};
+pub use figures::{Figures, Measured};
 pub use history::open as open_history;
+pub use metrics::{BackupSummary, Summary, summary, text as metrics_text};
 pub use outbox::{channel, send_due};
+pub use reports::make as report;
 pub use rows::new_run;
 pub use runner::execute;
 pub use schedule::{Upcoming, upcoming};

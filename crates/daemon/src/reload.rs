@@ -1,30 +1,32 @@
 //! Reload: the new configuration is read and checked whole, then takes effect in one step, or not at all.
 
 use crate::{
+    alerts::{self, DAEMON},
     engine::Engine,
     error::{Error, chain},
-    events, runner,
+    events,
     scheduler::Request,
     systemd,
 };
-use chrono::Duration;
 use pgbosun_core::{
     config::{Config, Effective},
     finding::{Finding, Severity},
 };
-use pgbosun_notify::{Subject, Verdict, judge};
+use pgbosun_notify::Verdict;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// The pseudo job under which the daemon's own alerts go.
-pub(crate) const DAEMON: &str = "daemon";
-
 /// Options that a reload does not apply.
-const RESTART: [(&str, &str); 4] =
-    [("daemon", "state-directory"), ("daemon", "control-socket"), ("daemon", "instance"), ("daemon", "heartbeat")];
+const RESTART: [(&str, &str); 5] = [
+    ("daemon", "state-directory"),
+    ("daemon", "control-socket"),
+    ("daemon", "instance"),
+    ("daemon", "heartbeat"),
+    ("daemon", "metrics-address"),
+];
 
 /// Reads and applies the configuration at `path`. Whatever happens, the daemon goes on.
 pub(crate) async fn reload(
@@ -58,7 +60,7 @@ pub(crate) async fn reload(
             Verdict::Complete(vec![refused(path, &error)])
         }
     };
-    if let Err(error) = own_alert(engine, verdict).await {
+    if let Err(error) = alerts::own(engine, DAEMON, verdict).await {
         tracing::error!("the alert about the reload is not in the journal: {}", chain(&error));
     }
     systemd::ready(&systemd::status_line(engine));
@@ -93,31 +95,8 @@ fn warn_of_restarts(new: &[Effective], old: &Mutex<Vec<Effective>>) {
 }
 
 fn refused(path: &Path, error: &Error) -> Finding {
-    Finding {
-        object: "configuration".into(),
-        severity: Severity::Warning,
-        summary: "a reload was refused: the configuration is wrong".into(),
-        meaning: "The daemon goes on with the configuration it had.".into(),
-        advice: "Mend what is named below, see \"pgbosun config check\", then reload again.".into(),
-        detail: format!("file: {}\n{}", path.display(), chain(error)),
-    }
-}
-
-/// Opens or resolves the daemon's own alerts.
-pub(crate) async fn own_alert(engine: &Engine, verdict: Verdict) -> Result<(), pgbosun_history::Error> {
-    let config = engine.config();
-    let group = config.daemon.alert_group.0.clone();
-    let repeat = config.groups.get(&group).map_or(std::time::Duration::ZERO, |group| group.repeat);
-    let subject = Subject {
-        job: DAEMON.into(),
-        cluster: None,
-        group,
-        repeat: Duration::from_std(repeat).unwrap_or(Duration::zero()),
-        run_id: None,
-    };
-    let open = engine.journal.open_alerts(Some(DAEMON)).await?;
-    let (alerts, notifications) = runner::tell(engine, judge(&subject, &open, verdict, engine.now()));
-    engine.journal.write_alerts(alerts, notifications).await?;
-    engine.outbox.notify_one();
-    Ok(())
+    Finding::new(Severity::Warning, "configuration", "a reload was refused: the configuration is wrong")
+        .meaning("The daemon goes on with the configuration it had.")
+        .advice("Mend what is named below, see \"pgbosun config check\", then reload again.")
+        .detail(format!("file: {}\n{}", path.display(), chain(error)))
 }

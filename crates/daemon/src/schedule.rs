@@ -32,9 +32,7 @@ pub fn upcoming(config: &Config, from: DateTime<Utc>, until: DateTime<Utc>, limi
         let zone = config.zone_of(job);
         for at in occurrences(cron, zone, from).take_while(|at| *at <= until).take(limit) {
             let local = at.with_timezone(&zone);
-            let windows = job.common.blackout.iter().chain(&config.daemon.blackout);
-            let blackout = windows.into_iter().find(|window| window.covers(&local));
-            let note = match blackout {
+            let note = match config.blackout_of(job, at) {
                 Some(window) => Some(format!("skipped: blackout window {window}")),
                 None => shift_note(zone, at),
             };

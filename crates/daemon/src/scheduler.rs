@@ -5,14 +5,14 @@
 
 use crate::{
     alarm::Alarm,
+    alerts,
     beats::Part,
     engine::Engine,
     error::{Error, chain},
     events, faults,
-    reload::DAEMON,
     rows::{entry_of, jitter, missed, new_run, scheduled, unknown_job},
-    runner,
     starts::Start,
+    turns::Turns,
 };
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
@@ -23,13 +23,12 @@ use pgbosun_core::{
     schedule::{Cron, Lateness, Rules, Schedule, occurrences, plan},
 };
 use pgbosun_history::{JobRow, Pause};
-use pgbosun_notify::{Subject, Verdict, judge};
 use std::{
     collections::HashMap,
     sync::Arc,
     time::{Duration as StdDuration, Instant},
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// The setting that pauses everything.
@@ -57,10 +56,7 @@ struct Entry {
 pub(crate) struct Scheduler {
     engine: Arc<Engine>,
     entries: Vec<Entry>,
-    slots: (u32, Arc<Semaphore>),
-    /// Monitors take no place: they wait for each other on the line to their cluster, and one that hangs must not keep
-    /// backups from beginning.
-    free: Arc<Semaphore>,
+    turns: Turns,
     starts: mpsc::Sender<Start>,
     alarm: Option<Alarm>,
 }
@@ -68,10 +64,8 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Takes over the configured jobs and sets the alarm clock. `at_start` says that the daemon just started.
     pub async fn new(engine: Arc<Engine>, starts: mpsc::Sender<Start>) -> Result<Self, Error> {
-        let slots = engine.config().daemon.max_concurrent_jobs.max(1);
-        let slots = (slots, Arc::new(Semaphore::new(slots as usize)));
-        let free = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        let mut scheduler = Self { engine, entries: Vec::new(), slots, free, starts, alarm: None };
+        let turns = Turns::new(engine.config().daemon.max_concurrent_jobs);
+        let mut scheduler = Self { engine, entries: Vec::new(), turns, starts, alarm: None };
         scheduler.take_over(true).await?;
         Ok(scheduler)
     }
@@ -122,7 +116,7 @@ impl Scheduler {
         self.engine.journal.sync_jobs(config.jobs.values().map(|job| entry_of(&config, job)).collect(), now).await?;
         let looked: HashMap<_, _> =
             self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
-        self.resolve_orphans(&config).await?;
+        alerts::resolve_orphans(&self.engine, &config).await?;
         // From here on nothing fails: the whole configuration takes effect, or none of it did.
         self.entries = scheduled(&config)
             .map(|(job, cron)| Entry {
@@ -134,31 +128,8 @@ impl Scheduler {
                 after_downtime: at_start,
             })
             .collect();
-        let slots = config.daemon.max_concurrent_jobs.max(1);
-        if slots != self.slots.0 {
-            // Running jobs keep their places in the old count; new ones are counted anew.
-            self.slots = (slots, Arc::new(Semaphore::new(slots as usize)));
-        }
+        self.turns.resize(config.daemon.max_concurrent_jobs);
         self.alarm = Some(alarm);
-        Ok(())
-    }
-
-    /// Alerts of jobs that left the configuration are over: nobody looks any more.
-    async fn resolve_orphans(&self, config: &Config) -> Result<(), Error> {
-        let open = self.engine.journal.open_alerts(None).await?;
-        for alert in open.iter().filter(|alert| alert.job != DAEMON && !config.jobs.contains_key(&alert.job)) {
-            let subject = Subject {
-                job: alert.job.clone(),
-                cluster: alert.cluster.clone(),
-                group: alert.group.clone(),
-                repeat: Duration::zero(),
-                run_id: None,
-            };
-            let changes =
-                judge(&subject, std::slice::from_ref(alert), Verdict::Complete(Vec::new()), self.engine.now());
-            let (alerts, notifications) = runner::tell(&self.engine, changes);
-            self.engine.journal.write_alerts(alerts, notifications).await?;
-        }
         Ok(())
     }
 
@@ -283,9 +254,7 @@ impl Scheduler {
                 ));
             }
         }
-        let local = now.with_timezone(&entry.zone);
-        let windows = entry.job.common.blackout.iter().chain(&config.daemon.blackout);
-        if let Some(window) = windows.into_iter().find(|window| window.covers(&local)) {
+        if let Some(window) = config.blackout_of(&entry.job, now) {
             return Some(format!("blackout window {window}"));
         }
         let live = self.engine.live();
@@ -293,26 +262,23 @@ impl Scheduler {
         Some(format!("the previous run {} is still at work, since {}", other.id, human::span(now - other.since)))
     }
 
-    /// Where a job waits for its turn.
-    fn slots_of(&self, job: &Job) -> Arc<Semaphore> {
-        Arc::clone(if job.is_monitor() { &self.free } else { &self.slots.1 })
-    }
-
     /// Writes the rows and hands what may begin to the runner.
     async fn claim(&mut self, runs: Vec<(Job, Run, bool)>, looked: Vec<(String, DateTime<Utc>)>) -> Result<(), Error> {
+        let config = self.engine.config();
         let mut starts = HashMap::new();
         let mut rows = Vec::new();
         for (job, mut run, dry_run) in runs {
             if !run.state.is_final() {
                 let delay = if run.trigger == Trigger::Manual { StdDuration::ZERO } else { jitter(&self.engine, &job) };
-                let permit = delay.is_zero().then(|| self.slots_of(&job).try_acquire_owned().ok()).flatten();
-                if permit.is_some() {
+                let wanted = self.turns.of(&config, &job, dry_run);
+                let turn = delay.is_zero().then(|| wanted.at_once()).flatten();
+                if turn.is_some() {
                     run.state = RunState::Running;
                     run.started_at = Some(self.engine.now());
                     run.attempts = 1;
                 }
                 match self.engine.occupy(&job.name, run.id) {
-                    Ok(live) => drop(starts.insert(run.id, (job, live, permit, delay, dry_run))),
+                    Ok(live) => drop(starts.insert(run.id, (job, live, wanted, turn, delay, dry_run))),
                     Err(other) => {
                         run.state = RunState::Skipped;
                         (run.started_at, run.attempts, run.finished_at) = (None, 0, Some(self.engine.now()));
@@ -339,9 +305,8 @@ impl Scheduler {
                     run.summary
                 );
             }
-            if let Some((job, live, permit, delay, dry_run)) = starts.remove(&run.id) {
-                let slots = self.slots_of(&job);
-                let start = Start { job, run, live, permit, slots, delay, dry_run };
+            if let Some((job, live, wanted, turn, delay, dry_run)) = starts.remove(&run.id) {
+                let start = Start { job, run, live, wanted, turn, delay, dry_run };
                 if self.starts.send(start).await.is_err() {
                     tracing::error!("the runner is gone");
                 }

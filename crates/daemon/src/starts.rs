@@ -7,23 +7,26 @@ use crate::{
     engine::{Engine, Live},
     error::chain,
     runner,
+    turns::{Turn, Wanted},
 };
 use pgbosun_core::{
     config::Job,
-    run::{Run, RunState},
+    human,
+    run::{Run, RunState, Trigger},
 };
 use pgbosun_history::RunEnd;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// A run that may begin.
 pub(crate) struct Start {
     pub job: Job,
     pub run: Run,
     pub live: Live,
-    pub permit: Option<OwnedSemaphorePermit>,
-    /// Where it waits for its turn; a reload may have changed the count for later ones.
-    pub slots: Arc<Semaphore>,
+    /// What it needs; a reload may have changed that for later ones.
+    pub wanted: Wanted,
+    /// What it has already.
+    pub turn: Option<Turn>,
     pub delay: Duration,
     pub dry_run: bool,
 }
@@ -47,19 +50,29 @@ pub(crate) async fn start_runs(engine: Arc<Engine>, mut starts: mpsc::Receiver<S
 }
 
 async fn begin(engine: Arc<Engine>, start: Start) {
-    let Start { job, mut run, live, permit, slots, delay, dry_run } = start;
+    let Start { job, mut run, live, wanted, turn, delay, dry_run } = start;
     let (name, id) = (job.name.clone(), run.id);
-    let permit = match permit {
-        Some(permit) => Some(permit),
-        None => tokio::select! {
-            permit = async { tokio::time::sleep(delay).await; slots.acquire_owned().await.ok() } => permit,
-            () = live.cancel.cancelled() => None,
-        },
+    let turn = match turn {
+        Some(turn) => Some(turn),
+        None => {
+            live.progress.say("waits for its turn");
+            let turn = tokio::select! {
+                turn = async { tokio::time::sleep(delay).await; wanted.wait().await } => turn,
+                () = live.cancel.cancelled() => None,
+            };
+            live.progress.say("");
+            turn
+        }
     };
-    if permit.is_none() || live.cancel.is_cancelled() {
+    if turn.is_none() || live.cancel.is_cancelled() {
         run.state = RunState::Cancelled;
         run.finished_at = Some(engine.now());
         run.summary = "cancelled before it began".into();
+        end_unstarted(&engine, run).await;
+    } else if let Some(reason) = too_late(&engine, &job, &run) {
+        run.state = RunState::Skipped;
+        run.finished_at = Some(engine.now());
+        run.summary = reason;
         end_unstarted(&engine, run).await;
     } else {
         if run.started_at.is_none() {
@@ -77,8 +90,25 @@ async fn begin(engine: Arc<Engine>, start: Start) {
         }
         runner::execute(Arc::clone(&engine), job, run, live, dry_run).await;
     }
-    drop(permit);
+    drop(turn);
     engine.vacate(&name, id);
+}
+
+/// Why a run does not begin that waited for its turn until now.
+fn too_late(engine: &Engine, job: &Job, run: &Run) -> Option<String> {
+    if run.started_at.is_some() || run.trigger == Trigger::Manual {
+        return None;
+    }
+    let (config, now) = (engine.config(), engine.now());
+    let waited = (now - run.scheduled_for).to_std().unwrap_or_default();
+    if waited > job.common.start_deadline {
+        return Some(format!(
+            "its turn came {} after its time, which is past its start-deadline",
+            human::duration(waited)
+        ));
+    }
+    let window = config.blackout_of(job, now)?;
+    Some(format!("its turn came in the blackout window {window}"))
 }
 
 async fn end_unstarted(engine: &Engine, run: Run) {

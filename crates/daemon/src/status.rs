@@ -1,8 +1,9 @@
 //! Status, put together from journal and configuration; with the daemon's own knowledge where there is a daemon.
 
 use crate::{
+    alerts,
     api::{ClusterStatus, HistoryStatus, JobInfo, Running, Status},
-    engine::{Engine, instance_name},
+    engine::Engine,
     error::Error,
     schedule::upcoming,
     scheduler::PAUSED_ALL,
@@ -41,7 +42,15 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         .iter()
         .map(|(job, live)| {
             let progress = live.progress.snapshot();
-            Running { id: live.id, job: job.clone(), since: live.since, done: progress.done, total: progress.total }
+            let what = live.progress.words();
+            Running {
+                id: live.id,
+                job: job.clone(),
+                since: live.since,
+                done: progress.done,
+                total: progress.total,
+                what,
+            }
         })
         .collect();
     running.sort_by_key(|running| running.since);
@@ -52,18 +61,18 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let trouble = engine.history_trouble.borrow().clone();
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").into(),
-        instance: instance_name(&config),
+        instance: config.instance_name(),
         daemon_since: daemon.then_some(engine.started.0),
         at: now,
         paused: paused_all(engine).await?.map(|pause| format!("by {}: {}", pause.by, pause.reason)),
         clusters: clusters.collect(),
-        alerts: journal.open_alerts(None).await?,
+        alerts: alerts::list(engine, None).await?,
         running,
         next,
         monitors: config.jobs.values().filter(|job| job.is_monitor()).count(),
         next_look: looks.first().map(|look| look.at),
         last: journal.last_runs().await?,
-        outbox: journal.outbox_depth().await?.0,
+        outbox: journal.outbox_depth().await?,
         history: HistoryStatus {
             configured: config.history.connection.is_some(),
             trouble: trouble.map(|(since, reason)| format!("since {}: {reason}", since.format("%H:%M:%S UTC"))),

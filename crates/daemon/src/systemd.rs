@@ -1,6 +1,10 @@
 //! systemd: readiness, status, watchdog, stop. Outside a unit all of it does nothing.
 
-use crate::{beats::Beats, engine::Engine, schedule::upcoming};
+use crate::{
+    beats::{Beats, Observer},
+    engine::Engine,
+    schedule::upcoming,
+};
 use chrono::Duration;
 use pgbosun_core::human;
 use sd_notify::NotifyState;
@@ -67,6 +71,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
     let mut told = String::new();
     let mut fed = std::time::Instant::now();
+    let mut observer = Observer::default();
     loop {
         let line = status_line(&engine);
         if line != told {
@@ -74,7 +79,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             told = line;
         }
         if watchdog.is_some_and(|interval| fed.elapsed() >= interval) {
-            feed(&engine.beats);
+            feed(&mut observer, &engine.beats);
             fed = std::time::Instant::now();
         }
         let until_feed = watchdog.map_or(STATUS, |interval| interval.saturating_sub(fed.elapsed()));
@@ -85,8 +90,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-fn feed(beats: &Beats) {
-    let silent = beats.silent();
+fn feed(observer: &mut Observer, beats: &Beats) {
+    let silent = observer.silent(beats);
     if silent.is_empty() {
         tell(&[NotifyState::Watchdog]);
     } else {

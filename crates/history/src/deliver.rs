@@ -14,17 +14,27 @@ const BATCH: i64 = 500;
 /// The longest one statement may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The tables in the order in which they are filled, each with its statement.
-const TABLES: [(&str, &str); 8] = [
-    ("jobs", include_str!("deliver/jobs.sql")),
-    ("job_runs", include_str!("deliver/job_runs.sql")),
-    ("findings", include_str!("deliver/findings.sql")),
-    ("alerts", include_str!("deliver/alerts.sql")),
-    ("notifications", include_str!("deliver/notifications.sql")),
-    ("backups", include_str!("deliver/backups.sql")),
-    ("restore_tests", include_str!("deliver/restore_tests.sql")),
-    ("audit_log", include_str!("deliver/audit_log.sql")),
-];
+/// A table of `dba_ops`.
+struct Table {
+    /// The rows of the journal that changed between two sequences, each as JSON.
+    changed: &'static str,
+    /// Takes an array of them.
+    deliver: &'static str,
+}
+
+macro_rules! tables {
+    ($($name:literal)+) => {
+        [$(Table {
+            changed: include_str!(concat!("deliver/", $name, ".journal.sql")),
+            deliver: include_str!(concat!("deliver/", $name, ".sql")),
+        }),+]
+    };
+}
+
+/// The tables in the order in which they are filled.
+const TABLES: [Table; 13] = tables! {
+    "jobs" "job_runs" "findings" "alerts" "silences" "notifications" "backups" "restore_tests" "maintenance" "recommendations" "samples" "queries" "audit_log"
+};
 
 /// What one step of delivery did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,19 +169,11 @@ async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> 
             .map_err(&failed)?;
     let Some(until) = until else { return Ok((from, Vec::new())) };
     let mut batches = Batches::new();
-    for (table, statement) in TABLES {
-        let rows: Vec<String> = sqlx::query_scalar(
-            "select d.row from changes c join delivered d on d.table_name = ?1 and d.key = c.key
-             where c.table_name = ?1 and c.seq > ?2 and c.seq <= ?3 order by c.seq",
-        )
-        .bind(table)
-        .bind(from)
-        .bind(until)
-        .fetch_all(&mut *snapshot)
-        .await
-        .map_err(&failed)?;
+    for Table { changed, deliver } in TABLES {
+        let rows: Vec<String> =
+            sqlx::query_scalar(changed).bind(from).bind(until).fetch_all(&mut *snapshot).await.map_err(&failed)?;
         if !rows.is_empty() {
-            batches.push((statement, rows));
+            batches.push((deliver, rows));
         }
     }
     Ok((until, batches))
@@ -180,6 +182,8 @@ async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> 
 /// Brings the schema `dba_ops` up to date; returns how many migrations it has.
 ///
 /// On a connection of its own: a migration that fails leaves its advisory lock with the connection, and both end here.
+/// Operators that scripts kept in tables of the same names are taken over: those tables stay, as `operators_of_scripts` and
+/// `operator_groups_of_scripts`.
 ///
 /// # Errors
 /// Where the server is out of reach, the role may not create the schema, or the schema is newer than this program.
@@ -188,7 +192,20 @@ pub async fn migrate(server: &Server) -> Result<usize, Error> {
     let mut migrator = sqlx::migrate!("../../migrations/dba_ops");
     migrator.create_schema("dba_ops");
     migrator.dangerous_set_table_name("dba_ops._sqlx_migrations");
-    let done = migrator.run_direct(None, &mut connection, false).await;
+    let done: Result<(), Error> = async {
+        let failed = Error::dba_ops("take over the operators that are there already");
+        sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut connection).await.map_err(&failed)?;
+        migrator.run_direct(None, &mut connection, false).await?;
+        sqlx::raw_sql(include_str!("takeover/after.sql")).execute(&mut connection).await.map_err(&failed)?;
+        Ok(())
+    }
+    .await;
+    if done.is_err() {
+        let undone = sqlx::raw_sql(include_str!("takeover/undo.sql")).execute(&mut connection).await;
+        if let Err(error) = undone {
+            tracing::warn!("the operators of the scripts are in dba_ops.operators_to_take_over: {error}");
+        }
+    }
     let _ = connection.close().await;
     done?;
     Ok(migrator.iter().count())

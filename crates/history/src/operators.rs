@@ -1,8 +1,16 @@
 //! Operators: edited in `dba_ops`, cached in the journal for when that database is down.
 
 use crate::{Delivery, Error, Journal};
+use pgbosun_postgres::Server;
 use serde::{Deserialize, Serialize};
+use sqlx::{
+    Connection, Postgres,
+    postgres::{PgArguments, PgListener, PgPoolOptions},
+};
 use std::collections::BTreeMap;
+
+/// The channel on which the trigger of `dba_ops` tells.
+const CHANNEL: &str = "pgbosun_operators";
 
 /// Who is told about a group's alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
@@ -110,53 +118,100 @@ impl Delivery {
         .map_err(Error::dba_ops("read the operator groups"))
     }
 
-    /// Adds an operator, or makes one active again; false where the group does not exist.
+    /// Adds an operator, or makes one active again; false where the group does not exist. Who does it is written down.
     ///
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
-    pub async fn add_operator(&mut self, group: &str, email: &str, name: Option<&str>) -> Result<bool, Error> {
-        let done = sqlx::query(
+    pub async fn add_operator(
+        &mut self,
+        actor: &str,
+        group: &str,
+        email: &str,
+        name: Option<&str>,
+    ) -> Result<bool, Error> {
+        let query = sqlx::query(
             "insert into dba_ops.operators (group_name, email, name)
              select group_name, $2, $3 from dba_ops.operator_groups where group_name = $1
              on conflict (group_name, lower(email)) do update
              set active = true, name = coalesce(excluded.name, operators.name)",
-        )
-        .bind(group)
-        .bind(email)
-        .bind(name)
-        .execute(self.connection().await?)
-        .await
-        .map_err(Error::dba_ops("add an operator"))?;
-        Ok(done.rows_affected() > 0)
+        );
+        self.change(actor, "add an operator", query.bind(group).bind(email).bind(name)).await
     }
 
     /// Removes an operator from a group; false where there was none.
     ///
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
-    pub async fn remove_operator(&mut self, group: &str, email: &str) -> Result<bool, Error> {
-        let done = sqlx::query("delete from dba_ops.operators where group_name = $1 and lower(email) = lower($2)")
-            .bind(group)
-            .bind(email)
-            .execute(self.connection().await?)
-            .await
-            .map_err(Error::dba_ops("remove an operator"))?;
-        Ok(done.rows_affected() > 0)
+    pub async fn remove_operator(&mut self, actor: &str, group: &str, email: &str) -> Result<bool, Error> {
+        let query = sqlx::query("delete from dba_ops.operators where group_name = $1 and lower(email) = lower($2)");
+        self.change(actor, "remove an operator", query.bind(group).bind(email)).await
     }
 
     /// Adds a group; false where it exists.
     ///
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
-    pub async fn add_operator_group(&mut self, group: &str, description: Option<&str>) -> Result<bool, Error> {
-        let done = sqlx::query(
+    pub async fn add_operator_group(
+        &mut self,
+        actor: &str,
+        group: &str,
+        description: Option<&str>,
+    ) -> Result<bool, Error> {
+        let query = sqlx::query(
             "insert into dba_ops.operator_groups (group_name, description) values ($1, $2) on conflict do nothing",
-        )
-        .bind(group)
-        .bind(description)
-        .execute(self.connection().await?)
-        .await
-        .map_err(Error::dba_ops("add an operator group"))?;
+        );
+        self.change(actor, "add an operator group", query.bind(group).bind(description)).await
+    }
+
+    /// Changes a row in the name of a person, whom the trigger on the table writes down; whether there was one.
+    async fn change(
+        &mut self,
+        actor: &str,
+        what: &'static str,
+        query: sqlx::query::Query<'_, Postgres, PgArguments>,
+    ) -> Result<bool, Error> {
+        let failed = Error::dba_ops(what);
+        let mut transaction = self.connection().await?.begin().await.map_err(&failed)?;
+        sqlx::query("select pg_catalog.set_config('pgbosun.actor', $1, true)")
+            .bind(actor)
+            .execute(&mut *transaction)
+            .await
+            .map_err(&failed)?;
+        let done = query.execute(&mut *transaction).await.map_err(&failed)?;
+        transaction.commit().await.map_err(&failed)?;
         Ok(done.rows_affected() > 0)
+    }
+}
+
+/// Hears of changes of operators and groups, however they are made.
+pub struct OperatorNews(PgListener);
+
+impl OperatorNews {
+    /// Listens on a connection of its own.
+    ///
+    /// # Errors
+    /// Where `dba_ops` is out of reach.
+    pub async fn listen(server: &Server) -> Result<Self, Error> {
+        let failed = Error::dba_ops("listen for changes of operators");
+        let mut last = None;
+        for host in &server.conninfo.hosts {
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout);
+            match PgListener::connect_with(&pool.connect_lazy_with(server.options(host))).await {
+                Ok(mut listener) => {
+                    listener.listen(CHANNEL).await.map_err(&failed)?;
+                    return Ok(Self(listener));
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or(Error::Closed, failed))
+    }
+
+    /// Returns when something changed, or may have: a connection that was lost has missed what was said meanwhile.
+    ///
+    /// # Errors
+    /// Where the connection is lost and no other is to be had.
+    pub async fn wait(&mut self) -> Result<(), Error> {
+        self.0.try_recv().await.map(drop).map_err(Error::dba_ops("listen for changes of operators"))
     }
 }

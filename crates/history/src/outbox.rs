@@ -3,28 +3,32 @@
 use crate::{Error, Journal};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{alert::Notice, finding::Severity};
-use sqlx::{FromRow, SqliteConnection};
+use sqlx::{FromRow, SqliteConnection, types::Json};
 use uuid::{Uuid, fmt::Hyphenated};
 
-/// A message to be sent to a group.
+/// A message to be sent to a group over one channel.
 #[derive(Clone, Debug)]
 pub struct NewNotification {
     /// Identity; the mail's Message-ID is made of it, so that a second copy is known as one.
     pub id: Uuid,
-    /// The alert it tells of.
-    pub alert_id: Option<Uuid>,
+    /// The alerts it tells of.
+    pub alerts: Vec<Uuid>,
+    /// Their incidents: messages of one incident leave in the order in which they were written.
+    pub incidents: Vec<Uuid>,
     /// The group it goes to.
     pub group: String,
-    /// What it tells.
+    /// The channel it leaves by.
+    pub channel: String,
+    /// What it tells above all.
     pub notice: Notice,
     /// How bad.
     pub severity: Severity,
-    /// Subject.
+    /// In one line.
     pub subject: String,
-    /// Plain text.
-    pub text: String,
-    /// HTML.
-    pub html: String,
+    /// What is told, as JSON.
+    pub content: String,
+    /// Past the limit of its channel: it waits for the digest.
+    pub held: bool,
     /// When it was written.
     pub created_at: DateTime<Utc>,
 }
@@ -35,52 +39,98 @@ pub struct Notification {
     /// Identity.
     #[sqlx(try_from = "Hyphenated")]
     pub id: Uuid,
-    /// The alert it tells of.
-    pub alert_id: Option<Hyphenated>,
+    /// Its incidents.
+    pub incidents: Json<Vec<Uuid>>,
     /// The group it goes to.
     pub group_name: String,
-    /// How bad.
-    #[sqlx(try_from = "String")]
-    pub severity: Severity,
-    /// Subject.
+    /// The channel it leaves by.
+    pub channel: String,
+    /// In one line.
     pub subject: String,
-    /// Plain text.
-    pub body_text: String,
-    /// HTML.
-    pub body_html: String,
+    /// What is told, as JSON.
+    pub content: String,
     /// How often delivery was tried.
     pub attempts: u32,
+    /// When it is tried again.
+    pub next_attempt_at: DateTime<Utc>,
     /// When it was written.
     pub created_at: DateTime<Utc>,
+    /// When the fail-safe group was told in its place.
+    pub escalated_at: Option<DateTime<Utc>>,
+    /// Why the last try failed.
+    pub last_error: Option<String>,
+    /// An earlier message of its incidents was told to the fail-safe group.
+    pub follows_escalated: bool,
+}
+
+/// How the delivery by a channel stands.
+#[derive(Clone, Debug, FromRow)]
+pub struct Backlog {
+    /// The channel.
+    pub channel: String,
+    /// Messages that wait after a try that failed.
+    pub failing: u32,
+    /// Since when the oldest of them does.
+    pub since: Option<DateTime<Utc>>,
+    /// Messages given up since the time asked for.
+    pub dead: u32,
     /// Why the last try failed.
     pub last_error: Option<String>,
 }
 
 impl Journal {
-    /// Messages whose time has come, oldest first.
+    /// Puts messages into the outbox that tell of no alert.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn due_notifications(&self, now: DateTime<Utc>) -> Result<Vec<Notification>, Error> {
-        sqlx::query_as(
-            "select id, alert_id, group_name, severity, subject, body_text, body_html, attempts, created_at, last_error
-             from notifications where state = 'pending' and next_attempt_at <= ? order by created_at, id limit 50",
-        )
-        .bind(now)
-        .fetch_all(&self.readers)
+    pub async fn post(&self, messages: Vec<NewNotification>) -> Result<(), Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                for message in messages {
+                    insert(connection, message).await?;
+                }
+                Ok(())
+            })
+        })
         .await
-        .map_err(Error::journal("read the outbox"))
     }
 
-    /// How many messages wait, and since when the oldest does.
+    /// The messages that wait, oldest first.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn outbox_depth(&self) -> Result<(u32, Option<DateTime<Utc>>), Error> {
-        sqlx::query_as("select count(*), min(created_at) from notifications where state = 'pending'")
+    pub async fn pending_notifications(&self) -> Result<Vec<Notification>, Error> {
+        let mut connection = self.readers.acquire().await.map_err(Error::journal("read the outbox"))?;
+        waiting(&mut connection, "pending").await
+    }
+
+    /// How many messages wait.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn outbox_depth(&self) -> Result<u32, Error> {
+        sqlx::query_scalar("select count(*) from notifications where state in ('pending', 'held')")
             .fetch_one(&self.readers)
             .await
             .map_err(Error::journal("read the outbox"))
+    }
+
+    /// The channels that have messages nobody took, with those given up since a time.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn backlog(&self, dead_since: DateTime<Utc>) -> Result<Vec<Backlog>, Error> {
+        sqlx::query_as(
+            "select channel, count(*) filter (where state = 'pending') as failing,
+                 min(created_at) filter (where state = 'pending') as since, count(*) filter (where state = 'dead') as dead,
+                 max(next_attempt_at) as newest, last_error
+             from notifications
+             where (state = 'pending' and attempts > 0) or (state = 'dead' and next_attempt_at > ?1) group by channel",
+        )
+        .bind(dead_since)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::journal("read the outbox"))
     }
 
     /// A channel accepted the message for these recipients.
@@ -107,21 +157,27 @@ impl Journal {
         .await
     }
 
-    /// A try failed; the next one is at `next`, or there is none.
+    /// A try failed; the next one is at `next`, or the message is given up.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn notification_failed(&self, id: Uuid, error: &str, next: Option<DateTime<Utc>>) -> Result<(), Error> {
-        let error = error.to_owned();
+    pub async fn notification_failed(
+        &self,
+        id: Uuid,
+        error: &str,
+        at: DateTime<Utc>,
+        next: Option<DateTime<Utc>>,
+    ) -> Result<(), Error> {
+        let error = crate::runs::storable(error).into_owned();
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
                     "update notifications set attempts = attempts + 1, last_error = ?1,
-                         state = iif(?2 is null, 'dead', 'pending'), next_attempt_at = coalesce(?2, next_attempt_at)
-                     where id = ?3",
+                         state = iif(?2 is null, 'dead', 'pending'), next_attempt_at = coalesce(?2, ?3) where id = ?4",
                 )
                 .bind(error)
                 .bind(next)
+                .bind(at)
                 .bind(id.hyphenated())
                 .execute(connection)
                 .await
@@ -131,23 +187,82 @@ impl Journal {
         })
         .await
     }
+
+    /// Those who are told in a group's place get copies of its message, once.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn escalate(&self, id: Uuid, at: DateTime<Utc>, copies: Vec<NewNotification>) -> Result<(), Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let done =
+                    sqlx::query("update notifications set escalated_at = ? where id = ? and escalated_at is null")
+                        .bind(at)
+                        .bind(id.hyphenated())
+                        .execute(&mut *connection)
+                        .await
+                        .map_err(Error::journal("tell the fail-safe group"))?;
+                for message in copies.into_iter().filter(|_| done.rows_affected() > 0) {
+                    insert(connection, message).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
 }
 
-pub(crate) async fn insert(connection: &mut SqliteConnection, notification: NewNotification) -> Result<(), Error> {
-    sqlx::query(
-        "insert into notifications (id, alert_id, group_name, notice, severity, subject, body_text, body_html, state,
-             attempts, next_attempt_at, recipients, created_at)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'pending', 0, ?9, '[]', ?9)",
+pub(crate) async fn waiting(
+    connection: &mut SqliteConnection,
+    state: &'static str,
+) -> Result<Vec<Notification>, Error> {
+    // So many of each channel: one that is away hides nothing of the others.
+    sqlx::query_as(
+        "select id, incidents, group_name, channel, subject, content, attempts, next_attempt_at, created_at, escalated_at,
+             last_error, exists (select 1 from notifications e, json_each(e.incidents) a, json_each(n.incidents) b
+                 where e.escalated_at is not null and e.group_name = n.group_name and a.value = b.value)
+                 as follows_escalated
+         from (select *, row_number() over (partition by channel order by created_at, id) as turn from notifications
+               where state = ?1 and state in ('pending', 'held')) n
+         where turn <= 200 order by created_at, id",
     )
-    .bind(notification.id.hyphenated())
-    .bind(notification.alert_id.map(Uuid::hyphenated))
-    .bind(notification.group)
-    .bind(notification.notice.as_str())
-    .bind(notification.severity.as_str())
-    .bind(notification.subject)
-    .bind(notification.text)
-    .bind(notification.html)
-    .bind(notification.created_at)
+    .bind(state)
+    .fetch_all(connection)
+    .await
+    .map_err(Error::journal("read the outbox"))
+}
+
+/// The same, held back where earlier messages of the group are.
+pub(crate) async fn insert_behind(connection: &mut SqliteConnection, message: NewNotification) -> Result<(), Error> {
+    let held: bool = sqlx::query_scalar(
+        "select exists (select 1 from notifications where state = 'held' and channel = ? and group_name = ?)",
+    )
+    .bind(&message.channel)
+    .bind(&message.group)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(Error::journal("read the outbox"))?;
+    insert(connection, NewNotification { held, ..message }).await
+}
+
+/// Puts a message into the outbox.
+pub(crate) async fn insert(connection: &mut SqliteConnection, message: NewNotification) -> Result<(), Error> {
+    sqlx::query(
+        "insert into notifications (id, alerts, incidents, group_name, channel, notice, severity, subject, content, state,
+             attempts, next_attempt_at, recipients, created_at)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, iif(?10, 'held', 'pending'), 0, ?11, '[]', ?11)",
+    )
+    .bind(message.id.hyphenated())
+    .bind(Json(message.alerts))
+    .bind(Json(message.incidents))
+    .bind(message.group)
+    .bind(message.channel)
+    .bind(message.notice.as_str())
+    .bind(message.severity.as_str())
+    .bind(crate::runs::storable(&message.subject))
+    .bind(message.content)
+    .bind(message.held)
+    .bind(message.created_at)
     .execute(connection)
     .await
     .map(drop)

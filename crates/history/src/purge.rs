@@ -13,12 +13,24 @@ pub struct Old {
     pub before: DateTime<Utc>,
     /// Monitors that looked and succeeded before this are.
     pub looks: DateTime<Utc>,
+    /// What maintenance did to each object before this is.
+    pub details: DateTime<Utc>,
+    /// Samples that begin before this are.
+    pub samples: DateTime<Utc>,
+    /// Hours of them before this are.
+    pub hours: DateTime<Utc>,
 }
 
 /// A statement, and what it takes for old.
 type Purge = (&'static str, fn(Old) -> DateTime<Utc>);
 
-const JOURNAL: [Purge; 7] = [
+const SAMPLES: [&str; 3] = [
+    "delete from samples where rowid in (select rowid from samples where span = 'sample' and at < ? limit 1000)",
+    "delete from samples where rowid in (select rowid from samples where span = 'hour' and at < ? limit 1000)",
+    "delete from samples where rowid in (select rowid from samples where span = 'day' and at < ? limit 1000)",
+];
+
+const JOURNAL: [Purge; 14] = [
     (
         "delete from runs where rowid in (select rowid from runs
         where finished_at < ? and state = 'succeeded' and kind like 'monitor.%' limit 1000)",
@@ -27,19 +39,38 @@ const JOURNAL: [Purge; 7] = [
     ("delete from findings where rowid in (select rowid from findings where seen_at < ? limit 1000)", |old| old.before),
     ("delete from runs where rowid in (select rowid from runs where finished_at < ? limit 1000)", |old| old.before),
     ("delete from alerts where rowid in (select rowid from alerts where resolved_at < ? limit 1000)", |old| old.before),
+    ("delete from silences where rowid in (select rowid from silences where until_at < ? limit 1000)", |old| {
+        old.before
+    }),
     (
         "delete from notifications where rowid in
-        (select rowid from notifications where created_at < ? and state <> 'pending' limit 1000)",
+        (select rowid from notifications where created_at < ? and state not in ('pending', 'held') limit 1000)",
         |old| old.before,
     ),
     (
         "delete from restore_tests where rowid in (select rowid from restore_tests where started_at < ? limit 1000)",
         |old| old.before,
     ),
+    ("delete from maintenance where rowid in (select rowid from maintenance where started_at < ? limit 1000)", |old| {
+        old.details
+    }),
+    (
+        "delete from recommendations where (cluster, job, database, topic, object) in
+        (select cluster, job, database, topic, object from recommendations where gone_at < ? limit 1000)",
+        |old| old.before,
+    ),
+    (SAMPLES[0], |old| old.samples),
+    (SAMPLES[1], |old| old.hours),
+    (SAMPLES[2], |old| old.before),
+    (
+        // One that is still used is asked for again.
+        "delete from queries where (cluster, query) in (select cluster, query from queries where seen_at < ? limit 1000)",
+        |old| old.before,
+    ),
     ("delete from audit_log where rowid in (select rowid from audit_log where at < ? limit 1000)", |old| old.before),
 ];
 
-const DBA_OPS: [Purge; 7] = [
+const DBA_OPS: [Purge; 14] = [
     ("delete from dba_ops.job_runs where ctid = any (array
         (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 and state = 'succeeded'
              and kind like 'monitor.%' limit 1000))", |old| old.looks),
@@ -49,12 +80,27 @@ const DBA_OPS: [Purge; 7] = [
         (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
     ("delete from dba_ops.alerts where ctid = any (array
         (select ctid from dba_ops.alerts where resolved_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.silences where ctid = any (array
+        (select ctid from dba_ops.silences where until_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
     ("delete from dba_ops.notifications where ctid = any (array
-        (select ctid from dba_ops.notifications where created_at < $1 and state <> 'pending' and instance_id = $2 limit 1000))", |old| old.before),
+        (select ctid from dba_ops.notifications where created_at < $1 and state not in ('pending', 'held') and instance_id = $2 limit 1000))", |old| old.before),
     ("delete from dba_ops.restore_tests where ctid = any (array
         (select ctid from dba_ops.restore_tests where started_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.maintenance where ctid = any (array
+        (select ctid from dba_ops.maintenance where started_at < $1 and instance_id = $2 limit 1000))", |old| old.details),
+    ("delete from dba_ops.recommendations where ctid = any (array
+        (select ctid from dba_ops.recommendations where gone_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.samples where ctid = any (array
+        (select ctid from dba_ops.samples where span = 'sample' and at < $1 and instance_id = $2 limit 1000))", |old| old.samples),
+    ("delete from dba_ops.samples where ctid = any (array
+        (select ctid from dba_ops.samples where span = 'hour' and at < $1 and instance_id = $2 limit 1000))", |old| old.hours),
+    ("delete from dba_ops.samples where ctid = any (array
+        (select ctid from dba_ops.samples where span = 'day' and at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+    ("delete from dba_ops.queries where ctid = any (array
+        (select ctid from dba_ops.queries where seen_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
     ("delete from dba_ops.audit_log where ctid = any (array
-        (select ctid from dba_ops.audit_log where at < $1 and instance_id = $2 limit 1000))", |old| old.before),
+        (select ctid from dba_ops.audit_log where at < $1
+             and instance_id in ($2, '00000000-0000-0000-0000-000000000000') limit 1000))", |old| old.before),
 ];
 
 impl Journal {
@@ -162,7 +208,13 @@ mod tests {
         assert!(journal.claim(runs, Vec::new()).await.unwrap().is_empty());
         let old = |days, looks| {
             let before = |days| clock::now() - Duration::days(days);
-            Old { before: before(days), looks: before(looks) }
+            Old {
+                before: before(days),
+                looks: before(looks),
+                details: before(days),
+                samples: before(days),
+                hours: before(days),
+            }
         };
         assert_eq!(journal.purge(old(90, 0)).await.unwrap(), 2_500);
         assert_eq!(journal.purge(old(90, 0)).await.unwrap(), 0);

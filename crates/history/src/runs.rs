@@ -1,29 +1,31 @@
 //! Runs in the journal: claimed, started, ended, each transition in one transaction.
 
-use crate::{Error, Journal, NewNotification};
+use crate::{
+    AlertChange, Error, Journal, NewNotification,
+    alerts::{self, Judge},
+};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
-    alert::Alert,
     finding::Finding,
     outcome::Record,
     run::{Run, RunState, Trigger},
 };
 use sqlx::{FromRow, SqliteConnection};
+use std::collections::BTreeMap;
 use uuid::{Uuid, fmt::Hyphenated};
 
 /// Everything that the end of a run brings, written in one transaction.
-#[derive(Debug)]
 pub struct RunEnd {
     /// The run in its final state.
     pub run: Run,
     /// What it found.
     pub findings: Vec<Finding>,
-    /// Alerts that opened, changed or resolved by it, as they stand now.
-    pub alerts: Vec<Alert>,
-    /// What the operators are told of that.
-    pub notifications: Vec<NewNotification>,
+    /// What becomes of the alerts of its job.
+    pub judge: Option<Judge>,
     /// Facts.
     pub records: Vec<Record>,
+    /// Messages that go with it, beside those that tell of alerts.
+    pub messages: Vec<NewNotification>,
     /// What the next run needs to know, if it changed.
     pub state: Option<serde_json::Value>,
 }
@@ -31,8 +33,7 @@ pub struct RunEnd {
 impl RunEnd {
     /// The end of a run that brings nothing but itself.
     pub fn bare(run: Run) -> Self {
-        let (findings, records, state) = (Vec::new(), Vec::new(), None);
-        Self { run, findings, alerts: Vec::new(), notifications: Vec::new(), records, state }
+        Self { run, findings: Vec::new(), judge: None, records: Vec::new(), messages: Vec::new(), state: None }
     }
 }
 
@@ -139,11 +140,11 @@ impl Journal {
         .await
     }
 
-    /// Writes the end of a run with everything that belongs to it.
+    /// Writes the end of a run with everything that belongs to it; returns the alerts it changed.
     ///
     /// # Errors
     /// [`Error::Journal`]; then nothing of it was written.
-    pub async fn end_run(&self, end: RunEnd) -> Result<(), Error> {
+    pub async fn end_run(&self, end: RunEnd) -> Result<Vec<AlertChange>, Error> {
         self.write(move |connection| Box::pin(async move { write_end(connection, end).await })).await
     }
 
@@ -187,17 +188,45 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub async fn last_runs(&self) -> Result<Vec<Run>, Error> {
+        self.newest("state not in ('queued', 'running', 'skipped', 'missed')").await
+    }
+
+    /// The newest run of every job that succeeded, by job.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn last_successes(&self) -> Result<Vec<Run>, Error> {
+        self.newest("state = 'succeeded'").await
+    }
+
+    /// The newest run of every configured job that is like this: one look into the index a job.
+    async fn newest(&self, like: &'static str) -> Result<Vec<Run>, Error> {
         let query = format!(
-            "select {COLUMNS} from runs r where id = (select id from runs l where l.job = r.job
-                 and l.state not in ('queued', 'running', 'skipped', 'missed')
-                 order by scheduled_for desc, id desc limit 1)
-             and job in (select name from jobs where configured)"
+            "select {COLUMNS} from runs where id in (select (select id from runs where job = jobs.name and {like}
+                 order by scheduled_for desc, id desc limit 1) from jobs where configured) order by job"
         );
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .fetch_all(&self.readers)
             .await
             .map_err(Error::journal("read runs"))?;
         Ok(rows.into_iter().map(Run::from).collect())
+    }
+
+    /// How many percent of the backups of each cluster since a time succeeded.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn backup_rates(&self, since: DateTime<Utc>) -> Result<BTreeMap<String, f64>, Error> {
+        let rows: Vec<(String, f64)> = sqlx::query_as(
+            "select cluster, 100.0 * count(*) filter (where state = 'succeeded') / count(*) from runs
+             where kind like 'backup.%' and finished_at > ? and cluster is not null
+                 and state in ('succeeded', 'failed', 'timed-out', 'interrupted', 'missed') group by cluster",
+        )
+        .bind(since)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::journal("read runs"))?;
+        Ok(rows.into_iter().collect())
     }
 
     /// One run.
@@ -261,7 +290,7 @@ async fn update(connection: &mut SqliteConnection, run: &Run) -> Result<(), Erro
     .map_err(Error::journal("end a run"))
 }
 
-async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<(), Error> {
+async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<Vec<AlertChange>, Error> {
     let run = &end.run;
     let seen_at = run.finished_at.unwrap_or_else(pgbosun_core::clock::now);
     update(connection, run).await?;
@@ -274,20 +303,26 @@ async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<(),
         .bind(run.id.hyphenated())
         .bind(&run.job)
         .bind(&run.cluster)
-        .bind(&finding.object)
+        .bind(storable(&finding.object))
         .bind(finding.severity.as_str())
-        .bind(&finding.summary)
-        .bind(&finding.meaning)
-        .bind(&finding.advice)
+        .bind(storable(&finding.summary))
+        .bind(storable(&finding.meaning))
+        .bind(storable(&finding.advice))
         .bind(storable(&finding.detail))
         .bind(seen_at)
         .execute(&mut *connection)
         .await
         .map_err(Error::journal("write a finding"))?;
     }
-    crate::alerts::write(connection, &end.alerts, end.notifications).await?;
+    let changed = match end.judge {
+        Some(judge) => alerts::change(connection, Some(run.job.clone()), judge).await?,
+        None => Vec::new(),
+    };
     for record in &end.records {
-        crate::backups::write(connection, record, run.id, seen_at).await?;
+        crate::records::write(connection, record, run, seen_at).await?;
+    }
+    for message in end.messages {
+        crate::outbox::insert(connection, message).await?;
     }
     if let Some(state) = end.state {
         sqlx::query("insert or replace into job_states (job, state) values (?, ?)")
@@ -297,5 +332,5 @@ async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<(),
             .await
             .map_err(Error::journal("write a job's state"))?;
     }
-    Ok(())
+    Ok(changed)
 }

@@ -5,10 +5,11 @@ mod heartbeat;
 mod physical;
 mod replicate;
 mod restore_test;
+mod table_name;
 mod verify;
 mod wal_cleanup;
 
-pub use heartbeat::{Heartbeat, HeartbeatTable};
+pub use heartbeat::Heartbeat;
 pub use physical::BackupPhysical;
 pub use replicate::Replicate;
 pub use restore_test::RestoreTestJob;

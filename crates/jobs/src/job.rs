@@ -7,12 +7,17 @@ use pgbosun_core::{
     config::{Config, RepositoryName},
     finding::Severity,
     human::chain,
-    outcome::Outcome,
+    outcome::{Outcome, Record},
 };
 use pgbosun_history::Journal;
 use pgbosun_postgres::Server;
 use pgbosun_repository::Repository;
-use std::{future::Future, sync::Arc};
+use serde::de::DeserializeOwned;
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -22,6 +27,11 @@ use uuid::Uuid;
 pub trait Job: Send + Sync {
     /// Runs once. The runner has a timeout of its own; a job watches `context.cancel` and ends what it started.
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError>;
+
+    /// What its timeout is at least: a job that ends by itself, with a budget of its own, needs the time to do so.
+    fn least_timeout(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// How bad it is that this job failed: for a monitor nobody knows, for a backup there is none.
     fn failure_severity(&self) -> Severity {
@@ -52,10 +62,28 @@ pub struct JobContext {
     pub view: View,
     /// The line on which the cluster's monitors take turns.
     pub line: Arc<Line>,
+    /// What is certain already, whatever becomes of the run.
+    pub ledger: Ledger,
     /// The runtime for bulk work, apart from the scheduler's threads.
     pub bulk: Handle,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+}
+
+/// Facts that a long run writes down as it goes: they are kept also where it is told to stop, or given up.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Arc<Mutex<Vec<Record>>>);
+
+impl Ledger {
+    /// Writes one down.
+    pub fn add(&self, record: Record) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    /// All that were written down.
+    pub fn take(&self) -> Vec<Record> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl JobContext {
@@ -68,6 +96,11 @@ impl JobContext {
             Some((name, server)) => Ok((name, server)),
             None => Err(JobError::lasting(format!("job {} has no cluster", self.job))),
         }
+    }
+
+    /// What the last run left; what another version left may be none.
+    pub fn memory<T: DeserializeOwned + Default>(&self) -> T {
+        self.state.clone().and_then(|state| serde_json::from_value(state).ok()).unwrap_or_default()
     }
 
     /// The named repositories, or all where none is named.

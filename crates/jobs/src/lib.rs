@@ -5,11 +5,16 @@
 
 mod backups;
 mod job;
+mod logs;
+mod maintenance;
 mod monitors;
 mod programs;
 mod registry;
+mod reports;
+mod samples;
 
 pub use backups::expiry;
-pub use job::{Job, JobContext, JobError};
+pub use job::{Job, JobContext, JobError, Ledger};
 pub use monitors::{Line, View};
 pub use registry::{build, kinds, load, monitors as monitors_page};
+pub use reports::{About, DrillReport, Health, HealthReport, PerformanceReport, Scope, Span, performance};

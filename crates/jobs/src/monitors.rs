@@ -26,7 +26,8 @@ pub use health::{
     Autovacuum, Bloat, CacheHit, Checkpoints, Checksums, InvalidIndexes, Sequences, Statements, Statistics, Unlogged,
     Vacuum,
 };
-pub use host::{Clock, Cpu, Disk, LogSize, Memory, Permissions, Pressure, TemporaryFiles};
+pub(crate) use host::FileSystem;
+pub use host::{Clock, Cpu, Disk, LogSize, Memory, Permissions, Pressure, Reachability, TemporaryFiles};
 pub use line::{Line, Look};
 pub use rates::Rates;
 pub use reference::reference;
@@ -69,6 +70,8 @@ pub struct Facts {
     pub every: &'static str,
     /// The group that is told.
     pub group: &'static str,
+    /// How many looks in a row must see a problem before it is told: more than one where it may pass by itself.
+    pub looks: u32,
     /// What must be configured for it.
     pub needs: pgbosun_core::config::Needs,
     /// Where its query and its limits come from.

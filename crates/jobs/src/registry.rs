@@ -3,15 +3,19 @@
 use crate::{
     Job,
     backups::{BackupPhysical, Heartbeat, Replicate, RestoreTestJob, VerifyJob, WalCleanup},
+    logs::LogsRotate,
+    maintenance::{Advice, Analyze, Catalog, Integrity, Reindex, Vacuum},
     monitors::{
         Autovacuum, BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, Bloat, CacheHit, Certificate,
         Checkpoints, Checksums, Clock, CommandMonitor, Connections, Connectivity, Cpu, DatabaseSize, Deadlocks, Disk,
         Facts, FailedLogins, Hba, InvalidIndexes, Locks, LogSize, LongTransactions, Memory, Monitor, Passwords,
-        Permissions, Pressure, Probe, ReplicationLag, Restart, RestoreTests, Role, Sequences, Settings, Slots,
-        SqlMonitor, Standby, Statements, Statistics, Superusers, TempBytes, TemporaryFiles, Unlogged, Vacuum, Version,
+        Permissions, Pressure, Probe, Reachability, ReplicationLag, Restart, RestoreTests, Role, Sequences, Settings,
+        Slots, SqlMonitor, Standby, Statements, Statistics, Superusers, TempBytes, TemporaryFiles, Unlogged, Version,
         WalArchive, WalSize, XidAge, reference,
     },
     programs::{CommandJob, SqlJob},
+    reports::{DrillReport, HealthReport, PerformanceReport},
+    samples::Sample,
 };
 use pgbosun_core::config::{self, Kind, Loaded, Needs, Problem, Problems, Section};
 use pgbosun_postgres::Conninfo;
@@ -23,26 +27,55 @@ struct Entry {
     facts: Option<Facts>,
 }
 
-const fn job<T: Job + Section + Clone + 'static>(name: &'static str, needs: Needs) -> Entry {
-    let (about, options, group, every) = (T::ABOUT, T::OPTIONS, "database", None);
+const fn job<T: Job + Section + Clone + 'static>(
+    name: &'static str,
+    needs: Needs,
+    exclusive: &'static [&'static str],
+) -> Entry {
+    let (about, options, group, looks, every) = (T::ABOUT, T::OPTIONS, "database", 1, None);
     Entry {
-        kind: Kind { name, about, options, needs, group, every, read: |r| Some(Arc::new(T::read(r)?)) },
+        kind: Kind {
+            name,
+            about,
+            options,
+            needs,
+            group,
+            looks,
+            exclusive,
+            every,
+            read: |r| Some(Arc::new(T::read(r)?)),
+        },
         build: |job| Some(Box::new(job.options::<T>()?)),
         facts: None,
     }
 }
 
+/// One that runs without being named, where what it needs is there.
+const fn by_itself(entry: Entry, every: &'static str) -> Entry {
+    Entry { kind: Kind { every: Some(every), ..entry.kind }, ..entry }
+}
+
 const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str) -> Entry {
-    let Facts { every, group, needs, .. } = T::FACTS;
-    let (about, options, every) = (T::ABOUT, T::OPTIONS, Some(every));
+    let Facts { every, group, looks, needs, .. } = T::FACTS;
+    let (about, options, exclusive, every): (_, _, &[&str], _) = (T::ABOUT, T::OPTIONS, &[], Some(every));
     Entry {
-        kind: Kind { name, about, options, needs, group, every, read: |r| Some(Arc::new(T::read(r)?)) },
+        kind: Kind {
+            name,
+            about,
+            options,
+            needs,
+            group,
+            looks,
+            exclusive,
+            every,
+            read: |r| Some(Arc::new(T::read(r)?)),
+        },
         build: |job| Some(Box::new(Probe(job.options::<T>()?))),
         facts: Some(T::FACTS),
     }
 }
 
-const ENTRIES: [Entry; 57] = [
+const ENTRIES: [Entry; 69] = [
     monitor::<Connectivity>("monitor.connectivity"),
     monitor::<Role>("monitor.role"),
     monitor::<Restart>("monitor.restart"),
@@ -75,7 +108,7 @@ const ENTRIES: [Entry; 57] = [
     monitor::<Sequences>("monitor.sequences"),
     monitor::<Statistics>("monitor.statistics"),
     monitor::<Autovacuum>("monitor.autovacuum"),
-    monitor::<Vacuum>("monitor.vacuum"),
+    monitor::<crate::monitors::Vacuum>("monitor.vacuum"),
     monitor::<Bloat>("monitor.bloat"),
     monitor::<Statements>("monitor.statements"),
     monitor::<Disk>("monitor.disk"),
@@ -83,6 +116,7 @@ const ENTRIES: [Entry; 57] = [
     monitor::<Memory>("monitor.memory"),
     monitor::<Pressure>("monitor.pressure"),
     monitor::<Clock>("monitor.clock"),
+    monitor::<Reachability>("monitor.reachability"),
     monitor::<Permissions>("monitor.permissions"),
     monitor::<TemporaryFiles>("monitor.temporary-files"),
     monitor::<LogSize>("monitor.log-size"),
@@ -92,14 +126,25 @@ const ENTRIES: [Entry; 57] = [
     monitor::<Passwords>("monitor.passwords"),
     monitor::<SqlMonitor>("monitor.sql"),
     monitor::<CommandMonitor>("monitor.command"),
-    job::<BackupPhysical>("backup.physical", Needs::Cluster),
-    job::<WalCleanup>("wal.cleanup", Needs::Cluster),
-    job::<Replicate>("replicate", Needs::Cluster),
-    job::<VerifyJob>("verify", Needs::Cluster),
-    job::<RestoreTestJob>("restore-test", Needs::Cluster),
-    job::<Heartbeat>("heartbeat", Needs::Cluster),
-    job::<CommandJob>("command", Needs::Host),
-    job::<SqlJob>("sql", Needs::Cluster),
+    job::<BackupPhysical>("backup.physical", Needs::Cluster, &["backup"]),
+    job::<WalCleanup>("wal.cleanup", Needs::Backups, &[]),
+    job::<Replicate>("replicate", Needs::Backups, &[]),
+    job::<VerifyJob>("verify", Needs::Backups, &[]),
+    job::<RestoreTestJob>("restore-test", Needs::Backups, &[]),
+    job::<Heartbeat>("heartbeat", Needs::Cluster, &[]),
+    job::<Vacuum>("maintenance.vacuum", Needs::Cluster, &["maintenance"]),
+    job::<Analyze>("maintenance.analyze", Needs::Cluster, &["maintenance"]),
+    job::<Catalog>("maintenance.catalog", Needs::Cluster, &["backup", "maintenance"]),
+    job::<Reindex>("maintenance.reindex", Needs::Cluster, &["backup", "maintenance"]),
+    job::<Integrity>("maintenance.integrity", Needs::Cluster, &["maintenance"]),
+    job::<Advice>("maintenance.advice", Needs::Cluster, &[]),
+    job::<LogsRotate>("logs.rotate", Needs::LogDirectory, &[]),
+    job::<PerformanceReport>("report.performance", Needs::Cluster, &[]),
+    job::<HealthReport>("report.health", Needs::Host, &[]),
+    job::<DrillReport>("report.drill", Needs::Backups, &[]),
+    by_itself(job::<Sample>("sample", Needs::Reports, &[]), "*/5 * * * *"),
+    job::<CommandJob>("command", Needs::Host, &[]),
+    job::<SqlJob>("sql", Needs::Cluster, &[]),
 ];
 
 /// Every kind of job, for reading configuration and for its reference.

@@ -1,15 +1,24 @@
 //! Channels: how a message leaves. One trait, one file per channel.
+//!
+//! Invariants: whatever the other side does, a delivery ends within the channel's timeout; no error and no receipt holds a
+//! secret, an address that is one included.
 
+mod command;
 mod folder;
+mod http;
 mod mail;
+mod oauth;
+mod pagerduty;
+mod slack;
+mod smtp;
+mod webhook;
 
+pub use http::fetch;
+
+use crate::{bulletin::Bulletin, tell::MAIL};
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use lettre::message::{
-    Mailbox, MultiPart,
-    header::{HeaderName, HeaderValue},
-};
-use pgbosun_core::config::{Mail, MailTransport};
+use pgbosun_core::config::{ChannelType, Config, MailTransport};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A message as a channel takes it.
@@ -17,18 +26,10 @@ use uuid::Uuid;
 pub struct Message {
     /// Identity: a second copy has the same.
     pub id: Uuid,
-    /// The alert it tells of: the thread it belongs to.
-    pub thread: Option<Uuid>,
-    /// Addresses.
+    /// What it tells.
+    pub bulletin: Bulletin,
+    /// The mail addresses of the group.
     pub recipients: Vec<String>,
-    /// Subject.
-    pub subject: String,
-    /// Plain text.
-    pub text: String,
-    /// HTML.
-    pub html: String,
-    /// When it was written.
-    pub created_at: DateTime<Utc>,
 }
 
 /// That a message was accepted.
@@ -42,20 +43,56 @@ pub struct Receipt {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
-    /// An address or header that no mail can have.
+    /// An address, header or certificate that cannot be used.
     #[error("the message cannot be written: {0}")]
     Message(String),
-    /// The server, on the way to it or in its answer.
+    /// The mail server, on the way to it or in its answer.
     #[error("mail server {server}: {reason}")]
     Server {
         /// Its name.
         server: String,
         /// Its words or ours.
         reason: String,
+        /// It refused this message for good (5yz), after it took others' greeting and login.
+        refused: bool,
     },
+    /// A service behind HTTP, on the way to it or in its answer.
+    #[error("{service}: {reason}")]
+    Service {
+        /// Slack, PagerDuty, or the host.
+        service: String,
+        /// Its words or ours.
+        reason: String,
+        /// It refused this message for good (4yz), and may take another.
+        refused: bool,
+        /// How long it wants to be left alone.
+        after: Option<Duration>,
+    },
+    /// A program.
+    #[error("{0}")]
+    Program(String),
     /// The folder.
     #[error("mail folder {0}")]
     Folder(String, #[source] std::io::Error),
+}
+
+impl DeliveryError {
+    /// Whether it is about this message alone: another may be taken.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::Message(_) => true,
+            Self::Server { refused, .. } | Self::Service { refused, .. } => *refused,
+            Self::Program(_) | Self::Folder(..) => false,
+        }
+    }
+
+    /// How long the other side wants to be left alone.
+    pub fn after(&self) -> Option<Duration> {
+        match self {
+            Self::Service { after, .. } => *after,
+            _ => None,
+        }
+    }
 }
 
 /// Delivers messages.
@@ -64,48 +101,36 @@ pub trait Channel: Send + Sync {
     /// Delivers one message; a receipt means that the other side has it for good.
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError>;
 
-    /// Sees whether the other side is there, without sending anything.
+    /// Sees whether the other side is there, without telling anybody anything.
     async fn probe(&self) -> Result<Receipt, DeliveryError>;
 }
 
-/// The channel of a configuration.
+/// A channel of a configuration; `None` where it has none of this name.
 ///
 /// # Errors
 /// [`DeliveryError`] where a certificate or an address in it is wrong.
-pub fn open(mail: &Mail, instance: &str) -> Result<Box<dyn Channel>, DeliveryError> {
-    let from: Mailbox =
-        mail.from.parse().map_err(|error| DeliveryError::Message(format!("sender \"{}\": {error}", mail.from)))?;
-    Ok(match mail.transport {
-        MailTransport::Smtp => Box::new(mail::Smtp::new(mail, from, instance)?),
-        MailTransport::Folder => Box::new(folder::Folder::new(mail, from, instance)),
-    })
+pub fn open(config: &Config, name: &str, instance: &str) -> Result<Option<Box<dyn Channel>>, DeliveryError> {
+    if name == MAIL {
+        let Some(mail) = &config.mail else { return Ok(None) };
+        let form = mail::Form::new(mail, instance, &config.daemon.template_directory)?;
+        return Ok(Some(match mail.transport {
+            MailTransport::Smtp => Box::new(smtp::Smtp::new(mail, form)?),
+            MailTransport::Folder => Box::new(folder::Folder::new(mail, form)),
+        }));
+    }
+    let Some(options) = config.channels.get(name) else { return Ok(None) };
+    Ok(Some(match options.r#type {
+        ChannelType::Slack => Box::new(slack::Slack::new(options)?),
+        ChannelType::Pagerduty => Box::new(pagerduty::PagerDuty::new(options)?),
+        ChannelType::Webhook => Box::new(webhook::Webhook::new(options)?),
+        ChannelType::Command => Box::new(command::Program::new(options)),
+    }))
 }
 
-/// A message as RFC 5322 has it: text and HTML, threaded by alert, marked as written by a program (RFC 3834).
-fn compose(message: &Message, from: &Mailbox, host: &str) -> Result<lettre::Message, DeliveryError> {
-    let failed = |error: &dyn std::fmt::Display| DeliveryError::Message(error.to_string());
-    let mut builder = lettre::Message::builder()
-        .from(from.clone())
-        .subject(&message.subject)
-        .date(message.created_at.into())
-        .message_id(Some(format!("<{}@{host}>", message.id.simple())))
-        .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".into()));
-    if let Some(thread) = message.thread {
-        let thread = format!("<{}@{host}>", thread.simple());
-        builder = builder.in_reply_to(thread.clone()).references(thread);
+/// A text of at most so many characters.
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
     }
-    for recipient in &message.recipients {
-        let to: Mailbox = recipient.parse().map_err(|error| failed(&format!("recipient \"{recipient}\": {error}")))?;
-        builder = builder.to(to);
-    }
-    builder
-        .multipart(MultiPart::alternative_plain_html(message.text.clone(), message.html.clone()))
-        .map_err(|error| failed(&error))
-}
-
-/// The right side of a Message-ID: letters, digits, dots and hyphens only.
-fn host_part(instance: &str) -> String {
-    let safe: String =
-        instance.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect();
-    if safe.is_empty() { "pgbosun".into() } else { safe }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }

@@ -1,14 +1,20 @@
-//! From finding to message: the life cycle of alerts as pure functions, rendering, and the channels that deliver.
+//! From finding to message: the life of alerts, what is told of them to whom, and the channels that deliver.
 //!
 //! Invariants: one problem is one alert; a failed run touches only its own job-failed alert; a message is in the outbox
-//! before anybody tries to send it, and leaves it only when a server has accepted it or its time is over.
+//! before anybody tries to send it, and leaves it only when the other side has accepted it or its time is over.
 
+mod bulletin;
 mod channels;
 mod lifecycle;
+mod mute;
 mod render;
+pub mod report;
 mod retry;
+mod tell;
 
-pub use channels::{Channel, DeliveryError, Message, Receipt, open as open_channel};
-pub use lifecycle::{Change, Subject, Verdict, judge, raise};
-pub use render::{Frame, Renderer};
+pub use bulletin::{Attached, Bulletin, Item, Occasion};
+pub use channels::{Channel, DeliveryError, Message, Receipt, fetch, open as open_channel};
+pub use lifecycle::{Subject, Verdict, judge, resolve, turn};
+pub use mute::Surroundings;
 pub use retry::next_attempt;
+pub use tell::{DELIVERY, Desk, Hosts, MAIL};

@@ -1,9 +1,10 @@
 //! The life of an alert, as pure functions of what is open, what was found, and the time.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use pgbosun_core::{
     alert::{Alert, AlertState, Notice},
-    finding::Finding,
+    config::Patience,
+    finding::{Finding, Reach},
 };
 use uuid::Uuid;
 
@@ -19,8 +20,8 @@ pub struct Subject {
     pub cluster: Option<String>,
     /// The group that is told.
     pub group: String,
-    /// How often a problem that stays is told again; zero is never.
-    pub repeat: Duration,
+    /// How long a problem must be there before it is an alert.
+    pub patience: Patience,
     /// The run that looked.
     pub run_id: Option<Uuid>,
 }
@@ -30,25 +31,21 @@ pub struct Subject {
 pub enum Verdict {
     /// It succeeded, and this is all that is wrong: whatever else was open is over.
     Complete(Vec<Finding>),
-    /// It failed. Nobody knows how the rest stands.
-    Failed(Finding),
+    /// It failed, or was broken off: what was found until then stands, and nobody knows how the rest does.
+    Partial {
+        /// That the job itself failed.
+        failure: Option<Finding>,
+        /// What was found.
+        findings: Vec<Finding>,
+    },
 }
 
-/// An alert as it stands now, and what is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// The alert.
-    pub alert: Alert,
-    /// What the group is told, if anything.
-    pub notice: Option<Notice>,
-}
-
-/// Judges the end of a run against the open alerts of its job.
-pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<Utc>) -> Vec<Change> {
+/// Judges the end of a run against the unresolved alerts of its job; the alerts as they stand now.
+pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<Utc>) -> Vec<Alert> {
     match verdict {
-        Verdict::Failed(finding) => {
-            let finding = Finding { object: RUN.into(), ..finding };
-            vec![raise(subject, open, finding, now)]
+        Verdict::Partial { failure, findings } => {
+            let found = merged(findings).into_iter().map(|finding| raise(subject, open, finding, now));
+            failure.into_iter().map(|failure| fail(subject, open, failure, now)).chain(found).collect()
         }
         Verdict::Complete(findings) => {
             let findings = merged(findings);
@@ -59,6 +56,12 @@ pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<
             over.into_iter().chain(here).collect()
         }
     }
+}
+
+/// Opens the alert that says the job itself failed, or goes on with it. Its retries were its patience.
+fn fail(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>) -> Alert {
+    let subject = Subject { patience: Patience::Looks(1), ..subject.clone() };
+    raise(&subject, open, Finding { object: RUN.into(), ..finding }, now)
 }
 
 /// One finding per object, the worst: two of one object would be two alerts of one problem.
@@ -74,53 +77,70 @@ fn merged(findings: Vec<Finding>) -> Vec<Finding> {
     merged
 }
 
-/// Opens an alert for a finding, or goes on with the one that is open.
-pub fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>) -> Change {
+/// Opens an alert for a finding, or goes on with the one that is there.
+fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>) -> Alert {
     let fingerprint = fingerprint(&subject.job, &finding.object);
     let known = open.iter().find(|alert| alert.fingerprint == fingerprint);
-    let notice = match known {
-        None => Some(Notice::Opened),
-        Some(alert) if alert.severity != finding.severity => Some(Notice::Changed),
-        Some(alert) => {
-            let told = alert.notified_at.unwrap_or(alert.opened_at);
-            let due = subject.repeat > Duration::zero() && now - told >= subject.repeat;
-            (due && alert.state == AlertState::Open).then_some(Notice::Reminder)
-        }
+    let looks = known.map_or(1, |alert| alert.looks.saturating_add(1));
+    let opened_at = known.map_or(now, |alert| alert.opened_at);
+    let ripe = finding.reach > Reach::Object
+        || match subject.patience {
+            Patience::Looks(needed) => looks >= needed,
+            Patience::Time(time) => (now - opened_at).to_std().is_ok_and(|age| age >= time),
+        };
+    let worse = known.is_some_and(|alert| finding.severity > alert.severity);
+    let state = match known.map(|alert| alert.state) {
+        None | Some(AlertState::Pending) if !ripe => AlertState::Pending,
+        // What got worse wants to be looked at again.
+        Some(AlertState::Acknowledged) if !worse => AlertState::Acknowledged,
+        _ => AlertState::Open,
     };
-    let alert = Alert {
+    let unchanged = known.filter(|alert| alert.state == state && alert.severity == finding.severity);
+    Alert {
         id: known.map_or_else(Uuid::now_v7, |alert| alert.id),
         fingerprint,
         job: subject.job.clone(),
         cluster: subject.cluster.clone(),
-        group: subject.group.clone(),
+        // Whoever was told of it is told of its end.
+        group: known.filter(|alert| alert.told.is_some()).map_or(&subject.group, |alert| &alert.group).clone(),
         severity: finding.severity,
-        // What got worse or better wants to be looked at again.
-        state: match (known, notice) {
-            (Some(alert), None | Some(Notice::Reminder)) => alert.state,
-            _ => AlertState::Open,
-        },
+        state,
+        reach: finding.reach,
         summary: finding.summary,
         meaning: finding.meaning,
         advice: finding.advice,
         detail: finding.detail,
-        opened_at: known.map_or(now, |alert| alert.opened_at),
+        looks,
+        opened_at,
+        changed_at: unchanged.map_or(now, |alert| alert.changed_at),
         seen_at: now,
-        notified_at: if notice.is_some() { Some(now) } else { known.and_then(|alert| alert.notified_at) },
         resolved_at: None,
         run_id: subject.run_id.or_else(|| known.and_then(|alert| alert.run_id)),
-    };
-    Change { alert, notice }
+        acknowledged: known.filter(|_| state == AlertState::Acknowledged).and_then(|alert| alert.acknowledged.clone()),
+        told: known.and_then(|alert| alert.told),
+    }
 }
 
-fn resolve(alert: &Alert, run_id: Option<Uuid>, now: DateTime<Utc>) -> Change {
-    let alert = Alert {
+/// Ends an alert.
+pub fn resolve(alert: &Alert, run_id: Option<Uuid>, now: DateTime<Utc>) -> Alert {
+    Alert {
         state: AlertState::Resolved,
+        changed_at: now,
         resolved_at: Some(now),
-        notified_at: Some(now),
         run_id: run_id.or(alert.run_id),
         ..alert.clone()
-    };
-    Change { alert, notice: Some(Notice::Resolved) }
+    }
+}
+
+/// What happened to an alert, if it is worth a word: nobody hears of one that was only pending.
+pub fn turn(before: Option<&Alert>, after: &Alert) -> Option<Notice> {
+    let was_open = before.is_some_and(|before| before.state != AlertState::Pending);
+    match (was_open, after.state) {
+        (_, AlertState::Pending) | (false, AlertState::Resolved) => None,
+        (false, _) => Some(Notice::Opened),
+        (true, AlertState::Resolved) => Some(Notice::Resolved),
+        (true, _) => before.is_some_and(|before| before.severity != after.severity).then_some(Notice::Changed),
+    }
 }
 
 fn fingerprint(job: &str, object: &str) -> String {
@@ -130,87 +150,108 @@ fn fingerprint(job: &str, object: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgbosun_core::finding::Severity;
+    use pgbosun_core::{alert::Acknowledgement, finding::Severity};
+    use std::time::Duration;
 
-    fn subject() -> Subject {
-        Subject {
-            job: "disk".into(),
-            cluster: Some("main".into()),
-            group: "system".into(),
-            repeat: Duration::hours(4),
-            run_id: None,
-        }
+    fn subject(patience: Patience) -> Subject {
+        let (job, cluster, group) = ("disk".into(), Some("main".into()), "system".into());
+        Subject { job, cluster, group, patience, run_id: None }
     }
 
     fn finding(object: &str, severity: Severity) -> Finding {
-        Finding {
-            object: object.into(),
-            severity,
-            summary: "full".into(),
-            meaning: String::new(),
-            advice: String::new(),
-            detail: String::new(),
+        Finding::new(severity, object, "full")
+    }
+
+    fn at(minute: u32) -> DateTime<Utc> {
+        format!("2026-11-21T00:{minute:02}:00Z").parse().unwrap()
+    }
+
+    /// One look after the other; what is told of the only alert each time.
+    fn looks(patience: Patience, seen: &[Option<Severity>]) -> Vec<Option<Notice>> {
+        let mut open: Vec<Alert> = Vec::new();
+        let mut told = Vec::new();
+        for (minute, severity) in seen.iter().enumerate() {
+            let findings = severity.map(|severity| finding("/data", severity)).into_iter().collect();
+            let changed = judge(&subject(patience), &open, Verdict::Complete(findings), at(minute as u32));
+            assert!(changed.len() <= 1);
+            told.push(changed.first().and_then(|after| turn(open.first(), after)));
+            open = changed.into_iter().filter(|alert| alert.state != AlertState::Resolved).collect();
         }
+        told
     }
 
-    fn at(hour: u32) -> DateTime<Utc> {
-        format!("2026-11-21T{hour:02}:00:00Z").parse().unwrap()
-    }
+    const WARNING: Option<Severity> = Some(Severity::Warning);
+    const CRITICAL: Option<Severity> = Some(Severity::Critical);
 
-    fn complete(open: &[Alert], findings: Vec<Finding>, hour: u32) -> Vec<Change> {
-        judge(&subject(), open, Verdict::Complete(findings), at(hour))
-    }
-
-    fn notices(changes: &[Change]) -> Vec<Option<Notice>> {
-        changes.iter().map(|change| change.notice).collect()
+    #[test]
+    fn opens_once_changes_and_resolves() {
+        let seen = [WARNING, WARNING, CRITICAL, CRITICAL, WARNING, None, None, WARNING];
+        let told = [
+            Some(Notice::Opened),
+            None,
+            Some(Notice::Changed),
+            None,
+            Some(Notice::Changed),
+            Some(Notice::Resolved),
+            None,
+            Some(Notice::Opened),
+        ];
+        assert_eq!(looks(Patience::Looks(1), &seen), told);
     }
 
     #[test]
-    fn opens_once_reminds_as_configured_and_resolves() {
-        let opened = complete(&[], vec![finding("/data", Severity::Warning)], 0);
-        assert_eq!(notices(&opened), [Some(Notice::Opened)]);
-        let mut open = vec![opened[0].alert.clone()];
-        for (hour, expected) in
-            [(1, None), (3, None), (4, Some(Notice::Reminder)), (7, None), (8, Some(Notice::Reminder))]
-        {
-            let again = complete(&open, vec![finding("/data", Severity::Warning)], hour);
-            assert_eq!(notices(&again), [expected], "hour {hour}");
-            assert_eq!((again[0].alert.id, again[0].alert.opened_at), (open[0].id, at(0)));
-            open = vec![again[0].alert.clone()];
-        }
-        let over = complete(&open, Vec::new(), 9);
-        assert_eq!(notices(&over), [Some(Notice::Resolved)]);
-        assert_eq!((over[0].alert.state, over[0].alert.resolved_at), (AlertState::Resolved, Some(at(9))));
-        assert_ne!(complete(&[], vec![finding("/data", Severity::Warning)], 10)[0].alert.id, open[0].id);
+    fn waits_for_looks_in_a_row_or_a_time() {
+        let seen = [WARNING, WARNING, None, WARNING, CRITICAL, WARNING];
+        let told = [None, None, None, None, None, Some(Notice::Opened)];
+        assert_eq!(looks(Patience::Looks(3), &seen), told);
+        assert_eq!(looks(Patience::Time(Duration::from_secs(120)), &seen), told);
     }
 
     #[test]
-    fn getting_worse_is_told_at_once_even_when_acknowledged() {
-        let mut open = complete(&[], vec![finding("/data", Severity::Warning)], 0)[0].alert.clone();
-        open.state = AlertState::Acknowledged;
-        let worse = complete(&[open.clone()], vec![finding("/data", Severity::Critical)], 1);
-        assert_eq!((worse[0].notice, worse[0].alert.state), (Some(Notice::Changed), AlertState::Open));
-        let same = complete(&[open], vec![finding("/data", Severity::Warning)], 23);
-        assert_eq!((same[0].notice, same[0].alert.state), (None, AlertState::Acknowledged));
+    fn a_server_that_is_down_is_told_at_the_first_look() {
+        let down = finding("connection", Severity::Critical).reaching(Reach::Cluster);
+        let alert = &judge(&subject(Patience::Looks(9)), &[], Verdict::Complete(vec![down]), at(0))[0];
+        assert_eq!(alert.state, AlertState::Open);
+    }
+
+    #[test]
+    fn getting_worse_ends_an_acknowledgement_and_getting_better_does_not() {
+        let look = |open: &[Alert], severity| {
+            let verdict = Verdict::Complete(vec![finding("/data", severity)]);
+            judge(&subject(Patience::Looks(1)), open, verdict, at(1)).remove(0)
+        };
+        let open = look(&[], Severity::Unknown);
+        let acknowledged = Some(Acknowledgement { by: "anna".into(), at: at(1), reason: "on it".into() });
+        let open = Alert { state: AlertState::Acknowledged, acknowledged, ..open };
+        let same = look(std::slice::from_ref(&open), Severity::Warning);
+        assert_eq!((same.state, same.acknowledged.is_some()), (AlertState::Acknowledged, true));
+        let worse = look(&[open], Severity::Critical);
+        assert_eq!((worse.state, worse.acknowledged.is_some()), (AlertState::Open, false));
     }
 
     #[test]
     fn two_findings_of_one_object_are_one_alert_and_the_worse_counts() {
         let both = vec![finding("/data", Severity::Warning), finding("/data", Severity::Critical)];
-        let changes = complete(&[], both, 0);
-        assert_eq!((changes.len(), changes[0].alert.severity), (1, Severity::Critical));
+        let alerts = judge(&subject(Patience::Looks(1)), &[], Verdict::Complete(both), at(0));
+        assert_eq!((alerts.len(), alerts[0].severity), (1, Severity::Critical));
     }
 
     #[test]
-    fn a_failed_run_touches_only_its_own_alert() {
-        let open = complete(&[], vec![finding("/data", Severity::Critical)], 0)[0].alert.clone();
-        let failed =
-            judge(&subject(), std::slice::from_ref(&open), Verdict::Failed(finding("x", Severity::Unknown)), at(1));
+    fn a_failed_run_touches_only_its_own_alert_and_is_told_at_once() {
+        let subject = subject(Patience::Looks(3));
+        let here = Verdict::Complete(vec![finding("/data", Severity::Critical)]);
+        let open = judge(&subject, &[], here.clone(), at(0));
+        let failed = judge(
+            &subject,
+            &open,
+            Verdict::Partial { failure: Some(finding("x", Severity::Unknown)), findings: Vec::new() },
+            at(1),
+        );
         assert_eq!(failed.len(), 1);
-        assert_eq!((failed[0].alert.fingerprint.as_str(), failed[0].notice), ("disk/run", Some(Notice::Opened)));
-        let both = [open, failed[0].alert.clone()];
-        let well = complete(&both, vec![finding("/data", Severity::Critical)], 2);
-        assert_eq!(well.iter().find(|c| c.alert.fingerprint == "disk/run").unwrap().notice, Some(Notice::Resolved));
-        assert_eq!(well.len(), 2);
+        assert_eq!((failed[0].fingerprint.as_str(), failed[0].state), ("disk/run", AlertState::Open));
+        let both = [open[0].clone(), failed[0].clone()];
+        let well = judge(&subject, &both, here, at(2));
+        let run = well.iter().find(|alert| alert.fingerprint == "disk/run").unwrap();
+        assert_eq!((well.len(), run.state), (2, AlertState::Resolved));
     }
 }

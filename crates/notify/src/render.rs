@@ -1,44 +1,55 @@
-//! Messages in words: subject, plain text and HTML, from templates that the operator can replace.
+//! Messages as mails: plain text and HTML, from templates that the operator can replace.
+//!
+//! Invariant: a template of the operator's that is wrong costs no message.
 
-use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
-use minijinja::{Environment, context};
-use pgbosun_core::{
-    alert::{Alert, Notice},
-    finding::Severity,
-    human,
+use crate::{
+    bulletin::{Attached, Bulletin, Item},
+    report,
 };
-use pgbosun_history::NewNotification;
+use minijinja::{Environment, Value, context};
+use pgbosun_core::{alert::Notice, finding::Severity, human, report::Report};
 use std::path::Path;
-use uuid::Uuid;
 
-/// What every message says beside the alert.
-#[derive(Clone, Debug)]
-pub struct Frame {
-    /// Subject prefix of the group.
-    pub prefix: String,
-    /// Name of the installation.
-    pub instance: String,
-    /// The zone in which times are told.
-    pub zone: Tz,
+/// Lines of an alert's detail that a mail shows; the whole is attached where there are more.
+const LINES: usize = 25;
+/// The picture of the test message.
+const TICK: &[u8] = include_bytes!("../pictures/tick.png");
+
+/// A file that goes with a mail.
+pub(crate) struct File {
+    pub name: String,
+    pub kind: &'static str,
+    pub bytes: Vec<u8>,
+}
+
+/// A message in the words of a mail.
+pub(crate) struct Rendered {
+    pub text: String,
+    pub html: String,
+    /// Shown in the HTML, by their names.
+    pub pictures: Vec<File>,
+    pub attachments: Vec<File>,
 }
 
 /// Renders messages.
 #[derive(Debug)]
-pub struct Renderer {
+pub(crate) struct Renderer {
     templates: Environment<'static>,
 }
 
-const TEMPLATES: [(&str, &str); 2] =
-    [("alert.html", include_str!("../templates/alert.html")), ("alert.txt", include_str!("../templates/alert.txt"))];
+const TEMPLATES: [(&str, &str); 2] = [
+    ("message.html", include_str!("../templates/message.html")),
+    ("message.txt", include_str!("../templates/message.txt")),
+];
 
-/// Severity colours that keep their contrast on white and on black: red, yellow, grey-blue, green.
-const fn colour(severity: Severity, notice: Notice) -> &'static str {
-    match (notice, severity) {
-        (Notice::Resolved, _) | (_, Severity::Ok) => "#1a7f37",
-        (_, Severity::Critical) => "#c62828",
-        (_, Severity::Warning) => "#b58100",
-        (_, Severity::Unknown) => "#5c6b7a",
+/// A severity's colour and that of the text on it: red, yellow, grey-blue, green. Text and ground come together, so that
+/// they keep their contrast whatever a dark mode makes of the rest.
+const fn colours(severity: Severity) -> (&'static str, &'static str) {
+    match severity {
+        Severity::Ok => ("#1a7f37", "#ffffff"),
+        Severity::Critical => ("#c62828", "#ffffff"),
+        Severity::Warning => ("#f5c518", "#1f2328"),
+        Severity::Unknown => ("#5c6b7a", "#ffffff"),
     }
 }
 
@@ -64,98 +75,152 @@ impl Renderer {
         Self { templates }
     }
 
-    /// The message that tells of an alert.
-    pub fn alert(&self, frame: &Frame, alert: &Alert, notice: Notice, now: DateTime<Utc>) -> NewNotification {
-        let word = match notice {
-            Notice::Resolved => "RESOLVED".to_owned(),
-            Notice::Test => "TEST".to_owned(),
-            _ => alert.severity.as_str().to_uppercase(),
-        };
-        let place = alert.cluster.as_deref().unwrap_or(&frame.instance);
-        let reminder = if notice == Notice::Reminder { "still: " } else { "" };
-        let subject = format!("{} {word} {place}: {reminder}{}", frame.prefix, alert.summary);
-        let told = |at: DateTime<Utc>| at.with_timezone(&frame.zone).format("%Y-%m-%d %H:%M:%S %Z").to_string();
-        let lasted = human::span(alert.resolved_at.unwrap_or(now) - alert.opened_at);
-        let facts: Vec<(&str, &str)> = alert.detail.lines().filter_map(|line| line.split_once(": ")).collect();
-        let lines: Vec<&str> = alert.detail.lines().filter(|line| line.split_once(": ").is_none()).collect();
-        let values = context! {
-            word, place, subject, facts, lines, lasted,
-            notice => notice.as_str(),
-            colour => colour(alert.severity, notice),
-            summary => alert.summary,
-            meaning => alert.meaning,
-            advice => alert.advice,
-            since => told(alert.opened_at),
-            until => alert.resolved_at.map(told),
-            job => alert.job,
-            instance => frame.instance,
-            alert_id => alert.id.to_string(),
-            run_id => alert.run_id.map(|id| id.to_string()),
-        };
+    /// The mail that tells this, with attachments of at most so many bytes together.
+    pub fn render(&self, bulletin: &Bulletin, attachment_limit: u64) -> Rendered {
+        if let Some(attached) = &bulletin.report {
+            return carried(attached, attachment_limit);
+        }
+        let mut attachments = Vec::new();
+        let mut left = attachment_limit;
+        let items: Vec<_> = bulletin
+            .items
+            .iter()
+            .map(|item| {
+                let more = lines_beyond(item).map(|count| {
+                    let (file, size) = (attachment(item), item.alert.detail.len() as u64);
+                    if size <= left {
+                        left -= size;
+                        let words = format!("{count} more lines are attached as {}.", file.name);
+                        attachments.push(file);
+                        words
+                    } else {
+                        format!("{count} more lines are too much for a mail: \"pgbosun alert show\" has them.")
+                    }
+                });
+                values(bulletin, item, more)
+            })
+            .collect();
+        let subject = bulletin.subject();
+        let note = bulletin.note.clone().unwrap_or_default();
+        let (tally, instance) = (tally(bulletin), &bulletin.instance);
+        let values = context! { subject, note, tally, instance, items, group => bulletin.group };
         let render = |name: &str| {
             let rendered = self.templates.get_template(name).and_then(|template| template.render(&values));
             rendered.unwrap_or_else(|error| {
-                // A template of the operator's that fails must not cost the message.
                 tracing::error!(template = name, "mail template failed: {error}");
-                format!("{subject}\n\n{}\n{}\n\n{}", alert.meaning, alert.advice, alert.detail)
+                plain(bulletin)
             })
         };
-        NewNotification {
-            id: Uuid::now_v7(),
-            alert_id: (notice != Notice::Test).then_some(alert.id),
-            group: alert.group.clone(),
-            notice,
-            severity: alert.severity,
-            text: render("alert.txt"),
-            html: render("alert.html"),
-            subject,
-            created_at: now,
+        let tick = || File { name: "tick".into(), kind: "image/png", bytes: TICK.to_vec() };
+        let pictures = bulletin.items.iter().any(|item| item.notice == Notice::Test).then(tick);
+        Rendered {
+            text: render("message.txt"),
+            html: render("message.html"),
+            pictures: pictures.into_iter().collect(),
+            attachments,
         }
     }
+}
+
+/// A report as a mail, with its page beside it.
+fn carried(attached: &Attached, attachment_limit: u64) -> Rendered {
+    let read = std::fs::read(&attached.path).map_err(|error| error.to_string());
+    let report: Result<Report, _> =
+        read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
+    let report = match report {
+        Ok(report) => report,
+        // Whoever waits for it hears at least what it said.
+        Err(error) => {
+            let text = format!(
+                "{}\n\nThe report itself cannot be read: {}: {error}\n",
+                attached.headline,
+                attached.path.display()
+            );
+            let html = format!("<pre>{}</pre>", text.replace('&', "&amp;").replace('<', "&lt;"));
+            return Rendered { text, html, pictures: Vec::new(), attachments: Vec::new() };
+        }
+    };
+    let mail = report::mail(&report);
+    let page = report::page(&report).into_bytes();
+    let fits = page.len() as u64 <= attachment_limit;
+    let name = format!("{}.html", report.file_stem());
+    let page = fits.then_some(File { name, kind: "text/html", bytes: page });
+    let pictures = mail.pictures.into_iter().map(|(name, bytes)| File { name, kind: "image/png", bytes });
+    Rendered { text: mail.text, html: mail.html, pictures: pictures.collect(), attachments: page.into_iter().collect() }
+}
+
+/// What templates know of an alert.
+fn values(bulletin: &Bulletin, item: &Item, more: Option<String>) -> Value {
+    let alert = &item.alert;
+    let (colour, ink) = colours(item.severity());
+    // Nobody needs the lines of what is over.
+    let most = if item.notice == Notice::Resolved { 0 } else { LINES };
+    let shown = || alert.detail.lines().take(most);
+    let facts: Vec<(&str, &str)> = shown().filter_map(|line| line.split_once(": ")).collect();
+    let lines: Vec<&str> = shown().filter(|line| line.split_once(": ").is_none()).collect();
+    context! {
+        colour, ink, facts, lines, more,
+        word => item.word(),
+        place => bulletin.place(alert),
+        notice => item.notice.as_str(),
+        summary => alert.summary,
+        meaning => alert.meaning,
+        advice => alert.advice,
+        since => bulletin.moment(alert.opened_at),
+        until => alert.resolved_at.map(|at| bulletin.moment(at)),
+        lasted => human::span(alert.resolved_at.unwrap_or(bulletin.at) - alert.opened_at),
+        picture => (item.notice == Notice::Test).then_some("tick"),
+        job => alert.job,
+        alert_id => alert.id.to_string(),
+        run_id => alert.run_id.map(|id| id.to_string()),
+    }
+}
+
+/// How many lines of the detail a mail does not show, where they matter.
+fn lines_beyond(item: &Item) -> Option<usize> {
+    let lines = item.alert.detail.lines().count();
+    (lines > LINES && item.notice != Notice::Resolved).then(|| lines - LINES)
+}
+
+fn attachment(item: &Item) -> File {
+    let id = item.alert.id.simple().to_string();
+    let name = format!("alert-{}.txt", &id[id.len() - 8..]);
+    File { name, kind: "text/plain; charset=utf-8", bytes: item.alert.detail.clone().into_bytes() }
+}
+
+/// How many of each sort: `: 2 critical, 1 resolved`.
+fn tally(bulletin: &Bulletin) -> String {
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    for word in bulletin.items.iter().map(|item| item.word().to_lowercase()) {
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    let counts: Vec<_> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    format!(": {}", counts.join(", "))
+}
+
+/// Without any template.
+fn plain(bulletin: &Bulletin) -> String {
+    let items = bulletin.items.iter().map(|Item { alert, .. }| {
+        format!("{}: {}\n{}\n{}\n\n{}", bulletin.place(alert), alert.summary, alert.meaning, alert.advice, alert.detail)
+    });
+    [bulletin.subject()].into_iter().chain(items).collect::<Vec<_>>().join("\n\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgbosun_core::alert::AlertState;
+    use crate::bulletin::samples::bulletin;
 
-    fn message(notice: Notice) -> NewNotification {
-        let alert = Alert {
-            id: Uuid::nil(),
-            fingerprint: "backup-age/local".into(),
-            job: "backup-age".into(),
-            cluster: Some("main".into()),
-            group: "database".into(),
-            severity: Severity::Critical,
-            state: if notice == Notice::Resolved { AlertState::Resolved } else { AlertState::Open },
-            summary: "backup is 27 h old (limit 25 h)".into(),
-            meaning: "Whatever changed since the newest backup is lost if the server is.".into(),
-            advice: "Run \"pgbosun job run full-backup\".".into(),
-            detail: "newest: <20261120T090000Z-full>\nfinished: 2026-11-20 09:00:07 UTC".into(),
-            opened_at: "2026-11-21T11:00:00Z".parse().unwrap(),
-            seen_at: "2026-11-21T12:00:00Z".parse().unwrap(),
-            notified_at: None,
-            resolved_at: (notice == Notice::Resolved).then(|| "2026-11-21T12:00:00Z".parse().unwrap()),
-            run_id: None,
-        };
-        let frame = Frame { prefix: "[DB-ALERT]".into(), instance: "db1".into(), zone: chrono_tz::Europe::Berlin };
-        let now = "2026-11-21T12:00:00Z".parse().unwrap();
-        Renderer::new(Path::new("/nonexistent")).alert(&frame, &alert, notice, now)
-    }
-
-    #[test]
-    fn subjects_are_those_of_the_contract() {
-        assert_eq!(message(Notice::Opened).subject, "[DB-ALERT] CRITICAL main: backup is 27 h old (limit 25 h)");
-        assert_eq!(
-            message(Notice::Reminder).subject,
-            "[DB-ALERT] CRITICAL main: still: backup is 27 h old (limit 25 h)"
-        );
-        assert_eq!(message(Notice::Resolved).subject, "[DB-ALERT] RESOLVED main: backup is 27 h old (limit 25 h)");
+    fn rendered(bulletin: &Bulletin) -> Rendered {
+        Renderer::new(Path::new("/nonexistent")).render(bulletin, 1000)
     }
 
     #[test]
     fn the_text_says_what_since_when_what_it_means_and_what_to_do() {
-        insta::assert_snapshot!(message(Notice::Opened).text, @r#"
+        insta::assert_snapshot!(rendered(&bulletin(Notice::Opened)).text, @r#"
         main: backup is 27 h old (limit 25 h), since 2026-11-21 12:00:00 CET. Whatever changed since the newest backup is lost if the server is. Run "pgbosun job run full-backup".
 
         newest:    <20261120T090000Z-full>
@@ -166,14 +231,47 @@ mod tests {
         Host:      db1
         Alert:     00000000-0000-0000-0000-000000000000
         "#);
-        let resolved = message(Notice::Resolved).text;
+        let resolved = rendered(&bulletin(Notice::Resolved)).text;
         assert!(resolved.starts_with("main: resolved after 1 h: backup is 27 h old"), "{resolved}");
     }
 
     #[test]
+    fn several_alerts_are_counted_first() {
+        let mut both = bulletin(Notice::Opened);
+        both.items.extend(bulletin(Notice::Resolved).items);
+        both.note = Some("A note.".into());
+        let text = rendered(&both).text;
+        assert!(text.starts_with("2 alerts: 1 critical, 1 resolved. A note.\n\nmain: backup is"), "{text}");
+        assert!(text.contains("\n-----") && text.contains("resolved after 1 h"), "{text}");
+    }
+
+    #[test]
     fn html_is_escaped_and_coloured() {
-        let html = message(Notice::Opened).html;
+        let html = rendered(&bulletin(Notice::Opened)).html;
         assert!(html.contains("&lt;20261120T090000Z-full&gt;") && html.contains("#c62828"), "{html}");
-        assert!(message(Notice::Resolved).html.contains("#1a7f37"));
+        assert!(rendered(&bulletin(Notice::Resolved)).html.contains("#1a7f37"));
+    }
+
+    #[test]
+    fn a_long_detail_is_attached_unless_it_is_too_long() {
+        let mut long = bulletin(Notice::Opened);
+        long.items[0].alert.detail = "a line\n".repeat(100);
+        let mail = rendered(&long);
+        assert_eq!((mail.attachments.len(), mail.text.matches("a line").count()), (1, 25));
+        assert!(mail.text.contains("75 more lines are attached as alert-00000000.txt."), "{}", mail.text);
+        long.items[0].alert.detail = "a line\n".repeat(1000);
+        let mail = rendered(&long);
+        assert!(mail.attachments.is_empty() && mail.text.contains("975 more lines are too much"), "{}", mail.text);
+    }
+
+    #[test]
+    fn a_wrong_template_costs_no_message() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("message.txt"), "{{ nothing.at.all }}").unwrap();
+        std::fs::write(directory.path().join("message.html"), "{% if %}").unwrap();
+        let mail = Renderer::new(directory.path()).render(&bulletin(Notice::Opened), 0);
+        assert!(mail.text.contains("backup is 27 h old") && mail.html.contains("<table"), "{}", mail.text);
+        std::fs::write(directory.path().join("message.txt"), "{{ items[0].place }}!").unwrap();
+        assert_eq!(Renderer::new(directory.path()).render(&bulletin(Notice::Opened), 0).text, "main!");
     }
 }

@@ -1,18 +1,25 @@
-//! `pgbosun alert`: list, show, test.
+//! `pgbosun alert`: list, show, acknowledge, silence, test.
+
+mod silence;
+mod test;
 
 use crate::{
     cli::AlertCommand,
-    exit::{Exit, FAILURE},
+    commands::whoami,
+    exit::Exit,
     local::Context,
-    output::{bold, green, json, moment, red, severity, table},
+    output::{bold, dim, green, json, moment, severity, table},
 };
-use pgbosun_core::{
-    alert::{Alert, AlertState, Notice},
-    finding::Severity,
+use pgbosun_core::alert::{Alert, AlertState};
+use pgbosun_daemon::{
+    acknowledge,
+    api::{Action, AlertInfo},
+    list_alerts,
 };
-use pgbosun_daemon::{chain, channel, frame, open_history};
-use pgbosun_notify::Message;
 use uuid::Uuid;
+
+/// How many alerts are looked through for an id, and listed with `--all`.
+const RECENT: u32 = 200;
 
 /// Runs one of them.
 ///
@@ -22,17 +29,58 @@ pub async fn run(context: &Context, command: AlertCommand) -> anyhow::Result<u8>
     match command {
         AlertCommand::List { all } => list(context, all).await,
         AlertCommand::Show { id } => show(context, &id).await,
-        AlertCommand::Test { group } => test(context, &group).await,
+        AlertCommand::Ack { id, reason } => ack(context, &id, reason).await,
+        AlertCommand::Silence(arguments) => silence::add(context, arguments).await,
+        AlertCommand::Unsilence { id } => silence::end(context, &id).await,
+        AlertCommand::Silences => silence::list(context).await,
+        AlertCommand::Test { group } => test::run(context, &group).await,
     }
 }
 
-async fn alerts(context: &Context, all: bool) -> anyhow::Result<Vec<Alert>> {
+async fn alerts(context: &Context, all: bool) -> anyhow::Result<Vec<AlertInfo>> {
     match context.daemon().await? {
-        Some(daemon) => daemon.get(if all { "/alerts?limit=200" } else { "/alerts" }).await,
-        None => {
-            let journal = context.offline().await?.engine.journal.clone();
-            Ok(if all { journal.recent_alerts(200).await? } else { journal.open_alerts(None).await? })
+        Some(daemon) if all => daemon.get(&format!("/alerts?limit={RECENT}")).await,
+        Some(daemon) => daemon.get("/alerts").await,
+        None => Ok(list_alerts(&context.offline().await?.engine, all.then_some(RECENT)).await?),
+    }
+}
+
+/// Every alert a person may mean: the newest, and the open ones however old.
+async fn known(context: &Context) -> anyhow::Result<Vec<AlertInfo>> {
+    let mut known = alerts(context, false).await?;
+    let open: Vec<_> = known.iter().map(|info| info.alert.id).collect();
+    known.extend(alerts(context, true).await?.into_iter().filter(|info| !open.contains(&info.alert.id)));
+    Ok(known)
+}
+
+/// The one of which `id` is the beginning or the end.
+fn chosen<'a, T>(id: &str, what: &str, all: &'a [T], of: impl Fn(&T) -> Uuid) -> anyhow::Result<&'a T> {
+    let mut matching = all.iter().filter(|one| {
+        let whole = of(one).to_string();
+        whole.starts_with(id) || whole.ends_with(id)
+    });
+    match (matching.next(), matching.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) if what == "silence" => {
+            Err(Exit::refused(format!("no silence {id} is in force; \"pgbosun alert silences\" shows them")))
         }
+        (None, _) => Err(Exit::refused(format!("no {what} {id}; \"pgbosun alert list --all\" shows them"))),
+        _ => Err(Exit::usage(format!("{id} begins or ends several ids: give more of it"))),
+    }
+}
+
+/// The end of an id, which is how people call it.
+fn short(id: Uuid) -> String {
+    let whole = id.to_string();
+    whole[whole.len() - 8..].to_owned()
+}
+
+/// Where it stands, in one word.
+pub fn standing(info: &AlertInfo) -> String {
+    match &info.muted {
+        Some(reason) if reason.starts_with("silenced") => "silenced".into(),
+        Some(_) => "explained".into(),
+        None => info.alert.state.to_string(),
     }
 }
 
@@ -47,17 +95,16 @@ async fn list(context: &Context, all: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let zone = context.zone();
-    let rows = alerts.iter().map(|alert| {
-        let id = alert.id.to_string();
-        let until = alert.resolved_at.map_or_else(String::new, |at| moment(at, zone));
+    let rows = alerts.iter().map(|info| {
+        let alert = &info.alert;
         vec![
             severity(alert.severity),
-            alert.state.to_string(),
+            standing(info),
             alert.cluster.clone().unwrap_or_default(),
             alert.summary.clone(),
             moment(alert.opened_at, zone),
-            until,
-            id[id.len() - 8..].to_owned(),
+            alert.resolved_at.map_or_else(String::new, |at| moment(at, zone)),
+            short(alert.id),
         ]
     });
     println!("{}", table(&["SEVERITY", "STATE", "CLUSTER", "WHAT", "SINCE", "UNTIL", "ID"], rows));
@@ -65,31 +112,29 @@ async fn list(context: &Context, all: bool) -> anyhow::Result<u8> {
 }
 
 async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
-    let alerts = alerts(context, true).await?;
-    let mut matching = alerts.iter().filter(|alert| {
-        let whole = alert.id.to_string();
-        whole.starts_with(id) || whole.ends_with(id)
-    });
-    let alert = match (matching.next(), matching.next()) {
-        (Some(alert), None) => alert,
-        (None, _) => return Err(Exit::refused(format!("no alert {id}; \"pgbosun alert list --all\" shows them"))),
-        _ => return Err(Exit::usage(format!("{id} begins or ends several ids: give more of it"))),
-    };
+    let alerts = known(context).await?;
+    let info = chosen(id, "alert", &alerts, |info| info.alert.id)?;
+    let alert = &info.alert;
     if context.json {
-        json(alert)?;
+        json(info)?;
         return Ok(0);
     }
     let zone = context.zone();
     println!("{} {}: {}", severity(alert.severity), bold(alert.cluster.as_deref().unwrap_or("-")), alert.summary);
     println!("{} {}\n", alert.meaning, alert.advice);
+    let acknowledged = alert.acknowledged.as_ref();
+    let by = acknowledged.map(|a| format!("by {}, {}: {}", a.by, moment(a.at, zone), a.reason));
     for (name, value) in [
         ("state", alert.state.to_string()),
         ("since", moment(alert.opened_at, zone)),
         ("last seen", moment(alert.seen_at, zone)),
-        ("told", alert.notified_at.map_or_else(|| "never".into(), |at| moment(at, zone))),
+        ("told", alert.told.map_or_else(|| "never".into(), |told| moment(told.at, zone))),
+        ("muted", info.muted.clone().unwrap_or_else(|| "no".into())),
+        ("looked at", by.unwrap_or_else(|| "by nobody yet".into())),
         ("over", alert.resolved_at.map_or_else(|| "no".into(), |at| moment(at, zone))),
         ("group", alert.group.clone()),
         ("job", alert.job.clone()),
+        ("about", alert.object().to_owned()),
         ("id", alert.id.to_string()),
     ] {
         println!("  {name:<10} {value}");
@@ -98,65 +143,23 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Sends directly, not through the outbox: the person waits for the answer.
-async fn test(context: &Context, group: &str) -> anyhow::Result<u8> {
-    let Some(settings) = context.config.groups.get(group) else {
-        let names: Vec<_> = context.config.groups.keys().map(String::as_str).collect();
-        return Err(Exit::usage(format!("no group {group}; there are {}", names.join(", "))));
-    };
-    let Some(channel) = channel(&context.config)? else {
-        return Err(Exit::refused("no mail is configured: add a [mail] section"));
-    };
-    let mut recipients = settings.recipients.clone();
-    if let Some(mut delivery) = open_history(&context.config, Uuid::nil())? {
-        let operators = delivery.operators().await?;
-        let active: Vec<_> =
-            operators.into_iter().filter(|o| o.active && o.group_name == group).map(|o| o.email).collect();
-        if !active.is_empty() {
-            recipients = active;
+async fn ack(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> {
+    let alerts = known(context).await?;
+    let id = chosen(id, "alert", &alerts, |info| info.alert.id)?.alert.id;
+    let alert: Alert = match context.daemon().await? {
+        Some(daemon) => {
+            let action = Action { reason, ..Action::default() };
+            daemon.post(&format!("/alerts/{id}/acknowledge"), &action).await?
         }
-    }
-    if recipients.is_empty() {
-        return Err(Exit::refused(format!("group {group} has nobody: set groups.{group}.recipients")));
-    }
-    let now = pgbosun_core::clock::now();
-    let alert = Alert {
-        id: Uuid::now_v7(),
-        fingerprint: "test".into(),
-        job: "alert test".into(),
-        cluster: None,
-        group: group.to_owned(),
-        severity: Severity::Ok,
-        state: AlertState::Open,
-        summary: "this is a test, nothing is wrong".into(),
-        meaning: "Alerts of this group reach you.".into(),
-        advice: "Nothing. Tell whoever asked for the test that it arrived.".into(),
-        detail: format!("group: {group}\nrecipients: {}", recipients.join(", ")),
-        opened_at: now,
-        seen_at: now,
-        notified_at: None,
-        resolved_at: None,
-        run_id: None,
+        None => acknowledge(&context.offline().await?.engine, &whoami(), id, &reason).await?,
     };
-    let (renderer, frame) = frame(&context.config, group);
-    let rendered = renderer.alert(&frame, &alert, Notice::Test, now);
-    let message = Message {
-        id: rendered.id,
-        thread: None,
-        recipients: recipients.clone(),
-        subject: rendered.subject,
-        text: rendered.text,
-        html: rendered.html,
-        created_at: now,
-    };
-    match channel.deliver(&message).await {
-        Ok(receipt) => {
-            println!("{} to {}: {}", green("accepted"), recipients.join(", "), receipt.detail);
-            Ok(0)
-        }
-        Err(error) => {
-            println!("{} {}", red("not accepted:"), chain(&error));
-            Ok(FAILURE)
-        }
+    if context.json {
+        json(&alert)?;
+        return Ok(0);
     }
+    debug_assert_eq!(alert.state, AlertState::Acknowledged);
+    let place = alert.cluster.as_deref().unwrap_or(&alert.job);
+    println!("{} {place}: {}", green("acknowledged"), alert.summary);
+    println!("{}", dim("it is told no more until it gets worse or is over"));
+    Ok(0)
 }

@@ -9,6 +9,7 @@ use crate::{
 };
 use pgbosun_core::finding::Severity;
 use pgbosun_daemon::{chain, channel, open_history};
+use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::Repository;
 use serde::Serialize;
@@ -26,6 +27,20 @@ struct Line {
 struct Report(Vec<Line>);
 
 impl Report {
+    /// The line of a monitoring plugin: how it stands, and figures after the bar (Monitoring Plugins guidelines, 2.6).
+    fn headline(&self) -> String {
+        let count = |severity| self.0.iter().filter(|line| line.severity == severity).count();
+        let worst = self.0.iter().max_by_key(|line| (line.severity, std::cmp::Reverse(&line.object)));
+        let told = worst.filter(|line| line.severity > Severity::Ok);
+        let told = told.map_or_else(|| "all is well".to_owned(), |line| format!("{}: {}", line.object, line.message));
+        let word = worst.map_or(Severity::Ok, |line| line.severity).as_str().to_uppercase();
+        let (critical, warning) = (count(Severity::Critical), count(Severity::Warning));
+        let (unknown, ok) = (count(Severity::Unknown), count(Severity::Ok));
+        // A bar would begin the figures.
+        let told = told.replace('|', "/").lines().next().unwrap_or_default().to_owned();
+        format!("PGBOSUN {word} - {told} | critical={critical} warning={warning} unknown={unknown} ok={ok}")
+    }
+
     fn add(&mut self, severity: Severity, object: impl Into<String>, message: impl Into<String>) {
         self.0.push(Line { severity, object: object.into(), message: message.into() });
     }
@@ -65,6 +80,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     if context.json {
         json(&report.0)?;
     } else {
+        println!("{}", report.headline());
         for line in &report.0 {
             println!("{} {:<24} {}", severity(line.severity), line.object, line.message);
         }
@@ -157,13 +173,21 @@ async fn check_repositories(report: &mut Report, context: &Context) {
 }
 
 async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result<()> {
-    match channel(&context.config) {
-        Ok(Some(channel)) => match channel.probe().await {
-            Ok(receipt) => report.add(Severity::Ok, "mail", receipt.detail),
-            Err(error) => report.add(Severity::Critical, "mail", chain(&error)),
-        },
-        Ok(None) => report.add(Severity::Warning, "mail", "none is configured: nobody is told of alerts"),
-        Err(error) => report.add(Severity::Critical, "mail", chain(&error)),
+    let config = &context.config;
+    if config.mail.is_none() && config.channels.is_empty() {
+        report.add(Severity::Warning, "mail", "neither [mail] nor a channel is configured: nobody is told of alerts");
+    }
+    let mail = config.mail.iter().map(|_| MAIL);
+    for name in mail.chain(config.channels.keys().map(String::as_str)) {
+        let object = if name == MAIL { name.to_owned() } else { format!("channel {name}") };
+        match channel(config, name) {
+            Ok(Some(channel)) => match channel.probe().await {
+                Ok(receipt) => report.add(Severity::Ok, object, receipt.detail),
+                Err(error) => report.add(Severity::Critical, object, chain(&error)),
+            },
+            Ok(None) => {}
+            Err(error) => report.add(Severity::Critical, object, chain(&error)),
+        }
     }
     match open_history(&context.config, Uuid::nil()) {
         Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),

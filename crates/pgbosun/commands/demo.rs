@@ -91,24 +91,26 @@ impl Demo {
         self.wait("the monitors have run", 30, |demo| {
             Ok(demo.quiet(&["--json", "job", "history"])?.contains("succeeded"))
         })?;
+        // Where it is installed, reports know of statements.
+        let _ = primary.query("create extension pg_stat_statements");
+        self.quiet(&["job", "run", "sample", "--wait"])?;
+        let sampled = Instant::now();
         self.pgbosun(&["check"])?;
-        self.wait("an alert: there is no backup yet", 30, |demo| {
-            Ok(demo.mails("CRITICAL main: no backup exists")? > 0)
-        })?;
+        self.wait("an alert: there is no backup yet", 30, |demo| demo.mailed("no backup exists", false))?;
 
         step("3. A backup, verified, and a restore test that measures");
         self.pgbosun(&["backup", "create"])?;
         self.pgbosun(&["backup", "verify"])?;
         self.pgbosun(&["restore-test"])?;
-        self.wait("that alert is over", 30, |demo| Ok(demo.mails("RESOLVED main: no backup exists")? > 0))?;
+        self.wait("that alert is over", 30, |demo| demo.mailed("no backup exists", true))?;
 
         step("4. The server dies: an alert is mailed, and resolved when it is back");
         let truth = "select count(*) || ' accounts, sum of balances ' || sum(abalance) from pgbench_accounts";
         let before = primary.query(truth)?;
         primary.stop();
-        self.wait("the alert is mailed", 30, |demo| Ok(demo.mails("CRITICAL main: does not accept connections")? > 0))?;
+        self.wait("the alert is mailed", 30, |demo| demo.mailed("does not accept connections", false))?;
         primary.start()?;
-        self.wait("it is resolved", 30, |demo| Ok(demo.mails("RESOLVED main: does not accept connections")? > 0))?;
+        self.wait("it is resolved", 30, |demo| demo.mailed("does not accept connections", true))?;
         self.wait("history waited and is delivered", 60, |_| {
             Ok(primary.query("select count(*) from dba_ops.alerts where state = 'resolved'")?.parse::<u32>()? >= 2)
         })?;
@@ -124,7 +126,21 @@ impl Demo {
         anyhow::ensure!(before == after, "the restored server has {after}, the original {before}");
         done(&format!("the restored server has what the original has: {after}"));
 
-        step("6. How everything stands");
+        step("6. Reports: what the server did under load, how everything stands, and what a disaster would cost");
+        // Samples are twenty seconds apart at least.
+        primary.load(22_u64.saturating_sub(sampled.elapsed().as_secs()).max(3))?;
+        self.pgbosun(&["job", "run", "sample", "--wait"])?;
+        let page = |name: &str| self.directory.join(name).display().to_string();
+        self.pgbosun(&["report", "performance", "--mail", "--to", &page("performance.html")])?;
+        self.pgbosun(&["report", "health", "--mail", "--to", &page("health.html")])?;
+        self.pgbosun(&["report", "drill"])?;
+        self.wait("both are mailed", 30, |demo| {
+            let subjects = demo.subjects();
+            Ok(["performance report main", "health report demo"].iter().all(|report| subjects.contains(report)))
+        })?;
+
+        step("7. How everything stands, for people and for machines");
+        self.pgbosun(&["metrics", "--json"])?;
         self.pgbosun_unless_failed(&["status"])?;
         Ok(restored)
     }
@@ -161,15 +177,28 @@ impl Demo {
         Ok(String::from_utf8_lossy(&self.command(arguments)?.output()?.stdout).into_owned())
     }
 
-    /// How many mails have a subject with these words.
-    fn mails(&self, words: &str) -> anyhow::Result<usize> {
-        let Ok(entries) = fs::read_dir(self.directory.join("mail")) else { return Ok(0) };
-        let mut count = 0;
+    /// The subjects of all mails.
+    fn subjects(&self) -> String {
+        let mails = fs::read_dir(self.directory.join("mail")).into_iter().flatten().flatten();
+        let texts = mails.map(|mail| fs::read_to_string(mail.path()).unwrap_or_default());
+        texts.flat_map(|text| text.lines().find(|line| line.starts_with("Subject: ")).map(str::to_owned)).collect()
+    }
+
+    /// Whether a mail says that this is wrong, or over.
+    fn mailed(&self, what: &str, over: bool) -> anyhow::Result<bool> {
+        let Ok(entries) = fs::read_dir(self.directory.join("mail")) else { return Ok(false) };
         for entry in entries {
-            let text = fs::read_to_string(entry?.path()).unwrap_or_default();
-            count += usize::from(text.lines().any(|line| line.starts_with("Subject: ") && line.contains(words)));
+            // Several alerts may share a mail, and its lines are folded.
+            let text = fs::read_to_string(entry?.path()).unwrap_or_default().replace("=\r\n", "");
+            let told = |line: &str| match over {
+                true => line.starts_with("main: resolved after ") && line.contains(&format!(": {what}")),
+                false => line.starts_with(&format!("main: {what}")),
+            };
+            if text.lines().any(told) {
+                return Ok(true);
+            }
         }
-        Ok(count)
+        Ok(false)
     }
 
     fn wait(
@@ -203,6 +232,7 @@ impl Demo {
             ("history, shared", format!("schema dba_ops of the scratch server in {directory}/primary")),
             ("the backup", format!("{directory}/repository: plain tar.zst volumes and a backup.json")),
             ("the restored server", format!("{directory}/restored")),
+            ("reports", format!("{directory}/performance.html and health.html, in a browser")),
         ] {
             println!("  {what:<22} {place}");
         }

@@ -18,7 +18,7 @@ use pgbosun_daemon::{
     api::{Action, JobInfo, Started, Status},
     new_run,
 };
-use pgbosun_history::{RunEnd, RunFilter};
+use pgbosun_history::RunFilter;
 use std::{io::IsTerminal, time::Duration};
 use uuid::Uuid;
 
@@ -73,6 +73,23 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
 
 /// Runs a job through the daemon, or without it in this process.
 pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<u8> {
+    let Some(run) = run_job(context, name, wait, dry_run).await? else { return Ok(0) };
+    if context.json {
+        json(&run)?;
+    } else {
+        println!("{}", told(&run));
+    }
+    Ok(if run.state == RunState::Succeeded { 0 } else { FAILURE })
+}
+
+/// How a run ended, in two lines.
+pub fn told(run: &Run) -> String {
+    let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
+    format!("{} {} {took}\n{}", state(run.state), bold(&run.job), run.summary)
+}
+
+/// Runs a job through the daemon, or without it in this process; nothing where it is not waited for.
+pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<Option<Run>> {
     let Some(job) = context.config.jobs.get(name) else {
         let near = nearest(name, context.config.jobs.keys().map(String::as_str));
         let hint = near.map_or_else(
@@ -81,29 +98,17 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
         );
         return Err(Exit::usage(format!("no job {name}; {hint}")));
     };
-    let run = match context.daemon().await? {
-        Some(daemon) => {
-            let action = Action { dry_run, ..Action::default() };
-            let started: Started = daemon.post(&format!("/jobs/{name}/run"), &action).await?;
-            if !wait && !dry_run {
-                println!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
-                return Ok(0);
-            }
-            wait_for(&daemon, name, started.run).await?
-        }
-        None => {
-            eprintln!("{}", dim("no daemon runs: doing it here"));
-            run_here(context, job, dry_run).await?
-        }
+    let Some(daemon) = context.daemon().await? else {
+        eprintln!("{}", dim("no daemon runs: doing it here"));
+        return run_here(context, job, dry_run).await.map(Some);
     };
-    if context.json {
-        json(&run)?;
-    } else {
-        let took =
-            run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
-        println!("{} {} {took}\n{}", state(run.state), bold(&run.job), run.summary);
+    let action = Action { dry_run, ..Action::default() };
+    let started: Started = daemon.post(&format!("/jobs/{name}/run"), &action).await?;
+    if !wait && !dry_run {
+        println!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
+        return Ok(None);
     }
-    Ok(if run.state == RunState::Succeeded { 0 } else { FAILURE })
+    wait_for(&daemon, name, started.run).await.map(Some)
 }
 
 async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result<Run> {
@@ -116,9 +121,7 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
         attempts: 1,
         ..new_run(&context.config, job, Trigger::Manual, now)
     };
-    for run in engine.journal.unfinished(now).await? {
-        engine.journal.end_run(RunEnd::bare(run)).await?;
-    }
+    pgbosun_daemon::record_interrupted(engine).await?;
     engine.journal.claim(vec![run.clone()], Vec::new()).await?;
     let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is at work already"))?;
     let cancel = live.cancel.clone();

@@ -2,11 +2,12 @@
 
 use crate::{
     cli::{GroupCommand, OperatorCommand},
+    commands::whoami,
     exit::Exit,
     local::Context,
     output::{dim, green, json, table},
 };
-use pgbosun_daemon::{instance_name, open_history};
+use pgbosun_daemon::open_history;
 use pgbosun_history::Delivery;
 use uuid::Uuid;
 
@@ -22,31 +23,28 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
                 return Err(Exit::usage(format!("\"{email}\" is no mail address")));
             }
             let mut delivery = history(context, &group).await?;
-            if !delivery.add_operator(&group, &email, name.as_deref()).await? {
+            if !delivery.add_operator(&whoami(), &group, &email, name.as_deref()).await? {
                 return Err(Exit::refused(format!(
                     "no group {group}: \"pgbosun operator group add {group}\" makes it"
                 )));
             }
-            note(context, "operator added", &email, &group);
             println!("{} {email} to {group}", green("added"));
             Ok(0)
         }
         OperatorCommand::Remove { group, email } => {
             let mut delivery = history(context, &group).await?;
-            if !delivery.remove_operator(&group, &email).await? {
+            if !delivery.remove_operator(&whoami(), &group, &email).await? {
                 return Err(Exit::refused(format!("{email} is not in group {group}")));
             }
-            note(context, "operator removed", &email, &group);
             println!("{} {email} from {group}", green("removed"));
             Ok(0)
         }
         OperatorCommand::Group { command: GroupCommand::List } => groups(context).await,
         OperatorCommand::Group { command: GroupCommand::Add { name, description } } => {
             let mut delivery = history(context, &name).await?;
-            if !delivery.add_operator_group(&name, description.as_deref()).await? {
+            if !delivery.add_operator_group(&whoami(), &name, description.as_deref()).await? {
                 return Err(Exit::refused(format!("group {name} exists")));
             }
-            note(context, "operator group added", &name, "");
             println!("{} group {name}", green("added"));
             Ok(0)
         }
@@ -62,10 +60,6 @@ async fn history(context: &Context, group: &str) -> anyhow::Result<Delivery> {
              addresses into groups.{group}.recipients"
         ))),
     }
-}
-
-fn note(context: &Context, action: &str, object: &str, detail: &str) {
-    tracing::info!(instance = instance_name(&context.config), action, object, detail, "operators changed");
 }
 
 async fn list(context: &Context) -> anyhow::Result<u8> {

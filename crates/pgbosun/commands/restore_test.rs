@@ -58,6 +58,7 @@ pub(super) async fn test(
         restore_command: Recovery::command(&std::env::current_exe()?, &context.config.path, cluster),
         queries: Vec::new(),
         amcheck: true,
+        extract: None,
         heartbeat: None,
         scratch_directory: context.config.daemon.state_directory.join("restore-test"),
         program_directory,

@@ -4,7 +4,7 @@ use crate::{
     local::Context,
     output::{json, table, yellow},
 };
-use chrono::{Duration, Utc};
+use chrono::Duration;
 use pgbosun_daemon::upcoming;
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ const LISTED: usize = 3;
 /// # Errors
 /// Those of JSON.
 pub fn run(context: &Context, days: u16) -> anyhow::Result<u8> {
-    let now = Utc::now();
+    let now = pgbosun_core::clock::now();
     let until = now + Duration::days(days.into());
     let all = upcoming(&context.config, now, until, usize::MAX);
     if context.json {

@@ -4,7 +4,7 @@ use crate::{
     local::Context,
     output::{ago, bold, dim, green, json, moment, red, severity, state, table, yellow},
 };
-use pgbosun_core::{finding::Severity, human, run::Run};
+use pgbosun_core::{alert::AlertState, finding::Severity, human, run::Run};
 use pgbosun_daemon::{
     api::{ClusterStatus, Status},
     assemble_status,
@@ -25,8 +25,13 @@ pub async fn run(context: &Context) -> anyhow::Result<u8> {
     } else {
         print(&status, context);
     }
-    let worst = status.alerts.iter().map(|alert| alert.severity).max().unwrap_or(Severity::Ok);
-    Ok(worst.exit_code())
+    Ok(worst(&status).exit_code())
+}
+
+/// The worst that is open: what only was seen once or so is none yet.
+fn worst(status: &Status) -> Severity {
+    let open = status.alerts.iter().filter(|info| info.alert.state != AlertState::Pending);
+    open.map(|info| info.alert.severity).max().unwrap_or(Severity::Ok)
 }
 
 fn print(status: &Status, context: &Context) {
@@ -47,14 +52,23 @@ fn print(status: &Status, context: &Context) {
     }
 
     println!("\n{}", bold("ALERTS"));
-    if status.alerts.is_empty() {
+    let pending = status.alerts.iter().filter(|info| info.alert.state == AlertState::Pending).count();
+    if status.alerts.len() == pending {
         println!("  {}", green("none open"));
     }
-    for alert in &status.alerts {
-        let place = alert.cluster.as_deref().unwrap_or("-");
+    for info in status.alerts.iter().filter(|info| info.alert.state != AlertState::Pending) {
+        let alert = &info.alert;
+        let place = alert.cluster.as_deref().unwrap_or(&status.instance);
         let since =
             dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
         println!("  {} {}: {}  {since}", severity(alert.severity), bold(place), alert.summary);
+        let looked_at = alert.acknowledged.as_ref().map(|a| format!("{} looks at it: {}", a.by, a.reason));
+        for line in info.muted.iter().chain(&looked_at) {
+            println!("             {}", dim(line));
+        }
+    }
+    if pending > 0 {
+        println!("  {}", dim(&format!("{pending} more were seen, but not often enough yet")));
     }
 
     println!("\n{}", bold("CLUSTERS"));
@@ -73,6 +87,9 @@ fn print(status: &Status, context: &Context) {
                 }
             };
             println!("  {}  for {}{progress}", bold(&running.job), human::span(status.at - running.since));
+            if !running.what.is_empty() {
+                println!("    {}", dim(&running.what));
+            }
         }
     }
 

@@ -60,6 +60,11 @@ impl Error {
         self.code().is_some_and(|code| code == "42501")
     }
 
+    /// True where the server itself said no: it is there.
+    pub fn is_answer(&self) -> bool {
+        self.code().is_some()
+    }
+
     /// True where the database is not there, or no longer.
     pub fn is_missing_database(&self) -> bool {
         self.code().is_some_and(|code| code == "3D000")

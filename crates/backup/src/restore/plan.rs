@@ -87,7 +87,7 @@ pub struct Plan {
 /// The times a restore can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reachable {
-    /// From: the end of the oldest good backup.
+    /// From: the end of the oldest good backup from which WAL goes on without a gap.
     pub from: DateTime<Utc>,
     /// To: the last transaction that ended in the archive, without a gap.
     pub to: DateTime<Utc>,
@@ -411,10 +411,28 @@ impl Planner<'_> {
 
     /// What could be reached instead.
     async fn reachable(&self) -> Result<Option<Reachable>, Error> {
-        let mut fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
-        let Some((_, newest)) = fitting.next() else { return Ok(None) };
-        let oldest = fitting.next_back().map_or(newest, |(_, info)| info);
+        let fitting: Vec<_> = self.candidates.iter().map(|(_, info)| info).filter(|info| self.fits(info)).collect();
+        let Some(newest) = fitting.first() else { return Ok(None) };
         let to = self.last_end(newest).await?.unwrap_or(newest.finished_at);
-        Ok(Some(Reachable { from: oldest.finished_at, to: to.max(newest.finished_at) }))
+        let from = self.begin(&fitting).finished_at;
+        Ok(Some(Reachable { from, to: to.max(newest.finished_at) }))
+    }
+
+    /// The oldest of these backups, newest first, from which WAL goes on without a gap until the newest.
+    fn begin<'b>(&self, fitting: &[&'b BackupInfo]) -> &'b BackupInfo {
+        let size = self.archive.segment_size;
+        let goal = fitting[0].stop_lsn.segment_start(size);
+        let mut gap = Lsn(0);
+        for info in fitting.iter().rev().copied() {
+            // What begins before a gap that was met comes to the same gap.
+            if info.stop_lsn < gap {
+                continue;
+            }
+            gap = Lsn(info.stop_lsn.segment_start(size).0 + size * self.way(info).count() as u64);
+            if gap > goal {
+                return info;
+            }
+        }
+        fitting[0]
     }
 }

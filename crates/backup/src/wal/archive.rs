@@ -36,10 +36,10 @@ pub struct Coverage {
 }
 
 impl Archive {
-    /// Reads what there is.
+    /// Reads what there is. Of several repositories one that cannot be asked is passed over: the others must serve.
     ///
     /// # Errors
-    /// Where a repository cannot be asked, or a history file cannot be read.
+    /// Where no repository can be asked, or a history file cannot be read.
     pub async fn read(
         repositories: &[Repository],
         cluster: &str,
@@ -47,11 +47,27 @@ impl Archive {
         segment_size: u64,
     ) -> Result<Self, Error> {
         let mut archive = Self { segment_size, ..Self::default() };
+        let (mut asked, mut away) = (0, None);
         for repository in repositories {
             let place = WalArchive::new(repository, cluster, system_id);
-            archive.add(&place, place.list().await?).await?;
+            match place.list().await {
+                Ok(objects) => {
+                    archive.add(&place, objects).await?;
+                    asked += 1;
+                }
+                Err(error) => {
+                    if repositories.len() > 1 {
+                        let reason = pgbosun_core::human::chain(&error);
+                        tracing::warn!(repository = repository.name, "its WAL is passed over: {reason}");
+                    }
+                    away = away.or(Some(error));
+                }
+            }
         }
-        Ok(archive)
+        match away {
+            Some(error) if asked == 0 => Err(error.into()),
+            _ => Ok(archive),
+        }
     }
 
     /// Adds what one repository has.

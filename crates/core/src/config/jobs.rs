@@ -9,6 +9,9 @@ use super::{
 use figment::value::{Dict, Tag, Value};
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
+/// Names under which the daemon's own alerts go.
+const OWN: [&str; 2] = ["daemon", "delivery"];
+
 /// A kind of job, as far as configuration is concerned.
 #[derive(Clone, Copy)]
 pub struct Kind {
@@ -22,6 +25,10 @@ pub struct Kind {
     pub needs: Needs,
     /// The group that is told unless the job names one.
     pub group: &'static str,
+    /// How many looks in a row must see a problem before it is an alert, unless the job says otherwise.
+    pub looks: u32,
+    /// What it wants for itself of its cluster: jobs that want the same run one after the other.
+    pub exclusive: &'static [&'static str],
     /// The schedule on which it runs without being named, where it does.
     pub every: Option<&'static str>,
     /// Reads its own options.
@@ -43,6 +50,8 @@ pub enum Needs {
     Backups,
     /// A cluster whose backups are tested.
     RestoreTests,
+    /// A cluster that is reported on.
+    Reports,
     /// Options of its own that nobody can guess.
     Options,
     /// The same, and a cluster.
@@ -50,6 +59,11 @@ pub enum Needs {
 }
 
 impl Needs {
+    /// Whether it cannot do anything while the cluster's server is down. Files, logs and repositories are there all the same.
+    pub const fn server(self) -> bool {
+        matches!(self, Self::Cluster | Self::ClusterOptions | Self::Reports)
+    }
+
     /// Whether it works on a cluster.
     pub const fn cluster(self) -> bool {
         !matches!(self, Self::Host | Self::Options)
@@ -59,7 +73,7 @@ impl Needs {
 /// Reads `[jobs.NAME]` for every name. `None` where a problem was recorded in any.
 pub(super) fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTreeMap<String, Job>> {
     named(gathered, top, "jobs", |gathered, name, path, value| {
-        if name == "daemon" {
+        if OWN.contains(&name) {
             let hint = Some("choose another".into());
             gathered.refuse(value.tag(), &path, None, "the daemon's own alerts have this name".into(), hint);
         }
@@ -130,10 +144,13 @@ pub(super) fn add_monitors(
                 (Needs::LogDirectory, Some(cluster)) => cluster.log_directory.is_some(),
                 (Needs::Backups, Some(_)) => has("backup."),
                 (Needs::RestoreTests, Some(_)) => has("restore-test"),
+                (Needs::Reports, Some(_)) => has("report.performance"),
                 _ => false,
             };
             let name = format!("{place}-{}", kind.name.trim_start_matches("monitor."));
-            if !watched || !fits || own.iter().any(|job| job.common.kind == kind.name) || jobs.contains_key(&name) {
+            // Without samples a report that is configured would have nothing to tell.
+            let wanted = watched || kind.needs == Needs::Reports;
+            if !wanted || !fits || own.iter().any(|job| job.common.kind == kind.name) || jobs.contains_key(&name) {
                 continue;
             }
             let cluster = cluster.map(|_| ("cluster", place));

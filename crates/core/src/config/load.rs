@@ -5,7 +5,7 @@ use super::{
     jobs::{Kind, add_monitors, read_jobs},
     reader::{Effective, Findings, Reader, Section},
     secret::Secret,
-    sections::{Cluster, Daemon, Group, History, Mail, MailTransport, Repository, RepositoryType, Wal},
+    sections::{Channel, Cluster, Daemon, Group, History, Mail, Repository, RepositoryType, Wal},
     setting::Known,
     suggest::nearest,
 };
@@ -24,13 +24,16 @@ use std::{
 pub const DEFAULT_PATH: &str = "/etc/pgbosun/pgbosun.toml";
 
 /// The groups that exist without being written down (reference: operator groups and subject prefixes).
-const BUILT_IN_GROUPS: [(&str, &str); 3] =
+pub(super) const BUILT_IN_GROUPS: [(&str, &str); 3] =
     [("database", "[DB-ALERT]"), ("security", "[SECURITY]"), ("system", "[SYSTEM]")];
 
-const SECTIONS: [&str; 8] = ["daemon", "history", "clusters", "repositories", "wal", "mail", "groups", "jobs"];
+const SECTIONS: [&str; 9] =
+    ["daemon", "history", "clusters", "repositories", "wal", "mail", "channels", "groups", "jobs"];
 
 /// The watchdog takes a part that is silent for longer as stalled.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(5);
+/// In a shorter time a part that beats every five seconds may seem to stand still.
+const SHORTEST_ALIVE: Duration = Duration::from_secs(6);
 
 /// A valid configuration and where each value came from.
 pub struct Loaded {
@@ -139,11 +142,15 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
         clusters: names("clusters"),
         repositories: names("repositories"),
         groups: BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).chain(names("groups")).collect(),
+        channels: ["mail".to_owned()].into_iter().chain(names("channels")).collect(),
     };
 
     let daemon = section::<Daemon>(gathered, &top, "daemon", |reader, daemon: &mut Daemon| {
         if daemon.heartbeat > LONGEST_HEARTBEAT || daemon.heartbeat.is_zero() {
             reader.refuse("heartbeat", "expected more than 0s and at most 5s: the watchdog relies on it", None);
+        }
+        if daemon.alive_every < SHORTEST_ALIVE {
+            reader.refuse("alive-every", "expected at least 6s: every part moves within 5 s", None);
         }
     });
     let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {
@@ -152,10 +159,18 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     let mail = top.contains_key("mail").then(|| {
         section::<Mail>(gathered, &top, "mail", |reader, mail: &mut Mail| {
             resolve(reader, "password-file", &mut mail.password, mail.password_file.as_deref(), "mail.password");
-            if mail.transport == MailTransport::Folder && mail.folder.is_none() {
-                reader.refuse("folder", "is missing: the folder transport needs one", None);
-            }
+            let (secret, file) = (&mut mail.oauth2_client_secret, mail.oauth2_client_secret_file.as_deref());
+            resolve(reader, "oauth2-client-secret-file", secret, file, "mail.oauth2-client-secret");
+            mail.check(reader);
         })
+    });
+    let channels = sections::<Channel>(gathered, &top, "channels", |reader, name, channel: &mut Channel| {
+        if name == "mail" {
+            reader.refuse("type", "the channel of this name has its own section, [mail]", None);
+        }
+        let credential = format!("channels.{name}.secret");
+        resolve(reader, "secret-file", &mut channel.secret, channel.secret_file.as_deref(), &credential);
+        channel.check(reader);
     });
     let clusters = sections::<Cluster>(gathered, &top, "clusters", |reader, name, cluster: &mut Cluster| {
         let credential = format!("clusters.{name}.password");
@@ -188,6 +203,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
         repositories: repositories?,
         wal: wal?,
         mail: mail.map_or(Some(None), |mail| mail.map(Some))?,
+        channels: channels?,
         groups: groups?,
         jobs: jobs?,
     })

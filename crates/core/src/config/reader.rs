@@ -1,6 +1,7 @@
 //! Declaring sections of options, and reading one section: every key by itself, so that all mistakes are found.
 
 use super::{
+    load::BUILT_IN_GROUPS,
     problem::Problem,
     setting::{Known, Setting},
     suggest::nearest,
@@ -193,6 +194,15 @@ impl<'a> Reader<'a> {
             self.gathered.refuse(value.tag(), &path, None, "unknown key".into(), Some(hint));
         }
     }
+}
+
+/// The options of a section of which nothing is configured; none where one has no default.
+pub fn defaults<T: Section>() -> Option<T> {
+    // They may name what every configuration has.
+    let groups = BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let known = Known { groups, ..Known::default() };
+    let mut gathered = Findings { figment: Figment::new(), known, problems: Vec::new(), effective: Vec::new() };
+    T::read(&mut Reader::new(String::new(), Tag::Default, Dict::new(), &mut gathered))
 }
 
 fn parse_default(default: &str) -> Value {

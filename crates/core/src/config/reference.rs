@@ -5,7 +5,7 @@ use super::{
     jobs::Kind,
     load::variable,
     reader::{OptionDoc, Section},
-    sections::{Cluster, Daemon, Group, History, JobOptions, Mail, Repository, Wal},
+    sections::{Channel, Cluster, Daemon, Group, History, JobOptions, Mail, Repository, Wal},
 };
 use std::fmt::Write;
 
@@ -28,6 +28,7 @@ pub fn reference(kinds: &[Kind], page: Page) -> String {
     section::<Repository>(o, page, "repositories.NAME");
     section::<Wal>(o, page, "wal");
     section::<Mail>(o, page, "mail");
+    section::<Channel>(o, page, "channels.NAME");
     section::<Group>(o, page, "groups.NAME");
     section::<JobOptions>(o, page, "jobs.NAME");
     for kind in kinds {

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::{os::unix::fs::MetadataExt, path::Path};
 
 /// A password or key. Its `Debug` shows nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Secret(SecretString);
 
 impl Secret {

@@ -1,10 +1,12 @@
 //! The sections every installation has. Options of job kinds are declared beside their kinds.
 
+mod channels;
 mod repository;
 
+pub use channels::{Channel, ChannelType, Mail, MailSecurity, MailTransport};
 pub use repository::{Compression, Metadata, Repository, RepositoryType};
 
-use super::{ClusterName, GroupName, RepositoryName, Secret};
+use super::{ChannelName, ClusterName, GroupName, Listen, Patience, RepositoryName, Secret};
 use crate::{
     options,
     schedule::{Blackout, CatchUp, Schedule},
@@ -32,6 +34,19 @@ options! {
         blackout: Vec<Blackout> = "[]";
         /// The group that is told about the daemon itself: a refused reload, a crash, a delivery that failed.
         alert_group: GroupName = "\"database\"";
+        /// The group that is told where nobody else can be: a group with nobody in it, or a message that its channel did not
+        /// take within `fail-safe-after`. Without one, `alert-group` is told of groups with nobody in them.
+        fail_safe_group: Option<GroupName>;
+        /// How long a channel may fail before the fail-safe group is told in its place, and the failure itself is an alert.
+        fail_safe_after: Duration = "\"15m\"";
+        /// An address (https) that is fetched while the daemon is well: whoever watches it notices when the daemon, the
+        /// machine or its network is gone.
+        alive_url: Option<String>;
+        /// How often it is fetched.
+        alive_every: Duration = "\"60s\"";
+        /// Where Prometheus finds `/metrics`, `"off"` is nowhere. Nobody is asked for a password: keep it to loopback or
+        /// a network of your own.
+        metrics_address: Listen = "\"127.0.0.1:9875\"", restart;
         /// Run every monitor of this machine that needs no options, as if each were a job `host-…`; a job of the same kind
         /// takes its place, also one with `enabled = false`. `docs/monitors.md` lists them.
         watch: bool = "true";
@@ -56,6 +71,12 @@ options! {
         keep: Duration = "\"400d\"";
         /// How long runs of monitors are kept that succeeded; what they found is kept like everything else.
         keep_looks: Duration = "\"14d\"";
+        /// How long it is kept what maintenance did to each table and index.
+        keep_maintenance: Duration = "\"90d\"";
+        /// How long samples are kept as they were taken.
+        keep_samples: Duration = "\"7d\"";
+        /// How long they are kept by the hour; by the day, sizes among them, they are kept like everything else.
+        keep_hours: Duration = "\"35d\"";
     }
 }
 
@@ -112,61 +133,6 @@ options! {
     }
 }
 
-crate::words! {
-    /// How a connection to a mail server is secured.
-    pub enum MailSecurity {
-        /// Begins in the clear and is upgraded before anything is sent; refused where the server cannot.
-        Starttls = "starttls",
-        /// TLS from the first byte.
-        Tls = "tls",
-        /// Not at all: for a server on this machine.
-        None = "none",
-    }
-}
-
-crate::words! {
-    /// How mail leaves.
-    pub enum MailTransport {
-        /// To a mail server.
-        Smtp = "smtp",
-        /// Into a folder, one `.eml` file a message.
-        Folder = "folder",
-    }
-}
-
-crate::word_settings! {
-    MailSecurity: "\"starttls\", \"tls\" or \"none\"";
-    MailTransport: "\"smtp\" or \"folder\"";
-}
-
-options! {
-    /// How mail is sent.
-    pub struct Mail {
-        /// To a server, or into a folder.
-        transport: MailTransport = "\"smtp\"";
-        /// The mail server's name.
-        server: String = "\"localhost\"";
-        /// Its port: 587 for starttls, 465 for tls, 25 for none.
-        port: Option<u16>;
-        /// How the connection is secured.
-        security: MailSecurity = "\"starttls\"";
-        /// A file with certificates (PEM) to trust besides the system's.
-        ca_file: Option<PathBuf>;
-        /// The account; without it nobody logs in.
-        user: Option<String>;
-        /// A file of mode 0600 with the account's password. Without it: the credential `mail.password`.
-        password_file: Option<PathBuf>;
-        /// The password, for the environment only: `PGBOSUN_MAIL__PASSWORD`.
-        password: Option<Secret>;
-        /// The sender, `pgbosun <alerts@example.com>`.
-        from: String;
-        /// The folder of the folder transport.
-        folder: Option<PathBuf>;
-        /// How long one message may take from connection to acceptance.
-        timeout: Duration = "\"60s\"";
-    }
-}
-
 options! {
     /// A group of operators. `database`, `security` and `system` exist without being written down.
     pub struct Group {
@@ -177,6 +143,10 @@ options! {
         recipients: Vec<String> = "[]";
         /// How often a problem that stays is told again; `0s` is never.
         repeat: Duration = "\"4h\"";
+        /// The channels by which the group is told: `mail`, and what is defined under `[channels.NAME]`.
+        channels: Vec<ChannelName> = "[\"mail\"]";
+        /// How long the first news waits for others, so that what comes up together is one message.
+        gather: Duration = "\"10s\"";
     }
 }
 
@@ -206,8 +176,15 @@ options! {
         start_deadline: Duration = "\"12h\"";
         /// Windows in which it does not start on its schedule, besides the daemon's.
         blackout: Vec<Blackout> = "[]";
+        /// Of the jobs that name one group here, one is at work at a time; the others wait for it. By default `CLUSTER-backup`
+        /// for `backup.physical`, the same and `CLUSTER-maintenance` for `maintenance.reindex` and `maintenance.catalog`, and
+        /// `CLUSTER-maintenance` for the other maintenance jobs.
+        exclusive: Option<Vec<String>>;
         /// The group that is told; by default `database`, or for a monitor the one that `docs/monitors.md` names.
         alert_group: Option<GroupName>;
+        /// How long a problem must be there before it is told: so many looks in a row, or a time; by default what
+        /// `docs/monitors.md` says. A server or machine that is down is told at the first look.
+        open_after: Option<Patience>;
         /// How much better than its limit a figure must be before its alert ends, percent of the limit: one that moves about
         /// its limit is one alert, and not many.
         leave_margin: u8 = "5";

@@ -4,7 +4,7 @@ use super::suggest::nearest;
 use crate::schedule::{Blackout, CatchUp, Schedule};
 use bytesize::ByteSize;
 use figment::value::Value;
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// A type that can be the value of an option.
 pub trait Setting: Sized {
@@ -33,6 +33,8 @@ pub struct Known {
     pub repositories: Vec<String>,
     /// `[groups.NAME]` and the built-in ones.
     pub groups: Vec<String>,
+    /// `mail` and `[channels.NAME]`.
+    pub channels: Vec<String>,
 }
 
 /// Why a value was refused.
@@ -93,6 +95,8 @@ lists! {
     PathBuf: "a list of paths such as [\"/var/lib/postgresql\"]";
     Blackout: "a list of windows such as [\"Mon-Fri 08:00-18:00\"]";
     RepositoryName: "a list of repositories such as [\"local\"]";
+    GroupName: "a list of groups such as [\"database\"]";
+    ChannelName: "a list of channels such as [\"mail\"]";
 }
 
 impl Setting for String {
@@ -177,6 +181,57 @@ parsed! {
     ByteSize: "a size such as \"64MiB\" or \"5GB\"", str::parse::<ByteSize>;
     Schedule: "a schedule such as \"59 23 * * *\" or \"@hourly\"", str::parse::<Schedule>;
     Blackout: "a window such as \"Mon-Fri 08:00-18:00\"", str::parse::<Blackout>;
+    Patience: "a number of looks or a time, such as \"3 looks\" or \"10m\"", str::parse::<Patience>;
+    Listen: "an address such as \"127.0.0.1:9875\", or \"off\"", str::parse::<Listen>;
+}
+
+/// How long a problem must be there before it is an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// So many looks in a row must see it.
+    Looks(u32),
+    /// So long after the first look that saw it.
+    Time(Duration),
+}
+
+impl std::str::FromStr for Patience {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix("looks").or_else(|| text.strip_suffix("look")) {
+            Some(number) => match number.trim().parse() {
+                Ok(looks @ 1..) => Ok(Self::Looks(looks)),
+                _ => Err(format!("\"{}\" is no number of looks", number.trim())),
+            },
+            None => humantime::parse_duration(text).map(Self::Time).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+impl std::fmt::Display for Patience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Looks(looks) => write!(f, "{looks} looks"),
+            Self::Time(time) => f.write_str(&crate::human::duration(*time)),
+        }
+    }
+}
+
+/// Where a server listens, if at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl std::str::FromStr for Listen {
+    type Err = std::net::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::At) }
+    }
 }
 
 impl Setting for chrono_tz::Tz {
@@ -235,6 +290,8 @@ names! {
     ClusterName: "the name of a cluster defined under [clusters.NAME]", clusters;
     /// A repository of the configuration.
     RepositoryName: "the name of a repository defined under [repositories.NAME]", repositories;
+    /// A channel of the configuration.
+    ChannelName: "the name of a channel: mail, or one defined under [channels.NAME]", channels;
     /// An operator group of the configuration.
     GroupName: "the name of a group: database, security, system, or one under [groups.NAME]", groups;
 }

@@ -91,12 +91,12 @@ fn tell(repository: &Repository, cluster: &str, expired: &Expired, outcome: &mut
 
 /// The backup is there; only the tidying up after it is not done.
 fn not_expired(repository: &str, error: &str) -> Finding {
-    Finding {
-        object: format!("retention in {repository}"),
-        severity: Severity::Warning,
-        summary: format!("old backups in {repository} were not removed"),
-        meaning: "The new backup is whole, but the repository grows.".into(),
-        advice: "Mend the cause named below; the next backup tries again.".into(),
-        detail: format!("error: {error}"),
-    }
+    Finding::new(
+        Severity::Warning,
+        format!("retention in {repository}"),
+        format!("old backups in {repository} were not removed"),
+    )
+    .meaning("The new backup is whole, but the repository grows.")
+    .advice("Mend the cause named below; the next backup tries again.")
+    .detail(format!("error: {error}"))
 }

@@ -1,13 +1,10 @@
 //! A row a minute, so that a restore test can see how far a recovered server really came.
 
+use super::table_name::{TableName, quote};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_backup::member;
-use pgbosun_core::{
-    config::{Known, RawValue, Refusal, Setting},
-    options,
-    outcome::Outcome,
-};
+use pgbosun_core::{options, outcome::Outcome};
 use pgbosun_postgres::Error;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
@@ -17,44 +14,10 @@ options! {
     /// `* * * * *`, and name the same table as `heartbeat` of a restore test.
     pub struct Heartbeat {
         /// The table: `app.pgbosun.heartbeat` (database, schema, table).
-        table: HeartbeatTable;
+        table: TableName;
         /// How long rows stay.
         keep: Duration = "\"8d\"";
     }
-}
-
-/// A table as database, schema and name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeartbeatTable {
-    /// Its database.
-    pub database: String,
-    schema: String,
-    name: String,
-}
-
-impl Setting for HeartbeatTable {
-    const EXPECTS: &'static str = "a table as \"database.schema.table\"";
-
-    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
-        let parts: Vec<_> = value.as_str().unwrap_or_default().split('.').collect();
-        match parts.as_slice() {
-            [database, schema, name] if parts.iter().all(|part| !part.is_empty()) => {
-                Ok(Self { database: (*database).into(), schema: (*schema).into(), name: (*name).into() })
-            }
-            _ => Err(Refusal::expected(Self::EXPECTS)),
-        }
-    }
-}
-
-impl HeartbeatTable {
-    /// Its name within its database, for SQL.
-    pub fn quoted(&self) -> String {
-        format!("{}.{}", quote(&self.schema), quote(&self.name))
-    }
-}
-
-fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[async_trait]

@@ -215,17 +215,17 @@ impl BackupPhysical {
 }
 
 fn not_there(repository: &Repository, label: &str, reason: &str, later: &str) -> Finding {
-    Finding {
-        object: format!("copy in {}", repository.name),
-        severity: if repository.options.required { Severity::Critical } else { Severity::Warning },
-        summary: format!("backup {label} is not in {}", repository.name),
-        meaning: "The backup is whole in the other repositories, and this one lacks it.".into(),
-        advice: format!(
-            "Mend the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
-            repository.name
-        ),
-        detail: format!("during the backup: {reason}\nwhen it was copied afterwards: {later}"),
-    }
+    Finding::new(
+        if repository.options.required { Severity::Critical } else { Severity::Warning },
+        format!("copy in {}", repository.name),
+        format!("backup {label} is not in {}", repository.name),
+    )
+    .meaning("The backup is whole in the other repositories, and this one lacks it.")
+    .advice(format!(
+        "Mend the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
+        repository.name
+    ))
+    .detail(format!("during the backup: {reason}\nwhen it was copied afterwards: {later}"))
 }
 
 fn summary(taken: &PhysicalBackup) -> String {
@@ -253,15 +253,18 @@ fn summary(taken: &PhysicalBackup) -> String {
 
 /// C15: kept, alerted, not retried, and not a good backup.
 fn suspect(repository: &str, info: &BackupInfo) -> Option<Finding> {
-    info.checksum_failures.then(|| Finding {
-        object: format!("page checksums in {repository}"),
-        severity: Severity::Critical,
-        summary: format!("backup {} found damaged pages in the cluster", info.label),
-        meaning: "Data on the server's disk is not what PostgreSQL wrote. The backup holds the same damage.".into(),
-        advice: "Look for \"checksum verification failed\" in the server's log, check the hardware, and keep the last \
-                 good backup safe."
-            .into(),
-        detail: format!("backup: {} (suspect)", info.label),
+    info.checksum_failures.then(|| {
+        Finding::new(
+            Severity::Critical,
+            format!("page checksums in {repository}"),
+            format!("backup {} found damaged pages in the cluster", info.label),
+        )
+        .meaning("Data on the server's disk is not what PostgreSQL wrote. The backup holds the same damage.")
+        .advice(
+            "Look for \"checksum verification failed\" in the server's log, check the hardware, and keep the last \
+                 good backup safe.",
+        )
+        .detail(format!("backup: {} (suspect)", info.label))
     })
 }
 

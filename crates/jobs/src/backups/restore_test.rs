@@ -2,12 +2,14 @@
 
 mod trend;
 
-use super::{HeartbeatTable, bulk_token};
+use super::{bulk_token, table_name::TableName};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use pgbosun_backup::{Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
 use pgbosun_core::{
-    config::{Known, RawValue, Refusal, RepositoryName, Setting},
+    clock,
+    config::{Config, Known, RawValue, Refusal, RepositoryName, Setting},
     finding::{Finding, Severity},
     human, options,
     outcome::{Outcome, Record, RestoreTestRecord},
@@ -39,7 +41,10 @@ options! {
         /// A table that something writes to every minute, a job of kind `heartbeat` for one, with the time in its column
         /// `at`: `app.pgbosun.heartbeat` (database, schema, table). Its newest row may be no older than two minutes at the
         /// recovered state.
-        heartbeat: Option<HeartbeatTable>;
+        heartbeat: Option<TableName>;
+        /// A table that is dumped out of the restored server at the end, as one that somebody dropped would be:
+        /// `app.public.orders`. How long that takes is measured, for reports of kind `report.drill`.
+        extract: Option<TableName>;
         /// Where the scratch server may live, with room for the whole cluster; `restore-test` in the state directory by default.
         scratch_directory: Option<PathBuf>;
         /// Where the server's programs are, unless in the usual place of their version.
@@ -107,9 +112,68 @@ impl Setting for Queries {
 #[async_trait]
 impl Job for RestoreTestJob {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let mut tested = Tested::none(self.target, self.extract.is_some());
+        let (started_at, begun) = (clock::now(), Instant::now());
+        let done = self.test(context, &mut tested, begun).await;
+        if let (Err(error), false) = (&done, context.cancel.is_cancelled()) {
+            // What cannot be restored was tested too: nobody may take the last test that passed for the last test.
+            let (cluster, _) = context.cluster()?;
+            context.ledger.add(Record::RestoreTest(tested.failed(cluster, started_at, begun.elapsed(), error)));
+        }
+        done
+    }
+}
+
+/// What a test is about, as far as it came.
+struct Tested {
+    repository: String,
+    label: String,
+    target: String,
+    /// Whether a table was to be taken out.
+    extracts: bool,
+}
+
+impl Tested {
+    fn none(target: Distance, extracts: bool) -> Self {
+        let target = match target {
+            Distance::Latest => Target::Latest.to_string(),
+            Distance::Random => "a moment by chance".into(),
+            Distance::BackupEnd => Target::BackupEnd.to_string(),
+        };
+        Self { repository: "none".into(), label: "none".into(), target, extracts }
+    }
+
+    fn failed(self, cluster: &str, started_at: DateTime<Utc>, took: Duration, error: &JobError) -> RestoreTestRecord {
+        RestoreTestRecord {
+            id: Uuid::now_v7(),
+            cluster: cluster.to_owned(),
+            repository: self.repository,
+            label: self.label,
+            started_at,
+            total_seconds: took.as_secs_f64(),
+            target: self.target,
+            recovered_to: started_at,
+            find_seconds: 0.0,
+            restore_seconds: 0.0,
+            recovery_seconds: 0.0,
+            check_seconds: 0.0,
+            // What did not restore gave no table either.
+            extracted: self.extracts.then_some(false),
+            extract_seconds: None,
+            recovery_point_age_seconds: 0.0,
+            databases: 0,
+            tables: 0,
+            rows: 0,
+            passed: false,
+            detail: human::chain(error),
+        }
+    }
+}
+
+impl RestoreTestJob {
+    async fn test(&self, context: &JobContext, tested: &mut Tested, begun: Instant) -> Result<Outcome, JobError> {
         let (cluster, _) = context.cluster()?;
         let named: Vec<_> = self.repository.iter().cloned().collect();
-        let begun = Instant::now();
         let request = self.request(context, cluster, &named).await?;
         let plan = {
             let request = request.clone();
@@ -118,6 +182,7 @@ impl Job for RestoreTestJob {
         let label = plan.info.label.clone();
         let name = plan.repository.name.clone();
         let target = plan.target.to_string();
+        (tested.repository, tested.label, tested.target) = (name.clone(), label.clone(), target.clone());
         if context.dry_run {
             let summary = format!("would restore {label} of {cluster} from {name} and recover it to {target}");
             return Ok(Outcome { summary, ..Outcome::default() });
@@ -131,6 +196,7 @@ impl Job for RestoreTestJob {
             restore_command: Recovery::command(&program, &context.config.path, cluster),
             queries: self.queries.0.clone(),
             amcheck: self.amcheck,
+            extract: self.extract.as_ref().map(|table| (table.database.clone(), table.quoted())),
             heartbeat: self.heartbeat.as_ref().map(|table| (table.database.clone(), table.quoted())),
             scratch_directory: scratch.unwrap_or_else(|| context.config.daemon.state_directory.join("restore-test")),
             program_directory: self.program_directory.clone(),
@@ -156,9 +222,14 @@ impl Job for RestoreTestJob {
             ..Outcome::default()
         })
     }
-}
 
-impl RestoreTestJob {
+    /// The objectives of a cluster: recovery time and recovery point, from its first job that has any.
+    pub(crate) fn objectives(config: &Config, cluster: &str) -> (Option<Duration>, Option<Duration>) {
+        let jobs = config.options_of::<Self>(cluster);
+        let both = jobs.map(|job| (job.recovery_time_objective, job.recovery_point_objective));
+        both.fold((None, None), |(time, point), (t, p)| (time.or(t), point.or(p)))
+    }
+
     async fn request(
         &self,
         context: &JobContext,
@@ -202,8 +273,7 @@ impl RestoreTestJob {
     fn judge(&self, label: &str, result: &RestoreTestResult, trend: &Trend) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
-            let (object, meaning, advice) = (object.into(), meaning.into(), advice.into());
-            findings.push(Finding { object, severity, summary, meaning, advice, detail });
+            findings.push(Finding::new(severity, object, summary).meaning(meaning).advice(advice).detail(detail));
         };
         if !result.faults.is_empty() {
             find(
@@ -284,6 +354,8 @@ fn record(cluster: &str, repository: &str, label: &str, target: &str, result: &R
         restore_seconds: result.restore.as_secs_f64(),
         recovery_seconds: result.recovery.as_secs_f64(),
         check_seconds: result.check.as_secs_f64(),
+        extracted: result.extract.map(|took| took.is_ok()),
+        extract_seconds: result.extract.and_then(Result::ok).map(|took| took.as_secs_f64()),
         recovery_point_age_seconds: result.recovery_point_age.as_secs_f64(),
         databases: result.databases,
         tables: result.tables,

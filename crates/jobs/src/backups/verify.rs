@@ -103,16 +103,13 @@ pub(super) async fn verify_and_record(
 }
 
 fn archive_finding(repository: &str, detail: String) -> Finding {
-    Finding {
-        object: format!("{repository}/wal"),
-        severity: Severity::Critical,
-        summary: format!("the WAL archive in {repository} is damaged"),
-        meaning: "Recovery stops at the damaged segment, unless another repository has it.".into(),
-        advice: "Take a new backup now, copy the segment from another repository where there is one, then look at the \
-                 storage."
-            .into(),
-        detail,
-    }
+    Finding::new(Severity::Critical, format!("{repository}/wal"), format!("the WAL archive in {repository} is damaged"))
+        .meaning("Recovery stops at the damaged segment, unless another repository has it.")
+        .advice(
+            "Take a new backup now, copy the segment from another repository where there is one, then look at the \
+                 storage.",
+        )
+        .detail(detail)
 }
 
 pub(super) fn faults(verified: &Verified) -> String {
@@ -121,14 +118,12 @@ pub(super) fn faults(verified: &Verified) -> String {
 }
 
 pub(super) fn finding(repository: &str, label: &str, detail: String) -> Finding {
-    Finding {
-        object: format!("{repository}/{label}"),
-        severity: Severity::Critical,
-        summary: format!("backup {label} in {repository} is damaged"),
-        meaning: "It may not restore. Older backups may be whole.".into(),
-        advice:
-            "Take a new backup now, then look at the storage. \"pgbosun backup verify --all\" shows which are whole."
-                .into(),
-        detail,
-    }
+    Finding::new(
+        Severity::Critical,
+        format!("{repository}/{label}"),
+        format!("backup {label} in {repository} is damaged"),
+    )
+    .meaning("It may not restore. Older backups may be whole.")
+    .advice("Take a new backup now, then look at the storage. \"pgbosun backup verify --all\" shows which are whole.")
+    .detail(detail)
 }

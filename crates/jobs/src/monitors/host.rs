@@ -8,15 +8,17 @@ mod memory;
 mod permissions;
 mod pressure;
 mod processes;
+mod reachability;
 mod temporary_files;
 
 pub use clock::Clock;
 pub use cpu::Cpu;
-pub use disk::Disk;
+pub use disk::{Disk, FileSystem};
 pub use log_size::LogSize;
 pub use memory::Memory;
 pub use permissions::Permissions;
 pub use pressure::Pressure;
+pub use reachability::Reachability;
 pub use temporary_files::TemporaryFiles;
 
 use crate::JobError;

@@ -5,7 +5,8 @@
 
 use super::Query;
 use crate::{JobContext, JobError};
-use pgbosun_core::{config::Cluster, human};
+use chrono::{DateTime, TimeDelta, Utc};
+use pgbosun_core::{clock, config::Cluster, human};
 use pgbosun_postgres::{Error, Server};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, ValueRef, postgres::PgRow};
 use std::{
@@ -17,7 +18,7 @@ use std::{
 use tokio::sync::{Mutex, MutexGuard};
 
 /// For so long a server that did not answer is not asked again.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: TimeDelta = TimeDelta::seconds(20);
 /// How much longer than the server's own limit an answer may take.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -31,7 +32,7 @@ pub struct Line {
 #[derive(Debug, Default)]
 struct Held {
     connection: Option<PgConnection>,
-    silent: Option<(Instant, String)>,
+    silent: Option<(DateTime<Utc>, String)>,
 }
 
 /// One look of a monitor: its turn on the line begins with its first question.
@@ -209,7 +210,7 @@ impl<'a> Look<'a> {
             return Ok(connection);
         }
         if let Some((at, reason)) = &turn.silent
-            && at.elapsed() < SILENCE
+            && (TimeDelta::zero()..SILENCE).contains(&(clock::now() - *at))
         {
             return Err(JobError::unreachable(reason.clone()));
         }
@@ -220,7 +221,7 @@ impl<'a> Look<'a> {
             }
             Err(error) => {
                 let error = JobError::from(error);
-                turn.silent = Some((Instant::now(), human::chain(&error)));
+                turn.silent = Some((clock::now(), human::chain(&error)));
                 Err(error)
             }
         }

@@ -11,12 +11,14 @@ pub fn reference(monitors: &[(Kind, Facts)]) -> String {
     for (kind, facts) in monitors {
         let _ = writeln!(
             out,
-            "| [`{}`](#{}) | `{}` | {} | {} |",
+            "| [`{}`](#{}) | `{}` | {} | {} | {} | {} |",
             short(kind),
             anchor(kind),
             facts.every,
+            if facts.looks == 1 { "at once".to_owned() } else { format!("at look {}", facts.looks) },
             facts.group,
-            needs(facts)
+            needs(facts),
+            cost(kind)
         );
     }
     out.push('\n');
@@ -50,9 +52,23 @@ other limits, on another schedule, told to another group, or with `enabled = fal
 All monitors of a cluster take turns on one connection, with `statement-timeout` and `lock-timeout` set on the server. One
 that cannot look is UNKNOWN, and alerts. `docs/benchmarks.md` has what they cost.
 
-| kind, without `monitor.` | runs | group | needs |
-| --- | --- | --- | --- |
+What may pass by itself is told when so many looks in a row have seen it (`open-after` of the job).
+
+The cost is the processor time of one look, in milliseconds, of the server and of the daemon, on a server with 5,000 tables
+(`make bench` measures it anew).
+
+| kind, without `monitor.` | runs | told | group | needs | cost: server, daemon |
+| --- | --- | --- | --- | --- | --- |
 ";
+
+/// What a look of this kind cost when it was last measured.
+fn cost(kind: &Kind) -> String {
+    let measured = include_str!("costs.tsv").lines().find_map(|line| {
+        let (name, figures) = line.split_once('\t')?;
+        (name == kind.name).then(|| figures.replace('\t', ", "))
+    });
+    measured.unwrap_or_else(|| "not measured".into())
+}
 
 fn short(kind: &Kind) -> &'static str {
     kind.name.trim_start_matches("monitor.")
@@ -70,6 +86,7 @@ const fn needs(facts: &Facts) -> &'static str {
         Needs::LogDirectory => "its log directory here",
         Needs::Backups => "a backup job",
         Needs::RestoreTests => "a restore-test job",
+        Needs::Reports => "a report job",
         Needs::Options | Needs::ClusterOptions => "a job with options",
     }
 }

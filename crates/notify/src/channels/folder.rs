@@ -1,29 +1,27 @@
 //! Mail into a folder, one `.eml` file a message: for trying things out, and for hosts without a mail server.
 
-use super::{Channel, DeliveryError, Message, Receipt, compose, host_part};
+use super::{Channel, DeliveryError, Message, Receipt, mail::Form};
 use async_trait::async_trait;
-use lettre::message::Mailbox;
 use pgbosun_core::config::Mail;
 use std::{io::Write, path::PathBuf};
 
 pub(super) struct Folder {
     folder: PathBuf,
-    from: Mailbox,
-    host: String,
+    form: Form,
 }
 
 impl Folder {
-    pub fn new(mail: &Mail, from: Mailbox, instance: &str) -> Self {
+    pub fn new(mail: &Mail, form: Form) -> Self {
         // The configuration check has made sure of the folder.
-        Self { folder: mail.folder.clone().unwrap_or_default(), from, host: host_part(instance) }
+        Self { folder: mail.folder.clone().unwrap_or_default(), form }
     }
 }
 
 #[async_trait]
 impl Channel for Folder {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        let bytes = compose(message, &self.from, &self.host)?.formatted();
-        let name = format!("{}-{}.eml", message.created_at.format("%Y%m%dT%H%M%S"), message.id.simple());
+        let bytes = self.form.compose(message)?.formatted();
+        let name = format!("{}-{}.eml", message.bulletin.at.format("%Y%m%dT%H%M%S"), message.id.simple());
         let (folder, path) = (self.folder.clone(), self.folder.join(name));
         let shown = path.display().to_string();
         let written = tokio::task::spawn_blocking(move || {

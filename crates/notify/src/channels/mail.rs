@@ -1,97 +1,147 @@
-//! Mail to a server with lettre: STARTTLS, TLS or neither, with or without a login.
+//! A message as a mail (RFC 5322): text and HTML, pictures in it, attachments, threads by incident, and marked as written
+//! by a program (RFC 3834).
 
-use super::{Channel, DeliveryError, Message, Receipt, compose, host_part};
-use async_trait::async_trait;
-use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
-    message::Mailbox,
-    transport::smtp::{
-        authentication::Credentials,
-        client::{Certificate, Tls, TlsParameters},
-    },
+use super::{DeliveryError, Message};
+use crate::render::{File, Rendered, Renderer};
+use lettre::message::{
+    Attachment, Body, Mailbox, MultiPart, SinglePart,
+    header::{ContentType, HeaderName, HeaderValue},
 };
-use pgbosun_core::{
-    config::{Mail, MailSecurity},
-    human::chain,
-};
-use std::{future::Future, time::Duration};
+use pgbosun_core::config::Mail;
+use std::path::Path;
 
-pub(super) struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
-    server: String,
+/// How an installation writes its mails.
+pub(super) struct Form {
     from: Mailbox,
     host: String,
-    limit: Duration,
+    renderer: Renderer,
+    attachment_limit: u64,
 }
 
-impl Smtp {
-    pub fn new(mail: &Mail, from: Mailbox, instance: &str) -> Result<Self, DeliveryError> {
-        let failed = |reason: String| DeliveryError::Server { server: mail.server.clone(), reason };
-        let mut parameters = TlsParameters::builder(mail.server.clone());
-        if let Some(file) = &mail.ca_file {
-            let pem = std::fs::read(file).map_err(|error| failed(format!("ca-file {}: {error}", file.display())))?;
-            for certificate in split_pem(&pem) {
-                let certificate = Certificate::from_pem(&certificate).map_err(|error| failed(chain(&error)))?;
-                parameters = parameters.add_root_certificate(certificate);
-            }
+impl Form {
+    pub fn new(mail: &Mail, instance: &str, templates: &Path) -> Result<Self, DeliveryError> {
+        let from = mail.from.parse();
+        let from = from.map_err(|error| DeliveryError::Message(format!("sender \"{}\": {error}", mail.from)))?;
+        let attachment_limit = mail.attachment_limit.as_u64();
+        Ok(Self { from, host: host_part(instance), renderer: Renderer::new(templates), attachment_limit })
+    }
+
+    /// The mail.
+    pub fn compose(&self, message: &Message) -> Result<lettre::Message, DeliveryError> {
+        let failed = |error: &dyn std::fmt::Display| DeliveryError::Message(error.to_string());
+        let bulletin = &message.bulletin;
+        let id = |id: uuid::Uuid| format!("<{}@{}>", id.simple(), self.host);
+        let mut builder = lettre::Message::builder()
+            .from(self.from.clone())
+            .subject(bulletin.subject())
+            .date(bulletin.at.into())
+            .message_id(Some(id(message.id)))
+            .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".into()));
+        let incidents: Vec<_> = bulletin.incidents().into_iter().map(id).collect();
+        if let Some(first) = incidents.first() {
+            builder = builder.in_reply_to(first.clone()).references(incidents.join(" "));
         }
-        let (tls, port) = match mail.security {
-            MailSecurity::None => (Tls::None, 25),
-            security => {
-                let parameters = parameters.build().map_err(|error| failed(chain(&error)))?;
-                if security == MailSecurity::Tls {
-                    (Tls::Wrapper(parameters), 465)
-                } else {
-                    (Tls::Required(parameters), 587)
-                }
-            }
+        for to in addresses(&message.recipients)? {
+            builder = builder.to(to);
+        }
+        let rendered = self.renderer.render(bulletin, self.attachment_limit);
+        builder.multipart(parts(rendered).map_err(|error| failed(&error))?).map_err(|error| failed(&error))
+    }
+}
+
+/// The addresses among these: one that is none must not cost the others their mail.
+fn addresses(recipients: &[String]) -> Result<Vec<Mailbox>, DeliveryError> {
+    let mut addresses = Vec::new();
+    for recipient in recipients {
+        match recipient.parse() {
+            Ok(address) => addresses.push(address),
+            Err(error) => tracing::error!("\"{recipient}\" is no mail address and gets no mail: {error}"),
+        }
+    }
+    if addresses.is_empty() {
+        let all = recipients.join("\", \"");
+        return Err(DeliveryError::Message(format!("no recipient is a mail address: \"{all}\"")));
+    }
+    Ok(addresses)
+}
+
+fn parts(rendered: Rendered) -> Result<MultiPart, lettre::message::header::ContentTypeErr> {
+    let Rendered { text, html, pictures, attachments } = rendered;
+    let html = if pictures.is_empty() {
+        MultiPart::alternative_plain_html(text, html)
+    } else {
+        let mut related = MultiPart::related().singlepart(SinglePart::html(html));
+        for File { name, kind, bytes } in pictures {
+            let kind = ContentType::parse(kind)?;
+            related = related.singlepart(Attachment::new_inline(name).body(Body::new(bytes), kind));
+        }
+        MultiPart::alternative().singlepart(SinglePart::plain(text)).multipart(related)
+    };
+    if attachments.is_empty() {
+        return Ok(html);
+    }
+    let mut mixed = MultiPart::mixed().multipart(html);
+    for File { name, kind, bytes } in attachments {
+        mixed = mixed.singlepart(Attachment::new(name).body(Body::new(bytes), ContentType::parse(kind)?));
+    }
+    Ok(mixed)
+}
+
+/// The right side of a Message-ID: letters, digits, dots and hyphens only.
+fn host_part(instance: &str) -> String {
+    let safe: String =
+        instance.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect();
+    if safe.is_empty() { "pgbosun".into() } else { safe }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bulletin::samples::bulletin;
+    use pgbosun_core::alert::Notice;
+
+    fn composed(notice: Notice) -> String {
+        let form = Form {
+            from: "pgbosun <alerts@example.com>".parse().unwrap(),
+            host: host_part("db 1"),
+            renderer: Renderer::new(Path::new("/nonexistent")),
+            attachment_limit: 1 << 20,
         };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.server)
-            .port(mail.port.unwrap_or(port))
-            .tls(tls)
-            .timeout(Some(mail.timeout));
-        if let (Some(user), Some(password)) = (&mail.user, &mail.password) {
-            builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
-        }
-        let server = format!("{}:{}", mail.server, mail.port.unwrap_or(port));
-        Ok(Self { transport: builder.build(), server, from, host: host_part(instance), limit: mail.timeout })
+        let mut bulletin = bulletin(notice);
+        bulletin.items[0].alert.detail.push_str(&"line\n".repeat(100));
+        let message = Message { id: uuid::Uuid::nil(), bulletin, recipients: vec!["dba@example.com".into()] };
+        String::from_utf8(form.compose(&message).unwrap().formatted()).unwrap()
     }
 
-    /// lettre's own timeout covers the connect alone.
-    async fn limited<T>(
-        &self,
-        work: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
-    ) -> Result<T, DeliveryError> {
-        let reason = match tokio::time::timeout(self.limit, work).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => chain(&error),
-            Err(_) => format!("no answer within {:?}", self.limit),
+    #[test]
+    fn a_mail_is_threaded_marked_and_carries_what_is_long_as_an_attachment() {
+        let mail = composed(Notice::Opened);
+        for line in [
+            "Message-ID: <00000000000000000000000000000000@db-1>",
+            "References: <00000000000000000000000000000007@db-1>",
+            "Auto-Submitted: auto-generated",
+            "multipart/mixed",
+            "multipart/alternative",
+            "Content-Disposition: attachment; filename=\"alert-00000000.txt\"",
+        ] {
+            assert!(mail.contains(line), "{line}\n{mail}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_none_costs_the_others_nothing() {
+        let words = |recipients: &[&str]| {
+            let recipients: Vec<_> = recipients.iter().map(|&one| one.to_owned()).collect();
+            addresses(&recipients).map(|good| good.len()).map_err(|error| error.to_string())
         };
-        Err(DeliveryError::Server { server: self.server.clone(), reason })
-    }
-}
-
-#[async_trait]
-impl Channel for Smtp {
-    async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        let mail = compose(message, &self.from, &self.host)?;
-        let response = self.limited(self.transport.send(mail)).await?;
-        Ok(Receipt { detail: response.message().collect::<Vec<_>>().join(" ") })
+        assert_eq!(words(&["anna", "dba@example.com", "Ann <ann@example.com>"]), Ok(2));
+        assert!(words(&["anna"]).unwrap_err().contains("no recipient is a mail address: \"anna\""));
     }
 
-    async fn probe(&self) -> Result<Receipt, DeliveryError> {
-        match self.limited(self.transport.test_connection()).await? {
-            true => Ok(Receipt { detail: format!("mail server {} answers", self.server) }),
-            false => {
-                Err(DeliveryError::Server { server: self.server.clone(), reason: "it does not answer NOOP".into() })
-            }
-        }
+    #[test]
+    fn the_test_message_shows_a_picture_by_its_content_id() {
+        let mail = composed(Notice::Test);
+        assert!(mail.contains("multipart/related") && mail.contains("Content-ID: <tick>"), "{mail}");
+        assert!(mail.contains("cid:tick"), "{mail}");
     }
-}
-
-/// The certificates of a PEM file, one by one.
-fn split_pem(pem: &[u8]) -> Vec<Vec<u8>> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let text = String::from_utf8_lossy(pem);
-    text.split_inclusive(END).filter(|part| part.contains(END)).map(|part| part.trim().as_bytes().to_vec()).collect()
 }

@@ -70,7 +70,11 @@ impl Scratch {
     /// # Errors
     /// What pg_ctl says.
     pub fn start(&self) -> anyhow::Result<()> {
-        let options = format!("-c listen_addresses= -c unix_socket_directories={}", self.socket.display());
+        let mut options = format!("-c listen_addresses= -c unix_socket_directories={}", self.socket.display());
+        // Where it is installed, reports know of statements.
+        if self.programs.join("../lib/pg_stat_statements.so").exists() {
+            options.push_str(" -c shared_preload_libraries=pg_stat_statements");
+        }
         let log = self.socket.join("server.log");
         let mut command = Command::new(self.programs.join("pg_ctl"));
         command.arg("-D").arg(&self.data).arg("-l").arg(&log).args(["-w", "-o", &options, "start"]);
@@ -101,6 +105,16 @@ impl Scratch {
             .args(["-i", "-q", "-s", &scale.to_string(), "-h"])
             .arg(&self.socket)
             .args(["-U", "postgres", "postgres"]))
+    }
+
+    /// Has pgbench work for some seconds.
+    ///
+    /// # Errors
+    /// What pgbench says.
+    pub fn load(&self, seconds: u64) -> anyhow::Result<()> {
+        let mut command = Command::new(self.programs.join("pgbench"));
+        command.args(["-n", "-c", "2", "-T", &seconds.to_string(), "-U", "postgres", "-h"]).arg(&self.socket);
+        run(command.arg("postgres"))
     }
 
     /// The one value of a query.

@@ -41,6 +41,7 @@ impl Monitor for Certificate {
     const FACTS: Facts = Facts {
         every: "23 6 * * *",
         group: "security",
+        looks: 1,
         needs: Needs::DataDirectory,
         source: "monitoring-plugins check_ssl_cert: 30 and 7 days",
         queries: &[Query { what: "ask for the certificate files", sql: include_str!("certificate.sql") }],

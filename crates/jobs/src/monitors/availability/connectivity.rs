@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     figure::Figure,
-    finding::{Finding, Severity},
+    finding::{Finding, Reach, Severity},
     human, options,
 };
 use std::time::Duration;
@@ -33,6 +33,7 @@ impl Monitor for Connectivity {
     const FACTS: Facts = Facts {
         every: "* * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "reference 000, database connectivity monitor: critical when no connection is accepted",
         queries: &[Query { what: "ask for its version", sql: include_str!("connectivity.sql") }],
@@ -70,6 +71,7 @@ impl Monitor for Connectivity {
                 verdict.measure(up(0.0));
                 verdict.find(
                     Finding::new(Severity::Critical, "connection", "does not accept connections")
+                        .reaching(Reach::Cluster)
                         .meaning("Applications cannot reach the database.")
                         .advice(
                             "Look whether the server runs (systemctl status postgresql), then at the end of its log.",

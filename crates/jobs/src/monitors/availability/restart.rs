@@ -41,6 +41,7 @@ impl Monitor for Restart {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity uptime",
         queries: &[Query { what: "ask when it started", sql: include_str!("restart.sql") }],

@@ -58,6 +58,7 @@ impl Monitor for Role {
     const FACTS: Facts = Facts {
         every: "* * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity is_master and is_hot_standby",
         queries: &[Query { what: "ask whether it is a standby", sql: include_str!("role.sql") }],

@@ -71,6 +71,7 @@ impl Monitor for Settings {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity settings and pending restart; pg_settings, pg_file_settings",
         queries: &[

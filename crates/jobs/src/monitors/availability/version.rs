@@ -49,6 +49,7 @@ impl Monitor for Version {
     const FACTS: Facts = Facts {
         every: "17 6 * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres new_version_pg; postgresql.org/support/versioning",
         queries: &[Query { what: "ask for its version", sql: include_str!("version.sql") }],

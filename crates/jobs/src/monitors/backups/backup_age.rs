@@ -38,6 +38,7 @@ impl Monitor for BackupAge {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Backups,
         source: "reference 000, backup age monitor: critical above 25 hours",
         queries: &[],

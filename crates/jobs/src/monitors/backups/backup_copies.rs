@@ -45,6 +45,7 @@ impl Monitor for BackupCopies {
     const FACTS: Facts = Facts {
         every: "35 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Backups,
         source: "references 003 and 004: offsite copy present, same size and checksum",
         queries: &[],

@@ -41,6 +41,7 @@ impl Monitor for BackupCount {
     const FACTS: Facts = Facts {
         every: "15 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Backups,
         source: "reference 002: backup count per tier",
         queries: &[],

@@ -37,6 +37,7 @@ impl Monitor for BackupSize {
     const FACTS: Facts = Facts {
         every: "5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Backups,
         source: "reference 002: 100 KB; references 003 and 004: 30 %",
         queries: &[],

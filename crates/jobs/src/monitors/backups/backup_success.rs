@@ -32,6 +32,7 @@ impl Monitor for BackupSuccess {
     const FACTS: Facts = Facts {
         every: "25 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Backups,
         source: "references 003 and 004: success rate over 7 days below 95 %",
         queries: &[],

@@ -19,7 +19,7 @@ options! {
     /// test itself tells.
     pub struct RestoreTests {
         /// Warns when the last one is older than this.
-        warning_age: Duration = "\"8d\"";
+        warning_age: Duration = "\"35d\"";
     }
 }
 
@@ -28,6 +28,7 @@ impl Monitor for RestoreTests {
     const FACTS: Facts = Facts {
         every: "45 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::RestoreTests,
         source: "references 001 and 003: regular restore tests",
         queries: &[],
@@ -58,12 +59,12 @@ impl Monitor for RestoreTests {
         let mut verdict = Verdict::of(format!("{} {outcome} {told} ago", test.label));
         verdict.measure(Figure::new("postgres_restore_test_age_seconds", seconds));
         verdict.measure(Figure::new("postgres_restore_test_passed", f64::from(u8::from(test.passed))));
-        verdict.measure(Figure::new("postgres_restore_test_recovery_time_seconds", test.total_seconds));
-        verdict
-            .measure(Figure::new("postgres_restore_test_recovery_point_age_seconds", test.recovery_point_age_seconds));
         if !test.passed {
             verdict.find(finding(Severity::Critical, format!("the last restore test, of {}, failed", test.label)));
         } else {
+            verdict.measure(Figure::new("postgres_restore_test_recovery_time_seconds", test.total_seconds));
+            let age = test.recovery_point_age_seconds;
+            verdict.measure(Figure::new("postgres_restore_test_recovery_point_age_seconds", age));
             let severity = view.above("restore test", seconds, self.warning_age.as_secs_f64(), f64::INFINITY);
             verdict.find(finding(severity, format!("the last restore test was {told} ago")));
         }

@@ -53,6 +53,7 @@ impl Monitor for WalArchive {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "reference 001: pg_stat_archiver, the age of the oldest .ready; check_pgactivity archiver, by recency",
         queries: &[Query { what: "read pg_stat_archiver", sql: include_str!("wal_archive.sql") }],

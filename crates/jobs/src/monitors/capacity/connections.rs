@@ -30,6 +30,7 @@ impl Monitor for Connections {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity backends, check_postgres backends",
         queries: &[Query { what: "count the connections", sql: include_str!("connections.sql") }],

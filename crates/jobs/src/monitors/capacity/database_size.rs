@@ -43,6 +43,7 @@ impl Monitor for DatabaseSize {
     const FACTS: Facts = Facts {
         every: "7 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres database_size; check_pgactivity database_size (by delta)",
         queries: &[Query { what: "measure the databases", sql: include_str!("database_size.sql") }],

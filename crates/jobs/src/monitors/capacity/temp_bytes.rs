@@ -30,6 +30,7 @@ impl Monitor for TempBytes {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity temp_files",
         queries: &[Query { what: "read pg_stat_database", sql: include_str!("temp_bytes.sql") }],

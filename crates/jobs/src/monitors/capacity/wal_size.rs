@@ -30,6 +30,7 @@ impl Monitor for WalSize {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity wal_files; pg_ls_waldir()",
         queries: &[Query { what: "measure pg_wal", sql: include_str!("wal_size.sql") }],

@@ -42,6 +42,7 @@ impl Monitor for CommandMonitor {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Options,
         source: "monitoring-plugins.org, development guidelines",
         queries: &[],

@@ -49,6 +49,7 @@ impl Monitor for SqlMonitor {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::ClusterOptions,
         source: "the configuration",
         queries: &[],

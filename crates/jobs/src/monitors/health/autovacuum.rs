@@ -35,6 +35,7 @@ impl Monitor for Autovacuum {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity autovacuum",
         queries: &[Query { what: "look at the autovacuum workers", sql: include_str!("autovacuum.sql") }],

@@ -38,9 +38,13 @@ impl Monitor for Bloat {
     const FACTS: Facts = Facts {
         every: "53 5 * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity table_bloat, check_postgres bloat; the estimate is written anew",
-        queries: &[Query { what: "estimate bloat", sql: include_str!("bloat.sql") }],
+        queries: &[Query {
+            what: "estimate bloat",
+            sql: concat!(include_str!("bloat_estimate.sql"), include_str!("bloat.sql")),
+        }],
     };
     type Sample = Vec<(String, Table)>;
     type Memory = ();

@@ -32,6 +32,7 @@ impl Monitor for CacheHit {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity hit_ratio",
         queries: &[Query { what: "read pg_stat_database", sql: include_str!("cache_hit.sql") }],

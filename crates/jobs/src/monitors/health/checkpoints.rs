@@ -32,6 +32,7 @@ impl Monitor for Checkpoints {
     const FACTS: Facts = Facts {
         every: "11 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "log_checkpoints and checkpoint_warning of PostgreSQL, by delta within the hour",
         queries: &[

@@ -34,6 +34,7 @@ impl Monitor for Checksums {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity checksum_errors",
         queries: &[Query { what: "count checksum failures", sql: include_str!("checksums.sql") }],

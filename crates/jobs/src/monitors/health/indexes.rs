@@ -32,6 +32,7 @@ impl Monitor for InvalidIndexes {
     const FACTS: Facts = Facts {
         every: "13 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity invalid_indexes",
         queries: &[Query { what: "look for invalid indexes", sql: include_str!("indexes.sql") }],

@@ -28,6 +28,7 @@ impl Monitor for Sequences {
     const FACTS: Facts = Facts {
         every: "37 6 * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres sequence",
         queries: &[Query { what: "look at the sequences", sql: include_str!("sequences.sql") }],

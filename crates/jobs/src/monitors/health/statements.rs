@@ -27,6 +27,7 @@ impl Monitor for Statements {
     const FACTS: Facts = Facts {
         every: "19 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "pg_stat_statements_info.dealloc, by delta",
         queries: &[Query { what: "read pg_stat_statements_info", sql: include_str!("statements.sql") }],

@@ -33,6 +33,7 @@ impl Monitor for Statistics {
     const FACTS: Facts = Facts {
         every: "41 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres and check_pgactivity last_analyze, by changes instead of by time",
         queries: &[Query { what: "look at the age of statistics", sql: include_str!("statistics.sql") }],

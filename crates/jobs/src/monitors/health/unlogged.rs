@@ -31,6 +31,7 @@ impl Monitor for Unlogged {
     const FACTS: Facts = Facts {
         every: "31 6 * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity table_unlogged",
         queries: &[Query { what: "look for unlogged tables", sql: include_str!("unlogged.sql") }],

@@ -35,6 +35,7 @@ impl Monitor for Vacuum {
     const FACTS: Facts = Facts {
         every: "47 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres autovac_freeze and last_autovacuum; the thresholds of autovacuum itself",
         queries: &[Query { what: "look for tables that need vacuum", sql: include_str!("vacuum.sql") }],

@@ -38,6 +38,7 @@ impl Monitor for Clock {
     const FACTS: Facts = Facts {
         every: "29 * * * *",
         group: "system",
+        looks: 2,
         needs: Needs::Host,
         source: "check_postgres timesync; RFC 4330 (SNTP)",
         queries: &[],

@@ -50,6 +50,7 @@ impl Monitor for Cpu {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "system",
+        looks: 1,
         needs: Needs::Host,
         source: "reference 000, cpu monitor: 80 %",
         queries: &[],

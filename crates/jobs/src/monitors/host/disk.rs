@@ -1,7 +1,7 @@
 //! How full the file systems are (reference: disk space monitor, warning above 85 %, critical above 95 %).
 
 use crate::{
-    JobContext, JobError,
+    JobError,
     monitors::{Facts, Look, Monitor, Verdict, View},
 };
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use nix::sys::statvfs::statvfs;
 use pgbosun_core::{
-    config::{Needs, RepositoryType},
+    config::{Config, Needs, RepositoryType},
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -40,17 +40,24 @@ options! {
 
 /// One file system.
 pub struct FileSystem {
-    path: PathBuf,
+    /// A path on it.
+    pub path: PathBuf,
     /// Bytes in use.
     used: u64,
     /// Bytes an ordinary user may still write.
-    free: u64,
+    pub free: u64,
     /// Inodes in use and in all; 0 where the file system has no fixed number.
     inodes: (u64, u64),
 }
 
 impl FileSystem {
-    fn used_percent(&self) -> f64 {
+    /// Those that hold data, logs, repositories and state of this installation, or why nobody can look.
+    pub fn of_installation(config: &Config) -> Result<Vec<Self>, String> {
+        look_at(&watched(config))
+    }
+
+    /// The share in use, as df counts it.
+    pub fn used_percent(&self) -> f64 {
         100.0 * self.used as f64 / (self.used + self.free).max(1) as f64
     }
 }
@@ -64,6 +71,7 @@ impl Monitor for Disk {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "system",
+        looks: 1,
         needs: Needs::Host,
         source: "reference 000, disk space monitor: 85 and 95 %; reference 002: free bytes",
         queries: &[],
@@ -72,7 +80,7 @@ impl Monitor for Disk {
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let paths = if self.paths.is_empty() { watched(look.context) } else { self.paths.clone() };
+        let paths = if self.paths.is_empty() { watched(&look.context.config) } else { self.paths.clone() };
         super::blocking("look at the file systems", move || look_at(&paths)).await
     }
 
@@ -149,8 +157,7 @@ impl Disk {
 }
 
 /// Data, logs, repositories and state of this installation.
-fn watched(context: &JobContext) -> Vec<PathBuf> {
-    let config = &context.config;
+fn watched(config: &Config) -> Vec<PathBuf> {
     let clusters = config.clusters.values().flat_map(|cluster| [&cluster.data_directory, &cluster.log_directory]);
     let repositories = config.repositories.values().filter(|place| place.r#type == RepositoryType::Local);
     let repositories = repositories.filter_map(|repository| repository.path.clone());

@@ -31,6 +31,7 @@ impl Monitor for LogSize {
     const FACTS: Facts = Facts {
         every: "27 * * * *",
         group: "system",
+        looks: 1,
         needs: Needs::LogDirectory,
         source: "reference 000, checklist",
         queries: &[],

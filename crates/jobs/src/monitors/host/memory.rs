@@ -37,6 +37,7 @@ impl Monitor for Memory {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "system",
+        looks: 2,
         needs: Needs::Host,
         source: "reference 000, memory monitor: 85 %",
         queries: &[],

@@ -18,7 +18,7 @@ use std::{
 
 options! {
     /// Alerts when configuration, passwords, keys, data directories, local repositories or the state of pgbosun are open to
-    /// others than their owner.
+    /// others than their owner, or belong to somebody else than root, the user of the daemon, or the server's.
     pub struct Permissions {
         /// More files and directories that nobody but their owner may read.
         paths: Vec<PathBuf> = "[]";
@@ -53,6 +53,8 @@ pub struct Sample {
     mode: u32,
     owner: u32,
     allowed: u32,
+    /// Whether it belongs to root, the daemon's user or a server's.
+    ours: bool,
 }
 
 #[async_trait]
@@ -60,6 +62,7 @@ impl Monitor for Permissions {
     const FACTS: Facts = Facts {
         every: "33 * * * *",
         group: "security",
+        looks: 1,
         needs: Needs::Host,
         source: "reference 000: 0600 and 0700, owner",
         queries: &[],
@@ -70,16 +73,30 @@ impl Monitor for Permissions {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let mut watched = watched(look.context);
         watched.extend(self.paths.iter().map(|path| (path.clone(), Allowed::Nothing)));
+        let data: Vec<_> =
+            look.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
         super::blocking("look at permissions", move || {
+            // PostgreSQL itself starts on a data directory of its own user only.
+            let servers = data.iter().filter_map(|data| Some(data.metadata().ok()?.uid()));
+            let owners: Vec<_> = servers.chain([0, nix::unistd::geteuid().as_raw()]).collect();
             // What is not there is open to nobody.
-            Ok(watched.iter().filter_map(|(path, allowed)| look_at(path, *allowed)).collect())
+            Ok(watched.iter().filter_map(|(path, allowed)| look_at(path, *allowed, &owners)).collect())
         })
         .await
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
         let mut verdict = Verdict::of(format!("{} files and directories", sample.len()));
-        for Sample { path, mode, owner, allowed } in sample.iter().filter(|one| one.mode & one.allowed != 0) {
+        for Sample { path, owner, .. } in sample.iter().filter(|one| !one.ours) {
+            let (path, owner) = (path.display().to_string(), owner_name(*owner));
+            verdict.find(
+                Finding::new(Severity::Warning, format!("{path} (owner)"), format!("{path} belongs to {owner}"))
+                    .meaning("Whoever owns it may change it and who may read it, whatever its mode says.")
+                    .advice(format!("See how it came to that; else: chown postgres: {path}"))
+                    .detail(format!("owner: {owner}")),
+            );
+        }
+        for Sample { path, mode, owner, allowed, .. } in sample.iter().filter(|one| one.mode & one.allowed != 0) {
             let path = path.display().to_string();
             let tight = mode & !allowed;
             verdict.find(
@@ -93,13 +110,14 @@ impl Monitor for Permissions {
     }
 }
 
-fn look_at(path: &Path, allowed: Allowed) -> Option<Sample> {
+fn look_at(path: &Path, allowed: Allowed, owners: &[u32]) -> Option<Sample> {
     let metadata = path.metadata().ok()?;
     Some(Sample {
         path: path.to_owned(),
         mode: metadata.mode() & 0o7777,
         owner: metadata.uid(),
         allowed: allowed.refused(),
+        ours: owners.contains(&metadata.uid()),
     })
 }
 
@@ -117,6 +135,8 @@ fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
     secret(&config.history.password_file);
     config.clusters.values().for_each(|cluster| secret(&cluster.password_file));
     config.mail.iter().for_each(|mail| secret(&mail.password_file));
+    config.mail.iter().for_each(|mail| secret(&mail.oauth2_client_secret_file));
+    config.channels.values().for_each(|channel| secret(&channel.secret_file));
     for repository in config.repositories.values() {
         secret(&repository.secret_file);
         secret(&repository.identity_file);
@@ -129,4 +149,22 @@ fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
     let local = config.repositories.values().filter(|repository| repository.r#type == RepositoryType::Local);
     watched.extend(local.filter_map(|repository| repository.path.clone()).map(|path| (path, Allowed::GroupReads)));
     watched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_somebody_else_is_told_whatever_its_mode() {
+        let look = |mode, ours| {
+            let allowed = Allowed::GroupReads.refused();
+            let sample = vec![Sample { path: "/data".into(), mode, owner: 4_000_000, allowed, ours }];
+            let verdict = Permissions { paths: Vec::new() }.verdict(&sample, &mut (), &View::default());
+            verdict.findings.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
+        };
+        assert_eq!(look(0o750, true), [""; 0]);
+        assert_eq!(look(0o750, false), ["/data belongs to 4000000"]);
+        assert_eq!(look(0o757, false), ["/data belongs to 4000000", "/data is open to others (mode 0757)"]);
+    }
 }

@@ -35,6 +35,7 @@ impl Monitor for Pressure {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "system",
+        looks: 2,
         needs: Needs::Host,
         source: "Linux: Documentation/accounting/psi",
         queries: &[],

@@ -20,7 +20,8 @@ use std::{
 
 options! {
     /// Tells of temporary files that are left over: those of PostgreSQL (`pgsql_tmp`) whose process is none of the server's any
-    /// more, and old files in the directories named here. It removes those of PostgreSQL unless it may not.
+    /// more, and old files in the directories named here. It removes those of PostgreSQL unless it may not, and tells what it
+    /// removed.
     pub struct TemporaryFiles {
         /// Older than this they count.
         age: Duration = "\"24h\"";
@@ -49,6 +50,7 @@ impl Monitor for TemporaryFiles {
     const FACTS: Facts = Facts {
         every: "43 * * * *",
         group: "system",
+        looks: 1,
         needs: Needs::DataDirectory,
         source: "reference 000, temporary files monitor: 24 hours",
         queries: &[Query { what: "list the server's processes", sql: include_str!("temporary_files.sql") }],
@@ -96,22 +98,40 @@ impl Monitor for TemporaryFiles {
             human::size(left)
         ));
         verdict.measure(Figure::new("host_temporary_files_left_bytes", left as f64));
-        if !stay.is_empty() {
-            let lines = stay.iter().take(20).map(|one| {
-                let why = match &one.removed {
-                    Some(Err(reason)) => format!(" ({reason})"),
-                    _ => String::new(),
-                };
-                format!("{}  {}{why}", human::size(one.bytes), one.path.display())
-            });
-            verdict.find(
-                Finding::new(Severity::Warning, "files", format!("{} temporary files are left over ({})", stay.len(), human::size(left)))
-                    .meaning("They take space that nobody gives back.")
-                    .advice("Look whose they are and remove them; those in pgsql_tmp of the data directory are removed here with remove = true.")
-                    .detail(lines.collect::<Vec<_>>().join("\n")),
-            );
-        }
+        let mut tell = |object: &str, files: &[&Leftover], what: &str, meaning: &str, advice: &str| {
+            if !files.is_empty() {
+                let lines: Vec<_> = files.iter().take(20).map(|one| one.line()).collect();
+                let told = human::count(files.len(), "temporary file");
+                let summary = format!("{told} {what} ({})", human::size(bytes(files)));
+                let finding = Finding::new(Severity::Warning, object, summary).meaning(meaning);
+                verdict.find(finding.advice(advice).detail(lines.join("\n")));
+            }
+        };
+        tell(
+            "files",
+            &stay,
+            "left over",
+            "They take space that nobody gives back.",
+            "Look whose they are and remove them; those in pgsql_tmp of the data directory are removed here with remove = true.",
+        );
+        tell(
+            "removed",
+            &gone,
+            "left over by processes that are gone, and removed",
+            "A process of the server died while it sorted, hashed or built an index on disk. The space is free again.",
+            "The server's log says why it died; nothing else is to be done.",
+        );
         verdict
+    }
+}
+
+impl Leftover {
+    fn line(&self) -> String {
+        let why = match &self.removed {
+            Some(Err(reason)) => format!(" ({reason})"),
+            _ => String::new(),
+        };
+        format!("{}  {}{why}", human::size(self.bytes), self.path.display())
     }
 }
 

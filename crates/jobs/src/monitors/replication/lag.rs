@@ -46,6 +46,7 @@ impl Monitor for ReplicationLag {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity streaming_delta, check_postgres hot_standby_delay; pg_stat_replication",
         queries: &[Query { what: "read pg_stat_replication", sql: include_str!("lag.sql") }],

@@ -46,6 +46,7 @@ impl Monitor for Slots {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity replication_slots; pg_replication_slots.wal_status",
         queries: &[Query { what: "read pg_replication_slots", sql: include_str!("slots.sql") }],
@@ -85,6 +86,9 @@ impl Monitor for Slots {
             let by_size = view.above(name, *retained as f64, warning, critical);
             let by_time = view.above(name, idle, self.inactive.as_secs_f64(), f64::INFINITY);
             let summary = match since {
+                Some(_) if by_time == Severity::Ok => {
+                    format!("slot {name} holds back {held} of WAL, and nobody uses it")
+                }
                 Some(_) => {
                     let idle = human::duration(Duration::from_secs_f64(idle));
                     format!("slot {name} is used by nobody for {idle}, and holds back {held} of WAL")

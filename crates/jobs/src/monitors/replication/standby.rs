@@ -38,6 +38,7 @@ impl Monitor for Standby {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity is_replay_paused; pg_stat_wal_receiver",
         queries: &[Query { what: "ask how the standby does", sql: include_str!("standby.sql") }],

@@ -78,6 +78,7 @@ impl Monitor for FailedLogins {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "security",
+        looks: 1,
         needs: Needs::LogDirectory,
         source: "reference 000, failed logins monitor: any failure",
         queries: &[Query { what: "ask how the server logs", sql: include_str!("failed_logins.sql") }],
@@ -134,12 +135,14 @@ impl Monitor for FailedLogins {
             let who = if users.len() > 3 { format!("{} users", users.len()) } else { users.join(", ") };
             let lines = failures.iter().rev().take(SHOWN).map(|failure| failure.to_string());
             verdict.find(
-                Finding::new(severity, address, format!("{} failed logins from {address} as {who}", failures.len()))
-                    .meaning("Somebody has a wrong password, or tries many.")
-                    .advice(
-                        "If it is nobody you know, close the way in: pg_hba.conf, firewall. Else mend its password.",
-                    )
-                    .detail(lines.collect::<Vec<_>>().join("\n")),
+                Finding::new(
+                    severity,
+                    address,
+                    format!("{} from {address} as {who}", human::count(failures.len(), "failed login")),
+                )
+                .meaning("Somebody has a wrong password, or tries many.")
+                .advice("If it is nobody you know, close the way in: pg_hba.conf, firewall. Else mend its password.")
+                .detail(lines.collect::<Vec<_>>().join("\n")),
             );
         }
         if recent >= self.burst as usize {

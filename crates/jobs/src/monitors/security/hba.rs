@@ -65,6 +65,7 @@ impl Monitor for Hba {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "security",
+        looks: 1,
         needs: Needs::Cluster,
         source: "CIS PostgreSQL Benchmark 5; pg_hba_file_rules",
         queries: &[Query { what: "read pg_hba_file_rules", sql: include_str!("hba.sql") }],

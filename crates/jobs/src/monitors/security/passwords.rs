@@ -30,6 +30,7 @@ impl Monitor for Passwords {
     const FACTS: Facts = Facts {
         every: "51 6 * * *",
         group: "security",
+        looks: 1,
         needs: Needs::Cluster,
         source: "PostgreSQL 18, release notes: md5 passwords are deprecated",
         queries: &[Query { what: "look how passwords are stored", sql: include_str!("passwords.sql") }],

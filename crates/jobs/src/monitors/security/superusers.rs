@@ -44,6 +44,7 @@ impl Monitor for Superusers {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "security",
+        looks: 1,
         needs: Needs::Cluster,
         source: "CIS PostgreSQL Benchmark 4: privileges",
         queries: &[Query { what: "look at the roles", sql: include_str!("superusers.sql") }],

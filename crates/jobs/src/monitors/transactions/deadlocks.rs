@@ -43,6 +43,7 @@ impl Monitor for Deadlocks {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "pg_stat_database.deadlocks, by delta",
         queries: &[Query { what: "count the deadlocks", sql: include_str!("deadlocks.sql") }],

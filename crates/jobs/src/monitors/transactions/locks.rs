@@ -31,6 +31,7 @@ impl Monitor for Locks {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 2,
         needs: Needs::Cluster,
         source: "pg_blocking_pids(), pg_locks.waitstart; check_postgres locks",
         queries: &[Query { what: "look who waits for whom", sql: include_str!("locks.sql") }],

@@ -42,6 +42,7 @@ impl Monitor for LongTransactions {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity longest_query, oldest_idlexact, oldest_2pc; check_postgres txn_time, txn_idle",
         queries: &[Query { what: "look for open transactions", sql: include_str!("long_transactions.sql") }],

@@ -44,6 +44,7 @@ impl Monitor for XidAge {
     const FACTS: Facts = Facts {
         every: "*/5 * * * *",
         group: "database",
+        looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres txn_wraparound, check_pgactivity max_freeze_age and oldest_xmin",
         queries: &[

@@ -1,0 +1,157 @@
+//! `[mail]` and `[channels.NAME]`: the ways by which messages leave.
+
+use super::super::{Reader, Secret};
+use crate::{finding::Severity, options};
+use bytesize::ByteSize;
+use std::{path::PathBuf, time::Duration};
+
+crate::words! {
+    /// How a connection to a mail server is secured.
+    pub enum MailSecurity {
+        /// Begins in the clear and is upgraded before anything is sent; refused where the server cannot.
+        Starttls = "starttls",
+        /// TLS from the first byte.
+        Tls = "tls",
+        /// Not at all: for a server on this machine.
+        None = "none",
+    }
+}
+
+crate::words! {
+    /// How mail leaves.
+    pub enum MailTransport {
+        /// To a mail server.
+        Smtp = "smtp",
+        /// Into a folder, one `.eml` file a message.
+        Folder = "folder",
+    }
+}
+
+crate::word_settings! {
+    MailSecurity: "\"starttls\", \"tls\" or \"none\"";
+    MailTransport: "\"smtp\" or \"folder\"";
+}
+
+options! {
+    /// How mail is sent.
+    pub struct Mail {
+        /// To a server, or into a folder.
+        transport: MailTransport = "\"smtp\"";
+        /// The mail server's name.
+        server: String = "\"localhost\"";
+        /// Its port: 587 for starttls, 465 for tls, 25 for none.
+        port: Option<u16>;
+        /// How the connection is secured.
+        security: MailSecurity = "\"starttls\"";
+        /// A file with certificates (PEM) to trust besides the system's.
+        ca_file: Option<PathBuf>;
+        /// The account; without it nobody logs in.
+        user: Option<String>;
+        /// A file of mode 0600 with the account's password. Without it: the credential `mail.password`. With
+        /// `oauth2-token-url` it is the refresh token; without one there the client logs in by its own right.
+        password_file: Option<PathBuf>;
+        /// The password, for the environment only: `PGBOSUN_MAIL__PASSWORD`.
+        password: Option<Secret>;
+        /// Log in by OAuth 2 (XOAUTH2): the address where tokens are given out.
+        oauth2_token_url: Option<String>;
+        /// The client's id there.
+        oauth2_client_id: Option<String>;
+        /// A file of mode 0600 with the client's secret. Without it: the credential `mail.oauth2-client-secret`.
+        oauth2_client_secret_file: Option<PathBuf>;
+        /// The client's secret, for the environment only.
+        oauth2_client_secret: Option<Secret>;
+        /// What the token is asked for, `https://outlook.office365.com/.default`; most providers need none to refresh.
+        oauth2_scope: Option<String>;
+        /// The sender, `pgbosun <alerts@example.com>`.
+        from: String;
+        /// The folder of the folder transport.
+        folder: Option<PathBuf>;
+        /// How long one message may take from connection to acceptance.
+        timeout: Duration = "\"60s\"";
+        /// Attachments of one message that are larger together than this are left out, and the message says so.
+        attachment_limit: ByteSize = "\"5MiB\"";
+        /// The mildest severity that is told by mail.
+        from_severity: Severity = "\"warning\"";
+        /// How many messages an hour leave by mail. What comes up beyond that is told in a digest once there is room.
+        hourly_limit: u32 = "60";
+    }
+}
+
+crate::words! {
+    /// What is at the other end of a channel.
+    pub enum ChannelType {
+        /// An incoming webhook of Slack, or of what speaks like it.
+        Slack = "slack",
+        /// PagerDuty, Events API v2.
+        Pagerduty = "pagerduty",
+        /// A server of one's own: JSON by POST.
+        Webhook = "webhook",
+        /// A program of one's own: JSON on its standard input.
+        Command = "command",
+    }
+}
+
+crate::word_settings! {
+    ChannelType: "a type of channel: \"slack\", \"pagerduty\", \"webhook\" or \"command\"";
+    Severity: "\"warning\", \"unknown\" or \"critical\"";
+}
+
+options! {
+    /// A way by which messages leave, besides mail. Groups name theirs in `channels`.
+    pub struct Channel {
+        /// What is at the other end.
+        r#type: ChannelType;
+        /// `webhook`: where messages go. `pagerduty`: another address of the service than its own.
+        url: Option<String>;
+        /// A file of mode 0600 with the secret. `slack`: the address of the webhook, which is one. `pagerduty`: the
+        /// routing key. `webhook`: the key of the signature in `X-Pgbosun-Signature`; without it nothing is signed.
+        /// Without the file: the credential `channels.NAME.secret`.
+        secret_file: Option<PathBuf>;
+        /// The secret, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
+        secret: Option<Secret>;
+        /// `command`: the program.
+        program: Option<PathBuf>;
+        /// `command`: its arguments.
+        arguments: Vec<String> = "[]";
+        /// A file with certificates (PEM) to trust besides the system's.
+        ca_file: Option<PathBuf>;
+        /// How long one message may take.
+        timeout: Duration = "\"30s\"";
+        /// The mildest severity that is told. Of an alert that ever was as bad as this, the channel also hears the rest.
+        from_severity: Severity = "\"warning\"";
+        /// How many messages an hour leave by it. What comes up beyond that is told in a digest once there is room.
+        hourly_limit: u32 = "60";
+    }
+}
+
+impl Channel {
+    /// Problems that no single value shows.
+    pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
+        let needed: &[(&str, bool)] = match self.r#type {
+            ChannelType::Slack | ChannelType::Pagerduty => &[("secret-file", self.secret.is_none())],
+            ChannelType::Webhook => &[("url", self.url.is_none())],
+            ChannelType::Command => &[("program", self.program.is_none())],
+        };
+        for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
+            reader.refuse(key, format!("is missing: a channel of type {} needs it", self.r#type), None);
+        }
+        if self.hourly_limit == 0 {
+            reader.refuse("hourly-limit", "expected 1 or more", None);
+        }
+    }
+}
+
+impl Mail {
+    /// Problems that no single value shows.
+    pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
+        if self.transport == MailTransport::Folder && self.folder.is_none() {
+            reader.refuse("folder", "is missing: the folder transport needs one", None);
+        }
+        if self.oauth2_token_url.is_some() && (self.oauth2_client_id.is_none() || self.user.is_none()) {
+            reader.refuse("oauth2-token-url", "needs oauth2-client-id and user too", None);
+        }
+        if self.hourly_limit == 0 {
+            reader.refuse("hourly-limit", "expected 1 or more", None);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Alerts of runs and of the daemon itself, judged in the transaction that writes them, and what people do about them.
+
+use crate::{
+    api::{AlertInfo, SilenceRequest},
+    engine::Engine,
+    events,
+};
+use chrono::{DateTime, Utc};
+use pgbosun_core::{
+    alert::{Acknowledgement, Alert, AlertState, Notice, Silence},
+    config::{Config, Job, Patience},
+    run::Run,
+};
+use pgbosun_history::{AlertChange, Error, Judge};
+use pgbosun_notify::{DELIVERY, Desk, Hosts, Subject, Surroundings, Verdict, judge, resolve, turn};
+use pgbosun_postgres::Conninfo;
+use uuid::Uuid;
+
+/// The pseudo job of alerts about the daemon.
+pub(crate) const DAEMON: &str = "daemon";
+
+/// Whose alerts a run's are.
+pub(crate) fn subject(job: &Job, run: &Run) -> Subject {
+    Subject {
+        job: run.job.clone(),
+        cluster: run.cluster.clone(),
+        group: job.group.clone(),
+        patience: job.patience,
+        run_id: Some(run.id),
+    }
+}
+
+/// What becomes of alerts by this verdict.
+pub(crate) fn judged(subject: Subject, verdict: Verdict, now: DateTime<Utc>) -> Judge {
+    Box::new(move |open| judge(&subject, &open, verdict, now))
+}
+
+/// Notes in the log what happened to alerts, and wakes the delivery.
+pub(crate) fn note(engine: &Engine, changes: &[AlertChange]) {
+    for AlertChange { before, after } in changes {
+        let place = after.cluster.as_deref().unwrap_or(&after.job);
+        let (alert, summary) = (&after.fingerprint, &after.summary);
+        match turn(before.as_ref(), after) {
+            Some(Notice::Resolved) => {
+                tracing::info!(message_id = events::ALERT_RESOLVED, alert, "{place}: over: {summary}");
+            }
+            Some(_) => {
+                let severity = after.severity.as_str();
+                tracing::warn!(message_id = events::ALERT_OPENED, alert, severity, "{place}: {summary}");
+            }
+            None => {}
+        }
+    }
+    if !changes.is_empty() {
+        engine.outbox.notify_one();
+    }
+}
+
+/// Opens or resolves alerts of the daemon's own, under one of its pseudo jobs.
+pub(crate) async fn own(engine: &Engine, job: &'static str, verdict: Verdict) -> Result<(), Error> {
+    let group = engine.config().daemon.alert_group.0.clone();
+    let subject = Subject { job: job.into(), cluster: None, group, patience: Patience::Looks(1), run_id: None };
+    let judge = judged(subject, verdict, engine.now());
+    let changes = engine.journal.change_alerts(Some(job.into()), judge).await?;
+    note(engine, &changes);
+    Ok(())
+}
+
+/// Alerts of jobs that left the configuration are over: nobody looks any more.
+pub(crate) async fn resolve_orphans(engine: &Engine, config: &Config) -> Result<(), Error> {
+    let now = engine.now();
+    let jobs: Vec<_> = config.jobs.keys().cloned().collect();
+    let orphan = move |alert: &Alert| ![DAEMON, DELIVERY].contains(&alert.job.as_str()) && !jobs.contains(&alert.job);
+    let judge: Judge = Box::new(move |open| {
+        open.iter().filter(|alert| orphan(alert)).map(|alert| resolve(alert, None, now)).collect()
+    });
+    note(engine, &engine.journal.change_alerts(None, judge).await?);
+    Ok(())
+}
+
+/// The machines of each cluster, by the names under which it is configured.
+pub(crate) fn hosts(config: &Config) -> Hosts {
+    let names = |connection: &str| {
+        let parsed = Conninfo::parse(connection);
+        parsed.map(|conninfo| conninfo.hosts.into_iter().map(|host| host.name).collect()).unwrap_or_default()
+    };
+    config.clusters.iter().map(|(name, cluster)| (name.clone(), names(&cluster.connection))).collect()
+}
+
+/// Alerts with what mutes them: those not resolved, or the newest of all.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub async fn list(engine: &Engine, limit: Option<u32>) -> Result<Vec<AlertInfo>, Error> {
+    let (config, now) = (engine.config(), engine.now());
+    let (told, silences) = (engine.journal.alerts_to_tell(now).await?, engine.journal.silences(now).await?);
+    let hosts = hosts(&config);
+    let around = Surroundings { config: &config, hosts: &hosts, alerts: &told, silences: &silences, now };
+    let listed = match limit {
+        Some(limit) => engine.journal.recent_alerts(limit).await?,
+        None => engine.journal.open_alerts(None).await?,
+    };
+    let info = |alert: Alert| {
+        let muted = (alert.state != AlertState::Resolved).then(|| around.muted(&alert)).flatten();
+        AlertInfo { alert, muted }
+    };
+    Ok(listed.into_iter().map(info).collect())
+}
+
+/// Somebody looks at an alert: it is told no more until it gets worse or is over.
+///
+/// # Errors
+/// Where there is no such alert, or the journal cannot be written.
+pub async fn acknowledge(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
+    let (at, by, said) = (engine.now(), who.to_owned(), reason.to_owned());
+    let judge: Judge = Box::new(move |open| {
+        let known = open.into_iter().find(|alert| alert.id == id && alert.state != AlertState::Pending);
+        let acknowledged = Some(Acknowledgement { by, at, reason: said });
+        let state = AlertState::Acknowledged;
+        known.map(|alert| Alert { state, acknowledged, changed_at: at, ..alert }).into_iter().collect()
+    });
+    let (config, instance) = (engine.config(), engine.config().instance_name());
+    let teller = move |alert: &Alert| Desk { config: &config, instance: &instance, now: at }.acknowledged(alert);
+    let changed = engine.journal.change_and_tell(judge, teller).await?;
+    let Some(AlertChange { after: alert, .. }) = changed.into_iter().next() else {
+        return Err(crate::Error::Refused(format!("no alert {id} is open; \"pgbosun alert list\" shows them")));
+    };
+    engine.journal.audit(who, "acknowledge", &alert.fingerprint, reason).await?;
+    engine.outbox.notify_one();
+    Ok(alert)
+}
+
+/// Keeps quiet about some alerts until a time.
+///
+/// # Errors
+/// Where the request makes no sense, or the journal cannot be written.
+pub async fn silence(engine: &Engine, who: &str, request: SilenceRequest) -> Result<Silence, crate::Error> {
+    let SilenceRequest { matcher, until, reason } = request;
+    let now = engine.now();
+    if matcher.is_empty() {
+        return Err(crate::Error::Refused("a silence about everything: \"--cluster '*'\" says so on purpose".into()));
+    }
+    if until <= now {
+        return Err(crate::Error::Refused("a silence ends in the future".into()));
+    }
+    let created_by = who.to_owned();
+    let silence = Silence { id: Uuid::now_v7(), matcher, reason, created_by, created_at: now, until, ended_at: None };
+    engine.journal.add_silence(silence.clone()).await?;
+    let what = serde_json::json!(silence.matcher).to_string();
+    engine.journal.audit(who, "silence", &what, &silence.reason).await?;
+    Ok(silence)
+}
+
+/// Ends a silence before its time. What still is wrong is told then.
+///
+/// # Errors
+/// Where it is not in force, or the journal cannot be written.
+pub async fn unsilence(engine: &Engine, who: &str, id: Uuid) -> Result<(), crate::Error> {
+    if !engine.journal.end_silence(id, engine.now()).await? {
+        return Err(crate::Error::Refused(format!(
+            "no silence {id} is in force; \"pgbosun alert silences\" shows them"
+        )));
+    }
+    engine.journal.audit(who, "unsilence", &id.to_string(), "").await?;
+    engine.outbox.notify_one();
+    Ok(())
+}

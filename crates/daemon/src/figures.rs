@@ -1,0 +1,55 @@
+//! What jobs measured last, for machines that collect it. In memory alone: after a start the next looks fill it.
+
+use pgbosun_core::{
+    config::Config,
+    figure::Figure,
+    run::{Run, RunState},
+};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+/// The figures of one job's last success.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Kind of the job.
+    pub kind: String,
+    /// Its cluster.
+    pub cluster: Option<String>,
+    /// What it measured.
+    pub figures: Vec<Figure>,
+}
+
+/// The figures of every job, and how often each ended how.
+#[derive(Debug, Default)]
+pub struct Figures {
+    measured: Mutex<BTreeMap<String, Measured>>,
+    ended: Mutex<BTreeMap<(String, RunState), u64>>,
+}
+
+impl Figures {
+    /// Keeps what a successful run measured.
+    pub fn keep(&self, run: &Run, figures: Vec<Figure>) {
+        let measured = Measured { kind: run.kind.clone(), cluster: run.cluster.clone(), figures };
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner).insert(run.job.clone(), measured);
+    }
+
+    /// Counts a run that ended.
+    pub fn count(&self, run: &Run) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *ended.entry((run.job.clone(), run.state)).or_default() += 1;
+    }
+
+    /// What the configured jobs measured last, by job.
+    pub fn all(&self, config: &Config) -> BTreeMap<String, Measured> {
+        let mut kept = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|job, _| config.jobs.contains_key(job));
+        kept.clone()
+    }
+
+    /// How often jobs ended how since the daemon started.
+    pub fn ended(&self) -> BTreeMap<(String, RunState), u64> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,5 @@
+//! Log files: rotated, compressed, removed.
+
+mod rotate;
+
+pub use rotate::LogsRotate;

@@ -1,0 +1,129 @@
+//! System catalogues kept in shape (reference 000: daily maintenance, REINDEX on system catalogs).
+
+use super::{
+    index::{Baseline, Bloat, Index, indexes},
+    session::Ended,
+    shift::{AFTER_BUDGET, Piece, Shift},
+    vacuum::{STANDBY, Vacuum, moment},
+};
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use pgbosun_core::{
+    human,
+    maintenance::{Action, Ending},
+    options,
+    outcome::Outcome,
+};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+options! {
+    /// Vacuums system catalogues that need it, and builds their bloated indexes anew. That locks the catalogue, for moments:
+    /// run it when little is done.
+    pub struct Catalog {
+        /// The databases; all that can be connected to by default.
+        databases: Vec<String> = "[]";
+        /// Build every index of every catalogue anew, bloated or not.
+        all: bool = "false";
+        /// How long it works.
+        time_budget: Duration = "\"30m\"";
+        /// Smaller indexes are left alone.
+        minimum_size: ByteSize = "\"4MiB\"";
+        /// From how much bloat on, percent of the index.
+        bloat_limit: u8 = "50";
+        /// How long it waits for a lock: everything that needs the catalogue waits behind it.
+        lock_timeout: Duration = "\"1s\"";
+        /// The longest one index may take: everything that needs the catalogue waits for it.
+        statement_timeout: Duration = "\"10s\"";
+    }
+}
+
+/// What each index took when it was built last, by database and name.
+type Memory = BTreeMap<String, Baseline>;
+
+/// How much of a catalogue is read and written a second at least, bytes.
+const SPEED: f64 = 50e6;
+
+#[derive(sqlx::FromRow)]
+struct Size {
+    bytes: i64,
+}
+
+#[async_trait]
+impl Job for Catalog {
+    fn least_timeout(&self) -> Duration {
+        self.time_budget + AFTER_BUDGET
+    }
+
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
+        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+            return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
+        };
+        let mut memory: Memory = context.memory();
+        let worked = self.work_all(&mut shift, &databases, &mut memory).await;
+        let mut outcome = shift.end(worked, "no catalogue is bloated").await?;
+        if !context.dry_run {
+            outcome.state = serde_json::to_value(memory).ok();
+        }
+        Ok(outcome)
+    }
+}
+
+impl Catalog {
+    async fn work_all(&self, shift: &mut Shift<'_>, databases: &[String], memory: &mut Memory) -> Result<(), JobError> {
+        Vacuum::of_catalogues(self.time_budget, self.lock_timeout).catalogues(shift, databases).await?;
+        let minimum = if self.all { 0 } else { self.minimum_size.as_u64() };
+        for (number, database) in databases.iter().enumerate() {
+            let Some(mut session) = shift.take_session(database).await? else { continue };
+            for index in indexes(&mut session, minimum).await? {
+                // Those that all databases share are done once.
+                if !index.system || !index.valid || (index.shared && number > 0) {
+                    continue;
+                }
+                let key = format!("{database} {}", index.name);
+                let bloat = index.bloat(memory.get(&key).copied());
+                let bloated = bloat.as_ref().is_some_and(|b| b.share * 100.0 >= f64::from(self.bloat_limit.max(1)));
+                if !self.all && !bloated {
+                    continue;
+                }
+                let reason = bloat.as_ref().map_or_else(|| "all catalogues are to be".to_owned(), Bloat::told);
+                let (object, bytes) = (index.name.as_str(), index.bytes.unsigned_abs());
+                let piece = Piece { database, object, action: Action::Reindex, reason: &reason, bytes };
+                let statement = format!("REINDEX INDEX {object}");
+                if shift.context.dry_run {
+                    shift.would(database, &format!("{statement};  -- {reason}"));
+                } else if let Some(closed) = shift.closed_to(Duration::ZERO) {
+                    shift.skip(&piece, closed);
+                } else if index.work() / SPEED > self.statement_timeout.as_secs_f64() {
+                    let limit = human::duration(self.statement_timeout);
+                    shift.skip(&piece, format!("would lock the catalogue for longer than {limit} (statement-timeout)"));
+                } else if !index.allowed {
+                    shift.refuse(&piece);
+                } else {
+                    let (before, begun) = (moment(&mut session).await?, Instant::now());
+                    match session.execute_within(&statement, shift, self.statement_timeout).await? {
+                        Ended::Done => {
+                            let took = begun.elapsed();
+                            let wal = (moment(&mut session).await?.lsn - before.lsn).unsigned_abs();
+                            let asked = "select relpages::bigint * pg_catalog.current_setting('block_size')::bigint as bytes from pg_catalog.pg_class where oid = $1::bigint::oid";
+                            let size: Option<Size> = session.row_of("look at the index", asked, index.oid).await?;
+                            let after = size.map(|size| size.bytes.unsigned_abs());
+                            shift.record(&piece, Ending::Done, reason.clone(), after, Some(wal), took);
+                            let built = Index { bytes: after.unwrap_or(bytes) as i64, ..index.clone() };
+                            if let Some(bytes_per_row) = built.bytes_per_row() {
+                                memory.insert(key, Baseline { bytes_per_row, rebuilt: true });
+                            }
+                        }
+                        ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+                    }
+                }
+            }
+            shift.return_session(session);
+        }
+        Ok(())
+    }
+}

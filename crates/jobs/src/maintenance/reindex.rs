@@ -1,0 +1,334 @@
+//! Indexes built anew by measured bloat (reference 000: weekly index maintenance, REINDEX on all indexes, bloat analysis).
+
+mod guard;
+mod leftovers;
+
+use super::{
+    index::{Baseline, Bloat, Density, Index, indexes},
+    session::{Ended, Session},
+    shift::{AFTER_BUDGET, Piece, REFUSED, Shift},
+    vacuum::{STANDBY, moment},
+};
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use guard::Guard;
+use pgbosun_core::{
+    human,
+    maintenance::{Action, Ending},
+    options,
+    outcome::Outcome,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+options! {
+    /// Builds bloated indexes anew, worst first, with REINDEX CONCURRENTLY: nobody waits for it. Bloat is estimated from
+    /// fresh statistics, measured where the extension pgstattuple is installed, and judged against what each index took when
+    /// it was built last. What an interrupted reindex left is removed first.
+    pub struct Reindex {
+        /// The databases; all that can be connected to by default.
+        databases: Vec<String> = "[]";
+        /// Build every index anew, bloated or not, from this size on too.
+        all: bool = "false";
+        /// How long it works: what is not expected to end within it does not begin, and what is at work at its end is
+        /// cancelled. `timeout` counts from five minutes after it where that is shorter.
+        time_budget: Duration = "\"2h\"";
+        /// Smaller indexes are left alone.
+        minimum_size: ByteSize = "\"16MiB\"";
+        /// From how much bloat on, percent of the index.
+        bloat_limit: u8 = "30";
+        /// How long it waits for the lock of a table, behind which others would wait. For transactions to end it waits as long
+        /// as there is time: nobody waits for that.
+        lock_timeout: Duration = "\"30s\"";
+        /// How often an index is tried again whose lock was not to be had.
+        lock_retries: u8 = "3";
+        /// How long it waits for what is in the way before each index: a base backup, a standby that lags, a transaction that
+        /// is older than `lock-timeout`. After that the index is left out.
+        patience: Duration = "\"5m\"";
+        /// How far the slowest standby may lag, in WAL.
+        lag_limit: ByteSize = "\"256MiB\"";
+        /// What has to stay free where the index and the WAL lie, beyond what it takes to build; known where
+        /// `data-directory` is configured.
+        keep_free: ByteSize = "\"1GiB\"";
+        /// Processes that build an index beside the first one.
+        parallel_workers: u8 = "0";
+    }
+}
+
+/// How long it is waited before a lock is tried for again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What one run leaves to the next.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Memory {
+    /// What each index took at its best, by database and name.
+    baselines: BTreeMap<String, Baseline>,
+    /// How much was read and written a second.
+    speed: Option<f64>,
+}
+
+/// An index and how bloated it is.
+struct Task {
+    database: String,
+    index: Index,
+    reason: String,
+    wasted: f64,
+}
+
+impl Task {
+    fn piece(&self) -> Piece<'_> {
+        Piece {
+            database: &self.database,
+            object: &self.index.name,
+            action: Action::Reindex,
+            reason: &self.reason,
+            bytes: self.index.bytes.unsigned_abs(),
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct Built {
+    bytes: i64,
+    rows: f64,
+}
+
+fn key(database: &str, index: &Index) -> String {
+    format!("{database} {}", index.name)
+}
+
+#[async_trait]
+impl Job for Reindex {
+    fn least_timeout(&self) -> Duration {
+        self.time_budget + AFTER_BUDGET
+    }
+
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
+        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+            return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
+        };
+        let mut memory: Memory = context.memory();
+        let worked = self.work_all(&mut shift, &databases, &mut memory).await;
+        let mut outcome = shift.end(worked, "no index is bloated").await?;
+        if !context.dry_run {
+            outcome.state = serde_json::to_value(memory).ok();
+        }
+        Ok(outcome)
+    }
+}
+
+impl Reindex {
+    async fn work_all(&self, shift: &mut Shift<'_>, databases: &[String], memory: &mut Memory) -> Result<(), JobError> {
+        let (mut tasks, mut seen) = (Vec::new(), BTreeSet::new());
+        for database in databases {
+            let Some(mut session) = shift.take_session(database).await? else { continue };
+            leftovers::remove(shift, &mut session, None).await?;
+            tasks.extend(self.choose(shift, &mut session, memory, &mut seen).await?);
+            shift.return_session(session);
+        }
+        memory.baselines.retain(|key, _| seen.contains(key));
+        tasks.sort_by(|a, b| b.wasted.total_cmp(&a.wasted));
+        let mut guard = Guard::new(self, shift.context)?;
+        for task in &tasks {
+            if !shift.context.dry_run
+                && let Some(reason) = self.left_out(shift, task, memory)
+            {
+                shift.skip(&task.piece(), reason);
+                continue;
+            }
+            let Some(mut session) = shift.take_session(&task.database).await? else { continue };
+            self.work(shift, &mut session, task, &mut guard, memory).await?;
+            shift.return_session(session);
+        }
+        Ok(())
+    }
+
+    /// The bloated indexes of a database, by statistics as they are now.
+    async fn choose(
+        &self,
+        shift: &mut Shift<'_>,
+        session: &mut Session,
+        memory: &mut Memory,
+        seen: &mut BTreeSet<String>,
+    ) -> Result<Vec<Task>, JobError> {
+        let minimum = self.minimum_size.as_u64();
+        let database = session.database.clone();
+        let known = |memory: &Memory, index: &Index| memory.baselines.get(&key(&database, index)).copied();
+        let mut listed = indexes(session, minimum).await?;
+        let suspicious: BTreeMap<_, _> = listed
+            .iter()
+            .filter(|index| self.is_bloated(index.bloat(known(memory, index)).as_ref()))
+            .map(|index| (index.table, index.table_name.clone()))
+            .collect();
+        if self.refresh(shift, session, &suspicious).await? {
+            listed = indexes(session, minimum).await?;
+        }
+        let mut tasks = Vec::new();
+        for index in listed.into_iter().filter(|index| !index.system && index.valid) {
+            let mut bloat = index.bloat(known(memory, &index));
+            if index.btree && self.is_bloated(bloat.as_ref()) {
+                bloat = measured(shift, session, &index).await?.or(bloat);
+            }
+            seen.insert(key(&database, &index));
+            if let Some(baseline) = index.baseline(known(memory, &index)) {
+                memory.baselines.insert(key(&database, &index), baseline);
+            }
+            if self.all || self.is_bloated(bloat.as_ref()) {
+                let reason = bloat.as_ref().map_or_else(|| "all indexes are to be".to_owned(), Bloat::told);
+                let wasted = bloat.map_or(0.0, |bloat| bloat.bytes);
+                tasks.push(Task { database: database.clone(), index, reason, wasted });
+            }
+        }
+        Ok(tasks)
+    }
+
+    fn is_bloated(&self, bloat: Option<&Bloat>) -> bool {
+        bloat.is_some_and(|bloat| bloat.share * 100.0 >= f64::from(self.bloat_limit.max(1)))
+    }
+
+    /// Refreshes the statistics of tables that changed since they were analyzed; whether there were any.
+    async fn refresh(
+        &self,
+        shift: &mut Shift<'_>,
+        session: &mut Session,
+        tables: &BTreeMap<i64, String>,
+    ) -> Result<bool, JobError> {
+        #[derive(sqlx::FromRow)]
+        struct Stale {
+            bytes: i64,
+        }
+        let mut refreshed = false;
+        for (oid, table) in tables {
+            let stale: Option<Stale> =
+                session.row_of("ask for the age of statistics", include_str!("reindex/stale.sql"), *oid).await?;
+            let Some(Stale { bytes }) = stale else { continue };
+            if shift.context.dry_run || shift.closed_to(Duration::ZERO).is_some() {
+                continue;
+            }
+            let database = session.database.clone();
+            let (action, reason) = (Action::Analyze, "before its indexes are judged");
+            let piece = Piece { database: &database, object: table, action, reason, bytes: bytes.unsigned_abs() };
+            let begun = Instant::now();
+            match session.execute(&format!("ANALYZE {table}"), shift).await? {
+                Ended::Done => {
+                    refreshed = true;
+                    shift.record(&piece, Ending::Done, reason.into(), Some(piece.bytes), None, begun.elapsed());
+                }
+                ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+            }
+        }
+        Ok(refreshed)
+    }
+
+    async fn work(
+        &self,
+        shift: &mut Shift<'_>,
+        session: &mut Session,
+        task: &Task,
+        guard: &mut Guard<'_>,
+        memory: &mut Memory,
+    ) -> Result<(), JobError> {
+        let (piece, index) = (task.piece(), &task.index);
+        let statement = format!("REINDEX INDEX CONCURRENTLY {}", index.name);
+        if shift.context.dry_run {
+            shift.would(&task.database, &format!("{statement};  -- {}", task.reason));
+            return Ok(());
+        }
+        session.set(&format!("max_parallel_maintenance_workers = {}", self.parallel_workers)).await?;
+        for attempt in 0..=self.lock_retries {
+            let in_the_way = guard.in_the_way(shift, session, index).await?;
+            // That may have taken a while.
+            if let Some(reason) = in_the_way.or_else(|| self.left_out(shift, task, memory)) {
+                shift.skip(&piece, reason);
+                return Ok(());
+            }
+            let (before, begun) = (moment(session).await?, Instant::now());
+            let ended = session.execute_patiently(&statement, shift, self.lock_timeout).await?;
+            let took = begun.elapsed();
+            let wal = (moment(session).await?.lsn - before.lsn).unsigned_abs();
+            let left =
+                if ended == Ended::Done { 0 } else { leftovers::remove(shift, session, Some(index.table)).await? };
+            // It may be in its place already where the statement was ended while it removed the old one.
+            if ended == Ended::Done || is_replaced(session, index).await? {
+                return self.built(shift, session, task, memory, (took, wal)).await;
+            }
+            if ended != Ended::Locked || attempt == self.lock_retries || left > 0 {
+                shift.record_ending(&piece, &ended, took);
+                return Ok(());
+            }
+            tracing::info!("{}: its table was locked, trying again", index.name);
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Why an index is not built at this moment.
+    fn left_out(&self, shift: &Shift<'_>, task: &Task, memory: &Memory) -> Option<String> {
+        let index = &task.index;
+        if index.exclusion {
+            let reason =
+                "it holds an exclusion constraint, and can only be built anew while nobody writes to the table";
+            return Some(format!("{}; {reason}", task.reason));
+        }
+        if !index.allowed {
+            return Some(format!("{REFUSED}: it does not own the table"));
+        }
+        // Without experience it is tried: otherwise there never would be any.
+        let expected = memory.speed.map_or(Duration::ZERO, |speed| Duration::from_secs_f64(index.work() / speed));
+        let hopeless = expected > self.time_budget;
+        shift.closed_to(if hopeless && shift.is_idle() { Duration::ZERO } else { expected })
+    }
+
+    /// Writes down what an index takes now that it is new.
+    async fn built(
+        &self,
+        shift: &mut Shift<'_>,
+        session: &mut Session,
+        task: &Task,
+        memory: &mut Memory,
+        (took, wal): (Duration, u64),
+    ) -> Result<(), JobError> {
+        let index = &task.index;
+        let built: Option<Built> =
+            session.row_named("look at the index", include_str!("reindex/built.sql"), &index.name).await?;
+        let after = built.as_ref().map(|built| built.bytes.unsigned_abs());
+        shift.record(&task.piece(), Ending::Done, task.reason.clone(), after, Some(wal), took);
+        if let Some(built) = built.filter(|built| built.rows >= 1.0) {
+            let baseline = Baseline { bytes_per_row: built.bytes as f64 / built.rows, rebuilt: true };
+            memory.baselines.insert(key(&task.database, index), baseline);
+        }
+        // A small one says more about the waiting than about the building.
+        if took > Duration::from_secs(5) {
+            let speed = index.work() / took.as_secs_f64();
+            memory.speed = Some(memory.speed.map_or(speed, |known| f64::midpoint(known, speed)));
+            tracing::info!("{} built anew at {}/s", index.name, human::size(speed as u64));
+        }
+        Ok(())
+    }
+}
+
+/// How bloated an index is, where pgstattuple can tell.
+async fn measured(shift: &mut Shift<'_>, session: &mut Session, index: &Index) -> Result<Option<Bloat>, JobError> {
+    if shift.context.dry_run || shift.closed_to(Duration::ZERO).is_some() {
+        return Ok(None);
+    }
+    let Some((schema, _)) = session.extension("pgstattuple").await? else { return Ok(None) };
+    let (_, answer) = session.ask(&Density::query(&schema, index.oid), shift).await?;
+    Ok(answer.first().and_then(|answer| Density::read(answer)).map(|density| index.measured(&density)))
+}
+
+/// Whether another index has its name by now.
+async fn is_replaced(session: &mut Session, index: &Index) -> Result<bool, JobError> {
+    #[derive(sqlx::FromRow)]
+    struct Named {
+        oid: i64,
+    }
+    let asked = "select pg_catalog.to_regclass($1)::oid::bigint as oid where pg_catalog.to_regclass($1) is not null";
+    let named: Option<Named> = session.row_named("look for the index", asked, &index.name).await?;
+    Ok(named.is_some_and(|named| named.oid != index.oid))
+}

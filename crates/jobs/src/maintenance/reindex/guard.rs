@@ -1,0 +1,104 @@
+//! What keeps an index from being built at this moment: a base backup, a standby that lags, an old transaction, no room.
+
+use super::Reindex;
+use crate::{
+    JobContext, JobError,
+    maintenance::{index::Index, session::Session, shift::Shift},
+};
+use pgbosun_core::human;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How often it is looked whether the way is free.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Watches the way for one run.
+pub(super) struct Guard<'a> {
+    options: &'a Reindex,
+    data_directory: Option<PathBuf>,
+    /// What was waited for in vain: the next index does not wait for it all over again.
+    patience: Duration,
+}
+
+#[derive(sqlx::FromRow)]
+struct Way {
+    base_backups: i64,
+    lag: i64,
+    transaction: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Place {
+    location: String,
+}
+
+impl<'a> Guard<'a> {
+    /// Nothing was waited for yet.
+    pub fn new(options: &'a Reindex, context: &JobContext) -> Result<Self, JobError> {
+        let (name, _) = context.cluster()?;
+        let data_directory = context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
+        Ok(Self { options, data_directory, patience: options.patience })
+    }
+
+    /// Waits until the way is free; what is in it, where it is not in time.
+    pub async fn in_the_way(
+        &mut self,
+        shift: &Shift<'_>,
+        session: &mut Session,
+        index: &Index,
+    ) -> Result<Option<String>, JobError> {
+        let begun = Instant::now();
+        loop {
+            let Some(reason) = self.look(session, index).await? else { return Ok(None) };
+            if begun.elapsed() >= self.patience {
+                self.patience = Duration::ZERO;
+                return Ok(Some(reason));
+            }
+            shift.context.progress.say(format!("{}: {} waits: {reason}", session.database, index.name));
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                over = shift.over() => return Ok(Some(format!("{over}, while it waited: {reason}"))),
+            }
+        }
+    }
+
+    async fn look(&self, session: &mut Session, index: &Index) -> Result<Option<String>, JobError> {
+        let old = i64::try_from(self.options.lock_timeout.as_secs()).unwrap_or(i64::MAX).max(1);
+        let ways: Vec<Way> = session.rows_of("look what is in the way", include_str!("way.sql"), old).await?;
+        let Some(way) = ways.into_iter().next() else { return Ok(None) };
+        if way.base_backups > 0 {
+            return Ok(Some("a base backup is being taken".into()));
+        }
+        let (lag, limit) = (way.lag.unsigned_abs(), self.options.lag_limit.as_u64());
+        if lag > limit {
+            return Ok(Some(format!("a standby lags by {} (limit {})", human::size(lag), human::size(limit))));
+        }
+        if let Some(transaction) = way.transaction {
+            return Ok(Some(format!("it would have to wait for {transaction}")));
+        }
+        self.room(session, index).await
+    }
+
+    /// The new index and what is sorted for it, and the WAL about it.
+    async fn room(&self, session: &mut Session, index: &Index) -> Result<Option<String>, JobError> {
+        let Some(data) = &self.data_directory else { return Ok(None) };
+        let asked = "select pg_catalog.pg_tablespace_location($1::bigint::oid) as location";
+        let place: Option<Place> = session.row_of("ask where the index lies", asked, index.tablespace).await?;
+        let tablespace = place.filter(|place| !place.location.is_empty()).map(|place| PathBuf::from(place.location));
+        let needed = index.bytes.unsigned_abs().saturating_mul(2).saturating_add(self.options.keep_free.as_u64());
+        for place in [tablespace.as_deref().unwrap_or(data), &data.join("pg_wal")] {
+            if let Some(free) = free(place).filter(|free| *free < needed) {
+                let (free, needed) = (human::size(free), human::size(needed));
+                return Ok(Some(format!("{} has {free} free, and {needed} are wanted", place.display())));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn free(path: &Path) -> Option<u64> {
+    let system = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(system.blocks_available() * system.fragment_size())
+}

@@ -1,0 +1,59 @@
+//! What an interrupted REINDEX CONCURRENTLY left: found by name and definition, and removed.
+//!
+//! Invariant: only an invalid index is removed, that has a valid twin, whose table nobody builds an index on.
+
+use crate::{
+    JobError,
+    maintenance::{
+        session::{Ended, Session},
+        shift::{Piece, Shift},
+    },
+};
+use pgbosun_core::maintenance::{Action, Ending};
+use std::time::Instant;
+
+#[derive(sqlx::FromRow)]
+struct Leftover {
+    name: String,
+    bytes: i64,
+    replaced: bool,
+    builder: Option<i32>,
+}
+
+/// Removes what is left on one table, or on all; how many stay.
+pub(super) async fn remove(
+    shift: &mut Shift<'_>,
+    session: &mut Session,
+    table: Option<i64>,
+) -> Result<usize, JobError> {
+    let found: Vec<Leftover> =
+        session.rows_of("look for what was left", include_str!("leftovers.sql"), table.unwrap_or_default()).await?;
+    let mut stay = found.len();
+    for Leftover { name, bytes, replaced, builder } in found {
+        let database = session.database.clone();
+        let (action, reason) = (Action::Drop, "an interrupted reindex left it");
+        let piece = Piece { database: &database, object: &name, action, reason, bytes: bytes.unsigned_abs() };
+        let statement = format!("DROP INDEX CONCURRENTLY {name}");
+        let in_the_way = match builder {
+            Some(pid) => Some(format!("process {pid} works on its table: it may be at work still")),
+            None if !replaced => Some("there is no valid index of the same definition: build that first".into()),
+            None => None,
+        };
+        if shift.context.dry_run {
+            let told = in_the_way.unwrap_or_else(|| reason.to_owned());
+            shift.would(&database, &format!("{statement};  -- {told}"));
+        } else if let Some(reason) = in_the_way {
+            shift.skip(&piece, reason);
+        } else {
+            let begun = Instant::now();
+            match session.tidy(&statement, shift).await? {
+                Ended::Done => {
+                    stay -= 1;
+                    shift.record(&piece, Ending::Done, reason.into(), Some(0), None, begun.elapsed());
+                }
+                ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+            }
+        }
+    }
+    Ok(stay)
+}

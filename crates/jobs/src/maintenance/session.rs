@@ -1,0 +1,332 @@
+//! A database at work: one connection that works, and one that watches it, tells how far it is, and cancels it.
+//!
+//! Invariants: when [`Session::execute`] returns, the server does nothing of it any more; should this program be gone, the server
+//! ends the statement by itself a little after the end of the shift. Both connections are to the same server.
+
+mod watch;
+
+use super::shift::Shift;
+use crate::JobError;
+use pgbosun_core::human;
+use pgbosun_postgres::{Error, Server};
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, postgres::PgRow};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+use watch::{cancel, end_backend, step, waits_for_table};
+
+/// How often it is asked how far a statement is.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long a cancelled statement may take to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A database at work.
+pub(super) struct Session {
+    /// The database.
+    pub database: String,
+    /// The server's major version.
+    pub major: u32,
+    server: Server,
+    work: PgConnection,
+    watch: PgConnection,
+    pid: i32,
+}
+
+/// How a statement ended that did not break the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// As it should.
+    Done,
+    /// It waited for a lock as long as it may.
+    Locked,
+    /// The server found what it looked at damaged, in its words.
+    Damaged(String),
+    /// It was cancelled, for this reason.
+    Cancelled(String),
+    /// What it was about is not there any more.
+    Gone,
+    /// The role may not do it.
+    Refused(String),
+    /// The server's words.
+    Failed(String),
+}
+
+/// Has the server compress the pages that this connection writes into WAL, where the role may ask for that: an index that is
+/// built is nothing but pages, and everybody else's commits wait behind them.
+async fn compress_wal(work: &mut PgConnection) {
+    for set in ["set wal_compression = lz4", "set wal_compression = on"] {
+        if sqlx::raw_sql(set).execute(&mut *work).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// How long a statement may take, and wait.
+struct Limits<F> {
+    /// Ends when it is to be cancelled, and says why.
+    over: F,
+    /// How long it may take at the most, of which the server takes care.
+    longest: Duration,
+    /// How long it may wait for its table, where the server does not see to that itself.
+    table_wait: Option<Duration>,
+}
+
+impl Session {
+    /// Connects to a database.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub async fn open(server: &Server, database: &str, lock_timeout: Duration) -> Result<Self, Error> {
+        let mut server = server.clone();
+        server.conninfo = server.conninfo.with_database(database);
+        let mut last = Error::Conninfo("no host".into());
+        for host in server.conninfo.hosts.clone() {
+            match Self::open_at(server.at(&host), database, lock_timeout).await {
+                Ok(session) => return Ok(session),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn open_at(server: Server, database: &str, lock_timeout: Duration) -> Result<Self, Error> {
+        let watch = server.connect().await?;
+        let major = watch.server_version_num().unwrap_or_default() / 10_000;
+        let working = Server { lock_timeout, ..server.clone() };
+        let mut work = working.connect().await?;
+        let pid = sqlx::query_scalar("select pg_catalog.pg_backend_pid()")
+            .fetch_one(&mut work)
+            .await
+            .map_err(failed("begin to work"))?;
+        // Not every platform can; then a broken connection is noticed when the statement ends.
+        let _ = sqlx::raw_sql("set client_connection_check_interval = '10s'").execute(&mut work).await;
+        compress_wal(&mut work).await;
+        Ok(Self { database: database.to_owned(), major, server, work, watch, pid })
+    }
+
+    /// Ends both connections.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(PATIENCE, async {
+            let _ = self.work.close().await;
+            let _ = self.watch.close().await;
+        })
+        .await;
+    }
+
+    /// The rows of a query, on the connection that watches.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn rows<T>(&mut self, what: &'static str, sql: &'static str) -> Result<Vec<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(sqlx::query_as(sql).fetch_all(&mut self.watch).await.map_err(failed(what))?)
+    }
+
+    /// The same with a number in the query: an object, a size.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn rows_of<T>(&mut self, what: &'static str, sql: &'static str, number: i64) -> Result<Vec<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(sqlx::query_as(sql).bind(number).fetch_all(&mut self.watch).await.map_err(failed(what))?)
+    }
+
+    /// What is known of one object, where it is still there.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn row_of<T>(&mut self, what: &'static str, sql: &'static str, oid: i64) -> Result<Option<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(self.rows_of(what, sql, oid).await?.pop())
+    }
+
+    /// What is known of one object by its name, where it is still there.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn row_named<T>(
+        &mut self,
+        what: &'static str,
+        sql: &'static str,
+        name: &str,
+    ) -> Result<Option<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        Ok(sqlx::query_as(sql).bind(name).fetch_optional(&mut self.watch).await.map_err(failed(what))?)
+    }
+
+    /// The schema of an extension and the functions it has there, where it is installed.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn extension(&mut self, name: &str) -> Result<Option<(String, Vec<String>)>, JobError> {
+        Ok(sqlx::query_as(include_str!("extension.sql"))
+            .bind(name)
+            .fetch_optional(&mut self.watch)
+            .await
+            .map_err(failed("look for an extension"))?)
+    }
+
+    /// Makes a setting of the connection that works.
+    ///
+    /// # Errors
+    /// Where the server does not take it.
+    pub async fn set(&mut self, setting: &str) -> Result<(), JobError> {
+        sqlx::raw_sql(AssertSqlSafe(format!("set {setting}")))
+            .execute(&mut self.work)
+            .await
+            .map_err(failed("prepare the session"))?;
+        Ok(())
+    }
+
+    /// Executes a statement, and tells how far it is; at the end of the shift it is cancelled on the server.
+    ///
+    /// # Errors
+    /// Where the connection broke.
+    pub async fn execute(&mut self, statement: &str, shift: &Shift<'_>) -> Result<Ended, JobError> {
+        Ok(self.ask(statement, shift).await?.0)
+    }
+
+    /// The same for a statement that answers: the first column of its rows.
+    ///
+    /// # Errors
+    /// Where the connection broke.
+    pub async fn ask(&mut self, statement: &str, shift: &Shift<'_>) -> Result<(Ended, Vec<String>), JobError> {
+        let limits = Limits { over: shift.over(), longest: shift.left() + 2 * PATIENCE, table_wait: None };
+        self.run(statement, shift, limits).await
+    }
+
+    /// Executes a statement that others wait for meanwhile: the server ends it after so long.
+    ///
+    /// # Errors
+    /// Where the connection broke.
+    pub async fn execute_within(
+        &mut self,
+        statement: &str,
+        shift: &Shift<'_>,
+        longest: Duration,
+    ) -> Result<Ended, JobError> {
+        let limits = Limits { over: shift.over(), longest, table_wait: None };
+        Ok(self.run(statement, shift, limits).await?.0)
+    }
+
+    /// Executes a statement that may wait for others to end as long as there is time, since nobody waits for it then; but for
+    /// its table, behind which others would wait, only so long.
+    ///
+    /// # Errors
+    /// Where the connection broke.
+    pub async fn execute_patiently(
+        &mut self,
+        statement: &str,
+        shift: &Shift<'_>,
+        table_wait: Duration,
+    ) -> Result<Ended, JobError> {
+        self.set("lock_timeout = 0").await?;
+        let longest = shift.left() + 2 * PATIENCE;
+        let limits = Limits { over: shift.over(), longest, table_wait: Some(table_wait) };
+        let (ended, _) = self.run(statement, shift, limits).await?;
+        self.set(&format!("lock_timeout = {}", table_wait.as_millis())).await?;
+        Ok(ended)
+    }
+
+    /// Executes a statement that has to be tried whatever the time, and not for long: what an interrupted one left is removed.
+    ///
+    /// # Errors
+    /// Where the connection broke.
+    pub async fn tidy(&mut self, statement: &str, shift: &Shift<'_>) -> Result<Ended, JobError> {
+        let over = async {
+            tokio::time::sleep(PATIENCE / 2).await;
+            "it did not end in time, the next run tries again".to_owned()
+        };
+        let limits = Limits { over, longest: 2 * PATIENCE, table_wait: None };
+        Ok(self.run(statement, shift, limits).await?.0)
+    }
+
+    async fn run(
+        &mut self,
+        statement: &str,
+        shift: &Shift<'_>,
+        limits: Limits<impl Future<Output = String>>,
+    ) -> Result<(Ended, Vec<String>), JobError> {
+        let progress = &shift.context.progress;
+        let told = format!("{}: {statement}", self.database);
+        progress.say(&told);
+        // Should nobody be there to cancel it.
+        let longest = limits.longest.as_millis().clamp(1, i32::MAX as u128);
+        self.set(&format!("statement_timeout = {longest}")).await?;
+        let begun = Instant::now();
+        let mut work = std::pin::pin!(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(&mut self.work));
+        let mut over = std::pin::pin!(limits.over);
+        let mut reason: Option<(Ended, Instant)> = None;
+        let mut waits_since = None;
+        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+        let done = loop {
+            let why = tokio::select! {
+                done = &mut work => break done,
+                why = &mut over, if reason.is_none() => Some(Ended::Cancelled(why)),
+                _ = look.tick() => {
+                    if let Some(step) = step(&mut self.watch, self.pid).await {
+                        progress.say(format!("{told}: {step}"));
+                    }
+                    if reason.as_ref().is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
+                        end_backend(&mut self.watch, &self.server, self.pid).await;
+                        let words = format!("the server did not end what was cancelled, and its session was ended: {statement}");
+                        return Err(JobError::passing(words));
+                    }
+                    match limits.table_wait {
+                        Some(limit) if reason.is_none() => {
+                            let waits = waits_for_table(&mut self.watch, self.pid).await;
+                            waits_since = waits.then(|| waits_since.unwrap_or_else(Instant::now));
+                            waits_since.is_some_and(|since| since.elapsed() >= limit).then_some(Ended::Locked)
+                        }
+                        _ => None,
+                    }
+                }
+            };
+            if let Some(why) = why {
+                tracing::info!(after = human::duration(begun.elapsed()), "cancelling on the server: {statement}");
+                cancel(&mut self.watch, &self.server, self.pid).await;
+                reason = Some((why, Instant::now()));
+            }
+        };
+        progress.say("");
+        match done {
+            Ok(rows) => Ok((Ended::Done, rows.iter().filter_map(|row| row.try_get(0).ok()).collect())),
+            Err(error) => Ok((ended(error, reason.map(|(why, _)| why))?, Vec::new())),
+        }
+    }
+}
+
+/// What an error of the server means; those that end the run stay errors.
+fn ended(error: sqlx::Error, reason: Option<Ended>) -> Result<Ended, JobError> {
+    let sqlx::Error::Database(refusal) = &error else {
+        return Err(failed("work")(error).into());
+    };
+    let words = refusal.message().to_owned();
+    Ok(match refusal.code().as_deref().unwrap_or_default() {
+        "55P03" | "40P01" => Ended::Locked,
+        "57014" => reason.unwrap_or(Ended::Cancelled(words)),
+        "42P01" | "42704" | "3F000" | "3D000" => Ended::Gone,
+        "42501" => Ended::Refused(words),
+        // What cannot be read, and what makes no sense.
+        "58030" | "58P01" => Ended::Damaged(words),
+        code if code.starts_with("XX") => Ended::Damaged(words),
+        // The connection, its end by others, no more room: the next statement would fare no better.
+        code if ["08", "57P", "53"].iter().any(|class| code.starts_with(class)) => {
+            return Err(failed("work")(error).into());
+        }
+        _ => Ended::Failed(words),
+    })
+}
+
+fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |source| Error::Query { what: what.into(), source }
+}

@@ -1,0 +1,57 @@
+//! What the second connection does: looking how far the first one is, and ending what it does.
+//!
+//! Nothing of it fails the work: what cannot be asked is not known.
+
+use pgbosun_postgres::Server;
+use sqlx::{FromRow, PgConnection};
+use std::time::Duration;
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(3);
+
+#[derive(FromRow)]
+struct Step {
+    phase: String,
+    done: i64,
+    total: i64,
+}
+
+/// How far a statement is, where the server tells.
+pub(super) async fn step(watch: &mut PgConnection, pid: i32) -> Option<String> {
+    let asked = sqlx::query_as(include_str!("progress.sql")).bind(pid).fetch_optional(watch);
+    let Step { phase, done, total } = tokio::time::timeout(LIMIT, asked).await.ok()?.ok()??;
+    Some(if total > 0 { format!("{phase}, {} %", (100 * done / total).min(100)) } else { phase })
+}
+
+/// Whether it waits for a table that somebody else has locked.
+pub(super) async fn waits_for_table(watch: &mut PgConnection, pid: i32) -> bool {
+    let sql =
+        "select exists (select from pg_catalog.pg_locks where pid = $1 and not granted and locktype = 'relation')";
+    let asked = sqlx::query_scalar(sql).bind(pid).fetch_one(watch);
+    matches!(tokio::time::timeout(LIMIT, asked).await, Ok(Ok(true)))
+}
+
+/// Cancels what it does.
+pub(super) async fn cancel(watch: &mut PgConnection, server: &Server, pid: i32) {
+    call(watch, server, pid, "select pg_catalog.pg_cancel_backend($1)").await;
+}
+
+/// Ends it.
+pub(super) async fn end_backend(watch: &mut PgConnection, server: &Server, pid: i32) {
+    call(watch, server, pid, "select pg_catalog.pg_terminate_backend($1)").await;
+}
+
+async fn call(watch: &mut PgConnection, server: &Server, pid: i32, sql: &'static str) {
+    let asked = tokio::time::timeout(LIMIT, sqlx::query(sql).bind(pid).execute(watch)).await;
+    if matches!(asked, Ok(Ok(_))) {
+        return;
+    }
+    // That connection may be what is broken.
+    let anew = async {
+        let mut connection = server.connect().await.ok()?;
+        sqlx::query(sql).bind(pid).execute(&mut connection).await.ok()
+    };
+    if !matches!(tokio::time::timeout(LIMIT * 4, anew).await, Ok(Some(_))) {
+        tracing::warn!("process {pid} of the server could not be told to stop");
+    }
+}

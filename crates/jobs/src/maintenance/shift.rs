@@ -1,0 +1,330 @@
+//! One run of a maintenance job: its budget of time, the databases it works in, and the rows it leaves.
+
+use super::session::{Ended, Session};
+use crate::{JobContext, JobError};
+use pgbosun_core::{
+    clock,
+    finding::{Finding, Severity},
+    human,
+    maintenance::{Action, Ending, MaintenanceRecord},
+    outcome::{Outcome, Record},
+};
+use pgbosun_postgres::{Error, Server};
+use sqlx::Connection;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// What a job's own timeout is beyond its budget: for what has to be tidied up.
+pub(super) const AFTER_BUDGET: Duration = Duration::from_secs(300);
+
+/// One run of a maintenance job.
+pub(super) struct Shift<'a> {
+    /// What the run was given.
+    pub context: &'a JobContext,
+    budget: Duration,
+    begun: Instant,
+    lock_timeout: Duration,
+    session: Option<Session>,
+    rows: Vec<MaintenanceRecord>,
+    statements: Vec<String>,
+    /// Databases that could not be entered, and why.
+    closed: BTreeMap<String, String>,
+}
+
+/// What was done to an object, or is not.
+pub(super) struct Piece<'a> {
+    /// Database.
+    pub database: &'a str,
+    /// Table or index, as SQL names it.
+    pub object: &'a str,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub reason: &'a str,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl<'a> Shift<'a> {
+    /// Begins; the budget counts from now.
+    pub fn new(context: &'a JobContext, budget: Duration, lock_timeout: Duration) -> Self {
+        let (session, rows, statements, closed) = (None, Vec::new(), Vec::new(), BTreeMap::new());
+        Self { context, budget, begun: Instant::now(), lock_timeout, session, rows, statements, closed }
+    }
+
+    fn server(&self) -> Result<&'a Server, JobError> {
+        self.context.cluster().map(|(_, server)| server)
+    }
+
+    /// The databases there are, of those that are wanted, and whether the server is a standby.
+    pub async fn databases(&self, wanted: &[String]) -> Result<(Vec<String>, bool), JobError> {
+        let mut connection = self.server()?.connect().await?;
+        let failed = |source| Error::Query { what: "list the databases".into(), source };
+        let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+        let names: Vec<String> =
+            sqlx::query_scalar(include_str!("databases.sql")).fetch_all(&mut connection).await.map_err(failed)?;
+        let _ = connection.close().await;
+        if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
+            return Err(JobError::lasting(format!("there is no database {missing} that can be connected to")));
+        }
+        let chosen = names.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)).collect();
+        Ok((chosen, standby))
+    }
+
+    /// The same for work that only a primary does.
+    pub async fn databases_of_primary(&self, wanted: &[String]) -> Result<Option<Vec<String>>, JobError> {
+        let (databases, standby) = self.databases(wanted).await?;
+        Ok((!standby).then_some(databases))
+    }
+
+    /// The session in a database; the last one's stays as long as nobody asks for another. `None` where the database is gone,
+    /// or does not let us in.
+    pub async fn session(&mut self, database: &str) -> Result<Option<&mut Session>, JobError> {
+        if self.session.as_ref().is_none_or(|session| session.database != database) {
+            self.close().await;
+            match Session::open(self.server()?, database, self.lock_timeout).await {
+                Ok(session) => self.session = Some(session),
+                Err(error) if error.is_missing_database() => return Ok(None),
+                // The server is there, and the other databases may be better.
+                Err(error) if error.is_answer() => {
+                    self.closed.insert(database.to_owned(), human::chain(&error));
+                    return Ok(None);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.session.as_mut())
+    }
+
+    /// Takes the session out for as long as the shift itself is needed beside it.
+    pub async fn take_session(&mut self, database: &str) -> Result<Option<Session>, JobError> {
+        self.session(database).await?;
+        Ok(self.session.take())
+    }
+
+    /// Puts it back.
+    pub fn return_session(&mut self, session: Session) {
+        self.session = Some(session);
+    }
+
+    async fn close(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+
+    /// What is left of the budget.
+    pub fn left(&self) -> Duration {
+        self.budget.saturating_sub(self.begun.elapsed())
+    }
+
+    /// Waits for the end of the shift; why it ended.
+    pub async fn over(&self) -> String {
+        tokio::select! {
+            () = tokio::time::sleep(self.left()) => self.used_up(),
+            () = self.context.cancel.cancelled() => "the run was told to stop".into(),
+        }
+    }
+
+    fn used_up(&self) -> String {
+        format!("the time budget of {} is used up", human::duration(self.budget))
+    }
+
+    /// Why a piece of work that takes so long is not begun.
+    pub fn closed_to(&self, expected: Duration) -> Option<String> {
+        if self.context.cancel.is_cancelled() {
+            return Some("the run was told to stop".into());
+        }
+        let left = self.left();
+        if left.is_zero() {
+            return Some(self.used_up());
+        }
+        (expected > left).then(|| {
+            let (expected, left) = (human::duration(expected), human::duration(left));
+            format!("would take about {expected}, and {left} of the time budget are left")
+        })
+    }
+
+    /// Whether nothing was done yet but statistics.
+    pub fn is_idle(&self) -> bool {
+        !self.rows.iter().any(|row| row.result == Ending::Done && row.action != Action::Analyze)
+    }
+
+    /// Says what would be done.
+    pub fn would(&mut self, database: &str, statement: &str) {
+        self.statements.push(format!("{database}: {statement}"));
+    }
+
+    /// Writes down what was left out.
+    pub fn skip(&mut self, piece: &Piece<'_>, reason: impl Into<String>) {
+        self.record(piece, Ending::Skipped, reason.into(), None, None, Duration::ZERO);
+    }
+
+    /// Writes down what the role may not do: the server itself would only warn.
+    pub fn refuse(&mut self, piece: &Piece<'_>) {
+        self.skip(piece, format!("{REFUSED}: it is not its owner"));
+    }
+
+    /// Writes down what was done: how it ended, the size after it, and the WAL written meanwhile.
+    pub fn record(
+        &mut self,
+        piece: &Piece<'_>,
+        result: Ending,
+        reason: String,
+        bytes_after: Option<u64>,
+        wal_bytes: Option<u64>,
+        took: Duration,
+    ) {
+        let object = format!("{}: {} {}", piece.database, piece.action, piece.object);
+        match result {
+            Ending::Done => tracing::debug!("{object}: {reason}"),
+            Ending::Skipped => tracing::info!("{object} left out: {reason}"),
+            Ending::Failed => tracing::warn!("{object} failed: {reason}"),
+        }
+        let row = MaintenanceRecord {
+            id: Uuid::now_v7(),
+            database: piece.database.to_owned(),
+            object: piece.object.to_owned(),
+            action: piece.action,
+            result,
+            reason,
+            bytes_before: Some(piece.bytes),
+            bytes_after,
+            wal_bytes,
+            started_at: clock::now() - took,
+            seconds: took.as_secs_f64(),
+        };
+        self.context.ledger.add(Record::Maintenance(row.clone()));
+        self.rows.push(row);
+    }
+
+    /// Writes down how a statement ended that did not do what it should.
+    pub fn record_ending(&mut self, piece: &Piece<'_>, ended: &Ended, took: Duration) {
+        let (result, reason) = match ended {
+            Ended::Done => (Ending::Done, piece.reason.to_owned()),
+            Ended::Locked => {
+                let limit = human::duration(self.lock_timeout);
+                (Ending::Skipped, format!("its lock was not to be had within {limit}"))
+            }
+            Ended::Cancelled(why) => (Ending::Skipped, format!("cancelled: {why}")),
+            Ended::Gone => (Ending::Skipped, "it is not there any more".into()),
+            Ended::Refused(words) => (Ending::Skipped, format!("{REFUSED}: {words}")),
+            Ended::Failed(words) | Ended::Damaged(words) => (Ending::Failed, words.clone()),
+        };
+        self.record(piece, result, reason, None, None, took);
+    }
+
+    /// The end of the run: what is said of it, and its rows, also where it broke off.
+    pub async fn end(mut self, worked: Result<(), JobError>, nothing: &str) -> Result<Outcome, JobError> {
+        self.close().await;
+        let failed = match worked {
+            Err(error) if self.rows.is_empty() => return Err(error),
+            worked => worked.err().map(|error| human::chain(&error)),
+        };
+        if self.context.dry_run {
+            let statements = self.statements;
+            let summary = match statements.len() {
+                0 => nothing.to_owned(),
+                count => format!("would execute {}:\n{}", human::count(count, "statement"), statements.join("\n")),
+            };
+            return Ok(Outcome { summary, ..Outcome::default() });
+        }
+        let summary = summary(&self.rows, nothing);
+        let findings =
+            failures(&self.rows).into_iter().chain(refusals(&self.rows)).chain(closed(&self.closed)).collect();
+        Ok(Outcome { summary, findings, failed, ..Outcome::default() })
+    }
+}
+
+/// How a row begins whose work the role may not do.
+pub(super) const REFUSED: &str = "the role may not do it";
+
+/// What the role may not do.
+fn refusals(rows: &[MaintenanceRecord]) -> Option<Finding> {
+    let refused: Vec<_> = rows.iter().filter(|row| row.reason.starts_with(REFUSED)).collect();
+    let lines = refused.iter().map(|row| format!("{}: {} {}: {}", row.database, row.action, row.object, row.reason));
+    (!refused.is_empty()).then(|| {
+        let summary = format!("{} may not be maintained by this role", human::count(refused.len(), "object"));
+        Finding::new(Severity::Warning, "privileges", summary)
+            .meaning("They are left as they are, run after run.")
+            .advice(
+                "Vacuum, analyze and reindex: own them, or from PostgreSQL 17 on \"grant pg_maintain\"; what a reindex left \
+                 can only be dropped by its owner. Check: \"grant execute\" on the functions of amcheck.",
+            )
+            .detail(lines.take(20).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// Databases that could not be entered.
+fn closed(databases: &BTreeMap<String, String>) -> Option<Finding> {
+    let lines: Vec<_> = databases.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    (!lines.is_empty()).then(|| {
+        let summary = format!("{} could not be entered", human::count(lines.len(), "database"));
+        Finding::new(Severity::Warning, "databases", summary)
+            .meaning("Nothing in them is maintained.")
+            .advice("Let the role in (pg_hba.conf, connection limit), or name the databases of this job.")
+            .detail(lines.join("\n"))
+    })
+}
+
+/// What the server refused to do; damage is told by who looked for it.
+fn failures(rows: &[MaintenanceRecord]) -> Option<Finding> {
+    let failed: Vec<_> =
+        rows.iter().filter(|row| row.result == Ending::Failed && row.action != Action::Check).collect();
+    let lines = failed.iter().map(|row| format!("{}: {} {}: {}", row.database, row.action, row.object, row.reason));
+    (!failed.is_empty()).then(|| {
+        let summary = format!("{} could not be maintained", human::count(failed.len(), "object"));
+        Finding::new(Severity::Warning, "maintenance", summary)
+            .meaning("The server refused, and nothing changed: they grow, or their statistics grow old.")
+            .advice("See the server's words below; the same statement by hand shows more.")
+            .detail(lines.take(20).collect::<Vec<_>>().join("\n"))
+    })
+}
+
+/// `vacuum: 12 done; reindex: 3 done, 1 left out (its lock …); 1.2 GiB given back`.
+fn summary(rows: &[MaintenanceRecord], nothing: &str) -> String {
+    if rows.is_empty() {
+        return nothing.to_owned();
+    }
+    let mut actions: BTreeMap<Action, [usize; 3]> = BTreeMap::new();
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows {
+        let counts = actions.entry(row.action).or_default();
+        counts[row.result as usize] += 1;
+        if row.result != Ending::Done {
+            *reasons.entry(row.reason.as_str()).or_default() += 1;
+        }
+    }
+    let mut parts: Vec<_> = actions
+        .iter()
+        .map(|(action, [done, skipped, failed])| {
+            let mut part = format!("{action}: {done} done");
+            if *skipped > 0 {
+                part.push_str(&format!(", {skipped} left out"));
+            }
+            if *failed > 0 {
+                part.push_str(&format!(", {failed} failed"));
+            }
+            part
+        })
+        .collect();
+    let freed: u64 = rows
+        .iter()
+        .filter_map(|row| row.bytes_before.zip(row.bytes_after))
+        .map(|(before, after)| before.saturating_sub(after))
+        .sum();
+    if freed > 0 {
+        parts.push(format!("{} given back", human::size(freed)));
+    }
+    if let Some((reason, count)) = reasons.into_iter().max_by_key(|(_, count)| *count) {
+        let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
+        parts.push(format!("most often left out since: {reason}{times}"));
+    }
+    parts.join("; ")
+}

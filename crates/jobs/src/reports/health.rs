@@ -1,0 +1,228 @@
+//! The health report: how everything stands (reference 002: Mondays at 9:00), or the backups alone (reference 000: a daily
+//! mail about them).
+
+mod backups;
+mod clusters;
+mod storage;
+
+use super::{Span, care::Care, issued};
+use crate::{Job, JobContext, JobError};
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use clusters::Standing;
+use futures::future::join_all;
+use pgbosun_core::{
+    clock,
+    config::{Config, GroupName},
+    finding::Severity,
+    human, options,
+    outcome::Outcome,
+    report::{Figure, Kind, Line, Report, Section},
+};
+use pgbosun_history::{AlertRow, Journal};
+use std::{sync::Arc, time::Duration};
+use storage::Holding;
+use uuid::Uuid;
+
+options! {
+    /// Reports how everything stands: clusters, backups and which moments they reach, restore tests, storage, jobs, alerts.
+    /// Of one cluster where the job names one, of all otherwise. It is kept as a page in `reports` of the state directory,
+    /// and sent by mail. A daily mail about backups is this with `about = "backups"` and `window = "1d"`.
+    pub struct HealthReport {
+        /// What it is about: `everything`, or `backups` alone.
+        about: Scope = "\"everything\"";
+        /// The window whose backups, runs and alerts it lists, up to the moment it is made.
+        window: Duration = "\"7d\"";
+        /// The groups that get it by mail; nobody where this is empty.
+        groups: Vec<GroupName> = "[\"database\"]";
+        /// How long its files are kept.
+        keep: Duration = "\"90d\"";
+    }
+}
+
+pgbosun_core::words! {
+    /// What a health report is about.
+    pub enum Scope {
+        /// Everything.
+        Everything = "everything",
+        /// Backups, WAL, restore tests, and what keeps them.
+        Backups = "backups",
+    }
+}
+
+pgbosun_core::word_settings! {
+    Scope: "\"everything\" or \"backups\"";
+}
+
+/// Lines of the verdict at most.
+const MOST: usize = 5;
+/// Open alerts among them at most.
+const ALERTS: usize = 3;
+
+#[async_trait]
+impl Job for HealthReport {
+    async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
+        let to = clock::now();
+        let health = Health {
+            config: Arc::clone(&context.config),
+            journal: context.journal.clone(),
+            cluster: context.cluster.as_ref().map(|(name, _)| name.clone()),
+            about: self.about,
+            window: (to - TimeDelta::from_std(self.window).unwrap_or(TimeDelta::days(7)), to),
+        };
+        let report = context.in_bulk(async move { health.report().await }).await?;
+        Ok(issued(context, report, &self.groups, self.keep))
+    }
+}
+
+/// A health report to be.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// History.
+    pub journal: Journal,
+    /// Of this cluster; of all without.
+    pub cluster: Option<String>,
+    /// What it is about.
+    pub about: Scope,
+    /// The window.
+    pub window: Span,
+}
+
+impl Health {
+    /// Makes it. Repositories are read: it runs away from the scheduler's threads.
+    ///
+    /// # Errors
+    /// Where history cannot be read. A server or a repository that does not answer is a sentence of the report.
+    pub async fn report(&self) -> Result<Report, JobError> {
+        let cluster = self.cluster.as_deref();
+        let mut care = Care::read(&self.config, &self.journal, cluster, self.window).await?;
+        // History knows what there was: the repositories have the last word.
+        let holdings = Holding::of_all(&self.config).await;
+        let lost = care.leave_out(|backup| holdings.iter().any(|holding| holding.lacks(backup)));
+        let here = self.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|cluster| cluster == *name));
+        let standings = here.map(|(name, options)| Standing::of(&self.config, name, options, &care, self.about));
+        let standings = join_all(standings).await;
+        let tests = self.journal.restore_tests(cluster, self.window).await?;
+        let zone = self.config.daemon.time_zone;
+        let everything = self.about == Scope::Everything;
+        let mut sections = Vec::new();
+        if everything {
+            sections.push(clusters::section(&standings, &care, self.window.1, zone));
+        }
+        sections.push(backups::section(&standings, &care, self.window.1, zone));
+        sections.push(backups::tests(&self.config, &standings, &care, &tests, zone));
+        sections.push(storage::section(&self.config, &care, &holdings));
+        sections.push(self.operation(&care).await?);
+        let about = if everything { "Health" } else { "Backups" };
+        let instance = self.config.instance_name();
+        Ok(Report {
+            id: Uuid::now_v7(),
+            kind: if everything { Kind::Health } else { Kind::Backups },
+            title: format!("{about} of {}", cluster.unwrap_or(&instance)),
+            cluster: self.cluster.clone(),
+            instance,
+            from: self.window.0,
+            to: self.window.1,
+            zone,
+            made_at: clock::now(),
+            verdict: self.verdict(&standings, &care, storage::lines(&holdings, &lost)),
+            sections,
+        })
+    }
+
+    /// Whether a kind of job is about what this report is about.
+    fn concerns(&self, kind: &str) -> bool {
+        const BACKUPS: [&str; 10] = [
+            "backup.",
+            "monitor.disk",
+            "monitor.slots",
+            "wal.",
+            "verify",
+            "replicate",
+            "restore-test",
+            "monitor.backup-",
+            "monitor.wal-",
+            "monitor.restore-tests",
+        ];
+        self.about == Scope::Everything || BACKUPS.iter().any(|prefix| kind.starts_with(prefix))
+    }
+
+    /// The kind of the job that raised an alert; none where it is the daemon's own, or not configured any more.
+    fn kind_of(&self, alert: &AlertRow) -> &str {
+        self.config.jobs.get(&alert.job).map_or("", |job| job.common.kind.as_str())
+    }
+
+    fn concerns_alert(&self, alert: &AlertRow) -> bool {
+        self.concerns(self.kind_of(alert))
+    }
+
+    /// Jobs and alerts, and pgbosun itself.
+    async fn operation(&self, care: &Care) -> Result<Section, JobError> {
+        let mut section = Section::new("Jobs and alerts");
+        if self.about == Scope::Everything {
+            let waiting = self.journal.outbox_depth().await?;
+            section.figures.push(Figure::new("messages that wait to be sent", waiting.to_string()));
+            section.figures.push(Figure::new("recommendations of maintenance.advice", care.recommended().to_string()));
+        }
+        section.tables.extend(care.alerts_table(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)));
+        section.tables.extend(care.jobs_table(|job| self.concerns(&job.kind)));
+        if section.tables.is_empty() {
+            section.note = Some("No job ran in this window, and no alert was open.".into());
+        }
+        Ok(section)
+    }
+
+    fn verdict(&self, standings: &[Standing], care: &Care, storage: Vec<Line>) -> Vec<Line> {
+        let mut open: Vec<_> = care.open().filter(|alert| self.concerns_alert(alert)).collect();
+        open.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
+        let mut lines: Vec<_> = open
+            .iter()
+            .take(ALERTS)
+            .map(|alert| {
+                let place = alert.cluster.as_ref().map_or_else(String::new, |cluster| format!("{cluster}: "));
+                let age = human::span(self.window.1 - alert.opened_at);
+                Line::new(alert.severity, format!("{place}{}, for {age}.", alert.summary))
+            })
+            .collect();
+        if let Some(next) = open.get(ALERTS) {
+            let text = format!("{} more: see \"pgbosun alert list\".", human::count(open.len() - ALERTS, "alert"));
+            lines.push(Line::new(next.severity, text));
+        }
+        lines.extend(storage);
+        // Unless an alert says the same.
+        let told = |cluster: &str, kinds: &[&str]| {
+            let here = |alert: &&&AlertRow| alert.cluster.as_deref() == Some(cluster);
+            open.iter().filter(here).any(|alert| kinds.iter().any(|kind| self.kind_of(alert).starts_with(kind)))
+        };
+        for Standing { name, .. } in
+            standings.iter().filter(|standing| !told(&standing.name, &["backup.", "monitor.backup-"]))
+        {
+            lines.extend(care.missing_backup(name));
+        }
+        for standing in standings.iter().filter(|standing| !told(&standing.name, &["monitor.connectivity"])) {
+            lines.extend(standing.silence());
+        }
+        lines
+            .extend(care.outages(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)).into_iter().take(1));
+        lines.extend(care.failures(|job| self.concerns(&job.kind)));
+        let (backed_up, others): (Vec<_>, Vec<_>) =
+            standings.iter().partition(|standing| care.is_backed_up(&standing.name));
+        lines.extend(backed_up.iter().chain(&others).map(|standing| standing.line(care, self.window.1)));
+        lines.sort_by_key(|line| std::cmp::Reverse(line.severity));
+        // Nothing critical is left out.
+        let critical = lines.iter().filter(|line| line.severity == Severity::Critical).count();
+        let kept = MOST.max(critical);
+        if let Some(next) = lines.get(kept) {
+            let text = format!("{} more.", human::count(lines.len() - kept, "line"));
+            let severity = next.severity;
+            lines.truncate(kept);
+            lines.push(Line::new(severity, text));
+        }
+        if lines.is_empty() {
+            lines.push(Line::new(Severity::Warning, "No cluster is configured: there is nothing to report on."));
+        }
+        lines
+    }
+}

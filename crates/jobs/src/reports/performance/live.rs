@@ -1,0 +1,121 @@
+//! What the server says of itself at the moment of the report.
+
+use crate::{JobError, monitors::Query, reports::facts::Facts};
+use chrono_tz::Tz;
+use pgbosun_core::{
+    human,
+    report::{Figure, Section, Table},
+};
+use pgbosun_postgres::{Error, Server};
+use sqlx::{Connection, FromRow, PgConnection};
+
+/// Tables shown.
+const SHOWN: usize = 10;
+
+/// What the server says, or why it does not.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// Why nothing is known.
+    pub silent: Option<String>,
+    pub about: Option<Facts>,
+    bloat: Vec<(String, Bloat)>,
+    /// Whether statements are counted in some database.
+    pub statements: bool,
+}
+
+#[derive(Clone, Debug, FromRow)]
+struct Bloat {
+    name: String,
+    bytes: f64,
+    wasted: f64,
+}
+
+const BLOAT: Query = Query {
+    what: "estimate bloat",
+    sql: concat!(
+        include_str!("../../monitors/health/bloat_estimate.sql"),
+        include_str!("../../monitors/health/bloat.sql")
+    ),
+};
+
+/// Asks.
+pub(super) async fn ask(server: &Server) -> Live {
+    let mut live = Live::default();
+    if let Err(error) = fill(server, &mut live).await {
+        live.silent = Some(human::chain(&error));
+    }
+    live
+}
+
+async fn fill(server: &Server, live: &mut Live) -> Result<(), JobError> {
+    let mut connection = server.connect().await?;
+    live.about = Some(Facts::read(&mut connection).await?);
+    let names: Vec<(String,)> =
+        rows(&mut connection, "list the databases", include_str!("../../monitors/databases.sql")).await?;
+    let _ = connection.close().await;
+    for (name,) in names {
+        let mut target = server.clone();
+        target.conninfo = target.conninfo.with_database(&name);
+        let Ok(mut connection) = target.connect().await else { continue };
+        let found: Result<Vec<Bloat>, _> = rows(&mut connection, BLOAT.what, BLOAT.sql).await;
+        live.bloat.extend(found.into_iter().flatten().map(|bloat| (name.clone(), bloat)));
+        let asked = "select 1 from pg_catalog.pg_extension where extname = 'pg_stat_statements'";
+        let there: Vec<(i32,)> = rows(&mut connection, "look for pg_stat_statements", asked).await.unwrap_or_default();
+        live.statements |= !there.is_empty();
+        let _ = connection.close().await;
+    }
+    live.bloat.sort_by(|a, b| b.1.wasted.total_cmp(&a.1.wasted));
+    Ok(())
+}
+
+async fn rows<T>(connection: &mut PgConnection, what: &str, sql: &'static str) -> Result<Vec<T>, JobError>
+where
+    T: for<'r> FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+{
+    let rows = sqlx::query_as(sql).fetch_all(connection).await;
+    Ok(rows.map_err(|source| Error::Query { what: what.into(), source })?)
+}
+
+impl Live {
+    /// Uptime and version.
+    pub fn section(&self, zone: Tz) -> Section {
+        let mut section = Section::new("Server");
+        let Some(about) = &self.about else {
+            let reason = self.silent.as_deref().unwrap_or("it gave no answer");
+            section.note = Some(format!("The server could not be asked: {reason}."));
+            return section;
+        };
+        let mut figure = |label: &str, value: String| section.figures.push(Figure::new(label, value));
+        figure("version", about.version.clone());
+        figure("role", about.role().into());
+        figure("up since", about.up(zone));
+        figure("databases", format!("{}, {}", about.databases, about.size()));
+        section
+    }
+
+    /// Tables that take more room than they need.
+    pub fn bloat(&self) -> Section {
+        let mut section = Section::new("Table bloat");
+        if self.bloat.is_empty() {
+            section.note = Some(match &self.silent {
+                Some(reason) => format!("The server could not be asked: {reason}."),
+                None => "No table of more than 8 MB is estimated to be more than 30 % waste.".into(),
+            });
+            return section;
+        }
+        let most = self.bloat[0].1.wasted.max(1.0);
+        let title = "Estimated from statistics: what a table would save if it were written anew";
+        let mut table = Table::new(title, &["table", "size", "waste", "of it"]);
+        for (database, bloat) in self.bloat.iter().take(SHOWN) {
+            let cells = [
+                format!("{database}: {}", bloat.name),
+                human::size(bloat.bytes as u64),
+                human::size(bloat.wasted as u64),
+                format!("{:.0} %", 100.0 * bloat.wasted / bloat.bytes.max(1.0)),
+            ];
+            table.row(cells, Some(bloat.wasted / most));
+        }
+        section.tables.push(table);
+        section
+    }
+}

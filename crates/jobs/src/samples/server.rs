@@ -1,0 +1,183 @@
+//! The server's counters, one query a topic; each gives keys and values in the order of its topic's shape.
+//!
+//! One connection to a database at a time, with the cluster's statement and lock timeouts.
+
+use super::Sample;
+use crate::{JobContext, JobError};
+use pgbosun_core::sample::{Counters, Frame, QueryText, Topic};
+use pgbosun_postgres::{Error, Server};
+use regex::Regex;
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
+use std::{sync::LazyLock, time::Duration};
+
+/// What was found beside counters.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// A database in which pg_stat_statements is.
+    pub statements_in: Option<String>,
+    /// Sizes, where they were asked for.
+    pub sizes: Option<Frame>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    key: Vec<String>,
+    values: Vec<f64>,
+}
+
+/// Reads all counters; sizes where `sizes` says so.
+pub(super) async fn take(
+    options: &Sample,
+    context: &JobContext,
+    server: &Server,
+    counters: &mut Counters,
+    sizes: bool,
+) -> Result<Taken, JobError> {
+    let mut connection = server.connect().await?;
+    let major = connection.server_version_num().unwrap_or_default() / 10_000;
+    let names: Vec<String> = sqlx::query_scalar(include_str!("../monitors/databases.sql"))
+        .fetch_all(&mut connection)
+        .await
+        .map_err(failed("list the databases"))?;
+    count(&mut connection, counters, Topic::Databases, include_str!("databases.sql")).await?;
+    let of_server = if major >= 17 { include_str!("server.sql") } else { include_str!("server_16.sql") };
+    count(&mut connection, counters, Topic::Server, of_server).await?;
+    if major >= 16 {
+        count(&mut connection, counters, Topic::Io, include_str!("io.sql")).await?;
+    }
+    for look in 0..options.wait_looks {
+        if look > 0 {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = context.cancel.cancelled() => return Err(JobError::passing("cancelled")),
+            }
+        }
+        count(&mut connection, counters, Topic::Waits, include_str!("waits.sql")).await?;
+    }
+    let _ = connection.close().await;
+    let mut taken = Taken { statements_in: None, sizes: sizes.then(Frame::new) };
+    for name in names {
+        let mut target = server.clone();
+        target.conninfo = target.conninfo.with_database(&name);
+        let mut connection = match target.connect().await {
+            Ok(connection) => connection,
+            Err(error) if error.is_missing_database() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        count(&mut connection, counters, Topic::Tables, include_str!("tables.sql")).await?;
+        count(&mut connection, counters, Topic::Indexes, include_str!("indexes.sql")).await?;
+        if let Some(frame) = &mut taken.sizes {
+            for Row { key, values } in rows(&mut connection, Topic::Sizes, include_str!("sizes.sql")).await? {
+                frame.add(Topic::Sizes, key, &values);
+            }
+        }
+        if taken.statements_in.is_none()
+            && let Some(schema) = schema(&mut connection).await?
+        {
+            let sql = include_str!("statements.sql").replace("{schema}", &schema);
+            let times = if major >= 17 {
+                ["shared_blk_read_time + local_blk_read_time", "shared_blk_write_time + local_blk_write_time"]
+            } else {
+                ["blk_read_time", "blk_write_time"]
+            };
+            let sql = sql.replace("{read_time}", times[0]).replace("{write_time}", times[1]);
+            match sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection).await {
+                Ok(rows) => {
+                    let rows: Vec<Row> = rows;
+                    rows.into_iter().for_each(|row| counters.add(Topic::Statements, row.key, &row.values));
+                    taken.statements_in = Some(name);
+                }
+                // Installed here, and not loaded by the server.
+                Err(error) => tracing::debug!("pg_stat_statements in {name}: {error}"),
+            }
+        }
+        let _ = connection.close().await;
+    }
+    Ok(taken)
+}
+
+/// The words of these statements, without secrets.
+pub(super) async fn texts(
+    server: &Server,
+    database: &str,
+    wanted: Vec<String>,
+    most: u32,
+) -> Result<Vec<QueryText>, JobError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut target = server.clone();
+    target.conninfo = target.conninfo.with_database(database);
+    let mut connection = target.connect().await?;
+    let Some(schema) = schema(&mut connection).await? else { return Ok(Vec::new()) };
+    let sql = include_str!("texts.sql").replace("{schema}", &schema);
+    let most = i32::try_from(most).unwrap_or(i32::MAX);
+    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(wanted)
+        .bind(most)
+        .fetch_all(&mut connection)
+        .await
+        .map_err(failed("read the words of statements"))?;
+    let _ = connection.close().await;
+    Ok(rows.into_iter().map(|(query, text)| QueryText { query, text: without_secrets(&text) }).collect())
+}
+
+/// Statements are normalized, but not those that make roles and servers.
+fn without_secrets(text: &str) -> String {
+    static PASSWORD: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"(?is)\b(password|passphrase|secret)(\s*=?\s*)('(?:[^']|'')*'|\$\w*\$.*?\$\w*\$)").ok()
+    });
+    match &*PASSWORD {
+        Some(pattern) => pattern.replace_all(text, "$1$2'…'").into_owned(),
+        None => String::new(),
+    }
+}
+
+async fn schema(connection: &mut PgConnection) -> Result<Option<String>, JobError> {
+    let found: Option<(String, Vec<String>)> = sqlx::query_as(include_str!("../maintenance/extension.sql"))
+        .bind("pg_stat_statements")
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("look for pg_stat_statements"))?;
+    Ok(found.map(|(schema, _)| schema))
+}
+
+async fn count(
+    connection: &mut PgConnection,
+    counters: &mut Counters,
+    topic: Topic,
+    sql: &'static str,
+) -> Result<(), JobError> {
+    for Row { key, values } in rows(connection, topic, sql).await? {
+        counters.add(topic, key, &values);
+    }
+    Ok(())
+}
+
+async fn rows(connection: &mut PgConnection, topic: Topic, sql: &'static str) -> Result<Vec<Row>, JobError> {
+    let what = format!("read the counters of {topic}");
+    let rows = sqlx::query_as(sql).fetch_all(connection).await;
+    Ok(rows.map_err(|source| Error::Query { what, source })?)
+}
+
+fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |source| Error::Query { what: what.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_is_kept() {
+        let kept = without_secrets("ALTER ROLE eve PASSWORD 'it''s hers' VALID UNTIL '2027-01-01'");
+        assert_eq!(kept, "ALTER ROLE eve PASSWORD '…' VALID UNTIL '2027-01-01'");
+        let kept = without_secrets("create user mapping for eve server s options (user 'eve', password 'hers')");
+        assert_eq!(kept, "create user mapping for eve server s options (user 'eve', password '…')");
+        assert_eq!(without_secrets("create role a password $x$hers$x$"), "create role a password '…'");
+        assert_eq!(
+            without_secrets("select password from users where id = $1"),
+            "select password from users where id = $1"
+        );
+    }
+}

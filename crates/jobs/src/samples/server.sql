@@ -1,0 +1,15 @@
+-- From PostgreSQL 17 on: checkpoints have a view of their own.
+select array[]::text[] as key,
+       array[((case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
+                    else pg_catalog.pg_current_wal_insert_lsn() end) - '0/0'),
+             w.wal_records, w.wal_fpi, c.num_timed, c.num_requested, c.write_time, c.sync_time, c.buffers_written,
+             b.buffers_clean, 1, a.connections, a.active, a.idle, a.waiting, a.connections, a.active, a.waiting, a.longest,
+             pg_catalog.current_setting('max_connections')::int]::float8[] as values
+from pg_catalog.pg_stat_wal w, pg_catalog.pg_stat_bgwriter b, pg_catalog.pg_stat_checkpointer c,
+    (select pg_catalog.count(*) as connections,
+            pg_catalog.count(*) filter (where state = 'active' and pid <> pg_catalog.pg_backend_pid()) as active,
+            pg_catalog.count(*) filter (where state like 'idle in transaction%') as idle,
+            pg_catalog.count(*) filter (where wait_event_type = 'Lock') as waiting,
+            coalesce(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.min(xact_start)
+                filter (where pid <> pg_catalog.pg_backend_pid())), 0) as longest
+     from pg_catalog.pg_stat_activity where backend_type = 'client backend') a

@@ -1,0 +1,141 @@
+//! Slack, by an incoming webhook: one message in blocks (Block Kit), within its limits.
+
+use super::{Channel, DeliveryError, Message, Receipt, http::Http, shortened};
+use crate::bulletin::{Bulletin, Item};
+use async_trait::async_trait;
+use pgbosun_core::{
+    alert::Notice,
+    config::{self, Secret},
+    finding::Severity,
+    human,
+};
+use serde_json::{Value, json};
+
+/// The most a header holds (Block Kit reference, header block).
+const HEADER: usize = 150;
+/// The most a section holds (section block).
+const SECTION: usize = 3000;
+/// Alerts of one message: each takes two of the 50 blocks a message may have.
+const ALERTS: usize = 20;
+
+pub(super) struct Slack {
+    http: Http,
+    url: Secret,
+}
+
+impl Slack {
+    pub fn new(options: &config::Channel) -> Result<Self, DeliveryError> {
+        let http = Http::new("Slack", options.timeout, options.ca_file.as_deref())?;
+        // The configuration check has made sure of the secret.
+        Ok(Self { http, url: options.secret.clone().unwrap_or_default() })
+    }
+}
+
+#[async_trait]
+impl Channel for Slack {
+    async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
+        let body = body(&message.bulletin).to_string();
+        let request = self.http.post(self.url.expose(), "application/json", body);
+        let (status, text) = self.http.accepted(request).await?;
+        Ok(Receipt { detail: format!("Slack: {status} {}", text.trim()) })
+    }
+
+    async fn probe(&self) -> Result<Receipt, DeliveryError> {
+        // A webhook answers an empty message with a refusal that it gives to nobody else: "no_text" or "invalid_payload".
+        let (status, text) = self.http.send(self.http.post(self.url.expose(), "application/json", "{}".into())).await?;
+        match text.trim() {
+            known @ ("no_text" | "invalid_payload" | "no_service" | "ok") if known != "no_service" => {
+                Ok(Receipt { detail: "Slack's webhook answers".into() })
+            }
+            other => Err(self.http.error(format!("{status}: {other}"))),
+        }
+    }
+}
+
+fn body(bulletin: &Bulletin) -> Value {
+    let headline = bulletin.subject();
+    let mut blocks = vec![json!({
+        "type": "header",
+        "text": { "type": "plain_text", "text": shortened(&headline, HEADER), "emoji": true },
+    })];
+    for item in bulletin.items.iter().take(ALERTS) {
+        blocks.push(section(&words(bulletin, item)));
+        let alert = &item.alert;
+        let small = format!("{} on {} · alert `{}`", alert.job, bulletin.instance, short_id(&alert.id.to_string()));
+        blocks.push(json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": escaped(&small) }] }));
+    }
+    let more = bulletin.items.len().saturating_sub(ALERTS);
+    let more = (more > 0).then(|| format!("{more} more: \"pgbosun alert list\" has them all."));
+    for note in bulletin.note.iter().chain(&more) {
+        blocks.push(section(&escaped(note)));
+    }
+    json!({ "text": escaped(&headline), "blocks": blocks })
+}
+
+fn section(text: &str) -> Value {
+    json!({ "type": "section", "text": { "type": "mrkdwn", "text": shortened(text, SECTION) } })
+}
+
+fn words(bulletin: &Bulletin, item: &Item) -> String {
+    let alert = &item.alert;
+    let sign = match (item.notice, item.severity()) {
+        (Notice::Acknowledged, _) => ":eyes:",
+        (_, Severity::Critical) => ":red_circle:",
+        (_, Severity::Warning) => ":large_yellow_circle:",
+        (_, Severity::Unknown) => ":white_circle:",
+        (_, Severity::Ok) => ":large_green_circle:",
+    };
+    let title = format!("{} {}: {}", item.word(), bulletin.place(alert), alert.summary);
+    let since = bulletin.moment(alert.opened_at);
+    let rest = match (item.notice, &alert.acknowledged) {
+        (Notice::Resolved, _) => {
+            let until = alert.resolved_at.unwrap_or(bulletin.at);
+            format!("It began {since} and lasted {}.", human::span(until - alert.opened_at))
+        }
+        (Notice::Acknowledged, Some(acknowledged)) => {
+            format!("{} looks at it: {}", acknowledged.by, acknowledged.reason)
+        }
+        _ => format!("Since {since}. {}\n*What to do:* {}", escaped(&alert.meaning), escaped(&alert.advice)),
+    };
+    format!("{sign} *{}*\n{rest}", escaped(&title))
+}
+
+/// The end of an id, by which people call it.
+fn short_id(id: &str) -> &str {
+    id.get(id.len().saturating_sub(8)..).unwrap_or(id)
+}
+
+/// The three characters that mean something (formatting text for app surfaces).
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bulletin::samples::bulletin;
+
+    #[test]
+    fn a_message_keeps_within_the_limits_of_block_kit() {
+        let one = bulletin(Notice::Opened);
+        let mut many = one.clone();
+        many.items = vec![Item { alert: alert_with("x".repeat(9000)), ..one.items[0].clone() }; 60];
+        let body = body(&many);
+        let blocks = body["blocks"].as_array().unwrap();
+        assert!(blocks.len() <= 50, "{}", blocks.len());
+        let longest = blocks.iter().filter_map(|block| block["text"]["text"].as_str()).map(|t| t.chars().count()).max();
+        assert_eq!(longest, Some(SECTION));
+        assert!(blocks.last().unwrap()["text"]["text"].as_str().unwrap().starts_with("40 more"));
+    }
+
+    fn alert_with(advice: String) -> pgbosun_core::alert::Alert {
+        pgbosun_core::alert::Alert { advice, ..bulletin(Notice::Opened).items[0].alert.clone() }
+    }
+
+    #[test]
+    fn what_means_something_to_slack_is_escaped() {
+        let text =
+            words(&bulletin(Notice::Opened), &Item { alert: alert_with("a < b & c".into()), notice: Notice::Opened });
+        assert!(text.starts_with(":red_circle: *CRITICAL main: ") && text.ends_with("a &lt; b &amp; c"), "{text}");
+    }
+}

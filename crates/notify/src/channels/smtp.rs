@@ -1,0 +1,162 @@
+//! Mail to a server with lettre: STARTTLS, TLS or neither, with a password, XOAUTH2 or no login, over connections that are
+//! used again.
+
+use super::{Channel, DeliveryError, Message, Receipt, mail::Form, oauth::Tokens};
+use async_trait::async_trait;
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    address::Envelope,
+    transport::smtp::{
+        PoolConfig,
+        authentication::{Credentials, Mechanism},
+        client::{Certificate, Tls, TlsParameters},
+        response::Response,
+    },
+};
+use pgbosun_core::{
+    config::{Mail, MailSecurity, Secret},
+    human::chain,
+};
+use std::future::Future;
+use tokio::sync::Mutex;
+
+type Transport = AsyncSmtpTransport<Tokio1Executor>;
+
+/// Connections at the same time: the outbox sends one message after the other.
+const CONNECTIONS: u32 = 1;
+
+pub(super) struct Smtp {
+    mail: Mail,
+    tls: Tls,
+    port: u16,
+    form: Form,
+    tokens: Option<Tokens>,
+    /// The transport, and the token it logs in with.
+    open: Mutex<Option<(Transport, Option<Secret>)>>,
+}
+
+impl Smtp {
+    pub fn new(mail: &Mail, form: Form) -> Result<Self, DeliveryError> {
+        let failed = |reason: String| DeliveryError::Server { server: mail.server.clone(), reason, refused: false };
+        let mut parameters = TlsParameters::builder(mail.server.clone());
+        if let Some(file) = &mail.ca_file {
+            let pem = std::fs::read(file).map_err(|error| failed(format!("ca-file {}: {error}", file.display())))?;
+            for certificate in split_pem(&pem) {
+                let certificate = Certificate::from_pem(&certificate).map_err(|error| failed(chain(&error)))?;
+                parameters = parameters.add_root_certificate(certificate);
+            }
+        }
+        let (tls, port) = match mail.security {
+            MailSecurity::None => (Tls::None, 25),
+            security => {
+                let parameters = parameters.build().map_err(|error| failed(chain(&error)))?;
+                if security == MailSecurity::Tls {
+                    (Tls::Wrapper(parameters), 465)
+                } else {
+                    (Tls::Required(parameters), 587)
+                }
+            }
+        };
+        let port = mail.port.unwrap_or(port);
+        Ok(Self { mail: mail.clone(), tls, port, form, tokens: Tokens::new(mail)?, open: Mutex::new(None) })
+    }
+
+    /// The transport with its connections; a new one where the token changed.
+    async fn transport(&self) -> Result<Transport, DeliveryError> {
+        let token = match &self.tokens {
+            Some(tokens) => Some(tokens.token().await?),
+            None => None,
+        };
+        let mut open = self.open.lock().await;
+        let same = |known: &Option<Secret>| known.as_ref().map(Secret::expose) == token.as_ref().map(Secret::expose);
+        if let Some((transport, _)) = open.as_ref().filter(|(_, known)| same(known)) {
+            return Ok(transport.clone());
+        }
+        let mut builder = Transport::builder_dangerous(&self.mail.server)
+            .port(self.port)
+            .tls(self.tls.clone())
+            .timeout(Some(self.mail.timeout))
+            .pool_config(PoolConfig::new().max_size(CONNECTIONS));
+        if let Some((user, secret)) = self.mail.user.as_ref().zip(token.as_ref().or(self.mail.password.as_ref())) {
+            builder = builder.credentials(Credentials::new(user.clone(), secret.expose().to_owned()));
+            if token.is_some() {
+                builder = builder.authentication(vec![Mechanism::Xoauth2]);
+            }
+        }
+        let transport = builder.build();
+        *open = Some((transport.clone(), token));
+        Ok(transport)
+    }
+
+    fn error(&self, reason: String, refused: bool) -> DeliveryError {
+        DeliveryError::Server { server: format!("{}:{}", self.mail.server, self.port), reason, refused }
+    }
+
+    /// lettre's own timeout covers the connect alone.
+    async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
+    ) -> Result<T, DeliveryError> {
+        let (reason, code) = match tokio::time::timeout(self.mail.timeout, work).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => (chain(&error), error.status().map(u16::from)),
+            Err(_) => (format!("no answer within {:?}", self.mail.timeout), None),
+        };
+        // A recipient or a text that it does not want, and not a login or a greeting (RFC 5321, 4.2.3; RFC 4954, 6).
+        let refused = code.is_some_and(|code| matches!(code, 550..=554));
+        // Whatever is wrong with the connection or the login, the next try begins anew.
+        *self.open.lock().await = None;
+        if let Some(tokens) = &self.tokens {
+            tokens.forget().await;
+        }
+        Err(self.error(reason, refused))
+    }
+}
+
+#[async_trait]
+impl Channel for Smtp {
+    async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
+        let mail = self.form.compose(message)?;
+        let transport = self.transport().await?;
+        let words = |response: Response| response.message().collect::<Vec<_>>().join(" ");
+        let all = mail.envelope().to().to_vec();
+        let whole = self.limited(transport.send(mail.clone())).await;
+        let (Err(refused), 2..) = (&whole, all.len()) else { return Ok(Receipt { detail: words(whole?) }) };
+        if !refused.is_own() {
+            return Err(whole.err().unwrap_or_else(|| self.error("no answer".into(), false)));
+        }
+        // The server wants one of the recipients not, and so took the mail for none: each gets it alone.
+        let (bytes, mut taken, mut last) = (mail.formatted(), Vec::new(), None);
+        for to in all {
+            let envelope = Envelope::new(mail.envelope().from().cloned(), vec![to.clone()])
+                .map_err(|error| DeliveryError::Message(error.to_string()))?;
+            let transport = self.transport().await?;
+            match self.limited(transport.send_raw(&envelope, &bytes)).await {
+                Ok(response) => taken.push(words(response)),
+                Err(error) => {
+                    tracing::error!("{to} gets no mail: {}", chain(&error));
+                    last = Some(error);
+                }
+            }
+        }
+        match (taken.is_empty(), last) {
+            (true, Some(error)) => Err(error),
+            _ => Ok(Receipt { detail: taken.join("; ") }),
+        }
+    }
+
+    async fn probe(&self) -> Result<Receipt, DeliveryError> {
+        let transport = self.transport().await?;
+        match self.limited(transport.test_connection()).await? {
+            true => Ok(Receipt { detail: format!("mail server {}:{} answers", self.mail.server, self.port) }),
+            false => Err(self.error("it does not answer NOOP".into(), false)),
+        }
+    }
+}
+
+/// The certificates of a PEM file, one by one.
+fn split_pem(pem: &[u8]) -> Vec<Vec<u8>> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = String::from_utf8_lossy(pem);
+    text.split_inclusive(END).filter(|part| part.contains(END)).map(|part| part.trim().as_bytes().to_vec()).collect()
+}

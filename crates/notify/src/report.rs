@@ -1,0 +1,172 @@
+//! Reports in the forms in which people get them: one self-contained page, a mail, text, and Markdown.
+//!
+//! Invariants: the page needs nothing from elsewhere; the mail stays below [`MAIL_LIMIT`], since some readers cut what is
+//! longer, and says the same where pictures are blocked: bars are cells of tables.
+
+mod charts;
+
+use minijinja::{Environment, Value, context};
+use pgbosun_core::{
+    finding::Severity,
+    report::{Chart, Kind, Report, Section, Table},
+};
+
+pub use charts::{png, svg};
+
+/// The most a mail's HTML may have, bytes.
+pub const MAIL_LIMIT: usize = 90 << 10;
+/// Rows of a table that a mail shows: of the long lists of a performance report, and of others.
+const MAIL_ROWS: (usize, usize) = (5, 15);
+/// Charts that a mail shows.
+const MAIL_CHARTS: usize = 4;
+/// Letters to which a column of a text is filled up at most.
+const WIDEST: usize = 48;
+/// Width and height of charts, pixels.
+pub(crate) const SIZE: (u32, u32) = (760, 220);
+
+const TEMPLATES: [(&str, &str); 4] = [
+    ("report.html", include_str!("../templates/report.html")),
+    ("report-mail.html", include_str!("../templates/report-mail.html")),
+    ("report.txt", include_str!("../templates/report.txt")),
+    ("report.md", include_str!("../templates/report.md")),
+];
+
+/// A report as a mail.
+#[derive(Debug)]
+pub struct ReportMail {
+    /// The plain text.
+    pub text: String,
+    /// The HTML.
+    pub html: String,
+    /// Its pictures (PNG), by content id.
+    pub pictures: Vec<(String, Vec<u8>)>,
+}
+
+/// The page: everything, with its charts in it.
+pub fn page(report: &Report) -> String {
+    render("report.html", report, usize::MAX, |section| {
+        let drawn = |chart: &Chart| context! { title => chart.title, svg => svg(chart, report.zone) };
+        section.charts.iter().map(drawn).collect()
+    })
+}
+
+/// The text: everything but charts.
+pub fn text(report: &Report) -> String {
+    render("report.txt", report, usize::MAX, |_| Vec::new())
+}
+
+/// The same as Markdown.
+pub fn markdown(report: &Report) -> String {
+    render("report.md", report, usize::MAX, |_| Vec::new())
+}
+
+/// The mail: what fits, and charts as pictures.
+pub fn mail(report: &Report) -> ReportMail {
+    let charts: Vec<_> = report.sections.iter().flat_map(|section| &section.charts).take(MAIL_CHARTS).collect();
+    let pictures: Vec<_> =
+        charts.iter().filter_map(|chart| Some((chart.name.clone(), png(&svg(chart, report.zone))?))).collect();
+    let shown = |name: &str| pictures.iter().any(|(known, _)| known == name);
+    let names = |section: &Section| {
+        let charts = section.charts.iter().filter(|chart| shown(&chart.name));
+        charts.map(|chart| context! { title => chart.title, name => chart.name }).collect::<Vec<_>>()
+    };
+    let mut rows = if report.kind == Kind::Performance { MAIL_ROWS.0 } else { MAIL_ROWS.1 };
+    loop {
+        let html = render("report-mail.html", report, rows, names);
+        if html.len() <= MAIL_LIMIT || rows == 0 {
+            return ReportMail { text: render("report.txt", report, rows.max(1), |_| Vec::new()), html, pictures };
+        }
+        rows -= 1;
+    }
+}
+
+fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(&Section) -> Vec<Value>) -> String {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_keep_trailing_newline(true);
+    for (name, source) in TEMPLATES {
+        if let Err(error) = environment.add_template(name, source) {
+            tracing::error!(template = name, "template of reports: {error}");
+        }
+    }
+    let sections: Vec<_> = report.sections.iter().map(|section| values(section, rows, charts(section))).collect();
+    let verdict: Vec<_> = report
+        .verdict
+        .iter()
+        .map(|line| context! { severity => line.severity.as_str(), colour => colour(line.severity), text => line.text })
+        .collect();
+    let values = context! {
+        title => report.title,
+        kind => report.kind.as_str(),
+        instance => report.instance,
+        window => report.window(),
+        made => report.made_at.with_timezone(&report.zone).format("%Y-%m-%d %H:%M %Z").to_string(),
+        verdict,
+        sections,
+    };
+    let rendered = environment.get_template(template).and_then(|template| template.render(values));
+    rendered.unwrap_or_else(|error| {
+        tracing::error!(template, "template of reports: {error}");
+        format!("{}\n{}\n", report.title, report.window())
+    })
+}
+
+/// What templates know of a section, with at most so many rows of each table.
+fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
+    let tables: Vec<_> = section
+        .tables
+        .iter()
+        .map(|table| {
+            let shown: Vec<_> = table
+                .rows
+                .iter()
+                .take(rows)
+                .map(|row| context! { cells => row.cells, bar => row.bar.map(|bar| (100.0 * bar).round().clamp(1.0, 100.0) as u32) })
+                .collect();
+            let bars = table.rows.iter().any(|row| row.bar.is_some());
+            let more = table.rows.len().saturating_sub(rows);
+            context! { title => table.title, head => table.head, rows => shown, lines => lines(table, rows), bars, more }
+        })
+        .collect();
+    let figures: Vec<_> = section
+        .figures
+        .iter()
+        .map(|figure| {
+            context! {
+                label => figure.label,
+                value => figure.value,
+                before => figure.before,
+                week => figure.week,
+                alarm => (figure.severity > Severity::Ok).then(|| colour(figure.severity)),
+            }
+        })
+        .collect();
+    let compared = section.figures.iter().any(|figure| figure.before.is_some());
+    let weeks = section.figures.iter().any(|figure| figure.week.is_some());
+    context! { title => section.title, note => section.note, figures, compared, weeks, tables, charts }
+}
+
+/// A table as lines of text, its columns under each other.
+fn lines(table: &Table, rows: usize) -> Vec<String> {
+    let rows: Vec<_> = table.rows.iter().take(rows).map(|row| &row.cells).collect();
+    let all = || std::iter::once(&table.head).chain(rows.iter().copied());
+    let width = |column: usize| {
+        all().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..table.head.len()).map(|column| width(column).min(WIDEST)).collect();
+    let line = |cells: &Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    if rows.is_empty() { Vec::new() } else { all().map(line).collect() }
+}
+
+const fn colour(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Ok => "#1a7f37",
+        Severity::Warning => "#9a6700",
+        Severity::Unknown => "#5c6b7a",
+        Severity::Critical => "#c62828",
+    }
+}

@@ -1,0 +1,303 @@
+//! From alerts to messages, as pure functions: what is news, to whom, by which channels, and how much at a time.
+//!
+//! Invariants: an alert is news while it stands otherwise than its group was told; news that come up together are one
+//! message a channel; a channel gets no more messages an hour than its limit, and what was held back comes in a digest, before
+//! anything later of the same group.
+
+mod order;
+
+use crate::{
+    bulletin::{Attached, Bulletin, Item, Occasion},
+    mute::Surroundings,
+};
+use chrono::{DateTime, Duration, Utc};
+use order::{sort, together};
+use pgbosun_core::{
+    alert::{Alert, AlertState, Notice, Told},
+    config::{Config, Group},
+    finding::Severity,
+    report::Report,
+};
+use pgbosun_history::{NewNotification, Notification, Scene, Telling};
+use std::{collections::BTreeMap, path::Path};
+use uuid::Uuid;
+
+/// The channel that has a section of its own.
+pub const MAIL: &str = "mail";
+/// The pseudo job whose alerts say that a channel does not deliver; their object is the channel.
+pub const DELIVERY: &str = "delivery";
+/// The most alerts of one message.
+const MOST: usize = 100;
+
+/// Who asks, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Desk<'a> {
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// Name of the installation.
+    pub instance: &'a str,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+/// The machines of each cluster.
+pub type Hosts = BTreeMap<String, Vec<String>>;
+
+/// What is news of an alert, and since when it is.
+fn news(alert: &Alert, repeat: Duration, now: DateTime<Utc>) -> Option<(Notice, DateTime<Utc>)> {
+    match (alert.state, alert.told) {
+        (AlertState::Pending, _) | (AlertState::Resolved, None) => None,
+        (AlertState::Resolved, Some(told)) => {
+            (told.severity != Severity::Ok).then_some((Notice::Resolved, alert.changed_at))
+        }
+        (_, None) => Some((Notice::Opened, alert.changed_at)),
+        (_, Some(told)) if told.severity != alert.severity => Some((Notice::Changed, alert.changed_at)),
+        (AlertState::Open, Some(told)) if repeat > Duration::zero() => {
+            (now - told.at >= repeat).then(|| (Notice::Reminder, told.at + repeat))
+        }
+        _ => None,
+    }
+}
+
+impl Desk<'_> {
+    /// Everything that is told at this moment; `at_once` without waiting for others.
+    pub fn tell(&self, scene: &Scene, hosts: &Hosts, at_once: bool) -> Telling {
+        let mut telling = Telling::default();
+        let mut sent = scene.sent.clone();
+        self.digest(scene, &mut sent, &mut telling);
+        let mut groups: BTreeMap<&str, Vec<&Alert>> = BTreeMap::new();
+        for alert in &scene.alerts {
+            groups.entry(self.group_of(alert)).or_default().push(alert);
+        }
+        let (config, now, alerts, silences) = (self.config, self.now, &scene.alerts, &scene.silences);
+        let around = Surroundings { config, hosts, alerts, silences, now };
+        for (name, alerts) in groups {
+            let Some(group) = self.config.groups.get(name) else { continue };
+            let items = self.news_of(group, &alerts, &around, at_once);
+            self.tell_group((name, group), items, scene, &mut sent, &mut telling);
+        }
+        telling
+    }
+
+    /// A group that left the configuration is no reason to keep silent.
+    fn group_of<'a>(&'a self, alert: &'a Alert) -> &'a str {
+        if self.config.groups.contains_key(&alert.group) { &alert.group } else { &self.config.daemon.alert_group.0 }
+    }
+
+    /// What is news to a group, worst first; nothing while others are waited for.
+    fn news_of(&self, group: &Group, alerts: &[&Alert], around: &Surroundings<'_>, at_once: bool) -> Vec<Item> {
+        let heard = |alert: &Alert, notice| notice == Notice::Resolved || around.muted(alert).is_none();
+        let span = |duration| Duration::from_std(duration).unwrap_or(Duration::MAX);
+        let (repeat, gather) = (span(group.repeat), span(group.gather));
+        let new: Vec<_> = alerts
+            .iter()
+            .filter_map(|alert| news(alert, repeat, self.now).map(|(notice, since)| (*alert, notice, since)))
+            .filter(|(alert, notice, _)| heard(alert, *notice) && self.can_be_told(alert, group))
+            .collect();
+        let first = new.iter().map(|(_, _, since)| *since).min();
+        if first.is_none_or(|first| self.now - first < gather && !at_once) {
+            return Vec::new();
+        }
+        let mut chosen: Vec<_> = new.iter().map(|(alert, notice, _)| (*alert, *notice)).collect();
+        if chosen.iter().any(|(_, notice)| *notice == Notice::Reminder) {
+            // Reminders keep together: what would be due before half the time is over comes along.
+            let soon = alerts.iter().filter(|alert| news(alert, repeat, self.now).is_none());
+            let soon = soon.filter(|alert| news(alert, repeat / 2, self.now).is_some());
+            chosen.extend(soon.filter(|alert| heard(alert, Notice::Reminder)).map(|alert| (*alert, Notice::Reminder)));
+        }
+        let incident = Uuid::now_v7();
+        let mut items: Vec<_> = chosen.iter().map(|(alert, notice)| self.item(alert, *notice, incident)).collect();
+        sort(&mut items);
+        // The rest stays news, for the next message.
+        items.truncate(MOST);
+        items
+    }
+
+    fn tell_group(
+        &self,
+        (name, group): (&str, &Group),
+        items: Vec<Item>,
+        scene: &Scene,
+        sent: &mut BTreeMap<String, u32>,
+        telling: &mut Telling,
+    ) {
+        for channel in self.channels(group) {
+            let mine = items.iter().filter(|item| !is_own_failure(&item.alert, channel));
+            let mine: Vec<_> = mine.filter(|item| self.hears(channel, &item.alert)).cloned().collect();
+            if mine.is_empty() {
+                continue;
+            }
+            let count = sent.entry(channel.to_owned()).or_default();
+            let held = *count >= self.limit(channel) || waits(scene, telling, channel, name);
+            *count += u32::from(!held);
+            let last = *count == self.limit(channel) && !held;
+            let note = last.then(|| {
+                format!(
+                    "This channel has had its {count} messages of this hour: what comes up next arrives as a digest."
+                )
+            });
+            let bulletin = self.bulletin(name, group, Occasion::Alerts, mine, note);
+            telling.messages.push(NewNotification { held, ..message(channel, &bulletin) });
+        }
+        telling.alerts.extend(items.into_iter().map(|item| item.alert));
+    }
+
+    /// Whether there is a channel for it at all: where there is none it stays news.
+    fn can_be_told(&self, alert: &Alert, group: &Group) -> bool {
+        self.channels(group).any(|channel| !is_own_failure(alert, channel))
+    }
+
+    /// What was held back, where there is room again.
+    fn digest(&self, scene: &Scene, sent: &mut BTreeMap<String, u32>, telling: &mut Telling) {
+        let mut held: BTreeMap<(&str, &str), Vec<&Notification>> = BTreeMap::new();
+        for message in &scene.held {
+            held.entry((&message.channel, &message.group_name)).or_default().push(message);
+        }
+        for ((channel, name), messages) in held {
+            let count = sent.entry(channel.to_owned()).or_default();
+            if *count >= self.limit(channel) {
+                continue;
+            }
+            telling.digested.extend(messages.iter().map(|message| message.id));
+            // A group that left the configuration is no reason to keep silent.
+            let own = &self.config.daemon.alert_group.0;
+            let name = if self.config.groups.contains_key(name) { name } else { own };
+            let Some(group) = self.config.groups.get(name) else { continue };
+            let bulletins = messages.iter().filter_map(|message| serde_json::from_str(&message.content).ok());
+            let items = together(bulletins.flat_map(|bulletin: Bulletin| bulletin.items));
+            for items in items.chunks(MOST) {
+                *count += 1;
+                let note = format!("{} messages were held back by the limit of this channel.", messages.len());
+                let bulletin = self.bulletin(name, group, Occasion::Digest, items.to_vec(), Some(note));
+                telling.messages.push(message(channel, &bulletin));
+            }
+        }
+    }
+
+    /// The messages that tell that somebody looks at an alert: to all that keep its state. Nobody needs a mail for it.
+    pub fn acknowledged(&self, alert: &Alert) -> Vec<NewNotification> {
+        let name = self.group_of(alert);
+        let Some(group) = self.config.groups.get(name).filter(|_| alert.told.is_some()) else { return Vec::new() };
+        let channels = self.channels(group).filter(|channel| *channel != MAIL && self.hears(channel, alert));
+        let item = Item { notice: Notice::Acknowledged, alert: alert.clone() };
+        let bulletin = self.bulletin(name, group, Occasion::Alerts, vec![item], None);
+        channels.map(|channel| message(channel, &bulletin)).collect()
+    }
+
+    /// The same message for the fail-safe group, where its own was not reached. `nobody` says that the channel works and the
+    /// group is empty.
+    pub fn escalated(&self, failed: &Notification, nobody: bool, reason: &str) -> Vec<NewNotification> {
+        let Some(name) = self.config.daemon.fail_safe_group.as_ref().map(|name| name.0.as_str()) else {
+            return Vec::new();
+        };
+        let bulletin: Option<Bulletin> = serde_json::from_str(&failed.content).ok();
+        let (Some(bulletin), Some(group)) = (bulletin, self.config.groups.get(name)) else { return Vec::new() };
+        if failed.group_name == name || failed.escalated_at.is_some() {
+            return Vec::new();
+        }
+        let note =
+            format!("Told to you since group {} was not reached by {}: {reason}", failed.group_name, failed.channel);
+        let report = bulletin.report;
+        let bulletin = self.bulletin(name, group, bulletin.occasion, bulletin.items, Some(note));
+        let bulletin = Bulletin { report, ..bulletin };
+        let channels = self.channels(group).filter(|channel| nobody || *channel != failed.channel);
+        channels.map(|channel| message(channel, &bulletin)).collect()
+    }
+
+    /// A message for one channel of a group by which a person sees whether it arrives.
+    pub fn test(&self, name: &str, group: &Group, alert: Alert) -> Bulletin {
+        self.bulletin(name, group, Occasion::Test, vec![Item { notice: Notice::Test, alert }], None)
+    }
+
+    /// The mail that carries a report to a group, where there is mail.
+    pub fn reported(&self, name: &str, report: &Report, path: &Path) -> Option<NewNotification> {
+        let group = self.config.groups.get(name).filter(|_| self.config.mail.is_some())?;
+        let place = report.cluster.as_deref().unwrap_or(self.instance);
+        let first = report.verdict.first().map_or("", |line| line.text.as_str());
+        let headline = format!("{} report {place}: {first}", report.kind);
+        let attached = Attached { path: path.to_owned(), headline, severity: report.severity() };
+        let bulletin = self.bulletin(name, group, Occasion::Report, Vec::new(), None);
+        Some(message(MAIL, &Bulletin { report: Some(attached), ..bulletin }))
+    }
+
+    /// The channels of a group that are configured.
+    pub fn channels<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a str> {
+        let configured = |name: &&str| match *name {
+            MAIL => self.config.mail.is_some(),
+            name => self.config.channels.contains_key(name),
+        };
+        group.channels.iter().map(|name| name.0.as_str()).filter(configured)
+    }
+
+    fn limit(&self, channel: &str) -> u32 {
+        let mail = self.config.mail.as_ref().filter(|_| channel == MAIL).map(|mail| mail.hourly_limit);
+        mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.hourly_limit)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a channel takes what is as bad as this, or was.
+    fn hears(&self, channel: &str, alert: &Alert) -> bool {
+        let mail = self.config.mail.as_ref().filter(|_| channel == MAIL).map(|mail| mail.from_severity);
+        let from = mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.from_severity));
+        let worst = alert.told.map_or(alert.severity, |told| told.worst.max(alert.severity));
+        from.is_none_or(|from| worst >= from)
+    }
+
+    /// An alert as it stands once this was told.
+    fn item(&self, alert: &Alert, notice: Notice, incident: Uuid) -> Item {
+        let severity = alert.current();
+        let before = alert.told.unwrap_or(Told { at: self.now, severity, worst: severity, incident });
+        let told = Told { at: self.now, severity, worst: before.worst.max(severity), incident: before.incident };
+        Item { notice, alert: Alert { told: Some(told), ..alert.clone() } }
+    }
+
+    fn bulletin(
+        &self,
+        name: &str,
+        group: &Group,
+        occasion: Occasion,
+        items: Vec<Item>,
+        note: Option<String>,
+    ) -> Bulletin {
+        Bulletin {
+            group: name.to_owned(),
+            prefix: group.subject_prefix.clone(),
+            instance: self.instance.to_owned(),
+            zone: self.config.daemon.time_zone,
+            occasion,
+            items,
+            note,
+            report: None,
+            at: self.now,
+        }
+    }
+}
+
+/// No channel tells of its own failure: it could not.
+fn is_own_failure(alert: &Alert, channel: &str) -> bool {
+    alert.job == DELIVERY && alert.object() == channel
+}
+
+/// Whether earlier messages of the group still wait for their digest.
+fn waits(scene: &Scene, telling: &Telling, channel: &str, group: &str) -> bool {
+    let waiting = |message: &&Notification| message.channel == channel && message.group_name == group;
+    scene.held.iter().filter(waiting).any(|message| !telling.digested.contains(&message.id))
+}
+
+fn message(channel: &str, bulletin: &Bulletin) -> NewNotification {
+    NewNotification {
+        id: Uuid::now_v7(),
+        alerts: bulletin.items.iter().map(|item| item.alert.id).collect(),
+        incidents: bulletin.incidents(),
+        group: bulletin.group.clone(),
+        channel: channel.to_owned(),
+        notice: bulletin.items.first().map_or(Notice::Report, |item| item.notice),
+        severity: bulletin.severity(),
+        subject: bulletin.subject(),
+        content: serde_json::json!(bulletin).to_string(),
+        held: false,
+        created_at: bulletin.at,
+    }
+}
+
+#[cfg(test)]
+mod tests;

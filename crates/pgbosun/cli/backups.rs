@@ -1,0 +1,117 @@
+//! Arguments of `backup` and `wal`.
+
+use clap::Subcommand;
+use std::path::PathBuf;
+
+/// What to do with backups.
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Run a backup job now and wait for it.
+    Create {
+        /// The job; the only backup job by default.
+        job: Option<String>,
+    },
+    /// List the backups of every repository.
+    List {
+        /// Only this cluster's.
+        #[arg(long)]
+        cluster: Option<String>,
+    },
+    /// Show everything about one backup.
+    Show {
+        /// Its label.
+        label: String,
+    },
+    /// Copy a backup, with what it builds upon, to another repository.
+    Copy {
+        /// Its label.
+        label: String,
+        /// The repository to copy to.
+        #[arg(long)]
+        to: String,
+        /// The repository to copy from; the first that has it by default.
+        #[arg(long)]
+        from: Option<String>,
+    },
+    /// Remove what retention no longer keeps, backups and WAL, and say for each backup why it stays or goes.
+    Expire {
+        /// Only this cluster's.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Only in this repository.
+        #[arg(long)]
+        repository: Option<String>,
+        /// Say what would go, and remove nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep a backup whatever retention says.
+    Keep {
+        /// Its label.
+        label: String,
+        /// Why, for the record.
+        #[arg(long, default_value = "no reason given")]
+        reason: String,
+    },
+    /// Give a kept backup back to retention.
+    Unkeep {
+        /// Its label.
+        label: String,
+    },
+    /// Read a backup from end to end and compare everything with what was written down. Exits with 2 if it is damaged.
+    Verify {
+        /// Its label.
+        #[arg(conflicts_with_all = ["latest", "all"])]
+        label: Option<String>,
+        /// The newest one of every cluster and repository; what is verified when nothing is said.
+        #[arg(long, conflicts_with = "all")]
+        latest: bool,
+        /// Every one, and the whole WAL archive.
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// What to do with WAL.
+#[derive(Debug, Subcommand)]
+pub enum WalCommand {
+    /// Archive one file: `archive_command = 'pgbosun wal push "%p"'`. Exits with 0 once it is durable everywhere it must be.
+    Push {
+        /// The file, as PostgreSQL names it.
+        path: PathBuf,
+        /// The cluster; the one with this data directory, or the only one, by default.
+        #[arg(long)]
+        cluster: Option<String>,
+    },
+    /// Fetch one file for recovery: `restore_command = 'pgbosun wal fetch "%f" "%p"'`. Exits with 1 only where no repository has it.
+    Fetch {
+        /// The file's name.
+        name: String,
+        /// Where PostgreSQL wants it.
+        path: PathBuf,
+        /// The cluster; the one with this data directory, or the only one, by default.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Only from this repository.
+        #[arg(long)]
+        repository: Option<String>,
+        /// Only read ahead: fetch what follows into the spool. For the command's own use.
+        #[arg(long, hide = true)]
+        ahead: bool,
+    },
+    /// What is archived: continuity per timeline, gaps, and what each backup needs.
+    List {
+        /// The cluster; the only one by default.
+        #[arg(long)]
+        cluster: Option<String>,
+        /// Only in this repository.
+        #[arg(long)]
+        repository: Option<String>,
+    },
+    /// Receive WAL in the foreground, as the daemon does where `receive-wal` is set.
+    Receive {
+        /// The cluster; the only one by default.
+        #[arg(long)]
+        cluster: Option<String>,
+    },
+}

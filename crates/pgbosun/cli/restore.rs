@@ -1,0 +1,112 @@
+//! Arguments of `restore`.
+
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// What to restore.
+#[derive(Debug, Subcommand)]
+pub enum RestoreCommand {
+    /// A physical backup into a directory from which PostgreSQL starts, recovered as far as wanted.
+    Physical(Box<RestorePhysical>),
+    /// One table as of a time: recovered in a scratch server, dumped from there.
+    Table(Box<RestorePart>),
+    /// One schema as of a time: recovered in a scratch server, dumped from there.
+    Schema(Box<RestorePart>),
+    /// One database as of a time: recovered in a scratch server, dumped from there.
+    Database(Box<RestorePart>),
+}
+
+/// Which state of a cluster.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreTarget {
+    /// The backup; by default the one that serves the target, the newest good one where there is no target.
+    #[arg(long)]
+    pub backup: Option<String>,
+    /// The cluster it is of; the only one by default.
+    #[arg(long)]
+    pub cluster: Option<String>,
+    /// The repository; the first that has what is needed by default.
+    #[arg(long)]
+    pub repository: Option<String>,
+    /// Recover to this time, with its zone: `2026-11-21 08:30:00+01`, `2026-11-21T07:30:00Z`.
+    #[arg(long, value_name = "TIME", group = "target")]
+    pub target_time: Option<String>,
+    /// Recover to this WAL position, `16/B374D848`.
+    #[arg(long, value_name = "LSN", group = "target")]
+    pub target_lsn: Option<String>,
+    /// Recover to this transaction.
+    #[arg(long, value_name = "XID", group = "target")]
+    pub target_xid: Option<u32>,
+    /// Recover to this restore point (`pg_create_restore_point`).
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub target_name: Option<String>,
+    /// Recover only until it is consistent.
+    #[arg(long, group = "target")]
+    pub immediate: bool,
+    /// Recover as far as the archive goes; what is done where WAL is archived and nothing is said.
+    #[arg(long, group = "target")]
+    pub latest: bool,
+    /// Stop just before the target instead of just after.
+    #[arg(long)]
+    pub target_exclusive: bool,
+    /// Follow this timeline; the newest by default.
+    #[arg(long)]
+    pub timeline: Option<u32>,
+}
+
+/// A physical restore.
+#[derive(Args, Debug)]
+pub struct RestorePhysical {
+    /// The new data directory: empty, or not there.
+    #[arg(long, required_unless_present = "verify_only")]
+    pub to: Option<PathBuf>,
+    /// Which state.
+    #[command(flatten)]
+    pub target: RestoreTarget,
+    /// What the server does at its target.
+    #[arg(long, default_value = "promote", value_parser = ["promote", "pause", "shutdown"])]
+    pub target_action: String,
+    /// Become a standby (`standby.signal`) instead of ending recovery.
+    #[arg(long)]
+    pub standby: bool,
+    /// Where a tablespace goes, OLD=NEW; to its old place by default.
+    #[arg(long, value_name = "OLD=NEW")]
+    pub tablespace: Vec<String>,
+    /// Into a directory that holds an earlier restore or the damaged cluster: keep the files that are right already.
+    #[arg(long)]
+    pub delta: bool,
+    /// Replace what is in the directory without asking.
+    #[arg(long)]
+    pub force: bool,
+    /// The most that is written in a second, such as 100MB.
+    #[arg(long, value_name = "SIZE")]
+    pub rate_limit: Option<bytesize::ByteSize>,
+    /// Leave archiving as it was: for replacing the original, not for a copy beside it.
+    #[arg(long)]
+    pub keep_archiving: bool,
+    /// Restore into a scratch server, check it there, and remove it.
+    #[arg(long, conflicts_with_all = ["to", "delta", "force"])]
+    pub verify_only: bool,
+    /// Where the programs of the scratch server are, unless in the usual place of their version.
+    #[arg(long, value_name = "DIRECTORY", requires = "verify_only")]
+    pub program_directory: Option<PathBuf>,
+}
+
+/// A part of a cluster.
+#[derive(Args, Debug)]
+pub struct RestorePart {
+    /// What: `app.public.orders` (database, schema, table), `app.public`, or `app`.
+    pub name: String,
+    /// Which state.
+    #[command(flatten)]
+    pub target: RestoreTarget,
+    /// Write it into this file as SQL; `-` for standard output.
+    #[arg(long, conflicts_with = "into")]
+    pub to: Option<PathBuf>,
+    /// Load it into this database of the live cluster, beside what is there: a table or schema must not exist in it.
+    #[arg(long)]
+    pub into: Option<String>,
+    /// Where the programs of the scratch server are, unless in the usual place of their version.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub program_directory: Option<PathBuf>,
+}

@@ -1,0 +1,120 @@
+//! `pgbosun alert silence`, `unsilence`, `silences`.
+
+use super::{alerts, chosen, short};
+use crate::{
+    cli,
+    commands::whoami,
+    exit::Exit,
+    local::Context,
+    output::{green, json, moment, table},
+};
+use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
+use pgbosun_core::alert::{Matcher, Silence};
+use pgbosun_daemon::{api::SilenceRequest, silence, unsilence};
+
+/// Adds one.
+///
+/// # Errors
+/// Where the time or the alert is not one, or the journal cannot be written.
+pub async fn add(context: &Context, arguments: cli::Silence) -> anyhow::Result<u8> {
+    let until = until(context, &arguments)?;
+    let matcher = match &arguments.id {
+        Some(id) => {
+            let alerts = alerts(context, false).await?;
+            let alert = &chosen(id, "open alert", &alerts, |info| info.alert.id)?.alert;
+            let (job, object) = (Some(alert.job.clone()), Some(alert.object().to_owned()));
+            Matcher { cluster: alert.cluster.clone(), job, object }
+        }
+        None => Matcher { cluster: arguments.cluster, job: arguments.job, object: arguments.object },
+    };
+    let request = SilenceRequest { matcher, until, reason: arguments.reason };
+    let added: Silence = match context.daemon().await? {
+        Some(daemon) => daemon.post("/silences", &request).await?,
+        None => silence(&context.offline().await?.engine, &whoami(), request).await?,
+    };
+    if context.json {
+        json(&added)?;
+        return Ok(0);
+    }
+    let until = moment(added.until, context.zone());
+    println!(
+        "{} {} until {until}; \"pgbosun alert unsilence {}\" ends it",
+        green("silenced"),
+        words(&added.matcher),
+        short(added.id)
+    );
+    Ok(0)
+}
+
+/// Ends one.
+///
+/// # Errors
+/// Where there is none, or the journal cannot be written.
+pub async fn end(context: &Context, id: &str) -> anyhow::Result<u8> {
+    let silences = silences(context).await?;
+    let id = chosen(id, "silence", &silences, |silence| silence.id)?.id;
+    match context.daemon().await? {
+        Some(daemon) => daemon.post::<()>(&format!("/silences/{id}/end"), &serde_json::json!({})).await?,
+        None => unsilence(&context.offline().await?.engine, &whoami(), id).await?,
+    }
+    println!("{} what still is wrong is told now", green("ended:"));
+    Ok(0)
+}
+
+/// Lists those in force.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub async fn list(context: &Context) -> anyhow::Result<u8> {
+    let silences = silences(context).await?;
+    if context.json {
+        json(&silences)?;
+        return Ok(0);
+    }
+    if silences.is_empty() {
+        println!("{}", green("no silences"));
+        return Ok(0);
+    }
+    let zone = context.zone();
+    let rows = silences.iter().map(|silence| {
+        let (by, reason) = (silence.created_by.clone(), silence.reason.clone());
+        vec![words(&silence.matcher), moment(silence.until, zone), by, reason, short(silence.id)]
+    });
+    println!("{}", table(&["ALERTS", "UNTIL", "BY", "WHY", "ID"], rows));
+    Ok(0)
+}
+
+async fn silences(context: &Context) -> anyhow::Result<Vec<Silence>> {
+    match context.daemon().await? {
+        Some(daemon) => daemon.get("/silences").await,
+        None => {
+            let engine = context.offline().await?.engine.clone();
+            Ok(engine.journal.silences(engine.now()).await?)
+        }
+    }
+}
+
+fn words(matcher: &Matcher) -> String {
+    let part = |name: &str, pattern: &Option<String>| pattern.as_ref().map(|pattern| format!("{name} {pattern}"));
+    let parts = [part("cluster", &matcher.cluster), part("job", &matcher.job), part("object", &matcher.object)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn until(context: &Context, arguments: &cli::Silence) -> anyhow::Result<DateTime<Utc>> {
+    if let Some(duration) = arguments.duration {
+        return Ok(pgbosun_core::clock::now() + chrono::Duration::from_std(*duration)?);
+    }
+    let text = arguments.until.as_deref().unwrap_or_default();
+    if let Ok(at) = text.parse::<DateTime<Utc>>() {
+        return Ok(at);
+    }
+    let local = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"]
+        .iter()
+        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+        .and_then(|local| context.zone().from_local_datetime(&local).latest());
+    local.map(|at| at.to_utc()).ok_or_else(|| {
+        Exit::usage(format!(
+            "\"{text}\" is no time: expected one such as \"2026-11-22 08:00\" or \"2026-11-22T08:00:00Z\""
+        ))
+    })
+}

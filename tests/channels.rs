@@ -1,0 +1,350 @@
+//! Channels against what stands at their other ends: a mail server with STARTTLS and AUTH, and services that check what
+//! they get against the published schemas.
+
+use crate::support::{Installation, directory, file, output, seconds, subject, wait_until};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+/// A server of the tests, which says its port first.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub port: u16,
+}
+
+impl Server {
+    fn start(program: &str, directory: &Path, port: u16) -> Self {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(file(program)).arg(directory).arg(port.to_string()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("python3");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, port: line.trim().parse().expect("a port") }
+    }
+
+    /// A new mail server.
+    pub fn mail(directory: &Path) -> Self {
+        output(Command::new(file("tests/tools/certificates.sh")).arg(directory));
+        Self::mail_at(directory, 0)
+    }
+
+    /// The mail server again, at the port it had; 0 is any.
+    pub fn mail_at(directory: &Path, port: u16) -> Self {
+        Self::start("tests/tools/smtp-sink.py", directory, port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The mails it took, in order.
+pub fn received(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(directory)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "eml"))
+        .collect();
+    names.sort();
+    names.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+#[test]
+fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_order() {
+    let directory = directory();
+    let server_directory = directory.path().join("smtp");
+    fs::create_dir(&server_directory).unwrap();
+    let server = Server::mail(&server_directory);
+    let secret = directory.path().join("secret");
+    let write_secret = |text: &str| {
+        fs::write(&secret, text).unwrap();
+        output(Command::new("chmod").arg("600").arg(&secret));
+    };
+    write_secret("right password\n");
+    let configuration = format!(
+        "[mail]\nserver = \"localhost\"\nport = {}\nuser = \"alerts\"\npassword-file = \"{{dir}}/secret\"\nca-file = \"{{dir}}/smtp/ca.pem\"\nfrom = \"pgbosun <alerts@example.com>\"\n\
+         [groups.database]\ngather = \"0s\"\nrecipients = [\"dba@example.com\", \"Second Person <second@example.com>\"]\n\
+         [jobs.failing]\nkind = \"command\"\nprogram = \"/bin/false\"\n",
+        server.port
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    let accepted = installation.run(&["alert", "test", "database"]);
+    assert!(accepted.contains("accepted to dba@example.com"), "{accepted}");
+    let mails = received(&server_directory);
+    assert_eq!(subject(&mails[0]), "[DB-ALERT] TEST test: this is a test, nothing is wrong");
+    assert!(mails[0].contains("multipart/alternative") && mails[0].contains("text/html"));
+
+    // Out of order: the message waits, durably, over a restart.
+    fs::write(server_directory.join("down"), "").unwrap();
+    installation.start();
+    installation.try_run(&["job", "run", "failing", "--wait"]);
+    wait_until("a try", seconds(20), || {
+        installation.journal("select state, attempts > 0, last_error like '%out of order%' from notifications")
+            == "pending|1|1"
+    });
+    installation.kill();
+    fs::remove_file(server_directory.join("down")).unwrap();
+    output(
+        Command::new("sqlite3")
+            .arg(directory.path().join("state/journal.sqlite"))
+            .arg("update notifications set next_attempt_at = '2000-01-01T00:00:00+00:00'"),
+    );
+    installation.start();
+    wait_until("it arrives", seconds(20), || received(&server_directory).len() == 2);
+    assert_eq!(subject(&received(&server_directory)[1]), "[DB-ALERT] CRITICAL test: job failing failed");
+    wait_until("it is sent", seconds(10), || installation.journal("select state from notifications") == "sent");
+    installation.stop();
+
+    // Somebody who left costs the others nothing.
+    installation
+        .configure(&configuration.replace("[\"dba@example.com\"", "[\"gone@example.com\", \"dba@example.com\""));
+    let count = received(&server_directory).len();
+    let accepted = installation.run(&["alert", "test", "database"]);
+    assert!(accepted.contains("accepted to"), "{accepted}");
+    assert_eq!(received(&server_directory).len(), count + 2, "one for each of the others");
+    installation.configure(&configuration);
+
+    // C25: a wrong password is said so, and not shown.
+    write_secret("quite falsch\n");
+    let refused = installation.try_run(&["alert", "test", "database"]);
+    let words = format!("{}{}", String::from_utf8_lossy(&refused.stdout), String::from_utf8_lossy(&refused.stderr));
+    assert!(
+        !refused.status.success()
+            && words.contains("not accepted to dba@example.com")
+            && words.contains("mail server localhost:")
+            && words.contains("535"),
+        "{words}"
+    );
+    assert!(!words.contains("falsch"), "{words}");
+    // Without the certificate the server is not trusted.
+    installation.configure(&configuration.replace("ca-file = \"{dir}/smtp/ca.pem\"\n", ""));
+    let refused = installation.try_run(&["alert", "test", "database"]);
+    assert!(!refused.status.success());
+}
+
+/// The services behind channels, and what they took.
+struct Services {
+    server: Server,
+    directory: PathBuf,
+}
+
+impl Services {
+    fn start(directory: &Path) -> Self {
+        let directory = directory.join("services");
+        fs::create_dir(&directory).unwrap();
+        Self { server: Server::start("tests/tools/services.py", &directory, 0), directory }
+    }
+
+    /// What a service took, in order.
+    fn taken(&self, service: &str) -> Vec<Value> {
+        let taken = fs::read_to_string(self.directory.join("taken.jsonl")).unwrap_or_default();
+        let taken = taken.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        taken.filter(|request| request["service"] == service).collect()
+    }
+
+    /// The actions that PagerDuty took.
+    fn actions(&self) -> Vec<String> {
+        let events = self.taken("pagerduty");
+        events.iter().map(|event| event["message"]["event_action"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What is refused from now on.
+    fn refuse(&self, lines: &str) {
+        fs::write(self.directory.join("refuse"), lines).unwrap();
+    }
+
+    /// Nothing came that a service cannot read.
+    fn all_was_right(&self) {
+        let faults = fs::read_to_string(self.directory.join("faults")).unwrap_or_default();
+        assert_eq!(faults, "");
+    }
+
+    /// All four channels, told by group `database`; `{dir}` is the test's directory.
+    fn configuration(&self, directory: &Path) -> String {
+        for (name, secret) in [
+            ("slack", format!("http://127.0.0.1:{}/services/T0/B0/secret", self.server.port)),
+            ("pager", "0123456789abcdef0123456789abcdef".into()),
+            ("hook", "hook key".into()),
+        ] {
+            secret_file(&directory.join(name), &secret);
+        }
+        format!(
+            "[channels.slack]\ntype = \"slack\"\nsecret-file = \"{{dir}}/slack\"\n\
+             [channels.pager]\ntype = \"pagerduty\"\nurl = \"http://127.0.0.1:{0}/v2/enqueue\"\nsecret-file = \"{{dir}}/pager\"\n\
+             [channels.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{0}/hook\"\nsecret-file = \"{{dir}}/hook\"\n\
+             [channels.script]\ntype = \"command\"\nprogram = \"/bin/sh\"\n\
+             arguments = [\"-c\", \"cat >> {{dir}}/script.jsonl; echo >> {{dir}}/script.jsonl\"]\n\
+             [groups.database]\nchannels = [\"slack\", \"pager\", \"hook\", \"script\"]\ngather = \"0s\"\n",
+            self.server.port
+        )
+    }
+}
+
+/// A file that only its owner reads.
+fn secret_file(path: &Path, secret: &str) {
+    fs::write(path, secret).unwrap();
+    output(Command::new("chmod").arg("600").arg(path));
+}
+
+/// A job that fails while `broken` is there.
+const FRAGILE: &str = "[jobs.fragile]\nkind = \"command\"\nprogram = \"/bin/sh\"\n\
+                       arguments = [\"-c\", \"test ! -e {dir}/broken\"]\nschedule = \"* * * * * *\"\n";
+
+#[test]
+fn every_channel_of_a_group_hears_of_an_alert_from_its_begin_to_its_end() {
+    let directory = directory();
+    let services = Services::start(directory.path());
+    let configuration = format!("{}{FRAGILE}", services.configuration(directory.path()));
+    let mut installation = Installation::new(directory.path(), &configuration);
+    let tested = installation.run(&["alert", "test", "database"]);
+    assert_eq!(tested.matches("accepted").count(), 4, "{tested}");
+    assert_eq!(services.actions(), ["trigger", "resolve"], "a test wakes nobody for long");
+    let checked = String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
+    for channel in ["slack", "pager", "hook", "script"] {
+        assert!(
+            checked.lines().any(|line| line.contains("OK") && line.contains(&format!("channel {channel}"))),
+            "{checked}"
+        );
+    }
+
+    services.refuse("slack 429 3\n");
+    let before = services.taken("slack").len();
+    fs::write(directory.path().join("broken"), "").unwrap();
+    installation.start();
+    wait_until("it is told", seconds(20), || services.taken("hook").len() + services.actions().len() >= 3);
+    wait_until("Slack is left alone and asked again", seconds(20), || services.taken("slack").len() > before);
+    let (first, second) = (services.taken("webhook").pop().unwrap(), services.taken("slack").pop().unwrap());
+    let waited = second["at"].as_f64().unwrap() - first["at"].as_f64().unwrap();
+    assert!(waited > 2.0, "{waited} s");
+    let id = installation.json(&["alert", "list"])[0]["id"].clone();
+    installation.run(&["alert", "ack", id.as_str().unwrap(), "--reason", "on it"]);
+    wait_until("they know", seconds(20), || services.actions().last().is_some_and(|action| action == "acknowledge"));
+    fs::remove_file(directory.path().join("broken")).unwrap();
+    wait_until("it is over", seconds(20), || services.actions().last().is_some_and(|action| action == "resolve"));
+    let events = services.taken("pagerduty");
+    // The test's two, the check's one, and those of the alert, under one key.
+    let keys: Vec<_> = events[3..].iter().map(|event| &event["message"]["dedup_key"]).collect();
+    assert!(keys.len() == 3 && keys.iter().all(|key| **key == id), "{keys:?}");
+    let script = || fs::read_to_string(directory.path().join("script.jsonl")).unwrap();
+    wait_until("the program hears it too", seconds(10), || script().contains("\"resolved\""));
+    wait_until("the outbox is empty", seconds(20), || {
+        installation.journal("select count(*) from notifications where state <> 'sent'") == "0"
+    });
+    services.all_was_right();
+
+    // C25: an address that is a secret is shown nowhere.
+    services.refuse("slack 500 always\n");
+    fs::write(directory.path().join("broken"), "").unwrap();
+    wait_until("a refusal", seconds(20), || {
+        installation.journal("select count(*) from notifications where last_error like 'Slack: 500%'") == "1"
+    });
+    drop(services);
+    let refused = installation.try_run(&["alert", "test", "database"]);
+    assert!(!refused.status.success());
+    let words = format!("{}{}", String::from_utf8_lossy(&refused.stdout), installation.log());
+    assert!(words.contains("Slack: ") && !words.contains("T0/B0") && !words.contains("hook key"), "{words}");
+}
+
+#[test]
+fn messages_of_one_incident_keep_their_order_and_a_dead_channel_is_told_by_another() {
+    let directory = directory();
+    let services = Services::start(directory.path());
+    let channels = services.configuration(directory.path());
+    let configuration = format!(
+        "fail-safe-group = \"boss\"\nfail-safe-after = \"3s\"\n{}\
+         [groups.boss]\nchannels = [\"hook\"]\ngather = \"0s\"\n{FRAGILE}",
+        channels.replace("[\"slack\", \"pager\", \"hook\", \"script\"]", "[\"slack\", \"script\"]")
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    services.refuse("slack 500 always\n");
+    installation.start();
+    fs::write(directory.path().join("broken"), "").unwrap();
+    let script = || fs::read_to_string(directory.path().join("script.jsonl")).unwrap_or_default();
+    wait_until("the others hear it", seconds(20), || script().contains("\"opened\""));
+    fs::remove_file(directory.path().join("broken")).unwrap();
+    wait_until("and its end", seconds(20), || script().contains("\"resolved\""));
+    // Slack failed for three seconds: the fail-safe group hears it in its place, once, and that Slack fails is an alert.
+    wait_until("the fail-safe group", seconds(60), || !services.taken("webhook").is_empty());
+    wait_until("an alert about it", seconds(60), || script().contains("delivery/slack"));
+    // It hears the end too, though that waits behind what Slack does not take.
+    wait_until("its end", seconds(60), || {
+        services.taken("webhook").iter().any(|told| told["message"]["alerts"][0]["notice"] == "resolved")
+    });
+    let told = services.taken("webhook");
+    assert!(told[0]["message"]["note"].as_str().unwrap().contains("was not reached by slack: Slack: 500"), "{told:?}");
+    assert!(services.taken("slack").is_empty());
+    services.refuse("");
+    wait_until("Slack hears both", seconds(90), || services.taken("slack").len() == 2);
+    let texts: Vec<_> =
+        services.taken("slack").iter().map(|m| m["message"]["text"].as_str().unwrap().to_owned()).collect();
+    assert!(texts[0].contains("CRITICAL") && texts[1].contains("RESOLVED"), "{texts:?}");
+    wait_until("that is over too", seconds(60), || {
+        installation.journal("select state from alerts where fingerprint = 'delivery/slack'") == "resolved"
+    });
+    services.all_was_right();
+}
+
+#[test]
+fn mail_logs_in_by_oauth_and_fetches_a_new_token_when_the_old_one_is_not_good_any_more() {
+    let directory = directory();
+    let services = Services::start(directory.path());
+    let server = Server::mail(&services.directory);
+    secret_file(&directory.path().join("refresh"), "refresh/me+1");
+    secret_file(&directory.path().join("client"), "client secret");
+    let configuration = format!(
+        "[mail]\nserver = \"localhost\"\nport = {}\nuser = \"alerts\"\npassword-file = \"{{dir}}/refresh\"\n\
+         oauth2-token-url = \"http://127.0.0.1:{}/token\"\noauth2-client-id = \"client\"\n\
+         oauth2-client-secret-file = \"{{dir}}/client\"\nca-file = \"{{dir}}/services/ca.pem\"\nfrom = \"a@example.com\"\n\
+         [groups.database]\ngather = \"0s\"\nrecipients = [\"dba@example.com\"]\n{FRAGILE}",
+        server.port, services.server.port
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.run(&["alert", "test", "database"]);
+    assert_eq!((services.taken("token").len(), received(&services.directory).len()), (1, 1));
+    fs::write(directory.path().join("broken"), "").unwrap();
+    installation.start();
+    wait_until("it is mailed", seconds(20), || received(&services.directory).len() == 2);
+    let tokens = services.taken("token").len();
+    assert_eq!(tokens, 2, "one for the test, one for the daemon");
+    // The token is revoked and the server cut the connection: the first try fails, the next one has a new token.
+    fs::write(services.directory.join("token"), "another").unwrap();
+    fs::write(services.directory.join("down"), "").unwrap();
+    fs::remove_file(directory.path().join("broken")).unwrap();
+    wait_until("a try", seconds(20), || {
+        installation.journal("select max(attempts) from notifications where state = 'pending'") == "1"
+    });
+    fs::remove_file(services.directory.join("down")).unwrap();
+    wait_until("the end is mailed", seconds(60), || received(&services.directory).len() == 3);
+    assert!(services.taken("token").len() > tokens);
+    services.all_was_right();
+}
+
+#[test]
+fn the_dead_mans_switch_is_fetched_only_while_every_part_moves() {
+    let directory = directory();
+    let services = Services::start(directory.path());
+    let configuration = format!(
+        "alive-url = \"http://127.0.0.1:{}/alive\"\nalive-every = \"6s\"\n[jobs.x]\nkind = \"command\"\nprogram = \"/bin/true\"\n",
+        services.server.port
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    // The scheduler stands still ten seconds after its start.
+    installation.fault = Some("stall-scheduler".into());
+    installation.start();
+    wait_until("it is fetched", seconds(20), || !services.taken("alive").is_empty());
+    wait_until("it is not any more, and the log says why", seconds(40), || {
+        installation.log().contains("alive-url is not fetched: these parts did not move since the last time: [")
+    });
+    let fetched = services.taken("alive").len();
+    std::thread::sleep(seconds(8));
+    assert_eq!(services.taken("alive").len(), fetched);
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/python3
+"""services.py DIRECTORY - what stands behind channels in the tests: Slack, PagerDuty, a webhook, a token server.
+
+Prints its port on the first line. Every request is checked against the published schema of its service and answered as that
+service answers; what was taken goes into DIRECTORY/taken.jsonl, one line a request. DIRECTORY/refuse holds what is refused
+next, one line a service: "slack 429 3" answers the next message to Slack with 429 and Retry-After: 3, "slack 500 always"
+answers all with 500.
+"""
+import base64, hashlib, hmac, http.server, json, sys, threading, time, urllib.parse
+from pathlib import Path
+
+import jsonschema
+
+directory, tools = Path(sys.argv[1]), Path(__file__).parent
+schema = lambda path: jsonschema.Draft202012Validator(json.loads(path.read_text()))
+SLACK = schema(tools / "schemas/slack.json")
+PAGERDUTY = schema(tools / "schemas/pagerduty.json")
+WEBHOOK = schema(tools / "../../docs/webhook.schema.json")
+lock = threading.Lock()
+
+
+def refusal(service):
+    """The refusal that waits for this service: status, and seconds of Retry-After or none."""
+    path = directory / "refuse"
+    lines = path.read_text().splitlines() if path.exists() else []
+    for line in lines:
+        name, status, after = line.split()
+        if name == service:
+            if after != "always":
+                path.write_text("".join(f"{other}\n" for other in lines if other != line))
+            return int(status), None if after == "always" else after
+    return None
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.take("alive", None, 200, "OK")
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"])).decode()
+        with lock:
+            service = {"/services/T0/B0/secret": "slack", "/v2/enqueue": "pagerduty", "/hook": "webhook", "/token": "token"}.get(self.path)
+            if service is None:
+                return self.answer(404, "no_service")
+            refused = refusal(service)
+            if refused:
+                return self.answer(refused[0], "not now", {"Retry-After": refused[1]} if refused[1] else {})
+            getattr(self, service)(body)
+
+    def slack(self, body):
+        message = json.loads(body)
+        if "text" not in message and "blocks" not in message:
+            return self.answer(400, "no_text")
+        faults = [error.message for error in SLACK.iter_errors(message)]
+        if faults:
+            return self.fault("slack", faults, "invalid_blocks")
+        self.take("slack", message, 200, "ok")
+
+    def pagerduty(self, body):
+        event = json.loads(body)
+        faults = [error.message for error in PAGERDUTY.iter_errors(event)]
+        if faults:
+            answer = {"status": "invalid event", "message": "Event object is invalid", "errors": faults}
+            return self.fault("pagerduty", faults, json.dumps(answer))
+        answer = {"status": "success", "message": "Event processed", "dedup_key": event.get("dedup_key")}
+        self.take("pagerduty", event, 202, json.dumps(answer))
+
+    def webhook(self, body):
+        message = json.loads(body)
+        faults = [error.message for error in WEBHOOK.iter_errors(message)]
+        at = self.headers["X-Pgbosun-Timestamp"]
+        expected = "sha256=" + hmac.new(b"hook key", f"{at}.{body}".encode(), hashlib.sha256).hexdigest()
+        if self.headers["X-Pgbosun-Signature"] != expected:
+            faults.append("the signature is wrong")
+        if faults:
+            return self.fault("webhook", faults, json.dumps(faults))
+        self.take("webhook", message, 204, "")
+
+    def token(self, body):
+        form = {key: values[0] for key, values in urllib.parse.parse_qs(body).items()}
+        expected = {"grant_type": "refresh_token", "refresh_token": "refresh/me+1", "client_id": "client", "client_secret": "client secret"}
+        if form != expected:
+            return self.fault("token", [f"{form}"], json.dumps({"error": "invalid_grant", "error_description": "no"}))
+        token = base64.b64encode(str(time.time_ns()).encode()).decode()
+        (directory / "token").write_text(token)
+        self.take("token", {}, 200, json.dumps({"access_token": token, "expires_in": 3600, "token_type": "Bearer"}))
+
+    def take(self, service, message, status, text):
+        with (directory / "taken.jsonl").open("a") as taken:
+            taken.write(json.dumps({"service": service, "at": time.time(), "message": message}) + "\n")
+        self.answer(status, text)
+
+    def fault(self, service, faults, text):
+        with (directory / "faults").open("a") as found:
+            found.write(f"{service}: {faults}\n")
+        self.answer(400, text)
+
+    def answer(self, status, text, headers={}):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
