@@ -29,7 +29,7 @@ pub use health::{
 pub(crate) use host::FileSystem;
 pub use host::{Clock, Cpu, Disk, LogSize, Memory, Permissions, Pressure, Reachability, TemporaryFiles};
 pub use line::{Line, Look};
-pub use rates::Rates;
+pub use rates::{Rate, Rates};
 pub use reference::reference;
 pub use replication::{ReplicationLag, Slots, Standby};
 pub use security::{FailedLogins, Hba, Passwords, Superusers};

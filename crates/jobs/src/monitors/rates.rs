@@ -22,6 +22,14 @@ pub struct Rate {
     pub per_second: f64,
 }
 
+impl Rate {
+    /// By how much an hour. What was counted within less than a minute is taken for what the minute brought: two looks
+    /// that follow each other closely (by hand, after a failure) say nothing about an hour.
+    pub fn per_hour(&self) -> f64 {
+        self.grown as f64 / self.seconds.max(60.0) * 3600.0
+    }
+}
+
 impl Rates {
     /// Takes over the counters of this look. One that was not there, or is smaller than it was, has no rate.
     pub fn advance<'a>(
@@ -62,5 +70,14 @@ mod tests {
         assert_eq!(rates.advance(at(30), [("a", 30)])["a"].grown, 20);
         assert!(rates.advance(at(30), [("a", 40)]).is_empty(), "too soon");
         assert_eq!(rates.advance(at(40), [("a", 50)])["a"].grown, 20, "and not lost");
+    }
+
+    #[test]
+    fn seconds_are_no_measure_of_an_hour() {
+        let mut rates = Rates::default();
+        let at = |seconds: i64| DateTime::UNIX_EPOCH + chrono::Duration::seconds(seconds);
+        rates.advance(at(0), [("a", 0)]);
+        assert_eq!(rates.advance(at(2), [("a", 10)])["a"].per_hour(), 600.0, "ten in this minute");
+        assert_eq!(rates.advance(at(302), [("a", 20)])["a"].per_hour(), 120.0);
     }
 }

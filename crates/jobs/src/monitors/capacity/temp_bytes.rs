@@ -2,7 +2,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Rate, Rates, Verdict, View},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -45,14 +45,14 @@ impl Monitor for TempBytes {
     fn verdict(&self, sample: &Self::Sample, memory: &mut Rates, view: &View) -> Verdict {
         let counters = sample.iter().map(|database| (database.name.as_str(), database.bytes));
         let rates = memory.advance(view.now, counters);
-        let mut verdict = Verdict::of(match rates.values().map(|rate| rate.per_second).reduce(f64::max) {
-            Some(most) => format!("at most {} an hour in one database", human::size((most * 3600.0) as u64)),
+        let mut verdict = Verdict::of(match rates.values().map(Rate::per_hour).reduce(f64::max) {
+            Some(most) => format!("at most {} an hour in one database", human::size(most as u64)),
             None => "nothing to compare with yet".into(),
         });
         for Database { name, files, bytes } in sample {
             verdict.measure(Figure::new("postgres_temp_bytes_total", *bytes as f64).of("database", name));
             let Some(rate) = rates.get(name) else { continue };
-            let hourly = rate.per_second * 3600.0;
+            let hourly = rate.per_hour();
             let (warning, critical) = (self.warning_per_hour.as_u64(), self.critical_per_hour.as_u64());
             let severity = view.above(name, hourly, warning as f64, critical as f64);
             let told = human::size(hourly as u64);

@@ -2,7 +2,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Rate, Rates, Verdict, View},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
@@ -42,7 +42,7 @@ impl Monitor for Statements {
     fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
         let Some(evicted) = sample.evicted else { return Verdict::of("pg_stat_statements is not here") };
         let rates = memory.advance(view.now, [("evicted", evicted)]);
-        let hourly = rates.get("evicted").map_or(0.0, |rate| rate.per_second * 3600.0);
+        let hourly = rates.get("evicted").map_or(0.0, Rate::per_hour);
         let mut verdict = Verdict::of(format!("statements were thrown out {hourly:.0} times an hour"));
         verdict.measure(Figure::new("postgres_statement_evictions_total", evicted as f64));
         let severity = view.above("evictions", hourly, f64::from(self.warning_per_hour), f64::INFINITY);
