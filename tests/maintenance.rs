@@ -274,6 +274,88 @@ fn reindex_ends_with_its_budget_and_leaves_nothing() {
 }
 
 #[test]
+fn indexes_of_toast_are_built_anew_and_what_an_interrupted_reindex_left_there_goes() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), QUIET);
+    let job = "[jobs.reindex]\nkind = \"maintenance.reindex\"\nminimum-size = \"256KiB\"\n";
+    let installation = installation(directory.path(), &cluster, job);
+    for table in ["docs", "fresh"] {
+        cluster.sql(&format!("create table {table} (id int, body text)"));
+        cluster.sql(&format!("alter table {table} alter body set storage external"));
+        cluster.sql(&format!("insert into {table} select g, repeat('x', 2500) from generate_series(1, 10000) g"));
+    }
+    cluster.sql("delete from docs where id % 10 > 0");
+    cluster.sql("vacuum docs");
+    let index = cluster.sql(
+        "select i.indexrelid::regclass from pg_index i join pg_class c on i.indrelid = c.reltoastrelid where c.relname = 'docs'",
+    );
+    let before = size(&cluster, &index);
+    let old = Session::open(&cluster, "begin; insert into docs values (-1, repeat('y', 2500));");
+    wait_until("it has written", seconds(10), || {
+        cluster.sql("select count(*) from pg_stat_activity where state = 'idle in transaction'") == "1"
+    });
+    let mut interrupted = Command::new(postgres("psql"));
+    let reindex = format!("reindex index concurrently {index}");
+    interrupted.arg("-d").arg(cluster.connection()).args(["-Xqc", "set lock_timeout = '500ms'", "-c", &reindex]);
+    assert!(!interrupted.stderr(Stdio::null()).status().unwrap().success());
+    assert_eq!(cluster.sql("select count(*) from pg_index where not indisvalid"), "1");
+    drop(old);
+
+    installation.run(&["job", "run", "reindex"]);
+    let all = rows(&installation, "true").join("\n");
+    assert!(all.contains(&format!("drop done {index}_ccnew: ")), "{all}");
+    assert!(all.contains(&format!("reindex done {index}: ")) && all.contains("TOAST of public.docs"), "{all}");
+    // What nobody has counted yet is not taken for bloated.
+    assert!(!all.contains("public.fresh"), "{all}");
+    assert_eq!(cluster.sql("select count(*) from pg_index where not indisvalid"), "0");
+    let after = size(&cluster, &index);
+    assert!(after < before / 4, "{before} -> {after}");
+}
+
+#[test]
+fn reindex_rests_as_long_as_its_wal_deserves() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), QUIET);
+    let job = |name, more| {
+        format!("[jobs.{name}]\nkind = \"maintenance.reindex\"\nminimum-size = \"1MiB\"\nall = true\n{more}\n")
+    };
+    let jobs = [
+        job("calm", "wal-rate = \"1MiB\""),
+        job("short", "wal-rate = \"10KiB\"\ntime-budget = \"30s\""),
+        job("slow", "wal-rate = \"10KiB\""),
+    ];
+    let mut installation = installation(directory.path(), &cluster, &jobs.concat());
+    for table in ["a", "b"] {
+        cluster.sql(&format!("create table {table} as select g as id from generate_series(1, 100000) g"));
+        cluster.sql(&format!("create index {table}_id on {table} (id)"));
+    }
+    cluster.sql("vacuum analyze");
+    installation.run(&["job", "run", "calm"]);
+    let early = "select (julianday(max(started_at)) - julianday(min(started_at))) * 86400 - min(wal_bytes) / 1048576.0
+                 from maintenance where action = 'reindex' and result = 'done'";
+    let early: f64 = installation.journal(early).parse().unwrap();
+    assert!((-0.1..30.0).contains(&early), "the second began {early} s after the WAL of the first had had its time");
+    assert_eq!(rows(&installation, "action = 'reindex' and result = 'done'").len(), 2);
+
+    installation.run(&["job", "run", "short"]);
+    let all = rows(&installation, "job = 'short'").join("\n");
+    assert!(all.contains("reindex done") && all.contains("reindex skipped"), "{all}");
+    assert!(all.contains("wal-rate does not let more be written within the time budget"), "{all}");
+
+    // Killed while it rests, the first index is a row.
+    installation.start();
+    installation.run(&["job", "run", "slow"]);
+    wait_until("it rests", seconds(30), || {
+        installation.json(&["status"])["running"].to_string().contains("rests:")
+            && rows(&installation, "job = 'slow' and result = 'done'").len() == 1
+    });
+    installation.kill();
+    installation.start();
+    wait_until("the run has an end", seconds(20), || installation.count("slow", "interrupted") == 1);
+    assert_eq!(rows(&installation, "job = 'slow' and result = 'done'").len(), 1);
+}
+
+#[test]
 fn an_index_that_is_in_its_place_already_is_not_built_again() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), QUIET);

@@ -2,6 +2,7 @@
 //! run ends in exactly one final state, written together with everything it brought.
 
 mod ending;
+mod keeper;
 
 use crate::{
     engine::{Engine, Live},
@@ -20,6 +21,7 @@ use pgbosun_jobs::{Job, JobContext, JobError, Ledger, View};
 use pgbosun_postgres::Server;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// How long a job may take to wind down once it was told to stop.
@@ -60,7 +62,16 @@ async fn execute_in_span(engine: Arc<Engine>, config: JobConfig, mut run: Run, l
     let end = match context(&engine, &config, &run, &live, dry_run).await {
         Ok(context) => {
             let context = JobContext { ledger: ledger.clone(), ..context };
-            tries(&engine, &config, &mut run, &job, context).await
+            let done = CancellationToken::new();
+            let keep = || keeper::keep(Arc::clone(&engine), run.clone(), ledger.clone(), done.clone());
+            // A dry run does nothing that could be kept.
+            let keeper = (!dry_run).then(|| engine.tasks.spawn(keep()));
+            let end = tries(&engine, &config, &mut run, &job, context).await;
+            done.cancel();
+            if let Some(keeper) = keeper {
+                let _ = keeper.await;
+            }
+            end
         }
         Err(error) => End::Failed(RunState::Failed, error.to_string(), None),
     };

@@ -1,9 +1,27 @@
-//! The facts that the end of a run brings, written into the journal.
+//! The facts that a run brings, at its end or while it is at work, written into the journal.
 
-use crate::{Error, maintenance, samples};
+use crate::{Error, Journal, maintenance, samples};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{outcome::Record, run::Run};
 use sqlx::SqliteConnection;
+
+impl Journal {
+    /// Writes down what a run that is still at work has done, in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::Journal`]; then nothing of it was written.
+    pub async fn note(&self, run: Run, records: Vec<Record>, at: DateTime<Utc>) -> Result<(), Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                for record in &records {
+                    write(connection, record, &run, at).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+}
 
 pub(crate) async fn write(
     connection: &mut SqliteConnection,

@@ -70,7 +70,7 @@ pub struct JobContext {
     pub dry_run: bool,
 }
 
-/// Facts that a long run writes down as it goes: they are kept also where it is told to stop, or given up.
+/// Facts that a long run writes down as it goes: they are kept also where it is told to stop, given up, or killed.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Arc<Mutex<Vec<Record>>>);
 
@@ -80,7 +80,12 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
-    /// All that were written down.
+    /// Gives back what was taken and could not be kept.
+    pub fn put_back(&self, records: Vec<Record>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).splice(0..0, records);
+    }
+
+    /// All that were written down since they were taken last.
     pub fn take(&self) -> Vec<Record> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -19,6 +19,8 @@ pub(super) struct Index {
     /// With its schema, as SQL names it.
     pub name: String,
     pub table_name: String,
+    /// The table whose TOAST it belongs to.
+    pub toast_of: Option<String>,
     /// Whether it is one of a catalogue's.
     pub system: bool,
     /// Whether it is the same in every database.

@@ -51,6 +51,9 @@ options! {
         patience: Duration = "\"5m\"";
         /// How far the slowest standby may lag, in WAL.
         lag_limit: ByteSize = "\"256MiB\"";
+        /// How much WAL a second it makes on average: after each index it rests as long as its WAL deserves, for the disks of
+        /// those who commit, for standbys, and for the archive. `0B` is no limit.
+        wal_rate: ByteSize = "\"16MiB\"";
         /// What has to stay free where the index and the WAL lie, beyond what it takes to build; known where
         /// `data-directory` is configured.
         keep_free: ByteSize = "\"1GiB\"";
@@ -162,7 +165,8 @@ impl Reindex {
         let mut listed = indexes(session, minimum).await?;
         let suspicious: BTreeMap<_, _> = listed
             .iter()
-            .filter(|index| self.is_bloated(index.bloat(known(memory, index)).as_ref()))
+            // TOAST has no statistics to refresh.
+            .filter(|index| index.toast_of.is_none() && self.is_bloated(index.bloat(known(memory, index)).as_ref()))
             .map(|index| (index.table, index.table_name.clone()))
             .collect();
         if self.refresh(shift, session, &suspicious).await? {
@@ -179,7 +183,10 @@ impl Reindex {
                 memory.baselines.insert(key(&database, &index), baseline);
             }
             if self.all || self.is_bloated(bloat.as_ref()) {
-                let reason = bloat.as_ref().map_or_else(|| "all indexes are to be".to_owned(), Bloat::told);
+                let mut reason = bloat.as_ref().map_or_else(|| "all indexes are to be".to_owned(), Bloat::told);
+                if let Some(table) = &index.toast_of {
+                    reason = format!("{reason}, TOAST of {table}");
+                }
                 let wasted = bloat.map_or(0.0, |bloat| bloat.bytes);
                 tasks.push(Task { database: database.clone(), index, reason, wasted });
             }
@@ -251,6 +258,7 @@ impl Reindex {
             let ended = session.execute_patiently(&statement, shift, self.lock_timeout).await?;
             let took = begun.elapsed();
             let wal = (moment(session).await?.lsn - before.lsn).unsigned_abs();
+            guard.wrote(wal, begun);
             let left =
                 if ended == Ended::Done { 0 } else { leftovers::remove(shift, session, Some(index.table)).await? };
             // It may be in its place already where the statement was ended while it removed the old one.

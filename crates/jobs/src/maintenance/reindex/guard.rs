@@ -1,4 +1,5 @@
-//! What keeps an index from being built at this moment: a base backup, a standby that lags, an old transaction, no room.
+//! What keeps an index from being built at this moment: WAL that was just written, a base backup, a standby that lags, an old
+//! transaction, no room.
 
 use super::Reindex;
 use crate::{
@@ -20,6 +21,8 @@ pub(super) struct Guard<'a> {
     data_directory: Option<PathBuf>,
     /// What was waited for in vain: the next index does not wait for it all over again.
     patience: Duration,
+    /// When the WAL written so far would have been, at the rate that is allowed.
+    paid: Option<Instant>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -39,7 +42,29 @@ impl<'a> Guard<'a> {
     pub fn new(options: &'a Reindex, context: &JobContext) -> Result<Self, JobError> {
         let (name, _) = context.cluster()?;
         let data_directory = context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
-        Ok(Self { options, data_directory, patience: options.patience })
+        Ok(Self { options, data_directory, patience: options.patience, paid: None })
+    }
+
+    /// Takes down that so much WAL was written since then.
+    pub fn wrote(&mut self, wal: u64, since: Instant) {
+        let rate = self.options.wal_rate.as_u64();
+        if rate > 0 {
+            let since = self.paid.map_or(since, |paid| paid.max(since));
+            self.paid = Some(since + Duration::from_secs_f64(wal as f64 / rate as f64));
+        }
+    }
+
+    /// Lets disks, standbys and the archive take in what was written; why there is no time for that.
+    async fn rest(&self, shift: &Shift<'_>) -> Option<String> {
+        let rest = self.paid?.checked_duration_since(Instant::now())?;
+        if rest >= shift.left() {
+            return Some("wal-rate does not let more be written within the time budget".into());
+        }
+        shift.context.progress.say("rests: what was written so far has its time until the next index (wal-rate)");
+        tokio::select! {
+            () = tokio::time::sleep(rest) => None,
+            over = shift.over() => Some(over),
+        }
     }
 
     /// Waits until the way is free; what is in it, where it is not in time.
@@ -49,6 +74,9 @@ impl<'a> Guard<'a> {
         session: &mut Session,
         index: &Index,
     ) -> Result<Option<String>, JobError> {
+        if let Some(reason) = self.rest(shift).await {
+            return Ok(Some(reason));
+        }
         let begun = Instant::now();
         loop {
             let Some(reason) = self.look(session, index).await? else { return Ok(None) };

@@ -25,7 +25,6 @@ join pg_catalog.pg_class c on c.oid = i.indexrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where not i.indisvalid
   and c.relkind = 'i'
-  and n.nspname <> 'pg_toast'
   and c.relname ~ '_cc(new|old)[0-9]*$'
   and $1::bigint in (0, i.indrelid)
   and not exists (select from pg_catalog.pg_constraint x where x.conindid = c.oid)
