@@ -25,9 +25,7 @@ class Scratch:
         return self
 
     def __exit__(self, *_):
-        if self.daemon:
-            self.daemon.terminate()
-            self.daemon.wait()
+        self.stop_daemon()
         self.stop()
         shutil.rmtree(self.root)
 
@@ -78,6 +76,12 @@ log-directory = "{self.log}"
         self.daemon = subprocess.Popen([self.program, "--config", self.root / "pgbosun.toml", "--quiet", "daemon"], cwd=self.root, **self.owner)
         while not (self.root / "control.sock").exists():
             time.sleep(0.1)
+
+    def stop_daemon(self):
+        if self.daemon:
+            self.daemon.terminate()
+            self.daemon.wait()
+            self.daemon = None
 
     def used(self, pid, children):
         """Processor seconds of a process, and of its children that live or have ended."""

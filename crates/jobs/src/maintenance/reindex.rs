@@ -6,7 +6,7 @@ mod leftovers;
 use super::{
     index::{Baseline, Bloat, Density, Index, indexes},
     session::{Ended, Session},
-    shift::{AFTER_BUDGET, Piece, REFUSED, Shift},
+    shift::{AFTER_BUDGET, Piece, REFUSED, Shift, class},
     vacuum::{STANDBY, moment},
 };
 use crate::{Job, JobContext, JobError};
@@ -135,7 +135,10 @@ impl Reindex {
             shift.return_session(session);
         }
         memory.baselines.retain(|key, _| seen.contains(key));
-        tasks.sort_by(|a, b| b.wasted.total_cmp(&a.wasted));
+        tasks.sort_by(|a, b| {
+            let place = a.database.cmp(&b.database).then(b.wasted.total_cmp(&a.wasted));
+            class(b.wasted).cmp(&class(a.wasted)).then(place)
+        });
         let mut guard = Guard::new(self, shift.context)?;
         for task in &tasks {
             if !shift.context.dry_run

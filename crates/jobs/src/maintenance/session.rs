@@ -1,9 +1,11 @@
-//! A database at work: one connection that works, and one that watches it, tells how far it is, and cancels it.
+//! A database at work: one connection that looks, and one that works, which the first one watches: it tells how far that is, and
+//! cancels it. Where there is nothing to do the second one is never opened.
 //!
 //! Invariants: when [`Session::execute`] returns, the server does nothing of it any more; should this program be gone, the server
 //! ends the statement by itself a little after the end of the shift. Both connections are to the same server.
 
 mod watch;
+mod work;
 
 use super::shift::Shift;
 use crate::JobError;
@@ -15,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 use watch::{cancel, end_backend, step, waits_for_table};
+use work::Work;
 
 /// How often it is asked how far a statement is.
 const LOOK: Duration = Duration::from_secs(2);
@@ -28,9 +31,9 @@ pub(super) struct Session {
     /// The server's major version.
     pub major: u32,
     server: Server,
-    work: PgConnection,
+    lock_timeout: Duration,
     watch: PgConnection,
-    pid: i32,
+    work: Option<Work>,
 }
 
 /// How a statement ended that did not break the connection.
@@ -50,16 +53,6 @@ pub(super) enum Ended {
     Refused(String),
     /// The server's words.
     Failed(String),
-}
-
-/// Has the server compress the pages that this connection writes into WAL, where the role may ask for that: an index that is
-/// built is nothing but pages, and everybody else's commits wait behind them.
-async fn compress_wal(work: &mut PgConnection) {
-    for set in ["set wal_compression = lz4", "set wal_compression = on"] {
-        if sqlx::raw_sql(set).execute(&mut *work).await.is_ok() {
-            return;
-        }
-    }
 }
 
 /// How long a statement may take, and wait.
@@ -93,22 +86,15 @@ impl Session {
     async fn open_at(server: Server, database: &str, lock_timeout: Duration) -> Result<Self, Error> {
         let watch = server.connect().await?;
         let major = watch.server_version_num().unwrap_or_default() / 10_000;
-        let working = Server { lock_timeout, ..server.clone() };
-        let mut work = working.connect().await?;
-        let pid = sqlx::query_scalar("select pg_catalog.pg_backend_pid()")
-            .fetch_one(&mut work)
-            .await
-            .map_err(failed("begin to work"))?;
-        // Not every platform can; then a broken connection is noticed when the statement ends.
-        let _ = sqlx::raw_sql("set client_connection_check_interval = '10s'").execute(&mut work).await;
-        compress_wal(&mut work).await;
-        Ok(Self { database: database.to_owned(), major, server, work, watch, pid })
+        Ok(Self { database: database.to_owned(), major, server, lock_timeout, watch, work: None })
     }
 
     /// Ends both connections.
     pub async fn close(self) {
         let _ = tokio::time::timeout(PATIENCE, async {
-            let _ = self.work.close().await;
+            if let Some(work) = self.work {
+                let _ = work.connection.close().await;
+            }
             let _ = self.watch.close().await;
         })
         .await;
@@ -180,11 +166,7 @@ impl Session {
     /// # Errors
     /// Where the server does not take it.
     pub async fn set(&mut self, setting: &str) -> Result<(), JobError> {
-        sqlx::raw_sql(AssertSqlSafe(format!("set {setting}")))
-            .execute(&mut self.work)
-            .await
-            .map_err(failed("prepare the session"))?;
-        Ok(())
+        Ok(Work::of(&mut self.work, &self.server, self.lock_timeout).await?.set(setting).await?)
     }
 
     /// Executes a statement, and tells how far it is; at the end of the shift it is cancelled on the server.
@@ -256,14 +238,17 @@ impl Session {
         shift: &Shift<'_>,
         limits: Limits<impl Future<Output = String>>,
     ) -> Result<(Ended, Vec<String>), JobError> {
+        let Self { database, server, lock_timeout, watch, work, .. } = self;
         let progress = &shift.context.progress;
-        let told = format!("{}: {statement}", self.database);
+        let told = format!("{database}: {statement}");
         progress.say(&told);
+        let work = Work::of(work, server, *lock_timeout).await?;
         // Should nobody be there to cancel it.
         let longest = limits.longest.as_millis().clamp(1, i32::MAX as u128);
-        self.set(&format!("statement_timeout = {longest}")).await?;
+        work.set(&format!("statement_timeout = {longest}")).await?;
+        let Work { connection, pid } = work;
         let begun = Instant::now();
-        let mut work = std::pin::pin!(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(&mut self.work));
+        let mut work = std::pin::pin!(sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(connection));
         let mut over = std::pin::pin!(limits.over);
         let mut reason: Option<(Ended, Instant)> = None;
         let mut waits_since = None;
@@ -273,17 +258,17 @@ impl Session {
                 done = &mut work => break done,
                 why = &mut over, if reason.is_none() => Some(Ended::Cancelled(why)),
                 _ = look.tick() => {
-                    if let Some(step) = step(&mut self.watch, self.pid).await {
+                    if let Some(step) = step(watch, *pid).await {
                         progress.say(format!("{told}: {step}"));
                     }
                     if reason.as_ref().is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
-                        end_backend(&mut self.watch, &self.server, self.pid).await;
+                        end_backend(watch, server, *pid).await;
                         let words = format!("the server did not end what was cancelled, and its session was ended: {statement}");
                         return Err(JobError::passing(words));
                     }
                     match limits.table_wait {
                         Some(limit) if reason.is_none() => {
-                            let waits = waits_for_table(&mut self.watch, self.pid).await;
+                            let waits = waits_for_table(watch, *pid).await;
                             waits_since = waits.then(|| waits_since.unwrap_or_else(Instant::now));
                             waits_since.is_some_and(|since| since.elapsed() >= limit).then_some(Ended::Locked)
                         }
@@ -293,7 +278,7 @@ impl Session {
             };
             if let Some(why) = why {
                 tracing::info!(after = human::duration(begun.elapsed()), "cancelling on the server: {statement}");
-                cancel(&mut self.watch, &self.server, self.pid).await;
+                cancel(watch, server, *pid).await;
                 reason = Some((why, Instant::now()));
             }
         };

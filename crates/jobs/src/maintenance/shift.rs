@@ -242,6 +242,11 @@ impl<'a> Shift<'a> {
     }
 }
 
+/// How urgent it is, by powers of two: what is about as urgent is worked off database by database, each entered once.
+pub(super) fn class(score: f64) -> i32 {
+    score.log2().floor() as i32
+}
+
 /// How a row begins whose work the role may not do.
 pub(super) const REFUSED: &str = "the role may not do it";
 

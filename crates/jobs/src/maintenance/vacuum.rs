@@ -2,7 +2,7 @@
 
 use super::{
     session::{Ended, Session},
-    shift::{AFTER_BUDGET, Piece, Shift},
+    shift::{AFTER_BUDGET, Piece, Shift, class},
     table::{Measure, Need, Table, tables},
 };
 use crate::{Job, JobContext, JobError};
@@ -173,7 +173,7 @@ impl Vacuum {
             threshold_share: 50,
             freeze_runway: Duration::ZERO,
             lock_timeout,
-            cost_delay: Duration::ZERO,
+            cost_delay: Duration::from_millis(2),
             cost_limit: 200,
             parallel_workers: 0,
             buffer_usage_limit: None,
@@ -241,7 +241,12 @@ impl Vacuum {
             }
             shared = true;
         }
-        tasks.sort_by(|a, b| b.need.score.total_cmp(&a.need.score).then(b.table.bytes.cmp(&a.table.bytes)));
+        // Catalogues take moments: which comes first is nothing, and a session for each is much.
+        let class = |task: &Task| if system { 0 } else { class(task.need.score) };
+        tasks.sort_by(|a, b| {
+            let worst = b.need.score.total_cmp(&a.need.score).then(b.table.bytes.cmp(&a.table.bytes));
+            class(b).cmp(&class(a)).then_with(|| a.database.cmp(&b.database)).then(worst)
+        });
         Ok((tasks, newest))
     }
 
