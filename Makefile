@@ -55,9 +55,10 @@ bench-samples: setup ## Simulate a week of samples of 5,000 tables and statement
 day-of-faults: setup ## Live through a day of faults with the clock moved on, and write docs/day-of-faults.md.
 	$(TOOLS)/test.sh --day
 
-docs: ## Write docs/configuration.md and docs/monitors.md anew from the code.
+docs: ## Write docs/configuration.md, docs/monitors.md and docs/samples.md anew from the code.
 	cargo run -q -- config reference --markdown > docs/configuration.md
 	cargo run -q -- config reference --monitors > docs/monitors.md
+	cargo run -q -- config reference --samples > docs/samples.md
 
 dist: setup ## Build the program for distribution, with LTO and without symbols.
 	cargo build --profile dist

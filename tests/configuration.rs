@@ -139,9 +139,10 @@ fn layers_win_in_order_and_show_names_each_source() {
 
 #[test]
 fn the_sample_is_valid_and_the_reference_is_in_step() {
-    for (option, page) in [("--markdown", "docs/configuration.md"), ("--monitors", "docs/monitors.md")] {
+    let pages = [("--markdown", "configuration"), ("--monitors", "monitors"), ("--samples", "samples")];
+    for (option, page) in pages.map(|(option, page)| (option, format!("docs/{page}.md"))) {
         let reference = Command::new(program()).args(["config", "reference", option]).output().unwrap();
-        let written = fs::read_to_string(file(page)).unwrap();
+        let written = fs::read_to_string(file(&page)).unwrap();
         assert!(written == String::from_utf8_lossy(&reference.stdout), "{page} is not in step: run \"make docs\"");
     }
     let sample = file("etc/pgbosun.toml");

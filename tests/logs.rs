@@ -89,6 +89,23 @@ fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
     assert!(!open.exists() && !young.exists());
     assert_eq!(output(Command::new("gzip").args(["-dc"]).arg(log.join("open.log.gz"))), text);
 
+    // A name that comes again, and one whose compression was interrupted at the last moment.
+    let (again, interrupted) = (file("week.csv", 9), log.join("young.log"));
+    output(Command::new("gzip").args(["-dk"]).arg(log.join("young.log.gz")));
+    assert!(interrupted.exists());
+    output(Command::new("touch").arg("-r").arg(log.join("young.log.gz")).arg(&interrupted));
+    installation.run(&["job", "run", "gzip"]);
+    installation.run(&["job", "run", "rotate"]);
+    assert!(!again.exists() && !interrupted.exists());
+    let kept = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut kept: Vec<_> = kept.filter(|name| name.starts_with("week") || name.starts_with("young")).collect();
+    kept.sort();
+    assert_eq!(kept, ["week.csv.gz", "week.csv.zst", "young.log.gz"]);
+    file("week.csv", 10);
+    installation.run(&["job", "run", "rotate"]);
+    let dated = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(dated.filter(|name| name.starts_with("week.csv.2") && name.ends_with(".zst")).count(), 1);
+
     // A server that is away is no reason to let its logs grow.
     file("later.log", 8);
     cluster.down();

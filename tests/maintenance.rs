@@ -1,10 +1,10 @@
 //! Maintenance on a server that was bloated on purpose.
 
-use crate::support::{Cluster, Installation, directory, output, postgres, program, seconds, wait_until};
+use crate::support::{Cluster, Installation, Session, directory, output, postgres, program, seconds, wait_until};
 use std::{
-    io::Write,
+    fs,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 const QUIET: &str = "autovacuum = off\nmax_prepared_transactions = 5";
@@ -28,31 +28,6 @@ fn rows(installation: &Installation, like: &str) -> Vec<String> {
 
 fn size(cluster: &Cluster, relation: &str) -> u64 {
     cluster.sql(&format!("select pg_relation_size('{relation}')")).parse().unwrap()
-}
-
-/// A session that has executed something and stays open until it is dropped.
-struct Session(Child);
-
-impl Session {
-    fn open(cluster: &Cluster, statements: &str) -> Self {
-        let mut command = Command::new(postgres("psql"));
-        command.arg("-d").arg(cluster.connection()).args(["-Xqc", "select 1", "-f", "-"]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        writeln!(child.stdin.as_mut().unwrap(), "set application_name = 'opened'; {statements}").unwrap();
-        wait_until("the session is idle", seconds(20), || {
-            let asked =
-                "select count(*) from pg_stat_activity where application_name = 'opened' and state like 'idle in%'";
-            cluster.sql(asked) != "0"
-        });
-        Self(child)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -271,6 +246,60 @@ fn reindex_ends_with_its_budget_and_leaves_nothing() {
     wait_until("dba_ops has them", seconds(20), || cluster.sql(delivered) == count);
     // One by the run that was cancelled, and then both.
     assert_eq!(rows(&installation, "job = 'long' and action = 'reindex' and result = 'done'").len(), 3);
+}
+
+#[test]
+fn reindex_that_fails_or_is_in_somebodys_way_leaves_nothing_and_says_why() {
+    let directory = directory();
+    let settings = format!("{QUIET}\nmaintenance_work_mem = '1MB'");
+    let cluster = Cluster::start_with(directory.path(), &settings);
+    let job = "[jobs.reindex]\nkind = \"maintenance.reindex\"\nminimum-size = \"1MiB\"\nall = true\nlock-timeout = \"1s\"\npatience = \"2s\"\n";
+    let installation = installation(directory.path(), &cluster, job);
+    cluster.sql("create table t as select g as id from generate_series(1, 200000) g");
+    cluster.sql("create index t_id on t (id)");
+    cluster.sql("vacuum analyze");
+    // What the server has no room for.
+    cluster.sql("alter system set temp_file_limit = '100kB'");
+    cluster.sql("select pg_reload_conf()");
+    wait_until("the limit holds", seconds(10), || cluster.sql("show temp_file_limit") == "100kB");
+    installation.run(&["job", "run", "reindex"]);
+    let all = rows(&installation, "true").join("\n");
+    assert!(all.contains("reindex failed public.t_id: temporary file size exceeds temp_file_limit"), "{all}");
+    assert!(all.contains("drop done public.t_id_ccnew"), "{all}");
+    assert_eq!(cluster.sql("select count(*) from pg_index where not indisvalid"), "0");
+    cluster.sql("alter system set temp_file_limit = -1");
+    cluster.sql("select pg_reload_conf()");
+    wait_until("the limit is gone", seconds(10), || cluster.sql("show temp_file_limit") == "-1");
+
+    // A transaction that nobody ends, and nobody sees among the sessions.
+    cluster.sql("begin; insert into t values (0); prepare transaction 'forgotten'");
+    wait_until("it is old enough", seconds(10), || {
+        cluster.sql("select count(*) from pg_prepared_xacts where prepared < now() - interval '2 s'") == "1"
+    });
+    installation.run(&["job", "run", "reindex"]);
+    let all = rows(&installation, "result = 'skipped'").join("\n");
+    assert!(all.contains("it would have to wait for the prepared transaction forgotten"), "{all}");
+    cluster.sql("rollback prepared 'forgotten'");
+
+    // One that begins while the index is built already: REINDEX waits for it, and not for ever.
+    let writer = Session::open(&cluster, "begin; insert into t values (0);");
+    installation.run(&["job", "run", "reindex"]);
+    let all = rows(&installation, "result = 'skipped'").join("\n");
+    let young = "cancelled: others did not end within 2.0 s";
+    let old = "it would have to wait for process";
+    assert!(all.contains(young) || all.contains(old), "{all}");
+    drop(writer);
+
+    // A role that may not see statistics says so, where it cannot measure either.
+    cluster.sql("create role keeper login");
+    let connection = cluster.connection().replace("user=postgres", "user=keeper");
+    let file = directory.path().join("pgbosun.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(&cluster.connection(), &connection).replace("all = true", "all = false")).unwrap();
+    fs::remove_dir_all(directory.path().join("state")).unwrap();
+    installation.run(&["job", "run", "reindex"]);
+    let told = installation.journal("select summary || ': ' || detail from findings where object = 'statistics'");
+    assert_eq!(told, "the statistics of 1 table may not be seen by this role: postgres: public.t");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Samples of a server at work, against its own views.
 
-use crate::support::{Cluster, Installation, directory, seconds, wait_until};
+use crate::support::{Cluster, Installation, Session, directory, seconds, wait_until};
 use std::fs;
 
 struct Sampled {
@@ -100,6 +100,7 @@ fn what_grew_between_two_samples_is_what_the_server_counted() {
     );
 
     // What is reset, and what a crash takes, is recognised: what is counted since is what there is.
+    let position = cluster.sql("select pg_current_wal_insert_lsn()");
     cluster.sql("select pg_stat_statements_reset()");
     for value in 0..3 {
         cluster.sql(&format!("update t set v = {value} where id <= 100"));
@@ -112,6 +113,16 @@ fn what_grew_between_two_samples_is_what_the_server_counted() {
     assert_eq!(sampled.value("tables", "sample", table, 5), 10.0, "the crash took the others");
     let calls = sampled.value("statements", "sample", &update, 0);
     assert!(calls == 1.0 || calls == 4.0, "{calls}");
+    let since = format!("select pg_current_wal_insert_lsn() - '{position}'");
+    let written: f64 = cluster.sql(&since).parse().unwrap();
+    let sampled_wal = sampled.value("server", "sample", "[]", 0);
+    assert!((1.0..=written).contains(&sampled_wal), "{sampled_wal} of {written}: a position is not reset");
+
+    // What somebody has locked is not waited for.
+    let locked = Session::open(cluster, "begin; lock table t;");
+    sampled.pass(3600);
+    assert!(sampled.sample().contains("1 h"), "with sizes");
+    drop(locked);
 }
 
 #[test]
@@ -135,10 +146,14 @@ fn samples_become_hours_and_hours_days() {
     let hours = "select count(*), min(seconds) between 3000 and 3100, max(seconds) between 3600 and 3700
                  from samples where topic = 'tables' and span = 'hour'";
     assert_eq!(sampled.installation.journal(hours), "2|1|1");
-    sampled.pass(3600);
-    sampled.sample();
+    // What came while nothing was sampled is in the hour in which that began.
+    sampled.cluster.sql("update t set id = id where id <= 10");
+    for _ in 0..2 {
+        sampled.pass(3600);
+        sampled.sample();
+    }
     let total: f64 = updated("hour").parse().unwrap();
-    assert_eq!(total, 120.0, "every sample is in one hour");
+    assert_eq!(total, 130.0, "every sample is in one hour");
     sampled.pass(86_400);
     sampled.sample();
     sampled.pass(7200);

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -411,4 +412,30 @@ pub fn cluster_and_repository(cluster: &Cluster) -> String {
         "[clusters.main]\nconnection = \"{}\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n",
         cluster.connection()
     )
+}
+
+/// A session that has executed something and stays open until it is dropped.
+pub struct Session(Child);
+
+impl Session {
+    /// Opens it; returns when the statements are done.
+    pub fn open(cluster: &Cluster, statements: &str) -> Self {
+        let mut command = Command::new(postgres("psql"));
+        command.arg("-d").arg(cluster.connection()).args(["-Xqc", "select 1", "-f", "-"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "set application_name = 'opened'; {statements}").unwrap();
+        wait_until("the session is idle", seconds(20), || {
+            let asked =
+                "select count(*) from pg_stat_activity where application_name = 'opened' and state like 'idle in%'";
+            cluster.sql(asked) != "0"
+        });
+        Self(child)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -45,8 +45,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Init { output, data_directory } => {
                 return commands::config::init(output, data_directory.as_deref());
             }
-            ConfigCommand::Reference { markdown, monitors } => {
-                return commands::config::reference(*markdown, *monitors);
+            ConfigCommand::Reference { markdown, monitors, samples } => {
+                return commands::config::reference(*markdown, *monitors, *samples);
             }
             ConfigCommand::Check => return commands::config::check(&cli.config),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),

@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """maintenance.py --pgbosun P --postgres DIR [--rows N] [--rate N] - maintenance beside vacuumdb and reindexdb.
 
-Bloats a scratch PostgreSQL on purpose: a table whose rows were deleted at random, with its indexes; many others that are in
-good shape; catalogues, by tables that came and went. Each contestant gets a copy of that server, once alone and once with
+Bloats a scratch PostgreSQL on purpose: a table whose rows were deleted at random, with its indexes, one of them left over by a
+reindex that was interrupted; many others that are in good shape; catalogues, by tables that came and went. Shows what would be
+done and what was, first with an old transaction in the way. Each contestant gets a copy of that server, once alone and once with
 pgbench beside it at a fixed rate; our jobs run in the daemon. Prints tables for docs/benchmarks.md: time, WAL, bytes given back, and the latency of
 pgbench with and without.
 """
-import argparse, glob, os, statistics, subprocess, time
+import argparse, glob, os, sqlite3, statistics, subprocess, time
 from scratch import Scratch
 
 parser = argparse.ArgumentParser()
@@ -14,7 +15,7 @@ Scratch.options(parser)
 parser.add_argument("--rows", type=int, default=3_000_000, help="rows of the table that is bloated")
 parser.add_argument("--calm", type=int, default=8, help="tables in good shape, of 400,000 rows each")
 parser.add_argument("--rate", type=int, default=150, help="transactions a second of pgbench")
-parser.add_argument("--baseline", type=int, default=25, help="seconds of pgbench alone, before each and after it")
+parser.add_argument("--baseline", type=int, default=40, help="seconds of pgbench alone, before each")
 parser.add_argument("--runs", type=int, default=3)
 parser.add_argument("--cost-limit", type=int, help="of vacuum; the default of the option without it")
 arguments = parser.parse_args()
@@ -65,7 +66,7 @@ class Load:
     def __init__(self):
         for file in glob.glob(str(scratch.root / "pgbench_log*")):
             os.unlink(file)
-        words = [scratch.postgres / "pgbench", "-h", scratch.root, "-U", "postgres", "-n", "-l", "-c", "4", "-j", "1", "-R", arguments.rate, "-T", "3600", "load"]
+        words = [scratch.postgres / "pgbench", "-h", scratch.root, "-U", "postgres", "-n", "-l", "-c", "4", "-j", "1", "-R", arguments.rate, "-T", "3600", "app"]
         self.process = subprocess.Popen([str(word) for word in words], cwd=scratch.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **scratch.owner)
 
     def end(self, begun, ended):
@@ -81,6 +82,32 @@ class Load:
                 if begun <= at <= ended and fields[2].isdigit():
                     found.append((at, (int(fields[2]) - int(fields[6])) / 1000))
         return found
+
+
+class Transaction:
+    """One that has written to the bloated table, and stays open."""
+
+    def __init__(self):
+        words = [scratch.postgres / "psql", "-h", scratch.root, "-U", "postgres", "-Xq", "app"]
+        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, text=True, **scratch.owner)
+        self.process.stdin.write("begin; insert into events values (0, now(), 0, '');\n")
+        self.process.stdin.flush()
+        while scratch.sql("select count(*) from pg_stat_activity where state = 'idle in transaction'").strip() == "0":
+            time.sleep(0.1)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def shown(where):
+    """What history says of the objects that were worked on or left out."""
+    print("\n| what | before | after | why |\n| --- | ---: | ---: | --- |")
+    with sqlite3.connect(scratch.root / "state" / "journal.sqlite") as journal:
+        rows = journal.execute(f"select action, result, object, bytes_before, bytes_after, reason from maintenance where {where} order by id")
+        for action, result, name, before, after, reason in rows:
+            sizes = " | ".join("" if size is None else f"{size / 2**20:.1f} MiB" for size in (before, after))
+            print(f"| {action} {name}{'' if result == 'done' else ', ' + result} | {sizes} | {reason} |", flush=True)
 
 
 def of(latencies, share):
@@ -110,9 +137,11 @@ with Scratch(arguments) as scratch:
     limit = f"cost-limit = {arguments.cost_limit}\n" if arguments.cost_limit else ""
     scratch.configure(JOBS.replace('kind = "maintenance.vacuum"\n', 'kind = "maintenance.vacuum"\n' + limit))
     scratch.sql("create database app")
-    scratch.sql("create database load")
     scratch.sql(BLOAT, "app")
-    scratch.run(scratch.postgres / "pgbench", "-i", "-q", "-s", "20", "-h", scratch.root, "-U", "postgres", "load")
+    scratch.run(scratch.postgres / "pgbench", "-i", "-q", "-s", "20", "-h", scratch.root, "-U", "postgres", "app")
+    old = Transaction()
+    scratch.run(scratch.postgres / "psql", "-h", scratch.root, "-U", "postgres", "-Xq", "-c", "set lock_timeout = '500ms'", "-c", "reindex index concurrently events_at", "app", accept=(1,))
+    old.end()
     # Segments of WAL are used again, as on a server that is not new: making them is what commits would wait for.
     scratch.sql("checkpoint")
     scratch.stop()
@@ -139,6 +168,20 @@ with Scratch(arguments) as scratch:
         scratch.sql("checkpoint")
         print(f"| {name} | {took:.1f} s | {written / 2**20:.0f} MiB | {(before - size()) / 2**20:.0f} MiB |", flush=True)
 
+    fresh()
+    for job in ("vacuum", "catalog", "reindex"):
+        print(f"\n```\n$ pgbosun job run {job} --dry-run\n{scratch.pgbosun('job', 'run', job, '--dry-run').strip()}\n```")
+    old = Transaction()
+    # Older than the lock-timeout of the jobs.
+    time.sleep(31)
+    ours("vacuum", "catalog", "reindex")()
+    shown("object like '%events%'")
+    old.end()
+    with sqlite3.connect(scratch.root / "state" / "journal.sqlite") as journal:
+        last, = journal.execute("select max(id) from maintenance").fetchone()
+    ours("vacuum", "reindex")()
+    shown(f"object like '%events%' and id > '{last}'")
+
     print(f"\n| pgbench at {arguments.rate} transactions a second | p50 alone, beside | p99 alone, beside | p99 beside to alone (each run) | longest |\n| --- | ---: | ---: | ---: | ---: |")
     for name, work in CONTESTANTS.items():
         runs = []
@@ -148,11 +191,8 @@ with Scratch(arguments) as scratch:
             time.sleep(5 + arguments.baseline)
             at = time.time()
             work()
-            done = time.time()
-            time.sleep(1 + arguments.baseline)
             every = load.end(begun + 5, time.time())
-            alone = sorted(latency for when, latency in every if when < at or when > done + 1)
-            runs.append((alone, sorted(latency for when, latency in every if at <= when <= done)))
+            runs.append([sorted(latency for when, latency in every if side(when)) for side in (lambda when: when < at, lambda when: when >= at)])
         ratios = [of(beside, .99) / of(alone, .99) for alone, beside in runs]
         middle = lambda of_run: statistics.median(map(of_run, runs))
         print(f"| {name} | {middle(lambda run: of(run[0], .5)):.2f}, {middle(lambda run: of(run[1], .5)):.2f} ms "

@@ -62,8 +62,10 @@ pub struct MaintenanceRecord {
 /// All that one run recommends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AdviceRecord {
-    /// Complete: what the job recommended before and is not among them is not recommended any more.
+    /// Complete but for what is `unknown`: what the job recommended before and is not among them is not recommended any more.
     pub given: Vec<Recommendation>,
+    /// Databases and topics that could not be looked at; all topics where none is named. What was recommended stays.
+    pub unknown: Vec<(String, Option<String>)>,
 }
 
 /// Something a person should decide about.

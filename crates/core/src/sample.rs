@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 pub enum Merge {
     /// They add up: what a counter of the server grew by.
     Count,
+    /// They add up: what a position grew by that no reset takes back. One that went back is another's, and tells nothing.
+    Position,
     /// They add up: what was seen at each look, to be divided by the looks.
     Add,
     /// The greater one.
@@ -27,7 +29,7 @@ pub enum Merge {
     Last,
 }
 
-use Merge::{Add, Count, Last, Most};
+use Merge::{Add, Count, Last, Most, Position};
 
 /// What the rows of a topic are.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +174,7 @@ impl Topic {
             Self::Server => Shape {
                 keys: &[],
                 values: &[
-                    ("wal_bytes", Count),
+                    ("wal_bytes", Position),
                     ("wal_records", Count),
                     ("wal_full_pages", Count),
                     ("checkpoints_timed", Count),
@@ -225,13 +227,13 @@ impl Topic {
             Self::Host => Shape {
                 keys: &[],
                 values: &[
-                    ("busy_ticks", Count),
-                    ("waiting_ticks", Count),
-                    ("stolen_ticks", Count),
-                    ("ticks", Count),
-                    ("disk_read_bytes", Count),
-                    ("disk_written_bytes", Count),
-                    ("disk_busy_ms", Count),
+                    ("busy_ticks", Position),
+                    ("waiting_ticks", Position),
+                    ("stolen_ticks", Position),
+                    ("ticks", Position),
+                    ("disk_read_bytes", Position),
+                    ("disk_written_bytes", Position),
+                    ("disk_busy_ms", Position),
                     ("samples", Add),
                     ("memory_used", Add),
                     ("load", Add),
@@ -257,6 +259,29 @@ impl Topic {
         let found = self.shape().values.iter().position(|(name, _)| *name == value);
         found.unwrap_or_else(|| unreachable!("{self} has no {value}"))
     }
+}
+
+/// Every topic with its keys and values, as Markdown.
+pub fn reference() -> String {
+    let mut page = String::new();
+    for topic in Topic::ALL {
+        let shape = topic.shape();
+        let keys = if shape.keys.is_empty() { "nothing: one row".into() } else { shape.keys.join(", ") };
+        page.push_str(&format!("## {topic}\n\nKey: {keys}.\n\n| place | value | |\n| ---: | --- | --- |\n"));
+        for (place, (name, merge)) in shape.values.iter().enumerate() {
+            let what = match merge {
+                Merge::Count | Merge::Position => "",
+                Merge::Add => "added up at each look",
+                Merge::Most => "the greatest",
+                Merge::Last => "at the end",
+            };
+            page.push_str(&format!("| {place} | `{name}` | {what} |\n"));
+        }
+        page.push('\n');
+    }
+    page.truncate(page.trim_end().len());
+    page.push('\n');
+    page
 }
 
 /// What was sampled at one moment, since the one before.

@@ -160,6 +160,20 @@ pub(crate) async fn write_advice(
         .await
         .map_err(&failed)?;
     }
+    for (database, topic) in &advice.unknown {
+        sqlx::query(
+            "update recommendations set run_id = ?1 where cluster = ?2 and job = ?3 and gone_at is null and database = ?4
+                 and (?5 is null or topic = ?5)",
+        )
+        .bind(run.id.hyphenated())
+        .bind(cluster)
+        .bind(&run.job)
+        .bind(database)
+        .bind(topic)
+        .execute(&mut *connection)
+        .await
+        .map_err(&failed)?;
+    }
     sqlx::query(
         "update recommendations set gone_at = ?1
          where cluster = ?2 and job = ?3 and gone_at is null and run_id <> ?4",

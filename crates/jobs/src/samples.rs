@@ -52,7 +52,7 @@ impl Job for Sample {
             return Ok(Outcome { summary: "the last sample is only seconds old".into(), ..Outcome::default() });
         }
         let mut counters = Counters::at(now);
-        let taken = server::take(self, context, target, &mut counters, hours).await?;
+        let mut taken = server::take(self, context, target, &mut counters, hours).await?;
         let local = context.config.clusters.get(cluster).and_then(|cluster| cluster.data_directory.clone());
         if let Some(data) = local {
             let seen = tokio::task::spawn_blocking(move || host::row(&data)).await;
@@ -89,12 +89,13 @@ impl Job for Sample {
             let texts = server::texts(target, database, wanted, self.query_bytes).await?;
             outcome.records.extend(texts.into_iter().map(Record::Query));
         }
-        outcome.records.extend(roll::all(context, cluster, now).await?.into_iter().map(Record::Sample));
+        let last = before.as_ref().map_or(now, |before| before.at.min(now));
+        outcome.records.extend(roll::all(context, cluster, last).await?.into_iter().map(Record::Sample));
         outcome.records.push(Record::Counters(pack(&counters)?));
-        outcome.summary = match taken.statements_in {
-            Some(_) => told,
-            None => format!("{told}; pg_stat_statements is not installed"),
-        };
+        if taken.statements_in.is_none() {
+            taken.missing.push("pg_stat_statements is not installed".into());
+        }
+        outcome.summary = [vec![told], taken.missing].concat().join("; ");
         Ok(outcome)
     }
 }

@@ -27,6 +27,9 @@ pub enum ConfigCommand {
         /// Every monitor with its queries, as the page docs/monitors.md.
         #[arg(long, conflicts_with = "markdown")]
         monitors: bool,
+        /// What samples hold, as the page docs/samples.md.
+        #[arg(long, conflicts_with_all = ["markdown", "monitors"])]
+        samples: bool,
     },
 }
 

@@ -68,11 +68,16 @@ pub fn show(path: &Path, json: bool) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Prints every option, or every monitor.
+/// Prints every option, every monitor, or what samples hold.
 ///
 /// # Errors
 /// Never.
-pub fn reference(markdown: bool, monitors: bool) -> anyhow::Result<u8> {
+pub fn reference(markdown: bool, monitors: bool, samples: bool) -> anyhow::Result<u8> {
+    if samples {
+        println!("{}\n", include_str!("config/samples.md").trim_end());
+        print!("{}", pgbosun_core::sample::reference());
+        return Ok(0);
+    }
     if monitors {
         print!("{}", pgbosun_jobs::monitors_page());
         return Ok(0);

@@ -50,10 +50,13 @@ fn grown(topic: Topic, now: &Frame, before: &Frame) -> Frame {
             None => return None,
         };
         let anew = (0..values.len()).any(|place| counts(place) && values[place] < known[place] - ROUNDED);
-        let difference: Vec<f64> = (0..values.len())
-            .map(|place| if counts(place) && !anew { (values[place] - known[place]).max(0.0) } else { values[place] })
-            .collect();
-        let moves = |place: usize| matches!(shape.values[place].1, Merge::Count | Merge::Add);
+        let difference = (0..values.len()).map(|place| match shape.values[place].1 {
+            Merge::Count if anew => values[place],
+            Merge::Count | Merge::Position => (values[place] - known[place]).max(0.0),
+            Merge::Add | Merge::Most | Merge::Last => values[place],
+        });
+        let difference: Vec<f64> = difference.collect();
+        let moves = |place: usize| matches!(shape.values[place].1, Merge::Count | Merge::Position | Merge::Add);
         let moved = (0..values.len()).any(|place| moves(place) && difference[place] > 0.0);
         let stands = !(0..values.len()).any(moves);
         (moved || stands).then(|| (key.clone(), difference))
@@ -88,6 +91,24 @@ mod tests {
         let expected = [("a", 2.0), ("c", 3.0), ("d", 4.0)].map(|(name, calls)| (name.to_owned(), calls));
         assert_eq!(calls(&now, &before), expected);
         assert!(calls(&now, &Counters::at(DateTime::UNIX_EPOCH)).is_empty(), "the first look knows nothing");
+    }
+
+    #[test]
+    fn what_a_crash_takes_is_not_the_position() {
+        let server = |wal: f64, records: f64| {
+            let mut counters = counters(&[]);
+            let mut values = vec![0.0; Topic::Server.shape().values.len()];
+            (values[Topic::Server.place("wal_bytes")], values[Topic::Server.place("wal_records")]) = (wal, records);
+            counters.add(Topic::Server, Vec::new(), &values);
+            counters
+        };
+        let grown = |now: Counters, before: Counters| {
+            let grown = now.since(&before);
+            let total = |value| grown.get(&Topic::Server).map_or(0.0, |frame| frame.total(Topic::Server, value));
+            (total("wal_bytes"), total("wal_records"))
+        };
+        assert_eq!(grown(server(5e12 + 70.0, 3.0), server(5e12, 900.0)), (70.0, 3.0), "statistics were lost");
+        assert_eq!(grown(server(4e12, 3.0), server(5e12, 900.0)), (0.0, 3.0), "a restored server");
     }
 
     #[test]

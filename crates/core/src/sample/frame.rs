@@ -51,7 +51,7 @@ impl Frame {
             Some(row) => {
                 for ((known, value), (_, merge)) in row.iter_mut().zip(values).zip(shape.values) {
                     *known = match merge {
-                        Merge::Count | Merge::Add => *known + value,
+                        Merge::Count | Merge::Position | Merge::Add => *known + value,
                         Merge::Most => known.max(*value),
                         Merge::Last => *value,
                     };

@@ -74,14 +74,18 @@ impl Job for Advice {
             return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
         };
         let before: Memory = context.memory();
-        let (mut given, mut memory, mut silent) = (Vec::new(), Memory::new(), Vec::new());
+        let (mut given, mut memory, mut silent, mut unknown) = (Vec::new(), Memory::new(), Vec::new(), Vec::new());
         for database in &databases {
-            let Some(session) = shift.session(database).await? else { continue };
+            let Some(session) = shift.session(database).await? else {
+                unknown.push((database.clone(), None));
+                continue;
+            };
             let mut judged = BTreeSet::new();
             for (topic, sql) in TOPICS {
                 let rows = session.rows_of("look for what could be better", sql, self.minimum()).await;
                 let mut rows: Vec<Row> = rows.unwrap_or_else(|error| {
                     silent.push(format!("{topic} in {database}: {}", human::chain(&error)));
+                    unknown.push((database.clone(), Some(topic.to_owned())));
                     Vec::new()
                 });
                 if topic == DUPLICATE {
@@ -93,6 +97,13 @@ impl Job for Advice {
                     });
                 }
                 given.extend(rows.into_iter().map(|row| recommendation(database, topic, row)));
+            }
+        }
+        // Nor does the time of what could not be looked at begin anew.
+        for (database, topic) in &unknown {
+            if topic.as_deref().is_none_or(|topic| topic == UNUSED) {
+                let known = before.iter().filter(|(key, _)| key.starts_with(&format!("{database} ")));
+                memory.extend(known.map(|(key, known)| (key.clone(), *known)));
             }
         }
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -107,7 +118,7 @@ impl Job for Advice {
         }
         let mut outcome = Outcome { summary, ..shift.end(Ok(()), "").await? };
         if !context.dry_run {
-            outcome.records.push(Record::Advice(AdviceRecord { given }));
+            outcome.records.push(Record::Advice(AdviceRecord { given, unknown }));
             outcome.state = serde_json::to_value(memory).ok();
         }
         Ok(outcome)

@@ -94,15 +94,15 @@ impl Catalog {
                 let (object, bytes) = (index.name.as_str(), index.bytes.unsigned_abs());
                 let piece = Piece { database, object, action: Action::Reindex, reason: &reason, bytes };
                 let statement = format!("REINDEX INDEX {object}");
-                if shift.context.dry_run {
-                    shift.would(database, &format!("{statement};  -- {reason}"));
-                } else if let Some(closed) = shift.closed_to(Duration::ZERO) {
+                if let Some(closed) = shift.closed_to(Duration::ZERO) {
                     shift.skip(&piece, closed);
                 } else if index.work() / SPEED > self.statement_timeout.as_secs_f64() {
                     let limit = human::duration(self.statement_timeout);
                     shift.skip(&piece, format!("would lock the catalogue for longer than {limit} (statement-timeout)"));
                 } else if !index.allowed {
                     shift.refuse(&piece);
+                } else if shift.context.dry_run {
+                    shift.would(database, &format!("{statement};  -- {reason}"));
                 } else {
                     let (before, begun) = (moment(&mut session).await?, Instant::now());
                     match session.execute_within(&statement, shift, self.statement_timeout).await? {

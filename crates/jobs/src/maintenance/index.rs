@@ -37,6 +37,8 @@ pub(super) struct Index {
     pub rows: f64,
     pub fillfactor: f64,
     pub tablespace: i64,
+    /// Whether the role may not see the statistics of its table.
+    pub unseen: bool,
     /// What it would take if it were built anew, where statistics tell.
     pub estimate: Option<f64>,
 }

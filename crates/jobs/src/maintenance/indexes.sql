@@ -30,6 +30,7 @@ with stats as materialized (
            case when pg_catalog.current_setting('server_version_num')::int >= 170000
                 then pg_catalog.has_table_privilege(t.oid, 'MAINTAIN')
                 else pg_catalog.pg_has_role(t.relowner, 'usage') end as allowed,
+           not pg_catalog.has_any_column_privilege(t.oid, 'SELECT') as unseen,
            t.relpages::bigint * pg_catalog.current_setting('block_size')::bigint as table_bytes,
            case when c.oid in (select relation from locked)
                 then c.relpages::bigint * pg_catalog.current_setting('block_size')::bigint
@@ -55,8 +56,8 @@ with stats as materialized (
     join pg_catalog.pg_database d on d.datname = pg_catalog.current_database()
     where c.relkind = 'i' and c.relpersistence <> 't'
 ), columns as (
-    -- An index upon an expression has statistics of its own; plain columns have those of their table; those of TOAST are two
-    -- numbers of 4 bytes.
+    -- An index upon an expression has statistics of its own; plain columns have those of their table; what
+    -- catalogues and TOAST keep no statistics of are numbers.
     select x.oid,
            pg_catalog.count(a.width) as known,
            -- A name takes 64 bytes in its table, and its length in the index.
@@ -68,7 +69,7 @@ with stats as materialized (
     left join stats s on (s.schemaname, s.tablename, s.attname) = (x.tableschema, x.tablename, ta.attname)
     left join stats e on (e.schemaname, e.tablename, e.attname) = (x.nspname, x.relname, ia.attname)
     cross join lateral (
-        select coalesce(s.avg_width, e.avg_width, case when x.whole is not null then ia.attlen end) as width,
+        select coalesce(s.avg_width, e.avg_width, case when (x.system or x.whole is not null) and ia.attlen > 0 then ia.attlen end) as width,
                coalesce(s.null_frac, e.null_frac, 0) as nulls
     ) a
     group by x.oid
@@ -92,6 +93,7 @@ select oid::bigint,
        valid,
        exclusion,
        allowed,
+       unseen and whole is null as unseen,
        table_bytes,
        bytes,
        rows,

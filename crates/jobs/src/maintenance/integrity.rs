@@ -108,7 +108,7 @@ impl Job for Integrity {
         if !context.dry_run {
             outcome.summary.push_str(&checksums);
             outcome.findings.extend(found.findings);
-            outcome.records.push(Record::Advice(AdviceRecord { given: found.advice }));
+            outcome.records.push(Record::Advice(AdviceRecord { given: found.advice, unknown: Vec::new() }));
             outcome.state = serde_json::to_value(memory).ok();
         }
         Ok(outcome)
@@ -263,7 +263,7 @@ impl Integrity {
                     let from = if first > 0 { format!(", startblock => {first}") } else { String::new() };
                     let statement = format!(
                         "select pg_catalog.format('block %s, row %s: %s', blkno, offnum, msg) \
-                         from {schema}.verify_heapam({oid}::regclass, skip => 'all-frozen'{from}{until}) limit {TOLD}"
+                         from {schema}.verify_heapam({oid}::regclass, skip => 'none'{from}{until}) limit {TOLD}"
                     );
                     let size =
                         last.map_or(bytes, |last| (last + 1) * relation.block_size) - first * relation.block_size;

@@ -41,13 +41,13 @@ options! {
         minimum_size: ByteSize = "\"16MiB\"";
         /// From how much bloat on, percent of the index.
         bloat_limit: u8 = "30";
-        /// How long it waits for the lock of a table, behind which others would wait. For transactions to end it waits as long
-        /// as there is time: nobody waits for that.
+        /// How long it waits for the lock of a table, behind which others would wait.
         lock_timeout: Duration = "\"30s\"";
         /// How often an index is tried again whose lock was not to be had.
         lock_retries: u8 = "3";
-        /// How long it waits for what is in the way before each index: a base backup, a standby that lags, a transaction that
-        /// is older than `lock-timeout`. After that the index is left out.
+        /// How long it waits for what is in the way of each index: before it begins for a base backup, a standby that lags, a
+        /// transaction that is older than `lock-timeout` or prepared; while it is built for transactions to end, behind which
+        /// only those wait who change the table or vacuum it. After that the index is left out.
         patience: Duration = "\"5m\"";
         /// How far the slowest standby may lag, in WAL.
         lag_limit: ByteSize = "\"256MiB\"";
@@ -127,23 +127,25 @@ impl Job for Reindex {
 
 impl Reindex {
     async fn work_all(&self, shift: &mut Shift<'_>, databases: &[String], memory: &mut Memory) -> Result<(), JobError> {
-        let (mut tasks, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut tasks, mut seen, mut away) = (Vec::new(), BTreeSet::new(), Vec::new());
         for database in databases {
-            let Some(mut session) = shift.take_session(database).await? else { continue };
+            let Some(mut session) = shift.take_session(database).await? else {
+                away.push(format!("{database} "));
+                continue;
+            };
             leftovers::remove(shift, &mut session, None).await?;
             tasks.extend(self.choose(shift, &mut session, memory, &mut seen).await?);
             shift.return_session(session);
         }
-        memory.baselines.retain(|key, _| seen.contains(key));
+        // What is known of a database that did not let us in this time stays known.
+        memory.baselines.retain(|key, _| seen.contains(key) || away.iter().any(|begin| key.starts_with(begin)));
         tasks.sort_by(|a, b| {
             let place = a.database.cmp(&b.database).then(b.wasted.total_cmp(&a.wasted));
             class(b.wasted).cmp(&class(a.wasted)).then(place)
         });
         let mut guard = Guard::new(self, shift.context)?;
         for task in &tasks {
-            if !shift.context.dry_run
-                && let Some(reason) = self.left_out(shift, task, memory)
-            {
+            if let Some(reason) = self.left_out(shift, task, memory) {
                 shift.skip(&task.piece(), reason);
                 continue;
             }
@@ -178,8 +180,12 @@ impl Reindex {
         let mut tasks = Vec::new();
         for index in listed.into_iter().filter(|index| !index.system && index.valid) {
             let mut bloat = index.bloat(known(memory, &index));
-            if index.btree && self.is_bloated(bloat.as_ref()) {
+            // What statistics do not tell is measured too.
+            if index.btree && (bloat.is_none() || self.is_bloated(bloat.as_ref())) {
                 bloat = measured(shift, session, &index).await?.or(bloat);
+            }
+            if index.btree && index.unseen && bloat.is_none() {
+                shift.cannot_see(&database, &index.table_name);
             }
             seen.insert(key(&database, &index));
             if let Some(baseline) = index.baseline(known(memory, &index)) {
@@ -217,10 +223,13 @@ impl Reindex {
             let stale: Option<Stale> =
                 session.row_of("ask for the age of statistics", include_str!("reindex/stale.sql"), *oid).await?;
             let Some(Stale { bytes }) = stale else { continue };
+            let database = session.database.clone();
+            if shift.context.dry_run {
+                shift.would(&database, &format!("ANALYZE {table};  -- before its indexes are judged"));
+            }
             if shift.context.dry_run || shift.closed_to(Duration::ZERO).is_some() {
                 continue;
             }
-            let database = session.database.clone();
             let (action, reason) = (Action::Analyze, "before its indexes are judged");
             let piece = Piece { database: &database, object: table, action, reason, bytes: bytes.unsigned_abs() };
             let begun = Instant::now();
@@ -258,10 +267,12 @@ impl Reindex {
                 return Ok(());
             }
             let (before, begun) = (moment(session).await?, Instant::now());
-            let ended = session.execute_patiently(&statement, shift, self.lock_timeout).await?;
+            let waits = (self.lock_timeout, self.patience);
+            let ended = session.execute_patiently(&statement, shift, waits).await?;
             let took = begun.elapsed();
             let wal = (moment(session).await?.lsn - before.lsn).unsigned_abs();
-            guard.wrote(wal, begun);
+            // What others wrote meanwhile is theirs.
+            guard.wrote(wal.min(index.bytes.unsigned_abs()), begun);
             let left =
                 if ended == Ended::Done { 0 } else { leftovers::remove(shift, session, Some(index.table)).await? };
             // It may be in its place already where the statement was ended while it removed the old one.

@@ -16,7 +16,7 @@ use std::{
     future::Future,
     time::{Duration, Instant},
 };
-use watch::{cancel, end_backend, step, waits_for_table};
+use watch::{cancel, end_backend, step, waits_for};
 use work::Work;
 
 /// How often it is asked how far a statement is.
@@ -47,6 +47,8 @@ pub(super) enum Ended {
     Damaged(String),
     /// It was cancelled, for this reason.
     Cancelled(String),
+    /// The server has no room for it, in its words.
+    Full(String),
     /// What it was about is not there any more.
     Gone,
     /// The role may not do it.
@@ -61,8 +63,8 @@ struct Limits<F> {
     over: F,
     /// How long it may take at the most, of which the server takes care.
     longest: Duration,
-    /// How long it may wait for its table, where the server does not see to that itself.
-    table_wait: Option<Duration>,
+    /// How long it may wait for its table, and for others to end, where the server does not see to that itself.
+    waits: Option<(Duration, Duration)>,
 }
 
 impl Session {
@@ -182,7 +184,7 @@ impl Session {
     /// # Errors
     /// Where the connection broke.
     pub async fn ask(&mut self, statement: &str, shift: &Shift<'_>) -> Result<(Ended, Vec<String>), JobError> {
-        let limits = Limits { over: shift.over(), longest: shift.left() + 2 * PATIENCE, table_wait: None };
+        let limits = Limits { over: shift.over(), longest: shift.left() + 2 * PATIENCE, waits: None };
         self.run(statement, shift, limits).await
     }
 
@@ -196,12 +198,12 @@ impl Session {
         shift: &Shift<'_>,
         longest: Duration,
     ) -> Result<Ended, JobError> {
-        let limits = Limits { over: shift.over(), longest, table_wait: None };
+        let limits = Limits { over: shift.over(), longest, waits: None };
         Ok(self.run(statement, shift, limits).await?.0)
     }
 
-    /// Executes a statement that may wait for others to end as long as there is time, since nobody waits for it then; but for
-    /// its table, behind which others would wait, only so long.
+    /// Executes a statement that waits for its table, behind which others would wait, only so long, and longer for others to
+    /// end, behind which only those wait who change the table or vacuum it.
     ///
     /// # Errors
     /// Where the connection broke.
@@ -209,13 +211,13 @@ impl Session {
         &mut self,
         statement: &str,
         shift: &Shift<'_>,
-        table_wait: Duration,
+        (table, others): (Duration, Duration),
     ) -> Result<Ended, JobError> {
         self.set("lock_timeout = 0").await?;
         let longest = shift.left() + 2 * PATIENCE;
-        let limits = Limits { over: shift.over(), longest, table_wait: Some(table_wait) };
+        let limits = Limits { over: shift.over(), longest, waits: Some((table, others)) };
         let (ended, _) = self.run(statement, shift, limits).await?;
-        self.set(&format!("lock_timeout = {}", table_wait.as_millis())).await?;
+        self.set(&format!("lock_timeout = {}", table.as_millis())).await?;
         Ok(ended)
     }
 
@@ -228,7 +230,7 @@ impl Session {
             tokio::time::sleep(PATIENCE / 2).await;
             "it did not end in time, the next run tries again".to_owned()
         };
-        let limits = Limits { over, longest: 2 * PATIENCE, table_wait: None };
+        let limits = Limits { over, longest: 2 * PATIENCE, waits: None };
         Ok(self.run(statement, shift, limits).await?.0)
     }
 
@@ -266,11 +268,21 @@ impl Session {
                         let words = format!("the server did not end what was cancelled, and its session was ended: {statement}");
                         return Err(JobError::passing(words));
                     }
-                    match limits.table_wait {
-                        Some(limit) if reason.is_none() => {
-                            let waits = waits_for_table(watch, *pid).await;
-                            waits_since = waits.then(|| waits_since.unwrap_or_else(Instant::now));
-                            waits_since.is_some_and(|since| since.elapsed() >= limit).then_some(Ended::Locked)
+                    match limits.waits {
+                        Some((table, others)) if reason.is_none() => {
+                            let waits = waits_for(watch, *pid).await;
+                            let for_table = waits.as_deref() == Some("relation");
+                            // The one wait ends the other.
+                            waits_since = waits.map(|_| match waits_since {
+                                Some((was, since)) if was == for_table => (was, since),
+                                _ => (for_table, Instant::now()),
+                            });
+                            waits_since.and_then(|(for_table, since)| {
+                                let limit = if for_table { table } else { others };
+                                let words = || format!("others did not end within {}", human::duration(others));
+                                let ended = || if for_table { Ended::Locked } else { Ended::Cancelled(words()) };
+                                (since.elapsed() >= limit).then(ended)
+                            })
                         }
                         _ => None,
                     }
@@ -304,7 +316,10 @@ fn ended(error: sqlx::Error, reason: Option<Ended>) -> Result<Ended, JobError> {
         // What cannot be read, and what makes no sense.
         "58030" | "58P01" => Ended::Damaged(words),
         code if code.starts_with("XX") => Ended::Damaged(words),
-        // The connection, its end by others, no more room: the next statement would fare no better.
+        "53100" | "53200" => Ended::Full(words),
+        // What only this statement was too large for.
+        "53400" => Ended::Failed(words),
+        // The connection, its end by others: the next statement would fare no better.
         code if ["08", "57P", "53"].iter().any(|class| code.starts_with(class)) => {
             return Err(failed("work")(error).into());
         }

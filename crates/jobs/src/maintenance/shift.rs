@@ -12,7 +12,7 @@ use pgbosun_core::{
 use pgbosun_postgres::{Error, Server};
 use sqlx::Connection;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 use uuid::Uuid;
@@ -30,8 +30,14 @@ pub(super) struct Shift<'a> {
     session: Option<Session>,
     rows: Vec<MaintenanceRecord>,
     statements: Vec<String>,
+    /// What would be left out.
+    omitted: Vec<String>,
     /// Databases that could not be entered, and why.
     closed: BTreeMap<String, String>,
+    /// Why nothing more is begun, before the budget is used up.
+    stopped: Option<String>,
+    /// Tables whose statistics the role may not see.
+    unseen: BTreeSet<String>,
 }
 
 /// What was done to an object, or is not.
@@ -52,7 +58,8 @@ impl<'a> Shift<'a> {
     /// Begins; the budget counts from now.
     pub fn new(context: &'a JobContext, budget: Duration, lock_timeout: Duration) -> Self {
         let (session, rows, statements, closed) = (None, Vec::new(), Vec::new(), BTreeMap::new());
-        Self { context, budget, begun: Instant::now(), lock_timeout, session, rows, statements, closed }
+        let (omitted, stopped, unseen, begun) = (Vec::new(), None, BTreeSet::new(), Instant::now());
+        Self { context, budget, begun, lock_timeout, session, rows, statements, omitted, closed, stopped, unseen }
     }
 
     fn server(&self) -> Result<&'a Server, JobError> {
@@ -141,6 +148,9 @@ impl<'a> Shift<'a> {
         if self.context.cancel.is_cancelled() {
             return Some("the run was told to stop".into());
         }
+        if let Some(reason) = &self.stopped {
+            return Some(reason.clone());
+        }
         let left = self.left();
         if left.is_zero() {
             return Some(self.used_up());
@@ -161,9 +171,19 @@ impl<'a> Shift<'a> {
         self.statements.push(format!("{database}: {statement}"));
     }
 
-    /// Writes down what was left out.
+    /// Writes down what was left out, or says what would be.
     pub fn skip(&mut self, piece: &Piece<'_>, reason: impl Into<String>) {
+        if self.context.dry_run {
+            let Piece { database, object, action, .. } = piece;
+            self.omitted.push(format!("{database}: {action} {object}: {}", reason.into()));
+            return;
+        }
         self.record(piece, Ending::Skipped, reason.into(), None, None, Duration::ZERO);
+    }
+
+    /// Takes down that nobody can tell whether an index of this table is bloated.
+    pub fn cannot_see(&mut self, database: &str, table: &str) {
+        self.unseen.insert(format!("{database}: {table}"));
     }
 
     /// Writes down what the role may not do: the server itself would only warn.
@@ -216,6 +236,10 @@ impl<'a> Shift<'a> {
             Ended::Gone => (Ending::Skipped, "it is not there any more".into()),
             Ended::Refused(words) => (Ending::Skipped, format!("{REFUSED}: {words}")),
             Ended::Failed(words) | Ended::Damaged(words) => (Ending::Failed, words.clone()),
+            Ended::Full(words) => {
+                self.stopped = Some(format!("the server had no more room: {words}"));
+                (Ending::Failed, words.clone())
+            }
         };
         self.record(piece, result, reason, None, None, took);
     }
@@ -228,16 +252,19 @@ impl<'a> Shift<'a> {
             worked => worked.err().map(|error| human::chain(&error)),
         };
         if self.context.dry_run {
-            let statements = self.statements;
-            let summary = match statements.len() {
+            let (statements, omitted) = (self.statements, self.omitted);
+            let mut summary = match statements.len() {
                 0 => nothing.to_owned(),
                 count => format!("would execute {}:\n{}", human::count(count, "statement"), statements.join("\n")),
             };
+            if !omitted.is_empty() {
+                summary.push_str(&format!("\nwould leave out:\n{}", omitted.join("\n")));
+            }
             return Ok(Outcome { summary, ..Outcome::default() });
         }
         let summary = summary(&self.rows, nothing);
-        let findings =
-            failures(&self.rows).into_iter().chain(refusals(&self.rows)).chain(closed(&self.closed)).collect();
+        let findings = failures(&self.rows).into_iter().chain(refusals(&self.rows)).chain(closed(&self.closed));
+        let findings = findings.chain(unseen(&self.unseen)).collect();
         Ok(Outcome { summary, findings, failed, ..Outcome::default() })
     }
 }
@@ -275,6 +302,17 @@ fn closed(databases: &BTreeMap<String, String>) -> Option<Finding> {
             .meaning("Nothing in them is maintained.")
             .advice("Let the role in (pg_hba.conf, connection limit), or name the databases of this job.")
             .detail(lines.join("\n"))
+    })
+}
+
+/// Tables of whose indexes nothing can be said.
+fn unseen(tables: &BTreeSet<String>) -> Option<Finding> {
+    (!tables.is_empty()).then(|| {
+        let summary = format!("the statistics of {} may not be seen by this role", human::count(tables.len(), "table"));
+        Finding::new(Severity::Warning, "statistics", summary)
+            .meaning("Whether their indexes are bloated is not known, and they stay as they are.")
+            .advice("\"grant pg_read_all_data\" to the role, or install pgstattuple and \"grant pg_stat_scan_tables\".")
+            .detail(tables.iter().take(20).cloned().collect::<Vec<_>>().join("\n"))
     })
 }
 

@@ -393,7 +393,7 @@ fn advice(tasks: &[Task], memory: &Memory) -> AdviceRecord {
             ),
         })
     };
-    AdviceRecord { given: tasks.iter().filter_map(settings).collect() }
+    AdviceRecord { given: tasks.iter().filter_map(settings).collect(), unknown: Vec::new() }
 }
 
 #[cfg(test)]

@@ -21,14 +21,22 @@ pub(super) struct Window {
 const CHARTED: [Topic; 3] = [Topic::Server, Topic::Host, Topic::Databases];
 
 impl Window {
-    /// Reads what begins in the window: whole hours as such where they were made, the rest as it was sampled.
+    /// Reads what begins in the window: whole hours as such where they were made, the rest as it was sampled; where that is
+    /// gone, the nearest hours.
     pub async fn read(journal: &Journal, cluster: &str, (from, to): super::Span) -> Result<Self, JobError> {
         let hour = TimeDelta::hours(1);
         let down = |at: DateTime<Utc>| at.duration_trunc(hour).unwrap_or(at);
-        let first = if down(from) == from { from } else { down(from) + hour };
+        let near = |at: DateTime<Utc>| down(at + hour / 2);
         let mut window = Self::default();
         for topic in Topic::ALL {
-            let hours = journal.samples(cluster, topic, Span::Hour, (first, down(to))).await?;
+            let (mut first, mut last) = (if down(from) == from { from } else { down(from) + hour }, down(to));
+            if first > from && journal.samples(cluster, topic, Span::Sample, (from - hour, first)).await?.is_empty() {
+                first = near(from);
+            }
+            if last < to && journal.samples(cluster, topic, Span::Sample, (last, to)).await?.is_empty() {
+                last = near(to);
+            }
+            let hours = journal.samples(cluster, topic, Span::Hour, (first, last)).await?;
             let (begin, end) = match (hours.first(), hours.last()) {
                 (Some(first), Some(last)) => (first.at, last.at + hour),
                 _ => (to, to),

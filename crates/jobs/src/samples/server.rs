@@ -4,7 +4,10 @@
 
 use super::Sample;
 use crate::{JobContext, JobError};
-use pgbosun_core::sample::{Counters, Frame, QueryText, Topic};
+use pgbosun_core::{
+    human,
+    sample::{Counters, Frame, QueryText, Topic},
+};
 use pgbosun_postgres::{Error, Server};
 use regex::Regex;
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
@@ -17,6 +20,8 @@ pub(super) struct Taken {
     pub statements_in: Option<String>,
     /// Sizes, where they were asked for.
     pub sizes: Option<Frame>,
+    /// What could not be read, and why.
+    pub missing: Vec<String>,
 }
 
 #[derive(FromRow)]
@@ -55,45 +60,64 @@ pub(super) async fn take(
         count(&mut connection, counters, Topic::Waits, include_str!("waits.sql")).await?;
     }
     let _ = connection.close().await;
-    let mut taken = Taken { statements_in: None, sizes: sizes.then(Frame::new) };
+    let mut taken = Taken { sizes: sizes.then(Frame::new), ..Taken::default() };
     for name in names {
         let mut target = server.clone();
         target.conninfo = target.conninfo.with_database(&name);
         let mut connection = match target.connect().await {
             Ok(connection) => connection,
             Err(error) if error.is_missing_database() => continue,
+            // The server is there, and the others let us in.
+            Err(error) if error.is_answer() => {
+                taken.missing.push(format!("{name}: {}", human::chain(&error)));
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         count(&mut connection, counters, Topic::Tables, include_str!("tables.sql")).await?;
         count(&mut connection, counters, Topic::Indexes, include_str!("indexes.sql")).await?;
         if let Some(frame) = &mut taken.sizes {
-            for Row { key, values } in rows(&mut connection, Topic::Sizes, include_str!("sizes.sql")).await? {
-                frame.add(Topic::Sizes, key, &values);
+            match rows(&mut connection, Topic::Sizes, include_str!("sizes.sql")).await {
+                Ok(rows) => rows.into_iter().for_each(|row| frame.add(Topic::Sizes, row.key, &row.values)),
+                // Somebody locked a table while it was asked, or there are very many: the next hour asks again.
+                Err(error) => taken.missing.push(format!("sizes in {name}: {}", human::chain(&error))),
             }
         }
         if taken.statements_in.is_none()
             && let Some(schema) = schema(&mut connection).await?
         {
-            let sql = include_str!("statements.sql").replace("{schema}", &schema);
-            let times = if major >= 17 {
-                ["shared_blk_read_time + local_blk_read_time", "shared_blk_write_time + local_blk_write_time"]
-            } else {
-                ["blk_read_time", "blk_write_time"]
-            };
-            let sql = sql.replace("{read_time}", times[0]).replace("{write_time}", times[1]);
-            match sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection).await {
+            match statements(&mut connection, &schema).await {
                 Ok(rows) => {
-                    let rows: Vec<Row> = rows;
                     rows.into_iter().for_each(|row| counters.add(Topic::Statements, row.key, &row.values));
                     taken.statements_in = Some(name);
                 }
                 // Installed here, and not loaded by the server.
-                Err(error) => tracing::debug!("pg_stat_statements in {name}: {error}"),
+                Err(error)
+                    if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55000")) =>
+                {
+                    tracing::debug!("pg_stat_statements in {name}: {error}");
+                }
+                Err(error) => taken.missing.push(format!("pg_stat_statements in {name}: {error}")),
             }
         }
         let _ = connection.close().await;
     }
     Ok(taken)
+}
+
+/// Statements as counted: the columns are those of the extension, which an upgrade of the server leaves as it is.
+async fn statements(connection: &mut PgConnection, schema: &str) -> Result<Vec<Row>, sqlx::Error> {
+    let asked = "select exists (select from pg_catalog.pg_attribute where attname = 'shared_blk_read_time'
+                     and attrelid = pg_catalog.to_regclass($1 || '.pg_stat_statements'))";
+    let new: bool = sqlx::query_scalar(asked).bind(schema).fetch_one(&mut *connection).await?;
+    let times = if new {
+        ["shared_blk_read_time + local_blk_read_time", "shared_blk_write_time + local_blk_write_time"]
+    } else {
+        ["blk_read_time", "blk_write_time"]
+    };
+    let sql = include_str!("statements.sql").replace("{schema}", schema);
+    let sql = sql.replace("{read_time}", times[0]).replace("{write_time}", times[1]);
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(connection).await
 }
 
 /// The words of these statements, without secrets.

@@ -2,6 +2,7 @@
 
 use super::files::{Entry, TEMPORARY};
 use async_compression::tokio::write::{GzipEncoder, Lz4Encoder, ZstdEncoder};
+use chrono::{DateTime, Utc};
 use pgbosun_core::config::Compression;
 use std::{
     fs::{File, FileTimes},
@@ -21,7 +22,18 @@ pub(super) async fn compress(
     compression: Compression,
     cancel: &CancellationToken,
 ) -> io::Result<Option<u64>> {
-    let whole = with_suffix(&entry.path, compression.suffix());
+    let mut whole = with_suffix(&entry.path, compression.suffix());
+    if let Ok(there) = std::fs::metadata(&whole) {
+        let source = std::fs::metadata(&entry.path)?;
+        if there.modified()? == source.modified()? {
+            // Times stay: it was compressed, and whoever did it was killed before the original was gone.
+            std::fs::remove_file(&entry.path)?;
+            return Ok(Some(there.len()));
+        }
+        // A name that comes again, as by the day of the month: what was compressed before stays beside it.
+        let written: DateTime<Utc> = source.modified()?.into();
+        whole = with_suffix(&entry.path, &format!(".{}{}", written.format("%Y%m%d"), compression.suffix()));
+    }
     if whole.exists() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there already", whole.display())));
     }

@@ -23,12 +23,11 @@ pub(super) async fn step(watch: &mut PgConnection, pid: i32) -> Option<String> {
     Some(if total > 0 { format!("{phase}, {} %", (100 * done / total).min(100)) } else { phase })
 }
 
-/// Whether it waits for a table that somebody else has locked.
-pub(super) async fn waits_for_table(watch: &mut PgConnection, pid: i32) -> bool {
-    let sql =
-        "select exists (select from pg_catalog.pg_locks where pid = $1 and not granted and locktype = 'relation')";
-    let asked = sqlx::query_scalar(sql).bind(pid).fetch_one(watch);
-    matches!(tokio::time::timeout(LIMIT, asked).await, Ok(Ok(true)))
+/// What it waits for: a lock of this type (`relation` is a table that somebody else has locked).
+pub(super) async fn waits_for(watch: &mut PgConnection, pid: i32) -> Option<String> {
+    let sql = "select locktype from pg_catalog.pg_locks where pid = $1 and not granted limit 1";
+    let asked = sqlx::query_scalar(sql).bind(pid).fetch_optional(watch);
+    tokio::time::timeout(LIMIT, asked).await.ok()?.ok()?
 }
 
 /// Cancels what it does.

@@ -267,7 +267,8 @@ pub(super) async fn growth(
     figure("all databases", human::size(bytes(&last.frame) as u64));
     let sign = if per_day < 0.0 { "-" } else { "" };
     figure("growth a day", format!("{sign}{}", human::size(per_day.abs() as u64)));
-    let full = days_to_full(windows, per_day);
+    // Hours are no measure of what a day brings.
+    let full = if elapsed >= 0.9 { days_to_full(windows, per_day) } else { None };
     if let Some(days) = full {
         figure("days until the disk is full, at this rate", format!("{days:.0}"));
     }
