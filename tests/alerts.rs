@@ -212,3 +212,31 @@ fn a_storm_is_a_few_messages_and_a_digest() {
         installation.journal("select count(*) from notifications where state in ('held', 'pending')") == "0"
     });
 }
+
+#[test]
+fn a_test_message_goes_to_the_operators_as_last_read_while_the_history_database_is_down() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let configuration = format!("[history]\nconnection = \"{}\"\n{MAIL}", cluster.connection());
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.run(&["migrate"]);
+    installation.run(&["operator", "add", "database", "anna@example.com"]);
+    // A group that is switched off is told to nobody, and not to those of the configuration.
+    let switch = |on: bool| {
+        cluster.sql(&format!("update dba_ops.operator_groups set active = {on} where group_name = 'database'"));
+    };
+    switch(false);
+    let refused = installation.try_run(&["alert", "test", "database"]);
+    let words = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(!refused.status.success() && words.contains("nobody who is told"), "{words}");
+    switch(true);
+    installation.start();
+    wait_until("operators are cached", seconds(20), || {
+        installation.journal("select email from operator_cache") == "anna@example.com"
+    });
+    cluster.down();
+    let tested = installation.try_run(&["alert", "test", "database"]);
+    let (out, error) = (String::from_utf8_lossy(&tested.stdout), String::from_utf8_lossy(&tested.stderr));
+    assert!(tested.status.success() && out.contains("accepted to anna@example.com"), "{out}{error}");
+    assert!(error.contains("the operators as last read from it are told"), "{error}");
+}

@@ -109,7 +109,10 @@ fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_ord
         .configure(&configuration.replace("[\"dba@example.com\"", "[\"gone@example.com\", \"dba@example.com\""));
     let count = received(&server_directory).len();
     let accepted = installation.run(&["alert", "test", "database"]);
-    assert!(accepted.contains("accepted to"), "{accepted}");
+    assert!(
+        accepted.contains("accepted to dba@example.com, Second") && accepted.contains("; not to gone@example.com: "),
+        "{accepted}"
+    );
     assert_eq!(received(&server_directory).len(), count + 2, "one for each of the others");
     installation.configure(&configuration);
 
@@ -129,6 +132,49 @@ fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_ord
     installation.configure(&configuration.replace("ca-file = \"{dir}/smtp/ca.pem\"\n", ""));
     let refused = installation.try_run(&["alert", "test", "database"]);
     assert!(!refused.status.success());
+}
+
+#[test]
+fn a_full_mailbox_costs_the_others_nothing_and_gets_what_it_missed_once_and_in_order() {
+    let directory = directory();
+    let server_directory = directory.path().join("smtp");
+    fs::create_dir(&server_directory).unwrap();
+    let server = Server::mail(&server_directory);
+    secret_file(&directory.path().join("secret"), "right password\n");
+    let configuration = format!(
+        "[mail]\nserver = \"localhost\"\nport = {}\nuser = \"alerts\"\npassword-file = \"{{dir}}/secret\"\n\
+         ca-file = \"{{dir}}/smtp/ca.pem\"\nfrom = \"alerts@example.com\"\n[groups.database]\ngather = \"0s\"\n\
+         recipients = [\"gone@example.com\", \"full@example.com\", \"dba@example.com\"]\n{FRAGILE}",
+        server.port
+    );
+    // The mails to one of them, in order: Message-ID and subject.
+    let told = |who: &str| -> Vec<(String, String)> {
+        let mut names: Vec<_> = fs::read_dir(&server_directory).unwrap().flatten().map(|entry| entry.path()).collect();
+        names.retain(|path| path.extension().is_some_and(|e| e == "eml"));
+        names.retain(|path| fs::read_to_string(path.with_extension("to")).unwrap() == who);
+        names.sort();
+        let mails = names.iter().map(|path| fs::read_to_string(path).unwrap());
+        let id = |mail: &str| mail.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned();
+        mails.map(|mail| (id(&mail), subject(&mail))).collect()
+    };
+    fs::write(server_directory.join("full"), "").unwrap();
+    fs::write(directory.path().join("broken"), "").unwrap();
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.start();
+    wait_until("it is written down who has it", seconds(30), || {
+        installation.journal("select state, recipients, last_error like 'full@%mailbox is full%' from notifications")
+            == "pending|[\"dba@example.com\"]|1"
+    });
+    fs::remove_file(directory.path().join("broken")).unwrap();
+    wait_until("the end is told too", seconds(30), || told("dba@example.com").len() == 2);
+    fs::remove_file(server_directory.join("full")).unwrap();
+    wait_until("the other hears both", seconds(120), || told("full@example.com").len() == 2);
+    wait_until("all is sent", seconds(20), || {
+        installation.journal("select group_concat(distinct state || recipients) from notifications")
+            == "sent[\"dba@example.com\",\"full@example.com\"]"
+    });
+    assert_eq!(told("dba@example.com"), told("full@example.com"));
+    assert_eq!(received(&server_directory).len(), 4);
 }
 
 /// The services behind channels, and what they took.
@@ -252,6 +298,27 @@ fn every_channel_of_a_group_hears_of_an_alert_from_its_begin_to_its_end() {
     assert!(!refused.status.success());
     let words = format!("{}{}", String::from_utf8_lossy(&refused.stdout), installation.log());
     assert!(words.contains("Slack: ") && !words.contains("T0/B0") && !words.contains("hook key"), "{words}");
+}
+
+#[test]
+fn a_service_that_asks_to_be_left_alone_gets_no_other_message_either() {
+    let directory = directory();
+    let services = Services::start(directory.path());
+    let other = FRAGILE.replace("fragile", "other").replace("broken", "cracked");
+    let configuration = format!("{}{FRAGILE}{other}", services.configuration(directory.path()));
+    let mut installation = Installation::new(directory.path(), &configuration);
+    services.refuse("slack 429 8\n");
+    fs::write(directory.path().join("broken"), "").unwrap();
+    installation.start();
+    wait_until("Slack asks for it", seconds(20), || {
+        installation.journal("select count(*) from notifications where last_error like '%429%'") == "1"
+    });
+    fs::write(directory.path().join("cracked"), "").unwrap();
+    wait_until("both are told", seconds(60), || services.taken("slack").len() == 2);
+    let at = |service: &str| services.taken(service)[0]["at"].as_f64().unwrap();
+    let waited = at("slack") - at("webhook");
+    assert!(waited > 7.0, "{waited} s");
+    services.all_was_right();
 }
 
 #[test]

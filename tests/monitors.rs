@@ -99,6 +99,20 @@ fn availability() {
     cluster.sql("select pg_reload_conf()");
     wait_until("the settings change", seconds(10), || look(&installation, "settings").len() == 2);
     assert_eq!(look(&installation, "settings"), ["warning changed", "warning pending restart"]);
+    // That a password changed is told, and the password nowhere.
+    cluster.sql("alter system set primary_conninfo = 'host=nowhere password=hush'");
+    cluster.sql("select pg_reload_conf()");
+    let changed = "select count(*) from findings where job = 'settings' and detail like '%primary_conninfo: changed%'";
+    wait_until("the change is told", seconds(10), || {
+        look(&installation, "settings");
+        installation.journal(changed) != "0"
+    });
+    let kept = "select count(*) from job_states where job = 'settings' and state like '%primary_conninfo%'";
+    assert_eq!(installation.journal(kept), "1");
+    for table in ["findings", "job_states"] {
+        let rows = installation.journal(&format!("select * from {table}"));
+        assert!(!rows.contains("hush"), "{table}: {rows}");
+    }
     fs::write(cluster.data.join("postgresql.conf"), "max_connections = many\n").unwrap();
     assert!(look(&installation, "settings").contains(&"critical configuration files".to_owned()));
     fs::write(cluster.data.join("postgresql.conf"), "").unwrap();
@@ -190,7 +204,15 @@ fn transactions() {
     assert!(named.contains("prepared transaction left over") && named.contains("session process"), "{named}");
     assert_eq!(look(&installation, "long-transactions"), [""; 0]);
     drop((holder, waiter, worker, prepared));
+    let waiter = Session::open(&cluster, "insert into t values (11, 1);");
+    wait_until("who is prepared blocks", seconds(20), || {
+        look(&installation, "locks-short") == ["warning locks"]
+            && told(&installation, "locks-short")
+                .contains("prepared transaction left over of postgres in postgres\n    process")
+    });
+    assert!(told(&installation, "locks-short").contains("ROLLBACK PREPARED"));
     cluster.sql("rollback prepared 'left over'");
+    drop(waiter);
 
     let mut both = ["1", "2"].map(|first| {
         let second = if first == "1" { "2" } else { "1" };
@@ -506,10 +528,10 @@ fn backups() {
              [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n\
              [repositories.second]\ntype = \"local\"\npath = \"{{dir}}/second\"\n\
              [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-             [jobs.age]\nkind = \"monitor.backup-age\"\nrepositories = [\"local\"]\n\
+             [jobs.age]\nkind = \"monitor.backup-age\"\n\
              [jobs.size]\nkind = \"monitor.backup-size\"\nrepositories = [\"local\"]\n{more}\
-             [jobs.count]\nkind = \"monitor.backup-count\"\nrepositories = [\"local\"]\n\
-             [jobs.copies]\nkind = \"monitor.backup-copies\"\npatience = \"1s\"\n\
+             [jobs.count]\nkind = \"monitor.backup-count\"\n\
+             [jobs.copies]\nkind = \"monitor.backup-copies\"\npatience = \"1s\"\nrepositories = [\"local\", \"second\"]\n\
              [jobs.success]\nkind = \"monitor.backup-success\"\n\
              [jobs.tests]\nkind = \"monitor.restore-tests\"\n\
              [jobs.restore]\nkind = \"restore-test\"\nrepository = \"local\"\ntarget = \"backup-end\"\n\
@@ -521,6 +543,7 @@ fn backups() {
         )
     };
     let installation = Installation::new(directory.path(), &text(""));
+    // No backup goes to the second one by itself: it is not asked.
     assert_eq!(look(&installation, "age"), ["critical local"]);
     assert_eq!(look(&installation, "count"), ["warning local"]);
     assert_eq!(look(&installation, "tests"), ["warning restore test"]);
@@ -535,6 +558,11 @@ fn backups() {
     assert_eq!(look(&installation, "tests"), [""; 0]);
     installation.configure(&text("minimum = \"10GB\"\n"));
     assert_eq!(look(&installation, "size"), ["critical local"]);
+
+    // One that cannot be read.
+    output(Command::new("chmod").arg("000").arg(directory.path().join("repo")));
+    assert_eq!(look(&installation, "age"), ["unknown local"]);
+    output(Command::new("chmod").arg("700").arg(directory.path().join("repo")));
 
     // Backups fail, and so does archiving.
     fs::rename(directory.path().join("repo"), directory.path().join("gone")).unwrap();

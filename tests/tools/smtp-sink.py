@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """smtp-sink.py DIRECTORY [PORT] - a real SMTP server for the tests: STARTTLS required, AUTH required, mail into DIRECTORY.
 
-Prints its port on the first line. While DIRECTORY/down exists it answers every mail with a temporary failure.
+Prints its port on the first line. While DIRECTORY/down exists it answers every mail with a temporary failure. Nobody is
+called gone@, and while DIRECTORY/full exists it takes nothing for full@ for now.
 Reads the certificate from DIRECTORY/cert.pem and DIRECTORY/key.pem; the account is "alerts" with "right password", or by
 XOAUTH2 with the token in DIRECTORY/token.
 """
@@ -25,6 +26,8 @@ class Handler:
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address.startswith("gone@"):
             return "550 5.1.1 nobody of this name"
+        if address.startswith("full@") and (directory / "full").exists():
+            return "452 4.2.2 this mailbox is full"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 known"
 

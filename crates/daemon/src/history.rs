@@ -167,8 +167,8 @@ impl Target {
         let Some(delivery) = &mut self.delivery else { return Ok(false) };
         let delivered = delivery.step(&engine.journal).await?;
         if self.operators_read.is_none_or(|read| read.elapsed() > OPERATORS) {
-            let operators = delivery.operators().await?;
-            engine.journal.cache_operators(operators).await?;
+            let (operators, groups) = (delivery.operators().await?, delivery.operator_groups().await?);
+            engine.journal.cache_operators(operators, &groups).await?;
             self.operators_read = Some(Instant::now());
         }
         Ok(delivered.more)

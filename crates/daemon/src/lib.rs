@@ -37,7 +37,7 @@ pub use error::{Error, chain};
 pub use figures::{Figures, Measured};
 pub use history::open as open_history;
 pub use metrics::{BackupSummary, Summary, summary, text as metrics_text};
-pub use outbox::{channel, send_due};
+pub use outbox::{channel, recipients, send_due};
 pub use reports::make as report;
 pub use rows::new_run;
 pub use runner::execute;

@@ -1,7 +1,8 @@
 //! The delivery of messages: what is news is told, and what waits in the outbox goes out until the other side took it.
 //!
 //! Invariants: messages of one incident leave by a channel in the order in which they were written; a message that a server
-//! took is not sent again while this process lives, also where the journal could not be told.
+//! took is not sent again while this process lives, also where the journal could not be told; who has a message gets no second
+//! copy since others of the group have not.
 
 mod trouble;
 
@@ -12,12 +13,12 @@ use crate::{
     error::{Error, chain},
 };
 use pgbosun_core::{config::Config, faults};
-use pgbosun_history::{Journal, Notification, Scene, Telling};
-use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, next_attempt, open_channel};
+use pgbosun_history::{Notification, Operators, Scene, Telling};
+use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Missed, next_attempt, open_channel};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use uuid::Uuid;
 
@@ -98,7 +99,11 @@ struct Outbox {
     config: Option<Arc<Config>>,
     channels: BTreeMap<String, Opened>,
     /// Messages that a server took and the journal does not know of yet: they are not sent again, only written down.
-    accepted: Mutex<HashMap<Uuid, Vec<String>>>,
+    accepted: Mutex<HashMap<Uuid, Taken>>,
+    /// Until when channels want to be left alone.
+    rests: Mutex<HashMap<String, Instant>>,
+    /// Groups, with the channel that works and does not reach them.
+    unreached: Mutex<HashSet<(String, String)>>,
     watch: trouble::Watch,
 }
 
@@ -114,6 +119,7 @@ impl Outbox {
         let config = engine.config();
         if !self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config)) {
             self.channels.clear();
+            lock(&self.rests).clear();
             self.config = Some(Arc::clone(&config));
         }
         let mut waiting: BTreeMap<String, Vec<Notification>> = BTreeMap::new();
@@ -141,20 +147,30 @@ impl Outbox {
         for message in &messages {
             self.escalate(engine, config, message).await?;
         }
-        let mut blocked: HashSet<(&str, Uuid)> = HashSet::new();
+        if lock(&self.rests).get(&name).is_some_and(|until| Instant::now() < *until) {
+            return Ok(());
+        }
+        // Incidents of which a message waits, with those who have it: they may hear what comes later, the others not yet.
+        let mut waiting: HashMap<(&str, Uuid), Vec<String>> = HashMap::new();
         for message in &messages {
             let incidents = || message.incidents.iter().map(|incident| (message.group_name.as_str(), *incident));
-            if message.next_attempt_at > engine.now() || incidents().any(|incident| blocked.contains(&incident)) {
-                blocked.extend(incidents());
-                continue;
-            }
-            if let Err(failure) = self.deliver(engine, config, &name, message).await? {
-                let own = failure.own;
+            let earlier = incidents().filter_map(|incident| waiting.get(&incident).cloned());
+            let only = earlier.reduce(|have, these| have.into_iter().filter(|one| these.contains(one)).collect());
+            let blocked = only.as_ref().is_some_and(Vec::is_empty);
+            let have = if message.next_attempt_at > engine.now() || blocked {
+                message.recipients.0.clone()
+            } else if let Err(failure) = self.deliver(engine, config, message, only.as_deref()).await? {
+                let (own, have) = (failure.own, failure.reached.clone());
                 self.failed(engine, config, message, failure).await?;
                 if !own {
                     break;
                 }
-                blocked.extend(incidents());
+                have
+            } else {
+                continue;
+            };
+            for incident in incidents() {
+                waiting.entry(incident).or_insert_with(|| have.clone()).retain(|one| have.contains(one));
             }
         }
         Ok(())
@@ -166,7 +182,7 @@ impl Outbox {
         let age = (now - message.created_at).to_std().unwrap_or_default();
         if message.follows_escalated || age >= config.daemon.fail_safe_after {
             let reason = message.last_error.as_deref().unwrap_or("an earlier message waits");
-            self.escalated(engine, config, message, false, reason).await?;
+            self.escalated(engine, config, message, reason).await?;
         }
         Ok(())
     }
@@ -176,56 +192,86 @@ impl Outbox {
         engine: &Engine,
         config: &Config,
         message: &Notification,
-        nobody: bool,
         reason: &str,
     ) -> Result<(), Error> {
         let (now, instance) = (engine.now(), config.instance_name());
-        let copies = Desk { config, instance: &instance, now }.escalated(message, nobody, reason);
+        let works = lock(&self.unreached).contains(&way(message));
+        let copies = Desk { config, instance: &instance, now }.escalated(message, works, reason);
         if !copies.is_empty() {
             engine.journal.escalate(message.id, now, copies).await?;
         }
         Ok(())
     }
 
-    /// One try.
+    /// One try, where an earlier message waits for these alone. What a server took is written down.
     async fn deliver(
         &self,
         engine: &Engine,
         config: &Config,
-        name: &str,
         message: &Notification,
+        only: Option<&[String]>,
     ) -> Result<Result<(), Failure>, Error> {
-        let known = self.accepted().get(&message.id).cloned();
-        let recipients = match known {
-            Some(recipients) => recipients,
-            None => {
-                let recipients = if name == MAIL {
-                    recipients(&engine.journal, config, &message.group_name).await?
-                } else {
-                    vec![name.to_owned()]
-                };
-                let tried = match self.channels.get(name) {
-                    _ if recipients.is_empty() => Err(Failure::nobody(&message.group_name)),
-                    Some(Ok(Some(channel))) => attempt(channel.as_ref(), message, &recipients).await,
-                    Some(Err(error)) => Err(Failure::of(error)),
-                    Some(Ok(None)) | None => Err(Failure::gone(name)),
-                };
-                if let Err(failure) = tried {
-                    return Ok(Err(failure));
+        let known = lock(&self.accepted).get(&message.id).cloned();
+        let Taken { reached, owed } = match known {
+            Some(taken) => taken,
+            None => match self.attempt(engine, config, message, only).await? {
+                Ok(taken) => {
+                    faults::die(faults::MESSAGE_TAKEN);
+                    lock(&self.accepted).insert(message.id, taken.clone());
+                    taken
                 }
-                faults::die(faults::MESSAGE_TAKEN);
-                self.accepted().insert(message.id, recipients.clone());
-                recipients
-            }
+                Err(failure) => return Ok(Err(failure)),
+            },
         };
-        engine.journal.notification_sent(message.id, &recipients, engine.now()).await?;
-        self.accepted().remove(&message.id);
-        tracing::info!(channel = name, "message sent to {}: {}", recipients.join(", "), message.subject);
+        if let Some(reason) = owed {
+            return Ok(Err(Failure { reached, ..Failure::new(reason, true) }));
+        }
+        engine.journal.notification_sent(message.id, &reached, engine.now()).await?;
+        lock(&self.accepted).remove(&message.id);
+        lock(&self.unreached).remove(&way(message));
+        tracing::info!(channel = message.channel, "message sent to {}: {}", reached.join(", "), message.subject);
         Ok(Ok(()))
     }
 
-    fn accepted(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<String>>> {
-        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sends to those of the group who have not got it.
+    async fn attempt(
+        &self,
+        engine: &Engine,
+        config: &Config,
+        message: &Notification,
+        only: Option<&[String]>,
+    ) -> Result<Result<Taken, Failure>, Error> {
+        let (name, reached) = (&message.channel, message.recipients.0.clone());
+        let group = if name == MAIL {
+            let operators = engine.journal.cached_operators().await?.unwrap_or_default();
+            recipients(&operators, config, &message.group_name)
+        } else {
+            vec![name.clone()]
+        };
+        let left = group.into_iter().filter(|one| !reached.contains(one));
+        let (now, later): (Vec<_>, Vec<_>) = left.partition(|one| only.is_none_or(|only| only.contains(one)));
+        if now.is_empty() {
+            return Ok(if reached.is_empty() && later.is_empty() {
+                Err(Failure::nobody(&message.group_name))
+            } else {
+                Ok(Taken::of(reached, &now, Vec::new(), &later))
+            });
+        }
+        let tried = match self.channels.get(name) {
+            Some(Ok(Some(channel))) => send(channel.as_ref(), message, &now).await,
+            Some(Err(error)) => Err(Failure::of(error)),
+            Some(Ok(None)) | None => Err(Failure::gone(name)),
+        };
+        Ok(match tried {
+            Ok(missed) => Ok(Taken::of(reached, &now, missed, &later)),
+            // Who is left is refused, and the others have it.
+            Err(failure) if failure.own && !failure.gone && !reached.is_empty() => {
+                let missed =
+                    |one: &String| Missed { recipient: one.clone(), reason: failure.reason.clone(), refused: true };
+                Ok(Taken::of(reached, &now, now.iter().map(missed).collect(), &later))
+            }
+            Err(failure) => Err(Failure { reached, ..failure }),
+        })
     }
 
     async fn failed(
@@ -237,15 +283,51 @@ impl Outbox {
     ) -> Result<(), Error> {
         let now = engine.now();
         let next = next_attempt(message.created_at, message.attempts, now).filter(|_| !failure.gone);
+        if let Some(after) = failure.after {
+            lock(&self.rests).insert(message.channel.clone(), Instant::now() + after);
+        }
+        if failure.own && !failure.gone {
+            lock(&self.unreached).insert(way(message));
+        } else {
+            lock(&self.unreached).remove(&way(message));
+        }
         let after = failure.after.and_then(|after| chrono::Duration::from_std(after).ok());
         let next = next.map(|next| after.map_or(next, |after| now + after));
         let (reason, channel) = (&failure.reason, &message.channel);
         tracing::warn!(channel, last = next.is_none(), "message not sent: {}: {reason}", message.subject);
-        engine.journal.notification_failed(message.id, reason, now, next).await?;
+        engine.journal.notification_failed(message.id, &failure.reached, reason, now, next).await?;
+        lock(&self.accepted).remove(&message.id);
         if failure.nobody || next.is_none() {
-            self.escalated(engine, config, message, failure.nobody, reason).await?;
+            self.escalated(engine, config, message, reason).await?;
         }
         Ok(())
+    }
+}
+
+/// What became of a message that a server took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Taken {
+    /// Who has it.
+    reached: Vec<String>,
+    /// Who is to get it yet, and why they have not.
+    owed: Option<String>,
+}
+
+impl Taken {
+    /// After a try for some, of whom some missed it, where others have it already and others must wait.
+    fn of(mut reached: Vec<String>, tried: &[String], missed: Vec<Missed>, later: &[String]) -> Self {
+        let has = |one: &&String| !missed.iter().any(|missed| missed.recipient == **one);
+        reached.extend(tried.iter().filter(has).cloned());
+        let mut owed = Vec::new();
+        for Missed { recipient, reason, refused } in missed {
+            if refused {
+                tracing::error!("{recipient} gets no mail: {reason}");
+            } else {
+                owed.push(format!("{recipient}: {reason}"));
+            }
+        }
+        owed.extend(later.iter().map(|one| format!("{one}: an earlier message waits")));
+        Self { reached, owed: (!owed.is_empty()).then(|| owed.join("; ")) }
     }
 }
 
@@ -259,47 +341,82 @@ struct Failure {
     /// The channel left the configuration.
     gone: bool,
     /// How long the other side wants to be left alone.
-    after: Option<std::time::Duration>,
+    after: Option<Duration>,
+    /// Who has it all the same.
+    reached: Vec<String>,
 }
 
 impl Failure {
+    fn new(reason: String, own: bool) -> Self {
+        Self { reason, own, nobody: false, gone: false, after: None, reached: Vec::new() }
+    }
+
     fn of(error: &DeliveryError) -> Self {
-        Self { reason: chain(error), own: error.is_own(), nobody: false, gone: false, after: error.after() }
+        Self { after: error.after(), ..Self::new(chain(error), error.is_own()) }
     }
 
     fn nobody(group: &str) -> Self {
         let reason = format!(
-            "group {group} has nobody: \"pgbosun operator add\" adds somebody, or set groups.{group}.recipients"
+            "group {group} has nobody who is told: \"pgbosun operator add\" adds somebody, or makes them active again; \
+             groups.{group}.recipients counts while the history database knows nobody of it"
         );
-        Self { reason, own: true, nobody: true, gone: false, after: None }
+        Self { nobody: true, ..Self::new(reason, true) }
     }
 
     fn gone(channel: &str) -> Self {
-        let reason = format!("channel {channel} is not configured any more");
-        Self { reason, own: true, nobody: false, gone: true, after: None }
+        Self { gone: true, ..Self::new(format!("channel {channel} is not configured any more"), true) }
     }
 }
 
-async fn attempt(channel: &dyn Channel, message: &Notification, recipients: &[String]) -> Result<(), Failure> {
-    let failed = |reason: String, own| Failure { reason, own, nobody: false, gone: false, after: None };
+/// Sends; who missed it, where others have it.
+async fn send(channel: &dyn Channel, message: &Notification, recipients: &[String]) -> Result<Vec<Missed>, Failure> {
     let bulletin = serde_json::from_str(&message.content)
-        .map_err(|error| failed(format!("another version wrote it: {error}"), true))?;
+        .map_err(|error| Failure::new(format!("another version wrote it: {error}"), true))?;
     let message = Message { id: message.id, bulletin, recipients: recipients.to_vec() };
     match tokio::time::timeout(LONGEST, channel.deliver(&message)).await {
-        Ok(delivered) => delivered.map(drop).map_err(|error| Failure::of(&error)),
-        Err(_) => Err(failed(format!("no end within {LONGEST:?}"), false)),
+        Ok(delivered) => delivered.map(|receipt| receipt.missed).map_err(|error| Failure::of(&error)),
+        Err(_) => Err(Failure::new(format!("no end within {LONGEST:?}"), false)),
     }
 }
 
-/// Who gets mail: the operators as last read from `dba_ops`, or the list of the configuration. Where a group has nobody and
-/// there is no fail-safe group, those of the daemon's own group, so that no alert is told to no one.
-async fn recipients(journal: &Journal, config: &Config, group: &str) -> Result<Vec<String>, Error> {
-    let cached = journal.cached_operators().await?.unwrap_or_default();
-    let of = |group: &str| {
-        let operators = cached.get(group).filter(|operators| !operators.is_empty()).cloned();
-        operators.or_else(|| config.groups.get(group).map(|group| group.recipients.clone())).unwrap_or_default()
+/// The group and the channel that a message goes by.
+fn way(message: &Notification) -> (String, String) {
+    (message.group_name.clone(), message.channel.clone())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Who gets mail: the operators of `dba_ops`, or the list of the configuration where it never named any. Where a group has
+/// nobody and there is no fail-safe group, those of the daemon's own group, so that no alert is told to no one.
+pub fn recipients(operators: &Operators, config: &Config, group: &str) -> Vec<String> {
+    let of = |group: &str| match operators.of(group) {
+        Some(active) => active.to_vec(),
+        None => config.groups.get(group).map(|group| group.recipients.clone()).unwrap_or_default(),
     };
     let own = of(group);
     let spare = config.daemon.fail_safe_group.is_none();
-    Ok(if own.is_empty() && spare { of(&config.daemon.alert_group.0) } else { own })
+    if own.is_empty() && spare { of(&config.daemon.alert_group.0) } else { own }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_message_is_known_and_who_is_refused_is_owed_nothing() {
+        let list = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let missed = |name: &str, refused| Missed { recipient: name.into(), reason: "no".into(), refused };
+        let some = Taken::of(
+            list(&["a"]),
+            &list(&["b", "c", "d"]),
+            vec![missed("c", true), missed("d", false)],
+            &list(&["e"]),
+        );
+        assert_eq!(some.reached, ["a", "b"]);
+        assert_eq!(some.owed.as_deref(), Some("d: no; e: an earlier message waits"));
+        let all = Taken::of(list(&["a", "b"]), &list(&["c", "d"]), vec![missed("c", true)], &[]);
+        assert_eq!((all.reached, all.owed), (list(&["a", "b", "d"]), None));
+    }
 }

@@ -31,7 +31,7 @@ pub use jobs::{JobEntry, JobRow, Pause};
 pub use journal::Journal;
 pub use lock::StateLock;
 pub use maintenance::{MaintenanceRow, RecommendationRow};
-pub use operators::{Operator, OperatorGroup, OperatorNews, Operators};
+pub use operators::{Operator, OperatorGroup, OperatorNews, Operators, operators_beside};
 pub use outbox::{Backlog, NewNotification, Notification};
 pub use purge::Old;
 pub use reports::{AlertRow, JobTally};

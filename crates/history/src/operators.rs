@@ -4,10 +4,11 @@ use crate::{Delivery, Error, Journal};
 use pgbosun_postgres::Server;
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    Connection, Postgres,
+    ConnectOptions, Connection, Postgres, SqliteExecutor,
     postgres::{PgArguments, PgListener, PgPoolOptions},
+    sqlite::SqliteConnectOptions,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// The channel on which the trigger of `dba_ops` tells.
 const CHANNEL: &str = "pgbosun_operators";
@@ -36,8 +37,78 @@ pub struct OperatorGroup {
     pub active: bool,
 }
 
-/// Active addresses by group.
-pub type Operators = BTreeMap<String, Vec<String>>;
+/// Who is told, as `dba_ops` has it: active addresses by group, whose name may be in capitals there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Operators(BTreeMap<String, Vec<String>>);
+
+impl Operators {
+    /// A group that is switched off has nobody, whoever is in it.
+    pub fn new(operators: &[Operator], groups: &[OperatorGroup]) -> Self {
+        let mut told = Self::default();
+        for group in groups.iter().filter(|group| !group.active) {
+            told.add(&group.group_name, None);
+        }
+        for operator in operators {
+            told.add(&operator.group_name, operator.active.then_some(operator.email.as_str()));
+        }
+        told
+    }
+
+    /// Who of a group is told, which may be nobody; `None` where no operator was ever named for it.
+    pub fn of(&self, group: &str) -> Option<&[String]> {
+        self.0.get(&group.to_lowercase()).map(Vec::as_slice)
+    }
+
+    fn add(&mut self, group: &str, email: Option<&str>) {
+        let told = self.0.entry(group.to_lowercase()).or_default();
+        if let Some(email) = email.filter(|email| !told.iter().any(|known| known.eq_ignore_ascii_case(email))) {
+            told.push(email.to_owned());
+        }
+    }
+
+    /// The groups of which nobody is told.
+    fn silent(&self) -> Vec<&str> {
+        self.0.iter().filter(|(_, told)| told.is_empty()).map(|(group, _)| group.as_str()).collect()
+    }
+}
+
+/// The operators that a journal holds; the setting names the groups of which nobody is told.
+async fn cached(executor: impl SqliteExecutor<'_>) -> Result<Option<Operators>, Error> {
+    let rows: Vec<(String, Option<String>, Option<String>)> = sqlx::query_as(
+        "select s.value, o.group_name, o.email from settings s left join operator_cache o on true
+         where s.name = 'operators-cached' order by 2, 3",
+    )
+    .fetch_all(executor)
+    .await
+    .map_err(Error::journal("read the operators"))?;
+    let Some((silent, ..)) = rows.first() else { return Ok(None) };
+    let mut operators = Operators::default();
+    // An earlier version wrote no list.
+    for group in serde_json::from_str::<Vec<String>>(silent).unwrap_or_default() {
+        operators.add(&group, None);
+    }
+    for (_, group, email) in &rows {
+        if let Some(group) = group {
+            operators.add(group, email.as_deref());
+        }
+    }
+    Ok(Some(operators))
+}
+
+/// The operators as a daemon of this state directory last read them, beside it; `None` where none ever did.
+///
+/// # Errors
+/// [`Error::Open`] where there is no journal to read, and [`Error::Journal`].
+pub async fn operators_beside(directory: &Path) -> Result<Option<Operators>, Error> {
+    let path = directory.join("journal.sqlite");
+    let options = SqliteConnectOptions::new().filename(&path).read_only(true).disable_statement_logging();
+    let opened = options.connect().await;
+    let mut connection = opened.map_err(|error| Error::Open { path, source: error.into() })?;
+    let operators = cached(&mut connection).await;
+    // What was read is read.
+    let _ = connection.close().await;
+    operators
+}
 
 impl Journal {
     /// The operators as last read from `dba_ops`; `None` where that never happened.
@@ -45,26 +116,15 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub async fn cached_operators(&self) -> Result<Option<Operators>, Error> {
-        if self.setting("operators-cached").await?.is_none() {
-            return Ok(None);
-        }
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("select group_name, email from operator_cache order by group_name, email")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(Error::journal("read the operators"))?;
-        let mut operators = Operators::new();
-        for (group, email) in rows {
-            operators.entry(group).or_default().push(email);
-        }
-        Ok(Some(operators))
+        cached(&self.readers).await
     }
 
     /// Keeps the operators as read from `dba_ops`.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn cache_operators(&self, operators: Vec<Operator>) -> Result<(), Error> {
+    pub async fn cache_operators(&self, operators: Vec<Operator>, groups: &[OperatorGroup]) -> Result<(), Error> {
+        let silent = serde_json::json!(Operators::new(&operators, groups).silent()).to_string();
         self.write(move |connection| {
             Box::pin(async move {
                 let failed = Error::journal("keep the operators");
@@ -78,7 +138,8 @@ impl Journal {
                         .await
                         .map_err(&failed)?;
                 }
-                sqlx::query("insert or replace into settings (name, value) values ('operators-cached', 'yes')")
+                sqlx::query("insert or replace into settings (name, value) values ('operators-cached', ?)")
+                    .bind(silent)
                     .execute(connection)
                     .await
                     .map(drop)
@@ -213,5 +274,43 @@ impl OperatorNews {
     /// Where the connection is lost and no other is to be had.
     pub async fn wait(&mut self) -> Result<(), Error> {
         self.0.try_recv().await.map(drop).map_err(Error::dba_ops("listen for changes of operators"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_group_that_is_switched_off_or_has_nobody_active_is_told_to_nobody() {
+        let operator = |group: &str, email: &str, active| Operator {
+            group_name: group.into(),
+            email: email.into(),
+            name: None,
+            active,
+        };
+        let group = |name: &str, active| OperatorGroup { group_name: name.into(), description: None, active };
+        let operators = vec![
+            operator("Database", "anna@example.com", true),
+            operator("database", "Anna@example.com", true),
+            operator("security", "away@example.com", false),
+        ];
+        let groups = [("Database", true), ("database", true), ("security", true), ("system", false), ("new", true)];
+        let groups = groups.map(|(name, active)| group(name, active));
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).await.unwrap();
+        assert_eq!(journal.cached_operators().await.unwrap(), None);
+        journal.cache_operators(operators.clone(), &groups).await.unwrap();
+        let cached = journal.cached_operators().await.unwrap().unwrap();
+        let beside = operators_beside(directory.path()).await.unwrap().unwrap();
+        for told in [Operators::new(&operators, &groups), cached, beside] {
+            let of = |group: &str| told.of(group).map(<[String]>::len);
+            let counts = ["database", "security", "System", "new"].map(of);
+            assert_eq!(counts, [Some(1), Some(0), Some(0), None], "{told:?}");
+        }
+        // What an earlier version kept.
+        journal.set_setting("operators-cached", Some("yes")).await.unwrap();
+        let cached = journal.cached_operators().await.unwrap().unwrap();
+        assert_eq!((cached.of("DATABASE").map(<[String]>::len), cached.of("system")), (Some(1), None));
     }
 }

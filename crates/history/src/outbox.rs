@@ -61,6 +61,8 @@ pub struct Notification {
     pub last_error: Option<String>,
     /// An earlier message of its incidents was told to the fail-safe group.
     pub follows_escalated: bool,
+    /// Those who have it, while others of the group have not.
+    pub recipients: Json<Vec<String>>,
 }
 
 /// How the delivery by a channel stands.
@@ -157,28 +159,31 @@ impl Journal {
         .await
     }
 
-    /// A try failed; the next one is at `next`, or the message is given up.
+    /// A try failed but for those who have it; the next one is at `next`, or the message is given up.
     ///
     /// # Errors
     /// [`Error::Journal`].
     pub async fn notification_failed(
         &self,
         id: Uuid,
+        recipients: &[String],
         error: &str,
         at: DateTime<Utc>,
         next: Option<DateTime<Utc>>,
     ) -> Result<(), Error> {
+        let recipients = serde_json::json!(recipients).to_string();
         let error = crate::runs::storable(error).into_owned();
         self.write(move |connection| {
             Box::pin(async move {
                 sqlx::query(
-                    "update notifications set attempts = attempts + 1, last_error = ?1,
+                    "update notifications set attempts = attempts + 1, last_error = ?1, recipients = ?5,
                          state = iif(?2 is null, 'dead', 'pending'), next_attempt_at = coalesce(?2, ?3) where id = ?4",
                 )
                 .bind(error)
                 .bind(next)
                 .bind(at)
                 .bind(id.hyphenated())
+                .bind(recipients)
                 .execute(connection)
                 .await
                 .map(drop)
@@ -219,7 +224,7 @@ pub(crate) async fn waiting(
     // So many of each channel: one that is away hides nothing of the others.
     sqlx::query_as(
         "select id, incidents, group_name, channel, subject, content, attempts, next_attempt_at, created_at, escalated_at,
-             last_error, exists (select 1 from notifications e, json_each(e.incidents) a, json_each(n.incidents) b
+             last_error, recipients, exists (select 1 from notifications e, json_each(e.incidents) a, json_each(n.incidents) b
                  where e.escalated_at is not null and e.group_name = n.group_name and a.value = b.value)
                  as follows_escalated
          from (select *, row_number() over (partition by channel order by created_at, id) as turn from notifications

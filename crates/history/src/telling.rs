@@ -16,7 +16,8 @@ pub struct Scene {
     pub alerts: Vec<Alert>,
     /// The silences in force.
     pub silences: Vec<Silence>,
-    /// How many messages each channel has sent in the last hour, or has still to send.
+    /// How many messages each channel has sent in the last hour, or is about to send. What has waited for longer holds nothing
+    /// back.
     pub sent: BTreeMap<String, u32>,
     /// Messages past the limit of their channel, oldest first.
     pub held: Vec<Notification>,
@@ -98,9 +99,13 @@ impl Journal {
 async fn scene(connection: &mut SqliteConnection, now: DateTime<Utc>) -> Result<Scene, Error> {
     let failed = Error::journal("read alerts");
     let sent: Vec<(String, u32)> = sqlx::query_as(
-        "select channel, count(*) from notifications where state = 'pending' or (state = 'sent' and sent_at > ?) group by 1",
+        "select channel, count(*) from notifications
+         where (state = 'sent' and sent_at > ?1) or (state = 'pending' and created_at > ?1
+             and (attempts = 0 or next_attempt_at <= ?2 or recipients <> '[]'))
+         group by 1",
     )
     .bind(now - Duration::hours(1))
+    .bind(now)
     .fetch_all(&mut *connection)
     .await
     .map_err(failed)?;
@@ -169,5 +174,40 @@ mod tests {
         // The fourth is no news.
         assert_eq!(told, [(1, Some(Severity::Critical)), (2, None), (3, Some(Severity::Critical))]);
         assert!(journal.pending_notifications().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_has_waited_for_long_holds_nothing_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).await.unwrap();
+        let now = pgbosun_core::clock::now();
+        let post = |minutes: i64| NewNotification {
+            id: Uuid::now_v7(),
+            alerts: Vec::new(),
+            incidents: Vec::new(),
+            group: "database".into(),
+            channel: "mail".into(),
+            notice: pgbosun_core::alert::Notice::Opened,
+            severity: Severity::Critical,
+            subject: String::new(),
+            content: String::new(),
+            held: false,
+            created_at: now - Duration::minutes(minutes),
+        };
+        let messages: Vec<_> = [90, 50, 50, 50, 50, 5].map(post).into();
+        let ids: Vec<_> = messages.iter().map(|message| message.id).collect();
+        journal.post(messages).await.unwrap();
+        let anna = ["anna@example.com".to_owned()];
+        let later = Some(now + Duration::minutes(5));
+        journal.notification_sent(ids[0], &anna, now - Duration::minutes(1)).await.unwrap();
+        journal.notification_sent(ids[1], &anna, now - Duration::minutes(61)).await.unwrap();
+        journal.notification_failed(ids[2], &[], "refused", now, later).await.unwrap();
+        journal.notification_failed(ids[3], &[], "refused", now, Some(now)).await.unwrap();
+        journal.notification_failed(ids[4], &anna, "refused", now, later).await.unwrap();
+        // Sent lately, due again, sent to somebody, and new.
+        assert_eq!(journal.scene(now).await.unwrap().sent, [("mail".to_owned(), 4)].into());
+        let waiting = journal.pending_notifications().await.unwrap();
+        let reached: Vec<_> = waiting.iter().map(|message| message.recipients.len()).collect();
+        assert_eq!(reached, [0, 0, 1, 0]);
     }
 }

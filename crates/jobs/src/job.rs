@@ -1,6 +1,9 @@
 //! The seam between the runner and what runs: `Job`, what it is given, and how it fails.
 
-use crate::monitors::{Line, View};
+use crate::{
+    backups::{BackupPhysical, Replicate},
+    monitors::{Line, View},
+};
 use async_trait::async_trait;
 use pgbosun_backup::Progress;
 use pgbosun_core::{
@@ -116,6 +119,21 @@ impl JobContext {
         let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted.0 == name);
         let chosen = self.config.repositories.iter().filter(|(name, _)| wanted(name));
         Ok(chosen.map(|(name, options)| Repository::open(&self.config, name, options)).collect::<Result<_, _>>()?)
+    }
+
+    /// The named repositories; where none is named those that the backups of the cluster go to, and those they are copied to, or
+    /// all where no job of it takes any.
+    ///
+    /// # Errors
+    /// Where one cannot be used as configured.
+    pub fn backup_repositories(&self, names: &[RepositoryName]) -> Result<Vec<Repository>, JobError> {
+        if !names.is_empty() {
+            return self.repositories(names);
+        }
+        let (cluster, _) = self.cluster()?;
+        let taken = self.config.options_of::<BackupPhysical>(cluster).flat_map(|job| job.repositories);
+        let copied = self.config.options_of::<Replicate>(cluster).map(|job| job.to);
+        self.repositories(&taken.chain(copied).collect::<Vec<_>>())
     }
 
     /// Runs bulk work away from the scheduler's threads. When the caller is dropped the work is told to stop.

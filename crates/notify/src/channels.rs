@@ -37,6 +37,26 @@ pub struct Message {
 pub struct Receipt {
     /// What the other side said, or where the message lies.
     pub detail: String,
+    /// Those who did not get it, where others did.
+    pub missed: Vec<Missed>,
+}
+
+/// One who did not get a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Who, as the message names them.
+    pub recipient: String,
+    /// Why.
+    pub reason: String,
+    /// They are refused for good, and not for now.
+    pub refused: bool,
+}
+
+impl Receipt {
+    /// Everybody has it.
+    fn new(detail: String) -> Self {
+        Self { detail, missed: Vec::new() }
+    }
 }
 
 /// Why a message was not accepted. The outbox tries again whatever the reason: people mend servers and passwords.
@@ -98,7 +118,7 @@ impl DeliveryError {
 /// Delivers messages.
 #[async_trait]
 pub trait Channel: Send + Sync {
-    /// Delivers one message; a receipt means that the other side has it for good.
+    /// Delivers one message; a receipt means that the other side has it for good, but for those it names.
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError>;
 
     /// Sees whether the other side is there, without telling anybody anything.

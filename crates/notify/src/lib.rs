@@ -13,7 +13,7 @@ mod retry;
 mod tell;
 
 pub use bulletin::{Attached, Bulletin, Item, Occasion};
-pub use channels::{Channel, DeliveryError, Message, Receipt, fetch, open as open_channel};
+pub use channels::{Channel, DeliveryError, Message, Missed, Receipt, fetch, open as open_channel};
 pub use lifecycle::{Subject, Verdict, judge, resolve, turn};
 pub use mute::Surroundings;
 pub use retry::next_attempt;

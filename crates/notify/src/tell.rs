@@ -73,26 +73,44 @@ impl Desk<'_> {
         let around = Surroundings { config, hosts, alerts, silences, now };
         for (name, alerts) in groups {
             let Some(group) = self.config.groups.get(name) else { continue };
-            let items = self.news_of(group, &alerts, &around, at_once);
+            let items = self.news_of((name, group), &alerts, &around, at_once);
             self.tell_group((name, group), items, scene, &mut sent, &mut telling);
         }
         telling
     }
 
-    /// A group that left the configuration is no reason to keep silent.
+    /// A group that left the configuration is no reason to keep silent, nor is one whose only channel fails.
     fn group_of<'a>(&'a self, alert: &'a Alert) -> &'a str {
-        if self.config.groups.contains_key(&alert.group) { &alert.group } else { &self.config.daemon.alert_group.0 }
+        let daemon = &self.config.daemon;
+        let own = if self.config.groups.contains_key(&alert.group) { &alert.group } else { &daemon.alert_group.0 };
+        let group = self.config.groups.get(own).filter(|_| alert.job == DELIVERY);
+        let deaf = group.is_some_and(|group| self.channels(group).all(|channel| is_own_failure(alert, channel)));
+        daemon.fail_safe_group.as_ref().filter(|_| deaf).map_or(own, |spare| &spare.0)
+    }
+
+    /// Whether a channel of a group tells of an alert. None tells of its own failure where another can; the people of the
+    /// fail-safe group may be reached by one that reaches others not.
+    fn tells(&self, name: &str, group: &Group, channel: &str, alert: &Alert) -> bool {
+        let spare = self.config.daemon.fail_safe_group.as_ref().is_some_and(|spare| spare.0 == name);
+        let only = || spare && alert.group != name && self.channels(group).all(|other| is_own_failure(alert, other));
+        !is_own_failure(alert, channel) || only()
     }
 
     /// What is news to a group, worst first; nothing while others are waited for.
-    fn news_of(&self, group: &Group, alerts: &[&Alert], around: &Surroundings<'_>, at_once: bool) -> Vec<Item> {
+    fn news_of(
+        &self,
+        (name, group): (&str, &Group),
+        alerts: &[&Alert],
+        around: &Surroundings<'_>,
+        at_once: bool,
+    ) -> Vec<Item> {
         let heard = |alert: &Alert, notice| notice == Notice::Resolved || around.muted(alert).is_none();
         let span = |duration| Duration::from_std(duration).unwrap_or(Duration::MAX);
         let (repeat, gather) = (span(group.repeat), span(group.gather));
         let new: Vec<_> = alerts
             .iter()
             .filter_map(|alert| news(alert, repeat, self.now).map(|(notice, since)| (*alert, notice, since)))
-            .filter(|(alert, notice, _)| heard(alert, *notice) && self.can_be_told(alert, group))
+            .filter(|(alert, notice, _)| heard(alert, *notice) && self.can_be_told(alert, name, group))
             .collect();
         let first = new.iter().map(|(_, _, since)| *since).min();
         if first.is_none_or(|first| self.now - first < gather && !at_once) {
@@ -122,7 +140,7 @@ impl Desk<'_> {
         telling: &mut Telling,
     ) {
         for channel in self.channels(group) {
-            let mine = items.iter().filter(|item| !is_own_failure(&item.alert, channel));
+            let mine = items.iter().filter(|item| self.tells(name, group, channel, &item.alert));
             let mine: Vec<_> = mine.filter(|item| self.hears(channel, &item.alert)).cloned().collect();
             if mine.is_empty() {
                 continue;
@@ -143,8 +161,8 @@ impl Desk<'_> {
     }
 
     /// Whether there is a channel for it at all: where there is none it stays news.
-    fn can_be_told(&self, alert: &Alert, group: &Group) -> bool {
-        self.channels(group).any(|channel| !is_own_failure(alert, channel))
+    fn can_be_told(&self, alert: &Alert, name: &str, group: &Group) -> bool {
+        self.channels(group).any(|channel| self.tells(name, group, channel, alert))
     }
 
     /// What was held back, where there is room again.
@@ -184,9 +202,9 @@ impl Desk<'_> {
         channels.map(|channel| message(channel, &bulletin)).collect()
     }
 
-    /// The same message for the fail-safe group, where its own was not reached. `nobody` says that the channel works and the
-    /// group is empty.
-    pub fn escalated(&self, failed: &Notification, nobody: bool, reason: &str) -> Vec<NewNotification> {
+    /// The same message for the fail-safe group, where its own was not reached. `works` says that the channel does, and only
+    /// this group is not reached by it; otherwise it is used where there is no other.
+    pub fn escalated(&self, failed: &Notification, works: bool, reason: &str) -> Vec<NewNotification> {
         let Some(name) = self.config.daemon.fail_safe_group.as_ref().map(|name| name.0.as_str()) else {
             return Vec::new();
         };
@@ -200,7 +218,8 @@ impl Desk<'_> {
         let report = bulletin.report;
         let bulletin = self.bulletin(name, group, bulletin.occasion, bulletin.items, Some(note));
         let bulletin = Bulletin { report, ..bulletin };
-        let channels = self.channels(group).filter(|channel| nobody || *channel != failed.channel);
+        let others = self.channels(group).any(|channel| channel != failed.channel);
+        let channels = self.channels(group).filter(|channel| works || !others || *channel != failed.channel);
         channels.map(|channel| message(channel, &bulletin)).collect()
     }
 
@@ -272,7 +291,7 @@ impl Desk<'_> {
     }
 }
 
-/// No channel tells of its own failure: it could not.
+/// Whether it is about this channel itself.
 fn is_own_failure(alert: &Alert, channel: &str) -> bool {
     alert.job == DELIVERY && alert.object() == channel
 }

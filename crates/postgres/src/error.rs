@@ -16,7 +16,7 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Something took longer than it may.
+    /// Something took longer than it may; what does so while connecting is the source of [`Error::Connect`].
     #[error("{what} took longer than {limit:?}")]
     Timeout {
         /// What did.
@@ -50,9 +50,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// True where nobody answered: the server is away, or does not get to it.
-    pub const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Timeout { .. } | Self::Io(_))
+    /// That a host did not let in within the limit.
+    pub(crate) fn slow_to_connect(target: String, limit: std::time::Duration) -> Self {
+        Self::Connect { target, source: Box::new(Self::Timeout { what: "it".into(), limit }) }
+    }
+
+    /// True where nobody answered, or a server that stops, starts or breaks down. Not where a server that is there says no, or
+    /// does not come to the end of a query.
+    pub fn is_unreachable(&self) -> bool {
+        match self.code() {
+            Some(code) => ["57P01", "57P02", "57P03"].contains(&code.as_str()),
+            None => matches!(self, Self::Connect { .. } | Self::Io(_)),
+        }
     }
 
     /// True where the role may not do this.
@@ -74,7 +83,10 @@ impl Error {
     fn code(&self) -> Option<String> {
         let of = |error: &sqlx::Error| Some(error.as_database_error()?.code()?.into_owned());
         match self {
-            Self::Connect { source, .. } => of(source.downcast_ref()?),
+            Self::Connect { source, .. } => match source.downcast_ref() {
+                Some(Self::Refused { code, .. }) => Some(code.clone()),
+                _ => of(source.downcast_ref()?),
+            },
             Self::Query { source, .. } => of(source),
             Self::Refused { code, .. } => Some(code.clone()),
             _ => None,
@@ -107,4 +119,24 @@ fn sqlx_is_transient(error: &sqlx::Error) -> bool {
 /// SQLSTATEs that pass: connection exceptions, rollbacks, resources, operator intervention, system errors, locks.
 fn transient_code(code: &str) -> bool {
     ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "55P03" || code == "55006"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_no_or_works_for_too_long_is_there() {
+        let limit = std::time::Duration::from_secs(5);
+        let refused = |code: &str| Error::Connect {
+            target: "db".into(),
+            source: Box::new(Error::Refused { code: code.into(), message: String::new() }),
+        };
+        let away = Error::Connect { target: "db".into(), source: "refused".into() };
+        assert!(away.is_unreachable() && Error::slow_to_connect("db".into(), limit).is_unreachable());
+        assert!(refused("57P03").is_unreachable() && !refused("53300").is_unreachable());
+        assert!(!Error::Timeout { what: "a query".into(), limit }.is_unreachable());
+        let silent = Error::slow_to_connect("db".into(), limit);
+        assert!(silent.is_transient() && refused("53300").is_transient());
+    }
 }

@@ -49,7 +49,7 @@ impl Server {
     /// A new connection to the first host that answers (and takes writes, where the string asks for that).
     ///
     /// # Errors
-    /// The last host's error, or [`Error::Timeout`].
+    /// The last host's error.
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         let mut last = Error::Conninfo("no host".into());
         for host in &self.conninfo.hosts {
@@ -57,9 +57,7 @@ impl Server {
             match tokio::time::timeout(self.connect_timeout, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = error,
-                Err(_) => {
-                    last = Error::Timeout { what: format!("connecting to {host}"), limit: self.connect_timeout };
-                }
+                Err(_) => last = Error::slow_to_connect(host.to_string(), self.connect_timeout),
             }
         }
         Err(last)

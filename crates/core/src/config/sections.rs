@@ -138,8 +138,8 @@ options! {
     pub struct Group {
         /// What every subject begins with.
         subject_prefix: String = "\"[PGBOSUN]\"";
-        /// Addresses that are told while `dba_ops.operators` names nobody for this group, or is out of reach
-        /// and was never read. Where there is nobody here either, `alert-group` under `[daemon]` is told.
+        /// Addresses that are told while `dba_ops.operators` knows nobody of this group, active or not, or is out of reach
+        /// and was never read. Where there is nobody to tell either way, `alert-group` under `[daemon]` is told.
         recipients: Vec<String> = "[]";
         /// How often a problem that stays is told again; `0s` is never.
         repeat: Duration = "\"4h\"";

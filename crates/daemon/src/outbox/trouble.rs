@@ -47,7 +47,7 @@ fn finding(backlog: &Backlog, patience: Duration, now: DateTime<Utc>) -> Option<
     let summary = match (stuck, backlog.dead) {
         (Some(since), _) => {
             let waited = human::span(now - since);
-            format!("nothing has left by {channel} for {waited}, {} messages wait", backlog.failing)
+            format!("{} messages by {channel} do not leave, for up to {waited}", backlog.failing)
         }
         (None, 0) => return None,
         (None, dead) => format!("{dead} messages by {channel} were given up"),

@@ -1,7 +1,8 @@
 //! The line to a cluster: one connection, on which its monitors take turns.
 //!
 //! Invariants: never two monitors on one cluster at a time; no answer is awaited for longer than the server's own limit
-//! and a little; after a server did not answer, those who wait are told so at once, and do not each try for themselves.
+//! and a little; after a server did not answer, those who wait are told so at once, and do not each try for themselves; what
+//! the server does not come to the end of is cancelled there, and its monitor does not ask again before it ended.
 
 use super::Query;
 use crate::{JobContext, JobError};
@@ -10,6 +11,7 @@ use pgbosun_core::{clock, config::Cluster, human};
 use pgbosun_postgres::{Error, Server};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, ValueRef, postgres::PgRow};
 use std::{
+    collections::BTreeMap,
     future::Future,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
@@ -31,8 +33,24 @@ pub struct Line {
 
 #[derive(Debug, Default)]
 struct Held {
-    connection: Option<PgConnection>,
+    connection: Option<Open>,
     silent: Option<(DateTime<Utc>, String)>,
+    /// By job, who was still at work when the time of its look was over.
+    stuck: BTreeMap<String, Process>,
+}
+
+/// A connection, and who answers on it.
+#[derive(Debug)]
+struct Open {
+    connection: PgConnection,
+    process: Process,
+}
+
+/// A process of the server; its number comes again, but not with the same start.
+#[derive(Clone, Debug, sqlx::FromRow)]
+struct Process {
+    pid: i32,
+    since: DateTime<Utc>,
 }
 
 /// One look of a monitor: its turn on the line begins with its first question.
@@ -65,9 +83,9 @@ impl<'a> Look<'a> {
     pub async fn end(self) {
         let Some(mut turn) = self.turn else { return };
         if self.context.line.waiting.load(Ordering::SeqCst) == 0
-            && let Some(connection) = turn.connection.take()
+            && let Some(open) = turn.connection.take()
         {
-            let _ = within(GRACE, connection.close()).await;
+            let _ = within(GRACE, open.connection.close()).await;
         }
     }
 
@@ -81,9 +99,9 @@ impl<'a> Look<'a> {
     {
         let server = self.server()?;
         // Not put back after an error: whatever is wrong with it, the next one begins anew.
-        let mut connection = self.connection(&server).await?;
-        let rows = ask(&mut connection, &server, query).await?;
-        self.turn().await.connection = Some(connection);
+        let mut open = self.connection(&server).await?;
+        let rows = self.ask(&mut open, &server, query).await?;
+        self.turn().await.connection = Some(open);
         Ok(rows)
     }
 
@@ -113,13 +131,13 @@ impl<'a> Look<'a> {
         for (name,) in names {
             let mut server = self.server()?;
             server.conninfo = server.conninfo.with_database(&name);
-            let mut connection = match server.connect().await {
-                Ok(connection) => connection,
+            let mut open = match open(&server).await {
+                Ok(open) => open,
                 Err(error) if error.is_missing_database() => continue,
                 Err(error) => return Err(error.into()),
             };
-            let rows = ask(&mut connection, &server, query).await?;
-            let _ = within(GRACE, connection.close()).await;
+            let rows = self.ask(&mut open, &server, query).await?;
+            let _ = within(GRACE, open.connection.close()).await;
             found.extend(rows.into_iter().map(|row| (name.clone(), row)));
         }
         Ok(found)
@@ -134,10 +152,10 @@ impl<'a> Look<'a> {
         let turn = self.turn().await;
         (turn.connection, turn.silent) = (None, None);
         let begun = Instant::now();
-        let mut connection = self.connection(&server).await?;
-        let mut rows: Vec<(String,)> = ask(&mut connection, &server, query).await?;
+        let mut open = self.connection(&server).await?;
+        let mut rows: Vec<(String,)> = self.ask(&mut open, &server, query).await?;
         let took = begun.elapsed();
-        self.turn().await.connection = Some(connection);
+        self.turn().await.connection = Some(open);
         Ok((took, rows.pop().unwrap_or_default().0))
     }
 
@@ -147,9 +165,9 @@ impl<'a> Look<'a> {
     /// Where the server cannot be asked.
     pub async fn major(&mut self) -> Result<u32, JobError> {
         let server = self.server()?;
-        let connection = self.connection(&server).await?;
-        let version = connection.server_version_num().unwrap_or_default() / 10_000;
-        self.turn().await.connection = Some(connection);
+        let open = self.connection(&server).await?;
+        let version = open.connection.server_version_num().unwrap_or_default() / 10_000;
+        self.turn().await.connection = Some(open);
         Ok(version)
     }
 
@@ -164,16 +182,18 @@ impl<'a> Look<'a> {
         }
         let failed = |source| Error::Query { what: "run the query".into(), source };
         self.turn().await;
-        let mut connection = server.connect().await?;
-        let limit = server.statement_timeout + GRACE;
+        let Open { mut connection, process } = open(&server).await?;
+        self.is_free(&mut connection).await?;
         let ask = async {
             sqlx::raw_sql("set default_transaction_read_only = on").execute(&mut connection).await.map_err(failed)?;
             let rows =
                 sqlx::raw_sql(AssertSqlSafe(query.to_owned())).fetch_all(&mut connection).await.map_err(failed)?;
             rows.iter().map(|row| fields(row).map_err(failed)).collect::<Result<Vec<_>, _>>()
         };
-        let answer = within(limit, ask).await;
-        let answer = answer.unwrap_or_else(|| Err(Error::Timeout { what: "run the query".into(), limit }))?;
+        let Some(answer) = within(server.statement_timeout + GRACE, ask).await else {
+            return Err(self.give_up(&process, &server, "run the query").await);
+        };
+        let answer = answer?;
         let _ = within(GRACE, connection.close()).await;
         Ok(answer)
     }
@@ -204,27 +224,94 @@ impl<'a> Look<'a> {
         self.context.cluster().map(|(_, server)| server.clone())
     }
 
-    async fn connection(&mut self, server: &Server) -> Result<PgConnection, JobError> {
+    async fn connection(&mut self, server: &Server) -> Result<Open, JobError> {
+        let mut open = self.connected(server).await?;
+        self.is_free(&mut open.connection).await?;
+        Ok(open)
+    }
+
+    async fn connected(&mut self, server: &Server) -> Result<Open, JobError> {
         let turn = self.turn().await;
-        if let Some(connection) = turn.connection.take() {
-            return Ok(connection);
+        if let Some(open) = turn.connection.take() {
+            return Ok(open);
         }
         if let Some((at, reason)) = &turn.silent
             && (TimeDelta::zero()..SILENCE).contains(&(clock::now() - *at))
         {
             return Err(JobError::unreachable(reason.clone()));
         }
-        match server.connect().await {
-            Ok(connection) => {
+        match open(server).await {
+            Ok(open) => {
                 turn.silent = None;
-                Ok(connection)
+                Ok(open)
             }
             Err(error) => {
                 let error = JobError::from(error);
-                turn.silent = Some((clock::now(), human::chain(&error)));
-                Err(error)
+                let reason = human::chain(&error);
+                turn.silent = Some((clock::now(), reason.clone()));
+                // Whoever watches whether the server is there connects to the same database, and sees the same.
+                Err(if error.is_transient() { JobError::unreachable(reason) } else { error })
             }
         }
+    }
+
+    async fn ask<T>(&mut self, open: &mut Open, server: &Server, query: &Query) -> Result<Vec<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let failed = |source| Error::Query { what: query.what.into(), source };
+        let answer = sqlx::query_as(query.sql).fetch_all(&mut open.connection);
+        match within(server.statement_timeout + GRACE, answer).await {
+            Some(answer) => Ok(answer.map_err(failed)?),
+            None => Err(self.give_up(&open.process, server, query.what).await),
+        }
+    }
+
+    /// Makes sure that the server is at work for no earlier look of this job.
+    async fn is_free(&mut self, connection: &mut PgConnection) -> Result<(), JobError> {
+        const WHAT: &str = "look for what an earlier look left at work";
+        let job = &self.context.job;
+        let stuck = &mut self.turn().await.stuck;
+        let Some(Process { pid, since }) = stuck.get(job) else { return Ok(()) };
+        let asked = sqlx::query_scalar(include_str!("line/stuck.sql")).bind(pid).bind(since).fetch_one(connection);
+        let Some(there) = within(GRACE, asked).await else {
+            return Err(Error::Timeout { what: WHAT.into(), limit: GRACE }.into());
+        };
+        if there.map_err(|source| Error::Query { what: WHAT.into(), source })? {
+            return Err(JobError::lasting(format!(
+                "process {pid} of the server is still at work for an earlier look that took too long and was cancelled: \
+                 the next begins after it ended"
+            )));
+        }
+        stuck.remove(job);
+        Ok(())
+    }
+
+    /// Has the server end, if it can, what took too long, and remembers who was at work.
+    async fn give_up(&mut self, process: &Process, server: &Server, what: &str) -> JobError {
+        let job = self.context.job.clone();
+        self.turn().await.stuck.insert(job, process.clone());
+        let cancel = async {
+            let mut connection = server.connect().await.ok()?;
+            let ask = sqlx::query(include_str!("line/cancel.sql")).bind(process.pid).bind(process.since);
+            ask.execute(&mut connection).await.ok()?;
+            connection.close().await.ok()
+        };
+        let _ = within(GRACE, cancel).await;
+        Error::Timeout { what: what.into(), limit: server.statement_timeout + GRACE }.into()
+    }
+}
+
+async fn open(server: &Server) -> Result<Open, Error> {
+    const WHAT: &str = "ask who answers";
+    let mut connection = server.connect().await?;
+    let asked = sqlx::query_as(include_str!("line/process.sql")).fetch_one(&mut connection);
+    match within(server.connect_timeout, asked).await {
+        Some(process) => {
+            let process = process.map_err(|source| Error::Query { what: WHAT.into(), source })?;
+            Ok(Open { connection, process })
+        }
+        None => Err(Error::Timeout { what: WHAT.into(), limit: server.connect_timeout }),
     }
 }
 
@@ -234,19 +321,6 @@ struct Waits<'a>(&'a Line);
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-async fn ask<T>(connection: &mut PgConnection, server: &Server, query: &Query) -> Result<Vec<T>, JobError>
-where
-    T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
-{
-    let failed = |source| Error::Query { what: query.what.into(), source };
-    let limit = server.statement_timeout + GRACE;
-    let answer = sqlx::query_as(query.sql).fetch_all(connection);
-    match within(limit, answer).await {
-        Some(answer) => Ok(answer.map_err(failed)?),
-        None => Err(Error::Timeout { what: query.what.into(), limit }.into()),
     }
 }
 

@@ -26,12 +26,18 @@ impl View {
 
     /// How bad it is that a figure is above its limits.
     pub fn above(&self, object: &str, value: f64, warning: f64, critical: f64) -> Severity {
-        self.judge(object, warning, critical, |limit, margin| value > limit * (1.0 - margin))
+        self.judge(object, warning, critical, |limit, margin| value > limit - limit.abs() * margin)
     }
 
     /// How bad it is that a figure is below its limits.
     pub fn below(&self, object: &str, value: f64, warning: f64, critical: f64) -> Severity {
-        self.judge(object, warning, critical, |limit, margin| value < limit * (1.0 + margin))
+        self.judge(object, warning, critical, |limit, margin| value < limit + limit.abs() * margin)
+    }
+
+    /// How bad it is that a share is below its limits, percent: half of the way from there to 100 ends an alert too.
+    pub fn below_percent(&self, object: &str, percent: f64, warning: f64, critical: f64) -> Severity {
+        let leave = |limit: f64, margin: f64| (limit * (1.0 + margin)).min(f64::midpoint(limit, 100.0)).max(limit);
+        self.judge(object, warning, critical, |limit, margin| percent < leave(limit, margin))
     }
 
     fn judge(&self, object: &str, warning: f64, critical: f64, beyond: impl Fn(f64, f64) -> bool) -> Severity {
@@ -65,5 +71,11 @@ mod tests {
         assert_eq!(view(Severity::Warning).below("x", 10.2, 10.0, 5.0), Severity::Warning);
         assert_eq!(view(Severity::Ok).below("x", 10.2, 10.0, 5.0), Severity::Ok);
         assert_eq!(view(Severity::Ok).above("y", 81.0, 80.0, 90.0), Severity::Warning, "each object by itself");
+        let share = |was, value| view(was).below_percent("x", value, 96.0, 50.0);
+        assert_eq!(share(Severity::Ok, 96.0), Severity::Ok);
+        assert_eq!(share(Severity::Warning, 97.9), Severity::Warning);
+        assert_eq!(share(Severity::Warning, 98.0), Severity::Ok, "96 and five percent of it would be beyond reach");
+        assert_eq!(share(Severity::Critical, 52.0), Severity::Critical);
+        assert_eq!(view(Severity::Warning).below_percent("x", 100.0, 101.0, 50.0), Severity::Warning);
     }
 }

@@ -1,6 +1,9 @@
 //! Mail into a folder, one `.eml` file a message: for trying things out, and for hosts without a mail server.
 
-use super::{Channel, DeliveryError, Message, Receipt, mail::Form};
+use super::{
+    Channel, DeliveryError, Message, Receipt,
+    mail::{Form, Letter},
+};
 use async_trait::async_trait;
 use pgbosun_core::config::Mail;
 use std::{io::Write, path::PathBuf};
@@ -20,7 +23,8 @@ impl Folder {
 #[async_trait]
 impl Channel for Folder {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        let bytes = self.form.compose(message)?.formatted();
+        let Letter { mail, missed, .. } = self.form.compose(message)?;
+        let bytes = mail.formatted();
         let name = format!("{}-{}.eml", message.bulletin.at.format("%Y%m%dT%H%M%S"), message.id.simple());
         let (folder, path) = (self.folder.clone(), self.folder.join(name));
         let shown = path.display().to_string();
@@ -34,7 +38,7 @@ impl Channel for Folder {
             std::fs::File::open(&folder)?.sync_all()
         });
         match written.await {
-            Ok(Ok(())) => Ok(Receipt { detail: shown }),
+            Ok(Ok(())) => Ok(Receipt { detail: shown, missed }),
             Ok(Err(error)) => Err(DeliveryError::Folder(self.folder.display().to_string(), error)),
             Err(error) => Err(DeliveryError::Folder(shown, std::io::Error::other(error))),
         }
@@ -43,6 +47,6 @@ impl Channel for Folder {
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         let failed = |error| DeliveryError::Folder(self.folder.display().to_string(), error);
         tokio::fs::create_dir_all(&self.folder).await.map_err(failed)?;
-        Ok(Receipt { detail: format!("mail goes into {}", self.folder.display()) })
+        Ok(Receipt::new(format!("mail goes into {}", self.folder.display())))
     }
 }

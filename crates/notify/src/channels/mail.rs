@@ -1,11 +1,14 @@
 //! A message as a mail (RFC 5322): text and HTML, pictures in it, attachments, threads by incident, and marked as written
 //! by a program (RFC 3834).
 
-use super::{DeliveryError, Message};
+use super::{DeliveryError, Message, Missed};
 use crate::render::{File, Rendered, Renderer};
-use lettre::message::{
-    Attachment, Body, Mailbox, MultiPart, SinglePart,
-    header::{ContentType, HeaderName, HeaderValue},
+use lettre::{
+    Address,
+    message::{
+        Attachment, Body, Mailbox, MultiPart, SinglePart,
+        header::{ContentType, HeaderName, HeaderValue},
+    },
 };
 use pgbosun_core::config::Mail;
 use std::path::Path;
@@ -18,6 +21,18 @@ pub(super) struct Form {
     attachment_limit: u64,
 }
 
+/// Recipients, each with what it says.
+type Addresses = Vec<(String, Mailbox)>;
+
+/// A mail, and whom it goes to.
+pub(super) struct Letter {
+    pub mail: lettre::Message,
+    /// Each recipient with the address.
+    pub to: Vec<(String, Address)>,
+    /// Those whose address is none.
+    pub missed: Vec<Missed>,
+}
+
 impl Form {
     pub fn new(mail: &Mail, instance: &str, templates: &Path) -> Result<Self, DeliveryError> {
         let from = mail.from.parse();
@@ -27,7 +42,7 @@ impl Form {
     }
 
     /// The mail.
-    pub fn compose(&self, message: &Message) -> Result<lettre::Message, DeliveryError> {
+    pub fn compose(&self, message: &Message) -> Result<Letter, DeliveryError> {
         let failed = |error: &dyn std::fmt::Display| DeliveryError::Message(error.to_string());
         let bulletin = &message.bulletin;
         let id = |id: uuid::Uuid| format!("<{}@{}>", id.simple(), self.host);
@@ -41,28 +56,36 @@ impl Form {
         if let Some(first) = incidents.first() {
             builder = builder.in_reply_to(first.clone()).references(incidents.join(" "));
         }
-        for to in addresses(&message.recipients)? {
-            builder = builder.to(to);
+        let (good, missed) = addresses(&message.recipients)?;
+        let mut to = Vec::new();
+        for (recipient, mailbox) in good {
+            to.push((recipient, mailbox.email.clone()));
+            builder = builder.to(mailbox);
         }
         let rendered = self.renderer.render(bulletin, self.attachment_limit);
-        builder.multipart(parts(rendered).map_err(|error| failed(&error))?).map_err(|error| failed(&error))
+        let parts = parts(rendered).map_err(|error| failed(&error))?;
+        Ok(Letter { mail: builder.multipart(parts).map_err(|error| failed(&error))?, to, missed })
     }
 }
 
 /// The addresses among these: one that is none must not cost the others their mail.
-fn addresses(recipients: &[String]) -> Result<Vec<Mailbox>, DeliveryError> {
-    let mut addresses = Vec::new();
+fn addresses(recipients: &[String]) -> Result<(Addresses, Vec<Missed>), DeliveryError> {
+    let (mut addresses, mut missed) = (Vec::new(), Vec::new());
     for recipient in recipients {
         match recipient.parse() {
-            Ok(address) => addresses.push(address),
-            Err(error) => tracing::error!("\"{recipient}\" is no mail address and gets no mail: {error}"),
+            Ok(address) => addresses.push((recipient.clone(), address)),
+            Err(error) => missed.push(Missed {
+                recipient: recipient.clone(),
+                reason: format!("no mail address: {error}"),
+                refused: true,
+            }),
         }
     }
     if addresses.is_empty() {
         let all = recipients.join("\", \"");
         return Err(DeliveryError::Message(format!("no recipient is a mail address: \"{all}\"")));
     }
-    Ok(addresses)
+    Ok((addresses, missed))
 }
 
 fn parts(rendered: Rendered) -> Result<MultiPart, lettre::message::header::ContentTypeErr> {
@@ -110,7 +133,7 @@ mod tests {
         let mut bulletin = bulletin(notice);
         bulletin.items[0].alert.detail.push_str(&"line\n".repeat(100));
         let message = Message { id: uuid::Uuid::nil(), bulletin, recipients: vec!["dba@example.com".into()] };
-        String::from_utf8(form.compose(&message).unwrap().formatted()).unwrap()
+        String::from_utf8(form.compose(&message).unwrap().mail.formatted()).unwrap()
     }
 
     #[test]
@@ -132,9 +155,9 @@ mod tests {
     fn an_address_that_is_none_costs_the_others_nothing() {
         let words = |recipients: &[&str]| {
             let recipients: Vec<_> = recipients.iter().map(|&one| one.to_owned()).collect();
-            addresses(&recipients).map(|good| good.len()).map_err(|error| error.to_string())
+            addresses(&recipients).map(|(good, missed)| (good.len(), missed.len())).map_err(|error| error.to_string())
         };
-        assert_eq!(words(&["anna", "dba@example.com", "Ann <ann@example.com>"]), Ok(2));
+        assert_eq!(words(&["anna", "dba@example.com", "Ann <ann@example.com>"]), Ok((2, 1)));
         assert!(words(&["anna"]).unwrap_err().contains("no recipient is a mail address: \"anna\""));
     }
 

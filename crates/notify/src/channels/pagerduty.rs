@@ -58,7 +58,7 @@ impl Channel for PagerDuty {
                 self.event(action, bulletin, item).await?;
             }
         }
-        Ok(Receipt { detail: format!("PagerDuty took {} alerts", bulletin.items.len()) })
+        Ok(Receipt::new(format!("PagerDuty took {} alerts", bulletin.items.len())))
     }
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
@@ -67,7 +67,7 @@ impl Channel for PagerDuty {
             "routing_key": self.key.expose(), "event_action": "resolve", "dedup_key": "pgbosun-check"
         });
         self.http.accepted(self.http.post(&self.url, "application/json", body.to_string())).await?;
-        Ok(Receipt { detail: "PagerDuty takes events with this routing key".into() })
+        Ok(Receipt::new("PagerDuty takes events with this routing key".into()))
     }
 }
 

@@ -37,7 +37,7 @@ impl Channel for Slack {
         let body = body(&message.bulletin).to_string();
         let request = self.http.post(self.url.expose(), "application/json", body);
         let (status, text) = self.http.accepted(request).await?;
-        Ok(Receipt { detail: format!("Slack: {status} {}", text.trim()) })
+        Ok(Receipt::new(format!("Slack: {status} {}", text.trim())))
     }
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
@@ -45,7 +45,7 @@ impl Channel for Slack {
         let (status, text) = self.http.send(self.http.post(self.url.expose(), "application/json", "{}".into())).await?;
         match text.trim() {
             known @ ("no_text" | "invalid_payload" | "no_service" | "ok") if known != "no_service" => {
-                Ok(Receipt { detail: "Slack's webhook answers".into() })
+                Ok(Receipt::new("Slack's webhook answers".into()))
             }
             other => Err(self.http.error(format!("{status}: {other}"))),
         }

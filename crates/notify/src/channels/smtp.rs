@@ -1,10 +1,14 @@
 //! Mail to a server with lettre: STARTTLS, TLS or neither, with a password, XOAUTH2 or no login, over connections that are
 //! used again.
 
-use super::{Channel, DeliveryError, Message, Receipt, mail::Form, oauth::Tokens};
+use super::{
+    Channel, DeliveryError, Message, Missed, Receipt,
+    mail::{Form, Letter},
+    oauth::Tokens,
+};
 use async_trait::async_trait;
 use lettre::{
-    AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
+    Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor,
     address::Envelope,
     transport::smtp::{
         PoolConfig,
@@ -17,7 +21,7 @@ use pgbosun_core::{
     config::{Mail, MailSecurity, Secret},
     human::chain,
 };
-use std::future::Future;
+use std::{future::Future, time::Instant};
 use tokio::sync::Mutex;
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
@@ -92,63 +96,100 @@ impl Smtp {
         DeliveryError::Server { server: format!("{}:{}", self.mail.server, self.port), reason, refused }
     }
 
+    fn failed(&self, failed: Failed) -> DeliveryError {
+        let refused = failed.refused();
+        self.error(failed.reason, refused)
+    }
+
     /// lettre's own timeout covers the connect alone.
     async fn limited<T>(
         &self,
         work: impl Future<Output = Result<T, lettre::transport::smtp::Error>>,
-    ) -> Result<T, DeliveryError> {
+    ) -> Result<T, Failed> {
         let (reason, code) = match tokio::time::timeout(self.mail.timeout, work).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => (chain(&error), error.status().map(u16::from)),
             Err(_) => (format!("no answer within {:?}", self.mail.timeout), None),
         };
-        // A recipient or a text that it does not want, and not a login or a greeting (RFC 5321, 4.2.3; RFC 4954, 6).
-        let refused = code.is_some_and(|code| matches!(code, 550..=554));
         // Whatever is wrong with the connection or the login, the next try begins anew.
         *self.open.lock().await = None;
         if let Some(tokens) = &self.tokens {
             tokens.forget().await;
         }
-        Err(self.error(reason, refused))
+        Err(Failed { reason, code })
     }
+
+    /// Sends a mail to one of its recipients.
+    async fn alone(&self, mail: &lettre::Message, to: Address) -> Result<Response, Failed> {
+        let failed = |reason: String| Failed { reason, code: None };
+        let envelope = Envelope::new(mail.envelope().from().cloned(), vec![to]);
+        let envelope = envelope.map_err(|error| failed(chain(&error)))?;
+        let transport = self.transport().await.map_err(|error| failed(chain(&error)))?;
+        self.limited(transport.send_raw(&envelope, &mail.formatted())).await
+    }
+}
+
+/// Why the server did not take a mail, with its code where that is its answer.
+struct Failed {
+    reason: String,
+    code: Option<u16>,
+}
+
+impl Failed {
+    /// It is a recipient or a text that it does not want, and not a login or a greeting (RFC 5321, 4.2.3; RFC 4954, 6).
+    fn refused(&self) -> bool {
+        self.code.is_some_and(|code| matches!(code, 550..=554))
+    }
+
+    /// Another recipient may be taken: this one is refused, or is not taken for now.
+    fn is_one(&self) -> bool {
+        self.refused() || self.code.is_some_and(|code| matches!(code, 450..=452))
+    }
+}
+
+fn words(response: &Response) -> String {
+    response.message().collect::<Vec<_>>().join(" ")
 }
 
 #[async_trait]
 impl Channel for Smtp {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        let mail = self.form.compose(message)?;
+        let Letter { mail, to, mut missed } = self.form.compose(message)?;
         let transport = self.transport().await?;
-        let words = |response: Response| response.message().collect::<Vec<_>>().join(" ");
-        let all = mail.envelope().to().to_vec();
-        let whole = self.limited(transport.send(mail.clone())).await;
-        let (Err(refused), 2..) = (&whole, all.len()) else { return Ok(Receipt { detail: words(whole?) }) };
-        if !refused.is_own() {
-            return Err(whole.err().unwrap_or_else(|| self.error("no answer".into(), false)));
-        }
-        // The server wants one of the recipients not, and so took the mail for none: each gets it alone.
-        let (bytes, mut taken, mut last) = (mail.formatted(), Vec::new(), None);
-        for to in all {
-            let envelope = Envelope::new(mail.envelope().from().cloned(), vec![to.clone()])
-                .map_err(|error| DeliveryError::Message(error.to_string()))?;
-            let transport = self.transport().await?;
-            match self.limited(transport.send_raw(&envelope, &bytes)).await {
-                Ok(response) => taken.push(words(response)),
-                Err(error) => {
-                    tracing::error!("{to} gets no mail: {}", chain(&error));
-                    last = Some(error);
+        let mut last = match self.limited(transport.send(mail.clone())).await {
+            Ok(response) => return Ok(Receipt { detail: words(&response), missed }),
+            Err(failed) if failed.is_one() && to.len() > 1 => failed,
+            Err(failed) => return Err(self.failed(failed)),
+        };
+        // The server wants one of the recipients not, and so took the mail for none: each gets it alone. Where it goes away
+        // or takes its time meanwhile, the rest is for the next try: who has it by now must be known by then.
+        let (begin, mut taken) = (Instant::now(), Vec::new());
+        for (recipient, address) in to {
+            if last.is_one() && begin.elapsed() > self.mail.timeout {
+                last = Failed { reason: "the mails to others took too long".into(), code: None };
+            }
+            if last.is_one() {
+                match self.alone(&mail, address).await {
+                    Ok(response) => {
+                        taken.push(words(&response));
+                        continue;
+                    }
+                    Err(failed) => last = failed,
                 }
             }
+            missed.push(Missed { recipient, reason: last.reason.clone(), refused: last.refused() });
         }
-        match (taken.is_empty(), last) {
-            (true, Some(error)) => Err(error),
-            _ => Ok(Receipt { detail: taken.join("; ") }),
+        if taken.is_empty() {
+            let reasons: Vec<_> = missed.iter().map(|one| format!("{}: {}", one.recipient, one.reason)).collect();
+            return Err(self.error(reasons.join("; "), missed.iter().all(|one| one.refused)));
         }
+        Ok(Receipt { detail: taken.join("; "), missed })
     }
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         let transport = self.transport().await?;
-        match self.limited(transport.test_connection()).await? {
-            true => Ok(Receipt { detail: format!("mail server {}:{} answers", self.mail.server, self.port) }),
+        match self.limited(transport.test_connection()).await.map_err(|failed| self.failed(failed))? {
+            true => Ok(Receipt::new(format!("mail server {}:{} answers", self.mail.server, self.port))),
             false => Err(self.error("it does not answer NOOP".into(), false)),
         }
     }

@@ -38,7 +38,7 @@ impl Webhook {
             request = request.header("X-Pgbosun-Signature", signature);
         }
         let (status, _) = self.http.accepted(request).await?;
-        Ok(Receipt { detail: format!("it answered {status}") })
+        Ok(Receipt::new(format!("it answered {status}")))
     }
 }
 

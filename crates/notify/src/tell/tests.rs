@@ -109,6 +109,7 @@ impl World {
                     escalated_at: None,
                     last_error: None,
                     follows_escalated: false,
+                    recipients: Vec::new().into(),
                 });
             } else {
                 *scene.sent.entry(message.channel).or_default() += 1;
@@ -290,9 +291,10 @@ fn the_fail_safe_group_is_told_once_by_another_channel() {
         escalated_at: None,
         last_error: None,
         follows_escalated: false,
+        recipients: Vec::new().into(),
     };
-    let by = |nobody| -> Vec<String> {
-        desk.escalated(&failed, nobody, "refused")
+    let by = |works| -> Vec<String> {
+        desk.escalated(&failed, works, "refused")
             .into_iter()
             .map(|copy| format!("{} {}", copy.group, copy.channel))
             .collect()
@@ -303,4 +305,35 @@ fn the_fail_safe_group_is_told_once_by_another_channel() {
     );
     let again = Notification { escalated_at: Some(at(1)), ..failed };
     assert!(desk.escalated(&again, false, "refused").is_empty());
+}
+
+#[test]
+fn where_there_is_only_mail_the_fail_safe_group_is_told_by_it() {
+    let world = World::new(
+        "[groups.database]\ngather = \"0s\"\n[groups.boss]\ngather = \"0s\"\n[daemon]\nfail-safe-group = \"boss\"\n",
+    );
+    let id = world.put("mail", CRITICAL, 0);
+    world.change(id, |alert| (alert.job, alert.fingerprint) = (DELIVERY.into(), "delivery/mail".into()));
+    let desk = Desk { config: &world.config, instance: "db0", now: at(0) };
+    let mut messages = desk.tell(&world.scene.borrow(), &world.hosts, true).messages;
+    let message = messages.remove(0);
+    assert_eq!((message.group.as_str(), message.channel.as_str(), messages.len()), ("boss", MAIL, 0));
+    let failed = Notification {
+        id: message.id,
+        incidents: message.incidents.into(),
+        group_name: "database".into(),
+        channel: message.channel,
+        subject: message.subject,
+        content: message.content,
+        attempts: 9,
+        next_attempt_at: at(20),
+        created_at: at(0),
+        escalated_at: None,
+        last_error: None,
+        follows_escalated: false,
+        recipients: Vec::new().into(),
+    };
+    let copies = desk.escalated(&failed, false, "refused");
+    let copies: Vec<_> = copies.iter().map(|copy| (copy.group.as_str(), copy.channel.as_str())).collect();
+    assert_eq!(copies, [("boss", MAIL)]);
 }

@@ -3,13 +3,14 @@
 use crate::{
     exit::{Exit, FAILURE},
     local::Context,
-    output::{green, json, red},
+    output::{green, json, red, yellow},
 };
 use pgbosun_core::{
     alert::{Alert, AlertState},
     finding::{Reach, Severity},
 };
-use pgbosun_daemon::{chain, channel, open_history};
+use pgbosun_daemon::{chain, channel, open_history, recipients};
+use pgbosun_history::{Delivery, Operators, operators_beside};
 use pgbosun_notify::{Desk, MAIL, Message};
 use serde::Serialize;
 use uuid::Uuid;
@@ -40,13 +41,19 @@ pub async fn run(context: &Context, name: &str) -> anyhow::Result<u8> {
         let bulletin = desk.test(name, group, alert(name, channel_name, &to, now));
         let message = Message { id: Uuid::now_v7(), bulletin, recipients: to.clone() };
         let answer = match channel(config, channel_name) {
-            _ if to.is_empty() => Err(format!("group {name} has nobody: set groups.{name}.recipients")),
+            _ if to.is_empty() => Err(format!(
+                "group {name} has nobody who is told: see \"pgbosun operator list\", or set groups.{name}.recipients"
+            )),
             Ok(Some(channel)) => channel.deliver(&message).await.map_err(|error| chain(&error)),
             Ok(None) => continue,
             Err(error) => Err(chain(&error)),
         };
         let accepted = answer.is_ok();
+        let missed = answer.as_ref().map(|receipt| receipt.missed.clone()).unwrap_or_default();
+        let to = to.into_iter().filter(|one| !missed.iter().any(|missed| missed.recipient == *one)).collect();
         let answer = answer.map_or_else(|reason| reason, |receipt| receipt.detail);
+        let others = missed.into_iter().map(|one| format!("not to {}: {}", one.recipient, one.reason));
+        let answer = std::iter::once(answer).chain(others).collect::<Vec<_>>().join("; ");
         results.push(Tried { channel: channel_name.to_owned(), to, accepted, answer });
     }
     if results.is_empty() {
@@ -65,17 +72,32 @@ pub async fn run(context: &Context, name: &str) -> anyhow::Result<u8> {
     Ok(if results.iter().all(|result| result.accepted) { 0 } else { FAILURE })
 }
 
-/// Who gets the group's mail.
+/// Who gets the group's mail: the operators as they are now, or as the daemon last read them.
 async fn addresses(context: &Context, name: &str) -> anyhow::Result<Vec<String>> {
-    if let Some(mut delivery) = open_history(&context.config, Uuid::nil())? {
-        let operators = delivery.operators().await?;
-        let active: Vec<_> =
-            operators.into_iter().filter(|o| o.active && o.group_name == name).map(|o| o.email).collect();
-        if !active.is_empty() {
-            return Ok(active);
-        }
-    }
-    Ok(context.config.groups.get(name).map(|group| group.recipients.clone()).unwrap_or_default())
+    let config = &context.config;
+    let operators = match open_history(config, Uuid::nil())? {
+        None => Operators::default(),
+        Some(delivery) => match read(delivery).await {
+            Ok(operators) => operators,
+            Err(error) => {
+                let (operators, who) = match operators_beside(&config.daemon.state_directory).await {
+                    Ok(Some(operators)) => (operators, "the operators as last read from it are told".to_owned()),
+                    Ok(None) => (Operators::default(), "the recipients of the configuration are told".to_owned()),
+                    Err(unread) => {
+                        let why = format!("the recipients of the configuration are told, since {}", chain(&unread));
+                        (Operators::default(), why)
+                    }
+                };
+                eprintln!("{} {}: {who}", yellow("no history database:"), chain(&error));
+                operators
+            }
+        },
+    };
+    Ok(recipients(&operators, config, name))
+}
+
+async fn read(mut delivery: Delivery) -> Result<Operators, pgbosun_history::Error> {
+    Ok(Operators::new(&delivery.operators().await?, &delivery.operator_groups().await?))
 }
 
 fn alert(group: &str, channel: &str, to: &[String], now: chrono::DateTime<chrono::Utc>) -> Alert {

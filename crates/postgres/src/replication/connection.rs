@@ -66,7 +66,7 @@ impl Replication {
             match timeout(limit, Self::connect_to(conninfo, host)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = Error::Connect { target: host.to_string(), source: Box::new(error) },
-                Err(_) => last = Error::Timeout { what: format!("connecting to {host}"), limit },
+                Err(_) => last = Error::slow_to_connect(host.to_string(), limit),
             }
         }
         Err(last)

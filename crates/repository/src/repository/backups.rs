@@ -108,7 +108,12 @@ impl Repository {
         places.sort_by(|a, b| b.label.cmp(&a.label));
         for place in places {
             match self.info(&place).await {
-                Ok(info) if !info.checksum_failures => return Ok(Some(info)),
+                Ok(info) if !info.checksum_failures => {
+                    let notes = self.notes(std::slice::from_ref(&info)).await?;
+                    if notes.first().is_none_or(|notes| notes.verified != Some(false)) {
+                        return Ok(Some(info));
+                    }
+                }
                 Ok(_) | Err(Error::NoBackup(_) | Error::Damaged { .. } | Error::Format { .. }) => {}
                 Err(error) => return Err(error),
             }

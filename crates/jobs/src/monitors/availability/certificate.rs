@@ -2,7 +2,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, host::blocking},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -54,10 +54,8 @@ impl Monitor for Certificate {
         let rows: Vec<Row> = look.rows(&Self::FACTS.queries[0]).await?;
         let mut files = self.files.clone();
         files.extend(rows.into_iter().filter(|row| !row.name.is_empty()).map(|row| data.join(row.file)));
-        let read =
-            tokio::task::spawn_blocking(move || files.into_iter().map(read).collect::<Result<Vec<_>, _>>()).await;
-        let read = read.map_err(|error| JobError::lasting(format!("cannot read the certificates: {error}")))?;
-        Ok(read?.into_iter().flatten().collect())
+        let all = move || files.into_iter().map(read).collect::<Result<Vec<_>, _>>();
+        Ok(blocking("read the certificates", all).await?.into_iter().flatten().collect())
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
@@ -88,9 +86,8 @@ impl Monitor for Certificate {
 }
 
 /// The certificates of a PEM file.
-fn read(file: PathBuf) -> Result<Vec<Sample>, JobError> {
-    let failed =
-        |reason: String| JobError::lasting(format!("cannot read the certificates in {}: {reason}", file.display()));
+fn read(file: PathBuf) -> Result<Vec<Sample>, String> {
+    let failed = |reason: String| format!("{}: {reason}", file.display());
     let bytes = std::fs::read(&file).map_err(|error| failed(error.to_string()))?;
     let mut found = Vec::new();
     for pem in Pem::iter_from_buffer(&bytes) {

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
-    /// Alerts when settings wait for a restart or are wrong in their files, and tells which ones changed.
+    /// Alerts when settings wait for a restart or are wrong in their files, and tells which ones changed. The values of those
+    /// that may hold a password (`primary_conninfo`, the commands, those of extensions named so) are neither told nor kept.
     pub struct Settings {
         /// For how long a change is told.
         notice: Duration = "\"24h\"";
@@ -34,6 +35,10 @@ pub struct Setting {
     source: String,
     file: String,
     pending_restart: bool,
+    /// Whether `setting` is a digest.
+    secret: bool,
+    /// Whether the role sees every setting.
+    all_seen: bool,
 }
 
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -50,19 +55,26 @@ pub struct Sample {
     mistakes: Option<Vec<Mistake>>,
 }
 
+/// What a setting was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    told: String,
+    secret: bool,
+}
+
 /// A setting that changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     at: DateTime<Utc>,
     name: String,
-    from: Option<String>,
-    to: Option<String>,
+    from: Option<Known>,
+    to: Option<Known>,
 }
 
 /// The settings of the last look, and what changed lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    known: Option<BTreeMap<String, String>>,
+    known: Option<BTreeMap<String, Known>>,
     changed: Vec<Changed>,
 }
 
@@ -100,6 +112,13 @@ impl Monitor for Settings {
             sample.settings.len(),
             pending.len()
         ));
+        if sample.settings.iter().any(|setting| !setting.all_seen) {
+            verdict.summary += "; the role does not see all: grant pg_read_all_settings";
+        }
+        if sample.mistakes.is_none() {
+            verdict.summary += "; it may not look for mistakes in the files: grant select on pg_file_settings and execute on \
+                                function pg_show_all_file_settings()";
+        }
         verdict.measure(Figure::new("postgres_settings_pending_restart", pending.len() as f64));
         if !pending.is_empty() {
             let names: Vec<_> = pending.iter().map(|setting| setting.name.as_str()).collect();
@@ -126,14 +145,7 @@ impl Monitor for Settings {
         }
         if !memory.changed.is_empty() {
             let names: Vec<_> = memory.changed.iter().map(|change| change.name.as_str()).collect();
-            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "its default".into());
-            let lines: Vec<_> = memory
-                .changed
-                .iter()
-                .map(|c| {
-                    format!("{} {}: {} -> {}", c.at.format("%Y-%m-%d %H:%M UTC"), c.name, word(&c.from), word(&c.to))
-                })
-                .collect();
+            let lines: Vec<_> = memory.changed.iter().map(Changed::line).collect();
             verdict.find(
                 Finding::new(Severity::Warning, "changed", format!("settings changed: {}", names.join(", ")))
                     .meaning("The server behaves differently from yesterday.")
@@ -147,12 +159,15 @@ impl Monitor for Settings {
 
 impl Settings {
     fn remember(&self, sample: &Sample, memory: &mut Memory, now: DateTime<Utc>) {
-        let shown = |setting: &Setting| format!("{}{} ({})", setting.setting, setting.unit, setting.origin());
+        let known = |setting: &Setting| Known {
+            told: format!("{}{} ({})", setting.setting, setting.unit, setting.origin()),
+            secret: setting.secret,
+        };
         let known: BTreeMap<_, _> = sample
             .settings
             .iter()
             .filter(|setting| !self.ignore.contains(&setting.name))
-            .map(|setting| (setting.name.clone(), shown(setting)))
+            .map(|setting| (setting.name.clone(), known(setting)))
             .collect();
         if let Some(before) = &memory.known {
             let names: std::collections::BTreeSet<_> = before.keys().chain(known.keys()).collect();
@@ -165,6 +180,19 @@ impl Settings {
         let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
         memory.changed.retain(|change| now - change.at < notice);
         memory.known = Some(known);
+    }
+}
+
+impl Changed {
+    /// The change in a line, without its values where they may hold a password.
+    fn line(&self) -> String {
+        let (at, name) = (self.at.format("%Y-%m-%d %H:%M UTC"), &self.name);
+        if [&self.from, &self.to].into_iter().flatten().any(|known| known.secret) {
+            return format!("{at} {name}: changed");
+        }
+        let word =
+            |value: &Option<Known>| value.as_ref().map_or_else(|| "its default".into(), |known| known.told.clone());
+        format!("{at} {name}: {} -> {}", word(&self.from), word(&self.to))
     }
 }
 
@@ -188,6 +216,8 @@ mod tests {
             source: "configuration file".into(),
             file: "/etc/postgresql.conf".into(),
             pending_restart,
+            secret: false,
+            all_seen: true,
         };
         let mut memory = Memory::default();
         let mut look = |settings, mistakes, minute: i64| {
@@ -203,5 +233,38 @@ mod tests {
         let mistake = Mistake { name: "x".into(), file: "f".into(), line: 1, error: "unrecognized parameter".into() };
         let worse = look(vec![setting("work_mem", "8192", true)], Some(vec![mistake]), 67);
         assert_eq!(worse.len(), 2, "{worse:?}");
+    }
+    #[test]
+    fn a_password_is_neither_told_nor_kept() {
+        let query = include_str!("settings.sql");
+        for name in ["primary_conninfo", "archive_command", "restore_command", "ssl_passphrase_command"] {
+            assert!(query.contains(&format!("'{name}'")), "{name}");
+        }
+        let monitor = Settings { notice: Duration::from_secs(3600), ignore: Vec::new() };
+        let sample = |digest: &str| Sample {
+            settings: vec![Setting {
+                name: "primary_conninfo".into(),
+                setting: digest.into(),
+                unit: String::new(),
+                source: "configuration file".into(),
+                file: "/etc/postgresql.conf".into(),
+                pending_restart: false,
+                secret: true,
+                all_seen: false,
+            }],
+            mistakes: None,
+        };
+        // What an earlier version remembered goes.
+        let before = r#"{"known": {"primary_conninfo": "password=hush (f)"}, "changed": []}"#;
+        let mut memory: Memory = serde_json::from_str(before).unwrap_or_default();
+        assert_eq!(memory, Memory::default());
+        let verdict = monitor.verdict(&sample("00c0ffee00c0ffee"), &mut memory, &View::default());
+        assert!(verdict.findings.is_empty());
+        assert!(verdict.summary.contains("grant pg_read_all_settings"), "{}", verdict.summary);
+        for settings in [sample("feed0000feed0000"), Sample { settings: Vec::new(), mistakes: None }] {
+            let finding = monitor.verdict(&settings, &mut memory, &View::default()).findings.remove(0);
+            assert_eq!(finding.summary, "settings changed: primary_conninfo");
+            assert_eq!(finding.detail, "1970-01-01 00:00 UTC primary_conninfo: changed");
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, host::blocking},
 };
 use async_trait::async_trait;
 use chrono::{Duration, NaiveDate};
@@ -61,7 +61,11 @@ impl Monitor for Version {
         let row: Row = look.row(&Self::FACTS.queries[0]).await?;
         let (name, _) = look.context.cluster()?;
         let data = look.context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
-        let installed = match data.and_then(|data| program(&data)) {
+        let program = match data {
+            Some(data) => blocking("look which program runs", move || Ok(program(&data))).await?,
+            None => None,
+        };
+        let installed = match program {
             Some(program) => installed(&program).await,
             None => None,
         };

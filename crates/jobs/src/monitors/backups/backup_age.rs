@@ -18,7 +18,7 @@ options! {
     /// Alerts when the newest good backup of the cluster is too old, in each repository by itself. It asks the
     /// repositories, not history: what is not there is not a backup.
     pub struct BackupAge {
-        /// The repositories to look into; all of them by default.
+        /// The repositories to look into; those that backups of the cluster go to by default.
         repositories: Vec<RepositoryName> = "[]";
         /// Critical above this age.
         critical_age: Duration = "\"25h\"";
@@ -30,7 +30,7 @@ options! {
 /// The newest good backup of one repository.
 pub struct Newest {
     repository: String,
-    backup: Option<(String, DateTime<Utc>)>,
+    backup: Result<Option<(String, DateTime<Utc>)>, String>,
 }
 
 #[async_trait]
@@ -49,8 +49,10 @@ impl Monitor for BackupAge {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = look.context.cluster()?;
         let mut newest = Vec::new();
-        for repository in look.context.repositories(&self.repositories)? {
-            let backup = repository.newest_good(cluster).await?.map(|info| (info.label, info.finished_at));
+        for repository in look.context.backup_repositories(&self.repositories)? {
+            // One that is away says nothing about the others.
+            let backup = repository.newest_good(cluster).await.map_err(|error| human::chain(&error));
+            let backup = backup.map(|info| info.map(|info| (info.label, info.finished_at)));
             newest.push(Newest { repository: repository.name, backup });
         }
         Ok(newest)
@@ -60,14 +62,15 @@ impl Monitor for BackupAge {
         let lines: Vec<_> = sample
             .iter()
             .map(|newest| match &newest.backup {
-                Some((label, at)) => format!("{}: {label}, {} old", newest.repository, human::span(view.now - *at)),
-                None => format!("{}: none", newest.repository),
+                Ok(Some((label, at))) => format!("{}: {label}, {} old", newest.repository, human::span(view.now - *at)),
+                Ok(None) => format!("{}: none", newest.repository),
+                Err(_) => format!("{}: not known", newest.repository),
             })
             .collect();
         let mut verdict =
             Verdict::of(if lines.is_empty() { "no repository to look into".into() } else { lines.join("; ") });
         for newest in sample {
-            if let Some((_, at)) = &newest.backup {
+            if let Ok(Some((_, at))) = &newest.backup {
                 let age = (view.now - *at).as_seconds_f64();
                 verdict.measure(Figure::new("postgres_backup_age_seconds", age).of("repository", &newest.repository));
             }
@@ -81,8 +84,12 @@ impl BackupAge {
     fn judge(&self, newest: &Newest, view: &View) -> Option<Finding> {
         let limit = human::duration(self.critical_age);
         let (severity, summary, detail) = match &newest.backup {
-            None => (Severity::Critical, format!("no backup exists (limit {limit})"), "newest: none".to_owned()),
-            Some((label, at)) => {
+            Err(reason) => {
+                let summary = "how old the newest backup is cannot be said".to_owned();
+                (Severity::Unknown, summary, format!("error: {reason}"))
+            }
+            Ok(None) => (Severity::Critical, format!("no backup exists (limit {limit})"), "newest: none".to_owned()),
+            Ok(Some((label, at))) => {
                 let age = (view.now - *at).to_std().unwrap_or_default();
                 let told = human::duration(age);
                 let detail = format!("newest: {label}\nfinished: {}", at.format("%Y-%m-%d %H:%M:%S UTC"));
@@ -124,7 +131,7 @@ mod tests {
         let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
         let backup = hours.map(|hours| ("label".to_owned(), view.now - chrono::Duration::hours(hours)));
         monitor
-            .judge(&Newest { repository: "local".into(), backup }, &view)
+            .judge(&Newest { repository: "local".into(), backup: Ok(backup) }, &view)
             .map(|finding| (finding.severity, finding.summary))
     }
 

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, time::Duration};
 options! {
     /// Alerts when a backup is not in all the repositories it should be in, or is not the same there.
     pub struct BackupCopies {
-        /// The repositories that should have the same backups; all of them by default.
+        /// The repositories that should have the same backups; those that backups of the cluster go to by default.
         repositories: Vec<RepositoryName> = "[]";
         /// How long a copy may take to come.
         patience: Duration = "\"6h\"";
@@ -56,7 +56,7 @@ impl Monitor for BackupCopies {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = look.context.cluster()?;
         let mut all = BTreeMap::new();
-        for repository in look.context.repositories(&self.repositories)? {
+        for repository in look.context.backup_repositories(&self.repositories)? {
             let (backups, _) = repository.backups(Some(cluster)).await?;
             all.insert(repository.name.clone(), backups);
         }

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 options! {
     /// Alerts when fewer backups are there than there should be.
     pub struct BackupCount {
-        /// The repositories to look into; all of them by default.
+        /// The repositories to look into; those that backups of the cluster go to by default.
         repositories: Vec<RepositoryName> = "[]";
         /// Warns below so many backups.
         minimum: u32 = "1";
@@ -52,7 +52,7 @@ impl Monitor for BackupCount {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = look.context.cluster()?;
         let mut sample = Vec::new();
-        for repository in look.context.repositories(&self.repositories)? {
+        for repository in look.context.backup_repositories(&self.repositories)? {
             let (backups, _) = repository.backups(Some(cluster)).await?;
             let ends = backups.iter().map(|info| info.finished_at).collect();
             sample.push(Ends { repository: repository.name, ends });

@@ -17,7 +17,7 @@ use pgbosun_core::{
 options! {
     /// Alerts when the newest full backup is suspiciously small, or of quite another size than those before it.
     pub struct BackupSize {
-        /// The repositories to look into; all of them by default.
+        /// The repositories to look into; those that backups of the cluster go to by default.
         repositories: Vec<RepositoryName> = "[]";
         /// Critical below this size as stored.
         minimum: ByteSize = "\"100KB\"";
@@ -48,7 +48,7 @@ impl Monitor for BackupSize {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = look.context.cluster()?;
         let mut sample = Vec::new();
-        for repository in look.context.repositories(&self.repositories)? {
+        for repository in look.context.backup_repositories(&self.repositories)? {
             let (mut backups, _) = repository.backups(Some(cluster)).await?;
             backups.sort_by_key(|info| std::cmp::Reverse(info.finished_at));
             let full = backups.into_iter().filter(|info| !info.is_incremental()).take(11);

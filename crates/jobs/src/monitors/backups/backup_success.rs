@@ -65,7 +65,7 @@ impl Monitor for BackupSuccess {
         let (percent, told) = (100.0 * good as f64 / all as f64, human::duration(self.window));
         let mut verdict = Verdict::of(format!("{good} of {all} backups succeeded within {told}"));
         verdict.measure(Figure::new("postgres_backup_success_percent", percent));
-        let severity = view.below("success", percent, self.warning_percent, self.critical_percent);
+        let severity = view.below_percent("success", percent, self.warning_percent, self.critical_percent);
         let lines = bad.iter().take(10).map(|run| format!("{} {}: {}", run.scheduled_for, run.job, run.summary));
         verdict.find(
             Finding::new(severity, "success", format!("only {percent:.0} % of backups succeeded within {told}"))

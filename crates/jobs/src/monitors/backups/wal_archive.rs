@@ -2,7 +2,7 @@
 
 use crate::{
     JobContext, JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, host::blocking},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -62,15 +62,18 @@ impl Monitor for WalArchive {
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+        // The files first: while they do not answer, others may have the line.
+        let (cluster, _) = look.context.cluster()?;
+        let options = look.context.config.clusters.get(cluster);
+        let (oldest_ready, ready) = match options.and_then(|cluster| cluster.data_directory.clone()) {
+            Some(data) => blocking("look which segments wait", move || Ok(ready(&data))).await?,
+            None => (None, 0),
+        };
         let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
         let failing = (row.failing).then(|| {
             let name = row.last_failed_wal.unwrap_or_default();
             (row.failed_count, name, row.last_failed_time.unwrap_or_else(clock::now))
         });
-        let (cluster, _) = look.context.cluster()?;
-        let options = look.context.config.clusters.get(cluster);
-        let data = options.and_then(|cluster| cluster.data_directory.as_deref());
-        let (oldest_ready, ready) = data.map(ready).unwrap_or_default();
         let (spools, gaps) = spools(look.context, cluster).await?;
         Ok(Sample {
             failing,

@@ -67,7 +67,7 @@ impl Monitor for CacheHit {
                 worst = percent;
                 verdict.summary = format!("{percent:.0} % of what {name} reads is in the cache");
             }
-            let severity = view.below(name, percent, self.warning_percent, self.critical_percent);
+            let severity = view.below_percent(name, percent, self.warning_percent, self.critical_percent);
             verdict.find(
                 Finding::new(severity, name, format!("only {percent:.0} % of what {name} reads is in the cache"))
                     .meaning("Queries wait for the disk, or for the cache of the operating system.")

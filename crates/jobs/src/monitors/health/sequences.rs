@@ -6,6 +6,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use std::collections::BTreeMap;
 
 options! {
     /// Alerts when a sequence nears its end, or that of the narrower column it fills.
@@ -19,8 +20,11 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Sequence {
+    /// Empty where there is none to tell of.
     name: String,
     percent: f64,
+    /// How many of its database the role does not see.
+    unseen: i64,
 }
 
 #[async_trait]
@@ -41,11 +45,17 @@ impl Monitor for Sequences {
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
-        let fullest = sample.iter().max_by(|(_, a), (_, b)| a.percent.total_cmp(&b.percent));
+        let seen: Vec<_> = sample.iter().filter(|(_, sequence)| !sequence.name.is_empty()).collect();
+        let fullest = seen.iter().max_by(|(_, a), (_, b)| a.percent.total_cmp(&b.percent));
         let mut verdict = Verdict::of(fullest.map_or("no sequence is used".into(), |(database, fullest)| {
             format!("the fullest is {} in {database}, {:.0} % used", fullest.name, fullest.percent)
         }));
-        for (database, Sequence { name, percent }) in sample {
+        let unseen: BTreeMap<_, _> = sample.iter().map(|(database, sequence)| (database, sequence.unseen)).collect();
+        let unseen: i64 = unseen.values().sum();
+        if unseen > 0 {
+            verdict.summary += &format!("; {unseen} are not visible to this role: grant pg_read_all_data");
+        }
+        for (database, Sequence { name, percent, .. }) in seen {
             let object = format!("{name} in {database}");
             let severity = view.above(&object, *percent, self.warning_percent, self.critical_percent);
             if severity > pgbosun_core::finding::Severity::Ok {
@@ -59,5 +69,26 @@ impl Monitor for Sequences {
             );
         }
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_seen_is_said() {
+        let monitor = Sequences { warning_percent: 75.0, critical_percent: 90.0 };
+        let row = |database: &str, name: &str, percent, unseen| {
+            (database.to_owned(), Sequence { name: name.into(), percent, unseen })
+        };
+        let sample = vec![row("a", "public.x", 80.0, 2), row("a", "public.y", 1.0, 2), row("b", "", 0.0, 1)];
+        let verdict = monitor.verdict(&sample, &mut (), &View::default());
+        assert_eq!(verdict.findings.len(), 1);
+        let expected =
+            "the fullest is public.x in a, 80 % used; 3 are not visible to this role: grant pg_read_all_data";
+        assert_eq!(verdict.summary, expected);
+        let none = monitor.verdict(&vec![row("b", "", 0.0, 0)], &mut (), &View::default());
+        assert_eq!((none.summary.as_str(), none.findings.len()), ("no sequence is used", 0));
     }
 }

@@ -17,12 +17,25 @@ with used as (
     join pg_catalog.pg_namespace n on n.nspname = s.schemaname
     join pg_catalog.pg_class c on c.relname = s.sequencename and c.relnamespace = n.oid
     where s.last_value is not null and not s.cycle
+), fullest as (
+    select name,
+           (100 * case when increment_by > 0
+                       then (last_value - min_value)
+                            / greatest(least(max_value, coalesce("column", max_value)) - min_value, 1)
+                       else (max_value - last_value) / greatest(max_value - min_value, 1)
+                  end)::float8 as percent
+    from used
+    order by 2 desc
+    limit 50
+), unseen as (
+    select pg_catalog.count(*) as unseen
+    from pg_catalog.pg_class
+    -- In this order: what is no sequence has no such privilege to ask for.
+    where case when relkind = 'S' and not pg_catalog.pg_is_other_temp_schema(relnamespace)
+               then not pg_catalog.has_sequence_privilege(oid, 'select, usage') end
 )
-select name,
-       (100 * case when increment_by > 0
-                   then (last_value - min_value) / greatest(least(max_value, coalesce("column", max_value)) - min_value, 1)
-                   else (max_value - last_value) / greatest(max_value - min_value, 1)
-              end)::float8 as percent
-from used
+-- One row at least, for what the role does not see.
+select coalesce(name, '') as name, coalesce(percent, 0) as percent, unseen
+from unseen
+left join fullest on true
 order by 2 desc
-limit 50

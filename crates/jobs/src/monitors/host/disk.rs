@@ -80,8 +80,11 @@ impl Monitor for Disk {
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let paths = if self.paths.is_empty() { watched(&look.context.config) } else { self.paths.clone() };
-        super::blocking("look at the file systems", move || look_at(&paths)).await
+        let (paths, config) = (self.paths.clone(), look.context.config.clone());
+        super::blocking("look at the file systems", move || {
+            look_at(&if paths.is_empty() { watched(&config) } else { paths })
+        })
+        .await
     }
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {

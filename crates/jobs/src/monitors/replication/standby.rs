@@ -14,7 +14,8 @@ use pgbosun_core::{
 use std::time::Duration;
 
 options! {
-    /// Alerts on a standby when replay is paused or far behind, or when nothing is received. Quiet on a primary.
+    /// Alerts on a standby when replay is paused or far behind, or when nothing is received. Quiet on a primary. How far one
+    /// is behind that gets its WAL from an archive alone it cannot know: there only the pause is told.
     pub struct Standby {
         /// Warns when what was received waits to be replayed for so long.
         warning: Duration = "\"5m\"";

@@ -3,8 +3,11 @@ select pg_catalog.pg_is_in_recovery() as standby,
        exists (select from pg_catalog.pg_stat_wal_receiver where status = 'streaming') as streaming,
        -- Only a role with pg_read_all_settings sees it: unseen, a receiver is expected.
        coalesce(pg_catalog.current_setting('primary_conninfo', true), 'unseen') <> '' as expected,
-       case when not pg_catalog.pg_is_in_recovery() then 0
-            when pg_catalog.pg_last_wal_receive_lsn() = pg_catalog.pg_last_wal_replay_lsn() then 0
-            else coalesce(extract(epoch from pg_catalog.clock_timestamp() - pg_catalog.pg_last_xact_replay_timestamp()), 0)
+       -- Where nothing was received (WAL from an archive), or all of it is replayed, an old transaction says nothing.
+       case when pg_catalog.pg_is_in_recovery()
+                 and pg_catalog.pg_last_wal_receive_lsn() > pg_catalog.pg_last_wal_replay_lsn()
+            then coalesce(extract(epoch from pg_catalog.clock_timestamp()
+                                             - pg_catalog.pg_last_xact_replay_timestamp()), 0)
+            else 0
        end::float8 as behind,
        coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '-') as replayed

@@ -53,11 +53,14 @@ impl Rule {
     }
 }
 
+/// How it is told that lines are the same in another order.
+const MOVED: &str = "~ the order of the lines";
+
 /// The lines of the last look, and what changed since.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    known: Option<Vec<String>>,
-    changes: Vec<(DateTime<Utc>, String)>,
+    lines: Option<Vec<String>>,
+    news: Vec<(DateTime<Utc>, String)>,
 }
 
 #[async_trait]
@@ -85,7 +88,7 @@ impl Monitor for Hba {
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
         let Some(rules) = sample else {
             return Verdict::of(
-                "the role may not read pg_hba_file_rules: grant execute on function pg_hba_file_rules()",
+                "not looked at, the role may not: grant select on pg_hba_file_rules and execute on function pg_hba_file_rules()",
             );
         };
         let mut verdict = Verdict::of(format!("{} lines", rules.len()));
@@ -124,17 +127,18 @@ impl Monitor for Hba {
             );
         }
         self.remember(rules, memory, view.now);
-        if !memory.changes.is_empty() {
-            let told = memory.changes.iter().map(|(at, line)| format!("{}  {line}", at.format("%Y-%m-%d %H:%M UTC")));
+        if !memory.news.is_empty() {
+            let told = memory.news.iter().map(|(at, line)| format!("{}  {line}", at.format("%Y-%m-%d %H:%M UTC")));
+            let summary = match memory.news.iter().filter(|(_, line)| line != MOVED).count() {
+                0 => "lines of pg_hba.conf were moved".to_owned(),
+                changed if changed == memory.news.len() => format!("{changed} lines of pg_hba.conf changed"),
+                changed => format!("{changed} lines of pg_hba.conf changed, and others were moved"),
+            };
             verdict.find(
-                Finding::new(
-                    Severity::Warning,
-                    "changed",
-                    format!("{} lines of pg_hba.conf changed", memory.changes.len()),
-                )
-                .meaning("Others may log in than before.")
-                .advice("If nobody meant to, find out who did it.")
-                .detail(told.collect::<Vec<_>>().join("\n")),
+                Finding::new(Severity::Warning, "changed", summary)
+                    .meaning("Others may log in than before.")
+                    .advice("If nobody meant to, find out who did it.")
+                    .detail(told.collect::<Vec<_>>().join("\n")),
             );
         }
         verdict
@@ -144,14 +148,18 @@ impl Monitor for Hba {
 impl Hba {
     fn remember(&self, rules: &[Rule], memory: &mut Memory, now: DateTime<Utc>) {
         let lines: Vec<_> = rules.iter().map(Rule::words).collect();
-        if let Some(known) = &memory.known {
+        if let Some(known) = &memory.lines {
             let gone = known.iter().filter(|line| !lines.contains(line)).map(|line| format!("- {line}"));
             let new = lines.iter().filter(|line| !known.contains(line)).map(|line| format!("+ {line}"));
-            memory.changes.extend(gone.chain(new).map(|line| (now, line)));
+            // The first line that fits decides.
+            let stayed = known.iter().filter(|line| lines.contains(line));
+            let moved = !stayed.eq(lines.iter().filter(|line| known.contains(line)));
+            let moved = moved.then(|| MOVED.to_owned());
+            memory.news.extend(gone.chain(new).chain(moved).map(|line| (now, line)));
         }
         let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
-        memory.changes.retain(|(at, _)| now - *at < notice);
-        memory.known = Some(lines);
+        memory.news.retain(|(at, _)| now - *at < notice);
+        memory.lines = Some(lines);
     }
 }
 
@@ -188,5 +196,6 @@ mod tests {
         );
         assert_eq!(look(&good, 2), ["changed"]);
         assert!(look(&good, 70).is_empty());
+        assert_eq!(look(&[good[0], good[2], good[1]], 71), ["changed"], "the first that fits decides");
     }
 }

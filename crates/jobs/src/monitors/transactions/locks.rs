@@ -18,6 +18,9 @@ options! {
     }
 }
 
+/// What `pg_blocking_pids` says for prepared transactions, which no process holds.
+const PREPARED: i32 = 0;
+
 #[derive(sqlx::FromRow)]
 pub struct Session {
     pid: i32,
@@ -55,10 +58,18 @@ impl Monitor for Locks {
         verdict.measure(Figure::new("postgres_longest_lock_wait_seconds", longest));
         let severity = view.above("locks", longest, self.warning.as_secs_f64(), self.critical.as_secs_f64());
         let summary = format!("{} sessions wait for locks, the longest for {told}", waiting.len());
+        let advice = match sample.iter().any(|session| session.pid == PREPARED) {
+            true => {
+                "Ask the transaction manager of the prepared transaction below, then COMMIT PREPARED or ROLLBACK PREPARED, in its database. To end who waits for it frees nothing."
+            }
+            false => {
+                "End the first of the chain below, if it may be ended: pg_cancel_backend(process), or pg_terminate_backend(process) where it is idle."
+            }
+        };
         verdict.find(
             Finding::new(severity, "locks", summary)
                 .meaning("What they should do stands still, and what comes after them queues up behind.")
-                .advice("End the first of the chain below, if it may be ended: pg_cancel_backend(process), or pg_terminate_backend(process) where it is idle.")
+                .advice(advice)
                 .detail(chains(sample)),
         );
         verdict
@@ -114,5 +125,11 @@ mod tests {
         let expected = "process 3\n    process 2, waits for 6 min 40 s\n        process 1, waits for 10 s\n    process 4, waits for 5.0 s";
         assert_eq!(verdict.findings[0].detail, expected);
         assert!(monitor.verdict(&vec![], &mut (), &View::default()).findings.is_empty());
+        let mut prepared = session(0, &[], 0.0);
+        prepared.who = "prepared transaction x".into();
+        let finding =
+            monitor.verdict(&vec![prepared, session(1, &[0], 70.0)], &mut (), &View::default()).findings.remove(0);
+        assert!(finding.advice.contains("ROLLBACK PREPARED"), "{}", finding.advice);
+        assert_eq!(finding.detail, "prepared transaction x\n    process 1, waits for 1 min 10 s");
     }
 }

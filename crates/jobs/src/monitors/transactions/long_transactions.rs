@@ -12,7 +12,7 @@ use std::time::Duration;
 options! {
     /// Alerts when transactions stay open: while one does, vacuum removes nothing that is younger, and its locks stay.
     pub struct LongTransactions {
-        /// Warns when a transaction that is at work is open for so long.
+        /// Warns when a transaction is open for so long, at work or not.
         warning: Duration = "\"1h\"";
         /// Critical after so long.
         critical: Duration = "\"4h\"";
@@ -57,15 +57,17 @@ impl Monitor for LongTransactions {
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let watched = sample.iter().filter(|one| one.application.is_empty() || !self.ignore.contains(&one.application));
         let watched: Vec<_> = watched.collect();
+        // Those that are idle are among the long ones too.
+        let open = watched.iter().filter(|one| one.kind != "idle in transaction").count();
         let longest = watched.iter().map(|one| one.seconds).fold(0.0, f64::max);
         let told = |seconds: f64| human::duration(Duration::from_secs_f64(seconds.max(0.0)));
-        let mut verdict = Verdict::of(format!("{} open, the longest for {}", watched.len(), told(longest)));
+        let mut verdict = Verdict::of(format!("{open} open, the longest for {}", told(longest)));
         let kinds = [
             (
                 "long transaction",
                 self.warning,
                 self.critical,
-                "See what it does; pg_cancel_backend(process) ends the query.",
+                "See what it does; pg_cancel_backend(process) ends the query, pg_terminate_backend(process) a session that is idle.",
             ),
             (
                 "idle in transaction",
