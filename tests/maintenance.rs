@@ -342,6 +342,26 @@ fn indexes_of_toast_are_built_anew_and_what_an_interrupted_reindex_left_there_go
 }
 
 #[test]
+fn reindex_waits_for_a_base_backup_of_its_cluster() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), QUIET);
+    let jobs = "[repositories.local]\ntype = \"local\"\npath = \"{dir}/repo\"\n\
+                [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nrate-limit = \"8MiB\"\n\
+                [jobs.reindex]\nkind = \"maintenance.reindex\"\nminimum-size = \"1MiB\"\nall = true\n";
+    let mut installation = installation(directory.path(), &cluster, jobs);
+    cluster.sql("create table t as select g as id from generate_series(1, 100000) g");
+    cluster.sql("create index t_id on t (id)");
+    installation.start();
+    installation.run(&["job", "run", "full"]);
+    wait_until("it is at work", seconds(20), || installation.journal("select state from runs") == "running");
+    installation.run(&["job", "run", "reindex", "--wait"]);
+    assert_eq!(rows(&installation, "result = 'done' and action = 'reindex'").len(), 1);
+    let order = "select (select finished_at from runs where job = 'full') <= (select started_at from runs where job = 'reindex')";
+    assert_eq!(installation.journal(order), "1");
+    assert_eq!((installation.count("full", "succeeded"), installation.count("reindex", "succeeded")), (1, 1));
+}
+
+#[test]
 fn reindex_rests_as_long_as_its_wal_deserves() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), QUIET);

@@ -529,6 +529,7 @@ fn backups() {
              [repositories.second]\ntype = \"local\"\npath = \"{{dir}}/second\"\n\
              [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
              [jobs.age]\nkind = \"monitor.backup-age\"\n\
+             [jobs.both]\nkind = \"monitor.backup-age\"\nrepositories = [\"local\", \"second\"]\n\
              [jobs.size]\nkind = \"monitor.backup-size\"\nrepositories = [\"local\"]\n{more}\
              [jobs.count]\nkind = \"monitor.backup-count\"\n\
              [jobs.copies]\nkind = \"monitor.backup-copies\"\npatience = \"1s\"\nrepositories = [\"local\", \"second\"]\n\
@@ -536,7 +537,8 @@ fn backups() {
              [jobs.tests]\nkind = \"monitor.restore-tests\"\n\
              [jobs.restore]\nkind = \"restore-test\"\nrepository = \"local\"\ntarget = \"backup-end\"\n\
              program-directory = \"{}\"\n\
-             [jobs.wal]\nkind = \"monitor.wal-archive\"\nwarning-age = \"1s\"\n",
+             [jobs.wal]\nkind = \"monitor.wal-archive\"\nwarning-age = \"1s\"\n\
+             [jobs.gaps]\nkind = \"monitor.wal-gaps\"\n",
             cluster.connection(),
             cluster.data.display(),
             postgres("").display()
@@ -556,12 +558,18 @@ fn backups() {
     assert_eq!(look(&installation, "copies"), [""; 0]);
     installation.run(&["restore-test"]);
     assert_eq!(look(&installation, "tests"), [""; 0]);
+    // Somebody else's command says that everything is archived, and nothing is.
+    cluster.sql("create table more as select 1 as i; select pg_switch_wal()");
+    wait_until("the server has archived it", seconds(20), || {
+        look(&installation, "gaps").contains(&"warning local".to_owned())
+    });
+    assert!(told(&installation, "gaps").contains("the server archived last: 0000000100000000"));
     installation.configure(&text("minimum = \"10GB\"\n"));
     assert_eq!(look(&installation, "size"), ["critical local"]);
 
-    // One that cannot be read.
+    // One that cannot be read says nothing about the other.
     output(Command::new("chmod").arg("000").arg(directory.path().join("repo")));
-    assert_eq!(look(&installation, "age"), ["unknown local"]);
+    assert_eq!(look(&installation, "both"), ["unknown local"]);
     output(Command::new("chmod").arg("700").arg(directory.path().join("repo")));
 
     // Backups fail, and so does archiving.

@@ -100,7 +100,7 @@ fn the_daily_report_says_what_the_server_did_and_arrives() {
     let all = cluster.sql("select calls from pg_stat_statements where query like 'update t set v%'");
     assert_eq!(all, "72");
     let page = fs::read_to_string(&reported.files(".html")[0]).unwrap();
-    for needed in ["Performance of main", "<svg", "update t set v = $1", "Europe"].into_iter().take(3) {
+    for needed in ["Performance of main", "<svg", "update t set v = $1"] {
         assert!(page.contains(needed), "{needed}");
     }
     for foreign in ["http://", "https://", "src=\"cid"] {
@@ -115,6 +115,8 @@ fn the_daily_report_says_what_the_server_did_and_arrives() {
     assert_eq!(mails.len(), 2);
     let mail = fs::read_to_string(&mails[0]).unwrap();
     assert!(mail.contains("Subject: [DB-ALERT] performance report main: "), "{}", &mail[..400]);
+    let shown = mail.split("Content-Type: text/html").nth(1).unwrap().split("\n--").next().unwrap();
+    assert!((1000..90 << 10).contains(&shown.len()), "{} bytes", shown.len());
     for needed in ["cid:wal", "Content-ID: <wal>", "image/png", "performance-main.html", "text/plain"] {
         assert!(mail.contains(needed), "{needed}");
     }

@@ -29,7 +29,7 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Keeps what a successful run measured.
+    /// Keeps what a run measured; nothing, where a monitor could not look.
     pub fn keep(&self, run: &Run, figures: Vec<Figure>) {
         let measured = Measured { kind: run.kind.clone(), cluster: run.cluster.clone(), figures };
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).insert(run.job.clone(), measured);

@@ -19,7 +19,7 @@ mod transactions;
 mod view;
 
 pub use availability::{Certificate, Connectivity, Restart, Role, Settings, Version};
-pub use backups::{BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, RestoreTests, WalArchive};
+pub use backups::{BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, RestoreTests, WalArchive, WalGaps};
 pub use capacity::{Connections, DatabaseSize, TempBytes, WalSize};
 pub use custom::{CommandMonitor, SqlMonitor};
 pub use health::{

@@ -11,7 +11,7 @@ use crate::{
         Facts, FailedLogins, Hba, InvalidIndexes, Locks, LogSize, LongTransactions, Memory, Monitor, Passwords,
         Permissions, Pressure, Probe, Reachability, ReplicationLag, Restart, RestoreTests, Role, Sequences, Settings,
         Slots, SqlMonitor, Standby, Statements, Statistics, Superusers, TempBytes, TemporaryFiles, Unlogged, Version,
-        WalArchive, WalSize, XidAge, reference,
+        WalArchive, WalGaps, WalSize, XidAge, reference,
     },
     programs::{CommandJob, SqlJob},
     reports::{DrillReport, HealthReport, PerformanceReport},
@@ -75,7 +75,7 @@ const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str) -> 
     }
 }
 
-const ENTRIES: [Entry; 69] = [
+const ENTRIES: [Entry; 70] = [
     monitor::<Connectivity>("monitor.connectivity"),
     monitor::<Role>("monitor.role"),
     monitor::<Restart>("monitor.restart"),
@@ -94,6 +94,7 @@ const ENTRIES: [Entry; 69] = [
     monitor::<Slots>("monitor.slots"),
     monitor::<Standby>("monitor.standby"),
     monitor::<WalArchive>("monitor.wal-archive"),
+    monitor::<WalGaps>("monitor.wal-gaps"),
     monitor::<BackupAge>("monitor.backup-age"),
     monitor::<BackupSize>("monitor.backup-size"),
     monitor::<BackupCount>("monitor.backup-count"),

@@ -104,6 +104,9 @@ pub(super) async fn finish(
                 engine.figures.count(&run);
                 if run.state == RunState::Succeeded && !dry_run {
                     engine.figures.keep(&run, outcome.figures);
+                } else if job.is_monitor() && !dry_run {
+                    // What it saw last is not how it is.
+                    engine.figures.keep(&run, Vec::new());
                 }
                 break;
             }

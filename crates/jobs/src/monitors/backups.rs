@@ -7,6 +7,7 @@ mod backup_size;
 mod backup_success;
 mod restore_tests;
 mod wal_archive;
+mod wal_gaps;
 
 pub use backup_age::BackupAge;
 pub use backup_copies::BackupCopies;
@@ -15,3 +16,4 @@ pub use backup_size::BackupSize;
 pub use backup_success::BackupSuccess;
 pub use restore_tests::RestoreTests;
 pub use wal_archive::WalArchive;
+pub use wal_gaps::WalGaps;

@@ -29,11 +29,11 @@ pub struct Sample {
     loaded: DateTime<Utc>,
 }
 
-/// The start that was seen last, and whether it was a restart: what was there at the first look is none.
+/// The start that was seen last, and when it was noticed that it was a restart: what was there at the first look is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     started: Option<DateTime<Utc>>,
-    restarted: bool,
+    noticed: Option<DateTime<Utc>>,
 }
 
 #[async_trait]
@@ -53,18 +53,19 @@ impl Monitor for Restart {
         look.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Memory, _: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
         let up = sample.now - sample.started;
         let mut verdict = Verdict::of(format!("up for {}", human::span(up)));
         verdict.measure(Figure::new("postgres_start_time_seconds", sample.started.timestamp_millis() as f64 / 1000.0));
         // Clocks may be set a little: a start is the same within a second.
         let same = |known: DateTime<Utc>| (known - sample.started).abs() < chrono::Duration::seconds(1);
         if memory.started.is_some_and(|known| !same(known)) {
-            memory.restarted = true;
+            memory.noticed = Some(view.now);
         }
         memory.started = Some(sample.started);
-        memory.restarted &= up.to_std().unwrap_or_default() < self.notice;
-        if memory.restarted {
+        // From when it was noticed: recovery may have taken longer than that.
+        memory.noticed = memory.noticed.filter(|at| (view.now - *at).to_std().unwrap_or_default() < self.notice);
+        if memory.noticed.is_some() {
             verdict.find(
                 Finding::new(Severity::Warning, "restart", format!("restarted {} ago", human::span(up)))
                     .meaning("All sessions were ended, and the caches are cold.")
@@ -87,8 +88,10 @@ mod tests {
         let at = |minute: i64| DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute);
         let mut look = |started, now| {
             let sample = Sample { started: at(started), now: at(now), loaded: at(started) };
-            monitor.verdict(&sample, &mut memory, &View::default()).findings.len()
+            let view = View { now: at(now), ..View::default() };
+            monitor.verdict(&sample, &mut memory, &view).findings.len()
         };
-        assert_eq!([look(0, 1), look(0, 5), look(7, 10), look(7, 15), look(7, 22), look(7, 25)], [0, 0, 1, 1, 0, 0]);
+        assert_eq!([look(0, 1), look(0, 5), look(7, 10), look(7, 15), look(7, 25), look(7, 26)], [0, 0, 1, 1, 0, 0]);
+        assert_eq!([look(30, 60), look(30, 76)], [1, 0], "recovery took long");
     }
 }

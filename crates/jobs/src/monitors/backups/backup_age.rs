@@ -48,14 +48,23 @@ impl Monitor for BackupAge {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = look.context.cluster()?;
-        let mut newest = Vec::new();
+        let (mut newest, mut away) = (Vec::new(), None);
         for repository in look.context.backup_repositories(&self.repositories)? {
             // One that is away says nothing about the others.
-            let backup = repository.newest_good(cluster).await.map_err(|error| human::chain(&error));
-            let backup = backup.map(|info| info.map(|info| (info.label, info.finished_at)));
+            let backup = match repository.newest_good(cluster).await {
+                Ok(info) => Ok(info.map(|info| (info.label, info.finished_at))),
+                Err(error) => {
+                    let reason = human::chain(&error);
+                    away = away.or(Some(error));
+                    Err(reason)
+                }
+            };
             newest.push(Newest { repository: repository.name, backup });
         }
-        Ok(newest)
+        match away {
+            Some(error) if newest.iter().all(|one| one.backup.is_err()) => Err(error.into()),
+            _ => Ok(newest),
+        }
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {

@@ -98,6 +98,11 @@ impl Monitor for FailedLogins {
             let positions = follow::read_on(&directory, &pattern, &format, known.as_ref(), &mut |lines| {
                 failures.extend(format.failures(lines));
             })?;
+            if positions.is_empty() {
+                let (place, advice) =
+                    (directory.display(), "see log_directory of the server, log-directory, and files");
+                return Err(std::io::Error::other(format!("no file in {place} fits {pattern}: {advice}")));
+            }
             Ok::<_, std::io::Error>(Sample { failures, positions })
         });
         let read = read.await.map_err(|error| JobError::lasting(format!("cannot read the log: {error}")))?;

@@ -32,6 +32,13 @@ struct Position {
     head: (u64, String),
 }
 
+impl Positions {
+    /// Whether no file was read at all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 /// Hands on what is new in the files that fit the pattern, oldest first, and says up to where they were read. Without known
 /// positions nothing is handed on: what was there before the first look is not news.
 pub fn read_on(
