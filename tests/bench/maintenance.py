@@ -133,7 +133,7 @@ CONTESTANTS = {
 }
 
 with Scratch(arguments) as scratch:
-    scratch.start("autovacuum = off\nshared_buffers = 256MB\nmaintenance_work_mem = 128MB\nmax_wal_size = 4GB\nmin_wal_size = 1GB\nlog_lock_waits = on\ndeadlock_timeout = 1s")
+    scratch.start("autovacuum = off\nshared_buffers = 256MB\nmaintenance_work_mem = 128MB\nmax_wal_size = 4GB\nmin_wal_size = 1GB\nlog_lock_waits = on\ndeadlock_timeout = 1s\nlog_line_prefix = '%m [%p] %a '")
     limit = f"cost-limit = {arguments.cost_limit}\n" if arguments.cost_limit else ""
     scratch.configure(JOBS.replace('kind = "maintenance.vacuum"\n', 'kind = "maintenance.vacuum"\n' + limit))
     scratch.sql("create database app")
@@ -199,5 +199,6 @@ with Scratch(arguments) as scratch:
               f"| {middle(lambda run: of(run[0], .99)):.2f}, {middle(lambda run: of(run[1], .99)):.2f} ms "
               f"| **{statistics.median(ratios):.2f}** ({', '.join(f'{ratio:.2f}' for ratio in ratios)}) "
               f"| {max(run[1][-1] for run in runs):.0f} ms |", flush=True)
-    waits = sum(open(file, errors="replace").read().count("still waiting for") for file in glob.glob(str(scratch.log / "*")))
-    print(f"\nStatements that waited for a lock longer than 1 s: {waits}.")
+    lines = [line for file in glob.glob(str(scratch.log / "*")) for line in open(file, errors="replace")]
+    waits = sum("] pgbench " in line and "still waiting for" in line for line in lines)
+    print(f"\nStatements of the load that waited for a lock longer than 1 s: {waits}.")

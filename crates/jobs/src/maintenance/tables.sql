@@ -89,8 +89,8 @@ select t.oid::bigint,
            + coalesce((t.options ->> 'autovacuum_analyze_scale_factor')::float8, s.modified_scale) * t.rows, 0), 0)
            as modified_share,
        t.analyzed,
-       -- Counters begin anew after a crash, and statistics are gone after an upgrade.
-       t.analyzed is not null or t.known as has_statistics,
+       -- Counters begin anew after a crash, and statistics are gone after an upgrade; of pg_statistic itself there are none.
+       t.analyzed is not null or t.known or t.oid = 'pg_catalog.pg_statistic'::regclass as has_statistics,
        coalesce(t.xid, 0) as xid,
        least(coalesce((t.options ->> 'autovacuum_freeze_max_age')::float8, s.xid), s.xid) as xid_limit,
        coalesce(t.multixact, 0) as multixact,
