@@ -146,17 +146,23 @@ fn capacity() {
         "connections/few: warning-percent = 1",
         "database-size",
         "database-size/small: warning-size = \"1MB\"",
+        "tablespaces",
+        "tablespaces/small: warning-size = \"2MB\"",
         "wal-size",
         "wal-size/small: warning-times = 0.001",
         "temp-bytes",
         "temp-bytes/few: warning-per-hour = \"1MB\"",
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
-    all_quiet(&installation, &["connections", "database-size", "wal-size", "temp-bytes", "temp-bytes-few"]);
+    all_quiet(
+        &installation,
+        &["connections", "database-size", "tablespaces", "wal-size", "temp-bytes", "temp-bytes-few"],
+    );
     let _sessions = [Session::open(&cluster, "select 1;"), Session::open(&cluster, "select 1;")];
     wait_until("the sessions are there", seconds(10), || look(&installation, "connections-few").len() == 1);
     assert!(told(&installation, "connections-few").contains("connections of postgres to postgres"));
     assert!(look(&installation, "database-size-small").contains(&"warning size of postgres".to_owned()));
+    assert_eq!(look(&installation, "tablespaces-small"), ["warning pg_default"]);
     assert_eq!(look(&installation, "wal-size-small"), ["warning pg_wal"]);
     cluster.sql("select count(*) from (select i from generate_series(1, 300000) i order by md5(i::text)) x");
     wait_until("the statistics arrive", seconds(10), || look(&installation, "temp-bytes-few") == ["warning postgres"]);

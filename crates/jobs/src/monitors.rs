@@ -20,7 +20,7 @@ mod view;
 
 pub use availability::{Certificate, Connectivity, Restart, Role, Settings, Version};
 pub use backups::{BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, RestoreTests, WalArchive, WalGaps};
-pub use capacity::{Connections, DatabaseSize, TempBytes, WalSize};
+pub use capacity::{Connections, DatabaseSize, Tablespaces, TempBytes, WalSize};
 pub use custom::{CommandMonitor, SqlMonitor};
 pub use health::{
     Autovacuum, Bloat, CacheHit, Checkpoints, Checksums, InvalidIndexes, Sequences, Statements, Statistics, Unlogged,

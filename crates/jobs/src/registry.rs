@@ -10,8 +10,8 @@ use crate::{
         Checkpoints, Checksums, Clock, CommandMonitor, Connections, Connectivity, Cpu, DatabaseSize, Deadlocks, Disk,
         Facts, FailedLogins, Hba, InvalidIndexes, Locks, LogSize, LongTransactions, Memory, Monitor, Passwords,
         Permissions, Pressure, Probe, Reachability, ReplicationLag, Restart, RestoreTests, Role, Sequences, Settings,
-        Slots, SqlMonitor, Standby, Statements, Statistics, Superusers, TempBytes, TemporaryFiles, Unlogged, Version,
-        WalArchive, WalGaps, WalSize, XidAge, reference,
+        Slots, SqlMonitor, Standby, Statements, Statistics, Superusers, Tablespaces, TempBytes, TemporaryFiles,
+        Unlogged, Version, WalArchive, WalGaps, WalSize, XidAge, reference,
     },
     programs::{CommandJob, SqlJob},
     reports::{DrillReport, HealthReport, PerformanceReport},
@@ -75,7 +75,7 @@ const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str) -> 
     }
 }
 
-const ENTRIES: [Entry; 70] = [
+const ENTRIES: [Entry; 71] = [
     monitor::<Connectivity>("monitor.connectivity"),
     monitor::<Role>("monitor.role"),
     monitor::<Restart>("monitor.restart"),
@@ -84,6 +84,7 @@ const ENTRIES: [Entry; 70] = [
     monitor::<Certificate>("monitor.certificate"),
     monitor::<Connections>("monitor.connections"),
     monitor::<DatabaseSize>("monitor.database-size"),
+    monitor::<Tablespaces>("monitor.tablespaces"),
     monitor::<WalSize>("monitor.wal-size"),
     monitor::<TempBytes>("monitor.temp-bytes"),
     monitor::<XidAge>("monitor.xid-age"),
