@@ -113,7 +113,7 @@ impl Health {
         }
         sections.push(backups::section(&standings, &care, self.window.1, zone));
         sections.push(backups::tests(&self.config, &standings, &care, &tests, zone));
-        sections.push(storage::section(&self.config, &care, &holdings));
+        sections.push(storage::section(&self.config, &care, &holdings).await);
         sections.push(self.operation(&care).await?);
         let about = if everything { "Health" } else { "Backups" };
         let instance = self.config.instance_name();

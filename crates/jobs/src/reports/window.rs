@@ -27,16 +27,10 @@ impl Window {
         let hour = TimeDelta::hours(1);
         let down = |at: DateTime<Utc>| at.duration_trunc(hour).unwrap_or(at);
         let near = |at: DateTime<Utc>| down(at + hour / 2);
+        let (first, last) = (if down(from) == from { from } else { down(from) + hour }, down(to));
         let mut window = Self::default();
         for topic in Topic::ALL {
-            let (mut first, mut last) = (if down(from) == from { from } else { down(from) + hour }, down(to));
-            if first > from && journal.samples(cluster, topic, Span::Sample, (from - hour, first)).await?.is_empty() {
-                first = near(from);
-            }
-            if last < to && journal.samples(cluster, topic, Span::Sample, (last, to)).await?.is_empty() {
-                last = near(to);
-            }
-            let hours = journal.samples(cluster, topic, Span::Hour, (first, last)).await?;
+            let mut hours = journal.samples(cluster, topic, Span::Hour, (first, last)).await?;
             let (begin, end) = match (hours.first(), hours.last()) {
                 (Some(first), Some(last)) => (first.at, last.at + hour),
                 _ => (to, to),
@@ -50,6 +44,12 @@ impl Window {
             fine.retain(|part| {
                 (from..to).contains(&(part.at + TimeDelta::milliseconds((500.0 * part.seconds) as i64)))
             });
+            if near(from) < first && !fine.iter().any(|part| part.at < first) {
+                hours.splice(0..0, journal.samples(cluster, topic, Span::Hour, (near(from), first)).await?);
+            }
+            if near(to) > last && !fine.iter().any(|part| part.at >= last) {
+                hours.extend(journal.samples(cluster, topic, Span::Hour, (last, near(to))).await?);
+            }
             let mut frame = Frame::new();
             let edges = fine.iter().filter(|part| part.at < begin || part.at >= end);
             let mut parts: Vec<_> = edges.cloned().chain(hours.iter().cloned()).collect();

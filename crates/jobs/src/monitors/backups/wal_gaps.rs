@@ -14,6 +14,7 @@ use pgbosun_core::{
     human, options,
     wal::{Segment, WalFile},
 };
+use pgbosun_repository::Repository;
 
 options! {
     /// Alerts when segments are missing from the archive after the newest good backup, in each repository WAL goes to by itself:
@@ -84,8 +85,8 @@ impl Monitor for WalGaps {
         let Some(newest) = newest else { return Ok(sample) };
         sample.size = newest.wal_segment_size;
         let config = &look.context.config;
-        let wanted: Vec<_> = config.wal_repositories(cluster).map(|(name, _)| name.clone()).collect();
-        for repository in look.context.repositories(&[])?.into_iter().filter(|one| wanted.contains(&one.name)) {
+        for (name, options) in config.wal_repositories(cluster) {
+            let repository = Repository::open(config, name, options)?;
             let own = std::slice::from_ref(&repository);
             let archive = match Archive::read(own, cluster, &newest.system_id, newest.wal_segment_size).await {
                 Ok(archive) => archive,

@@ -19,6 +19,7 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -52,8 +53,17 @@ pub struct FileSystem {
 
 impl FileSystem {
     /// Those that hold data, logs, repositories and state of this installation, or why nobody can look.
-    pub fn of_installation(config: &Config) -> Result<Vec<Self>, String> {
-        look_at(&watched(config))
+    pub async fn of_installation(config: &Arc<Config>) -> Result<Vec<Self>, JobError> {
+        Self::look(config, Vec::new()).await
+    }
+
+    /// Those that hold these paths, or where there are none what this installation needs.
+    async fn look(config: &Arc<Config>, paths: Vec<PathBuf>) -> Result<Vec<Self>, JobError> {
+        let config = Arc::clone(config);
+        super::blocking("look at the file systems", move || {
+            look_at(&if paths.is_empty() { watched(&config) } else { paths })
+        })
+        .await
     }
 
     /// The share in use, as df counts it.
@@ -80,11 +90,7 @@ impl Monitor for Disk {
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let (paths, config) = (self.paths.clone(), look.context.config.clone());
-        super::blocking("look at the file systems", move || {
-            look_at(&if paths.is_empty() { watched(&config) } else { paths })
-        })
-        .await
+        FileSystem::look(&look.context.config, self.paths.clone()).await
     }
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {

@@ -10,7 +10,7 @@ use pgbosun_core::{
 };
 use pgbosun_history::BackupRow;
 use pgbosun_repository::Repository;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What a repository holds.
 pub(super) struct Holding {
@@ -81,7 +81,7 @@ pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<Line> {
 }
 
 /// The section.
-pub(super) fn section(config: &Config, care: &Care, holdings: &[Holding]) -> Section {
+pub(super) async fn section(config: &Arc<Config>, care: &Care, holdings: &[Holding]) -> Section {
     let mut section = Section::new("Storage");
     let mut table = Table::new("Repositories", &["repository", "type", "place", "state", "backups", "stored"]);
     for (name, options) in &config.repositories {
@@ -103,7 +103,7 @@ pub(super) fn section(config: &Config, care: &Care, holdings: &[Holding]) -> Sec
     if !table.rows.is_empty() {
         section.tables.push(table);
     }
-    match FileSystem::of_installation(config) {
+    match FileSystem::of_installation(config).await {
         Ok(systems) => {
             let mut table = Table::new("File systems of this machine", &["file system", "used", "free"]);
             for system in systems {
