@@ -133,6 +133,15 @@ pub fn by_database<T>(
     Verdict { findings, ..Verdict::default() }
 }
 
+/// What a summary ends with where the role does not see everything; each row tells it of its database.
+fn unseen<'a>(rows: impl Iterator<Item = (&'a String, i64)>) -> String {
+    let databases: BTreeMap<_, _> = rows.collect();
+    match databases.into_values().sum() {
+        0_i64 => String::new(),
+        unseen => format!("; {unseen} are not visible to this role: grant pg_read_all_data"),
+    }
+}
+
 /// Makes a monitor a job.
 pub struct Probe<M>(pub M);
 

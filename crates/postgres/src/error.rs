@@ -79,6 +79,11 @@ impl Error {
         self.code().is_some_and(|code| code == "3D000")
     }
 
+    /// True where the server, the database or the role has no place for one more connection.
+    pub fn is_full(&self) -> bool {
+        self.code().is_some_and(|code| code == "53300")
+    }
+
     /// The server's SQLSTATE.
     fn code(&self) -> Option<String> {
         let of = |error: &sqlx::Error| Some(error.as_database_error()?.code()?.into_owned());

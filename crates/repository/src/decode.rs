@@ -6,6 +6,9 @@ use pgbosun_core::config::Compression;
 use tokio::io::{AsyncRead, BufReader};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
+/// Bytes that a reader holds.
+const BUFFER: usize = 1 << 18;
+
 /// What an object's name says was done to it.
 pub(crate) struct Decoding {
     encrypted: bool,
@@ -15,9 +18,7 @@ pub(crate) struct Decoding {
 impl Decoding {
     pub fn of(name: &str) -> Self {
         let (inner, encrypted) = name.strip_suffix(".age").map_or((name, false), |inner| (inner, true));
-        let known = [Compression::Zstd, Compression::Gzip, Compression::Lz4];
-        let compression = known.into_iter().find(|known| inner.ends_with(known.suffix())).unwrap_or(Compression::None);
-        Self { encrypted, compression }
+        Self { encrypted, compression: Compression::of(inner) }
     }
 
     /// True where an identity is needed to read it.
@@ -31,7 +32,6 @@ impl Decoding {
         stored: impl AsyncRead + Send + Unpin + 'static,
         identities: &Identities,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
-        const BUFFER: usize = 1 << 18;
         let compressed: Box<dyn AsyncRead + Send + Unpin> = if self.encrypted {
             let buffered = BufReader::with_capacity(BUFFER, stored).compat();
             let key = |error: age::DecryptError| match error {
@@ -46,24 +46,32 @@ impl Decoding {
         } else {
             Box::new(stored)
         };
-        let buffered = BufReader::with_capacity(BUFFER, compressed);
-        Ok(match self.compression {
-            Compression::None => Box::new(buffered),
-            Compression::Gzip => {
-                let mut decoder = GzipDecoder::new(buffered);
-                decoder.multiple_members(true);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-            Compression::Lz4 => {
-                let mut decoder = Lz4Decoder::new(buffered);
-                decoder.multiple_members(true);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-            Compression::Zstd => {
-                let mut decoder = ZstdDecoder::new(buffered);
-                decoder.multiple_members(true);
-                Box::new(BufReader::with_capacity(BUFFER, decoder))
-            }
-        })
+        Ok(decompress(self.compression, compressed))
+    }
+}
+
+/// What `compressed` yields, decompressed: several members or frames are one text.
+pub fn decompress(
+    compression: Compression,
+    compressed: impl AsyncRead + Send + Unpin + 'static,
+) -> Box<dyn AsyncRead + Send + Unpin> {
+    let buffered = BufReader::with_capacity(BUFFER, compressed);
+    match compression {
+        Compression::None => Box::new(buffered),
+        Compression::Gzip => {
+            let mut decoder = GzipDecoder::new(buffered);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        }
+        Compression::Lz4 => {
+            let mut decoder = Lz4Decoder::new(buffered);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        }
+        Compression::Zstd => {
+            let mut decoder = ZstdDecoder::new(buffered);
+            decoder.multiple_members(true);
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        }
     }
 }

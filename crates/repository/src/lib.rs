@@ -22,6 +22,7 @@ mod wal;
 
 pub use catalogue::{BackupInfo, FORMAT, Object, ObjectKind, TablespaceInfo};
 pub use copy::copy_object;
+pub use decode::decompress;
 pub use encode::{Encoding, Frame, Frames};
 pub use encryption::{Identities, Recipients};
 pub use error::Error;

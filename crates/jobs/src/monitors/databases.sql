@@ -1,4 +1,5 @@
-select datname::text
+-- The one that is asked already comes first.
+select datname::text as name, datname = pg_catalog.current_database() as own
 from pg_catalog.pg_database
 where datallowconn and not datistemplate and pg_catalog.has_database_privilege(oid, 'connect')
-order by datname
+order by own desc, name

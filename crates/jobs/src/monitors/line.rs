@@ -1,6 +1,7 @@
 //! The line to a cluster: one connection, on which its monitors take turns.
 //!
-//! Invariants: never two monitors on one cluster at a time; no answer is awaited for longer than the server's own limit
+//! Invariants: never two monitors on one cluster at a time, nor two connections, but for the moment in which what hangs is
+//! cancelled; no answer is awaited for longer than the server's own limit
 //! and a little; after a server did not answer, those who wait are told so at once, and do not each try for themselves; what
 //! the server does not come to the end of is cancelled there, and its monitor does not ask again before it ended.
 
@@ -23,6 +24,9 @@ use tokio::sync::{Mutex, MutexGuard};
 const SILENCE: TimeDelta = TimeDelta::seconds(20);
 /// How much longer than the server's own limit an answer may take.
 const GRACE: Duration = Duration::from_secs(5);
+/// A server counts a connection for a moment after it was closed: so often it is asked again for another, and after so long.
+const PLACES: u32 = 4;
+const PLACE: Duration = Duration::from_millis(100);
 
 /// The line to one cluster.
 #[derive(Debug, Default)]
@@ -82,10 +86,8 @@ impl<'a> Look<'a> {
     /// Ends its turn; the last of a row closes the connection.
     pub async fn end(self) {
         let Some(mut turn) = self.turn else { return };
-        if self.context.line.waiting.load(Ordering::SeqCst) == 0
-            && let Some(open) = turn.connection.take()
-        {
-            let _ = within(GRACE, open.connection.close()).await;
+        if self.context.line.waiting.load(Ordering::SeqCst) == 0 {
+            turn.hang_up().await;
         }
     }
 
@@ -126,18 +128,22 @@ impl<'a> Look<'a> {
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         const DATABASES: Query = Query { what: "list the databases", sql: include_str!("databases.sql") };
-        let names: Vec<(String,)> = self.rows(&DATABASES).await?;
+        let databases: Vec<(String, bool)> = self.rows(&DATABASES).await?;
         let mut found = Vec::new();
-        for (name,) in names {
-            let mut server = self.server()?;
-            server.conninfo = server.conninfo.with_database(&name);
-            let mut open = match open(&server).await {
-                Ok(open) => open,
-                Err(error) if error.is_missing_database() => continue,
-                Err(error) => return Err(error.into()),
+        for (name, own) in databases {
+            let rows = if own {
+                self.rows(query).await?
+            } else {
+                let server = self.server_with(Some(&name))?;
+                let mut open = match self.turn().await.anew(&server).await {
+                    Ok(open) => open,
+                    Err(error) if error.is_missing_database() => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                let rows = self.ask(&mut open, &server, query).await?;
+                close(open).await;
+                rows
             };
-            let rows = self.ask(&mut open, &server, query).await?;
-            let _ = within(GRACE, open.connection.close()).await;
             found.extend(rows.into_iter().map(|row| (name.clone(), row)));
         }
         Ok(found)
@@ -150,7 +156,8 @@ impl<'a> Look<'a> {
     pub async fn connect_anew(&mut self, query: &Query) -> Result<(Duration, String), JobError> {
         let server = self.server()?;
         let turn = self.turn().await;
-        (turn.connection, turn.silent) = (None, None);
+        turn.hang_up().await;
+        turn.silent = None;
         let begun = Instant::now();
         let mut open = self.connection(&server).await?;
         let mut rows: Vec<(String,)> = self.ask(&mut open, &server, query).await?;
@@ -176,13 +183,9 @@ impl<'a> Look<'a> {
     /// # Errors
     /// Where it cannot be asked.
     pub async fn text(&mut self, query: &str, database: Option<&str>) -> Result<Vec<Vec<Option<String>>>, JobError> {
-        let mut server = self.server()?;
-        if let Some(database) = database {
-            server.conninfo = server.conninfo.with_database(database);
-        }
+        let server = self.server_with(database)?;
         let failed = |source| Error::Query { what: "run the query".into(), source };
-        self.turn().await;
-        let Open { mut connection, process } = open(&server).await?;
+        let Open { mut connection, process } = self.turn().await.anew(&server).await?;
         self.is_free(&mut connection).await?;
         let ask = async {
             sqlx::raw_sql("set default_transaction_read_only = on").execute(&mut connection).await.map_err(failed)?;
@@ -194,7 +197,7 @@ impl<'a> Look<'a> {
             return Err(self.give_up(&process, &server, "run the query").await);
         };
         let answer = answer?;
-        let _ = within(GRACE, connection.close()).await;
+        close(Open { connection, process }).await;
         Ok(answer)
     }
 
@@ -221,7 +224,16 @@ impl<'a> Look<'a> {
     }
 
     fn server(&self) -> Result<Server, JobError> {
-        self.context.cluster().map(|(_, server)| server.clone())
+        self.server_with(None)
+    }
+
+    /// The server, through another of its databases than that of the cluster's connection.
+    fn server_with(&self, database: Option<&str>) -> Result<Server, JobError> {
+        let mut server = self.context.cluster()?.1.clone();
+        if let Some(database) = database {
+            server.conninfo = server.conninfo.with_database(database);
+        }
+        Ok(server)
     }
 
     async fn connection(&mut self, server: &Server) -> Result<Open, JobError> {
@@ -302,9 +314,35 @@ impl<'a> Look<'a> {
     }
 }
 
+impl Held {
+    /// Closes the connection, if there is one.
+    async fn hang_up(&mut self) {
+        if let Some(open) = self.connection.take() {
+            close(open).await;
+        }
+    }
+
+    /// A connection in place of the one there was.
+    async fn anew(&mut self, server: &Server) -> Result<Open, Error> {
+        self.hang_up().await;
+        open(server).await
+    }
+}
+
+async fn close(open: Open) {
+    let _ = within(GRACE, open.connection.close()).await;
+}
+
 async fn open(server: &Server) -> Result<Open, Error> {
     const WHAT: &str = "ask who answers";
-    let mut connection = server.connect().await?;
+    let mut asked = 1;
+    let mut connection = loop {
+        match server.connect().await {
+            Err(error) if error.is_full() && asked < PLACES => tokio::time::sleep(PLACE * asked).await,
+            answer => break answer?,
+        }
+        asked += 1;
+    };
     let asked = sqlx::query_as(include_str!("line/process.sql")).fetch_one(&mut connection);
     match within(server.connect_timeout, asked).await {
         Some(process) => {

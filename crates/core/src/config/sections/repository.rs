@@ -41,6 +41,12 @@ crate::word_settings! {
 }
 
 impl Compression {
+    /// What a name says, by how it ends.
+    pub fn of(name: &str) -> Self {
+        let known = [Self::Zstd, Self::Gzip, Self::Lz4];
+        known.into_iter().find(|known| name.ends_with(known.suffix())).unwrap_or(Self::None)
+    }
+
     /// How the names of objects end.
     pub const fn suffix(self) -> &'static str {
         match self {

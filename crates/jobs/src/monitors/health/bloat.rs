@@ -3,7 +3,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, unseen},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -31,6 +31,8 @@ pub struct Table {
     name: String,
     bytes: f64,
     wasted: f64,
+    /// Tables of the database whose statistics the role may not read.
+    unseen: i64,
 }
 
 #[async_trait]
@@ -57,7 +59,9 @@ impl Monitor for Bloat {
         let wasted: f64 = sample.iter().map(|(_, table)| table.wasted).sum();
         let mut verdict = Verdict::of(format!("about {} of bloat in tables", human::size(wasted as u64)));
         verdict.measure(Figure::new("postgres_table_bloat_bytes", wasted));
-        for (database, Table { name, bytes, wasted }) in sample.iter().filter(|(_, t)| !self.ignore.contains(&t.name)) {
+        verdict.summary += &unseen(sample.iter().map(|(database, table)| (database, table.unseen)));
+        let seen = sample.iter().filter(|(_, table)| !table.name.is_empty() && !self.ignore.contains(&table.name));
+        for (database, Table { name, bytes, wasted, .. }) in seen {
             let object = format!("{name} in {database}");
             let percent = 100.0 * wasted / bytes.max(1.0);
             let severity = match *wasted >= self.minimum.as_u64() as f64 {
@@ -72,5 +76,29 @@ impl Monitor for Bloat {
             );
         }
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn much_waste_is_told_and_what_is_not_seen_is_said() {
+        let monitor = Bloat { warning_percent: 50.0, minimum: ByteSize::gib(1), ignore: vec!["public.known".into()] };
+        let gib = (1_u64 << 30) as f64;
+        let row = |database: &str, name: &str, bytes, wasted, unseen| {
+            (database.to_owned(), Table { name: name.into(), bytes: bytes * gib, wasted: wasted * gib, unseen })
+        };
+        let sample = vec![
+            row("a", "public.wide", 4.0, 3.0, 2),
+            row("a", "public.small", 1.0, 0.9, 2),
+            row("a", "public.known", 4.0, 3.0, 2),
+            row("b", "", 0.0, 0.0, 1),
+        ];
+        let verdict = monitor.verdict(&sample, &mut (), &View::default());
+        let objects: Vec<_> = verdict.findings.iter().map(|finding| finding.object.as_str()).collect();
+        assert_eq!(objects, ["public.wide in a"]);
+        assert!(verdict.summary.ends_with("; 3 are not visible to this role: grant pg_read_all_data"));
     }
 }

@@ -2,11 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Facts, Look, Monitor, Query, Verdict, View, unseen},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
-use std::collections::BTreeMap;
 
 options! {
     /// Alerts when a sequence nears its end, or that of the narrower column it fills.
@@ -50,11 +49,7 @@ impl Monitor for Sequences {
         let mut verdict = Verdict::of(fullest.map_or("no sequence is used".into(), |(database, fullest)| {
             format!("the fullest is {} in {database}, {:.0} % used", fullest.name, fullest.percent)
         }));
-        let unseen: BTreeMap<_, _> = sample.iter().map(|(database, sequence)| (database, sequence.unseen)).collect();
-        let unseen: i64 = unseen.values().sum();
-        if unseen > 0 {
-            verdict.summary += &format!("; {unseen} are not visible to this role: grant pg_read_all_data");
-        }
+        verdict.summary += &unseen(sample.iter().map(|(database, sequence)| (database, sequence.unseen)));
         for (database, Sequence { name, percent, .. }) in seen {
             let object = format!("{name} in {database}");
             let severity = view.above(&object, *percent, self.warning_percent, self.critical_percent);

@@ -14,7 +14,8 @@ use pgbosun_core::{
 
 options! {
     /// Alerts when a table has three times the dead rows that its settings allow, or is a fifth older than the age at which it
-    /// should have been frozen: autovacuum does not come round to it, or cannot remove what is dead.
+    /// should have been frozen: autovacuum does not come round to it, or cannot remove what is dead. TOAST counts by itself, and
+    /// temporary tables by their age.
     pub struct Vacuum {
         /// Tables of no interest, as `schema.table`.
         ignore: Vec<String> = "[]";
@@ -50,7 +51,7 @@ impl Monitor for Vacuum {
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
         let mut verdict = by_database(
             sample,
-            |(_, table)| !self.ignore.contains(&table.name),
+            |(_, table)| !self.ignore.iter().any(|name| *name == table.name.trim_end_matches(" (its TOAST)")),
             |database, tables| {
                 let line = |table: &Table| {
                     let Table { name, dead, threshold, age, last } = table;
@@ -62,7 +63,7 @@ impl Monitor for Vacuum {
                 let lines: Vec<_> = tables.iter().map(|(_, table)| line(table)).collect();
                 Finding::new(Severity::Warning, database, format!("{} tables of {database} are overdue for vacuum", tables.len()))
                 .meaning("They grow, and queries read what is dead; what is not frozen in time stops all writes in the end.")
-                .advice("VACUUM (VERBOSE) one: if it cannot remove what is dead, monitor.xid-age names who holds it back. Else give autovacuum more speed (autovacuum_vacuum_cost_limit).")
+                .advice("VACUUM (VERBOSE) one: if it cannot remove what is dead, monitor.xid-age names who holds it back. Else give autovacuum more speed (autovacuum_vacuum_cost_limit). A temporary table that is old (pg_temp_…) goes with its session: end that.")
                 .detail(lines.join("\n"))
             },
         );

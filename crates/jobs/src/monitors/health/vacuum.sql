@@ -8,16 +8,21 @@ with settings as (
            pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::float8 as multixact
 ), tables as (
     select c.oid,
-           pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
-           coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0)::float8 as dead,
+           pg_catalog.format('%I.%I%s', n.nspname, coalesce(o.relname, c.relname),
+                             case when o.oid is not null then ' (its TOAST)' end) as name,
+           -- Its session alone can vacuum a temporary table, and its age alone is everybody's matter.
+           case when c.relpersistence = 't' then 0
+                else coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0)
+           end::float8 as dead,
            greatest(c.reltuples, 0)::float8 as rows,
            pg_catalog.age(c.relfrozenxid)::float8 as xid,
            pg_catalog.mxid_age(c.relminmxid)::float8 as multixact,
            (select pg_catalog.jsonb_object_agg(option_name, option_value)
             from pg_catalog.pg_options_to_table(c.reloptions)) as options
     from pg_catalog.pg_class c
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'm') and c.relpersistence <> 't'
+    left join pg_catalog.pg_class o on o.reltoastrelid = c.oid and c.relkind = 't'
+    join pg_catalog.pg_namespace n on n.oid = coalesce(o.relnamespace, c.relnamespace)
+    where c.relkind in ('r', 'm', 't')
 ), judged as (
     select t.*,
            least(coalesce((t.options ->> 'autovacuum_vacuum_threshold')::float8, s.threshold)

@@ -1,6 +1,8 @@
 //! Who may read and write what only PostgreSQL and pgbosun should (reference 000: permissions of configuration, keys and
 //! backups, and their owners).
 
+mod elsewhere;
+
 use crate::{
     JobContext, JobError,
     monitors::{Facts, Look, Monitor, Verdict, View},
@@ -18,7 +20,8 @@ use std::{
 
 options! {
     /// Alerts when configuration, passwords, keys, data directories, local repositories or the state of pgbosun are open to
-    /// others than their owner, or belong to somebody else than root, the user of the daemon, or the server's.
+    /// others than their owner, or belong to somebody else than root, the user of the daemon, or the server's. Where a server
+    /// has its configuration in another place, as on Debian, that is looked at, with the files it names for access and key.
     pub struct Permissions {
         /// More files and directories that nobody but their owner may read.
         paths: Vec<PathBuf> = "[]";
@@ -76,6 +79,7 @@ impl Monitor for Permissions {
         let data: Vec<_> =
             look.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
         super::blocking("look at permissions", move || {
+            watched.extend(data.iter().flat_map(|data| elsewhere::files(data)));
             // PostgreSQL itself starts on a data directory of its own user only.
             let servers = data.iter().filter_map(|data| Some(data.metadata().ok()?.uid()));
             let owners: Vec<_> = servers.chain([0, nix::unistd::geteuid().as_raw()]).collect();

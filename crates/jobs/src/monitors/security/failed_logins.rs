@@ -53,6 +53,7 @@ const SHOWN: usize = 20;
 #[derive(sqlx::FromRow)]
 struct Settings {
     prefix: String,
+    language: String,
     destination: String,
     collector: bool,
     filename: String,
@@ -89,7 +90,8 @@ impl Monitor for FailedLogins {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         let directory = look.log_directory()?;
         let settings: Settings = look.row(&Self::FACTS.queries[0]).await?;
-        let format = Format::of(&settings.destination, &settings.prefix).map_err(JobError::lasting)?;
+        let format =
+            Format::of(&settings.destination, &settings.prefix, &settings.language).map_err(JobError::lasting)?;
         let pattern = self.files.clone().unwrap_or_else(|| settings.pattern(&directory));
         let known: Option<Memory> = look.context.state.clone().and_then(|state| serde_json::from_value(state).ok());
         let known = known.and_then(|memory| memory.positions);

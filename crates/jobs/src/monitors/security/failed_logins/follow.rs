@@ -1,9 +1,13 @@
 //! Reading on in log files: each byte once, whatever happens to the files.
 //!
 //! A file is known by device, inode and its first bytes, not by its name: so one that was renamed is read to its end, and one
-//! that was cut off or replaced is read from its beginning. Only whole records are taken; the rest is there at the next look.
+//! that was cut off or replaced is read from its beginning. One that began as another did that is gone or cut off is that one,
+//! copied or compressed: it is read on from there. Only whole records are taken; the rest is there at the next look.
+//! Must run where there is a runtime, on a thread that may block.
 
 use super::formats::Format;
+use pgbosun_core::config::Compression;
+use pgbosun_repository::decompress;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -13,13 +17,14 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
 };
+use tokio_util::io::SyncIoBridge;
 
 /// Bytes of a file's beginning that it is known by.
 const HEAD: u64 = 256;
 /// Bytes read at once.
 const PIECE: u64 = 8 << 20;
 /// A record that is longer than this is passed over.
-const LONGEST: u64 = 64 << 20;
+const LONGEST: usize = 64 << 20;
 
 /// Up to where each file was read, by device and inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,73 +58,133 @@ pub fn read_on(
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() && fits(pattern, &name) && format.reads(&name) {
-            let written = (metadata.mtime(), metadata.mtime_nsec());
-            files.push((written, entry.path(), format!("{}:{}", metadata.dev(), metadata.ino())));
+            files.push((metadata.modified()?, entry.path(), format!("{}:{}", metadata.dev(), metadata.ino())));
         }
     }
     files.sort();
     let mut positions = Positions::default();
+    // Those that are known come first: what else there is may be a copy of one of them.
+    let mut vanished = known.cloned().unwrap_or_default();
+    let mut others = Vec::new();
     for (_, path, identity) in files {
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            // Renamed or removed since: the next look finds it under its other name, if it has one.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        let Some(mut log) = Log::open(&path)? else { continue };
+        match (known, known.and_then(|known| known.0.get(&identity))) {
+            (None, _) => {
+                let end = log.end()?;
+                positions.0.insert(identity, log.at(end)?);
+            }
+            (_, Some(position)) if log.continues(position)? => {
+                vanished.0.remove(&identity);
+                let unchanged = !log.is_plain();
+                let position = if unchanged { position.clone() } else { log.read_on(position.read, format, hand_on)? };
+                positions.0.insert(identity, position);
+            }
+            _ => others.push((log, identity)),
+        }
+    }
+    for (mut log, identity) in others {
+        let from = match log.original(&vanished)?.and_then(|original| vanished.0.remove(&original)) {
+            Some(position) => position.read,
+            // The copy of one that is still there says nothing new, and is looked at again when that is gone.
+            None if log.original(&positions)?.is_some() => continue,
+            None if log.is_plain() => 0,
+            None => log.end()?,
         };
-        let size = file.metadata()?.len();
-        let from = match known {
-            None => size,
-            Some(known) => match known.0.get(&identity) {
-                Some(position) if position.read <= size && head(&mut file, position.head.0)? == position.head.1 => {
-                    position.read
-                }
-                _ => 0,
-            },
-        };
-        let read = if from < size { advance(&mut file, from, size, format, hand_on)? } else { from };
-        let length = HEAD.min(read);
-        positions.0.insert(identity, Position { read, head: (length, head(&mut file, length)?) });
+        let mut position = log.read_on(from, format, hand_on)?;
+        if !log.is_plain() {
+            position.read = log.end()?;
+        }
+        positions.0.insert(identity, position);
     }
     Ok(positions)
 }
 
-/// Hands on the whole records from a position on, and returns the end of the last.
-fn advance(
-    file: &mut File,
-    mut from: u64,
-    size: u64,
-    format: &Format,
-    hand_on: &mut dyn FnMut(&[u8]),
-) -> io::Result<u64> {
-    let mut piece = PIECE;
-    while from < size {
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        Read::by_ref(file).take(piece.min(size - from)).read_to_end(&mut bytes)?;
-        let whole = format.whole(&bytes);
-        if whole == 0 {
-            if from + bytes.len() as u64 >= size {
-                break; // The last record is still being written.
-            }
-            piece *= 2;
-            if piece > LONGEST {
-                from += bytes.len() as u64;
-                piece = PIECE;
-            }
-            continue;
-        }
-        hand_on(&bytes[..whole]);
-        from += whole as u64;
-        piece = PIECE;
-    }
-    Ok(from)
+/// One file.
+struct Log {
+    file: File,
+    compression: Compression,
 }
 
-fn head(file: &mut File, length: u64) -> io::Result<String> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    Read::by_ref(file).take(length).read_to_end(&mut bytes)?;
-    Ok(hex::encode(Sha256::digest(bytes)))
+impl Log {
+    /// None where it was renamed or removed since: the next look finds it under its other name, if it has one.
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        match File::open(path) {
+            Ok(file) => Ok(Some(Self { file, compression: Compression::of(&path.to_string_lossy()) })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        self.compression == Compression::None
+    }
+
+    /// Its text from a position on.
+    fn text(&mut self, from: u64) -> io::Result<Box<dyn Read + '_>> {
+        if self.is_plain() {
+            self.file.seek(SeekFrom::Start(from))?;
+            return Ok(Box::new(&mut self.file));
+        }
+        self.file.seek(SeekFrom::Start(0))?;
+        let file = tokio::fs::File::from_std(self.file.try_clone()?);
+        let mut text = SyncIoBridge::new(decompress(self.compression, file));
+        io::copy(&mut Read::by_ref(&mut text).take(from), &mut io::sink())?;
+        Ok(Box::new(text))
+    }
+
+    /// Where its end is; of a compressed file, somewhere behind it.
+    fn end(&self) -> io::Result<u64> {
+        if self.is_plain() { Ok(self.file.metadata()?.len()) } else { Ok(i64::MAX as u64) }
+    }
+
+    /// Whether this is the file of that position: no shorter, and with the same beginning.
+    fn continues(&mut self, position: &Position) -> io::Result<bool> {
+        Ok(position.read <= self.end()? && self.head(position.head.0)? == position.head)
+    }
+
+    /// Which of the files that were read began as this one does.
+    fn original(&mut self, of: &Positions) -> io::Result<Option<String>> {
+        for (identity, position) in of.0.iter().filter(|(_, position)| position.head.0 > 0) {
+            if self.head(position.head.0)? == position.head {
+                return Ok(Some(identity.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its first bytes, so many at most: how many there are, and their SHA-256.
+    fn head(&mut self, length: u64) -> io::Result<(u64, String)> {
+        let mut bytes = Vec::new();
+        let read = self.text(0).and_then(|text| text.take(length).read_to_end(&mut bytes));
+        // An archive that is still being written, or is damaged, has the beginning it has.
+        if self.is_plain() {
+            read?;
+        }
+        Ok((bytes.len() as u64, hex::encode(Sha256::digest(bytes))))
+    }
+
+    fn at(&mut self, read: u64) -> io::Result<Position> {
+        Ok(Position { read, head: self.head(HEAD.min(read))? })
+    }
+
+    /// Hands on the whole records from a position on.
+    fn read_on(&mut self, from: u64, format: &Format, hand_on: &mut dyn FnMut(&[u8])) -> io::Result<Position> {
+        let mut read = from.min(self.end()?);
+        let mut text = self.text(read)?;
+        let mut bytes = Vec::new();
+        // What is left at the end is the last record, which is still being written.
+        while Read::by_ref(&mut text).take(PIECE).read_to_end(&mut bytes)? > 0 {
+            let mut whole = format.whole(&bytes);
+            hand_on(&bytes[..whole]);
+            if bytes.len() - whole > LONGEST {
+                whole = bytes.len();
+            }
+            bytes.drain(..whole);
+            read += whole as u64;
+        }
+        drop(text);
+        self.at(read)
+    }
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.
@@ -137,22 +202,80 @@ mod tests {
     use super::*;
     use std::{fs, io::Write};
 
+    /// Reads on, on a thread that may block, and says what was new.
+    fn look(directory: &Path, known: &mut Option<Positions>) -> String {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let format = Format::of("stderr", "%m [%p] ", "C").unwrap();
+        let (directory, before) = (directory.to_owned(), known.clone());
+        let read = runtime.handle().spawn_blocking(move || {
+            let mut lines = String::new();
+            let mut take = |bytes: &[u8]| lines.push_str(std::str::from_utf8(bytes).unwrap());
+            let positions = read_on(&directory, "postgresql*", &format, before.as_ref(), &mut take).unwrap();
+            (positions, lines)
+        });
+        let (positions, lines) = runtime.block_on(read).unwrap();
+        *known = Some(positions);
+        lines
+    }
+
     #[test]
-    fn each_line_once_over_rotation_truncation_and_replacement() {
+    fn copied_and_cut_off_or_compressed_before_its_rest_was_read() {
         let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("postgresql.log");
-        let format = Format::of("stderr", "%m [%p] ").unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let log = at("postgresql.log");
+        let mut known = None;
+        let mut look = || look(directory.path(), &mut known);
+        let run = |program: &str, path: &Path| {
+            let done = std::process::Command::new(program).arg("-q").arg(path).status().unwrap();
+            assert!(done.success());
+        };
+        fs::write(&log, "one\n").unwrap();
+        assert_eq!(look(), "");
         let append = |text: &str| {
             let mut file = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
             file.write_all(text.as_bytes()).unwrap();
         };
-        let mut known: Option<Positions> = None;
-        let mut look = || {
-            let mut lines = String::new();
-            let mut take = |bytes: &[u8]| lines.push_str(std::str::from_utf8(bytes).unwrap());
-            known = Some(read_on(directory.path(), "postgresql*", &format, known.as_ref(), &mut take).unwrap());
-            lines
+        append("two\n");
+        assert_eq!(look(), "two\n");
+        // In the midst of it: the copy is there, and the original not cut off yet.
+        append("three\n");
+        fs::copy(&log, at("postgresql.log.1")).unwrap();
+        assert_eq!(look(), "three\n");
+        fs::write(&log, "").unwrap();
+        append("four\n");
+        assert_eq!(look(), "four\n", "what the copy holds was read in the original");
+        // At once, with a rest that was not read.
+        append("five\n");
+        fs::rename(at("postgresql.log.1"), at("postgresql.log.2")).unwrap();
+        fs::copy(&log, at("postgresql.log.1")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        fs::write(&log, "six\n").unwrap();
+        assert_eq!(look(), "five\nsix\n");
+        // Renamed and compressed, with a rest that was not read.
+        append("seven\n");
+        fs::rename(&log, at("postgresql.log.0")).unwrap();
+        run("gzip", &at("postgresql.log.0"));
+        run("gzip", &at("postgresql.log.2"));
+        assert_eq!(look(), "seven\n");
+        assert_eq!(look(), "");
+        // An archive that comes from elsewhere is no news, nor one that was there before.
+        fs::write(at("postgresql.old"), "long ago\n").unwrap();
+        run("gzip", &at("postgresql.old"));
+        assert_eq!(look(), "");
+        run("gunzip", &at("postgresql.log.0.gz"));
+        assert_eq!(look(), "");
+    }
+
+    #[test]
+    fn each_line_once_over_rotation_truncation_and_replacement() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("postgresql.log");
+        let append = |text: &str| {
+            let mut file = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
         };
+        let mut known = None;
+        let mut look = || look(directory.path(), &mut known);
         append("before\n");
         assert_eq!(look(), "", "what was there is no news");
         append("one\ntwo\nhal");

@@ -60,11 +60,11 @@ const WORDS: [&str; 9] = [
 ];
 
 impl Format {
-    /// What `log_destination` and `log_line_prefix` say; the richest of several.
+    /// What `log_destination`, `log_line_prefix` and `lc_messages` say; the richest of several.
     ///
     /// # Errors
-    /// A prefix that is no use.
-    pub fn of(destination: &str, prefix: &str) -> Result<Self, String> {
+    /// A prefix that is no use, or messages that are not English where nothing else tells what they mean.
+    pub fn of(destination: &str, prefix: &str, language: &str) -> Result<Self, String> {
         let destinations: Vec<_> = destination.split(',').map(str::trim).collect();
         if destinations.contains(&"csvlog") {
             Ok(Self::Csv)
@@ -73,7 +73,16 @@ impl Format {
         } else if destinations.contains(&"stderr") {
             let record =
                 Regex::new(&expression(prefix)).map_err(|error| format!("log_line_prefix is no use: {error}"))?;
-            Ok(Self::Stderr(Box::new(Lines { record, state: prefix.contains("%e") })))
+            let state = prefix.contains("%e");
+            let english =
+                ["", "C", "POSIX"].contains(&language) || language.starts_with("C.") || language.starts_with("en");
+            if !state && !english {
+                return Err(format!(
+                    "the server logs in the language of {language}, without the code of an error: add %e to log_line_prefix, \
+                     or csvlog to log_destination, or set lc_messages to C"
+                ));
+            }
+            Ok(Self::Stderr(Box::new(Lines { record, state })))
         } else {
             Err(format!("log_destination = \"{destination}\" leaves no file to read: add csvlog or stderr"))
         }
@@ -81,9 +90,9 @@ impl Format {
 
     /// Whether a file of this name is in this format.
     pub fn reads(&self, name: &str) -> bool {
-        let compressed = [".gz", ".zst", ".xz", ".bz2"].iter().any(|end| name.ends_with(end));
+        let unreadable = [".xz", ".bz2"].iter().any(|end| name.ends_with(end));
         let is = |end: &str| name.contains(end);
-        !compressed
+        !unreadable
             && match self {
                 Self::Csv => is(".csv"),
                 Self::Json => is(".json"),
@@ -261,7 +270,7 @@ mod tests {
     use super::*;
 
     fn stderr(prefix: &str, text: &str) -> Vec<Failure> {
-        Format::of("stderr", prefix).unwrap().failures(text.as_bytes())
+        Format::of("stderr", prefix, "C").unwrap().failures(text.as_bytes())
     }
 
     fn told(failures: &[Failure]) -> Vec<String> {
@@ -284,6 +293,8 @@ mod tests {
         let none =
             "FATAL:  no pg_hba.conf entry for host \"10.9.9.9\", user \"eve\", database \"shop\", no encryption\n";
         assert_eq!(told(&stderr("", none)), ["/eve/shop/10.9.9.9"]);
+        let german = |prefix: &str| Format::of("stderr", prefix, "de_DE.UTF-8").map(|_| ()).unwrap_err();
+        assert!(german("%m [%p] ").contains("add %e to log_line_prefix"));
         let role = "FATAL:  role \"nobody\" does not exist\nFATAL:  database \"x\" does not exist\nERROR:  42\n";
         assert_eq!(told(&stderr("", role)), ["/nobody/unknown/unknown"]);
     }
@@ -297,14 +308,14 @@ mod tests {
         };
         let text =
             line("42P01", "relation \"\"x\"\"\ndoes not exist") + &line("28P01", "password authentication failed");
-        let format = Format::of("csvlog, stderr", "").unwrap();
+        let format = Format::of("csvlog, stderr", "", "C").unwrap();
         assert_eq!(told(&format.failures(text.as_bytes())), ["2026-11-21 10:00:00.123 UTC/app/shop/10.0.0.1"]);
         let cut = &text.as_bytes()[..text.len() - 10];
         assert_eq!(format.whole(cut), text.find("\n2026").unwrap() + 1, "the second record is not whole");
         assert!(format.reads("postgresql.csv") && !format.reads("postgresql.log"));
         let json = br#"{"timestamp":"2026-11-21 10:00:00.123 UTC","user":"app","dbname":"shop","remote_host":"10.0.0.2","error_severity":"FATAL","state_code":"28000","message":"no pg_hba.conf entry"}
 "#;
-        let format = Format::of("jsonlog", "").unwrap();
+        let format = Format::of("jsonlog", "", "C").unwrap();
         assert_eq!(told(&format.failures(json)), ["2026-11-21 10:00:00.123 UTC/app/shop/10.0.0.2"]);
     }
 }
