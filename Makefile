@@ -22,7 +22,7 @@ demo: build ## Run the whole program on a scratch PostgreSQL, then say what to l
 demo-clean: ## Remove everything the demo left.
 	@$(TOOLS)/demo.sh clean
 
-test: setup ## Run every test on PostgreSQL 15, and on PGBOSUN_TEST_VERSIONS.
+test: setup ## Run every test on PostgreSQL 15, and those of monitors on 17 too.
 	$(TOOLS)/test.sh
 
 test-full: setup ## Run every test on every supported version of PostgreSQL.

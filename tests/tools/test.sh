@@ -1,7 +1,8 @@
 #!/bin/bash
 # test.sh [--day] - every test: unit, then integration on each version of PostgreSQL, and a day of faults; with --day that
-# alone, written to docs/day-of-faults.md. What needs PostgreSQL runs as an ordinary
-# user, since it refuses root; what needs a booted systemd needs root, and is run through sudo where that asks nothing.
+# alone, written to docs/day-of-faults.md. PGBOSUN_TEST_VERSIONS says which versions; without it, it is 15, and 17 for the
+# monitors. What needs PostgreSQL runs as an ordinary user, since it refuses root; what needs a booted systemd needs root, and
+# is run through sudo where that asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 versions=${PGBOSUN_TEST_VERSIONS:-15}
@@ -43,14 +44,10 @@ from_suite() {
     as_root tests/tools/debian-suite.sh "$1" "postgresql-$version" "/opt/pg$version" "/usr/lib/postgresql/$version/bin/*" >/dev/null
 }
 
-if [ -n "$day" ]; then
-    export PGBOSUN_DAY_TRANSCRIPT=$work/scratch/day.txt
-    (cd "$work" && PGBOSUN_TEST_BINARIES=/usr/lib/postgresql/15/bin run_as_user "$work/integration" day::)
-    { cat tests/day/head.md; cat "$PGBOSUN_DAY_TRANSCRIPT"; echo '```'; } >docs/day-of-faults.md
-    exit
-fi
-
-for version in $versions; do
+# on VERSION [FILTER…] - integration tests on a version of PostgreSQL, which is fetched where it is not there.
+on() {
+    version=$1
+    shift
     binaries=/usr/lib/postgresql/$version/bin
     if [ ! -x "$binaries/postgres" ]; then
         binaries=/opt/pg$version/usr/lib/postgresql/$version/bin
@@ -66,7 +63,18 @@ for version in $versions; do
     [ -x "$binaries/postgres" ] || { echo "PostgreSQL $version is not to be had on this machine" >&2; exit 1; }
     echo "integration tests on PostgreSQL $version"
     (cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" --test-threads 2 --skip systemd:: --skip day:: "$@")
-done
+}
+
+if [ -n "$day" ]; then
+    export PGBOSUN_DAY_TRANSCRIPT=$work/scratch/day.txt
+    (cd "$work" && PGBOSUN_TEST_BINARIES=/usr/lib/postgresql/15/bin run_as_user "$work/integration" day::)
+    { cat tests/day/head.md; cat "$PGBOSUN_DAY_TRANSCRIPT"; echo '```'; } >docs/day-of-faults.md
+    exit
+fi
+
+# What monitors ask is not the same on 17 as before.
+[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby::
+for version in $versions; do on "$version" "$@"; done
 
 # By itself: it fills the disk, a little.
 echo "a day of faults"

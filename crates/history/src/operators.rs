@@ -192,7 +192,8 @@ impl Delivery {
     ) -> Result<bool, Error> {
         let query = sqlx::query(
             "insert into dba_ops.operators (group_name, email, name)
-             select group_name, $2, $3 from dba_ops.operator_groups where group_name = $1
+             (select group_name, $2, $3 from dba_ops.operator_groups where lower(group_name) = lower($1)
+              order by group_name = $1 desc limit 1)
              on conflict (group_name, lower(email)) do update
              set active = true, name = coalesce(excluded.name, operators.name)",
         );
@@ -204,7 +205,9 @@ impl Delivery {
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
     pub async fn remove_operator(&mut self, actor: &str, group: &str, email: &str) -> Result<bool, Error> {
-        let query = sqlx::query("delete from dba_ops.operators where group_name = $1 and lower(email) = lower($2)");
+        let query = sqlx::query(
+            "delete from dba_ops.operators where lower(group_name) = lower($1) and lower(email) = lower($2)",
+        );
         self.change(actor, "remove an operator", query.bind(group).bind(email)).await
     }
 
@@ -219,7 +222,9 @@ impl Delivery {
         description: Option<&str>,
     ) -> Result<bool, Error> {
         let query = sqlx::query(
-            "insert into dba_ops.operator_groups (group_name, description) values ($1, $2) on conflict do nothing",
+            "insert into dba_ops.operator_groups (group_name, description)
+             select $1, $2 where not exists (select from dba_ops.operator_groups where lower(group_name) = lower($1))
+             on conflict do nothing",
         );
         self.change(actor, "add an operator group", query.bind(group).bind(description)).await
     }

@@ -17,3 +17,55 @@ pub use backup_success::BackupSuccess;
 pub use restore_tests::RestoreTests;
 pub use wal_archive::WalArchive;
 pub use wal_gaps::WalGaps;
+
+use super::Look;
+use crate::JobError;
+use pgbosun_core::{
+    config::RepositoryName,
+    finding::{Finding, Severity},
+    human,
+};
+use pgbosun_repository::{BackupInfo, Repository};
+
+/// What each repository has, or why that cannot be said.
+type InEach<T> = Vec<(String, Result<T, String>)>;
+
+/// Looks at the cluster's backups in each repository: one that is away says nothing about the others.
+///
+/// # Errors
+/// Where none can be looked into.
+async fn in_each(
+    look: &Look<'_>,
+    names: &[RepositoryName],
+) -> Result<Vec<(Repository, Result<Vec<BackupInfo>, String>)>, JobError> {
+    let (cluster, _) = look.context.cluster()?;
+    let (mut all, mut away) = (Vec::new(), None);
+    for repository in look.context.backup_repositories(names)? {
+        let found = match repository.backups(Some(cluster)).await {
+            Ok((backups, _)) => Ok(backups),
+            Err(error) => {
+                let reason = human::chain(&error);
+                away.get_or_insert(error);
+                Err(reason)
+            }
+        };
+        all.push((repository, found));
+    }
+    match away {
+        Some(error) if all.iter().all(|(_, found)| found.is_err()) => Err(error.into()),
+        _ => Ok(all),
+    }
+}
+
+/// What is of interest of the backups in each repository.
+fn each<T>(all: Vec<(Repository, Result<Vec<BackupInfo>, String>)>, of: impl Fn(Vec<BackupInfo>) -> T) -> InEach<T> {
+    all.into_iter().map(|(repository, found)| (repository.name, found.map(&of))).collect()
+}
+
+/// That a repository could not be looked into.
+fn not_seen(repository: &str, what: &str, reason: &str) -> Finding {
+    Finding::new(Severity::Unknown, repository, format!("{what} cannot be said of repository {repository}"))
+        .meaning("What is wrong there is not seen.")
+        .advice("\"pgbosun check\" says which repositories are away.")
+        .detail(format!("repository: {repository}\nerror: {reason}"))
+}

@@ -1,5 +1,6 @@
-//! Whether the server's version is old (check_postgres: same, new_version): a newer one is installed beside it, is asked for
-//! by the configuration, or its major version gets no more corrections. Nothing is asked of the network.
+//! Whether the server's version is old (check_postgres: same, new_version): a newer one is installed beside it, is to be had
+//! from the packages this machine knows of, is asked for by the configuration, or its major version gets no more corrections.
+//! Nothing is asked of the network.
 
 use crate::{
     JobError,
@@ -13,14 +14,21 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     options,
 };
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 options! {
-    /// Alerts when the server waits for a restart after its programs were updated, when it is older than the configuration
-    /// asks for, and before its major version gets no more corrections.
+    /// Alerts when the server waits for a restart after its programs were updated, when a newer minor version is to be had (as
+    /// `apt-cache policy` knows since the last `apt update`) or asked for by the configuration, and before its major version
+    /// gets no more corrections.
     pub struct Version {
-        /// The oldest minor version of each major version that will do, such as `["16.11", "17.7"]`.
+        /// The oldest minor version of each major version that will do, such as `["16.11", "17.7"]`: for machines without apt, and
+        /// servers on others.
         minimum: Vec<String> = "[]";
+        /// Tell of minor versions that apt knows of and that are not installed.
+        packages: bool = "true";
         /// How long before the end of its support a major version is told.
         end_of_life_notice: std::time::Duration = "\"90d\"";
     }
@@ -36,6 +44,8 @@ pub struct Sample {
     version: String,
     /// What the server's own program says of itself now, where it is on this machine.
     installed: Option<u32>,
+    /// What the packages that this machine knows of would bring.
+    available: Option<u32>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -65,11 +75,15 @@ impl Monitor for Version {
             Some(data) => blocking("look which program runs", move || Ok(program(&data))).await?,
             None => None,
         };
-        let installed = match program {
-            Some(program) => installed(&program).await,
-            None => None,
+        let number = u32::try_from(row.number).unwrap_or_default();
+        let (installed, available) = match program {
+            Some(program) => {
+                let available = if self.packages { available(&program, number / 10_000).await } else { None };
+                (installed(&program).await, available)
+            }
+            None => (None, None),
         };
-        Ok(Sample { number: u32::try_from(row.number).unwrap_or_default(), version: row.version, installed })
+        Ok(Sample { number, version: row.version, installed, available })
     }
 
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
@@ -77,12 +91,14 @@ impl Monitor for Version {
         verdict.measure(Figure::new("postgres_version_number", f64::from(sample.number)));
         let (major, minor) = (sample.number / 10_000, sample.number % 10_000);
         let wanted = self.minimum.iter().filter_map(|text| number(text)).find(|wanted| wanted / 10_000 == major);
-        if let Some(wanted) = wanted.filter(|wanted| *wanted > sample.number) {
+        let wanted = wanted.filter(|wanted| *wanted > sample.number).map(|wanted| (wanted, "asked for"));
+        let newer = sample.available.filter(|newer| *newer > sample.installed.unwrap_or(sample.number));
+        if let Some((wanted, why)) = wanted.into_iter().chain(newer.map(|newer| (newer, "to be had"))).max() {
             verdict.find(
                 Finding::new(
                     Severity::Warning,
                     "minor version",
-                    format!("runs {major}.{minor}, and {major}.{} is asked for", wanted % 10_000),
+                    format!("runs {major}.{minor}, and {major}.{} is {why}", wanted % 10_000),
                 )
                 .meaning("Corrections that others have are missing here.")
                 .advice("Update the packages and restart the server: a minor version needs no dump."),
@@ -134,11 +150,29 @@ fn program(data: &Path) -> Option<PathBuf> {
 
 /// What the program on the disk says its version is.
 async fn installed(program: &Path) -> Option<u32> {
-    let asked = tokio::process::Command::new(program).arg("--version").kill_on_drop(true).output();
-    let said = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await.ok()?.ok()?;
     // postgres (PostgreSQL) 17.7 (Debian 17.7-1.pgdg12+1)
-    let text = String::from_utf8_lossy(&said.stdout).into_owned();
-    number(text.split_whitespace().nth(2)?)
+    number(said(program, &["--version"]).await?.split_whitespace().nth(2)?)
+}
+
+/// The minor version that apt would install, where the program is where Debian's packages put it.
+async fn available(program: &Path, major: u32) -> Option<u32> {
+    program.starts_with("/usr/lib/postgresql").then_some(())?;
+    candidate(&said(Path::new("/usr/bin/apt-cache"), &["policy", &format!("postgresql-{major}")]).await?)
+}
+
+/// `  Candidate: 17.7-1.pgdg12+1` as in `server_version_num`; what is not released yet (`18~beta1`) is none.
+fn candidate(policy: &str) -> Option<u32> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?;
+    number(version.trim().split(['-', '+', '~']).next()?)
+}
+
+/// What a program says of itself, if it does so soon; in English.
+async fn said(program: &Path, arguments: &[&str]) -> Option<String> {
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+    let mut command = tokio::process::Command::new(program);
+    let asked = command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true).output();
+    let said = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
+    Some(String::from_utf8_lossy(&said.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -147,11 +181,15 @@ mod tests {
 
     #[test]
     fn older_than_installed_than_asked_for_and_at_its_end() {
-        let monitor =
-            Version { minimum: vec!["17.7".into()], end_of_life_notice: std::time::Duration::from_secs(90 * 86_400) };
+        let monitor = Version {
+            minimum: vec!["17.7".into()],
+            packages: true,
+            end_of_life_notice: std::time::Duration::from_secs(90 * 86_400),
+        };
         let look = |number, installed, day: &str| {
             let view = View { now: format!("{day}T00:00:00Z").parse().unwrap(), ..View::default() };
-            let verdict = monitor.verdict(&Sample { number, version: "x".into(), installed }, &mut (), &view);
+            let sample = Sample { number, version: "x".into(), installed, available: None };
+            let verdict = monitor.verdict(&sample, &mut (), &view);
             verdict.findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
         };
         assert!(look(170_007, Some(170_007), "2026-01-01").is_empty());
@@ -159,5 +197,25 @@ mod tests {
         assert_eq!(look(150_001, None, "2027-09-01"), ["end of life"]);
         assert!(look(150_001, None, "2027-08-01").is_empty());
         assert_eq!(look(150_001, None, "2028-08-01"), ["end of life"]);
+    }
+
+    #[test]
+    fn newer_packages_are_told_until_they_are_installed() {
+        let monitor = Version { minimum: Vec::new(), packages: true, end_of_life_notice: std::time::Duration::ZERO };
+        let look = |installed, available| {
+            let sample = Sample { number: 170_006, version: "17.6".into(), installed, available };
+            let view = View { now: "2026-01-01T00:00:00Z".parse().unwrap(), ..View::default() };
+            let found = monitor.verdict(&sample, &mut (), &view).findings;
+            found.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
+        };
+        let policy = "postgresql-17:\n  Installed: 17.6-1\n  Candidate: 17.7-1.pgdg12+1\n  Version table:\n";
+        assert_eq!(candidate(policy), Some(170_007));
+        assert_eq!(
+            [candidate("  Candidate: 18~beta1-1\n"), candidate("  Candidate: (none)\n"), candidate("")],
+            [None; 3]
+        );
+        assert_eq!(look(Some(170_006), candidate(policy)), ["runs 17.6, and 17.7 is to be had"]);
+        assert_eq!(look(Some(170_006), Some(170_006)), [""; 0]);
+        assert_eq!(look(Some(170_007), Some(170_007)), ["runs 17.6, and 17.7 is installed"]);
     }
 }

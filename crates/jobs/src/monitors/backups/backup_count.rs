@@ -2,7 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{
+        Facts, Look, Monitor, Verdict, View,
+        backups::{InEach, each, in_each, not_seen},
+    },
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Datelike, Utc};
@@ -30,12 +33,6 @@ options! {
     }
 }
 
-/// When the backups of one repository ended.
-pub struct Ends {
-    repository: String,
-    ends: Vec<DateTime<Utc>>,
-}
-
 #[async_trait]
 impl Monitor for BackupCount {
     const FACTS: Facts = Facts {
@@ -46,24 +43,28 @@ impl Monitor for BackupCount {
         source: "reference 002: backup count per tier",
         queries: &[],
     };
-    type Sample = Vec<Ends>;
+    /// When they ended.
+    type Sample = InEach<Vec<DateTime<Utc>>>;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let (cluster, _) = look.context.cluster()?;
-        let mut sample = Vec::new();
-        for repository in look.context.backup_repositories(&self.repositories)? {
-            let (backups, _) = repository.backups(Some(cluster)).await?;
-            let ends = backups.iter().map(|info| info.finished_at).collect();
-            sample.push(Ends { repository: repository.name, ends });
-        }
-        Ok(sample)
+        let all = in_each(look, &self.repositories).await?;
+        Ok(each(all, |backups| backups.iter().map(|info| info.finished_at).collect()))
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
-        let counts: Vec<_> = sample.iter().map(|one| format!("{}: {}", one.repository, one.ends.len())).collect();
+        let count =
+            |ends: &Result<Vec<_>, _>| ends.as_ref().map_or_else(|_| "not known".into(), |ends| ends.len().to_string());
+        let counts: Vec<_> = sample.iter().map(|(repository, ends)| format!("{repository}: {}", count(ends))).collect();
         let mut verdict = Verdict::of(counts.join("; "));
-        for Ends { repository, ends } in sample {
+        for (repository, ends) in sample {
+            let ends = match ends {
+                Ok(ends) => ends,
+                Err(reason) => {
+                    verdict.find(not_seen(repository, "how many backups there are", reason));
+                    continue;
+                }
+            };
             verdict.measure(Figure::new("postgres_backups", ends.len() as f64).of("repository", repository));
             let mut missing = Vec::new();
             if ends.len() < self.minimum as usize {
@@ -113,7 +114,7 @@ mod tests {
         let look = |days: &[u32]| {
             let ends = days.iter().map(|day| format!("2026-11-{day:02}T23:59:00Z").parse().unwrap()).collect();
             let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
-            let sample = vec![Ends { repository: "local".into(), ends }];
+            let sample = vec![("local".into(), Ok(ends))];
             monitor.verdict(&sample, &mut (), &view).findings.first().map(|finding| finding.summary.clone())
         };
         assert_eq!(look(&[14, 15, 16, 17, 18, 19, 20]), None);

@@ -3,7 +3,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{
+        Facts, Look, Monitor, Verdict, View,
+        backups::{InEach, each, in_each, not_seen},
+    },
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -26,12 +29,6 @@ options! {
     }
 }
 
-/// The full backups of one repository, newest first: label and bytes as stored.
-pub struct Sizes {
-    repository: String,
-    sizes: Vec<(String, u64)>,
-}
-
 #[async_trait]
 impl Monitor for BackupSize {
     const FACTS: Facts = Facts {
@@ -42,26 +39,31 @@ impl Monitor for BackupSize {
         source: "reference 002: 100 KB; references 003 and 004: 30 %",
         queries: &[],
     };
-    type Sample = Vec<Sizes>;
+    /// The full backups, newest first: label and bytes as stored.
+    type Sample = InEach<Vec<(String, u64)>>;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let (cluster, _) = look.context.cluster()?;
-        let mut sample = Vec::new();
-        for repository in look.context.backup_repositories(&self.repositories)? {
-            let (mut backups, _) = repository.backups(Some(cluster)).await?;
+        let all = in_each(look, &self.repositories).await?;
+        Ok(each(all, |mut backups| {
             backups.sort_by_key(|info| std::cmp::Reverse(info.finished_at));
             let full = backups.into_iter().filter(|info| !info.is_incremental()).take(11);
-            let sizes = full.map(|info| (info.label, info.stored_bytes)).collect();
-            sample.push(Sizes { repository: repository.name, sizes });
-        }
-        Ok(sample)
+            full.map(|info| (info.label, info.stored_bytes)).collect()
+        }))
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let mut verdict = Verdict::default();
         let mut told = Vec::new();
-        for Sizes { repository, sizes } in sample {
+        for (repository, sizes) in sample {
+            let sizes = match sizes {
+                Ok(sizes) => sizes,
+                Err(reason) => {
+                    told.push(format!("{repository}: not known"));
+                    verdict.find(not_seen(repository, "how large backups are", reason));
+                    continue;
+                }
+            };
             let Some(((label, size), before)) = sizes.split_first() else {
                 told.push(format!("{repository}: no backup"));
                 continue;
@@ -109,7 +111,7 @@ mod tests {
         let monitor = BackupSize { repositories: Vec::new(), minimum: ByteSize::kb(100), change_percent: 30.0 };
         let look = |sizes: &[u64]| {
             let sizes = sizes.iter().map(|size| ("label".to_owned(), *size)).collect();
-            let sample = vec![Sizes { repository: "local".into(), sizes }];
+            let sample = vec![("local".into(), Ok(sizes))];
             monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
         };
         assert_eq!(look(&[1_000_000, 900_000, 1_100_000, 1_000_000]), None);

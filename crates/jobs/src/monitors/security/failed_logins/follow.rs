@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
-    os::unix::fs::MetadataExt,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
 };
 use tokio_util::io::SyncIoBridge;
@@ -125,8 +125,9 @@ impl Log {
             self.file.seek(SeekFrom::Start(from))?;
             return Ok(Box::new(&mut self.file));
         }
-        self.file.seek(SeekFrom::Start(0))?;
-        let file = tokio::fs::File::from_std(self.file.try_clone()?);
+        // Opened again, since a clone would share its position with those that read ahead.
+        let file = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
+        let file = tokio::fs::File::from_std(file);
         let mut text = SyncIoBridge::new(decompress(self.compression, file));
         io::copy(&mut Read::by_ref(&mut text).take(from), &mut io::sink())?;
         Ok(Box::new(text))
