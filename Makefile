@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean test test-full lint deny bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
+.PHONY: help setup build demo demo-clean pictures test test-full lint deny bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ demo: build ## Run the whole program on a scratch PostgreSQL, then say what to l
 
 demo-clean: ## Remove everything the demo left.
 	@$(TOOLS)/demo.sh clean
+
+pictures: demo ## Draw the demo's mails and reports with Chromium: PNG, light and dark, wide and narrow, in target/pictures.
+	$(TOOLS)/pictures.py target/pictures /tmp/pgbosun-demo/demo/mail/*.eml /tmp/pgbosun-demo/demo/*.html
 
 test: setup ## Run every test on PostgreSQL 15, and those of monitors on 17 too.
 	$(TOOLS)/test.sh

@@ -138,6 +138,7 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
                 value => figure.value,
                 before => figure.before,
                 week => figure.week,
+                severity => figure.severity.as_str(),
                 alarm => (figure.severity > Severity::Ok).then(|| colour(figure.severity)),
             }
         })

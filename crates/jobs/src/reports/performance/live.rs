@@ -19,6 +19,8 @@ pub(super) struct Live {
     pub silent: Option<String>,
     pub about: Option<Facts>,
     bloat: Vec<(String, Bloat)>,
+    /// Tables whose statistics the role may not read.
+    unseen: i64,
     /// Whether statements are counted in some database.
     pub statements: bool,
 }
@@ -28,6 +30,7 @@ struct Bloat {
     name: String,
     bytes: f64,
     wasted: f64,
+    unseen: i64,
 }
 
 const BLOAT: Query = Query {
@@ -57,8 +60,11 @@ async fn fill(server: &Server, live: &mut Live) -> Result<(), JobError> {
         let mut target = server.clone();
         target.conninfo = target.conninfo.with_database(&name);
         let Ok(mut connection) = target.connect().await else { continue };
-        let found: Result<Vec<Bloat>, _> = rows(&mut connection, BLOAT.what, BLOAT.sql).await;
-        live.bloat.extend(found.into_iter().flatten().map(|bloat| (name.clone(), bloat)));
+        let found: Vec<Bloat> = rows(&mut connection, BLOAT.what, BLOAT.sql).await.unwrap_or_default();
+        live.unseen += found.first().map_or(0, |row| row.unseen);
+        // There is one row at least, which may tell of no table.
+        let told = found.into_iter().filter(|bloat| !bloat.name.is_empty());
+        live.bloat.extend(told.map(|bloat| (name.clone(), bloat)));
         let asked = "select 1 from pg_catalog.pg_extension where extname = 'pg_stat_statements'";
         let there: Vec<(i32,)> = rows(&mut connection, "look for pg_stat_statements", asked).await.unwrap_or_default();
         live.statements |= !there.is_empty();
@@ -96,13 +102,19 @@ impl Live {
     /// Tables that take more room than they need.
     pub fn bloat(&self) -> Section {
         let mut section = Section::new("Table bloat");
+        let unseen = match self.unseen {
+            0 => None,
+            unseen => Some(format!("{unseen} tables are not visible to this role: grant pg_read_all_data.")),
+        };
         if self.bloat.is_empty() {
-            section.note = Some(match &self.silent {
-                Some(reason) => format!("The server could not be asked: {reason}."),
-                None => "No table of more than 8 MB is estimated to be more than 30 % waste.".into(),
+            section.note = Some(match (&self.silent, unseen) {
+                (Some(reason), _) => format!("The server could not be asked: {reason}."),
+                (None, Some(unseen)) => format!("No table is known to be bloated; {unseen}"),
+                (None, None) => "No table of more than 8 MB is estimated to be more than 30 % waste.".into(),
             });
             return section;
         }
+        section.note = unseen;
         let most = self.bloat[0].1.wasted.max(1.0);
         let title = "Estimated from statistics: what a table would save if it were written anew";
         let mut table = Table::new(title, &["table", "size", "waste", "of it"]);

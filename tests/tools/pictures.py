@@ -1,0 +1,87 @@
+#!/usr/bin/python3
+"""pictures.py OUT FILE... - mails (.eml) and pages (.html) as people see them: PNG, light and dark, wide and narrow.
+
+Drawn by Chromium without its own network: pictures of a mail come by CID, and those of anywhere else would be missing.
+"""
+
+import base64
+import email
+import email.policy
+import html
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+WIDTHS = {"wide": 1000, "narrow": 380}
+# As Blink's settings number them.
+SCHEMES = {"light": 1, "dark": 0}
+HIGHEST = 15000
+# The page is drawn in a frame of the width wanted, since windows have a least width, and says how high it came out.
+FRAME = """<!doctype html><meta charset="utf-8"><style>html, body {{ margin: 0; background: Canvas; color-scheme: {scheme} }}
+iframe {{ border: 0; width: {width}px; height: 100px; display: block }}</style><iframe srcdoc="{page}"></iframe><script>
+const frame = document.querySelector("iframe");
+onload = () => {{ const height = frame.contentDocument.documentElement.scrollHeight;
+frame.style.height = height + "px"; document.documentElement.dataset.height = height; }};</script>"""
+
+
+def page_of(path):
+    """The HTML of a file; of a mail with its pictures in it, under its subject."""
+    if path.suffix != ".eml":
+        return path.read_text()
+    mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+    pictures = {}
+    text = None
+    for part in mail.walk():
+        if part.get("Content-ID"):
+            data = base64.b64encode(part.get_content()).decode()
+            pictures[part["Content-ID"].strip("<>")] = f"data:{part.get_content_type()};base64,{data}"
+        elif part.get_content_type() == "text/html" and not part.is_attachment():
+            text = part.get_content()
+    if text is None:
+        text = "<pre>" + html.escape(mail.get_body(("plain",)).get_content()) + "</pre>"
+    return re.sub(r"cid:([^\"']+)", lambda found: pictures.get(found[1], found[0]), text)
+
+
+def chromium(profile, scheme, width, height, *arguments):
+    command = [
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1",
+        f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", f"--window-size={width},{height}", *arguments,
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def install_chromium():
+    as_root = [] if os.getuid() == 0 else ["sudo"]
+    subprocess.run([*as_root, "apt-get", "-q", "update"], check=True)
+    subprocess.run([*as_root, "apt-get", "-q", "-y", "install", "--no-install-recommends", "chromium", "fonts-dejavu-core"], check=True)
+
+
+def main():
+    if not shutil.which("chromium"):
+        install_chromium()
+    out = pathlib.Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in map(pathlib.Path, sys.argv[2:]):
+            page = html.escape(page_of(path), quote=True)
+            for shape, width in WIDTHS.items():
+                for scheme in SCHEMES:
+                    frame = pathlib.Path(scratch, "frame.html")
+                    frame.write_text(FRAME.format(page=page, width=width, scheme=scheme))
+                    room = max(width, 500)
+                    told = chromium(scratch, scheme, room, 800, "--dump-dom", frame.as_uri())
+                    found = re.search(r'data-height="(\d+)"', told)
+                    if not found:
+                        sys.exit(f"pictures.py: {path} was not drawn")
+                    height = min(int(found[1]), HIGHEST)
+                    picture = out / f"{path.stem}.{shape}.{scheme}.png"
+                    chromium(scratch, scheme, room, height, f"--screenshot={picture}", frame.as_uri())
+                    print(picture)
+
+
+main()
