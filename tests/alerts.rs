@@ -240,3 +240,32 @@ fn a_test_message_goes_to_the_operators_as_last_read_while_the_history_database_
     assert!(tested.status.success() && out.contains("accepted to anna@example.com"), "{out}{error}");
     assert!(error.contains("the operators as last read from it are told"), "{error}");
 }
+
+#[test]
+fn a_group_that_is_switched_off_is_no_fault_where_the_fail_safe_group_hears_it() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let configuration = format!(
+        "fail-safe-group = \"boss\"\nfail-safe-after = \"1s\"\n[history]\nconnection = \"{}\"\n{MAIL}\
+         [groups.boss]\nrecipients = [\"boss@example.com\"]\ngather = \"0s\"\n\
+         [jobs.broken]\nkind = \"command\"\nprogram = \"/bin/false\"\nalert-group = \"database\"\n",
+        cluster.connection()
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.run(&["migrate"]);
+    installation.run(&["operator", "add", "DATABASE", "anna@example.com"]);
+    cluster.sql("update dba_ops.operator_groups set active = false where group_name = 'database'");
+    installation.start();
+    wait_until("the group is known to be off", seconds(20), || {
+        installation.journal("select count(*) from settings where value like '%database%'") == "1"
+    });
+    installation.try_run(&["job", "run", "broken", "--wait"]);
+    wait_until("the fail-safe group hears it", seconds(20), || installation.mails().len() == 1);
+    wait_until("nothing waits", seconds(20), || {
+        installation.journal("select count(*) from notifications where state <> 'sent'") == "0"
+    });
+    let told = "select group_name, recipients from notifications order by group_name";
+    assert_eq!(installation.journal(told), "boss|[\"boss@example.com\"]\ndatabase|[]");
+    std::thread::sleep(seconds(2));
+    assert_eq!(installation.journal("select count(*) from alerts"), "1", "that nobody of it is told is no alert");
+}

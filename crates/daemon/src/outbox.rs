@@ -187,20 +187,22 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether the fail-safe group was told, now or before.
     async fn escalated(
         &self,
         engine: &Engine,
         config: &Config,
         message: &Notification,
         reason: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let (now, instance) = (engine.now(), config.instance_name());
         let works = lock(&self.unreached).contains(&way(message));
         let copies = Desk { config, instance: &instance, now }.escalated(message, works, reason);
+        let told = message.escalated_at.is_some() || !copies.is_empty();
         if !copies.is_empty() {
             engine.journal.escalate(message.id, now, copies).await?;
         }
-        Ok(())
+        Ok(told)
     }
 
     /// One try, where an earlier message waits for these alone. What a server took is written down.
@@ -242,17 +244,17 @@ impl Outbox {
         only: Option<&[String]>,
     ) -> Result<Result<Taken, Failure>, Error> {
         let (name, reached) = (&message.channel, message.recipients.0.clone());
-        let group = if name == MAIL {
+        let (group, silent) = if name == MAIL {
             let operators = engine.journal.cached_operators().await?.unwrap_or_default();
-            recipients(&operators, config, &message.group_name)
+            (recipients(&operators, config, &message.group_name), operators.of(&message.group_name).is_some())
         } else {
-            vec![name.clone()]
+            (vec![name.clone()], false)
         };
         let left = group.into_iter().filter(|one| !reached.contains(one));
         let (now, later): (Vec<_>, Vec<_>) = left.partition(|one| only.is_none_or(|only| only.contains(one)));
         if now.is_empty() {
             return Ok(if reached.is_empty() && later.is_empty() {
-                Err(Failure::nobody(&message.group_name))
+                Err(Failure { silent, ..Failure::nobody(&message.group_name) })
             } else {
                 Ok(Taken::of(reached, &now, Vec::new(), &later))
             });
@@ -282,6 +284,10 @@ impl Outbox {
         failure: Failure,
     ) -> Result<(), Error> {
         let now = engine.now();
+        if failure.silent && self.escalated(engine, config, message, &failure.reason).await? {
+            tracing::info!("the fail-safe group is told in place of {}: {}", message.group_name, message.subject);
+            return Ok(engine.journal.notification_sent(message.id, &[], now).await?);
+        }
         let next = next_attempt(message.created_at, message.attempts, now).filter(|_| !failure.gone);
         if let Some(after) = failure.after {
             lock(&self.rests).insert(message.channel.clone(), Instant::now() + after);
@@ -338,6 +344,8 @@ struct Failure {
     own: bool,
     /// Nobody is in the group.
     nobody: bool,
+    /// And that is as the history database wants it: no fault, where the fail-safe group hears it.
+    silent: bool,
     /// The channel left the configuration.
     gone: bool,
     /// How long the other side wants to be left alone.
@@ -348,7 +356,7 @@ struct Failure {
 
 impl Failure {
     fn new(reason: String, own: bool) -> Self {
-        Self { reason, own, nobody: false, gone: false, after: None, reached: Vec::new() }
+        Self { reason, own, nobody: false, silent: false, gone: false, after: None, reached: Vec::new() }
     }
 
     fn of(error: &DeliveryError) -> Self {
