@@ -287,7 +287,7 @@ pub fn reference() -> String {
 /// What was sampled at one moment, since the one before.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SampleRecord {
-    /// The end of the span.
+    /// When the span begins.
     pub at: DateTime<Utc>,
     /// Its length.
     pub seconds: f64,

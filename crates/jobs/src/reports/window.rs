@@ -119,3 +119,59 @@ impl Row<'_> {
         self.get(value) / self.get("samples").max(1.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-11-22T{text}:00Z").parse().unwrap()
+    }
+
+    /// So many sessions were connected, as one sample or hour has it.
+    async fn sampled(connection: &mut SqliteConnection, span: Span, begin: &str, seconds: f64, connections: f64) {
+        let mut values = vec![0.0; Topic::Server.shape().values.len()];
+        values[Topic::Server.place("connections")] = connections;
+        let mut frame = Frame::new();
+        frame.add(Topic::Server, Vec::new(), &values);
+        let rows = serde_json::to_string(&frame).unwrap();
+        sqlx::query(
+            "insert into samples (cluster, topic, span, at, seconds, rows) values ('main', 'server', ?, ?, ?, ?)",
+        )
+        .bind(span.as_str())
+        .bind(at(begin))
+        .bind(seconds)
+        .bind(rows)
+        .execute(connection)
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn whole_hours_their_edges_and_the_nearest_where_samples_are_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path()).await.unwrap();
+        let file = SqliteConnectOptions::new().filename(directory.path().join("journal.sqlite"));
+        let mut connection = file.connect().await.unwrap();
+        // Each place has its digit: 1 to 3 for hours, and tenths for the samples that the fourth is made of.
+        for (begin, connections) in [("00:00", 1.0), ("01:00", 20.0), ("02:00", 300.0)] {
+            sampled(&mut connection, Span::Hour, begin, 3600.0, connections).await;
+        }
+        for (begin, connections) in [("03:00", 0.5), ("03:20", 0.05), ("03:40", 0.005)] {
+            sampled(&mut connection, Span::Sample, begin, 1200.0, connections).await;
+        }
+        let read = async |from: &str, to: &str| {
+            let window = Window::read(&journal, "main", (at(from), at(to))).await.unwrap();
+            (window.total(Topic::Server, "connections"), window.seconds)
+        };
+        assert_eq!(read("00:00", "02:00").await, (21.0, 7200.0));
+        assert_eq!(read("00:20", "02:00").await, (21.0, 7200.0), "the nearest whole hour is the first");
+        assert_eq!(read("00:40", "02:40").await, (320.0, 7200.0), "and here the second, and the third");
+        assert_eq!(read("00:40", "02:20").await, (20.0, 3600.0));
+        assert_eq!(read("02:00", "03:25").await, (300.5, 4800.0), "a sample belongs to where most of it is");
+        assert_eq!(read("02:00", "03:35").await, (300.55, 6000.0));
+        assert_eq!(read("03:15", "04:00").await, (0.055, 2400.0));
+        assert_eq!(read("05:00", "06:00").await, (0.0, 0.0));
+    }
+}
