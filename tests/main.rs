@@ -22,6 +22,7 @@ mod recovery;
 mod reports;
 mod samples;
 mod scheduling;
+mod standby;
 mod standing;
 mod stores;
 mod support;

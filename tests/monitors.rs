@@ -1,16 +1,22 @@
 //! Every monitor against a real server: brought into a state in which it fires, and in one in which it stays quiet.
 
-use crate::support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until};
+use crate::support::{
+    Cluster, Installation, MAIL, cluster_and_repository, directory, output, postgres, seconds, wait_until,
+};
+use pgbosun_repository::BackupInfo;
 use std::{
     fmt::Write as _,
     fs,
     io::{BufRead, BufReader, Write as _},
+    net::UdpSocket,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// An installation with these monitors of one server; `NAME` or `NAME: option = value; …` each.
-fn installation(directory: &Path, cluster: &Cluster, monitors: &[&str]) -> Installation {
+pub fn installation(directory: &Path, cluster: &Cluster, monitors: &[&str]) -> Installation {
     let mut text = format!(
         "{MAIL}[clusters.main]\nconnection = \"{}\"\ndata-directory = \"{}\"\nlog-directory = \"{{dir}}/log\"\n\
          [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n",
@@ -30,8 +36,11 @@ fn installation(directory: &Path, cluster: &Cluster, monitors: &[&str]) -> Insta
 }
 
 /// What a monitor finds now: `severity object`, in order.
-fn look(installation: &Installation, job: &str) -> Vec<String> {
-    let done = installation.try_run(&["job", "run", job, "--wait"]);
+pub fn look(installation: &Installation, job: &str) -> Vec<String> {
+    found(installation, job, &installation.try_run(&["job", "run", job, "--wait"]))
+}
+
+fn found(installation: &Installation, job: &str, done: &Output) -> Vec<String> {
     let run =
         "(select id from runs where job = 'JOB' order by scheduled_for desc, id desc limit 1)".replace("JOB", job);
     let state = installation.journal(&format!("select state from runs where id = {run}"));
@@ -41,14 +50,14 @@ fn look(installation: &Installation, job: &str) -> Vec<String> {
 }
 
 /// These monitors find nothing.
-fn all_quiet(installation: &Installation, jobs: &[&str]) {
+pub fn all_quiet(installation: &Installation, jobs: &[&str]) {
     for job in jobs {
         assert_eq!(look(installation, job), [""; 0], "{job}");
     }
 }
 
 /// The whole text of what a monitor found last.
-fn told(installation: &Installation, job: &str) -> String {
+pub fn told(installation: &Installation, job: &str) -> String {
     let query = "select summary || char(10) || advice || char(10) || detail from findings where job = 'JOB' order by seen_at desc limit 1";
     installation.journal(&query.replace("JOB", job))
 }
@@ -517,6 +526,15 @@ fn security() {
     assert_eq!(look(&installation, "superusers"), ["warning bob", "critical eve"]);
     cluster.sql("drop role eve; drop role bob");
     assert_eq!(look(&installation, "superusers"), [""; 0]);
+    // Who is a member of a member can do what it can.
+    cluster.sql("create role middle; create role mallory login; grant middle to mallory");
+    assert_eq!(look(&installation, "superusers"), [""; 0]);
+    cluster.sql("grant postgres to middle");
+    assert_eq!(look(&installation, "superusers"), ["critical mallory", "critical middle"]);
+    let summary = "select summary from findings where job = 'superusers' and object = 'mallory'";
+    assert_eq!(installation.journal(summary), "role mallory got superuser as postgres");
+    cluster.sql("revoke postgres from middle");
+    assert_eq!(look(&installation, "superusers"), [""; 0]);
     let mut lines = fs::OpenOptions::new().append(true).open(cluster.data.join("pg_hba.conf")).unwrap();
     writeln!(lines, "host all all 10.0.0.0/8 trust\nhost all all all nonsense").unwrap();
     assert_eq!(look(&installation, "hba"), ["warning changed", "critical mistakes", "critical trust"]);
@@ -690,4 +708,304 @@ fn age_of_what_autovacuum_does_not_reach() {
     drop(session);
     wait_until("the session is gone", seconds(10), || cluster.sql(exists) == "0");
     assert_eq!(look(&installation, "vacuum"), [""; 0]);
+
+#[test]
+fn autovacuum_that_has_no_worker_to_spare() {
+    let directory = directory();
+    let settings = "autovacuum_max_workers = 1\nautovacuum_naptime = '1d'\nautovacuum_vacuum_cost_delay = '100ms'\n\
+                    autovacuum_vacuum_cost_limit = 1";
+    let cluster = Cluster::start_with(directory.path(), settings);
+    let installation =
+        installation(directory.path(), &cluster, &["autovacuum", "autovacuum/short: saturated = \"1s\""]);
+    all_quiet(&installation, &["autovacuum", "autovacuum-short"]);
+    cluster.sql("create table bulk as select i, repeat('x', 200) from generate_series(1, 100000) i");
+    cluster.sql("delete from bulk where i % 2 = 0");
+    let set = |setting: &str| {
+        cluster.sql(&format!("alter system set {setting}"));
+        cluster.sql("select pg_reload_conf()");
+    };
+    set("autovacuum_naptime = '1s'");
+    let at_work =
+        "select count(*) from pg_stat_activity where backend_type = 'autovacuum worker' and query like '%public.bulk%'";
+    wait_until("the only worker is at work", seconds(20), || cluster.sql(at_work) == "1");
+    wait_until("for a second", seconds(20), || look(&installation, "autovacuum-short") == ["warning workers"]);
+    let words = told(&installation, "autovacuum-short");
+    assert!(words.starts_with("all 1 autovacuum workers are busy since ") && words.contains("VACUUM"), "{words}");
+    assert!(words.contains(" public.bulk"), "{words}");
+    assert_eq!(look(&installation, "autovacuum"), [""; 0], "two hours are not over");
+    set("autovacuum_vacuum_cost_delay = 0");
+    // Until PostgreSQL 15 a worker reads that when it comes to its next table.
+    cluster.sql("select pg_cancel_backend(pid) from pg_stat_activity where backend_type = 'autovacuum worker'");
+    wait_until("the worker is done", seconds(20), || look(&installation, "autovacuum-short").is_empty());
+    let dead = "select n_dead_tup from pg_stat_user_tables where relname = 'bulk'";
+    wait_until("the table is vacuumed", seconds(20), || cluster.sql(dead) == "0");
+}
+
+#[test]
+fn a_restore_test_that_failed() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let text = format!(
+        "{MAIL}{}[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.restore]\nkind = \"restore-test\"\ntarget = \"backup-end\"\namcheck = false\nprogram-directory = \"{}\"\n\
+         [jobs.tests]\nkind = \"monitor.restore-tests\"\n",
+        cluster_and_repository(&cluster),
+        postgres("").display()
+    );
+    let installation = Installation::new(directory.path(), &text);
+    let test = || {
+        installation.try_run(&["job", "run", "restore", "--wait"]);
+        installation.history("restore")[0]["state"].as_str().unwrap().to_owned()
+    };
+    installation.run(&["job", "run", "full", "--wait"]);
+    assert_eq!(test(), "succeeded");
+    all_quiet(&installation, &["tests"]);
+
+    let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
+    let volumes = output(Command::new("find").arg(directory.path().join("repo/main")).args(["-name", "base.0001.*"]));
+    let volume = Path::new(volumes.trim());
+    let whole = fs::read(volume).unwrap();
+    let mut broken = whole.clone();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 1;
+    fs::write(volume, broken).unwrap();
+    assert_eq!(test(), "failed");
+    assert_eq!(look(&installation, "tests"), ["critical restore test"]);
+    let words = told(&installation, "tests");
+    assert!(words.starts_with(&format!("the last restore test, of {label}, failed\n")), "{words}");
+    fs::write(volume, whole).unwrap();
+    assert_eq!(test(), "succeeded");
+    assert_eq!(look(&installation, "tests"), [""; 0]);
+}
+
+#[test]
+fn copies_that_are_missing_or_others() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let text = format!(
+        "{MAIL}{}[repositories.second]\ntype = \"local\"\npath = \"{{dir}}/second\"\n\
+         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\", \"second\"]\n\
+         [jobs.other]\nkind = \"backup.physical\"\nrepositories = [\"second\"]\n\
+         [jobs.copies]\nkind = \"monitor.backup-copies\"\npatience = \"0s\"\n\
+         [jobs.patient]\nkind = \"monitor.backup-copies\"\n",
+        cluster_and_repository(&cluster)
+    );
+    let installation = Installation::new(directory.path(), &text);
+    installation.run(&["job", "run", "full", "--wait"]);
+    all_quiet(&installation, &["copies", "patient"]);
+    let summary = "select summary from runs where job = 'copies' order by id desc limit 1";
+    let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
+    assert_eq!(installation.journal(summary), format!("{label} is in 2 of 2 repositories"));
+
+    // Without its catalogue a copy is none.
+    let place = output(Command::new("find").arg(directory.path().join("second/main")).args(["-name", &label]));
+    let place = Path::new(place.trim());
+    let catalogue = fs::read(place.join("backup.json")).unwrap();
+    fs::remove_file(place.join("backup.json")).unwrap();
+    assert_eq!(look(&installation, "copies"), ["warning second"]);
+    assert!(told(&installation, "copies").starts_with(&format!("backup {label} is not in repository second\n")));
+    assert_eq!(look(&installation, "patient"), [""; 0], "six hours are not over");
+    fs::write(place.join("backup.json"), &catalogue).unwrap();
+    assert_eq!(look(&installation, "copies"), [""; 0]);
+    // Nor is one whose catalogue is damaged.
+    let damaged = String::from_utf8(catalogue).unwrap().replacen("\"bytes\": ", "\"bytes\": 1", 1);
+    fs::write(place.join("backup.json"), damaged).unwrap();
+    assert_eq!(look(&installation, "copies"), ["warning second"]);
+
+    // Another backup of the cluster under the label of the first.
+    fs::remove_dir_all(place).unwrap();
+    cluster.sql("create table more as select 1 as i");
+    installation.run(&["job", "run", "other", "--wait"]);
+    let parent = place.parent().unwrap();
+    let other = fs::read_dir(parent).unwrap().next().unwrap().unwrap().path();
+    let mut info = BackupInfo::from_bytes("backup.json", &fs::read(other.join("backup.json")).unwrap()).unwrap();
+    info.label.clone_from(&label);
+    fs::write(other.join("backup.json"), info.to_bytes().unwrap()).unwrap();
+    fs::rename(other, place).unwrap();
+    for job in ["copies", "patient"] {
+        assert_eq!(look(&installation, job), ["warning second"], "{job}");
+        let words = told(&installation, job);
+        assert!(words.starts_with(&format!("backup {label} is another one in repository second\n")), "{words}");
+    }
+}
+
+/// A process of the server that is stopped until this is dropped.
+struct Stopped(String);
+
+impl Stopped {
+    fn new(process: &str) -> Self {
+        output(Command::new("kill").args(["-STOP", process]));
+        Self(process.to_owned())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-CONT", &self.0]).status();
+    }
+}
+
+#[test]
+fn a_process_of_the_server_that_is_stuck_holds_nobody_up() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.sql("create table naps as select 0 as length");
+    let on_demand = "schedule = \"@yearly\"\n";
+    let text = format!(
+        "{MAIL}[clusters.main]\nconnection = \"{}\"\nstatement-timeout = \"4s\"\n\
+         [jobs.nap]\nkind = \"monitor.sql\"\nquery = \"select length from naps, pg_sleep(length)\"\n{on_demand}\
+         [jobs.connectivity]\nkind = \"monitor.connectivity\"\nslow = \"1m\"\n{on_demand}\
+         [jobs.slots]\nkind = \"monitor.slots\"\n{on_demand}\
+         [jobs.log]\nkind = \"command\"\nprogram = \"/bin/true\"\n",
+        cluster.connection()
+    );
+    let mut installation = Installation::new(directory.path(), &text);
+    installation.start();
+    all_quiet(&installation, &["nap", "connectivity", "slots"]);
+    let last = |column: &str| {
+        installation.journal(&format!("select {column} from runs where job = 'nap' order by id desc limit 1"))
+    };
+
+    // Neither the server's own limit nor a cancellation reaches a process that is stopped.
+    cluster.sql("update naps set length = 60");
+    installation.run(&["job", "run", "nap"]);
+    let asleep =
+        "select pid from pg_stat_activity where query like 'select length from naps%' and wait_event = 'PgSleep'";
+    wait_until("it sleeps", seconds(20), || !cluster.sql(asleep).is_empty());
+    let stopped = Stopped::new(&cluster.sql(asleep));
+    installation.run(&["job", "run", "log", "--wait"]);
+    assert_eq!(last("state"), "running", "the daemon does not wait for it");
+    // Its turn on the line ends five seconds after the server's limit, and the next has its own.
+    assert_eq!(look(&installation, "slots"), [""; 0]);
+    wait_until("its time is over", seconds(5), || last("state") == "failed");
+    assert_eq!(last("error"), "run the query took longer than 9s");
+    installation.try_run(&["job", "run", "nap", "--wait"]);
+    let process = &stopped.0;
+    let error = last("state || ': ' || error");
+    let still = format!("failed: process {process} of the server is still at work for an earlier look");
+    assert!(error.starts_with(&still), "{error}");
+    all_quiet(&installation, &["connectivity", "slots"]);
+    let alert = "select state || ' ' || severity from alerts where job = 'nap'";
+    assert_eq!(installation.journal(alert), "open unknown");
+
+    cluster.sql("update naps set length = 0");
+    drop(stopped);
+    wait_until("it can look again", seconds(20), || {
+        installation.try_run(&["job", "run", "nap", "--wait"]);
+        last("state") == "succeeded"
+    });
+    assert_eq!(cluster.sql(asleep), "");
+    wait_until("that is told", seconds(10), || installation.journal(alert) == "resolved unknown");
+}
+
+/// A process that works until this is dropped.
+struct Busy(Child);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The share of five minutes in which something waited, as the kernel tells it.
+fn waited(resource: &str) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/pressure/{resource}")).ok()?;
+    text.split_once("avg300=")?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[test]
+fn processes_that_wait_for_a_disk() {
+    let directory = directory();
+    let place = output(Command::new("stat").args(["-f", "-c", "%T"]).arg(directory.path()));
+    let Some(before) = waited("io").filter(|_| place.trim() != "tmpfs") else {
+        println!("nothing to see: the kernel measures no pressure, or the tests have no disk");
+        return;
+    };
+    let cluster = Cluster::start(directory.path());
+    let all = "warning-memory-percent = 100.0; critical-memory-percent = 100.0; critical-io-percent = 100.0";
+    let monitors = [
+        format!("pressure: {all}; warning-io-percent = 100.0"),
+        format!("pressure/low: {all}; warning-io-percent = {:.2}", before + 0.2),
+    ];
+    let installation = installation(directory.path(), &cluster, &monitors.each_ref().map(String::as_str));
+    let _busy = ["1", "2"].map(|name| {
+        let mut dd = Command::new("dd");
+        dd.args(["if=/dev/zero", "bs=8k", "count=200000", "oflag=dsync", "status=none"]);
+        Busy(dd.arg(format!("of={}", directory.path().join(name).display())).spawn().unwrap())
+    });
+    wait_until("they waited", seconds(30), || look(&installation, "pressure-low") == ["warning io"]);
+    let told = told(&installation, "pressure-low");
+    assert!(told.starts_with("processes waited for disks ") && told.contains(" % of five minutes\n"), "{told}");
+    all_quiet(&installation, &["pressure"]);
+    // What it says of each is what the kernel says.
+    let summary = installation.journal("select summary from runs where job = 'pressure' order by id desc limit 1");
+    let shares: Vec<f64> =
+        summary.split(|c: char| !c.is_ascii_digit()).filter_map(|share| share.parse().ok()).collect();
+    let [processors, memory, disks] = shares[..] else { panic!("{summary}") };
+    for (share, resource) in [(processors, "cpu"), (memory, "memory"), (disks, "io")] {
+        let kernel = waited(resource).unwrap();
+        assert!((share - kernel).abs() < 3.0, "{resource}: {kernel} % beside {summary}");
+    }
+}
+
+/// Answers one question for the time after another, with a clock that is so many seconds ahead.
+fn time_server(answers: &'static [(f64, u8)]) -> (String, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let answering = std::thread::spawn(move || {
+        for (ahead, stratum) in answers {
+            let mut packet = [0_u8; 48];
+            let (_, client) = socket.recv_from(&mut packet).unwrap();
+            assert_eq!(packet[0], 0x23, "version 4, client");
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() + 2_208_988_800.0 + ahead;
+            let stamp = ((now * 4_294_967_296.0) as u64).to_be_bytes();
+            (packet[0], packet[1]) = (0x24, *stratum);
+            packet[32..40].copy_from_slice(&stamp);
+            packet[40..48].copy_from_slice(&stamp);
+            socket.send_to(&packet, client).unwrap();
+        }
+    });
+    (address, answering)
+}
+
+#[test]
+fn a_clock_that_is_wrong() {
+    let directory = directory();
+    // The machine's own word is what the test has it be.
+    let (program, word) = (directory.path().join("timedatectl"), directory.path().join("word"));
+    fs::write(&program, format!("#!/bin/sh\ncat {}\n", word.display())).unwrap();
+    output(Command::new("chmod").arg("755").arg(&program));
+    let says = |said: &str| fs::write(&word, said).unwrap();
+    let cluster = Cluster::start(directory.path());
+    let (server, answering) = time_server(&[(0.0, 2), (10.0, 2), (-60.0, 2), (0.0, 16), (0.0, 2)]);
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let monitors = [&*format!("clock: server = \"{server}\"; warning = \"5s\""), "clock/own"];
+    let installation = installation(directory.path(), &cluster, &monitors);
+    let run = |job: &str| installation.command(&["job", "run", job, "--wait"]).env("PATH", &path).output().unwrap();
+    let look = |job: &str| found(&installation, job, &run(job));
+    says("yes");
+    assert_eq!([look("clock"), look("clock-own")], [[""; 0]; 2]);
+    for (severity, offset) in [("warning", 10.0), ("critical", -60.0)] {
+        assert_eq!(look("clock"), [format!("{severity} offset")]);
+        let words = told(&installation, "clock");
+        let told = words.strip_prefix("the clock is off by ").and_then(|words| words.split_once(" s\n")).unwrap().0;
+        assert!((told.parse::<f64>().unwrap() - offset).abs() < 2.0, "{words}");
+    }
+    let fails = |reason: &str| {
+        run("clock");
+        let state = "select state || ': ' || error from runs where job = 'clock' order by id desc limit 1";
+        let state = installation.journal(state);
+        assert!(state.starts_with("failed: ") && state.contains(reason), "{state}");
+    };
+    // A server that says that it knows no time itself, and one that is gone.
+    fails("it refused, or has no time itself");
+    says("no");
+    for job in ["clock", "clock-own"] {
+        assert_eq!(look(job), ["warning synchronization"], "{job}");
+    }
+    answering.join().unwrap();
+    fails("does not answer");
+    says("yes");
+    assert_eq!(look("clock-own"), [""; 0]);
 }
