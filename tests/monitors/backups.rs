@@ -151,6 +151,7 @@ fn copies_that_are_missing_or_others() {
     fs::remove_dir_all(place).unwrap();
     cluster.sql("create table more as select 1 as i");
     installation.run(&["job", "run", "other", "--wait"]);
+    assert_eq!(look(&installation, "copies"), ["warning second"], "the other has its backup where it should");
     let parent = place.parent().unwrap();
     let other = fs::read_dir(parent).unwrap().next().unwrap().unwrap().path();
     let mut info = BackupInfo::from_bytes("backup.json", &fs::read(other.join("backup.json")).unwrap()).unwrap();
@@ -160,6 +161,6 @@ fn copies_that_are_missing_or_others() {
     for job in ["copies", "patient"] {
         assert_eq!(look(&installation, job), ["warning second"], "{job}");
         let words = told(&installation, job);
-        assert!(words.starts_with(&format!("backup {label} is another one in repository second\n")), "{words}");
+        assert!(words.starts_with(&format!("backup {label} is another one in repository second than in local\n")), "{words}");
     }
 }

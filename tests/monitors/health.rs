@@ -2,7 +2,11 @@
 
 use super::{Session, all_quiet, installation, look, told};
 use crate::support::{Cluster, directory, postgres, seconds, wait_until};
-use std::{fmt::Write as _, fs, process::{Command, Stdio}};
+use std::{
+    fmt::Write as _,
+    fs,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn health() {

@@ -2,7 +2,10 @@
 
 use super::{Session, all_quiet, installation, look, told};
 use crate::support::{Cluster, directory, output, postgres, seconds, wait_until};
-use std::{fs, process::{Command, Stdio}};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 #[test]
 fn availability() {

@@ -1,16 +1,17 @@
-//! Whether the newest backup is in every repository its job names, with the same contents (references 003 and 004: offsite
+//! Whether the newest backup of each job is in every repository that job names, or a job copies it to, with the same contents (references 003 and 004: offsite
 //! copy present, same size and checksum): what the catalogues say is compared, and that its objects, and those of the backups
 //! it builds upon, are stored there in the sizes they should have. `verify` reads them.
 
 use crate::{
     JobError,
+    backups::{BackupPhysical, Replicate},
     monitors::{
         Facts, Look, Monitor, Verdict, View,
         backups::{InEach, in_each, not_seen},
     },
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     finding::{Finding, Severity},
@@ -20,9 +21,11 @@ use pgbosun_repository::{BackupInfo, Error, ObjectKind, Repository};
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
-    /// Alerts when a backup is not in all the repositories it should be in, or is not the same there.
+    /// Alerts when the newest backup of a job is not in all the repositories it should be in, or is not the same there, or not
+    /// whole.
     pub struct BackupCopies {
-        /// The repositories that should have the same backups; those that backups of the cluster go to by default.
+        /// The repositories that should have the same backups, whichever job took them; by default those that their job names,
+        /// and those that jobs of kind `replicate` copy them to.
         repositories: Vec<RepositoryName> = "[]";
         /// How long a copy may take to come.
         patience: Duration = "\"6h\"";
@@ -43,7 +46,7 @@ struct Copy {
     faults: Vec<String>,
 }
 
-/// The newest backup of any repository, and what each has of it.
+/// The newest backup of a job, and what each repository has of it that should have it.
 pub struct Sample {
     label: String,
     finished: DateTime<Utc>,
@@ -92,60 +95,122 @@ impl Monitor for BackupCopies {
         source: "references 003 and 004: offsite copy present, same size and checksum",
         queries: &[],
     };
-    type Sample = Option<Sample>;
+    type Sample = Vec<Sample>;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let all = in_each(look, &self.repositories).await?;
-        let newest = all.iter().filter_map(|(_, backups)| backups.as_ref().ok()).flatten();
-        let Some(newest) = newest.max_by_key(|info| info.finished_at) else { return Ok(None) };
-        let mut copies = InEach::new();
-        for (repository, backups) in &all {
-            let copy = match backups {
-                Ok(backups) => copy(repository, backups, &newest.label).await.map_err(|error| human::chain(&error)),
-                Err(reason) => Err(reason.clone()),
-            };
-            copies.push((repository.name.clone(), copy));
+        let (cluster, _) = look.context.cluster()?;
+        let config = &look.context.config;
+        let mut newest: BTreeMap<&str, &BackupInfo> = BTreeMap::new();
+        let known = |job: &str| config.jobs.get(job).is_some_and(|job| job.options::<BackupPhysical>().is_some());
+        for info in all.iter().filter_map(|(_, backups)| backups.as_ref().ok()).flatten() {
+            // Of what no job of today took, the newest counts too.
+            let job = info.job.as_deref().filter(|job| known(job)).unwrap_or_default();
+            let newest = newest.entry(job).or_insert(info);
+            if info.finished_at > newest.finished_at {
+                *newest = info;
+            }
         }
-        Ok(Some(Sample { copies, label: newest.label.clone(), finished: newest.finished_at }))
+        let copied: Vec<Replicate> = config.options_of(cluster).collect();
+        let mut sample = Vec::new();
+        for (job, newest) in newest {
+            let lies = |backups: &Result<Vec<BackupInfo>, _>| {
+                backups.as_ref().is_ok_and(|backups| backups.iter().any(|info| info.label == newest.label))
+            };
+            let named = config.jobs.get(job).and_then(|job| job.options::<BackupPhysical>());
+            let named = named.map(|job| job.repositories);
+            let mut wanted: Vec<&str> = all
+                .iter()
+                .filter(|(repository, backups)| match &named {
+                    _ if !self.repositories.is_empty() => true,
+                    Some(named) => named.is_empty() || named.iter().any(|name| name.0 == repository.name),
+                    None => lies(backups),
+                })
+                .map(|(repository, _)| repository.name.as_str())
+                .collect();
+            // A copy may be copied on.
+            for _ in &copied {
+                let more = copied.iter().filter(|job| wanted.contains(&job.from.0.as_str()));
+                let more: Vec<_> = more.map(|job| job.to.0.as_str()).filter(|to| !wanted.contains(to)).collect();
+                wanted.extend(more);
+            }
+            let mut copies = InEach::new();
+            for (repository, backups) in all.iter().filter(|(repository, _)| wanted.contains(&repository.name.as_str()))
+            {
+                let copy = match backups {
+                    Ok(backups) => copy(repository, backups, &newest.label).await.map_err(|error| human::chain(&error)),
+                    Err(reason) => Err(reason.clone()),
+                };
+                copies.push((repository.name.clone(), copy));
+            }
+            sample.push(Sample { copies, label: newest.label.clone(), finished: newest.finished_at });
+        }
+        Ok(sample)
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
-        let Some(Sample { label, finished, copies }) = sample else { return Verdict::of("no backup") };
-        let there = || copies.iter().filter_map(|(_, copy)| copy.as_ref().ok()?.as_ref());
-        let mut verdict = Verdict::of(format!("{label} is in {} of {} repositories", there().count(), copies.len()));
-        let original = there().next().map(|copy| &copy.likeness);
-        let late = (view.now - *finished).to_std().unwrap_or_default() > self.patience;
-        for (repository, copy) in copies {
-            let mut detail = vec![format!("finished: {finished}, {} ago", human::span(view.now - *finished))];
-            let summary = match copy {
-                Err(reason) => {
-                    verdict.find(not_seen(repository, "whether the newest backup is there", reason));
-                    continue;
+        let told = |one: &Sample| {
+            let have = one.copies.iter().filter(|(_, copy)| matches!(copy, Ok(Some(_)))).count();
+            format!("{} is in {have} of {} repositories", one.label, one.copies.len())
+        };
+        let lines: Vec<_> = sample.iter().map(told).collect();
+        let mut verdict = Verdict::of(if lines.is_empty() { "no backup".to_owned() } else { lines.join("; ") });
+        let mut wrong: BTreeMap<&str, Vec<(String, Vec<String>)>> = BTreeMap::new();
+        for one in sample {
+            let age = view.now - one.finished;
+            for (repository, copy) in &one.copies {
+                match copy {
+                    Err(reason) => verdict.find(not_seen(repository, "whether the newest backup is there", reason)),
+                    Ok(copy) => {
+                        let Some((summary, faults)) = self.judge(one, repository, copy.as_ref(), age) else { continue };
+                        let finished = format!("{} finished: {}, {} ago", one.label, one.finished, human::span(age));
+                        let detail = std::iter::once(finished).chain(faults).collect();
+                        wrong.entry(repository).or_default().push((summary, detail));
+                    }
                 }
-                Ok(None) if late => format!("backup {label} is not in repository {repository}"),
-                Ok(Some(copy)) if Some(&copy.likeness) != original => {
-                    format!("backup {label} is another one in repository {repository}")
-                }
-                Ok(Some(Copy { faults, .. })) if !faults.is_empty() => {
-                    detail.extend(faults.iter().take(SHOWN).cloned());
-                    format!(
-                        "backup {label} is not whole in repository {repository}: {}",
-                        human::count(faults.len(), "fault")
-                    )
-                }
-                Ok(_) => continue,
-            };
+            }
+        }
+        for (repository, wrong) in wrong {
+            let detail: Vec<_> = wrong.iter().flat_map(|(_, detail)| detail.clone()).collect();
+            let summaries: Vec<_> = wrong.into_iter().map(|(summary, _)| summary).collect();
             verdict.find(
-                Finding::new(Severity::Warning, repository, summary)
+                Finding::new(Severity::Warning, repository, summaries.join("; "))
                     .meaning("If the other place is lost, so is this backup.")
                     .advice(format!(
-                        "Bring it over: \"pgbosun backup copy {label} --to {repository}\", or a job of kind replicate."
+                        "Bring it over: \"pgbosun backup copy LABEL --to {repository}\", or a job of kind replicate."
                     ))
                     .detail(detail.join("\n")),
             );
         }
         verdict
+    }
+}
+
+impl BackupCopies {
+    /// What is wrong with the backup in one repository, in a sentence and in lines.
+    fn judge(
+        &self,
+        Sample { label, copies, .. }: &Sample,
+        repository: &str,
+        copy: Option<&Copy>,
+        age: TimeDelta,
+    ) -> Option<(String, Vec<String>)> {
+        let there = copies.iter().find_map(|(name, copy)| Some((name, copy.as_ref().ok()?.as_ref()?)));
+        let late = age.to_std().unwrap_or_default() > self.patience;
+        match (copy, there) {
+            (None, _) => late.then(|| (format!("backup {label} is not in repository {repository}"), Vec::new())),
+            (Some(copy), Some((other, original))) if copy.likeness != original.likeness => {
+                let summary = format!("backup {label} is another one in repository {repository} than in {other}");
+                Some((summary, Vec::new()))
+            }
+            (Some(copy), _) if !copy.faults.is_empty() => {
+                let faults = human::count(copy.faults.len(), "fault");
+                let summary = format!("backup {label} is not whole in repository {repository}: {faults}");
+                Some((summary, copy.faults.iter().take(SHOWN).cloned().collect()))
+            }
+            (Some(_), _) => None,
+        }
     }
 }
 
@@ -162,7 +227,7 @@ mod tests {
         };
         let look = |minutes: i64, offsite: Result<Option<Copy>, String>| {
             let copies = vec![("local".into(), Ok(copy(9, &[]))), ("offsite".into(), offsite)];
-            let sample = Some(Sample { label: "b".into(), finished: DateTime::UNIX_EPOCH, copies });
+            let sample = vec![Sample { label: "b".into(), finished: DateTime::UNIX_EPOCH, copies }];
             let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minutes), ..View::default() };
             let found = monitor.verdict(&sample, &mut (), &view).findings.into_iter().next();
             found.map(|finding| (finding.object, finding.summary))

@@ -80,7 +80,7 @@ impl Monitor for Pressure {
             verdict.measure(Figure::new("host_pressure_percent", value).of("resource", object));
             let severity = view.above(object, value, warning, critical);
             verdict.find(
-                Finding::new(severity, object, format!("processes waited for {what} {value:.0} % of five minutes"))
+                Finding::new(severity, object, format!("processes waited for {what} {value:.1} % of five minutes"))
                     .meaning("Queries take longer by that, whatever the processors have left.")
                     .advice(advice),
             );

@@ -1,16 +1,21 @@
 //! How a standby does, seen from itself (check_pgactivity: is_replay_paused; check_postgres: hot_standby_delay).
+//!
+//! How old the last transaction is that was replayed says little by itself: after an hour without any, one that is long makes
+//! it an hour. So what was received and not replayed is remembered from look to look, and waits since then at most.
 
 use crate::{
     JobError,
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
 };
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 options! {
@@ -30,8 +35,29 @@ pub struct Sample {
     paused: bool,
     streaming: bool,
     expected: bool,
+    /// Seconds since the last transaction that was replayed, where something waits.
     behind: f64,
+    /// Positions in the WAL, bytes; none where nothing was received, or replayed.
+    received: Option<f64>,
+    position: Option<f64>,
     replayed: String,
+}
+
+/// What was received and had to wait to be replayed: up to where, bytes, and when that was seen first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory(Option<(f64, DateTime<Utc>)>);
+
+impl Memory {
+    /// For how long the oldest that waits has waited at least, seconds.
+    fn waits(&mut self, sample: &Sample, now: DateTime<Utc>) -> f64 {
+        self.0 = match (sample.received, sample.position, self.0) {
+            (_, Some(position), Some((waiting, since))) if position < waiting => Some((waiting, since)),
+            (Some(received), Some(position), _) if position < received => Some((received, now)),
+            _ => None,
+        };
+        let waited = self.0.map_or(0.0, |(_, since)| (now - since).as_seconds_f64());
+        waited.clamp(0.0, sample.behind.max(0.0))
+    }
 }
 
 #[async_trait]
@@ -45,19 +71,21 @@ impl Monitor for Standby {
         queries: &[Query { what: "ask how the standby does", sql: include_str!("standby.sql") }],
     };
     type Sample = Sample;
-    type Memory = ();
+    type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         look.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
         if !sample.standby {
+            *memory = Memory::default();
             return Verdict::of("is a primary");
         }
-        let behind = human::duration(Duration::from_secs_f64(sample.behind.max(0.0)));
+        let delay = memory.waits(sample, view.now);
+        let behind = human::duration(Duration::from_secs_f64(delay));
         let mut verdict = Verdict::of(format!("replayed to {}, {behind} behind", sample.replayed));
-        verdict.measure(Figure::new("postgres_replay_lag_seconds", sample.behind));
+        verdict.measure(Figure::new("postgres_replay_lag_seconds", delay));
         verdict.measure(Figure::new("postgres_wal_receiver_up", f64::from(u8::from(sample.streaming))));
         if sample.paused {
             verdict.find(
@@ -74,7 +102,7 @@ impl Monitor for Standby {
                     .detail(format!("replayed: {}", sample.replayed)),
             );
         }
-        let severity = view.above("delay", sample.behind, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+        let severity = view.above("delay", delay, self.warning.as_secs_f64(), self.critical.as_secs_f64());
         verdict.find(
             Finding::new(severity, "delay", format!("replay is {behind} behind"))
                 .meaning("Who reads here sees old data, and taking over takes longer.")
@@ -87,17 +115,41 @@ impl Monitor for Standby {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::TimeDelta;
+
+    const MONITOR: Standby = Standby { warning: Duration::from_secs(300), critical: Duration::from_secs(1800) };
+
+    fn look(memory: &mut Memory, minute: i64, sample: &Sample) -> Vec<String> {
+        let view = View { now: DateTime::UNIX_EPOCH + TimeDelta::minutes(minute), ..View::default() };
+        let findings = MONITOR.verdict(sample, memory, &view).findings;
+        findings.into_iter().map(|finding| finding.object).collect()
+    }
+
+    fn sample(received: f64, position: f64, behind: f64) -> Sample {
+        let (received, position) = (Some(received), Some(position));
+        let (standby, paused, streaming, expected) = (true, false, true, true);
+        Sample { standby, paused, streaming, expected, behind, received, position, replayed: "0/1".into() }
+    }
 
     #[test]
-    fn paused_alone_and_behind() {
-        let monitor = Standby { warning: Duration::from_secs(300), critical: Duration::from_secs(1800) };
-        let look = |standby, paused, streaming, behind| {
-            let sample = Sample { standby, paused, streaming, expected: true, behind, replayed: "0/1".into() };
-            let findings = monitor.verdict(&sample, &mut (), &View::default()).findings;
-            findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
-        };
-        assert!(look(false, false, false, 0.0).is_empty());
-        assert!(look(true, false, true, 10.0).is_empty());
-        assert_eq!(look(true, true, false, 400.0), ["replay", "receiver", "delay"]);
+    fn paused_alone_and_nothing_received() {
+        let stopped = Sample { paused: true, streaming: false, ..sample(9.0, 9.0, 0.0) };
+        assert_eq!(look(&mut Memory::default(), 0, &stopped), ["replay", "receiver"]);
+        assert!(look(&mut Memory::default(), 0, &Sample { standby: false, ..stopped }).is_empty());
+        assert!(look(&mut Memory::default(), 0, &sample(9.0, 9.0, 10.0)).is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_late_and_an_old_transaction_is_not() {
+        let mut memory = Memory::default();
+        assert!(
+            look(&mut memory, 0, &sample(10.0, 5.0, 3600.0)).is_empty(),
+            "it came a moment ago, for all that is known"
+        );
+        assert!(look(&mut memory, 5, &sample(30.0, 20.0, 3900.0)).is_empty(), "what waited was replayed");
+        assert!(look(&mut memory, 6, &sample(40.0, 25.0, 3960.0)).is_empty());
+        assert_eq!(look(&mut memory, 11, &sample(50.0, 29.0, 4260.0)), ["delay"], "the same waits since minute 5");
+        assert!(look(&mut memory, 12, &sample(50.0, 29.0, 2.0)).is_empty(), "a transaction of 2 s ago was replayed");
+        assert!(look(&mut memory, 20, &sample(50.0, 50.0, 0.0)).is_empty() && memory == Memory::default());
     }
 }

@@ -10,4 +10,6 @@ select pg_catalog.pg_is_in_recovery() as standby,
                                              - pg_catalog.pg_last_xact_replay_timestamp()), 0)
             else 0
        end::float8 as behind,
+       (pg_catalog.pg_last_wal_receive_lsn() - '0/0')::float8 as received,
+       (pg_catalog.pg_last_wal_replay_lsn() - '0/0')::float8 as position,
        coalesce(pg_catalog.pg_last_wal_replay_lsn()::text, '-') as replayed
