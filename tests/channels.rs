@@ -6,6 +6,7 @@ use serde_json::Value;
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -375,7 +376,10 @@ fn mail_logs_in_by_oauth_and_fetches_a_new_token_when_the_old_one_is_not_good_an
         server.port, services.server.port
     );
     let mut installation = Installation::new(directory.path(), &configuration);
+    fs::write(services.directory.join("rotate"), "").unwrap();
     installation.run(&["alert", "test", "database"]);
+    let kept = directory.path().join("state/mail-refresh-token.json");
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!((services.taken("token").len(), received(&services.directory).len()), (1, 1));
     fs::write(directory.path().join("broken"), "").unwrap();
     installation.start();

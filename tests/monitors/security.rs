@@ -117,4 +117,23 @@ fn a_role_without_power_sees_what_it_may() {
     for job in own {
         look(&installation, job);
     }
+    // What it may not see is no quiet, until it may.
+    let unknown = |job: &str| look(&installation, &format!("main-{job}"));
+    assert_eq!(unknown("hba"), ["unknown read pg_hba_file_rules"]);
+    assert_eq!(unknown("passwords"), ["unknown look how passwords are stored"]);
+    assert_eq!(unknown("settings"), ["unknown read pg_file_settings"]);
+    cluster.sql("grant select on pg_hba_file_rules, pg_file_settings, pg_authid to watcher");
+    cluster.sql("grant execute on function pg_hba_file_rules(), pg_show_all_file_settings() to watcher");
+    all_quiet(&installation, &["main-passwords", "main-settings", "main-hba"]);
+    cluster.sql("revoke pg_monitor from watcher");
+    assert!(unknown("settings").contains(&"unknown sessions and settings".to_owned()));
+
+    // What an interrupted DROP DATABASE left is no database, and one that lets nobody in is said to be one.
+    assert_eq!(unknown("unlogged"), [""; 0]);
+    cluster.sql("update pg_database set datconnlimit = -2 where datname = 'other'");
+    assert_eq!(unknown("unlogged"), [""; 0]);
+    cluster.sql("update pg_database set datconnlimit = 0 where datname = 'other'");
+    assert_eq!(unknown("unlogged"), ["unknown database other"]);
+    cluster.sql("create unlogged table volatile ()");
+    assert_eq!(unknown("unlogged"), ["unknown database other", "warning postgres"]);
 }

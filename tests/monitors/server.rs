@@ -143,6 +143,9 @@ fn transactions() {
     assert!(found.contains(&"warning transactions of postgres".to_owned()), "{found:?}");
     let named = told(&installation, "xid-age-young");
     assert!(named.contains("prepared transaction left over") && named.contains("session process"), "{named}");
+    let tables = "select detail from findings where object = 'transactions of postgres' order by seen_at desc limit 1";
+    let tables = installation.journal(tables);
+    assert!(tables.contains("\npg_catalog.") && tables.contains(" multixacts old, "), "{tables}");
     assert_eq!(look(&installation, "long-transactions"), [""; 0]);
     drop((holder, waiter, worker, prepared));
     let waiter = Session::open(&cluster, "insert into t values (11, 1);");

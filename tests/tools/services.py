@@ -78,12 +78,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def token(self, body):
         form = {key: values[0] for key, values in urllib.parse.parse_qs(body).items()}
-        expected = {"grant_type": "refresh_token", "refresh_token": "refresh/me+1", "client_id": "client", "client_secret": "client secret"}
+        refresh = directory / "refresh"
+        known = refresh.read_text() if refresh.exists() else "refresh/me+1"
+        expected = {"grant_type": "refresh_token", "refresh_token": known, "client_id": "client", "client_secret": "client secret"}
         if form != expected:
             return self.fault("token", [f"{form}"], json.dumps({"error": "invalid_grant", "error_description": "no"}))
         token = base64.b64encode(str(time.time_ns()).encode()).decode()
         (directory / "token").write_text(token)
-        self.take("token", {}, 200, json.dumps({"access_token": token, "expires_in": 3600, "token_type": "Bearer"}))
+        answer = {"access_token": token, "expires_in": 3600, "token_type": "Bearer"}
+        # As some do: each token comes with the refresh token for the next, and the one before is good no more.
+        if (directory / "rotate").exists():
+            answer["refresh_token"] = f"refresh/{time.time_ns()}"
+            refresh.write_text(answer["refresh_token"])
+        self.take("token", {}, 200, json.dumps(answer))
 
     def take(self, service, message, status, text):
         with (directory / "taken.jsonl").open("a") as taken:

@@ -11,6 +11,7 @@ use crate::{
 };
 use ending::finish;
 use pgbosun_core::{
+    alert::AlertState,
     config::{Config, Job as JobConfig},
     finding::Severity,
     human,
@@ -109,9 +110,10 @@ async fn context(
 
 /// What is wrong already.
 async fn view(engine: &Engine, job: &JobConfig) -> Result<View, JobError> {
-    // Only monitors ask.
+    // Only monitors ask. What is pending is judged as what is new: a margin is for leaving what was entered.
     let open = if job.is_monitor() { engine.journal.open_alerts(Some(&job.name)).await? } else { Vec::new() };
-    let open = open.into_iter().map(|alert| (alert.object().to_owned(), alert.severity));
+    let open = open.into_iter().filter(|alert| alert.state != AlertState::Pending);
+    let open = open.map(|alert| (alert.object().to_owned(), alert.severity));
     Ok(View { now: engine.now(), open: open.collect(), margin: job.common.leave_margin })
 }
 

@@ -151,17 +151,18 @@ impl<M: Monitor> Job for Probe<M> {
         let look = async {
             let mut look = Look::new(context);
             let sample = self.0.sample(&mut look).await;
-            look.end().await;
-            sample
+            let unseen = look.end().await;
+            sample.map(|sample| (sample, unseen))
         };
-        let sample = tokio::select! {
+        let (sample, unseen) = tokio::select! {
             sample = look => sample?,
             () = context.cancel.cancelled() => return Err(JobError::passing("cancelled")),
         };
         let before = context.state.clone().unwrap_or_default();
         // A memory of another version is none.
         let mut memory: M::Memory = serde_json::from_value(before.clone()).unwrap_or_default();
-        let verdict = self.0.verdict(&sample, &mut memory, &context.view);
+        let mut verdict = self.0.verdict(&sample, &mut memory, &context.view);
+        verdict.findings.extend(unseen);
         let after =
             serde_json::to_value(&memory).map_err(|error| JobError::lasting(format!("cannot remember: {error}")))?;
         Ok(Outcome {

@@ -134,7 +134,7 @@ pub fn open(config: &Config, name: &str, instance: &str) -> Result<Option<Box<dy
         let Some(mail) = &config.mail else { return Ok(None) };
         let form = mail::Form::new(mail, instance, &config.daemon.template_directory)?;
         return Ok(Some(match mail.transport {
-            MailTransport::Smtp => Box::new(smtp::Smtp::new(mail, form)?),
+            MailTransport::Smtp => Box::new(smtp::Smtp::new(mail, form, &config.daemon.state_directory)?),
             MailTransport::Folder => Box::new(folder::Folder::new(mail, form)),
         }));
     }

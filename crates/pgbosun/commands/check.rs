@@ -111,6 +111,13 @@ async fn check_cluster(report: &mut Report, name: &str, server: &Server, to: &[R
             format!("role {0} may not replicate, which backups need: ALTER ROLE {0} REPLICATION", text("role"));
         report.add(Severity::Critical, name, message);
     }
+    if !yes("may_look") {
+        let message = format!(
+            "role {0} sees neither all sessions nor all settings, which monitors need: GRANT pg_monitor TO {0}",
+            text("role")
+        );
+        report.add(Severity::Warning, name, message);
+    }
     if text("wal_level") == "minimal" {
         report.add(Severity::Critical, name, "wal_level is minimal: set it to replica and restart the server");
     }

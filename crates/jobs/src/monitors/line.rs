@@ -8,7 +8,12 @@
 use super::Query;
 use crate::{JobContext, JobError};
 use chrono::{DateTime, TimeDelta, Utc};
-use pgbosun_core::{clock, config::Cluster, human};
+use pgbosun_core::{
+    clock,
+    config::Cluster,
+    finding::{Finding, Severity},
+    human,
+};
 use pgbosun_postgres::{Error, Server};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, ValueRef, postgres::PgRow};
 use std::{
@@ -62,12 +67,13 @@ pub struct Look<'a> {
     /// The run.
     pub context: &'a JobContext,
     turn: Option<MutexGuard<'a, Held>>,
+    unseen: Vec<Finding>,
 }
 
 impl<'a> Look<'a> {
     /// A look that has asked nothing yet.
     pub const fn new(context: &'a JobContext) -> Self {
-        Self { context, turn: None }
+        Self { context, turn: None, unseen: Vec::new() }
     }
 
     /// Waits for its turn, unless it has it.
@@ -83,12 +89,24 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Ends its turn; the last of a row closes the connection.
-    pub async fn end(self) {
-        let Some(mut turn) = self.turn else { return };
-        if self.context.line.waiting.load(Ordering::SeqCst) == 0 {
+    /// Ends its turn, and says what could not be looked at; the last of a row closes the connection.
+    pub async fn end(self) -> Vec<Finding> {
+        if let Some(mut turn) = self.turn
+            && self.context.line.waiting.load(Ordering::SeqCst) == 0
+        {
             turn.hang_up().await;
         }
+        self.unseen
+    }
+
+    /// Tells that something of the whole cannot be looked at: what is wrong there is not known.
+    pub fn unseen(&mut self, object: &str, summary: impl Into<String>, advice: &str, reason: &str) {
+        self.unseen.push(
+            Finding::new(Severity::Unknown, object, summary)
+                .meaning("What is wrong there is not seen.")
+                .advice(advice)
+                .detail(format!("error: {reason}")),
+        );
     }
 
     /// The rows of a query on the cluster's own database.
@@ -102,9 +120,27 @@ impl<'a> Look<'a> {
         let server = self.server()?;
         // Not put back after an error: whatever is wrong with it, the next one begins anew.
         let mut open = self.connection(&server).await?;
-        let rows = self.ask(&mut open, &server, query).await?;
+        let rows = self.ask(&mut open, &server, query, &[]).await?;
         self.turn().await.connection = Some(open);
         Ok(rows)
+    }
+
+    /// The rows of a query that the role may not ask perhaps: then that is told, with what to grant, and there are none.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn rows_if_allowed<T>(&mut self, query: &Query, grant: &str) -> Result<Option<Vec<T>>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        match self.rows(query).await {
+            Ok(rows) => Ok(Some(rows)),
+            Err(error) if error.is_refused() => {
+                self.unseen(query.what, format!("the role may not {}", query.what), grant, &human::chain(&error));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The row of a query that has exactly one.
@@ -119,34 +155,71 @@ impl<'a> Look<'a> {
         row.ok_or_else(|| JobError::lasting(format!("cannot {}: the server gave no row", query.what)))
     }
 
-    /// The rows of a query in every database that can be connected to, with the database's name: one after the other.
+    /// The rows of a query in every database that can be connected to, with the database's name: one after the other. What
+    /// cannot be looked at in one says nothing about the others.
     ///
     /// # Errors
-    /// Where a database cannot be asked that is still there.
-    pub async fn everywhere<T>(&mut self, query: &Query) -> Result<Vec<(String, T)>, JobError>
+    /// Where none can be asked, or the server is away.
+    pub async fn everywhere<T>(&mut self, query: &Query, limits: &[f64]) -> Result<Vec<(String, T)>, JobError>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         const DATABASES: Query = Query { what: "list the databases", sql: include_str!("databases.sql") };
         let databases: Vec<(String, bool)> = self.rows(&DATABASES).await?;
-        let mut found = Vec::new();
+        let (mut found, mut seen, mut first) = (Vec::new(), false, None);
         for (name, own) in databases {
-            let rows = if own {
-                self.rows(query).await?
-            } else {
-                let server = self.server_with(Some(&name))?;
-                let mut open = match self.turn().await.anew(&server).await {
-                    Ok(open) => open,
-                    Err(error) if error.is_missing_database() => continue,
-                    Err(error) => return Err(error.into()),
-                };
-                let rows = self.ask(&mut open, &server, query).await?;
-                close(open).await;
-                rows
-            };
-            found.extend(rows.into_iter().map(|row| (name.clone(), row)));
+            match self.within(&name, own, query, limits).await {
+                Ok(rows) => {
+                    seen = true;
+                    found.extend(rows.into_iter().flatten().map(|row| (name.clone(), row)));
+                }
+                Err(error) if error.is_unreachable() => return Err(error),
+                Err(error) => {
+                    let advice =
+                        "Let the role in (pg_hba.conf, connection limit), or drop the database if it is a ruin.";
+                    let object = format!("database {name}");
+                    self.unseen(&object, format!("{object} cannot be looked into"), advice, &human::chain(&error));
+                    first = first.or(Some(error));
+                }
+            }
         }
-        Ok(found)
+        match first {
+            Some(error) if !seen => Err(error),
+            _ => Ok(found),
+        }
+    }
+
+    /// The rows of a query in one database, or none where it is not there any more; `own` is that of the connection.
+    ///
+    /// # Errors
+    /// Where it cannot be asked.
+    pub async fn within<T>(
+        &mut self,
+        database: &str,
+        own: bool,
+        query: &Query,
+        limits: &[f64],
+    ) -> Result<Option<Vec<T>>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let server = self.server_with(if own { None } else { Some(database) })?;
+        let mut open = if own {
+            self.connection(&server).await?
+        } else {
+            match self.turn().await.anew(&server).await {
+                Ok(open) => open,
+                Err(error) if error.is_missing_database() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let rows = self.ask(&mut open, &server, query, limits).await?;
+        if own {
+            self.turn().await.connection = Some(open);
+        } else {
+            close(open).await;
+        }
+        Ok(Some(rows))
     }
 
     /// A connection of its own, made now: the time that took, and the server's version.
@@ -160,7 +233,7 @@ impl<'a> Look<'a> {
         turn.silent = None;
         let begun = Instant::now();
         let mut open = self.connection(&server).await?;
-        let mut rows: Vec<(String,)> = self.ask(&mut open, &server, query).await?;
+        let mut rows: Vec<(String,)> = self.ask(&mut open, &server, query, &[]).await?;
         let took = begun.elapsed();
         self.turn().await.connection = Some(open);
         Ok((took, rows.pop().unwrap_or_default().0))
@@ -267,12 +340,20 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn ask<T>(&mut self, open: &mut Open, server: &Server, query: &Query) -> Result<Vec<T>, JobError>
+    /// Asks; `limits` are the parameters of the statement.
+    async fn ask<T>(
+        &mut self,
+        open: &mut Open,
+        server: &Server,
+        query: &Query,
+        limits: &[f64],
+    ) -> Result<Vec<T>, JobError>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let failed = |source| Error::Query { what: query.what.into(), source };
-        let answer = sqlx::query_as(query.sql).fetch_all(&mut open.connection);
+        let asked = limits.iter().fold(sqlx::query_as(query.sql), |asked, limit| asked.bind(*limit));
+        let answer = asked.fetch_all(&mut open.connection);
         match within(server.statement_timeout + GRACE, answer).await {
             Some(answer) => Ok(answer.map_err(failed)?),
             None => Err(self.give_up(&open.process, server, query.what).await),

@@ -21,7 +21,7 @@ use pgbosun_core::{
     config::{Mail, MailSecurity, Secret},
     human::chain,
 };
-use std::{future::Future, time::Instant};
+use std::{future::Future, path::Path, time::Instant};
 use tokio::sync::Mutex;
 
 type Transport = AsyncSmtpTransport<Tokio1Executor>;
@@ -40,7 +40,7 @@ pub(super) struct Smtp {
 }
 
 impl Smtp {
-    pub fn new(mail: &Mail, form: Form) -> Result<Self, DeliveryError> {
+    pub fn new(mail: &Mail, form: Form, state_directory: &Path) -> Result<Self, DeliveryError> {
         let failed = |reason: String| DeliveryError::Server { server: mail.server.clone(), reason, refused: false };
         let mut parameters = TlsParameters::builder(mail.server.clone());
         if let Some(file) = &mail.ca_file {
@@ -62,7 +62,8 @@ impl Smtp {
             }
         };
         let port = mail.port.unwrap_or(port);
-        Ok(Self { mail: mail.clone(), tls, port, form, tokens: Tokens::new(mail)?, open: Mutex::new(None) })
+        let tokens = Tokens::new(mail, state_directory)?;
+        Ok(Self { mail: mail.clone(), tls, port, form, tokens, open: Mutex::new(None) })
     }
 
     /// The transport with its connections; a new one where the token changed.

@@ -2,6 +2,8 @@ select pg_catalog.current_setting('server_version') as version,
        pg_catalog.current_setting('server_version_num')::int as version_num,
        current_user::text as role,
        r.rolreplication or r.rolsuper as may_replicate,
+       pg_catalog.pg_has_role('pg_read_all_stats', 'usage')
+           and pg_catalog.pg_has_role('pg_read_all_settings', 'usage') as may_look,
        pg_catalog.current_setting('wal_level') as wal_level,
        pg_catalog.current_setting('max_wal_senders')::int as max_wal_senders,
        pg_catalog.current_setting('max_replication_slots')::int as max_replication_slots,

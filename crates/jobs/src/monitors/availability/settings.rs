@@ -37,7 +37,7 @@ pub struct Setting {
     pending_restart: bool,
     /// Whether `setting` is a digest.
     secret: bool,
-    /// Whether the role sees every setting.
+    /// Whether the role sees every setting, and every session.
     all_seen: bool,
 }
 
@@ -96,11 +96,14 @@ impl Monitor for Settings {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         let settings = look.rows(&Self::FACTS.queries[0]).await?;
-        let mistakes = match look.rows(&Self::FACTS.queries[1]).await {
-            Ok(rows) => Some(rows),
-            Err(error) if error.is_refused() => None,
-            Err(error) => return Err(error),
-        };
+        let grant = "As a superuser: grant select on pg_file_settings and execute on function pg_show_all_file_settings() to \
+                     the role.";
+        let mistakes = look.rows_if_allowed(&Self::FACTS.queries[1], grant).await?;
+        if settings.iter().any(|setting: &Setting| !setting.all_seen) {
+            let advice = "As a superuser: grant pg_monitor to the role.";
+            let reason = "it is no member of pg_read_all_settings, or none of pg_read_all_stats";
+            look.unseen("sessions and settings", "the role does not see all settings and sessions", advice, reason);
+        }
         Ok(Sample { settings, mistakes })
     }
 
@@ -112,13 +115,6 @@ impl Monitor for Settings {
             sample.settings.len(),
             pending.len()
         ));
-        if sample.settings.iter().any(|setting| !setting.all_seen) {
-            verdict.summary += "; the role does not see all: grant pg_read_all_settings";
-        }
-        if sample.mistakes.is_none() {
-            verdict.summary += "; it may not look for mistakes in the files: grant select on pg_file_settings and execute on \
-                                function pg_show_all_file_settings()";
-        }
         verdict.measure(Figure::new("postgres_settings_pending_restart", pending.len() as f64));
         if !pending.is_empty() {
             let names: Vec<_> = pending.iter().map(|setting| setting.name.as_str()).collect();
@@ -260,7 +256,6 @@ mod tests {
         assert_eq!(memory, Memory::default());
         let verdict = monitor.verdict(&sample("00c0ffee00c0ffee"), &mut memory, &View::default());
         assert!(verdict.findings.is_empty());
-        assert!(verdict.summary.contains("grant pg_read_all_settings"), "{}", verdict.summary);
         for settings in [sample("feed0000feed0000"), Sample { settings: Vec::new(), mistakes: None }] {
             let finding = monitor.verdict(&settings, &mut memory, &View::default()).findings.remove(0);
             assert_eq!(finding.summary, "settings changed: primary_conninfo");

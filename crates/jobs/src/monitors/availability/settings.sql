@@ -19,6 +19,7 @@ select name,
        coalesce(sourcefile, '') as file,
        pending_restart,
        secret,
-       pg_catalog.pg_has_role('pg_read_all_settings', 'usage') as all_seen
+       pg_catalog.pg_has_role('pg_read_all_settings', 'usage')
+           and pg_catalog.pg_has_role('pg_read_all_stats', 'usage') as all_seen
 from own
 order by name

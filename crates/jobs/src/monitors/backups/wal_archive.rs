@@ -2,7 +2,7 @@
 
 use crate::{
     JobContext, JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, host::blocking},
+    monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -14,7 +14,7 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     human, options,
 };
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 options! {
     /// Alerts when WAL does not get into the archive: the server's archiver fails, finished segments wait too long, segments
@@ -33,7 +33,7 @@ pub struct Sample {
     archiving: bool,
     archived: Option<DateTime<Utc>>,
     oldest_ready: Option<(String, Duration)>,
-    ready: usize,
+    ready: i64,
     spools: Vec<(String, u64, u64)>,
     gaps: Vec<Gap>,
 }
@@ -48,6 +48,13 @@ struct Archiver {
     failing: bool,
 }
 
+#[derive(Default, sqlx::FromRow)]
+struct Ready {
+    ready: i64,
+    oldest: Option<String>,
+    age: Option<f64>,
+}
+
 #[async_trait]
 impl Monitor for WalArchive {
     const FACTS: Facts = Facts {
@@ -56,24 +63,31 @@ impl Monitor for WalArchive {
         looks: 1,
         needs: Needs::Cluster,
         source: "reference 001: pg_stat_archiver, the age of the oldest .ready; check_pgactivity archiver, by recency",
-        queries: &[Query { what: "read pg_stat_archiver", sql: include_str!("wal_archive.sql") }],
+        queries: &[
+            Query { what: "read pg_stat_archiver", sql: include_str!("wal_archive.sql") },
+            Query { what: "list the segments that wait", sql: include_str!("wal_ready.sql") },
+        ],
     };
     type Sample = Sample;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        // The files first: while they do not answer, others may have the line.
-        let (cluster, _) = look.context.cluster()?;
-        let options = look.context.config.clusters.get(cluster);
-        let (oldest_ready, ready) = match options.and_then(|cluster| cluster.data_directory.clone()) {
-            Some(data) => blocking("look which segments wait", move || Ok(ready(&data))).await?,
-            None => (None, 0),
-        };
         let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
-        let failing = (row.failing).then(|| {
+        let grant = "As a superuser: grant pg_monitor to the role.";
+        let waiting: Option<Vec<Ready>> = match row.archiving {
+            true => look.rows_if_allowed(&Self::FACTS.queries[1], grant).await?,
+            false => None,
+        };
+        let Ready { ready, oldest, age } = waiting.and_then(|mut rows| rows.pop()).unwrap_or_default();
+        let oldest_ready = oldest.zip(age).map(|(name, age)| {
+            let name = name.trim_end_matches(".ready").to_owned();
+            (name, Duration::try_from_secs_f64(age).unwrap_or_default())
+        });
+        let failing = (row.archiving && row.failing).then(|| {
             let name = row.last_failed_wal.unwrap_or_default();
             (row.failed_count, name, row.last_failed_time.unwrap_or_else(clock::now))
         });
+        let (cluster, _) = look.context.cluster()?;
         let (spools, gaps) = spools(look.context, cluster).await?;
         Ok(Sample {
             failing,
@@ -138,7 +152,7 @@ impl Monitor for WalArchive {
             );
         }
         let summary = match (sample.archiving, &sample.failing) {
-            (false, _) => "archive_mode is off".into(),
+            (false, _) => "nothing is archived: archive_mode is off, or this is a standby".into(),
             (true, Some(_)) => "archiving fails".into(),
             (true, None) => format!("archiving works, {} segments wait", sample.ready),
         };
@@ -153,21 +167,6 @@ impl Monitor for WalArchive {
         }
         verdict
     }
-}
-
-/// The oldest segment that waits, and how many do.
-fn ready(data: &Path) -> (Option<(String, Duration)>, usize) {
-    let Ok(entries) = std::fs::read_dir(data.join("pg_wal/archive_status")) else { return (None, 0) };
-    let waiting: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().to_string_lossy().strip_suffix(".ready")?.to_owned();
-            let age = entry.metadata().ok()?.modified().ok()?.elapsed().unwrap_or_default();
-            Some((name, age))
-        })
-        .collect();
-    let count = waiting.len();
-    (waiting.into_iter().max_by_key(|(_, age)| *age), count)
 }
 
 /// What waits in the spools, and what was left out since the newest good backup of each repository.

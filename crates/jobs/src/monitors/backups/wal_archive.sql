@@ -1,4 +1,9 @@
-select pg_catalog.current_setting('archive_mode') <> 'off' as archiving,
+-- One that archives nothing now, since it is switched off or follows another, has nothing that fails or waits.
+select case pg_catalog.current_setting('archive_mode')
+           when 'always' then true
+           when 'on' then not pg_catalog.pg_is_in_recovery()
+           else false
+       end as archiving,
        failed_count,
        last_archived_time,
        last_failed_wal,

@@ -5,7 +5,12 @@ use crate::{
     monitors::{Facts, Look, Monitor, Query, Rate, Rates, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{
+    config::Needs,
+    figure::Figure,
+    finding::{Finding, Severity},
+    options,
+};
 
 options! {
     /// Alerts when `pg_stat_statements` throws statements out: reports then miss what they should show. Quiet where the
@@ -19,6 +24,8 @@ options! {
 #[derive(sqlx::FromRow)]
 pub struct Sample {
     evicted: Option<i64>,
+    /// The extension is there, in whatever version.
+    installed: bool,
     maximum: Option<i64>,
 }
 
@@ -40,7 +47,18 @@ impl Monitor for Statements {
     }
 
     fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
-        let Some(evicted) = sample.evicted else { return Verdict::of("pg_stat_statements is not here") };
+        let Some(evicted) = sample.evicted else {
+            let mut verdict = Verdict::of("pg_stat_statements is not here");
+            if sample.installed {
+                verdict.summary = "pg_stat_statements is of an old version".into();
+                verdict.find(
+                    Finding::new(Severity::Warning, "version", &verdict.summary)
+                        .meaning("It stayed behind when the server was upgraded, and does not tell what it throws out.")
+                        .advice("ALTER EXTENSION pg_stat_statements UPDATE, in the database of the connection."),
+                );
+            }
+            return verdict;
+        };
         let rates = memory.advance(view.now, [("evicted", evicted)]);
         let hourly = rates.get("evicted").map_or(0.0, Rate::per_hour);
         let mut verdict = Verdict::of(format!("statements were thrown out {hourly:.0} times an hour"));

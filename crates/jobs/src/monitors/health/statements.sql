@@ -4,5 +4,7 @@ select (select (pg_catalog.xpath('//dealloc/text()',
                                             false, true, '')))[1]::text::bigint
         from pg_catalog.pg_extension e
         join pg_catalog.pg_namespace n on n.oid = e.extnamespace
-        where e.extname = 'pg_stat_statements') as evicted,
+        where e.extname = 'pg_stat_statements'
+          and pg_catalog.to_regclass(pg_catalog.format('%I.pg_stat_statements_info', n.nspname)) is not null) as evicted,
+       exists (select from pg_catalog.pg_extension where extname = 'pg_stat_statements') as installed,
        pg_catalog.current_setting('pg_stat_statements.max', true)::bigint as maximum

@@ -11,10 +11,17 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     options,
 };
+use std::time::Duration;
 
 options! {
-    /// Alerts when half of a table's rows changed since it was analysed, or it never was: of tables with 10,000 rows or more.
+    /// Alerts when many of a table's rows changed since it was analysed, or it never was.
     pub struct Statistics {
+        /// Warns when more than this share of the rows changed, percent.
+        warning_percent: f64 = "50.0";
+        /// Warns when it was analysed longer ago than this, whatever changed; never by default.
+        warning_age: Option<Duration>;
+        /// Tables with fewer rows are of no interest.
+        minimum_rows: u32 = "10000";
         /// Tables of no interest, as `schema.table`.
         ignore: Vec<String> = "[]";
     }
@@ -35,14 +42,15 @@ impl Monitor for Statistics {
         group: "database",
         looks: 1,
         needs: Needs::Cluster,
-        source: "check_postgres and check_pgactivity last_analyze, by changes instead of by time",
+        source: "check_postgres and check_pgactivity last_analyze, by changes, and by time where that is wanted",
         queries: &[Query { what: "look at the age of statistics", sql: include_str!("statistics.sql") }],
     };
     type Sample = Vec<(String, Table)>;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0]).await
+        let age = self.warning_age.map_or(f64::INFINITY, |age| age.as_secs_f64());
+        look.everywhere(&Self::FACTS.queries[0], &[f64::from(self.minimum_rows), self.warning_percent, age]).await
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {

@@ -5,8 +5,9 @@ select pg_catalog.format('%I.%I', s.schemaname, s.relname) as name,
 from pg_catalog.pg_stat_user_tables s
 join pg_catalog.pg_class c on c.oid = s.relid
 where c.relkind in ('r', 'm')
-  and greatest(c.reltuples, s.n_live_tup) >= 10000
-  and (s.n_mod_since_analyze > 0.5 * greatest(c.reltuples, s.n_live_tup)
+  and greatest(c.reltuples, s.n_live_tup) >= $1
+  and (s.n_mod_since_analyze > $2 / 100 * greatest(c.reltuples, s.n_live_tup)
+       or extract(epoch from pg_catalog.now() - greatest(s.last_analyze, s.last_autoanalyze)) > $3
        -- Never vacuumed nor analysed; the counters alone would not know, since they begin anew after a crash.
        or c.reltuples < 0)
 order by s.n_mod_since_analyze desc

@@ -40,7 +40,7 @@ impl Monitor for Unlogged {
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0]).await
+        look.everywhere(&Self::FACTS.queries[0], &[]).await
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {

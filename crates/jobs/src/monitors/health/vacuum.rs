@@ -13,10 +13,16 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when a table has three times the dead rows that its settings allow, or is a fifth older than the age at which it
-    /// should have been frozen: autovacuum does not come round to it, or cannot remove what is dead. TOAST counts by itself, and
+    /// Alerts when a table has many more dead rows than its settings allow, or is older than the age at which it should have
+    /// been frozen: autovacuum does not come round to it, or cannot remove what is dead. TOAST counts by itself, and
     /// temporary tables by their age.
     pub struct Vacuum {
+        /// Warns at so many times the dead rows at which autovacuum begins …
+        warning_factor: f64 = "3.0";
+        /// … and at least so many.
+        minimum_dead: u32 = "10000";
+        /// Warns above this share of the age at which autovacuum begins to freeze, percent.
+        warning_age_percent: f64 = "120.0";
         /// Tables of no interest, as `schema.table`.
         ignore: Vec<String> = "[]";
     }
@@ -45,7 +51,8 @@ impl Monitor for Vacuum {
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0]).await
+        let limits = [self.warning_factor, f64::from(self.minimum_dead), self.warning_age_percent];
+        look.everywhere(&Self::FACTS.queries[0], &limits).await
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {

@@ -37,6 +37,6 @@ select name,
        coalesce(greatest(pg_catalog.pg_stat_get_last_vacuum_time(oid),
                          pg_catalog.pg_stat_get_last_autovacuum_time(oid))::timestamptz(0)::text, 'never') as last
 from judged
-where (dead > 3 * threshold and dead > 10000) or age > 1.2
+where (dead > $1 * threshold and dead > $2) or age > $3 / 100
 order by greatest(dead / nullif(threshold, 0), age) desc nulls last
 limit 50

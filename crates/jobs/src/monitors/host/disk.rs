@@ -54,14 +54,16 @@ pub struct FileSystem {
 impl FileSystem {
     /// Those that hold data, logs, repositories and state of this installation, or why nobody can look.
     pub async fn of_installation(config: &Arc<Config>) -> Result<Vec<Self>, JobError> {
-        Self::look(config, Vec::new()).await
+        Ok(Self::look(config, Vec::new()).await?.0)
     }
 
-    /// Those that hold these paths, or where there are none what this installation needs.
-    async fn look(config: &Arc<Config>, paths: Vec<PathBuf>) -> Result<Vec<Self>, JobError> {
+    /// Those that hold these paths, or where there are none what this installation needs; and what could not be looked at.
+    async fn look(config: &Arc<Config>, paths: Vec<PathBuf>) -> Result<(Vec<Self>, Vec<Unseen>), JobError> {
         let config = Arc::clone(config);
         super::blocking("look at the file systems", move || {
-            look_at(&if paths.is_empty() { watched(&config) } else { paths })
+            let mut unseen = Vec::new();
+            let paths = if paths.is_empty() { watched(&config, &mut unseen) } else { paths };
+            Ok((look_at(&paths, &mut unseen)?, unseen))
         })
         .await
     }
@@ -72,9 +74,17 @@ impl FileSystem {
     }
 }
 
-/// How much each file system held, one look an hour over three days.
+/// What is remembered of each file system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory(BTreeMap<PathBuf, Vec<(DateTime<Utc>, u64)>>);
+pub struct Memory(BTreeMap<PathBuf, Known>);
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Known {
+    /// How much it held, one look an hour over three days.
+    looks: Vec<(DateTime<Utc>, u64)>,
+    /// Which limits it was beyond at the last look: each is left by itself.
+    beyond: BTreeMap<String, Severity>,
+}
 
 #[async_trait]
 impl Monitor for Disk {
@@ -90,7 +100,13 @@ impl Monitor for Disk {
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        FileSystem::look(&look.context.config, self.paths.clone()).await
+        let (systems, unseen) = FileSystem::look(&look.context.config, self.paths.clone()).await?;
+        for (path, reason) in unseen {
+            let path = path.display();
+            let advice = "Let the user of the daemon in, or name the paths to watch (paths).";
+            look.unseen(&format!("{path} (unseen)"), format!("{path} cannot be looked at"), advice, &reason);
+        }
+        Ok(systems)
     }
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
@@ -104,24 +120,25 @@ impl Monitor for Disk {
         ));
         memory.0.retain(|path, _| sample.iter().any(|system| system.path == *path));
         for system in sample {
-            let left = memory.left(system, view.now);
+            let known = memory.0.entry(system.path.clone()).or_default();
+            let left = known.left(system, view.now);
             let path = system.path.display().to_string();
             verdict.measure(Figure::new("host_filesystem_used_percent", system.used_percent()).of("path", &path));
             verdict.measure(Figure::new("host_filesystem_free_bytes", system.free as f64).of("path", &path));
             if let Some(left) = left {
                 verdict.measure(Figure::new("host_filesystem_full_in_seconds", left.as_secs_f64()).of("path", path));
             }
-            verdict.find(self.judge(system, left, view));
+            verdict.find(self.judge(system, left, &mut known.beyond, view));
         }
         verdict
     }
 }
 
-impl Memory {
+impl Known {
     /// Keeps what a file system holds now, and returns how long its space lasts at the rate since the oldest look, which must
     /// be a day ago at least.
     fn left(&mut self, system: &FileSystem, now: DateTime<Utc>) -> Option<Duration> {
-        let looks = self.0.entry(system.path.clone()).or_default();
+        let looks = &mut self.looks;
         looks.retain(|(at, _)| now - *at < chrono::Duration::days(3));
         let oldest = looks.first().copied();
         if looks.last().is_none_or(|(at, _)| now - *at >= chrono::Duration::minutes(55)) {
@@ -134,16 +151,26 @@ impl Memory {
 }
 
 impl Disk {
-    fn judge(&self, system: &FileSystem, left: Option<Duration>, view: &View) -> Finding {
+    fn judge(
+        &self,
+        system: &FileSystem,
+        left: Option<Duration>,
+        beyond: &mut BTreeMap<String, Severity>,
+        view: &View,
+    ) -> Finding {
         let path = system.path.display().to_string();
         let (percent, free) = (system.used_percent(), human::size(system.free));
         let inode_percent = 100.0 * system.inodes.0 as f64 / system.inodes.1.max(1) as f64;
         let limits = (f64::from(self.warning_percent), f64::from(self.critical_percent));
-        let by_share = view.above(&path, percent, limits.0, limits.1);
-        let by_inodes = view.above(&path, inode_percent, limits.0, limits.1);
-        let by_floor = view.below(&path, system.free as f64, self.minimum_free.as_u64() as f64, 0.0);
+        let view = View { open: std::mem::take(beyond), ..view.clone() };
+        let by_share = view.above("share", percent, limits.0, limits.1);
+        let by_inodes = view.above("inodes", inode_percent, limits.0, limits.1);
+        let by_floor = view.below("floor", system.free as f64, self.minimum_free.as_u64() as f64, 0.0);
         let soon = left.map_or(f64::INFINITY, |left| left.as_secs_f64());
-        let by_trend = view.below(&path, soon, self.warning_days.as_secs_f64(), 0.0);
+        let by_trend = view.below("trend", soon, self.warning_days.as_secs_f64(), 0.0);
+        let limited = [("share", by_share), ("inodes", by_inodes), ("floor", by_floor), ("trend", by_trend)];
+        beyond.extend(limited.map(|(limit, severity)| (limit.to_owned(), severity)));
+        beyond.retain(|_, severity| *severity > Severity::Ok);
         let severity = by_share.max(by_inodes).max(by_floor).max(by_trend);
         let limit = if severity == Severity::Critical { self.critical_percent } else { self.warning_percent };
         let what = if by_share == severity {
@@ -165,17 +192,24 @@ impl Disk {
     }
 }
 
+/// What could not be looked at, and why.
+type Unseen = (PathBuf, String);
+
 /// Data, logs, repositories and state of this installation.
-fn watched(config: &Config) -> Vec<PathBuf> {
+fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
     let clusters = config.clusters.values().flat_map(|cluster| [&cluster.data_directory, &cluster.log_directory]);
     let repositories = config.repositories.values().filter(|place| place.r#type == RepositoryType::Local);
     let repositories = repositories.filter_map(|repository| repository.path.clone());
-    let data = config.clusters.values().filter_map(|cluster| cluster.data_directory.as_ref());
     // What lies elsewhere: WAL on a disk of its own, tablespaces.
-    let elsewhere = data.flat_map(|data| {
-        let spaces = std::fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten();
-        spaces.map(|space| space.path()).chain([data.join("pg_wal")])
-    });
+    let mut elsewhere = Vec::new();
+    for data in config.clusters.values().filter_map(|cluster| cluster.data_directory.as_ref()) {
+        let spaces = data.join("pg_tblspc");
+        match std::fs::read_dir(&spaces) {
+            Ok(entries) => elsewhere.extend(entries.flatten().map(|space| space.path()).chain([data.join("pg_wal")])),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => unseen.push((spaces, error.to_string())),
+        }
+    }
     clusters
         .flatten()
         .cloned()
@@ -186,9 +220,13 @@ fn watched(config: &Config) -> Vec<PathBuf> {
 }
 
 /// One entry per file system, under the first of its paths. A repository that is not there yet counts where it will be.
-fn look_at(paths: &[PathBuf]) -> Result<Vec<FileSystem>, String> {
+fn look_at(paths: &[PathBuf], unseen: &mut Vec<Unseen>) -> Result<Vec<FileSystem>, String> {
     let mut systems = BTreeMap::new();
     for path in paths {
+        if let Err(error) = path.try_exists() {
+            unseen.push((path.clone(), error.to_string()));
+            continue;
+        }
         let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let failed = |error: &dyn std::fmt::Display| format!("cannot look at {}: {error}", there.display());
         let device = there.metadata().map_err(|error| failed(&error))?.dev();

@@ -14,6 +14,8 @@ use pgbosun_core::{
 };
 use std::{
     collections::BTreeSet,
+    fs::DirEntry,
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -66,8 +68,8 @@ impl Monitor for TemporaryFiles {
         let (age, remove, others) = (self.age, self.remove && !look.context.dry_run, self.directories.clone());
         super::blocking("look for temporary files", move || {
             let mut found = Vec::new();
-            for directory in own_directories(&data) {
-                for (path, bytes) in old(&directory, age) {
+            for directory in own_directories(&data)? {
+                for (path, bytes) in old(&directory, age)? {
                     if owner(&path).is_some_and(|pid| !alive.contains(&pid)) {
                         let removed = remove.then(|| delete(&path));
                         found.push(Leftover { path, bytes, removed });
@@ -75,7 +77,7 @@ impl Monitor for TemporaryFiles {
                 }
             }
             for directory in others {
-                found.extend(old(&directory, age).into_iter().map(|(path, bytes)| Leftover {
+                found.extend(old(&directory, age)?.into_iter().map(|(path, bytes)| Leftover {
                     path,
                     bytes,
                     removed: None,
@@ -136,23 +138,34 @@ impl Leftover {
 }
 
 /// Where PostgreSQL writes temporary files: in the default tablespace and in each other one.
-fn own_directories(data: &Path) -> Vec<PathBuf> {
-    let spaces = std::fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten();
-    let versions = spaces.flat_map(|space| std::fs::read_dir(space.path()).into_iter().flatten().flatten());
-    let versions = versions.filter(|entry| entry.file_name().to_string_lossy().starts_with("PG_"));
-    versions.map(|entry| entry.path()).chain([data.join("base")]).map(|path| path.join("pgsql_tmp")).collect()
+fn own_directories(data: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut directories = vec![data.join("base")];
+    for space in entries(&data.join("pg_tblspc"))? {
+        let versions = entries(&space.path())?.into_iter();
+        let versions = versions.filter(|entry| entry.file_name().to_string_lossy().starts_with("PG_"));
+        directories.extend(versions.map(|entry| entry.path()));
+    }
+    Ok(directories.into_iter().map(|path| path.join("pgsql_tmp")).collect())
+}
+
+/// What is in a directory; one that is not there has nothing.
+fn entries(directory: &Path) -> Result<Vec<DirEntry>, String> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => Ok(entries.flatten().collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(format!("{}: {error}", directory.display())),
+    }
 }
 
 /// Files and directories that nobody wrote to for so long, with what they hold.
-fn old(directory: &Path, age: Duration) -> Vec<(PathBuf, u64)> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let old = entries.filter_map(|entry| {
+fn old(directory: &Path, age: Duration) -> Result<Vec<(PathBuf, u64)>, String> {
+    let old = entries(directory)?.into_iter().filter_map(|entry| {
         let metadata = entry.metadata().ok()?;
         let idle = metadata.modified().ok()?.elapsed().unwrap_or_default();
         let bytes = if metadata.is_dir() { held(&entry.path()) } else { metadata.len() };
         (idle > age).then(|| (entry.path(), bytes))
     });
-    old.collect()
+    Ok(old.collect())
 }
 
 fn held(directory: &Path) -> u64 {
@@ -181,8 +194,8 @@ mod tests {
         assert_eq!(owner(Path::new("/d/other4711.0")), None);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("pgsql_tmp1.0"), "abc").unwrap();
-        assert!(old(directory.path(), Duration::from_secs(60)).is_empty());
+        assert!(old(directory.path(), Duration::from_secs(60)).unwrap().is_empty());
         std::thread::sleep(Duration::from_millis(20));
-        assert_eq!(old(directory.path(), Duration::from_millis(1))[0].1, 3);
+        assert_eq!(old(directory.path(), Duration::from_millis(1)).unwrap()[0].1, 3);
     }
 }

@@ -33,6 +33,8 @@ pub struct Slot {
     name: String,
     kind: String,
     active: bool,
+    /// On a standby, and kept in step with that of its primary.
+    synced: bool,
     wal_status: String,
     retained: i64,
 }
@@ -59,11 +61,11 @@ impl Monitor for Slots {
     }
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
-        let idle = sample.iter().filter(|slot| !slot.active).count();
+        let idle = sample.iter().filter(|slot| !slot.active && !slot.synced).count();
         let mut verdict = Verdict::of(format!("{} slots, {idle} of them used by nobody", sample.len()));
         memory.0.retain(|name, _| sample.iter().any(|slot| slot.name == *name && !slot.active));
         for slot in sample {
-            let Slot { name, kind, active, wal_status, retained } = slot;
+            let Slot { name, kind, active, synced, wal_status, retained } = slot;
             let held = human::size(u64::try_from(*retained).unwrap_or_default());
             verdict.measure(Figure::new("postgres_slot_retained_bytes", *retained as f64).of("slot", name));
             verdict.measure(Figure::new("postgres_slot_active", f64::from(u8::from(*active))).of("slot", name));
@@ -80,7 +82,7 @@ impl Monitor for Slots {
                 );
                 continue;
             }
-            let since = (!active).then(|| *memory.0.entry(name.clone()).or_insert(view.now));
+            let since = (!active && !synced).then(|| *memory.0.entry(name.clone()).or_insert(view.now));
             let idle = since.map_or(0.0, |since| (view.now - since).as_seconds_f64());
             let (warning, critical) = (self.warning_retained.as_u64() as f64, self.critical_retained.as_u64() as f64);
             let by_size = view.above(name, *retained as f64, warning, critical);
@@ -126,6 +128,7 @@ mod tests {
                 name: "s".into(),
                 kind: "physical".into(),
                 active,
+                synced: false,
                 wal_status: status.into(),
                 retained: gib << 30,
             };

@@ -6,11 +6,12 @@ use crate::{
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use std::collections::BTreeMap;
 
 options! {
-    /// Alerts long before a database runs out of transaction or multixact numbers, and names who holds freezing back: a
-    /// session, a prepared transaction, a replication slot, a standby.
+    /// Alerts long before a database runs out of transaction or multixact numbers, and names its oldest tables and who holds
+    /// freezing back: a session, a prepared transaction, a replication slot, a standby.
     pub struct XidAge {
         /// Warns above this age of the oldest transaction or multixact that is not frozen. Autovacuum begins at
         /// `autovacuum_freeze_max_age` (200 million), and the server refuses writes near 2.1 billion.
@@ -34,10 +35,31 @@ pub struct Holder {
     held: i64,
 }
 
+#[derive(sqlx::FromRow)]
+pub struct Table {
+    name: String,
+    xid: i64,
+    multixact: i64,
+    bytes: Option<i64>,
+}
+
+impl Table {
+    fn line(&self) -> String {
+        let Self { name, xid, multixact, bytes } = self;
+        let size = human::size(bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default());
+        format!("{name}: {xid} transactions, {multixact} multixacts old, {size}")
+    }
+}
+
 pub struct Sample {
     databases: Vec<Database>,
     holders: Vec<Holder>,
+    /// The oldest tables of the databases that are old.
+    tables: BTreeMap<String, Vec<Table>>,
 }
+
+/// Databases of which the oldest tables are looked up at most.
+const LOOKED_UP: usize = 3;
 
 #[async_trait]
 impl Monitor for XidAge {
@@ -50,14 +72,24 @@ impl Monitor for XidAge {
         queries: &[
             Query { what: "read the age of the databases", sql: include_str!("xid_age.sql") },
             Query { what: "look for who holds the horizon", sql: include_str!("xid_holders.sql") },
+            Query { what: "list the oldest tables of an old database", sql: include_str!("xid_tables.sql") },
         ],
     };
     type Sample = Sample;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let databases = look.rows(&Self::FACTS.queries[0]).await?;
-        Ok(Sample { databases, holders: look.rows(&Self::FACTS.queries[1]).await? })
+        let databases: Vec<Database> = look.rows(&Self::FACTS.queries[0]).await?;
+        let holders = look.rows(&Self::FACTS.queries[1]).await?;
+        let mut tables = BTreeMap::new();
+        let old = databases.iter().filter(|one| one.xid.max(one.multixact) > i64::from(self.warning_age));
+        for Database { name, .. } in old.take(LOOKED_UP) {
+            // One that nobody may connect to has them all the same, and its age is told without.
+            if let Ok(Some(found)) = look.within(name, false, &Self::FACTS.queries[2], &[]).await {
+                tables.insert(name.clone(), found);
+            }
+        }
+        Ok(Sample { databases, holders, tables })
     }
 
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
@@ -74,6 +106,8 @@ impl Monitor for XidAge {
         for Database { name, xid, multixact } in &sample.databases {
             verdict.measure(Figure::new("postgres_database_xid_age", *xid as f64).of("database", name));
             verdict.measure(Figure::new("postgres_database_multixact_age", *multixact as f64).of("database", name));
+            let tables = sample.tables.get(name).into_iter().flatten();
+            let tables: Vec<_> = tables.map(Table::line).collect();
             for (what, age) in [("transactions", *xid), ("multixacts", *multixact)] {
                 let object = format!("{what} of {name}");
                 let severity = view.above(&object, age as f64, self.warning_age.into(), self.critical_age.into());
@@ -92,7 +126,7 @@ impl Monitor for XidAge {
                     )
                     .meaning("At 2.1 billion the server refuses all writes, and freezing takes hours.")
                     .advice(advice)
-                    .detail(holders.join("\n")),
+                    .detail(holders.iter().chain(&tables).map(String::as_str).collect::<Vec<_>>().join("\n")),
                 );
             }
         }
@@ -114,13 +148,16 @@ mod tests {
         let look = |xid, multixact, held| {
             let database = Database { name: "app".into(), xid, multixact };
             let holder = Holder { kind: "replication slot".into(), who: "old, in use by nobody".into(), held };
-            let sample = Sample { databases: vec![database], holders: vec![holder] };
+            let table = Table { name: "public.old".into(), xid, multixact, bytes: Some(8192) };
+            let tables = BTreeMap::from([("app".to_owned(), vec![table])]);
+            let sample = Sample { databases: vec![database], holders: vec![holder], tables };
             monitor.verdict(&sample, &mut (), &View::default()).findings
         };
         assert!(look(500_000_000, 0, 1).is_empty());
         let found = look(600_000_000, 0, 590_000_000);
         assert_eq!((found.len(), found[0].severity), (1, Severity::Warning));
         assert!(found[0].advice.contains("replication slot old"), "{}", found[0].advice);
+        assert!(found[0].detail.contains("public.old: 600000000 transactions"), "{}", found[0].detail);
         let found = look(1_100_000_000, 600_000_000, 1);
         assert_eq!(
             found.iter().map(|finding| finding.severity).collect::<Vec<_>>(),
