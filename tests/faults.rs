@@ -160,6 +160,13 @@ fn c4_absent_is_said_only_when_every_repository_said_so() {
     fs::write(cluster.data.join("standby.signal"), "").unwrap();
     assert_eq!(fetch("000000010000000000000099"), Some(1), "126 would stop a standby");
     fs::remove_file(cluster.data.join("standby.signal")).unwrap();
+    // Nor does a mistake say anything about the file, in the configuration or in the command.
+    fs::write(directory.path().join("pgbosun.toml"), text.clone() + "[daemon\n").unwrap();
+    assert_eq!(fetch("000000010000000000000099"), Some(126));
+    fs::remove_file(directory.path().join("pgbosun.toml")).unwrap();
+    assert_eq!(fetch("000000010000000000000099"), Some(126));
+    fs::write(directory.path().join("pgbosun.toml"), text).unwrap();
+    assert_eq!(fetch("--nosuch"), Some(126));
 }
 
 #[test]
@@ -216,7 +223,7 @@ fn c7_c26_an_expiry_that_dies_at_any_point_leaves_what_stays_whole_and_the_next_
         write(&text.replace("count = 2", "count = 1"));
         let newest = || installation.json(&["backup", "list"]).as_array().unwrap().last().unwrap()["label"].clone();
         let kept = newest();
-        let expire = || installation.command(&["backup", "expire"]);
+        let expire = || installation.command(&["backup", "expire", "--force"]);
         let died = walk(point, 60, expire, |_| {
             assert!(listed_is_whole(&installation) >= 1);
             assert_eq!(newest(), kept, "C8");

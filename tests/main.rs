@@ -6,6 +6,7 @@
 
 mod alerts;
 mod backup;
+mod by_hand;
 mod channels;
 mod configuration;
 mod crashes;

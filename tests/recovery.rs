@@ -334,7 +334,9 @@ fn c7_c8_c11_every_survivor_of_an_expiry_restores_and_the_window_is_whole() {
     installation.configure(&configuration("retention = { count = 2 }\n"));
     let explained = installation.run(&["backup", "expire", "--dry-run"]);
     assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), jobs.len(), "{explained}");
-    installation.run(&["backup", "expire"]);
+    let refused = installation.try_run(&["backup", "expire"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("say --force"), "nobody can be asked");
+    installation.run(&["backup", "expire", "--force"]);
     let list = installation.json(&["backup", "list"]);
     let survivors: Vec<_> = list.as_array().unwrap().iter().map(|info| info["label"].as_str().unwrap()).collect();
     // The last two of each job; what is kept by hand; and on 17 what one of them builds upon (C11).

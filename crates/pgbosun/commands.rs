@@ -16,7 +16,7 @@ mod restore;
 mod restore_test;
 mod schedule;
 mod status;
-mod wal;
+pub mod wal;
 
 use crate::{cli::Command, local::Context};
 

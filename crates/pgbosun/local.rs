@@ -1,9 +1,9 @@
 //! What a command works with: the configuration, the daemon where there is one, and the journal where there is none.
 
-use crate::{client::Client, exit::Exit};
+use crate::{client::Client, exit::Exit, output::yellow};
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
-use pgbosun_core::config::Config;
+use pgbosun_core::{config::Config, outcome::BackupStateRecord};
 use pgbosun_daemon::Engine;
 use pgbosun_history::{Journal, StateLock};
 use pgbosun_repository::Repository;
@@ -57,6 +57,26 @@ impl Context {
         let journal = Journal::open(directory).await?;
         let engine = Engine::new(self.config.clone(), journal, self.bulk.clone());
         Ok(Offline { engine, _lock: lock })
+    }
+
+    /// Writes down what became of backups by hand, through the daemon or without it. The repository has it already: that history
+    /// cannot be told is said, and is no failure.
+    pub async fn note_backups(&self, changes: Vec<BackupStateRecord>) {
+        if changes.is_empty() {
+            return;
+        }
+        let noted = async {
+            match self.daemon().await? {
+                Some(daemon) => daemon.post("/backups", &changes).await,
+                None => {
+                    let offline = self.offline().await?;
+                    Ok(offline.engine.journal.note_backups(changes, offline.engine.now()).await?)
+                }
+            }
+        };
+        if let Err(error) = noted.await {
+            eprintln!("{} {}", yellow("not in history:"), crate::exit::describe(&error));
+        }
     }
 
     /// The cluster a command is about: the named one, or the only one.

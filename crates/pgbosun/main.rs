@@ -18,12 +18,20 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("pgbosun: a TLS provider was installed twice");
     }
+    if fetches() {
+        // C4: the code of a panic, 101, would say that there is no such file.
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            tell(panic);
+            std::process::exit(i32::from(commands::wal::nobody_knows()));
+        }));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let usage = error.use_stderr();
             let _ = error.print();
-            return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if usage { failed(USAGE) } else { ExitCode::SUCCESS };
         }
     };
     output::set_colour(cli.color);
@@ -33,9 +41,21 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("{} {}", output::red("pgbosun:"), exit::describe(&error));
-            ExitCode::from(exit::code_of(&error))
+            failed(exit::code_of(&error))
         }
     }
+}
+
+/// The code of a failure. C4: whatever keeps `wal fetch` from asking says nothing about the file, a mistake in the configuration
+/// or on the command line least of all.
+fn failed(code: u8) -> ExitCode {
+    ExitCode::from(if fetches() { commands::wal::nobody_knows() } else { code })
+}
+
+/// Whether this is `wal fetch`, also where the rest of the command line is wrong.
+fn fetches() -> bool {
+    let words: Vec<_> = std::env::args_os().collect();
+    words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == "fetch")
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
@@ -56,7 +76,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         }
         _ => {}
     }
-    let loaded = load(&cli.config)?;
+    let loaded = load(&cli.config).inspect_err(|error| {
+        if let Command::Check { .. } = cli.command {
+            // Whoever calls this as a plugin reads the first line of the output.
+            let first = exit::describe(error).lines().next().unwrap_or_default().replace('|', "/");
+            println!("PGBOSUN UNKNOWN - {first}");
+        }
+    })?;
     if let Command::Daemon = cli.command {
         return commands::daemon::run(&cli, loaded);
     }

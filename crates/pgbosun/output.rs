@@ -1,12 +1,12 @@
 //! What people see: colours, tables, times.
 
-use crate::cli::Colour;
+use crate::{cli::Colour, exit::Exit};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use comfy_table::{ContentArrangement, Table, presets};
 use pgbosun_core::{finding::Severity, human, run::RunState};
 use std::{
-    io::IsTerminal,
+    io::{BufRead, IsTerminal, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -125,4 +125,22 @@ pub fn end_with_reader() {
         }
         otherwise(panic);
     }));
+}
+
+/// Asks before something is replaced or removed, which `question` names; `--force` answers yes.
+///
+/// # Errors
+/// Where the answer is not yes, or nobody can be asked.
+pub fn confirm(question: &str, force: bool) -> anyhow::Result<()> {
+    if force {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Exit::refused(format!("{question}, and there is no terminal to ask on: say --force")));
+    }
+    eprint!("{question}. Type yes: ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(Exit::refused("nothing was touched")) }
 }

@@ -168,6 +168,13 @@ impl Matcher {
         self.cluster.is_none() && self.job.is_none() && self.object.is_none()
     }
 
+    /// Whether a pattern for clusters or jobs means none of these: mostly a slip of the pen.
+    pub fn misses(&self, clusters: &[&str], jobs: &[&str]) -> Option<&str> {
+        let missed = |pattern: &&str, names: &[&str]| !names.iter().any(|name| like(pattern, name));
+        let cluster = self.cluster.as_deref().filter(|pattern| missed(pattern, clusters));
+        cluster.or_else(|| self.job.as_deref().filter(|pattern| missed(pattern, jobs)))
+    }
+
     /// Whether it means this alert.
     pub fn matches(&self, alert: &Alert) -> bool {
         let fits = |pattern: &Option<String>, text: &str| pattern.as_ref().is_none_or(|pattern| like(pattern, text));

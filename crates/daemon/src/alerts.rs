@@ -143,6 +143,20 @@ pub async fn silence(engine: &Engine, who: &str, request: SilenceRequest) -> Res
     if until <= now {
         return Err(crate::Error::Refused("a silence ends in the future".into()));
     }
+    if reason.trim().is_empty() {
+        return Err(crate::Error::Refused("say why with --reason: whoever wonders at the silence reads it".into()));
+    }
+    let config = engine.config();
+    // What the daemon itself tells of has its own job, and alerts of jobs that are no more may still be open.
+    let open = engine.journal.open_alerts(None).await?;
+    let clusters = config.clusters.keys().chain(open.iter().filter_map(|alert| alert.cluster.as_ref()));
+    let clusters: Vec<_> = clusters.map(String::as_str).chain([""]).collect();
+    let jobs = config.jobs.keys().chain(open.iter().map(|alert| &alert.job));
+    let jobs: Vec<_> = jobs.map(String::as_str).chain([DAEMON, DELIVERY]).collect();
+    if let Some(pattern) = matcher.misses(&clusters, &jobs) {
+        let words = format!("\"{pattern}\" means no cluster and no job that is configured: nothing would be silent");
+        return Err(crate::Error::Refused(words));
+    }
     let created_by = who.to_owned();
     let silence = Silence { id: Uuid::now_v7(), matcher, reason, created_by, created_at: now, until, ended_at: None };
     engine.journal.add_silence(silence.clone()).await?;

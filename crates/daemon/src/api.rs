@@ -94,6 +94,21 @@ pub struct ClusterStatus {
     pub restore_test: Option<RestoreTest>,
     /// The receiver of its WAL, where one runs in this daemon.
     pub receiver: Option<Receiver>,
+    /// How its server archives, as `monitor.wal-archive` saw it last.
+    #[serde(default)]
+    pub archive: Option<ArchiveStatus>,
+}
+
+/// How a server archives its WAL.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ArchiveStatus {
+    /// When it archived a segment last.
+    pub last_archived_at: Option<DateTime<Utc>>,
+    /// Segments that wait.
+    pub waiting: u64,
+    /// Whether its last try failed.
+    pub failing: bool,
 }
 
 /// A receiver of WAL.
@@ -138,6 +153,9 @@ pub struct RestoreTest {
     pub recovery_point_age_seconds: f64,
     /// Whether everything held.
     pub passed: bool,
+    /// What did not, or what was found.
+    #[serde(default)]
+    pub detail: String,
 }
 
 impl From<&BackupRow> for NewestBackup {
@@ -160,6 +178,7 @@ impl From<&RestoreTestRow> for RestoreTest {
             total_seconds: row.total_seconds,
             recovery_point_age_seconds: row.recovery_point_age_seconds,
             passed: row.passed,
+            detail: row.detail.clone(),
         }
     }
 }

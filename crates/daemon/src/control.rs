@@ -22,7 +22,7 @@ use axum::{
     serve::IncomingStream,
 };
 use pgbosun_backup::wal::Pushed;
-use pgbosun_core::{report::Report, run::Run};
+use pgbosun_core::{outcome::BackupStateRecord, report::Report, run::Run};
 use pgbosun_history::{Pause, RunFilter};
 use serde::Deserialize;
 use std::{os::unix::fs::PermissionsExt, path, sync::Arc};
@@ -110,6 +110,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/wal/push", post(push_wal))
         .route("/summary", get(show_summary))
         .route("/reports", post(make_report))
+        .route("/backups", post(note_backups))
         .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests })
         .merge(metrics);
     let served = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
@@ -134,6 +135,18 @@ async fn show_summary(State(control): State<Control>) -> Answer<Summary> {
 
 async fn make_report(State(control): State<Control>, Json(request): Json<ReportRequest>) -> Answer<Report> {
     reports::make(&control.engine, &request).await.map(Json)
+}
+
+async fn note_backups(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Json(changes): Json<Vec<BackupStateRecord>>,
+) -> Answer<()> {
+    let journal = &control.engine.journal;
+    for BackupStateRecord { label, repository, state, .. } in &changes {
+        journal.audit(&who, "note backup", label, &format!("{state} in {repository}")).await?;
+    }
+    Ok(Json(journal.note_backups(changes, control.engine.now()).await?))
 }
 
 async fn list_jobs(State(control): State<Control>) -> Answer<Vec<JobInfo>> {

@@ -152,7 +152,7 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
         if error.is_unreachable() && is_told_by_another(&engine.config(), config) {
             return End::Unreachable(whole);
         }
-        if !error.is_transient() || run.attempts > options.retries {
+        if !error.is_transient() || run.attempts > options.retries || context.dry_run {
             let tried = if run.attempts > 1 { format!(" (tried {} times)", run.attempts) } else { String::new() };
             return End::Failed(RunState::Failed, format!("{whole}{tried}"), Some(whole));
         }

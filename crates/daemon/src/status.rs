@@ -2,15 +2,28 @@
 
 use crate::{
     alerts,
-    api::{ClusterStatus, HistoryStatus, JobInfo, Running, Status},
+    api::{ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, Running, Status},
     engine::Engine,
     error::Error,
+    figures::Measured,
     schedule::upcoming,
     scheduler::PAUSED_ALL,
 };
-use chrono::Duration;
+use chrono::{DateTime, Duration};
 use pgbosun_core::{config::Job, outcome::BackupState, schedule::Schedule};
 use pgbosun_history::Pause;
+
+/// How a server archives, of what was measured of its cluster.
+fn archive<'a>(mut measured: impl Iterator<Item = &'a Measured>) -> Option<ArchiveStatus> {
+    let measured = measured.find(|measured| measured.kind == "monitor.wal-archive" && !measured.figures.is_empty())?;
+    let figure = |name: &str| measured.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
+    let last = figure("postgres_wal_last_archived_timestamp_seconds");
+    Some(ArchiveStatus {
+        last_archived_at: last.and_then(|at| DateTime::from_timestamp(at as i64, 0)),
+        waiting: figure("postgres_wal_ready_segments").unwrap_or_default() as u64,
+        failing: figure("postgres_wal_archiver_failing").is_some_and(|failing| failing > 0.0),
+    })
+}
 
 /// How everything stands. `daemon` says that this process is one.
 ///
@@ -20,6 +33,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let (config, journal, now) = (engine.config(), &engine.journal, engine.now());
     let backups = journal.backups().await?;
     let tests = journal.last_restore_tests().await?;
+    let measured = engine.figures.all(&config);
     let clusters = config.clusters.keys().map(|name| {
         let here: Vec<_> =
             backups.iter().filter(|row| row.cluster == *name && row.state != BackupState::Removed).collect();
@@ -35,6 +49,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
             backup_count: here.len(),
             restore_test: tests.iter().find(|test| test.cluster == *name).map(Into::into),
             receiver: engine.receivers.of(name),
+            archive: archive(measured.values().filter(|measured| measured.cluster.as_deref() == Some(name))),
         }
     });
     let mut running: Vec<_> = engine

@@ -1,8 +1,8 @@
 //! Backups and restore tests as history knows them; the repository has the last word on what exists.
 
-use crate::{Error, Journal};
+use crate::{Error, Journal, records};
 use chrono::{DateTime, Utc};
-use pgbosun_core::outcome::BackupState;
+use pgbosun_core::outcome::{BackupState, BackupStateRecord};
 use serde::Serialize;
 use sqlx::FromRow;
 
@@ -78,6 +78,22 @@ macro_rules! restore_tests {
 }
 
 impl Journal {
+    /// Writes down what became of backups by hand. One that history does not know stays unknown.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn note_backups(&self, changes: Vec<BackupStateRecord>, at: DateTime<Utc>) -> Result<(), Error> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                for change in changes {
+                    records::set_backup_state(connection, &change, at).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Backups of all clusters, newest first.
     ///
     /// # Errors

@@ -62,6 +62,28 @@ impl Delivery {
         Self { server, instance, name: name.to_owned(), connection: None, delivered: None }
     }
 
+    /// Looks without changing anything: how many operators there are, or `None` where the schema is not there yet.
+    ///
+    /// # Errors
+    /// Where the server does not answer or refuses.
+    pub async fn look(&self) -> Result<Option<i64>, Error> {
+        let failed = Error::dba_ops("look at dba_ops");
+        let mut connection = self.server.connect().await?;
+        let there: bool = sqlx::query_scalar("select pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(&failed)?;
+        let operators = match there {
+            true => {
+                let count = sqlx::query_scalar("select pg_catalog.count(*) from dba_ops.operators");
+                Some(count.fetch_one(&mut connection).await.map_err(&failed)?)
+            }
+            false => None,
+        };
+        let _ = connection.close().await;
+        Ok(operators)
+    }
+
     pub(crate) fn instance(&self) -> Uuid {
         self.instance
     }

@@ -2,7 +2,10 @@
 
 use crate::{Error, Journal, maintenance, samples};
 use chrono::{DateTime, Utc};
-use pgbosun_core::{outcome::Record, run::Run};
+use pgbosun_core::{
+    outcome::{BackupStateRecord, Record},
+    run::Run,
+};
 use sqlx::SqliteConnection;
 
 impl Journal {
@@ -34,6 +37,7 @@ pub(crate) async fn write(
         Record::Sample(sample) => return samples::write(connection, sample, run).await,
         Record::Query(query) => return samples::write_query(connection, query, run, at).await,
         Record::Counters(counters) => return samples::write_counters(connection, counters, run).await,
+        Record::BackupState(change) => return set_backup_state(connection, change, at).await,
         Record::Advice(advice) => return maintenance::write_advice(connection, advice, run, at).await,
         Record::Backup(backup) => sqlx::query(
             "insert into backups (cluster, repository, label, kind, state, system_id, started_at, finished_at, start_lsn,
@@ -56,14 +60,6 @@ pub(crate) async fn write(
         .bind(run.id.hyphenated())
         .bind(at)
         .bind(&backup.parent),
-        Record::BackupState(change) => sqlx::query(
-            "update backups set state = ?, changed_at = ? where cluster = ? and repository = ? and label = ?",
-        )
-        .bind(change.state.as_str())
-        .bind(at)
-        .bind(&change.cluster)
-        .bind(&change.repository)
-        .bind(&change.label),
         Record::RestoreTest(test) => sqlx::query(
             "insert into restore_tests (id, run_id, cluster, repository, label, started_at, total_seconds,
                  restore_seconds, recovery_seconds, check_seconds, recovery_point_age_seconds, databases, tables, rows,
@@ -96,4 +92,21 @@ pub(crate) async fn write(
     .await
     .map(drop)
     .map_err(Error::journal("write a record"))
+}
+/// What is known of a backup changed.
+pub(crate) async fn set_backup_state(
+    connection: &mut SqliteConnection,
+    change: &BackupStateRecord,
+    at: DateTime<Utc>,
+) -> Result<(), Error> {
+    sqlx::query("update backups set state = ?, changed_at = ? where cluster = ? and repository = ? and label = ?")
+        .bind(change.state.as_str())
+        .bind(at)
+        .bind(&change.cluster)
+        .bind(&change.repository)
+        .bind(&change.label)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(Error::journal("write down what became of a backup"))
 }

@@ -44,6 +44,9 @@ pub enum BackupCommand {
         /// Say what would go, and remove nothing.
         #[arg(long)]
         dry_run: bool,
+        /// Do not ask.
+        #[arg(long)]
+        force: bool,
     },
     /// Keep a backup whatever retention says.
     Keep {

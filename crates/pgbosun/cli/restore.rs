@@ -106,6 +106,9 @@ pub struct RestorePart {
     /// Load it into this database of the live cluster, beside what is there: a table or schema must not exist in it.
     #[arg(long)]
     pub into: Option<String>,
+    /// Do not ask before a file is replaced.
+    #[arg(long)]
+    pub force: bool,
     /// Where the programs of the scratch server are, unless in the usual place of their version.
     #[arg(long, value_name = "DIRECTORY")]
     pub program_directory: Option<PathBuf>,

@@ -7,7 +7,7 @@ use crate::{
     local::Context,
     output::{json, severity},
 };
-use pgbosun_core::finding::Severity;
+use pgbosun_core::{config::Cluster, finding::Severity, human};
 use pgbosun_daemon::{chain, channel, open_history};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
@@ -30,7 +30,8 @@ impl Report {
     /// The line of a monitoring plugin: how it stands, and figures after the bar (Monitoring Plugins guidelines, 2.6).
     fn headline(&self) -> String {
         let count = |severity| self.0.iter().filter(|line| line.severity == severity).count();
-        let worst = self.0.iter().max_by_key(|line| (line.severity, std::cmp::Reverse(&line.object)));
+        // Of several the first: clusters come before what is beside them.
+        let worst = self.0.iter().min_by_key(|line| std::cmp::Reverse(line.severity));
         let told = worst.filter(|line| line.severity > Severity::Ok);
         let told = told.map_or_else(|| "all is well".to_owned(), |line| format!("{}: {}", line.object, line.message));
         let word = worst.map_or(Severity::Ok, |line| line.severity).as_str().to_uppercase();
@@ -69,6 +70,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
                 let to: Vec<_> = archives
                     .filter_map(|(known, options)| Repository::open(&context.config, known, options).ok())
                     .collect();
+                check_data_directory(&mut report, name, settings);
                 check_cluster(&mut report, name, &server, &to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
@@ -86,6 +88,23 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
         }
     }
     Ok(worst.exit_code())
+}
+
+/// Whether what the configuration says of the data directory can be.
+fn check_data_directory(report: &mut Report, name: &str, cluster: &Cluster) {
+    let Some(directory) = &cluster.data_directory else { return };
+    let file = directory.join("global/pg_control");
+    match file.try_exists() {
+        Ok(true) => {}
+        Ok(false) => {
+            let message = format!("data-directory {} is none: it has no global/pg_control", directory.display());
+            report.add(Severity::Critical, name, message);
+        }
+        Err(error) => {
+            let message = format!("data-directory {} cannot be looked into: {error}", directory.display());
+            report.add(Severity::Unknown, name, message);
+        }
+    }
 }
 
 async fn check_cluster(report: &mut Report, name: &str, server: &Server, to: &[Repository]) {
@@ -163,13 +182,24 @@ async fn check_repositories(report: &mut Report, context: &Context) {
         let object = format!("repository {}", repository.name);
         let looked = async {
             repository.prepare().await?;
+            repository.try_to_write().await?;
             let (backups, damaged) = repository.backups(None).await?;
-            Ok::<_, pgbosun_repository::Error>((backups.len(), damaged.len(), repository.storage.free_bytes().await?))
+            Ok::<_, pgbosun_repository::Error>((backups, damaged.len(), repository.storage.free_bytes().await?))
         };
         match looked.await {
-            Ok((count, 0, free)) => {
-                let free = free.map_or_else(String::new, |free| format!(", {} free", pgbosun_core::human::size(free)));
-                report.add(Severity::Ok, object, format!("writable, {count} backups{free}"));
+            Ok((backups, 0, free)) => {
+                let newest = backups.iter().max_by_key(|info| info.finished_at).map_or(0, |info| info.stored_bytes);
+                let enough = free.is_none_or(|free| free > newest);
+                let free = free.map_or_else(String::new, |free| format!(", {} free", human::size(free)));
+                let message = format!("writable, {} backups{free}", backups.len());
+                match enough {
+                    true => report.add(Severity::Ok, object, message),
+                    false => {
+                        let message =
+                            format!("{message}: too little for one like the newest ({})", human::size(newest));
+                        report.add(Severity::Critical, object, message);
+                    }
+                }
             }
             Ok((_, damaged, _)) => {
                 report.add(Severity::Critical, object, format!("{damaged} backups have a damaged backup.json"))
@@ -198,9 +228,13 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
     }
     match open_history(&context.config, Uuid::nil()) {
         Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),
-        Ok(Some(mut delivery)) => match delivery.operators().await {
-            Ok(operators) => {
-                report.add(Severity::Ok, "history", format!("dba_ops answers, {} operators", operators.len()))
+        Ok(Some(delivery)) => match delivery.look().await {
+            Ok(Some(operators)) => {
+                report.add(Severity::Ok, "history", format!("dba_ops answers, {operators} operators"))
+            }
+            Ok(None) => {
+                let message = "answers, without the schema dba_ops: the daemon makes it, or \"pgbosun migrate\"";
+                report.add(Severity::Ok, "history", message);
             }
             Err(error) => report.add(Severity::Critical, "history", chain(&error)),
         },

@@ -79,7 +79,8 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     } else {
         println!("{}", told(&run));
     }
-    Ok(if run.state == RunState::Succeeded { 0 } else { FAILURE })
+    let done = run.state == RunState::Succeeded || (dry_run && run.error.is_none());
+    Ok(if done { 0 } else { FAILURE })
 }
 
 /// How a run ended, in two lines.
@@ -88,16 +89,21 @@ pub fn told(run: &Run) -> String {
     format!("{} {} {took}\n{}", state(run.state), bold(&run.job), run.summary)
 }
 
-/// Runs a job through the daemon, or without it in this process; nothing where it is not waited for.
-pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<Option<Run>> {
-    let Some(job) = context.config.jobs.get(name) else {
+/// The job of this name.
+fn configured<'a>(context: &'a Context, name: &str) -> anyhow::Result<&'a Job> {
+    context.config.jobs.get(name).ok_or_else(|| {
         let near = nearest(name, context.config.jobs.keys().map(String::as_str));
         let hint = near.map_or_else(
-            || format!("configured: {}", context.config.jobs.keys().cloned().collect::<Vec<_>>().join(", ")),
+            || "\"pgbosun job list\" shows those that are".to_owned(),
             |near| format!("did you mean {near}?"),
         );
-        return Err(Exit::usage(format!("no job {name}; {hint}")));
-    };
+        Exit::usage(format!("no job {name} is configured; {hint}"))
+    })
+}
+
+/// Runs a job through the daemon, or without it in this process; nothing where it is not waited for.
+pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<Option<Run>> {
+    let job = configured(context, name)?;
     let Some(daemon) = context.daemon().await? else {
         eprintln!("{}", dim("no daemon runs: doing it here"));
         return run_here(context, job, dry_run).await.map(Some);
@@ -190,9 +196,13 @@ async fn history(context: &Context, name: Option<String>, limit: u32) -> anyhow:
         }
         None => {
             let offline = context.offline().await?;
-            offline.engine.journal.runs(RunFilter { job: name, unfinished: false, limit }).await?
+            offline.engine.journal.runs(RunFilter { job: name.clone(), unfinished: false, limit }).await?
         }
     };
+    // One that was configured once has its history.
+    if let Some(name) = name.as_deref().filter(|_| runs.is_empty()) {
+        configured(context, name)?;
+    }
     if context.json {
         json(&runs)?;
         return Ok(0);

@@ -14,7 +14,6 @@ use pgbosun_backup::{Action, Existing, Plan, Progress, Recovery, Request, Restor
 use pgbosun_core::human;
 use std::{
     collections::BTreeMap,
-    io::{BufRead, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -68,7 +67,14 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if plan.target != Target::BackupEnd {
         eprintln!("it will recover to {} on timeline {}", plan.target, plan.timeline);
     }
-    let restored = watch(context, &info.label, progress, cancel, async move { restore.run().await }).await?;
+    let restored = watch(context, &info.label, progress, cancel, async move { restore.run().await }).await;
+    let restored = match restored {
+        Err(error) if is_damage(&error) => {
+            let hint = "\"pgbosun backup list\" shows others, which --backup LABEL takes";
+            return Err(Exit::refused(format!("{}: {}; {hint}", info.label, crate::exit::describe(&error))));
+        }
+        restored => restored?,
+    };
     let took = human::duration(begun.elapsed());
     if context.json {
         output::json(&serde_json::json!({
@@ -88,10 +94,19 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let major = info.server_version.split('.').next().unwrap_or_default();
     println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
+    println!(
+        "beside the original it needs a port and a log of its own: add -o \"-c port=PORT -c log_directory=log\" to that"
+    );
     if plan.target != Target::BackupEnd {
         println!("it fetches WAL with this program and configuration while it recovers");
     }
     Ok(0)
+}
+
+/// Whether it is the backup that is not as it was written.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let known = error.downcast_ref::<pgbosun_backup::Error>();
+    matches!(known, Some(pgbosun_backup::Error::Repository(pgbosun_repository::Error::Damaged { .. })))
 }
 
 /// What was asked for. C20: a time without a zone is refused.
@@ -173,25 +188,18 @@ fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existi
     if !occupied {
         return Ok(Existing::Refuse);
     }
-    let existing = match (arguments.delta, arguments.force) {
-        (true, _) => Existing::Delta,
-        (false, true) => return Ok(Existing::Replace),
-        (false, false) => return Ok(Existing::Refuse),
-    };
-    if arguments.force {
-        return Ok(existing);
+    match (arguments.delta, arguments.force) {
+        (true, force) => {
+            let place = target.display();
+            output::confirm(
+                &format!("everything in {place} that differs from the backup is replaced or removed"),
+                force,
+            )?;
+            Ok(Existing::Delta)
+        }
+        (false, true) => Ok(Existing::Replace),
+        (false, false) => Ok(Existing::Refuse),
     }
-    if !std::io::stdin().is_terminal() {
-        return Err(Exit::refused(format!(
-            "--delta replaces what differs in {}, and there is no terminal to ask on: say --force too",
-            target.display()
-        )));
-    }
-    eprint!("everything in {} that differs from the backup is replaced or removed. Type yes: ", target.display());
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == "yes" { Ok(existing) } else { Err(Exit::refused("nothing was touched")) }
 }
 
 fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {

@@ -4,7 +4,10 @@ use super::{backup::watch, job::run_now, restore::choose};
 use crate::{exit::DAMAGED, local::Context, output};
 use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
 use pgbosun_core::human;
-use pgbosun_daemon::{api::Status, assemble_status};
+use pgbosun_daemon::{
+    api::{self, Status},
+    assemble_status,
+};
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -21,8 +24,21 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     let mut jobs = context.config.jobs.values().filter(|job| job.common.kind == "restore-test");
     let job = jobs.find(|job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
     if let Some(job) = job {
+        let before = newest(context, &cluster).await?.map(|test| test.started_at);
         let code = run_now(context, &job.name, true, false).await?;
-        return Ok(if code == 0 && !passed(context, &cluster).await? { DAMAGED } else { code });
+        let test = newest(context, &cluster).await?.filter(|test| Some(test.started_at) != before);
+        return Ok(match test {
+            Some(test) if test.passed => {
+                if !context.json {
+                    let time = |seconds| human::duration(Duration::from_secs_f64(seconds));
+                    println!("recovery time (RTO)   {}", time(test.total_seconds));
+                    println!("recovery point (RPO)  {} old", time(test.recovery_point_age_seconds));
+                }
+                code
+            }
+            Some(_) => DAMAGED,
+            None => code,
+        });
     }
     let begun = Instant::now();
     let request = Request {
@@ -101,13 +117,12 @@ pub(super) async fn test(
     Ok(if passed { 0 } else { DAMAGED })
 }
 
-/// Whether the newest restore test of a cluster held.
-async fn passed(context: &Context, cluster: &str) -> anyhow::Result<bool> {
+/// The newest restore test of a cluster.
+async fn newest(context: &Context, cluster: &str) -> anyhow::Result<Option<api::RestoreTest>> {
     let status: Status = match context.daemon().await? {
         Some(daemon) => daemon.get("/status").await?,
         None => assemble_status(context.offline().await?.engine.as_ref(), false).await?,
     };
     let mut clusters = status.clusters.into_iter();
-    let test = clusters.find(|known| known.name == cluster).and_then(|known| known.restore_test);
-    Ok(test.is_some_and(|test| test.passed))
+    Ok(clusters.find(|known| known.name == cluster).and_then(|known| known.restore_test))
 }

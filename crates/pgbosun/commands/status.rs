@@ -97,11 +97,21 @@ fn print(status: &Status, context: &Context) {
 
     println!("\n{}", bold("LAST RUNS"));
     // Of monitors only what is wrong with them: what they found is above.
-    let rows = status.last.iter().filter(|run| !is_monitor(run) || run.state.is_failure()).map(|run| {
+    let told = status.last.iter().filter(|run| !is_monitor(run) || run.state.is_failure());
+    // What fails for the same reason is one line.
+    let mut runs: Vec<(&Run, usize)> = Vec::new();
+    for run in told {
+        match runs.iter_mut().find(|(known, _)| is_monitor(run) && is_monitor(known) && known.summary == run.summary) {
+            Some((_, more)) => *more += 1,
+            None => runs.push((run, 0)),
+        }
+    }
+    let rows = runs.into_iter().map(|(run, more)| {
         let ended = run.finished_at.map_or_else(String::new, ago);
         let took =
             run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
-        vec![format!("  {}", state(run.state)), run.job.clone(), ended, took, first_line(&run.summary)]
+        let job = if more == 0 { run.job.clone() } else { format!("{} and {more} more", run.job) };
+        vec![format!("  {}", state(run.state)), job, ended, took, first_line(&run.summary)]
     });
     println!("{}", table(&["  STATE", "JOB", "ENDED", "TOOK", "WHAT"], rows));
 
@@ -150,6 +160,21 @@ fn print_cluster(cluster: &ClusterStatus) {
             cluster.backup_count
         );
     }
+    if let Some(archive) = &cluster.archive {
+        let waits = match archive.waiting {
+            0 => "no segment waits".to_owned(),
+            1 => "1 segment waits".to_owned(),
+            many => format!("{many} segments wait"),
+        };
+        match (archive.failing, archive.last_archived_at) {
+            (true, last) => {
+                let last = last.map_or_else(|| "never".into(), ago);
+                println!("    WAL archived   {}, {waits}; worked last {last}", red("fails"));
+            }
+            (false, Some(last)) => println!("    WAL archived   {}, {waits}", ago(last)),
+            (false, None) => println!("    WAL archived   {}", dim("never")),
+        }
+    }
     if let Some(receiver) = &cluster.receiver {
         let (flushed, behind) = (receiver.flushed, human::size(receiver.behind_bytes));
         match &receiver.trouble {
@@ -159,8 +184,11 @@ fn print_cluster(cluster: &ClusterStatus) {
     }
     match &cluster.restore_test {
         None => println!("    restore test   {}", yellow("never made")),
+        Some(test) if !test.passed => {
+            println!("    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
+        }
         Some(test) => {
-            let passed = if test.passed { green("passed") } else { red("failed") };
+            let passed = green("passed");
             println!(
                 "    restore test   {passed} {}: recovery takes {} (RTO), to a state {} old (RPO)",
                 ago(test.started_at),

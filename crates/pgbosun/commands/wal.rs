@@ -4,6 +4,8 @@ mod fetch;
 mod list;
 mod push;
 
+pub use fetch::nobody_knows;
+
 use crate::{cli::WalCommand, exit::Exit, local::Context};
 use std::path::{Path, PathBuf};
 

@@ -105,6 +105,16 @@ impl Repository {
         Ok(self.identities.get_or_init(|| loaded).clone())
     }
 
+    /// Writes an object and removes it again.
+    ///
+    /// # Errors
+    /// What the place answered.
+    pub async fn try_to_write(&self) -> Result<(), Error> {
+        let key = format!(".check-{}", Uuid::now_v7().simple());
+        write_object(self.storage.as_ref(), &key, "written by a check, and removed").await?;
+        self.storage.delete(&key).await
+    }
+
     /// Makes sure that the place is a repository this program can write, and returns its identity.
     ///
     /// # Errors

@@ -110,7 +110,11 @@ pub async fn plan(request: &Request) -> Result<Plan, Error> {
             Some(label) => {
                 format!("no good backup {label} of {}; \"pgbosun backup list\" shows what there is", request.cluster)
             }
-            None => format!("there is no good backup of {}", request.cluster),
+            None => format!(
+                "there is no good backup of {}; \"pgbosun backup list\" shows what there is, and --backup LABEL takes one all \
+                 the same",
+                request.cluster
+            ),
         })),
     }
 }
@@ -143,7 +147,8 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
     Ok(Some(Planner { request, archive, fetch, candidates }))
 }
 
-/// Good backups whose chain is whole, newest first, each in the first repository that has it so.
+/// Good backups whose chain is whole, newest first, each in the first repository that has it so. What a verification found
+/// damaged is not among them, unless it was asked for by its label.
 async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, Error> {
     let mut found: Vec<(Repository, BackupInfo)> = Vec::new();
     let mut away = None;
@@ -161,7 +166,15 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
         for error in damaged {
             tracing::warn!(repository = repository.name, "passed over: {error}");
         }
+        let notes = repository.notes(&backups).await?;
+        let failed = |notes: &pgbosun_repository::Notes| notes.verified == Some(false);
+        let damaged: Vec<_> = backups.iter().zip(&notes).filter(|(_, notes)| failed(notes)).collect();
+        let damaged: Vec<_> = damaged.into_iter().map(|(info, _)| info.label.as_str()).collect();
         for info in &backups {
+            if request.backup.is_none() && chain(info, &backups).iter().any(|label| damaged.contains(label)) {
+                tracing::warn!(repository = repository.name, "passed over: {} is damaged, as verified", info.label);
+                continue;
+            }
             let wanted = request.backup.as_ref().is_none_or(|label| *label == info.label);
             let known = found.iter().any(|(_, known)| known.label == info.label);
             if wanted && !known && !info.checksum_failures && whole(info, &backups) {
@@ -174,6 +187,20 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
         Some(error) if found.is_empty() => Err(error.into()),
         _ => Ok(found),
     }
+}
+
+/// The labels of a backup and of those it builds upon, as far as they are there.
+fn chain<'a>(info: &'a BackupInfo, backups: &'a [BackupInfo]) -> Vec<&'a str> {
+    let mut labels = vec![info.label.as_str()];
+    let mut link = info;
+    while let Some(parent) = backups.iter().find(|known| Some(&known.label) == link.parent.as_ref()) {
+        if labels.contains(&parent.label.as_str()) {
+            break;
+        }
+        labels.push(&parent.label);
+        link = parent;
+    }
+    labels
 }
 
 fn whole(info: &BackupInfo, backups: &[BackupInfo]) -> bool {

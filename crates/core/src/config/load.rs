@@ -141,7 +141,11 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     gathered.known = Known {
         clusters: names("clusters"),
         repositories: names("repositories"),
-        groups: BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).chain(names("groups")).collect(),
+        groups: BUILT_IN_GROUPS
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .chain(names("groups").into_iter().filter(|name| BUILT_IN_GROUPS.iter().all(|(known, _)| known != name)))
+            .collect(),
         channels: ["mail".to_owned()].into_iter().chain(names("channels")).collect(),
     };
 
@@ -183,6 +187,12 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
                 resolve(reader, "secret-file", &mut repository.secret, repository.secret_file.as_deref(), &credential);
             }
             repository.check(reader);
+            let path = repository.path.as_ref().filter(|_| repository.r#type == RepositoryType::Local);
+            let data = clusters.iter().flat_map(BTreeMap::values).filter_map(|cluster| cluster.data_directory.as_ref());
+            if path.is_some_and(|path| data.into_iter().any(|data| path.starts_with(data))) {
+                let hint = "a backup would hold the backups before it, and be lost with the data";
+                reader.refuse("path", "lies in the data directory of a cluster", Some(hint.into()));
+            }
         });
     let wal = section::<Wal>(gathered, &top, "wal", |reader, wal: &mut Wal| {
         if wal.push_workers == 0 {

@@ -93,7 +93,12 @@ pub(super) async fn finish(
         }
     }
     if dry_run {
-        // It looked at nothing: alerts stay as they are.
+        // It did nothing, and is neither a success nor a failure of the job: alerts and counts stay as they are.
+        if run.state != RunState::Succeeded {
+            run.error.get_or_insert_with(|| run.summary.clone());
+        }
+        run.state = RunState::Skipped;
+        run.summary = format!("dry run: {}", run.summary);
         (outcome, verdict) = (Outcome::default(), None);
     }
     let mut failures = 0;
@@ -101,7 +106,9 @@ pub(super) async fn finish(
         let written = write(engine, job, &run, &outcome, &messages, verdict.clone()).await;
         match written {
             Ok(()) => {
-                engine.figures.count(&run);
+                if !dry_run {
+                    engine.figures.count(&run);
+                }
                 if run.state == RunState::Succeeded && !dry_run {
                     engine.figures.keep(&run, outcome.figures);
                 } else if job.is_monitor() && !dry_run {

@@ -192,13 +192,15 @@ impl Care {
             }
         }
         if let Some(test) = self.test_of(cluster) {
-            let value = format!(
-                "{} {}: recovery takes {} (RTO), to a state {} old (RPO)",
-                told(test.started_at, zone),
-                if test.passed { "passed" } else { "failed" },
-                seconds(test.total_seconds),
-                seconds(test.recovery_point_age_seconds)
-            );
+            let at = told(test.started_at, zone);
+            let value = match test.passed {
+                true => format!(
+                    "{at} passed: recovery takes {} (RTO), to a state {} old (RPO)",
+                    seconds(test.total_seconds),
+                    seconds(test.recovery_point_age_seconds)
+                ),
+                false => format!("{at} failed: {}", test.detail.lines().next().unwrap_or_default()),
+            };
             let severity = if test.passed { Severity::Ok } else { Severity::Critical };
             figures.push(Figure::new("last restore test", value).as_bad_as(severity));
         }

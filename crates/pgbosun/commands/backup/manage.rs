@@ -5,10 +5,13 @@ use crate::{
     commands::whoami,
     exit::Exit,
     local::Context,
-    output::{bold, green, json, red, table},
+    output::{bold, confirm, green, json, red, table},
 };
 use pgbosun_backup::{Expired, Progress, copy_backup};
-use pgbosun_core::{clock, human};
+use pgbosun_core::{
+    clock, human,
+    outcome::{BackupState, BackupStateRecord},
+};
 use pgbosun_history::StateLock;
 use pgbosun_jobs::expiry;
 use pgbosun_repository::{Keep, Repository};
@@ -60,17 +63,37 @@ pub async fn expire(
     cluster: Option<&str>,
     repository: Option<&str>,
     dry_run: bool,
+    force: bool,
 ) -> anyhow::Result<u8> {
     let clusters = match cluster {
         Some(named) => vec![context.cluster(Some(named))?],
         None => context.config.clusters.keys().cloned().collect(),
     };
-    let mut told = Vec::new();
-    let (instance, _lock) = identity(context);
+    let (mut told, mut changes) = (Vec::new(), Vec::new());
+    let (instance, lock) = identity(context);
     for repository in context.repositories(repository)? {
         for cluster in &clusters {
+            if !dry_run && !force {
+                let look = expiry::configured(&context.config, cluster, &repository, instance, true, true);
+                let would = context.bulk.spawn(async move { look.run(clock::now()).await }).await??;
+                let goes = would.decisions.iter().filter(|(_, reason)| reason.is_none());
+                let labels: Vec<_> = goes.map(|(info, _)| info.label.as_str()).collect();
+                if !labels.is_empty() || would.wal_removed > 0 {
+                    let (backups, wal) = (labels.join(", "), would.wal_removed);
+                    let what = if backups.is_empty() { "no backup".to_owned() } else { format!("backups {backups}") };
+                    let place = &repository.name;
+                    confirm(&format!("{what} and {wal} files of WAL of {cluster} are removed from {place}"), force)?;
+                }
+            }
             let expire = expiry::configured(&context.config, cluster, &repository, instance, true, dry_run);
             let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
+            let gone = expired.decisions.iter().filter(|(_, reason)| reason.is_none() && !dry_run);
+            changes.extend(gone.map(|(info, _)| BackupStateRecord {
+                label: info.label.clone(),
+                cluster: cluster.clone(),
+                repository: repository.name.clone(),
+                state: BackupState::Removed,
+            }));
             if context.json {
                 told.push(as_json(&repository, cluster, &expired, dry_run));
             } else {
@@ -78,6 +101,8 @@ pub async fn expire(
             }
         }
     }
+    drop(lock);
+    context.note_backups(changes).await;
     if context.json {
         json(&told)?;
     }

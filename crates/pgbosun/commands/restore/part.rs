@@ -29,7 +29,21 @@ const RECOVERY: Duration = Duration::from_secs(24 * 3600);
 pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyhow::Result<u8> {
     let what = parse(kind, &arguments.name)?;
     let target = match (&arguments.to, &arguments.into) {
-        (Some(file), _) => Target::File(file.clone()),
+        (Some(file), _) => {
+            // Recovery may take hours: what is in the way is told before.
+            let directory = std::path::absolute(file)?.parent().map(std::path::Path::to_owned).unwrap_or_default();
+            if !directory.is_dir() {
+                return Err(Exit::usage(format!(
+                    "--to {}: there is no directory {}",
+                    file.display(),
+                    directory.display()
+                )));
+            }
+            if file.is_file() {
+                output::confirm(&format!("{} is replaced", file.display()), arguments.force)?;
+            }
+            Target::File(file.clone())
+        }
         (None, Some(database)) => Target::Database(database.clone()),
         (None, None) => {
             return Err(Exit::usage("say where it goes: --to FILE, or --into DATABASE of the live cluster"));

@@ -61,17 +61,21 @@ fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
 
 /// Fetches one file; the exit code says what PostgreSQL is to make of it.
 pub async fn run(context: &Context, arguments: Arguments) -> u8 {
-    let done = fetch(context, &arguments).await;
-    let standby = std::env::current_dir().is_ok_and(|here| here.join("standby.signal").exists());
-    match done {
+    match fetch(context, &arguments).await {
         Ok(true) => 0,
         Ok(false) => ABSENT,
         Err(error) => {
             let reason = crate::exit::describe(&error);
             eprintln!("pgbosun: {} cannot be fetched, and nobody knows whether it exists: {reason}", arguments.name);
-            if standby { ABSENT } else { UNKNOWN }
+            nobody_knows()
         }
     }
+}
+
+/// The exit code where it was not to be found out whether there is such a file; PostgreSQL calls from its data directory.
+pub fn nobody_knows() -> u8 {
+    let standby = std::env::current_dir().is_ok_and(|here| here.join("standby.signal").exists());
+    if standby { ABSENT } else { UNKNOWN }
 }
 
 async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool> {

@@ -104,6 +104,8 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn newest_good(&self, cluster: &str) -> Result<Option<BackupInfo>, Error> {
+        // A share that is away has no backups, and says nothing about them.
+        self.unsound_identity().await?;
         let mut places = self.places(Some(cluster)).await?;
         places.sort_by(|a, b| b.label.cmp(&a.label));
         for place in places {

@@ -1,0 +1,173 @@
+//! `pgbosun backup list|show`: what there is, as the repositories have it.
+
+use super::find;
+use crate::{
+    exit::FAILURE,
+    local::Context,
+    output::{ago, bold, green, json, moment, red, table},
+};
+use pgbosun_core::human;
+use pgbosun_repository::BackupInfo;
+
+/// A backup as a list shows it: where it lies, and what its last verification said.
+struct Listed {
+    repository: String,
+    info: BackupInfo,
+    verified: Option<bool>,
+}
+
+impl Listed {
+    fn is_suspect(&self) -> bool {
+        self.info.checksum_failures || self.verified == Some(false)
+    }
+
+    fn state(&self) -> String {
+        match self.verified {
+            _ if self.info.checksum_failures => red("suspect"),
+            Some(false) => red("damaged"),
+            Some(true) => green("verified"),
+            None => String::new(),
+        }
+    }
+}
+
+/// Lists.
+///
+/// # Errors
+/// Where no repository is configured.
+pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
+    let mut found = Vec::new();
+    let mut damaged = Vec::new();
+    for repository in context.repositories(None)? {
+        let listed = async {
+            let (backups, broken) = repository.shown(cluster).await?;
+            let notes = repository.notes(&backups).await?;
+            Ok::<_, pgbosun_repository::Error>((backups, notes, broken))
+        };
+        match listed.await {
+            Ok((backups, notes, broken)) => {
+                let name = &repository.name;
+                found.extend(backups.into_iter().zip(notes).map(|(info, notes)| Listed {
+                    repository: name.clone(),
+                    info,
+                    verified: notes.verified,
+                }));
+                damaged.extend(broken.into_iter().map(|error| format!("{name}: {error}")));
+            }
+            // One that is away does not hide the others.
+            Err(error) => damaged.push(format!("{}: {}", repository.name, human::chain(&error))),
+        }
+    }
+    if context.json {
+        json(&found.iter().map(summary).collect::<Vec<_>>())?;
+    } else {
+        let zone = context.zone();
+        let rows = found.iter().map(|listed| {
+            let info = &listed.info;
+            vec![
+                info.label.clone(),
+                info.cluster.clone(),
+                listed.repository.clone(),
+                info.kind.clone(),
+                moment(info.finished_at, zone),
+                human::span(info.finished_at - info.started_at),
+                human::size(info.bytes),
+                human::size(info.stored_bytes),
+                listed.state(),
+            ]
+        });
+        println!(
+            "{}",
+            table(&["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""], rows)
+        );
+        if found.is_empty() && damaged.is_empty() {
+            println!("no backups yet; \"pgbosun backup create\" takes one");
+        }
+    }
+    for error in &damaged {
+        eprintln!("{} {error}", red("not listed:"));
+    }
+    Ok(if damaged.is_empty() { 0 } else { FAILURE })
+}
+
+fn summary(listed: &Listed) -> serde_json::Value {
+    let info = &listed.info;
+    serde_json::json!({
+        "label": info.label, "cluster": info.cluster, "repository": listed.repository, "kind": info.kind,
+        "started-at": info.started_at, "finished-at": info.finished_at, "bytes": info.bytes,
+        "stored-bytes": info.stored_bytes, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
+        "timeline": info.timeline, "system-id": info.system_id, "server-version": info.server_version,
+        "suspect": listed.is_suspect(), "verified": listed.verified, "parent": info.parent, "job": info.job,
+    })
+}
+
+/// Shows one.
+///
+/// # Errors
+/// Where there is no such backup.
+pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
+    let found = find(context, label).await?;
+    if context.json {
+        json(&found.iter().map(|(_, info)| info).collect::<Vec<_>>())?;
+        return Ok(0);
+    }
+    let zone = context.zone();
+    for (repository, info) in found {
+        let databases: Vec<_> =
+            info.databases.iter().map(|(name, size)| format!("{name} ({})", human::size(*size))).collect();
+        let tablespaces: Vec<_> =
+            info.tablespaces.iter().map(|space| format!("{} at {}", space.oid, space.location)).collect();
+        let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;
+        println!("{} in {}", bold(&info.label), repository.name);
+        for (name, value) in [
+            ("cluster", format!("{} ({}), system identifier {}", info.cluster, info.server, info.system_id)),
+            ("server", format!("PostgreSQL {}", info.server_version)),
+            (
+                "taken",
+                format!(
+                    "{} to {}, {}",
+                    moment(info.started_at, zone),
+                    moment(info.finished_at, zone),
+                    ago(info.finished_at)
+                ),
+            ),
+            (
+                "kind",
+                match &info.parent {
+                    Some(parent) => format!("incremental upon {parent}"),
+                    None => info.kind.clone(),
+                },
+            ),
+            (
+                "encryption",
+                match info.encrypted_to.len() {
+                    0 => "none".into(),
+                    _ => format!("age, to {}", info.encrypted_to.join(", ")),
+                },
+            ),
+            (
+                "size",
+                format!("{} stored as {} ({ratio:.1} : 1)", human::size(info.bytes), human::size(info.stored_bytes)),
+            ),
+            ("wal", format!("{} to {}, timeline {}", info.start_lsn, info.stop_lsn, info.timeline)),
+            ("databases", databases.join(", ")),
+            ("tablespaces", if tablespaces.is_empty() { "none".into() } else { tablespaces.join(", ") }),
+            (
+                "checksums",
+                if info.checksum_failures {
+                    red("damaged pages found: suspect")
+                } else {
+                    "no damaged page reported".into()
+                },
+            ),
+        ] {
+            println!("  {name:<12} {value}");
+        }
+        let rows = info
+            .objects
+            .iter()
+            .map(|object| vec![format!("  {}", object.name), human::size(object.size), object.sha256[..16].to_owned()]);
+        println!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"], rows));
+    }
+    Ok(0)
+}

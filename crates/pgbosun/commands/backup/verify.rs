@@ -1,0 +1,117 @@
+//! `pgbosun backup verify`: reads what is stored, and writes down what came of it (C8).
+
+use super::{find, watch};
+use crate::{
+    exit::DAMAGED,
+    local::Context,
+    output::{bold, green, json, red},
+};
+use pgbosun_backup::{Progress, Verified, verify, verify_archive};
+use pgbosun_core::{
+    human,
+    outcome::{BackupState, BackupStateRecord},
+};
+use pgbosun_repository::{BackupInfo, Repository};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Verifies one, the newest of each cluster, or all with their WAL.
+///
+/// # Errors
+/// Where there is no such backup, or somebody asked to stop.
+pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> anyhow::Result<u8> {
+    let mut chosen = Vec::new();
+    let mut broken = Vec::new();
+    match label {
+        Some(label) => chosen = find(context, label).await?,
+        None => {
+            for repository in context.repositories(None)? {
+                let (backups, damaged) = match repository.backups(None).await {
+                    Ok(listed) => listed,
+                    Err(error) => {
+                        broken.push(format!("{}: {}", repository.name, human::chain(&error)));
+                        continue;
+                    }
+                };
+                broken.extend(damaged.into_iter().map(|error| format!("{}: {error}", repository.name)));
+                let newest = |info: &BackupInfo| {
+                    backups.iter().rfind(|other| other.cluster == info.cluster).map(|i| &i.label) == Some(&info.label)
+                };
+                let wanted: Vec<_> = backups.iter().filter(|info| all || newest(info)).cloned().collect();
+                chosen.extend(wanted.into_iter().map(|info| (repository.clone(), info)));
+            }
+        }
+    }
+    let (mut results, mut noted, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    for (repository, info) in chosen {
+        let (place, name) = (info.place(), repository.name.clone());
+        let suspect = info.checksum_failures;
+        let verified = verify_one(context, repository.clone(), info).await?;
+        let state = if verified.passed() && !suspect { BackupState::Verified } else { BackupState::Suspect };
+        let (label, cluster) = (place.label.clone(), place.cluster.clone());
+        changes.push(BackupStateRecord { label, cluster, repository: name.clone(), state });
+        noted.push((repository, place, verified.passed()));
+        results.push((name, verified));
+    }
+    if all {
+        for repository in context.repositories(None)? {
+            for cluster in context.config.clusters.keys() {
+                // One that is away is told of above.
+                if repository.system_ids(cluster).await.is_ok_and(|known| !known.is_empty()) {
+                    results.push((repository.name.clone(), verify_wal(context, repository.clone(), cluster).await?));
+                }
+            }
+        }
+    }
+    // C8: what came of it lies beside the backup, so that whoever chooses one knows. Last, since what lay there was looked at.
+    for (repository, place, passed) in noted {
+        if let Err(error) = repository.note_verified(&place, passed).await {
+            eprintln!("{} {}", red("not noted beside the backup:"), human::chain(&error));
+        }
+    }
+    context.note_backups(changes).await;
+    let good = broken.is_empty() && results.iter().all(|(_, verified)| verified.passed());
+    if context.json {
+        let list: Vec<_> = results
+            .iter()
+            .map(|(repository, v)| serde_json::json!({"repository": repository, "label": v.label, "passed": v.passed(), "checks": v.checks}))
+            .collect();
+        json(&list)?;
+    } else {
+        for (repository, verified) in &results {
+            println!("{} in {repository}", bold(&verified.label));
+            for check in &verified.checks {
+                let word = if check.passed { green("ok    ") } else { red("FAILED") };
+                println!("  {word} {:<10} {}", check.name, check.detail.replace('\n', "\n                    "));
+            }
+        }
+        if results.is_empty() && broken.is_empty() {
+            println!("no backups to verify");
+        }
+    }
+    for error in &broken {
+        eprintln!("{} {error}", red("not verified:"));
+    }
+    Ok(if good { 0 } else { DAMAGED })
+}
+
+async fn verify_one(context: &Context, repository: Repository, info: BackupInfo) -> anyhow::Result<Verified> {
+    let progress = Arc::new(Progress::default());
+    let label = info.label.clone();
+    let cancel = CancellationToken::new();
+    let work = {
+        let (progress, cancel) = (Arc::clone(&progress), cancel.clone());
+        async move { verify(&repository, &info, &progress, &cancel).await }
+    };
+    watch(context, &label, progress, cancel, work).await
+}
+
+async fn verify_wal(context: &Context, repository: Repository, cluster: &str) -> anyhow::Result<Verified> {
+    let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
+    let (cluster, label) = (cluster.to_owned(), format!("WAL of {cluster}"));
+    let work = {
+        let (progress, cancel) = (Arc::clone(&progress), cancel.clone());
+        async move { verify_archive(&repository, &cluster, &progress, &cancel).await }
+    };
+    watch(context, &label, progress, cancel, work).await
+}
