@@ -1,6 +1,6 @@
 //! Configuration: ten kinds of mistakes and their messages, sources, secrets, and the pages that are made from it.
 
-use crate::support::{Installation, directory, file, program};
+use crate::support::{Installation, MAIL, directory, file, output, program};
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 fn check(configuration: &str) -> String {
@@ -202,6 +202,36 @@ fn init_writes_a_valid_configuration_once() {
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
     let again = init();
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("exists and is not touched"));
+}
+
+#[test]
+fn the_command_describes_itself_to_shells_and_manuals() {
+    let directory = directory();
+    let command = |arguments: &[&str]| output(Command::new(program()).args(arguments));
+    assert!(command(&["completions", "bash"]).contains("_pgbosun"));
+    let pages = directory.path().join("man");
+    command(&["man", pages.to_str().unwrap()]);
+    assert!(fs::read_to_string(pages.join("pgbosun-backup-create.1")).unwrap().contains(".TH"));
+}
+
+#[test]
+fn commands_go_on_with_what_the_daemon_works_with_while_its_file_is_wrong() {
+    let directory = directory();
+    let text = format!("{MAIL}[jobs.fine]\nkind = \"command\"\nprogram = \"/bin/true\"\n");
+    let mut installation = Installation::new(directory.path(), &text);
+    installation.start();
+    let path = directory.path().join("pgbosun.toml");
+    let right = fs::read_to_string(&path).unwrap();
+    for wrong in [format!("{right}[jobs.other]\nkind = \"nonsense\"\n"), right.replace("[mail]", "[mail]\nfrom = 7\nx")]
+    {
+        fs::write(&path, wrong).unwrap();
+        let done = installation.try_run(&["job", "run", "fine", "--wait"]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success() && said.contains("works with what it read before"), "{said}");
+        assert_eq!(installation.try_run(&["config", "check"]).status.code(), Some(78));
+    }
+    installation.stop();
+    assert_eq!(installation.try_run(&["status"]).status.code(), Some(78), "nobody works with it any more");
 }
 
 #[test]

@@ -101,6 +101,16 @@ pub enum Command {
         #[command(subcommand)]
         command: WalCommand,
     },
+    /// Print completions for a shell: `pgbosun completions bash > /usr/share/bash-completion/completions/pgbosun`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a directory.
+    Man {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// What a cluster's name stands for in the repositories.
     Cluster {
         /// What to do.

@@ -7,6 +7,7 @@ mod cluster;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod help;
 mod job;
 mod metrics;
 mod migrate;
@@ -41,7 +42,11 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         Command::Report { command } => Box::pin(report::run(&context, command)).await,
         Command::Migrate => migrate::run(&context).await,
         // Dispatched before, since they work without a valid configuration or outside this runtime.
-        Command::Daemon | Command::Config { .. } | Command::Demo { .. } => Ok(0),
+        Command::Daemon
+        | Command::Config { .. }
+        | Command::Demo { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => Ok(0),
     }
 }
 

@@ -71,12 +71,27 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Check => return commands::config::check(&cli.config),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
+        Command::Completions { shell } => return Ok(commands::help::completions(*shell)),
+        Command::Man { directory } => return commands::help::man(directory),
         Command::Demo { directory, keep_running } => {
             return commands::demo::run(directory, *keep_running);
         }
         _ => {}
     }
-    let loaded = load(&cli.config).inspect_err(|error| {
+    let loaded = load(&cli.config).or_else(|error| match cli.command {
+        // What is about the configuration itself.
+        Command::Daemon | Command::Check { .. } => Err(error),
+        _ => match pgbosun_daemon::accepted::running(&cli.config) {
+            Some(loaded) => {
+                let warning =
+                    output::yellow("the daemon works with what it read before this mistake, and so does this:");
+                eprintln!("{warning} {}", exit::describe(&error));
+                Ok(loaded)
+            }
+            None => Err(error),
+        },
+    });
+    let loaded = loaded.inspect_err(|error| {
         if let Command::Check { .. } = cli.command {
             // Whoever calls this as a plugin reads the first line of the output.
             let first = exit::describe(error).lines().next().unwrap_or_default().replace('|', "/");

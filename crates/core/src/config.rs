@@ -16,7 +16,7 @@ mod setting;
 mod suggest;
 
 pub use jobs::{Kind, Needs};
-pub use load::{DEFAULT_PATH, Loaded, load, local_repository};
+pub use load::{DEFAULT_PATH, Loaded, load, local_repository, state_directory};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section, defaults};
 pub use reference::{Page, reference};

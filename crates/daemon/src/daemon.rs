@@ -1,7 +1,7 @@
 //! The daemon from start to stop.
 
 use crate::{
-    alerts, alive,
+    accepted, alerts, alive,
     beats::Part,
     control,
     engine::Engine,
@@ -58,6 +58,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     tasks.spawn(wal::drain(Arc::clone(&engine)));
     tasks.spawn(wal::receive(Arc::clone(&engine)));
     tasks.spawn(scheduler.run(asked));
+    accepted::keep(&loaded);
     systemd::ready(&systemd::status_line(&engine));
     tracing::info!(
         message_id = events::DAEMON_READY,

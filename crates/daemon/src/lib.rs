@@ -3,6 +3,7 @@
 //! Invariants: every task is named, tracked and cancelled at the end; the scheduler's threads never do bulk work; the
 //! watchdog is fed only while scheduler, runner and both deliveries move; a reload is one step or none.
 
+pub mod accepted;
 mod alarm;
 mod alerts;
 mod alive;
@@ -42,4 +43,4 @@ pub use reports::make as report;
 pub use rows::new_run;
 pub use runner::execute;
 pub use schedule::{Upcoming, upcoming};
-pub use status::assemble as assemble_status;
+pub use status::{assemble as assemble_status, jobs as list_jobs};

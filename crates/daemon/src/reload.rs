@@ -1,6 +1,7 @@
 //! Reload: the new configuration is read and checked whole, then takes effect in one step, or not at all.
 
 use crate::{
+    accepted,
     alerts::{self, DAEMON},
     engine::Engine,
     error::{Error, chain},
@@ -43,7 +44,11 @@ pub(crate) async fn reload(
     let applied = match loaded {
         Ok(Ok(loaded)) => {
             warn_of_restarts(&loaded.effective, effective);
-            apply(engine, loaded.config, requests).await
+            let applied = apply(engine, loaded.config.clone(), requests).await;
+            if applied.is_ok() {
+                let _ = tokio::task::spawn_blocking(move || accepted::keep(&loaded)).await;
+            }
+            applied
         }
         Ok(Err(problems)) => Err(Error::Configuration(problems)),
         Err(error) => Err(Error::Refused(format!("reading the configuration broke off: {error}"))),

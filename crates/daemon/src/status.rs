@@ -90,7 +90,10 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         outbox: journal.outbox_depth().await?,
         history: HistoryStatus {
             configured: config.history.connection.is_some(),
-            trouble: trouble.map(|(since, reason)| format!("since {}: {reason}", since.format("%H:%M:%S UTC"))),
+            trouble: trouble.map(|(since, reason)| {
+                let since = since.with_timezone(&config.daemon.time_zone);
+                format!("since {}: {reason}", since.format("%H:%M:%S %Z"))
+            }),
         },
     })
 }
@@ -100,7 +103,7 @@ async fn paused_all(engine: &Engine) -> Result<Option<Pause>, Error> {
 }
 
 /// Every configured job.
-pub(crate) async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
+pub async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
     let (config, now) = (engine.config(), engine.now());
     let rows = engine.journal.jobs().await?;
     let last = engine.journal.last_runs().await?;

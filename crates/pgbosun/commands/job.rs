@@ -16,7 +16,7 @@ use pgbosun_core::{
 };
 use pgbosun_daemon::{
     api::{Action, JobInfo, Started, Status},
-    new_run,
+    list_jobs, new_run,
 };
 use pgbosun_history::RunFilter;
 use std::{io::IsTerminal, time::Duration};
@@ -43,8 +43,13 @@ pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
 }
 
 async fn list(context: &Context) -> anyhow::Result<u8> {
-    let daemon = context.need_daemon("listing what it runs").await?;
-    let jobs: Vec<JobInfo> = daemon.get("/jobs").await?;
+    let jobs: Vec<JobInfo> = match context.daemon().await? {
+        Some(daemon) => daemon.get("/jobs").await?,
+        None => {
+            eprintln!("{}", dim("no daemon runs: nothing of this happens by itself"));
+            list_jobs(context.offline().await?.engine.as_ref()).await?
+        }
+    };
     if context.json {
         json(&jobs)?;
         return Ok(0);

@@ -28,10 +28,13 @@ pub async fn run(context: &Context) -> anyhow::Result<u8> {
     Ok(worst(&status).exit_code())
 }
 
-/// The worst that is open: what only was seen once or so is none yet.
+/// The worst that is open: what only was seen once or so is none yet. That no daemon runs is a warning.
 fn worst(status: &Status) -> Severity {
     let open = status.alerts.iter().filter(|info| info.alert.state != AlertState::Pending);
-    open.map(|info| info.alert.severity).max().unwrap_or(Severity::Ok)
+    // Without a daemon nobody looks, and nothing of what is due happens.
+    let idle = status.daemon_since.is_none() && (!status.next.is_empty() || status.next_look.is_some());
+    let without = if idle { Severity::Warning } else { Severity::Ok };
+    open.map(|info| info.alert.severity).chain([without]).max().unwrap_or(Severity::Ok)
 }
 
 fn print(status: &Status, context: &Context) {

@@ -75,6 +75,19 @@ pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
     }
 }
 
+/// Where the state lies, by a configuration that may be wrong in other places, even in its syntax; the usual place where it
+/// does not say.
+pub fn state_directory(path: &Path) -> PathBuf {
+    let said = Figment::from(Toml::file(path)).merge(environment()).extract_inner("daemon.state-directory");
+    said.ok().or_else(|| by_its_line(&std::fs::read_to_string(path).ok()?)).unwrap_or_else(|| "/var/lib/pgbosun".into())
+}
+
+fn by_its_line(text: &str) -> Option<PathBuf> {
+    let values = text.lines().filter_map(|line| line.trim().strip_prefix("state-directory")?.trim().strip_prefix('='));
+    let quoted = values.filter_map(|value| value.trim().strip_prefix(['"', '\''])?.split(['"', '\'']).next());
+    quoted.map(PathBuf::from).next()
+}
+
 fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let mut refuse = |source: &Path, message: String, hint: Option<&str>| {
         problems.push(Problem {
