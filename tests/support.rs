@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
@@ -302,7 +303,10 @@ impl Installation {
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
         self.spawn();
-        wait_until("the daemon answers", seconds(60), || self.directory.join("control.sock").exists());
+        // A socket may be left of one that was killed; a command would do without a daemon.
+        wait_until("the daemon answers", seconds(60), || {
+            UnixStream::connect(self.directory.join("control.sock")).is_ok()
+        });
         wait_until("the daemon answers", seconds(60), || self.try_run(&["job", "list"]).status.success());
     }
 

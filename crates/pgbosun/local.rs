@@ -7,7 +7,7 @@ use pgbosun_core::{config::Config, outcome::BackupStateRecord};
 use pgbosun_daemon::Engine;
 use pgbosun_history::{Journal, StateLock};
 use pgbosun_repository::Repository;
-use std::{ffi::CString, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{ffi::CString, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 use tokio::runtime::{Handle, Runtime};
 
 /// What a command works with.
@@ -53,7 +53,7 @@ impl Context {
     /// Where another process holds it or it cannot be opened.
     pub async fn offline(&self) -> anyhow::Result<Offline> {
         let directory = &self.config.daemon.state_directory;
-        let lock = StateLock::take(directory)?;
+        let lock = StateLock::wait(directory, Duration::from_secs(2)).await?;
         let journal = Journal::open(directory).await?;
         let engine = Engine::new(self.config.clone(), journal, self.bulk.clone());
         Ok(Offline { engine, _lock: lock })

@@ -12,6 +12,8 @@ mod output;
 use clap::Parser;
 use cli::{Cli, Command, ConfigCommand};
 use exit::{CONFIGURATION, Exit, USAGE};
+use pgbosun_core::config::state_directory;
+use pgbosun_daemon::accepted::running;
 use std::{path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -55,7 +57,8 @@ fn failed(code: u8) -> ExitCode {
 /// Whether this is `wal fetch`, also where the rest of the command line is wrong.
 fn fetches() -> bool {
     let words: Vec<_> = std::env::args_os().collect();
-    words.windows(2).any(|pair| pair[0] == "wal" && pair[1] == "fetch")
+    let mut words = words.iter().skip_while(|word| *word != "wal");
+    words.any(|word| word == "fetch")
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
@@ -81,7 +84,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     let loaded = load(&cli.config).or_else(|error| match cli.command {
         // What is about the configuration itself.
         Command::Daemon | Command::Check { .. } => Err(error),
-        _ => match pgbosun_daemon::accepted::running(&cli.config) {
+        // Read as the one whose it is: root obeys no file that somebody else may write.
+        _ => match local::become_owner(&state_directory(&cli.config)).ok().and_then(|()| running(&cli.config)) {
             Some(loaded) => {
                 let warning =
                     output::yellow("the daemon works with what it read before this mistake, and so does this:");
@@ -92,7 +96,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         },
     });
     let loaded = loaded.inspect_err(|error| {
-        if let Command::Check { .. } = cli.command {
+        if let (Command::Check { .. }, false) = (&cli.command, cli.json) {
             // Whoever calls this as a plugin reads the first line of the output.
             let first = exit::describe(error).lines().next().unwrap_or_default().replace('|', "/");
             println!("PGBOSUN UNKNOWN - {first}");

@@ -50,10 +50,12 @@ fn copy(path: &Path, files: &[PathBuf], place: &Path) -> io::Result<()> {
 
 /// What the daemon works with that runs with the configuration at `path`.
 pub fn running(path: &Path) -> Option<Loaded> {
-    let place = state_directory(path).join(PLACE);
+    let state = state_directory(path);
+    let place = state.join(PLACE);
     let origin = fs::read(place.join(ORIGIN)).ok()?;
     (origin == path.as_os_str().as_encoded_bytes()).then_some(())?;
     let mut loaded = pgbosun_jobs::load(&place.join("pgbosun.toml")).ok()?;
+    (loaded.config.daemon.state_directory == state).then_some(())?;
     UnixStream::connect(&loaded.config.daemon.control_socket).ok()?;
     path.clone_into(&mut loaded.config.path);
     Some(loaded)

@@ -29,13 +29,16 @@ use tokio::{
     task::JoinSet,
 };
 
+/// How long a command may have the state directory when the daemon starts.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs the daemon until a signal stops it. `bulk` is the runtime for bulk work.
 ///
 /// # Errors
 /// What keeps it from starting; once it is ready it ends only by a signal.
 pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Error> {
     let state = &loaded.config.daemon.state_directory;
-    let lock = StateLock::take(state)?;
+    let lock = StateLock::wait(state, PATIENCE).await?;
     let journal = Journal::open(state).await?;
     let engine = Engine::new(loaded.config.clone(), journal, bulk);
     record_interrupted(&engine).await?;

@@ -284,10 +284,6 @@ impl Outbox {
         failure: Failure,
     ) -> Result<(), Error> {
         let now = engine.now();
-        if failure.silent && self.escalated(engine, config, message, &failure.reason).await? {
-            tracing::info!("the fail-safe group is told in place of {}: {}", message.group_name, message.subject);
-            return Ok(engine.journal.notification_sent(message.id, &[], now).await?);
-        }
         let next = next_attempt(message.created_at, message.attempts, now).filter(|_| !failure.gone);
         if let Some(after) = failure.after {
             lock(&self.rests).insert(message.channel.clone(), Instant::now() + after);
@@ -296,6 +292,10 @@ impl Outbox {
             lock(&self.unreached).insert(way(message));
         } else {
             lock(&self.unreached).remove(&way(message));
+        }
+        if failure.silent && self.escalated(engine, config, message, &failure.reason).await? {
+            tracing::info!("the fail-safe group is told in place of {}: {}", message.group_name, message.subject);
+            return Ok(engine.journal.notification_sent(message.id, &[], now).await?);
         }
         let after = failure.after.and_then(|after| chrono::Duration::from_std(after).ok());
         let next = next.map(|next| after.map_or(next, |after| now + after));

@@ -15,13 +15,15 @@ use pgbosun_history::Pause;
 
 /// How a server archives, of what was measured of its cluster.
 fn archive<'a>(mut measured: impl Iterator<Item = &'a Measured>) -> Option<ArchiveStatus> {
-    let measured = measured.find(|measured| measured.kind == "monitor.wal-archive" && !measured.figures.is_empty())?;
+    let measured = measured.find(|measured| measured.kind == "monitor.wal-archive")?;
     let figure = |name: &str| measured.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
     let last = figure("postgres_wal_last_archived_timestamp_seconds");
+    // One that archives nothing has no such figure.
+    let failing = figure("postgres_wal_archiver_failing")? > 0.0;
     Some(ArchiveStatus {
         last_archived_at: last.and_then(|at| DateTime::from_timestamp(at as i64, 0)),
         waiting: figure("postgres_wal_ready_segments").unwrap_or_default() as u64,
-        failing: figure("postgres_wal_archiver_failing").is_some_and(|failing| failing > 0.0),
+        failing,
     })
 }
 

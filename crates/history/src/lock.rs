@@ -6,6 +6,7 @@ use std::{
     fs::File,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
+    time::{Duration, Instant},
 };
 
 /// Held as long as a process works in the state directory.
@@ -28,6 +29,21 @@ impl StateLock {
             Ok(file) => Ok(Self { _file: file }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(Error::Locked { path: directory.to_owned() }),
             Err((_, errno)) => Err(failed(errno.into())),
+        }
+    }
+
+    /// The same, waiting for so long for who has it: a command that only looks is done in a moment.
+    ///
+    /// # Errors
+    /// Those of [`Self::take`].
+    pub async fn wait(directory: &Path, patience: Duration) -> Result<Self, Error> {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let begun = Instant::now();
+        loop {
+            match Self::take(directory) {
+                Err(Error::Locked { .. }) if begun.elapsed() < patience => tokio::time::sleep(PAUSE).await,
+                taken => return taken,
+            }
         }
     }
 }

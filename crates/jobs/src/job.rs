@@ -169,6 +169,8 @@ enum Cause {
     Lasting,
     /// It may pass.
     Passing,
+    /// The server did not come to the end in time, which may pass.
+    Slow,
     /// The server is away, which may pass too.
     Unreachable,
     /// The role may not do this.
@@ -193,12 +195,17 @@ impl JobError {
 
     /// Whether a retry makes sense.
     pub const fn is_transient(&self) -> bool {
-        matches!(self.cause, Cause::Passing | Cause::Unreachable)
+        matches!(self.cause, Cause::Passing | Cause::Slow | Cause::Unreachable)
     }
 
     /// Whether it failed because the server is away.
     pub const fn is_unreachable(&self) -> bool {
         matches!(self.cause, Cause::Unreachable)
+    }
+
+    /// Whether the server did not come to the end in time.
+    pub const fn is_slow(&self) -> bool {
+        matches!(self.cause, Cause::Slow)
     }
 
     /// Whether the role may not do this.
@@ -217,6 +224,7 @@ impl From<pgbosun_postgres::Error> for JobError {
         let cause = match (error.is_transient(), error.is_unreachable()) {
             _ if error.is_refused() => Cause::Refused,
             (true, true) => Cause::Unreachable,
+            (true, false) if error.is_slow() => Cause::Slow,
             (true, false) => Cause::Passing,
             (false, _) => Cause::Lasting,
         };

@@ -182,12 +182,17 @@ async fn check_repositories(report: &mut Report, context: &Context) {
         let object = format!("repository {}", repository.name);
         let looked = async {
             repository.prepare().await?;
-            repository.try_to_write().await?;
+            let stays = repository.try_to_write().await?;
             let (backups, damaged) = repository.backups(None).await?;
-            Ok::<_, pgbosun_repository::Error>((backups, damaged.len(), repository.storage.free_bytes().await?))
+            let free = repository.storage.free_bytes().await?;
+            Ok::<_, pgbosun_repository::Error>((backups, damaged.len(), free, stays))
         };
         match looked.await {
-            Ok((backups, 0, free)) => {
+            Ok((_, 0, _, Some(error))) => {
+                let message = format!("writable, and nothing can be removed, which retention needs: {}", chain(&error));
+                report.add(Severity::Warning, object, message);
+            }
+            Ok((backups, 0, free, None)) => {
                 let newest = backups.iter().max_by_key(|info| info.finished_at).map_or(0, |info| info.stored_bytes);
                 let enough = free.is_none_or(|free| free > newest);
                 let free = free.map_or_else(String::new, |free| format!(", {} free", human::size(free)));
@@ -201,7 +206,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                     }
                 }
             }
-            Ok((_, damaged, _)) => {
+            Ok((_, damaged, ..)) => {
                 report.add(Severity::Critical, object, format!("{damaged} backups have a damaged backup.json"))
             }
             Err(error) => report.add(Severity::Critical, object, chain(&error)),

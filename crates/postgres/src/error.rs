@@ -79,6 +79,11 @@ impl Error {
         self.code().is_some_and(|code| code == "3D000")
     }
 
+    /// True where the server is there, and did not come to the end in time.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Self::Timeout { .. }) || self.code().is_some_and(|code| code == "57014")
+    }
+
     /// True where the server, the database or the role has no place for one more connection.
     pub fn is_full(&self) -> bool {
         self.code().is_some_and(|code| code == "53300")

@@ -105,14 +105,18 @@ impl Repository {
         Ok(self.identities.get_or_init(|| loaded).clone())
     }
 
-    /// Writes an object and removes it again.
+    /// Writes an object and removes it again; says why it could not be removed. It always has the same name: where nothing may
+    /// be removed there is one.
     ///
     /// # Errors
-    /// What the place answered.
-    pub async fn try_to_write(&self) -> Result<(), Error> {
-        let key = format!(".check-{}", Uuid::now_v7().simple());
-        write_object(self.storage.as_ref(), &key, "written by a check, and removed").await?;
-        self.storage.delete(&key).await
+    /// What the place answered to the writing.
+    pub async fn try_to_write(&self) -> Result<Option<Error>, Error> {
+        const KEY: &str = ".check";
+        match write_object(self.storage.as_ref(), KEY, "written by a check, and removed").await {
+            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+            written => written?,
+        }
+        Ok(self.storage.delete(KEY).await.err())
     }
 
     /// Makes sure that the place is a repository this program can write, and returns its identity.

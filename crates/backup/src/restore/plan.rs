@@ -151,7 +151,7 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
 /// damaged is not among them, unless it was asked for by its label.
 async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, Error> {
     let mut found: Vec<(Repository, BackupInfo)> = Vec::new();
-    let mut away = None;
+    let (mut away, mut doubtful) = (None, Vec::new());
     for repository in &request.repositories {
         let (backups, damaged) = match repository.backups(Some(&request.cluster)).await {
             Ok(listed) => listed,
@@ -166,13 +166,21 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
         for error in damaged {
             tracing::warn!(repository = repository.name, "passed over: {error}");
         }
-        let notes = repository.notes(&backups).await?;
-        let failed = |notes: &pgbosun_repository::Notes| notes.verified == Some(false);
-        let damaged: Vec<_> = backups.iter().zip(&notes).filter(|(_, notes)| failed(notes)).collect();
-        let damaged: Vec<_> = damaged.into_iter().map(|(info, _)| info.label.as_str()).collect();
+        // A note that cannot be read must not keep anybody from restoring.
+        let notes = repository.notes(&backups).await.unwrap_or_else(|error| {
+            let (name, reason) = (&repository.name, pgbosun_core::human::chain(&error));
+            tracing::warn!(repository = name, "what was verified is not known: {reason}");
+            Vec::new()
+        });
+        let failed = backups.iter().zip(&notes).filter(|(_, notes)| notes.verified == Some(false));
+        let failed: Vec<_> = failed.map(|(info, _)| info.label.as_str()).collect();
         for info in &backups {
-            if request.backup.is_none() && chain(info, &backups).iter().any(|label| damaged.contains(label)) {
-                tracing::warn!(repository = repository.name, "passed over: {} is damaged, as verified", info.label);
+            if chain(info, &backups).iter().any(|label| failed.contains(label)) {
+                if request.backup.as_ref() == Some(&info.label) {
+                    doubtful.push((repository.clone(), info.clone()));
+                } else {
+                    tracing::warn!(repository = repository.name, "passed over: {} is damaged, as verified", info.label);
+                }
                 continue;
             }
             let wanted = request.backup.as_ref().is_none_or(|label| *label == info.label);
@@ -181,6 +189,9 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
                 found.push((repository.clone(), info.clone()));
             }
         }
+    }
+    if found.is_empty() {
+        found.extend(doubtful.into_iter().filter(|(_, info)| !info.checksum_failures));
     }
     found.sort_by_key(|(_, info)| std::cmp::Reverse(info.started_at));
     match away {

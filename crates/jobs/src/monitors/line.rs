@@ -90,13 +90,18 @@ impl<'a> Look<'a> {
     }
 
     /// Ends its turn, and says what could not be looked at; the last of a row closes the connection.
-    pub async fn end(self) -> Vec<Finding> {
-        if let Some(mut turn) = self.turn
+    pub async fn end(mut self) -> Vec<Finding> {
+        self.release().await;
+        self.unseen
+    }
+
+    /// Gives its turn back before it ends: what follows asks the server nothing.
+    pub async fn release(&mut self) {
+        if let Some(mut turn) = self.turn.take()
             && self.context.line.waiting.load(Ordering::SeqCst) == 0
         {
             turn.hang_up().await;
         }
-        self.unseen
     }
 
     /// Tells that something of the whole cannot be looked at: what is wrong there is not known.
@@ -156,7 +161,8 @@ impl<'a> Look<'a> {
     }
 
     /// The rows of a query in every database that can be connected to, with the database's name: one after the other. What
-    /// cannot be looked at in one says nothing about the others.
+    /// cannot be looked at in one says nothing about the others; where one takes too long, those after it are left for the next
+    /// look, since others wait for the line.
     ///
     /// # Errors
     /// Where none can be asked, or the server is away.
@@ -167,7 +173,8 @@ impl<'a> Look<'a> {
         const DATABASES: Query = Query { what: "list the databases", sql: include_str!("databases.sql") };
         let databases: Vec<(String, bool)> = self.rows(&DATABASES).await?;
         let (mut found, mut seen, mut first) = (Vec::new(), false, None);
-        for (name, own) in databases {
+        let mut databases = databases.into_iter();
+        while let Some((name, own)) = databases.next() {
             match self.within(&name, own, query, limits).await {
                 Ok(rows) => {
                     seen = true;
@@ -179,6 +186,15 @@ impl<'a> Look<'a> {
                         "Let the role in (pg_hba.conf, connection limit), or drop the database if it is a ruin.";
                     let object = format!("database {name}");
                     self.unseen(&object, format!("{object} cannot be looked into"), advice, &human::chain(&error));
+                    if error.is_slow() {
+                        let left = databases.by_ref().count();
+                        if left > 0 {
+                            let summary =
+                                format!("{} after {name} were not looked into", human::count(left, "database"));
+                            let advice = "See why the server is slow, or give it more time (statement-timeout).";
+                            self.unseen("databases", summary, advice, "the one before took too long");
+                        }
+                    }
                     first = first.or(Some(error));
                 }
             }
@@ -207,11 +223,13 @@ impl<'a> Look<'a> {
         let mut open = if own {
             self.connection(&server).await?
         } else {
-            match self.turn().await.anew(&server).await {
+            let mut open = match self.turn().await.anew(&server).await {
                 Ok(open) => open,
                 Err(error) if error.is_missing_database() => return Ok(None),
                 Err(error) => return Err(error.into()),
-            }
+            };
+            self.is_free(&mut open.connection).await?;
+            open
         };
         let rows = self.ask(&mut open, &server, query, limits).await?;
         if own {

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -22,6 +22,8 @@ use tokio::sync::Mutex;
 
 /// A token that ends within this is fetched anew.
 const SPARE: Duration = Duration::from_secs(60);
+/// What is said of a refresh token that is good no more (RFC 6749, 5.2).
+const INVALID: &str = "invalid_grant";
 /// How long a token is kept of which nothing is said.
 const DEFAULT: u64 = 300;
 
@@ -66,18 +68,19 @@ impl Tokens {
             return Ok(token.clone());
         }
         let newest = self.refresh.as_ref().and_then(Refresh::kept);
-        let mut fetched = self.fetch(newest.as_ref()).await;
-        if newest.is_some() && fetched.is_err() {
+        let mut fetched = self.fetch(newest.as_ref()).await?;
+        // Only then: who shows an old one while the new one is good may lose both.
+        if newest.is_some() && matches!(&fetched, Err(refusal) if refusal.starts_with(INVALID)) {
             tracing::warn!("the refresh token that was given last is not taken: the configured one is tried");
-            fetched = self.fetch(None).await;
+            fetched = self.fetch(None).await?;
         }
-        let (token, seconds) = fetched?;
+        let (token, seconds) = fetched.map_err(|refusal| self.http.error(format!("gave no token: {refusal}")))?;
         *kept = Some((token.clone(), Instant::now() + Duration::from_secs(seconds)));
         Ok(token)
     }
 
-    /// A token and how long it is good, for this refresh token or the configured one.
-    async fn fetch(&self, newest: Option<&Secret>) -> Result<(Secret, u64), DeliveryError> {
+    /// A token and how long it is good, for this refresh token or the configured one; or the server's words of refusal.
+    async fn fetch(&self, newest: Option<&Secret>) -> Result<Result<(Secret, u64), String>, DeliveryError> {
         let used = newest.or(self.refresh.as_ref().map(|refresh| &refresh.configured));
         let mut encoder = self.encoder.clone();
         let fields = self.fields.iter().map(|(key, value)| (*key, value.expose()));
@@ -88,7 +91,7 @@ impl Tokens {
         let answer: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let Some(token) = answer["access_token"].as_str().filter(|_| status.is_success()) else {
             let words = ["error", "error_description"].map(|key| answer[key].as_str().unwrap_or_default());
-            return Err(self.http.error(format!("gave no token: {status} {}", words.join(" ").trim())));
+            return Ok(Err(format!("{} ({status})", words.join(" ").trim())));
         };
         if let (Some(refresh), Some(next)) = (&self.refresh, answer["refresh_token"].as_str())
             && used.is_some_and(|used| used.expose() != next)
@@ -100,7 +103,7 @@ impl Tokens {
                 human::chain(&error)
             );
         }
-        Ok((Secret::new(token), answer["expires_in"].as_u64().unwrap_or(DEFAULT)))
+        Ok(Ok((Secret::new(token), answer["expires_in"].as_u64().unwrap_or(DEFAULT))))
     }
 
     /// Forgets the token: the mail server did not want it.
@@ -143,10 +146,6 @@ impl Refresh {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        // A command that root runs must not take it from the daemon.
-        if let Some(owner) = self.file.parent().and_then(|state| state.metadata().ok()) {
-            let _ = chown(&temporary, Some(owner.uid()), Some(owner.gid()));
-        }
         fs::rename(&temporary, &self.file)
     }
 }
@@ -154,6 +153,7 @@ impl Refresh {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn what_was_given_last_counts_until_another_is_configured() {

@@ -69,44 +69,61 @@ pub async fn expire(
         Some(named) => vec![context.cluster(Some(named))?],
         None => context.config.clusters.keys().cloned().collect(),
     };
+    let repositories = context.repositories(repository)?;
+    if !dry_run && !force {
+        ask(context, &repositories, &clusters).await?;
+    }
     let (mut told, mut changes) = (Vec::new(), Vec::new());
     let (instance, lock) = identity(context);
-    for repository in context.repositories(repository)? {
-        for cluster in &clusters {
-            if !dry_run && !force {
-                let look = expiry::configured(&context.config, cluster, &repository, instance, true, true);
-                let would = context.bulk.spawn(async move { look.run(clock::now()).await }).await??;
-                let goes = would.decisions.iter().filter(|(_, reason)| reason.is_none());
-                let labels: Vec<_> = goes.map(|(info, _)| info.label.as_str()).collect();
-                if !labels.is_empty() || would.wal_removed > 0 {
-                    let (backups, wal) = (labels.join(", "), would.wal_removed);
-                    let what = if backups.is_empty() { "no backup".to_owned() } else { format!("backups {backups}") };
-                    let place = &repository.name;
-                    confirm(&format!("{what} and {wal} files of WAL of {cluster} are removed from {place}"), force)?;
+    let work = async {
+        for repository in &repositories {
+            for cluster in &clusters {
+                let expire = expiry::configured(&context.config, cluster, repository, instance, true, dry_run);
+                let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
+                let gone = expired.decisions.iter().filter(|(_, reason)| reason.is_none() && !dry_run);
+                changes.extend(gone.map(|(info, _)| BackupStateRecord {
+                    label: info.label.clone(),
+                    cluster: cluster.clone(),
+                    repository: repository.name.clone(),
+                    state: BackupState::Removed,
+                }));
+                if context.json {
+                    told.push(as_json(repository, cluster, &expired, dry_run));
+                } else {
+                    show(repository, cluster, &expired, dry_run);
                 }
             }
-            let expire = expiry::configured(&context.config, cluster, &repository, instance, true, dry_run);
-            let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
-            let gone = expired.decisions.iter().filter(|(_, reason)| reason.is_none() && !dry_run);
-            changes.extend(gone.map(|(info, _)| BackupStateRecord {
-                label: info.label.clone(),
-                cluster: cluster.clone(),
-                repository: repository.name.clone(),
-                state: BackupState::Removed,
-            }));
-            if context.json {
-                told.push(as_json(&repository, cluster, &expired, dry_run));
-            } else {
-                show(&repository, cluster, &expired, dry_run);
-            }
         }
-    }
+        anyhow::Ok(())
+    };
+    let done = work.await;
     drop(lock);
     context.note_backups(changes).await;
+    // What was removed before it broke off is written down all the same.
+    done?;
     if context.json {
         json(&told)?;
     }
     Ok(0)
+}
+
+/// Asks before anything is removed, naming what it is.
+async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]) -> anyhow::Result<()> {
+    for repository in repositories {
+        for cluster in clusters {
+            let look = expiry::configured(&context.config, cluster, repository, Uuid::now_v7(), true, true);
+            let would = context.bulk.spawn(async move { look.run(clock::now()).await }).await??;
+            let goes = would.decisions.iter().filter(|(_, reason)| reason.is_none());
+            let labels: Vec<_> = goes.map(|(info, _)| info.label.as_str()).collect();
+            if !labels.is_empty() || would.wal_removed > 0 {
+                let (backups, wal) = (labels.join(", "), would.wal_removed);
+                let what = if backups.is_empty() { "no backup".to_owned() } else { format!("backups {backups}") };
+                let place = &repository.name;
+                confirm(&format!("{what} and {wal} files of WAL of {cluster} are removed from {place}"), false)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn show(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool) {

@@ -43,18 +43,19 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
         }
     }
     let (mut results, mut noted, mut changes) = (Vec::new(), Vec::new(), Vec::new());
-    for (repository, info) in chosen {
-        let (place, name) = (info.place(), repository.name.clone());
-        let suspect = info.checksum_failures;
-        let verified = verify_one(context, repository.clone(), info).await?;
-        let state = if verified.passed() && !suspect { BackupState::Verified } else { BackupState::Suspect };
-        let (label, cluster) = (place.label.clone(), place.cluster.clone());
-        changes.push(BackupStateRecord { label, cluster, repository: name.clone(), state });
-        noted.push((repository, place, verified.passed()));
-        results.push((name, verified));
-    }
-    if all {
-        for repository in context.repositories(None)? {
+    let work = async {
+        for (repository, info) in chosen {
+            let (place, name) = (info.place(), repository.name.clone());
+            let suspect = info.checksum_failures;
+            let verified = verify_one(context, repository.clone(), info).await?;
+            let state = if verified.passed() && !suspect { BackupState::Verified } else { BackupState::Suspect };
+            let (label, cluster) = (place.label.clone(), place.cluster.clone());
+            changes.push(BackupStateRecord { label, cluster, repository: name.clone(), state });
+            noted.push((repository, place, verified.passed()));
+            results.push((name, verified));
+        }
+        let archives = if all { context.repositories(None)? } else { Vec::new() };
+        for repository in archives {
             for cluster in context.config.clusters.keys() {
                 // One that is away is told of above.
                 if repository.system_ids(cluster).await.is_ok_and(|known| !known.is_empty()) {
@@ -62,7 +63,9 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
                 }
             }
         }
-    }
+        anyhow::Ok(())
+    };
+    let done = work.await;
     // C8: what came of it lies beside the backup, so that whoever chooses one knows. Last, since what lay there was looked at.
     for (repository, place, passed) in noted {
         if let Err(error) = repository.note_verified(&place, passed).await {
@@ -70,6 +73,8 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
         }
     }
     context.note_backups(changes).await;
+    // What was found before it broke off is written down all the same.
+    done?;
     let good = broken.is_empty() && results.iter().all(|(_, verified)| verified.passed());
     if context.json {
         let list: Vec<_> = results

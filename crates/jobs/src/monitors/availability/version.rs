@@ -69,6 +69,7 @@ impl Monitor for Version {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         let row: Row = look.row(&Self::FACTS.queries[0]).await?;
+        look.release().await;
         let (name, _) = look.context.cluster()?;
         let data = look.context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
         let program = match data {

@@ -88,6 +88,7 @@ impl Monitor for WalArchive {
             (row.failed_count, name, row.last_failed_time.unwrap_or_else(clock::now))
         });
         let (cluster, _) = look.context.cluster()?;
+        look.release().await;
         let (spools, gaps) = spools(look.context, cluster).await?;
         Ok(Sample {
             failing,
@@ -157,10 +158,13 @@ impl Monitor for WalArchive {
             (true, None) => format!("archiving works, {} segments wait", sample.ready),
         };
         let mut verdict = Verdict { summary, findings, figures: Vec::new() };
-        let oldest = sample.oldest_ready.as_ref().map_or(0.0, |(_, age)| age.as_secs_f64());
-        verdict.measure(Figure::new("postgres_wal_ready_segments", sample.ready as f64));
-        verdict.measure(Figure::new("postgres_wal_oldest_ready_seconds", oldest));
-        verdict.measure(Figure::new("postgres_wal_archiver_failing", f64::from(u8::from(sample.failing.is_some()))));
+        if sample.archiving {
+            let oldest = sample.oldest_ready.as_ref().map_or(0.0, |(_, age)| age.as_secs_f64());
+            let failing = f64::from(u8::from(sample.failing.is_some()));
+            verdict.measure(Figure::new("postgres_wal_ready_segments", sample.ready as f64));
+            verdict.measure(Figure::new("postgres_wal_oldest_ready_seconds", oldest));
+            verdict.measure(Figure::new("postgres_wal_archiver_failing", failing));
+        }
         verdict.measure(Figure::new("postgres_wal_gaps", sample.gaps.len() as f64));
         if let Some(at) = sample.archived {
             verdict.measure(Figure::new("postgres_wal_last_archived_timestamp_seconds", at.timestamp() as f64));

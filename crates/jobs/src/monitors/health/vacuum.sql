@@ -18,7 +18,8 @@ with settings as (
            pg_catalog.age(c.relfrozenxid)::float8 as xid,
            pg_catalog.mxid_age(c.relminmxid)::float8 as multixact,
            (select pg_catalog.jsonb_object_agg(option_name, option_value)
-            from pg_catalog.pg_options_to_table(c.reloptions)) as options
+            -- What a table says is its TOAST's too, unless that says something itself.
+            from pg_catalog.pg_options_to_table(coalesce(c.reloptions, o.reloptions))) as options
     from pg_catalog.pg_class c
     left join pg_catalog.pg_class o on o.reltoastrelid = c.oid and c.relkind = 't'
     join pg_catalog.pg_namespace n on n.oid = coalesce(o.relnamespace, c.relnamespace)

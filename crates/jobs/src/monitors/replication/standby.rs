@@ -43,19 +43,24 @@ pub struct Sample {
     replayed: String,
 }
 
-/// What was received and had to wait to be replayed: up to where, bytes, and when that was seen first.
+/// What was received and had to wait to be replayed: up to where, bytes, and when that was seen; oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory(Option<(f64, DateTime<Utc>)>);
+pub struct Memory(Vec<(f64, DateTime<Utc>)>);
+
+/// Marks kept at most.
+const MARKS: usize = 100;
 
 impl Memory {
     /// For how long the oldest that waits has waited at least, seconds.
     fn waits(&mut self, sample: &Sample, now: DateTime<Utc>) -> f64 {
-        self.0 = match (sample.received, sample.position, self.0) {
-            (_, Some(position), Some((waiting, since))) if position < waiting => Some((waiting, since)),
-            (Some(received), Some(position), _) if position < received => Some((received, now)),
-            _ => None,
-        };
-        let waited = self.0.map_or(0.0, |(_, since)| (now - since).as_seconds_f64());
+        let Some(position) = sample.position else { return 0.0 };
+        self.0.retain(|(waiting, _)| *waiting > position);
+        let beyond = self.0.last().map_or(position, |(waiting, _)| *waiting);
+        self.0.extend(sample.received.filter(|received| *received > beyond).map(|received| (received, now)));
+        if self.0.len() > MARKS {
+            self.0.remove(1);
+        }
+        let waited = self.0.first().map_or(0.0, |(_, since)| (now - *since).as_seconds_f64());
         waited.clamp(0.0, sample.behind.max(0.0))
     }
 }
@@ -149,7 +154,9 @@ mod tests {
         assert!(look(&mut memory, 5, &sample(30.0, 20.0, 3900.0)).is_empty(), "what waited was replayed");
         assert!(look(&mut memory, 6, &sample(40.0, 25.0, 3960.0)).is_empty());
         assert_eq!(look(&mut memory, 11, &sample(50.0, 29.0, 4260.0)), ["delay"], "the same waits since minute 5");
-        assert!(look(&mut memory, 12, &sample(50.0, 29.0, 2.0)).is_empty(), "a transaction of 2 s ago was replayed");
-        assert!(look(&mut memory, 20, &sample(50.0, 50.0, 0.0)).is_empty() && memory == Memory::default());
+        assert_eq!(look(&mut memory, 13, &sample(60.0, 35.0, 4380.0)), ["delay"], "and now what waits since minute 6");
+        assert!(look(&mut memory, 13, &sample(60.0, 45.0, 4380.0)).is_empty());
+        assert!(look(&mut memory, 30, &sample(60.0, 45.0, 2.0)).is_empty(), "a transaction of 2 s ago was replayed");
+        assert!(look(&mut memory, 31, &sample(60.0, 60.0, 0.0)).is_empty() && memory == Memory::default());
     }
 }

@@ -90,6 +90,7 @@ impl Monitor for FailedLogins {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         let directory = look.log_directory()?;
         let settings: Settings = look.row(&Self::FACTS.queries[0]).await?;
+        look.release().await;
         let format =
             Format::of(&settings.destination, &settings.prefix, &settings.language).map_err(JobError::lasting)?;
         let pattern = self.files.clone().unwrap_or_else(|| settings.pattern(&directory));

@@ -12,15 +12,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read, Seek, SeekFrom},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
 };
 use tokio_util::io::SyncIoBridge;
 
-/// Bytes of a file's beginning that it is known by.
-const HEAD: u64 = 256;
+/// Bytes of a file's beginning that it is known by: enough to tell logs apart that begin with the same words.
+const HEAD: u64 = 64 << 10;
+/// The position of an archive of which nothing is left to read.
+const WHOLE: u64 = i64::MAX as u64;
 /// Bytes read at once.
 const PIECE: u64 = 8 << 20;
 /// A record that is longer than this is passed over.
@@ -58,7 +60,7 @@ pub fn read_on(
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() && fits(pattern, &name) && format.reads(&name) {
-            files.push((metadata.modified()?, entry.path(), format!("{}:{}", metadata.dev(), metadata.ino())));
+            files.push((metadata.modified()?, entry.path(), identity(&metadata)));
         }
     }
     files.sort();
@@ -66,8 +68,13 @@ pub fn read_on(
     // Those that are known come first: what else there is may be a copy of one of them.
     let mut vanished = known.cloned().unwrap_or_default();
     let mut others = Vec::new();
-    for (_, path, identity) in files {
-        let Some(mut log) = Log::open(&path)? else { continue };
+    for (_, path, listed) in files {
+        let Some(mut log) = Log::open(&path)? else {
+            // Renamed since it was listed, or removed: where it was read to is kept for the next look.
+            positions.0.extend(vanished.0.remove_entry(&listed));
+            continue;
+        };
+        let identity = identity(&log.file.metadata()?);
         match (known, known.and_then(|known| known.0.get(&identity))) {
             (None, _) => {
                 let end = log.end()?;
@@ -79,24 +86,49 @@ pub fn read_on(
                 let position = if unchanged { position.clone() } else { log.read_on(position.read, format, hand_on)? };
                 positions.0.insert(identity, position);
             }
-            _ => others.push((log, identity)),
+            _ => others.push((log, identity, path)),
         }
     }
-    for (mut log, identity) in others {
-        let from = match log.original(&vanished)?.and_then(|original| vanished.0.remove(&original)) {
-            Some(position) => position.read,
+    for (mut log, identity, path) in others {
+        let original = log.original(&vanished)?.and_then(|original| vanished.0.remove_entry(&original));
+        match original {
+            Some((original, position)) => match log.read_on(position.read, format, hand_on) {
+                Ok(read) => {
+                    let read = if log.is_plain() { read } else { log.at(WHOLE)? };
+                    positions.0.insert(identity, read);
+                }
+                Err(error) if !log.is_plain() => {
+                    tracing::warn!("{} cannot be read: {error}", path.display());
+                    // Perhaps it is still being written; what is damaged is not tried for ever.
+                    if log.is_young()? {
+                        positions.0.insert(original, position);
+                    } else {
+                        positions.0.insert(identity, log.at(WHOLE)?);
+                    }
+                }
+                Err(error) => return Err(error),
+            },
             // The copy of one that is still there says nothing new, and is looked at again when that is gone.
-            None if log.original(&positions)?.is_some() => continue,
-            None if log.is_plain() => 0,
-            None => log.end()?,
-        };
-        let mut position = log.read_on(from, format, hand_on)?;
-        if !log.is_plain() {
-            position.read = log.end()?;
+            None if log.original(&positions)?.is_some() => {}
+            None if log.is_plain() => {
+                positions.0.insert(identity, log.read_on(0, format, hand_on)?);
+            }
+            None => {
+                let end = log.end()?;
+                let position = log.at(end)?;
+                // Nothing of an archive that has just begun tells whose it is.
+                if position.head.0 > 0 {
+                    positions.0.insert(identity, position);
+                }
+            }
         }
-        positions.0.insert(identity, position);
     }
     Ok(positions)
+}
+
+/// Device and inode.
+fn identity(metadata: &Metadata) -> String {
+    format!("{}:{}", metadata.dev(), metadata.ino())
 }
 
 /// One file.
@@ -135,7 +167,13 @@ impl Log {
 
     /// Where its end is; of a compressed file, somewhere behind it.
     fn end(&self) -> io::Result<u64> {
-        if self.is_plain() { Ok(self.file.metadata()?.len()) } else { Ok(i64::MAX as u64) }
+        if self.is_plain() { Ok(self.file.metadata()?.len()) } else { Ok(WHOLE) }
+    }
+
+    /// Whether it was written to within the last hour.
+    fn is_young(&self) -> io::Result<bool> {
+        let age = self.file.metadata()?.modified()?.elapsed().unwrap_or_default();
+        Ok(age < std::time::Duration::from_secs(3600))
     }
 
     /// Whether this is the file of that position: no shorter, and with the same beginning.
@@ -143,10 +181,11 @@ impl Log {
         Ok(position.read <= self.end()? && self.head(position.head.0)? == position.head)
     }
 
-    /// Which of the files that were read began as this one does.
+    /// Which of the files that were read began as this one does, and was read no further than this one goes.
     fn original(&mut self, of: &Positions) -> io::Result<Option<String>> {
+        let end = self.end()?;
         for (identity, position) in of.0.iter().filter(|(_, position)| position.head.0 > 0) {
-            if self.head(position.head.0)? == position.head {
+            if (position.read <= end || position.read == WHOLE) && self.head(position.head.0)? == position.head {
                 return Ok(Some(identity.clone()));
             }
         }
