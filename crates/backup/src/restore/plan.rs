@@ -175,23 +175,22 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
         let failed = backups.iter().zip(&notes).filter(|(_, notes)| notes.verified == Some(false));
         let failed: Vec<_> = failed.map(|(info, _)| info.label.as_str()).collect();
         for info in &backups {
-            if chain(info, &backups).iter().any(|label| failed.contains(label)) {
-                if request.backup.as_ref() == Some(&info.label) {
-                    doubtful.push((repository.clone(), info.clone()));
-                } else {
-                    tracing::warn!(repository = repository.name, "passed over: {} is damaged, as verified", info.label);
-                }
-                continue;
-            }
             let wanted = request.backup.as_ref().is_none_or(|label| *label == info.label);
             let known = found.iter().any(|(_, known)| known.label == info.label);
-            if wanted && !known && !info.checksum_failures && whole(info, &backups) {
+            let Some(chain) = chain(info, &backups).filter(|_| wanted && !known && !info.checksum_failures) else {
+                continue;
+            };
+            if !chain.iter().any(|label| failed.contains(label)) {
                 found.push((repository.clone(), info.clone()));
+            } else if request.backup.is_some() {
+                doubtful.push((repository.clone(), info.clone()));
+            } else {
+                tracing::warn!(repository = repository.name, "passed over: {} is damaged, as verified", info.label);
             }
         }
     }
     if found.is_empty() {
-        found.extend(doubtful.into_iter().filter(|(_, info)| !info.checksum_failures));
+        found = doubtful;
     }
     found.sort_by_key(|(_, info)| std::cmp::Reverse(info.started_at));
     match away {
@@ -200,29 +199,18 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
     }
 }
 
-/// The labels of a backup and of those it builds upon, as far as they are there.
-fn chain<'a>(info: &'a BackupInfo, backups: &'a [BackupInfo]) -> Vec<&'a str> {
-    let mut labels = vec![info.label.as_str()];
-    let mut link = info;
-    while let Some(parent) = backups.iter().find(|known| Some(&known.label) == link.parent.as_ref()) {
-        if labels.contains(&parent.label.as_str()) {
-            break;
+/// The labels of a backup and of those it builds upon, where all of them are there.
+fn chain<'a>(info: &'a BackupInfo, backups: &'a [BackupInfo]) -> Option<Vec<&'a str>> {
+    let (mut link, mut labels) = (info, vec![info.label.as_str()]);
+    while let Some(label) = &link.parent {
+        let parent = backups.iter().find(|known| known.label == *label && known.system_id == info.system_id)?;
+        if parent.started_at >= link.started_at {
+            return None;
         }
         labels.push(&parent.label);
         link = parent;
     }
-    labels
-}
-
-fn whole(info: &BackupInfo, backups: &[BackupInfo]) -> bool {
-    let mut link = info;
-    while let Some(label) = &link.parent {
-        match backups.iter().find(|known| known.label == *label && known.system_id == info.system_id) {
-            Some(parent) if parent.started_at < link.started_at => link = parent,
-            _ => return false,
-        }
-    }
-    true
+    Some(labels)
 }
 
 struct Planner<'a> {

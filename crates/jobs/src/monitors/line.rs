@@ -122,10 +122,18 @@ impl<'a> Look<'a> {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        self.own(query, &[]).await
+    }
+
+    /// The same, with the parameters of the statement.
+    async fn own<T>(&mut self, query: &Query, limits: &[f64]) -> Result<Vec<T>, JobError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
         let server = self.server()?;
         // Not put back after an error: whatever is wrong with it, the next one begins anew.
         let mut open = self.connection(&server).await?;
-        let rows = self.ask(&mut open, &server, query, &[]).await?;
+        let rows = self.ask(&mut open, &server, query, limits).await?;
         self.turn().await.connection = Some(open);
         Ok(rows)
     }
@@ -175,7 +183,11 @@ impl<'a> Look<'a> {
         let (mut found, mut seen, mut first) = (Vec::new(), false, None);
         let mut databases = databases.into_iter();
         while let Some((name, own)) = databases.next() {
-            match self.within(&name, own, query, limits).await {
+            let rows = match own {
+                true => self.own(query, limits).await.map(Some),
+                false => self.within(&name, query, limits).await,
+            };
+            match rows {
                 Ok(rows) => {
                     seen = true;
                     found.extend(rows.into_iter().flatten().map(|row| (name.clone(), row)));
@@ -205,38 +217,23 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// The rows of a query in one database, or none where it is not there any more; `own` is that of the connection.
+    /// The rows of a query in another database than the cluster's own, or none where it is not there any more.
     ///
     /// # Errors
     /// Where it cannot be asked.
-    pub async fn within<T>(
-        &mut self,
-        database: &str,
-        own: bool,
-        query: &Query,
-        limits: &[f64],
-    ) -> Result<Option<Vec<T>>, JobError>
+    pub async fn within<T>(&mut self, database: &str, query: &Query, limits: &[f64]) -> Result<Option<Vec<T>>, JobError>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        let server = self.server_with(if own { None } else { Some(database) })?;
-        let mut open = if own {
-            self.connection(&server).await?
-        } else {
-            let mut open = match self.turn().await.anew(&server).await {
-                Ok(open) => open,
-                Err(error) if error.is_missing_database() => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            self.is_free(&mut open.connection).await?;
-            open
+        let server = self.server_with(Some(database))?;
+        let mut open = match self.turn().await.anew(&server).await {
+            Ok(open) => open,
+            Err(error) if error.is_missing_database() => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
+        self.is_free(&mut open.connection).await?;
         let rows = self.ask(&mut open, &server, query, limits).await?;
-        if own {
-            self.turn().await.connection = Some(open);
-        } else {
-            close(open).await;
-        }
+        close(open).await;
         Ok(Some(rows))
     }
 

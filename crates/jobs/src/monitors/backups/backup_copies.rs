@@ -1,6 +1,6 @@
-//! Whether the newest backup of each job is in every repository that job names, or a job copies it to, with the same contents (references 003 and 004: offsite
-//! copy present, same size and checksum): what the catalogues say is compared, and that its objects, and those of the backups
-//! it builds upon, are stored there in the sizes they should have. `verify` reads them.
+//! Whether the newest backup of each job is in every repository that job names, or a job copies it to, with the same contents
+//! (references 003 and 004: offsite copy present, same size and checksum): what the catalogues say is compared, and that its
+//! objects, and those of the backups it builds upon, are stored there in the sizes they should have. `verify` reads them.
 
 use crate::{
     JobError,
@@ -85,6 +85,21 @@ async fn copy(repository: &Repository, backups: &[BackupInfo], label: &str) -> R
     Ok(Some(Copy { likeness: likeness(info), faults }))
 }
 
+/// The repositories that have a backup.
+fn lying(all: &[(Repository, Result<Vec<BackupInfo>, String>)], label: &str) -> Vec<RepositoryName> {
+    let has = |backups: &[BackupInfo]| backups.iter().any(|info| info.label == label);
+    let found = all.iter().filter(|(_, backups)| backups.as_ref().is_ok_and(|backups| has(backups)));
+    found.map(|(repository, _)| RepositoryName(repository.name.clone())).collect()
+}
+
+/// These repositories and those that what lies there is copied to; a copy may be copied on. No name stands for all.
+fn with_copies(mut names: Vec<RepositoryName>, copied: &[Replicate]) -> Vec<RepositoryName> {
+    while let Some(next) = copied.iter().find(|job| names.contains(&job.from) && !names.contains(&job.to)) {
+        names.push(next.to.clone());
+    }
+    names
+}
+
 #[async_trait]
 impl Monitor for BackupCopies {
     const FACTS: Facts = Facts {
@@ -115,29 +130,15 @@ impl Monitor for BackupCopies {
         let copied: Vec<Replicate> = config.options_of(cluster).collect();
         let mut sample = Vec::new();
         for (job, newest) in newest {
-            let lies = |backups: &Result<Vec<BackupInfo>, _>| {
-                backups.as_ref().is_ok_and(|backups| backups.iter().any(|info| info.label == newest.label))
-            };
             let named = config.jobs.get(job).and_then(|job| job.options::<BackupPhysical>());
-            let named = named.map(|job| job.repositories);
-            let mut wanted: Vec<&str> = all
-                .iter()
-                .filter(|(repository, backups)| match &named {
-                    _ if !self.repositories.is_empty() => true,
-                    Some(named) => named.is_empty() || named.iter().any(|name| name.0 == repository.name),
-                    None => lies(backups),
-                })
-                .map(|(repository, _)| repository.name.as_str())
-                .collect();
-            // A copy may be copied on.
-            for _ in &copied {
-                let more = copied.iter().filter(|job| wanted.contains(&job.from.0.as_str()));
-                let more: Vec<_> = more.map(|job| job.to.0.as_str()).filter(|to| !wanted.contains(to)).collect();
-                wanted.extend(more);
-            }
+            let wanted = match named.map(|job| job.repositories) {
+                _ if !self.repositories.is_empty() => self.repositories.clone(),
+                Some(named) => with_copies(named, &copied),
+                None => with_copies(lying(&all, &newest.label), &copied),
+            };
             let mut copies = InEach::new();
-            for (repository, backups) in all.iter().filter(|(repository, _)| wanted.contains(&repository.name.as_str()))
-            {
+            let here = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.0 == name);
+            for (repository, backups) in all.iter().filter(|(repository, _)| here(&repository.name)) {
                 let copy = match backups {
                     Ok(backups) => copy(repository, backups, &newest.label).await.map_err(|error| human::chain(&error)),
                     Err(reason) => Err(reason.clone()),
@@ -241,5 +242,14 @@ mod tests {
         told(look(1, Ok(copy(8, &[]))), "is another one");
         told(look(1, Ok(copy(9, &["base is not there"]))), "is not whole in repository offsite: 1 fault");
         told(look(1, Err("away".into())), "cannot be said");
+    }
+    #[test]
+    fn copies_are_copied_on_and_no_name_stands_for_all() {
+        let name = |name: &str| RepositoryName(name.into());
+        let job = |from: &str, to: &str| Replicate { from: name(from), to: name(to), wal: true };
+        let copied = [job("second", "third"), job("local", "second"), job("other", "elsewhere"), job("third", "local")];
+        let expected = ["local", "second", "third"].map(name);
+        assert_eq!(with_copies(vec![name("local")], &copied), expected);
+        assert_eq!(with_copies(Vec::new(), &copied), []);
     }
 }

@@ -85,7 +85,7 @@ impl Monitor for XidAge {
         let old = databases.iter().filter(|one| one.xid.max(one.multixact) > i64::from(self.warning_age));
         for Database { name, .. } in old.take(LOOKED_UP) {
             // One that nobody may connect to has them all the same, and its age is told without.
-            if let Ok(Some(found)) = look.within(name, false, &Self::FACTS.queries[2], &[]).await {
+            if let Ok(Some(found)) = look.within(name, &Self::FACTS.queries[2], &[]).await {
                 tables.insert(name.clone(), found);
             }
         }

@@ -8,9 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Files that a server names, and who may do what with them.
-const NAMED: [(&str, Allowed); 3] =
-    [("hba_file", Allowed::GroupReads), ("ident_file", Allowed::GroupReads), ("ssl_key_file", Allowed::GroupReads)];
+/// Settings that name a file which at most the group may read.
+const NAMED: [&str; 3] = ["hba_file", "ident_file", "ssl_key_file"];
 
 /// What belongs to the server of this data directory and lies outside it.
 pub fn files(data: &Path) -> Vec<(PathBuf, Allowed)> {
@@ -24,7 +23,7 @@ pub fn files(data: &Path) -> Vec<(PathBuf, Allowed)> {
         let text = fs::read_to_string(file).unwrap_or_default();
         settings.extend(text.lines().filter_map(setting));
     }
-    found.extend(NAMED.iter().filter_map(|(name, allowed)| Some((data.join(settings.get(*name)?), *allowed))));
+    found.extend(NAMED.iter().filter_map(|name| Some((data.join(settings.get(*name)?), Allowed::GroupReads))));
     found.retain(|(path, _)| !path.starts_with(data));
     found
 }
