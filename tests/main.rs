@@ -7,6 +7,7 @@
 mod alerts;
 mod backup;
 mod by_hand;
+mod chains;
 mod channels;
 mod configuration;
 mod crashes;

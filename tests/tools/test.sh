@@ -72,8 +72,8 @@ if [ -n "$day" ]; then
     exit
 fi
 
-# What monitors ask is not the same on 17 as before.
-[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby::
+# What monitors ask is not the same on 17 as before, and incremental backups begin there.
+[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains::
 for version in $versions; do on "$version" "$@"; done
 
 # By itself: it fills the disk, a little.

@@ -1,7 +1,7 @@
 //! Copying backups and WAL from one repository to another: by hand, to catch up one that was dropped from a backup, and
 //! to keep two in step.
 
-use crate::Error;
+use crate::{Catalogue, Error, Health};
 use pgbosun_core::human;
 use pgbosun_repository::{
     Active, BackupInfo, BackupRef, Encoding, Frame, HEARTBEAT, Repository, WalArchive, WalEncoder, copy_object,
@@ -33,12 +33,21 @@ pub async fn copy_backup(
     cancel: &CancellationToken,
 ) -> Result<Copied, Error> {
     to.admit(&info.cluster, &info.system_id).await?;
-    let mut chain = vec![info.clone()];
-    while let Some(label) = chain.last().and_then(|info| info.parent.clone()) {
-        chain.push(from.find(Some(&info.cluster), &label).await?);
+    // C27: damage is not spread, and nothing is put on top of damage.
+    let (source, target) =
+        (Catalogue::read(from, Some(&info.cluster)).await?, Catalogue::read(to, Some(&info.cluster)).await?);
+    let entry = source.find(&info.label).ok_or_else(|| pgbosun_repository::Error::NoBackup(info.label.clone()))?;
+    let refused = |repository: &Repository, health: &Health| {
+        Error::Refused(format!("{} cannot be copied: in {}, {health}", info.label, repository.name))
+    };
+    if !entry.health().is_good() {
+        return Err(refused(from, entry.health()));
     }
     let mut copied = Copied::default();
-    for info in chain.into_iter().rev() {
+    for info in source.chain(entry).links {
+        if let Some(there) = target.find(&info.label).filter(|there| !there.health().is_good()) {
+            return Err(refused(to, there.health()));
+        }
         let place = info.place();
         if to.is_published(&place).await? {
             continue;
@@ -46,7 +55,7 @@ pub async fn copy_backup(
         let _active = Active::claim(&place.lease());
         to.begin(&place, instance).await?;
         let done = tokio::select! {
-            done = copy_objects(from, to, &info) => done,
+            done = copy_objects(from, to, info) => done,
             () = announced(to, &place, instance) => Err(Error::Cancelled),
             () = cancel.cancelled() => Err(Error::Cancelled),
         };

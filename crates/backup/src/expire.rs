@@ -1,15 +1,16 @@
 //! Expiry: what retention no longer keeps is removed, backups first, then the WAL that nothing needs any more.
 //!
-//! C7 to C9, C11: decided from the catalogue of the repository itself, announced by a lease, never by file age.
+//! C7 to C9, C11: decided from the catalogue of the repository itself, announced by a lease, never by file age. C33: a clock that
+//! others contradict removes nothing.
 
 use crate::{
-    Error,
+    Catalogue, Error,
     retention::{Known, Rules, decide, needed},
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::wal::WalFile;
-use pgbosun_repository::{BackupInfo, Repository, WalArchive};
+use pgbosun_repository::{BackupInfo, CLOCK_TOLERANCE, Repository, WalArchive};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -30,6 +31,10 @@ pub struct Expire {
     pub backups: bool,
     /// Decide, and remove nothing.
     pub dry_run: bool,
+    /// Labels that this run has just taken: never removed by it, whatever the clock says (C33).
+    pub spared: Vec<String>,
+    /// Clocks to compare this machine's with: whose, and what it says.
+    pub witnesses: Vec<(String, DateTime<Utc>)>,
 }
 
 /// What was decided and done.
@@ -62,29 +67,38 @@ impl Expire {
         }
         for system_id in self.repository.system_ids(&self.cluster).await? {
             if self.dry_run {
-                self.of_system(&system_id, now, &mut expired).await?;
+                self.of_system(&system_id, now, self.witnesses.clone(), &mut expired).await?;
                 continue;
             }
             let expiry = self.repository.begin_expiry(&self.cluster, &system_id, self.instance).await?;
-            let done = self.of_system(&system_id, now, &mut expired).await;
+            let store = expiry.store_time().map(|time| (format!("the store of {}", self.repository.name), time));
+            let witnesses = self.witnesses.iter().cloned().chain(store).collect();
+            let done = self.of_system(&system_id, now, witnesses, &mut expired).await;
             expiry.end().await?;
             done?;
         }
         Ok(expired)
     }
 
-    async fn of_system(&self, system_id: &str, now: DateTime<Utc>, expired: &mut Expired) -> Result<(), Error> {
-        let (mut backups, damaged) = self.repository.backups(Some(&self.cluster)).await?;
-        backups.retain(|info| info.system_id == system_id);
-        let notes = self.repository.notes(&backups).await?;
-        let known: Vec<Known> = backups
-            .iter()
-            .zip(notes)
-            .map(|(info, notes)| {
-                let kept = notes.keep.map(|keep| format!("{} ({})", keep.reason, keep.by));
-                Known::new(info, notes.verified, kept)
-            })
-            .collect();
+    async fn of_system(
+        &self,
+        system_id: &str,
+        now: DateTime<Utc>,
+        witnesses: Vec<(String, DateTime<Utc>)>,
+        expired: &mut Expired,
+    ) -> Result<(), Error> {
+        let catalogue = Catalogue::read(&self.repository, Some(&self.cluster)).await?;
+        let of_system = || catalogue.entries().iter().filter(|entry| entry.info.system_id == system_id);
+        let (backups, damaged): (Vec<BackupInfo>, _) =
+            (of_system().map(|entry| entry.info.clone()).collect(), &catalogue.unreadable);
+        let mut known: Vec<Known> = of_system().map(Known::new).collect();
+        for known in known.iter_mut().filter(|known| self.spared.contains(&known.label)) {
+            known.kept = Some("taken by this run".into());
+        }
+        let mut taken_before = known.iter().filter(|known| !self.spared.contains(&known.label));
+        if let Some(reason) = doubt(now, taken_before.next_back(), &witnesses) {
+            return Err(Error::Refused(reason));
+        }
         let mut decided = decide(&known, &self.rules, self.zone, now);
         if !self.backups {
             decided.fill(Some("only WAL is looked at".into()));
@@ -141,4 +155,19 @@ impl Expire {
         }
         Ok(())
     }
+}
+
+/// Why this machine's clock cannot be relied on to remove anything (C33).
+fn doubt(now: DateTime<Utc>, newest: Option<&Known>, witnesses: &[(String, DateTime<Utc>)]) -> Option<String> {
+    let shown = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M:%SZ").to_string();
+    let newest = newest.map(|known| (format!("the newest backup before, {},", known.label), known.started_at));
+    let ahead = newest.filter(|(_, time)| *time > now + CLOCK_TOLERANCE);
+    let differs = witnesses.iter().find(|(_, time)| (*time - now).abs() > CLOCK_TOLERANCE).cloned();
+    let (whose, time) = differs.or(ahead)?;
+    Some(format!(
+        "this machine's clock says {}, and {whose} says {}: nothing is removed by a clock that is wrong; set it right, then run it \
+         again",
+        shown(now),
+        shown(time)
+    ))
 }

@@ -1,8 +1,9 @@
 //! Taking, verifying and restoring backups.
 //!
 //! Invariants: returns results and knows nothing of findings, alerts or history; bulk data passes once, in bounded
-//! memory; what fails leaves nothing that is listed. The rules C1 to C26 are named where the code keeps them.
+//! memory; what fails leaves nothing that is listed. The rules C1 to C41 are named where the code keeps them.
 
+mod chain;
 mod copy;
 mod error;
 mod expire;
@@ -19,11 +20,12 @@ mod scratch;
 mod verify;
 pub mod wal;
 
+pub use chain::{Catalogue, Chain, Entry, Health, newest_good};
 pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
 pub use expire::{Expire, Expired};
 pub use part::{Dump, DumpWhat, ScratchCopy};
-pub use physical::{Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, member};
+pub use physical::{Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, member, server_time};
 pub use progress::{Progress, Snapshot};
 pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};

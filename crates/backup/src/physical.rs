@@ -8,10 +8,11 @@ mod source;
 mod stream;
 
 pub use incremental::Incremental;
-pub use source::{Role, member};
+pub use source::{Role, member, now as server_time};
 
 use crate::{
     Error, Progress,
+    chain::newest_good,
     inspect::{Inspection, inspect},
 };
 use files::DataDirectory;
@@ -246,7 +247,7 @@ impl Physical {
 
     /// Refuses to begin what would fill a repository: the newest backup's size is the estimate, else a fifth of the data.
     async fn check_space(&self, repository: &Repository, before: &Inspection) -> Result<u64, Error> {
-        let newest = repository.newest_good(&self.cluster).await?;
+        let newest = newest_good(repository, &self.cluster).await?;
         let estimate = newest.map_or_else(|| before.databases.values().sum::<u64>() / 5, |info| info.stored_bytes);
         match repository.storage.free_bytes().await?.filter(|free| *free < estimate) {
             Some(free) => Err(Error::Refused(format!(

@@ -1,6 +1,6 @@
 //! Restoring a physical backup, with the chain it builds upon, into a directory from which PostgreSQL starts.
 
-mod chain;
+mod assembly;
 mod extract;
 mod finish;
 mod plan;
@@ -8,10 +8,10 @@ mod prepare;
 
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 
+pub(crate) use assembly::Assembly;
 pub(crate) use finish::settings as recovery_settings;
 
 use crate::{Error, Progress, manifest, pace::Pace};
-use chain::Chain;
 use extract::Wanted;
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use pgbosun_core::faults;
@@ -121,10 +121,10 @@ impl Restore {
         let places = self.places()?;
         self.check_target(&places)?;
         self.check_space(&places)?;
-        let chain = Chain::load(&self.repository, &self.info).await?;
-        let (manifest, expected) = chain::read_manifest(&self.repository, &self.info).await?;
+        let assembly = Assembly::load(&self.repository, &self.info).await?;
+        let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;
         self.lay_out(&places)?;
-        let combined = chain.combined();
+        let combined = assembly.combined();
         let present = match self.existing {
             Existing::Delta => {
                 let (target, combined) = (self.target.clone(), combined.clone());
@@ -135,7 +135,7 @@ impl Restore {
         };
         let tablespaces = places.values().cloned().collect();
         let mut restored = Restored { files: 0, bytes: 0, kept: present.len() as u64, tablespaces };
-        self.fetch(&chain, &places, &present, &mut restored).await?;
+        self.fetch(&assembly, &places, &present, &mut restored).await?;
         self.write_manifest(manifest, &expected, combined).await?;
         let (restore, spaces) = (self.clone(), restored.tablespaces.clone());
         blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
@@ -147,32 +147,20 @@ impl Restore {
     /// Reads the volumes, of each backup several at a time; a later backup's blocks go over an earlier one's files.
     async fn fetch(
         &self,
-        chain: &Chain,
+        assembly: &Assembly,
         places: &BTreeMap<u32, PathBuf>,
         present: &HashSet<String>,
         restored: &mut Restored,
     ) -> Result<(), Error> {
-        let mut wanted = chain.wanted(present)?;
         let pace = Arc::new(Pace::new(self.max_rate));
-        // Where postgresql.conf lies in the data directory nothing that pg_verifybackup would not know belongs beside it.
-        let own = chain.has("postgresql.conf");
         let mut steps = Vec::new();
-        for (index, link) in chain.links.iter().enumerate() {
-            let last = index + 1 == chain.links.len();
-            let mut objects = Vec::new();
-            for object in &link.info.objects {
-                let Some(into) = self.directory_for(object, places, own)? else { continue };
-                let of_last = matches!(object.kind, ObjectKind::Wal | ObjectKind::Config);
-                if of_last && !last {
-                    continue;
-                }
-                let wanted = if of_last { Wanted::All } else { take_wanted(&mut wanted[index], &object.name) };
-                // A volume of which nothing is wanted is not even fetched.
-                if !matches!(&wanted, Wanted::Some(names) if names.is_empty()) {
-                    objects.push((object.clone(), into, wanted));
-                }
-            }
-            steps.push((link.info.place(), objects));
+        for (place, objects) in assembly.volumes(present)? {
+            let objects: Result<Vec<_>, Error> = objects
+                .into_iter()
+                .filter_map(|(object, wanted)| Some((self.directory_for(&object, places).transpose()?, object, wanted)))
+                .map(|(into, object, wanted)| Ok((object, into?, wanted)))
+                .collect();
+            steps.push((place, objects?));
         }
         self.progress.expect(steps.iter().flat_map(|(_, objects)| objects).map(|(object, ..)| object.size).sum());
         let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
@@ -212,12 +200,7 @@ impl Restore {
     }
 
     /// Where the contents of an object go; `None` for one that is not unpacked.
-    fn directory_for(
-        &self,
-        object: &Object,
-        places: &BTreeMap<u32, PathBuf>,
-        own_configuration: bool,
-    ) -> Result<Option<PathBuf>, Error> {
+    fn directory_for(&self, object: &Object, places: &BTreeMap<u32, PathBuf>) -> Result<Option<PathBuf>, Error> {
         Ok(match object.kind {
             ObjectKind::Data => Some(self.target.clone()),
             ObjectKind::Tablespace(oid) => match places.get(&oid) {
@@ -225,7 +208,6 @@ impl Restore {
                 None => return Err(Error::Refused(format!("tablespace {oid} is not described in backup.json"))),
             },
             ObjectKind::Wal => Some(self.target.join("pg_wal")),
-            ObjectKind::Config if own_configuration => None,
             ObjectKind::Config => Some(self.target.join("pgbosun-config")),
             ObjectKind::Manifest | ObjectKind::Index => None,
         })
@@ -261,12 +243,6 @@ impl Restore {
         })
         .await
     }
-}
-
-/// What is wanted of the volume with this name.
-fn take_wanted(wanted: &mut HashMap<String, Wanted>, name: &str) -> Wanted {
-    let volume = name.find(".tar").map_or(name, |at| &name[..at + 4]);
-    wanted.remove(volume).unwrap_or_else(|| Wanted::Some(HashSet::new()))
 }
 
 async fn blocking<T: Send + 'static>(

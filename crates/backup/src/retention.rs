@@ -1,10 +1,13 @@
-//! What stays and what goes: pure functions of the catalogue, the rules and the time (C7, C8, C11).
+//! What stays and what goes: pure functions of the catalogue, the rules and the time (C7, C8, C11, C27, C33).
 
+mod times;
+
+use crate::chain::Entry;
 use chrono::{DateTime, Datelike, Days, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{config::Retention, lsn::Lsn, wal::Segment};
-use pgbosun_repository::BackupInfo;
 use std::collections::{BTreeMap, BTreeSet};
+use times::Dates;
 
 /// A backup as retention sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +20,9 @@ pub struct Known {
     pub parent: Option<String>,
     /// The job that took it.
     pub job: Option<String>,
-    /// Begin: C10, backups are ordered by it.
+    /// Timeline of its end: with the LSNs, its place in the order (C33).
+    pub timeline: u32,
+    /// Begin.
     pub started_at: DateTime<Utc>,
     /// End.
     pub finished_at: DateTime<Utc>,
@@ -25,31 +30,47 @@ pub struct Known {
     pub start_lsn: Lsn,
     /// Consistent from here.
     pub stop_lsn: Lsn,
-    /// Nothing is known against it.
+    /// Nothing is known against it or what it builds on (C27).
     pub good: bool,
-    /// A verification found nothing wrong with it.
+    /// Verifications found nothing wrong with it and all it builds on.
     pub verified: bool,
-    /// Somebody said that it stays.
+    /// Why it stays whatever the rules say.
     pub kept: Option<String>,
 }
 
 impl Known {
-    /// A backup of the catalogue. `verified` is what the last verification said, if there was one.
-    pub fn new(info: &BackupInfo, verified: Option<bool>, kept: Option<String>) -> Self {
+    /// A backup of the catalogue.
+    pub fn new(entry: &Entry) -> Self {
+        let info = &entry.info;
         Self {
             label: info.label.clone(),
             system_id: info.system_id.clone(),
             parent: info.parent.clone(),
             job: info.job.clone(),
+            timeline: info.timeline,
             started_at: info.started_at,
             finished_at: info.finished_at,
             start_lsn: info.start_lsn,
             stop_lsn: info.stop_lsn,
-            good: !info.checksum_failures && verified != Some(false),
-            verified: !info.checksum_failures && verified == Some(true),
-            kept,
+            good: entry.health().is_good(),
+            verified: entry.health().is_verified(),
+            kept: entry.notes.keep.as_ref().map(|keep| format!("kept by hand: {} ({})", keep.reason, keep.by)),
         }
     }
+}
+
+/// The dates that are believed of each, and the indices newest first by timeline and LSN (C33).
+fn ordered(backups: &[&Known], now: DateTime<Utc>) -> (Vec<Dates>, Vec<usize>) {
+    let mut order: Vec<usize> = (0..backups.len()).collect();
+    order.sort_by_key(|index| {
+        let known = backups[*index];
+        (known.timeline, known.start_lsn, known.stop_lsn, *index)
+    });
+    let believed = times::believed(&order.iter().map(|index| backups[*index]).collect::<Vec<_>>(), now);
+    let mut dates: Vec<_> = order.iter().copied().zip(believed).collect();
+    dates.sort_by_key(|(index, _)| *index);
+    order.reverse();
+    (dates.into_iter().map(|(_, dates)| dates).collect(), order)
 }
 
 /// Which jobs' backups each rule governs.
@@ -60,8 +81,7 @@ pub type Rules = BTreeMap<String, Retention>;
 /// `rules` are by job. Backups of jobs without a rule stay.
 pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) -> Vec<Option<String>> {
     let mut reasons: Vec<Option<String>> = vec![None; backups.len()];
-    let mut order: Vec<usize> = (0..backups.len()).collect();
-    order.sort_by_key(|index| std::cmp::Reverse((backups[*index].started_at, *index)));
+    let (dates, order) = ordered(&backups.iter().collect::<Vec<_>>(), now);
     let mut keep = |index: usize, reason: String| {
         let slot: &mut Option<String> = &mut reasons[index];
         if slot.is_none() {
@@ -70,8 +90,8 @@ pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) ->
     };
     for index in &order {
         let backup = &backups[*index];
-        if let Some(who) = &backup.kept {
-            keep(*index, format!("kept by hand: {who}"));
+        if let Some(why) = &backup.kept {
+            keep(*index, why.clone());
         }
         match &backup.job {
             Some(job) if !rules.contains_key(job) => keep(*index, format!("no retention for job {job}")),
@@ -88,7 +108,7 @@ pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) ->
     }
     for (job, rule) in rules {
         let own: Vec<usize> = order.iter().copied().filter(|i| backups[*i].job.as_ref() == Some(job)).collect();
-        of_job(backups, &own, rule, zone, now, &mut keep);
+        of_job(backups, &dates, &own, rule, zone, now, &mut keep);
     }
     // C11: what a retained one builds upon stays.
     loop {
@@ -114,6 +134,7 @@ pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) ->
 /// `own`: the backups of one job, newest first.
 fn of_job(
     backups: &[Known],
+    dates: &[Dates],
     own: &[usize],
     rule: &Retention,
     zone: Tz,
@@ -125,8 +146,8 @@ fn of_job(
     let mut served = false;
     let mut seen: [BTreeSet<(i32, u32)>; 3] = Default::default();
     for index in own {
-        let backup = &backups[*index];
-        if let Some(days) = rule.days.filter(|days| backup.started_at >= ago(*days)) {
+        let (backup, dates) = (&backups[*index], dates[*index]);
+        if let Some(days) = rule.days.filter(|days| dates.started_at >= ago(*days)) {
             keep(*index, format!("younger than {days} days"));
         }
         if let Some(count) = rule.count.filter(|count| verified_newer < *count) {
@@ -134,7 +155,7 @@ fn of_job(
         }
         // What serves the beginning of the window for point-in-time recovery is the newest good one before it.
         if let Some(days) = rule.wal_days.filter(|_| backup.good) {
-            if backup.finished_at >= ago(days) {
+            if dates.finished_at >= ago(days) {
                 keep(*index, format!("needed to recover to any moment of {days} days"));
             } else if !served {
                 served = true;
@@ -142,7 +163,7 @@ fn of_job(
             }
         }
         if backup.verified {
-            let local = backup.started_at.with_timezone(&zone);
+            let local = dates.calendar.with_timezone(&zone);
             let periods = [
                 (rule.daily, (local.year(), local.ordinal()), "day"),
                 (rule.weekly, (local.iso_week().year(), local.iso_week().week()), "week"),
@@ -172,19 +193,22 @@ pub struct Needed {
 
 /// What the retained backups of one system identifier need. Without any, everything is needed.
 pub fn needed(retained: &[&Known], rules: &Rules, now: DateTime<Utc>) -> Needed {
+    let (dates, order) = ordered(retained, now);
     let ranges = retained.iter().map(|backup| (backup.start_lsn, backup.stop_lsn)).collect();
     let windows: Vec<Option<u32>> = rules.values().map(|rule| rule.wal_days).collect();
     // One rule without a window keeps WAL from the oldest retained backup on, and the longest keeps most.
     let window = if windows.iter().any(Option::is_none) { None } else { windows.into_iter().flatten().max() };
-    let serving: Vec<&&Known> = match window {
-        None => retained.iter().collect(),
+    let serving: Vec<&Known> = match window {
+        None => retained.to_vec(),
         Some(days) => {
             let from = now.checked_sub_days(Days::new(days.into())).unwrap_or(DateTime::<Utc>::MIN_UTC);
-            let before = retained.iter().filter(|backup| backup.good && backup.finished_at < from);
-            let anchor = before.max_by_key(|backup| backup.started_at);
-            let within = retained.iter().filter(|backup| backup.finished_at >= from);
+            let anchor = order.iter().find(|index| retained[**index].good && dates[**index].finished_at < from);
+            let within = order.iter().filter(|index| dates[**index].finished_at >= from);
             // Without one before the window its beginning cannot be served; then all that is there serves.
-            if anchor.is_none() { retained.iter().collect() } else { within.chain(anchor).collect() }
+            match anchor {
+                None => retained.to_vec(),
+                Some(_) => within.chain(anchor).map(|index| retained[*index]).collect(),
+            }
         }
     };
     let floor = serving.iter().map(|backup| backup.start_lsn).min().unwrap_or_default();

@@ -6,17 +6,18 @@ mod archive;
 pub use archive::verify_archive;
 
 use crate::{
-    Error, Progress,
+    Catalogue, Error, Progress,
     manifest::{self, Expected},
+    restore::Assembly,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use pgbosun_core::lsn::Lsn;
+use pgbosun_core::{human, lsn::Lsn};
 use pgbosun_repository::{
     BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted, read_volume,
 };
 use serde::Serialize;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::Read,
 };
 use tokio_util::sync::CancellationToken;
@@ -149,7 +150,7 @@ pub async fn verify(
     if own_wal && sealed == 0 {
         check_segments(info, &segments, &mut faults);
     }
-    check_chain(repository, info, &mut faults).await?;
+    let chain = check_chain(repository, info, &mut faults).await?;
     let check = |name, mut faults: Vec<String>, good: String| {
         faults.sort();
         Check { name, passed: faults.is_empty(), detail: if faults.is_empty() { good } else { faults.join("\n") } }
@@ -159,10 +160,6 @@ pub async fn verify(
     let wal = match own_wal {
         true => within(format!("{} to {} is complete", info.start_lsn, info.stop_lsn)),
         false => format!("{} to {} lies in the WAL archive", info.start_lsn, info.stop_lsn),
-    };
-    let chain = match &info.parent {
-        Some(parent) => format!("builds upon {parent}, which is there"),
-        None => "a full backup".to_owned(),
     };
     let stored = if sealed > 0 { "every object has its SHA-256" } else { "every object has its SHA-256 and decodes" };
     Ok(Verified {
@@ -257,29 +254,46 @@ fn check_listing(object: &Object, volume: &Volume, listed: &BTreeMap<String, Vec
     }
 }
 
-/// C11: what an incremental backup builds upon must be there, down to a full one.
-async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Faults) -> Result<(), Error> {
-    let (mut next, mut length) = (info.parent.clone(), 0);
-    while let Some(label) = next {
-        length += 1;
-        next = match repository.find(Some(&info.cluster), &label).await {
-            Ok(parent) if parent.checksum_failures => {
-                faults.chain.push(format!("{label}, which it builds upon, is suspect"));
-                None
-            }
-            Ok(parent) => parent.parent,
-            Err(error @ (RepositoryError::NoBackup(_) | RepositoryError::Damaged { .. })) => {
-                faults.chain.push(format!("it builds upon {label}: {error}"));
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if length > 1000 {
-            faults.chain.push("the chain has no beginning".into());
-            break;
-        }
+/// C11, C27: what an incremental backup builds on must be there and good, down to a full one, and the chain must put together
+/// every file: the restore is planned as a whole, from the lists of files. Returns what was found in words.
+async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Faults) -> Result<String, Error> {
+    let Some(label) = &info.parent else { return Ok("a full backup".into()) };
+    let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
+    let Some(entry) = catalogue.find(&info.label) else {
+        return Err(RepositoryError::NoBackup(info.label.clone()).into());
+    };
+    let chain = catalogue.chain(entry);
+    if !entry.health().is_whole() {
+        faults.chain.push(entry.health().to_string());
+        return Ok(String::new());
     }
-    Ok(())
+    if let Some(parent) = catalogue.find(label).filter(|parent| !parent.health().is_good()) {
+        faults.chain.push(format!("it builds on {label}, and {}", parent.health()));
+    }
+    let count = human::count(chain.links.len(), "backup");
+    match Assembly::of(repository, &chain).await {
+        Ok(assembly) => {
+            if let Err(error) = assembly.volumes(&HashSet::new()) {
+                faults.chain.push(error.to_string());
+            }
+            Ok(format!("builds on {label}; every file is whole in the chain of {count}"))
+        }
+        // The lists of files are sealed, like the rest.
+        Err(Error::Repository(RepositoryError::Key(_))) => {
+            Ok(format!("builds on {label}, which is there; which file comes from where cannot be read without a key"))
+        }
+        Err(Error::Repository(error @ (RepositoryError::Damaged { .. } | RepositoryError::NoBackup(_)))) => {
+            faults.chain.push(error.to_string());
+            Ok(String::new())
+        }
+        Err(Error::Repository(RepositoryError::Storage { source, action, object }))
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            faults.chain.push(format!("{action} {object}: {source}"));
+            Ok(String::new())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn read_manifest(

@@ -13,7 +13,7 @@ pub use heartbeat::Heartbeat;
 pub use physical::BackupPhysical;
 pub use replicate::Replicate;
 pub use restore_test::RestoreTestJob;
-pub use verify::VerifyJob;
+pub use verify::{VerifyJob, note_verification};
 pub use wal_cleanup::WalCleanup;
 
 use crate::JobContext;

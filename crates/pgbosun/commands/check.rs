@@ -193,7 +193,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 report.add(Severity::Warning, object, message);
             }
             Ok((backups, 0, free, None)) => {
-                let newest = backups.iter().max_by_key(|info| info.finished_at).map_or(0, |info| info.stored_bytes);
+                let newest = backups.last().map_or(0, |info| info.stored_bytes);
                 let enough = free.is_none_or(|free| free > newest);
                 let free = free.map_or_else(String::new, |free| format!(", {} free", human::size(free)));
                 let message = format!("writable, {} backups{free}", backups.len());

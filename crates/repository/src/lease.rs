@@ -23,6 +23,9 @@ pub struct Lease {
 /// A holder says at least so often that it is at work.
 pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// A holder that has said nothing for so long is not waited for.
+const LONGEST_SILENCE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+
 impl Lease {
     /// A lease of this process.
     pub fn new(instance: Uuid) -> Self {
@@ -37,9 +40,10 @@ impl Lease {
     }
 
     /// True where the holder has said nothing for so long that nobody needs to wait for it. What it wrote is not for
-    /// others to remove all the same.
+    /// others to remove all the same. One that is dated in the future says nothing about now (C33): it must not block
+    /// anybody until its time has come.
     pub fn is_silent(&self) -> bool {
-        pgbosun_core::clock::now() - self.started_at > chrono::TimeDelta::hours(1)
+        (pgbosun_core::clock::now() - self.started_at).abs() > LONGEST_SILENCE
     }
 }
 
@@ -71,4 +75,18 @@ impl Drop for Active {
 pub fn process_id() -> Uuid {
     static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
     *PROCESS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c33_a_lease_from_the_future_blocks_nobody() {
+        let from_now = |minutes: i64| {
+            let started_at = pgbosun_core::clock::now() + chrono::TimeDelta::minutes(minutes);
+            Lease { instance: Uuid::nil(), process: Uuid::nil(), started_at }.is_silent()
+        };
+        assert!(!from_now(-59) && !from_now(1) && from_now(-61) && from_now(60 * 24 * 365));
+    }
 }

@@ -1,6 +1,7 @@
 //! Incremental backups (PostgreSQL 17 and later): which backup the next one builds upon, or why it must be a full one.
 
-use crate::{Error, inspect::Inspection};
+use crate::{Catalogue, Error, inspect::Inspection};
+use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, ObjectKind, Repository, read_volume};
 
 /// When to take an incremental backup.
@@ -17,7 +18,7 @@ pub(crate) struct Parent {
 }
 
 impl Incremental {
-    /// The newest good backup that every repository has, with its manifest; or the reason why there is none.
+    /// The newest backup, where it is good in every repository, with its manifest; or the reason why it must be a full one.
     pub(crate) async fn parent(
         &self,
         repositories: &[Repository],
@@ -32,33 +33,26 @@ impl Incremental {
             return Ok(Err("summarize_wal is off: ALTER SYSTEM SET summarize_wal = on, then reload".into()));
         }
         let Some(first) = repositories.first() else { return Ok(Err("there is no repository".into())) };
-        let (mut backups, _) = first.backups(Some(cluster)).await?;
-        backups.retain(|info| info.system_id == system_id);
-        let Some(newest) = backups.iter().rev().find(|info| !info.checksum_failures) else {
-            return Ok(Err("there is no good backup to build upon".into()));
+        let catalogue = Catalogue::read(first, Some(cluster)).await?;
+        let Some(newest) = catalogue.entries().iter().rev().find(|entry| entry.info.system_id == system_id) else {
+            return Ok(Err("there is no backup to build on".into()));
         };
-        let mut length = 0;
-        let mut link = newest;
-        while let Some(parent) = &link.parent {
-            length += 1;
-            match backups.iter().find(|info| info.label == *parent) {
-                Some(parent) => link = parent,
-                None => return Ok(Err(format!("{} builds upon {parent}, which is not there", link.label))),
-            }
+        // C27: after damage the next backup stands on its own feet, and does not reach over the damaged one for an older one.
+        if !newest.health().is_good() {
+            return Ok(Err(newest.health().to_string()));
         }
-        if length >= self.chain_limit {
-            return Ok(Err(format!("{length} incremental ones build upon {} already (chain-limit)", link.label)));
+        let chain = catalogue.chain(newest);
+        let (newest, length) = (&newest.info, chain.links.len() - 1);
+        if length >= self.chain_limit as usize {
+            let full = &chain.links[0].label;
+            return Ok(Err(format!("{} on {full} already (chain-limit)", human::count(length, "incremental backup"))));
         }
         for repository in &repositories[1..] {
-            let mut link = Some(newest.label.clone());
-            while let Some(label) = link {
-                match repository.find(Some(cluster), &label).await {
-                    Ok(info) => link = info.parent,
-                    Err(pgbosun_repository::Error::NoBackup(_)) => {
-                        return Ok(Err(format!("repository {} does not have {label}", repository.name)));
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+            let there = Catalogue::read(repository, Some(cluster)).await?;
+            match there.find(&newest.label) {
+                Some(entry) if entry.health().is_good() => {}
+                Some(entry) => return Ok(Err(format!("in repository {}, {}", repository.name, entry.health()))),
+                None => return Ok(Err(format!("repository {} does not have {}", repository.name, newest.label))),
             }
         }
         let Some(object) = newest.object(ObjectKind::Manifest) else {

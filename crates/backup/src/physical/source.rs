@@ -75,7 +75,10 @@ async fn look(server: &Server) -> Result<(bool, bool), Error> {
 }
 
 /// The server's clock.
-pub(super) async fn now(server: &Server) -> Result<DateTime<Utc>, Error> {
+///
+/// # Errors
+/// Where the server cannot be asked.
+pub async fn now(server: &Server) -> Result<DateTime<Utc>, Error> {
     let mut connection = server.connect().await?;
     let now = sqlx::query_scalar("select pg_catalog.clock_timestamp()").fetch_one(&mut connection).await;
     let _ = connection.close().await;

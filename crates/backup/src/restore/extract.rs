@@ -33,7 +33,7 @@ pub(super) fn logical(name: &str) -> (String, bool) {
 
 /// What is taken from a volume.
 #[derive(Debug)]
-pub(super) enum Wanted {
+pub(crate) enum Wanted {
     /// Everything.
     All,
     /// These entries.

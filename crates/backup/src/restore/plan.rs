@@ -1,17 +1,18 @@
 //! Which backup serves a recovery target, and whether the WAL reaches it: decided before the first byte (C19).
 
 use crate::{
-    Error,
+    Catalogue, Error,
     wal::{Archive, Event, Fetch, Scanner},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::{
+    clock,
     lsn::Lsn,
     wal::{Segment, WalFile},
 };
-use pgbosun_repository::{BackupInfo, Repository};
+use pgbosun_repository::{BackupInfo, Repository, sort_backups};
 use std::fmt;
 
 /// How far to recover.
@@ -147,14 +148,14 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
     Ok(Some(Planner { request, archive, fetch, candidates }))
 }
 
-/// Good backups whose chain is whole, newest first, each in the first repository that has it so. What a verification found
-/// damaged is not among them, unless it was asked for by its label.
+/// Good backups, newest first (C33), each in the first repository that has it so. One that something is known against (C27) is
+/// among them only where it was asked for by its label, and can be restored at all.
 async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, Error> {
     let mut found: Vec<(Repository, BackupInfo)> = Vec::new();
     let (mut away, mut doubtful) = (None, Vec::new());
     for repository in &request.repositories {
-        let (backups, damaged) = match repository.backups(Some(&request.cluster)).await {
-            Ok(listed) => listed,
+        let catalogue = match Catalogue::for_restore(repository, &request.cluster).await {
+            Ok(catalogue) => catalogue,
             // One that cannot be asked must not keep the others from serving.
             Err(error) if request.repositories.len() > 1 => {
                 tracing::warn!(repository = repository.name, "passed over: {}", pgbosun_core::human::chain(&error));
@@ -163,54 +164,33 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
             }
             Err(error) => return Err(error.into()),
         };
-        for error in damaged {
+        for error in &catalogue.unreadable {
             tracing::warn!(repository = repository.name, "passed over: {error}");
         }
-        // A note that cannot be read must not keep anybody from restoring.
-        let notes = repository.notes(&backups).await.unwrap_or_else(|error| {
-            let (name, reason) = (&repository.name, pgbosun_core::human::chain(&error));
-            tracing::warn!(repository = name, "what was verified is not known: {reason}");
-            Vec::new()
-        });
-        let failed = backups.iter().zip(&notes).filter(|(_, notes)| notes.verified == Some(false));
-        let failed: Vec<_> = failed.map(|(info, _)| info.label.as_str()).collect();
-        for info in &backups {
+        for entry in catalogue.entries().iter().rev() {
+            let (info, health) = (&entry.info, entry.health());
             let wanted = request.backup.as_ref().is_none_or(|label| *label == info.label);
-            let known = found.iter().any(|(_, known)| known.label == info.label);
-            let Some(chain) = chain(info, &backups).filter(|_| wanted && !known && !info.checksum_failures) else {
+            if !wanted || found.iter().any(|(_, known)| known.label == info.label) {
                 continue;
-            };
-            if !chain.iter().any(|label| failed.contains(label)) {
+            }
+            if health.is_good() {
                 found.push((repository.clone(), info.clone()));
-            } else if request.backup.is_some() {
+            } else if request.backup.is_some() && health.is_whole() {
                 doubtful.push((repository.clone(), info.clone()));
             } else {
-                tracing::warn!(repository = repository.name, "passed over: {} is damaged, as verified", info.label);
+                tracing::warn!(repository = repository.name, "{} is passed over: {health}", info.label);
             }
         }
     }
     if found.is_empty() {
         found = doubtful;
     }
-    found.sort_by_key(|(_, info)| std::cmp::Reverse(info.started_at));
+    sort_backups(&mut found, |(_, info)| info, clock::now());
+    found.reverse();
     match away {
         Some(error) if found.is_empty() => Err(error.into()),
         _ => Ok(found),
     }
-}
-
-/// The labels of a backup and of those it builds upon, where all of them are there.
-fn chain<'a>(info: &'a BackupInfo, backups: &'a [BackupInfo]) -> Option<Vec<&'a str>> {
-    let (mut link, mut labels) = (info, vec![info.label.as_str()]);
-    while let Some(label) = &link.parent {
-        let parent = backups.iter().find(|known| known.label == *label && known.system_id == info.system_id)?;
-        if parent.started_at >= link.started_at {
-            return None;
-        }
-        labels.push(&parent.label);
-        link = parent;
-    }
-    Some(labels)
 }
 
 struct Planner<'a> {

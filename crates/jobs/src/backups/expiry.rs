@@ -2,7 +2,8 @@
 
 use super::BackupPhysical;
 use crate::JobContext;
-use pgbosun_backup::{Expire, Expired, Rules};
+use chrono::{DateTime, Utc};
+use pgbosun_backup::{Expire, Expired, Rules, server_time};
 use pgbosun_core::{
     clock,
     config::{Config, Retention},
@@ -10,6 +11,7 @@ use pgbosun_core::{
     human,
     outcome::{BackupState, BackupStateRecord, Outcome, Record},
 };
+use pgbosun_postgres::Server;
 use pgbosun_repository::Repository;
 use uuid::Uuid;
 
@@ -41,29 +43,42 @@ pub fn configured(
         instance,
         backups,
         dry_run,
+        spared: Vec::new(),
+        witnesses: Vec::new(),
     }
 }
 
-/// Expires, and adds to an outcome what came of it. That old backups were not removed does not make the job fail.
+/// The clocks that a clock which removes things is compared with (C33), beside the store's: the server's, where it
+/// answers.
+pub async fn witnesses(cluster: &str, server: &Server) -> Vec<(String, DateTime<Utc>)> {
+    let time = server_time(server).await.ok();
+    time.map(|time| (format!("the server of {cluster}"), time)).into_iter().collect()
+}
+
+/// Expires, and adds to an outcome what came of it: a step of its own, whose failure does not make the job fail (C28). What this run
+/// has just taken stays.
 pub(super) async fn expire(
     context: &JobContext,
     repository: &Repository,
-    cluster: &str,
     backups: bool,
+    spared: &[String],
     outcome: &mut Outcome,
 ) {
+    let Ok((cluster, server)) = context.cluster() else { return };
     let instance = context.journal.instance();
-    let expire = configured(&context.config, cluster, repository, instance, backups, context.dry_run);
+    let mut expire = configured(&context.config, cluster, repository, instance, backups, context.dry_run);
     if expire.rules.is_empty() {
         return;
     }
+    expire.spared = spared.to_vec();
+    expire.witnesses = witnesses(cluster, server).await;
     match context.in_bulk(async move { expire.run(clock::now()).await }).await {
         Ok(expired) => tell(repository, cluster, &expired, outcome),
         // Somebody else is at work there, or it is away for a moment: the next expiry does it.
         Err(error) if error.is_transient() => {
             outcome.summary.push_str(&format!("; nothing was removed from {}: {error}", repository.name));
         }
-        Err(error) => outcome.findings.push(not_expired(&repository.name, &error.to_string())),
+        Err(error) => outcome.findings.push(not_expired(&repository.name, &human::chain(&error))),
     }
 }
 

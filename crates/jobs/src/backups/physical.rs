@@ -93,7 +93,6 @@ pgbosun_core::word_settings! {
 #[async_trait]
 impl Job for BackupPhysical {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let (cluster, _) = context.cluster()?;
         let (cancel, _guard) = bulk_token(context);
         let physical = self.physical(context, cancel)?;
         let repositories = physical.repositories.clone();
@@ -103,21 +102,27 @@ impl Job for BackupPhysical {
         let taken = context.in_bulk(async move { physical.take().await }).await?;
         let mut outcome = Outcome { summary: summary(&taken), ..Outcome::default() };
         let mut stored = taken.stored.clone();
-        self.catch_up(context, &taken, &mut stored, &mut outcome).await?;
-        for (repository, info) in &stored {
-            outcome.findings.extend(suspect(&repository.name, info));
-            outcome.records.push(Record::Backup(record(&repository.name, info)));
-        }
+        // C28: what is published is recorded at once. Whatever fails from here on is a result of its own, and never a reason to
+        // take the backup again: nothing below returns an error.
+        let note = |stored: &[(Repository, BackupInfo)]| {
+            for (repository, info) in stored {
+                context.ledger.add(Record::Backup(record(&repository.name, info)));
+            }
+        };
+        note(&stored);
+        let taken_at_once = stored.len();
+        self.catch_up(context, &taken, &mut stored, &mut outcome).await;
+        note(&stored[taken_at_once..]);
+        outcome.findings.extend(stored.iter().filter_map(|(repository, info)| suspect(&repository.name, info)));
         for (repository, info) in &stored {
             let good = match self.verify {
-                true => {
-                    verify::verify_and_record(context, repository, info, &mut outcome).await? == BackupState::Verified
-                }
+                true => verify::verify_as_step(context, repository, info, &mut outcome).await.is_verified(),
                 false => !info.checksum_failures,
             };
             // C8: nothing goes for a backup that is not known to be good.
             if good && repositories.iter().any(|known| known.name == repository.name) {
-                expiry::expire(context, repository, cluster, true, &mut outcome).await;
+                let spared = [info.label.clone()];
+                expiry::expire(context, repository, true, &spared, &mut outcome).await;
             }
         }
         Ok(outcome)
@@ -183,24 +188,25 @@ impl BackupPhysical {
         taken: &PhysicalBackup,
         stored: &mut Vec<(Repository, BackupInfo)>,
         outcome: &mut Outcome,
-    ) -> Result<(), JobError> {
-        let Some((source, info)) = taken.stored.first().cloned() else { return Ok(()) };
+    ) {
+        let Some((source, info)) = taken.stored.first().cloned() else { return };
         let mut lacking = Vec::new();
         for (repository, reason) in &taken.dropped {
             let (cancel, _guard) = bulk_token(context);
             let (from, to, backup, instance) =
                 (source.clone(), repository.clone(), info.clone(), context.journal.instance());
-            let copied =
-                context.in_bulk(async move { copy_backup(&from, &to, &backup, instance, &cancel).await }).await;
-            match copied {
-                Ok(_) => {
-                    let there = repository.find(Some(&info.cluster), &info.label).await?;
+            let copied = context.in_bulk(async move {
+                copy_backup(&from, &to, &backup, instance, &cancel).await?;
+                Ok::<_, pgbosun_backup::Error>(to.find(Some(&backup.cluster), &backup.label).await?)
+            });
+            match copied.await {
+                Ok(there) => {
                     outcome.summary.push_str(&format!("; {} caught up from {}", repository.name, source.name));
                     stored.push((repository.clone(), there));
                 }
                 Err(error) => {
                     let reason = human::chain(reason);
-                    outcome.findings.push(not_there(repository, &info.label, &reason, &error.to_string()));
+                    outcome.findings.push(not_there(repository, &info.label, &reason, &human::chain(&error)));
                     if repository.options.required {
                         lacking.push(format!("{} ({reason})", repository.name));
                     }
@@ -210,7 +216,6 @@ impl BackupPhysical {
         if !lacking.is_empty() {
             outcome.failed = Some(format!("backup {} is not in {}", info.label, lacking.join(", ")));
         }
-        Ok(())
     }
 }
 

@@ -3,12 +3,13 @@
 use super::{bulk_token, physical::record};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{copy_backup, copy_wal};
+use pgbosun_backup::{Catalogue, copy_backup, copy_wal};
 use pgbosun_core::{
     config::RepositoryName,
     human, options,
     outcome::{Outcome, Record},
 };
+use pgbosun_repository::BackupInfo;
 
 options! {
     /// Copies the cluster's backups and WAL that one repository has and another lacks. What retention removed there is not
@@ -32,15 +33,17 @@ impl Job for Replicate {
             found.ok_or_else(|| JobError::lasting(format!("no repository {}", name.0)))
         };
         let (from, to) = (one(&self.from)?, one(&self.to)?);
-        let (mut there, _) = to.backups(Some(cluster)).await?;
-        there.sort_by_key(|info| info.started_at);
-        let oldest = there.first().map(|info| info.started_at);
-        let (backups, _) = from.backups(Some(cluster)).await?;
-        let lacking: Vec<_> = backups
-            .into_iter()
-            .filter(|info| !info.checksum_failures)
-            .filter(|info| !there.iter().any(|known| known.label == info.label))
-            .filter(|info| oldest.is_none_or(|oldest| info.started_at > oldest))
+        let (there, here) = (Catalogue::read(&to, Some(cluster)).await?, Catalogue::read(&from, Some(cluster)).await?);
+        // C33: older by LSN, within each system.
+        let oldest = |info: &BackupInfo| there.infos().find(|known| known.system_id == info.system_id);
+        let lacking: Vec<_> = here
+            .entries()
+            .iter()
+            // C27: damage is not spread.
+            .filter(|entry| entry.health().is_good())
+            .map(|entry| entry.info.clone())
+            .filter(|info| there.find(&info.label).is_none())
+            .filter(|info| oldest(info).is_none_or(|oldest| info.position() > oldest.position()))
             .collect();
         let mut outcome = Outcome::default();
         if context.dry_run {

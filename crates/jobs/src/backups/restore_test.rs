@@ -6,7 +6,7 @@ use super::{bulk_token, table_name::TableName};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pgbosun_backup::{Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
+use pgbosun_backup::{Catalogue, Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
 use pgbosun_core::{
     clock,
     config::{Config, Known, RawValue, Refusal, RepositoryName, Setting},
@@ -249,8 +249,9 @@ impl RestoreTestJob {
         if self.backup == Choice::Random {
             let mut labels = Vec::new();
             for repository in &request.repositories {
-                let (backups, _) = repository.backups(Some(cluster)).await?;
-                labels.extend(backups.into_iter().filter(|info| !info.checksum_failures).map(|info| info.label));
+                let catalogue = Catalogue::read(repository, Some(cluster)).await?;
+                let good = catalogue.entries().iter().filter(|entry| entry.health().is_good());
+                labels.extend(good.map(|entry| entry.info.label.clone()));
             }
             let index = (chance % labels.len().max(1) as u128) as usize;
             request.backup = labels.into_iter().nth(index);

@@ -3,11 +3,11 @@
 use super::bulk_token;
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{Verified, verify, verify_archive};
+use pgbosun_backup::{Catalogue, Health, Verified, verify, verify_archive};
 use pgbosun_core::{
     config::RepositoryName,
     finding::{Finding, Severity},
-    options,
+    human, options,
     outcome::{BackupState, BackupStateRecord, Outcome, Record},
 };
 use pgbosun_repository::{BackupInfo, Repository};
@@ -49,57 +49,120 @@ impl Job for VerifyJob {
         }
         let (mut good, mut all) = (0, 0);
         for repository in context.repositories(&self.repositories)? {
-            let (mut backups, damaged) = repository.backups(Some(cluster)).await?;
-            for error in damaged {
+            // One repository that does not answer keeps no other from being verified.
+            let catalogue = match Catalogue::read(&repository, Some(cluster)).await {
+                Ok(catalogue) => catalogue,
+                Err(error) => {
+                    outcome.findings.push(not_done(&repository.name, &repository.name, &human::chain(&error)));
+                    continue;
+                }
+            };
+            for error in &catalogue.unreadable {
                 all += 1;
                 outcome.findings.push(finding(&repository.name, "backup.json", error.to_string()));
             }
-            if self.scope == Scope::Latest {
-                backups.drain(..backups.len().saturating_sub(1));
-            }
-            for info in backups {
+            let backups: Vec<_> = catalogue.infos().cloned().collect();
+            let skipped = if self.scope == Scope::Latest { backups.len().saturating_sub(1) } else { 0 };
+            for info in backups.into_iter().skip(skipped) {
                 all += 1;
-                let state = verify_and_record(context, &repository, &info, &mut outcome).await?;
-                good += u32::from(state == BackupState::Verified);
+                good += u32::from(verify_as_step(context, &repository, &info, &mut outcome).await.is_verified());
+                if context.cancel.is_cancelled() {
+                    return Err(pgbosun_backup::Error::Cancelled.into());
+                }
             }
             if self.scope == Scope::All {
                 let (cancel, _guard) = bulk_token(context);
                 let (place, progress, cluster) =
                     (repository.clone(), Arc::clone(&context.progress), cluster.to_owned());
                 let archive =
-                    context.in_bulk(async move { verify_archive(&place, &cluster, &progress, &cancel).await }).await?;
-                if !archive.passed() {
-                    outcome.findings.push(archive_finding(&repository.name, faults(&archive)));
+                    context.in_bulk(async move { verify_archive(&place, &cluster, &progress, &cancel).await });
+                match archive.await {
+                    Ok(archive) if archive.passed() => {}
+                    Ok(archive) => outcome.findings.push(archive_finding(&repository.name, faults(&archive))),
+                    Err(error) => {
+                        let object = format!("{}/wal", repository.name);
+                        outcome.findings.push(not_done(&object, &repository.name, &human::chain(&error)));
+                    }
                 }
             }
         }
-        outcome.summary = format!("{good} of {all} backups are as they were written");
+        outcome.summary = format!("{good} of {all} backups are verified");
         Ok(outcome)
     }
 }
 
-/// Verifies one backup; what came of it goes into the outcome, and beside the backup (C8).
-pub(super) async fn verify_and_record(
+/// Verifies one backup as a step of a run; what came of it goes into the outcome, and beside the backup (C8). That it could not be
+/// verified is a finding, not the end of the run (C28). Returns how good the backup is now, with what it builds on.
+pub(super) async fn verify_as_step(
     context: &JobContext,
     repository: &Repository,
     info: &BackupInfo,
     outcome: &mut Outcome,
-) -> Result<BackupState, JobError> {
+) -> Health {
     let (cancel, _guard) = bulk_token(context);
     let (place, backup, progress) = (repository.clone(), info.clone(), Arc::clone(&context.progress));
-    let verified = context.in_bulk(async move { verify(&place, &backup, &progress, &cancel).await }).await?;
-    if !verified.passed() {
-        outcome.findings.push(finding(&repository.name, &info.label, faults(&verified)));
+    let verified = context.in_bulk(async move { verify(&place, &backup, &progress, &cancel).await }).await;
+    let noted = match verified {
+        Ok(verified) => {
+            if !verified.passed() {
+                outcome.findings.push(finding(&repository.name, &info.label, faults(&verified)));
+            }
+            note_verification(repository, info, verified.passed()).await.map_err(JobError::from)
+        }
+        Err(error) => Err(error),
+    };
+    match noted {
+        Ok((health, states)) => {
+            outcome.records.extend(states.into_iter().map(Record::BackupState));
+            health
+        }
+        // The run says itself that it was told to stop.
+        Err(_) if context.cancel.is_cancelled() => Health::Unverified,
+        Err(error) => {
+            let object = format!("{}/{}", repository.name, info.label);
+            outcome.findings.push(not_done(&object, &info.label, &human::chain(&error)));
+            Health::Unverified
+        }
     }
-    repository.note_verified(&info.place(), verified.passed()).await?;
-    let state = if verified.passed() && !info.checksum_failures { BackupState::Verified } else { BackupState::Suspect };
-    outcome.records.push(Record::BackupState(BackupStateRecord {
-        label: info.label.clone(),
-        cluster: info.cluster.clone(),
+}
+
+/// Writes the result of a verification beside the backup (C8). Returns how good it is now, and what became of it and of the backups
+/// that build on it (C27), for history.
+///
+/// # Errors
+/// What the repository answered.
+pub async fn note_verification(
+    repository: &Repository,
+    info: &BackupInfo,
+    passed: bool,
+) -> Result<(Health, Vec<BackupStateRecord>), pgbosun_repository::Error> {
+    repository.note_verified(&info.place(), passed).await?;
+    let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
+    let Some(entry) = catalogue.find(&info.label) else {
+        return Err(pgbosun_repository::Error::NoBackup(info.label.clone()));
+    };
+    let changed = std::iter::once(entry).chain(catalogue.dependents(&entry.info));
+    let states = changed.map(|entry| BackupStateRecord {
+        label: entry.info.label.clone(),
+        cluster: entry.info.cluster.clone(),
         repository: repository.name.clone(),
-        state,
-    }));
-    Ok(state)
+        state: match entry.health() {
+            Health::Verified => BackupState::Verified,
+            Health::Unverified => BackupState::Complete,
+            Health::Suspect { .. } | Health::Damaged { .. } | Health::Broken { .. } => BackupState::Suspect,
+        },
+    });
+    Ok((entry.health().clone(), states.collect()))
+}
+
+/// That something could not be verified: nothing is known against it.
+fn not_done(object: &str, what: &str, error: &str) -> Finding {
+    Finding::new(Severity::Warning, object, format!("{what} could not be verified"))
+        .meaning("Whether it restores is not known. Retention does not count it until it is verified.")
+        .advice(
+            "Fix the cause named below, then run \"pgbosun backup verify\". Without a key for encrypted backups, set identity-file.",
+        )
+        .detail(format!("error: {error}"))
 }
 
 fn archive_finding(repository: &str, detail: String) -> Finding {

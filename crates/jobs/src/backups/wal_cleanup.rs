@@ -20,10 +20,9 @@ options! {
 #[async_trait]
 impl Job for WalCleanup {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let (cluster, _) = context.cluster()?;
         let mut outcome = Outcome::default();
         for repository in context.repositories(&self.repositories)? {
-            expiry::expire(context, &repository, cluster, self.backups, &mut outcome).await;
+            expiry::expire(context, &repository, self.backups, &[], &mut outcome).await;
         }
         let said = outcome.summary.trim_start_matches("; ");
         outcome.summary = match (said, context.dry_run) {

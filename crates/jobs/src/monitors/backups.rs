@@ -20,12 +20,13 @@ pub use wal_gaps::WalGaps;
 
 use super::Look;
 use crate::JobError;
+use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::RepositoryName,
     finding::{Finding, Severity},
     human,
 };
-use pgbosun_repository::{BackupInfo, Repository};
+use pgbosun_repository::Repository;
 
 /// What each repository has, or why that cannot be said.
 type InEach<T> = Vec<(String, Result<T, String>)>;
@@ -37,12 +38,12 @@ type InEach<T> = Vec<(String, Result<T, String>)>;
 async fn in_each(
     look: &Look<'_>,
     names: &[RepositoryName],
-) -> Result<Vec<(Repository, Result<Vec<BackupInfo>, String>)>, JobError> {
+) -> Result<Vec<(Repository, Result<Catalogue, String>)>, JobError> {
     let (cluster, _) = look.context.cluster()?;
     let (mut all, mut away) = (Vec::new(), None);
     for repository in look.context.backup_repositories(names)? {
-        let found = match repository.backups(Some(cluster)).await {
-            Ok((backups, _)) => Ok(backups),
+        let found = match Catalogue::shown(&repository, Some(cluster)).await {
+            Ok(catalogue) => Ok(catalogue),
             Err(error) => {
                 let reason = human::chain(&error);
                 away.get_or_insert(error);
@@ -58,7 +59,7 @@ async fn in_each(
 }
 
 /// What is of interest of the backups in each repository.
-fn each<T>(all: Vec<(Repository, Result<Vec<BackupInfo>, String>)>, of: impl Fn(Vec<BackupInfo>) -> T) -> InEach<T> {
+fn each<T>(all: Vec<(Repository, Result<Catalogue, String>)>, of: impl Fn(Catalogue) -> T) -> InEach<T> {
     all.into_iter().map(|(repository, found)| (repository.name, found.map(&of))).collect()
 }
 

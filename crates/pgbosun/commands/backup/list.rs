@@ -6,27 +6,37 @@ use crate::{
     local::Context,
     output::{ago, bold, green, json, moment, red, table},
 };
-use pgbosun_core::human;
+use pgbosun_backup::{Catalogue, Health};
+use pgbosun_core::{clock, human};
 use pgbosun_repository::BackupInfo;
 
-/// A backup as a list shows it: where it lies, and what its last verification said.
+/// A backup as a list shows it: where it lies, and how good it is with all it builds on (C27).
 struct Listed {
     repository: String,
     info: BackupInfo,
-    verified: Option<bool>,
+    health: Health,
 }
 
 impl Listed {
-    fn is_suspect(&self) -> bool {
-        self.info.checksum_failures || self.verified == Some(false)
+    fn state(&self) -> String {
+        if self.info.is_dated_ahead(clock::now()) {
+            return red("dated in the future");
+        }
+        match &self.health {
+            Health::Verified => green("verified"),
+            Health::Unverified => String::new(),
+            Health::Suspect { .. } => red("suspect"),
+            Health::Damaged { .. } => red("damaged"),
+            Health::Broken { .. } => red("broken"),
+        }
     }
 
-    fn state(&self) -> String {
-        match self.verified {
-            _ if self.info.checksum_failures => red("suspect"),
-            Some(false) => red("damaged"),
-            Some(true) => green("verified"),
-            None => String::new(),
+    /// What the last verification said of it and all it builds on, where it said anything.
+    const fn verified(&self) -> Option<bool> {
+        match self.health {
+            Health::Verified => Some(true),
+            Health::Damaged { .. } | Health::Broken { .. } => Some(false),
+            Health::Unverified | Health::Suspect { .. } => None,
         }
     }
 }
@@ -39,20 +49,15 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
     let mut found = Vec::new();
     let mut damaged = Vec::new();
     for repository in context.repositories(None)? {
-        let listed = async {
-            let (backups, broken) = repository.shown(cluster).await?;
-            let notes = repository.notes(&backups).await?;
-            Ok::<_, pgbosun_repository::Error>((backups, notes, broken))
-        };
-        match listed.await {
-            Ok((backups, notes, broken)) => {
+        match Catalogue::shown(&repository, cluster).await {
+            Ok(catalogue) => {
                 let name = &repository.name;
-                found.extend(backups.into_iter().zip(notes).map(|(info, notes)| Listed {
+                found.extend(catalogue.entries().iter().map(|entry| Listed {
                     repository: name.clone(),
-                    info,
-                    verified: notes.verified,
+                    info: entry.info.clone(),
+                    health: entry.health().clone(),
                 }));
-                damaged.extend(broken.into_iter().map(|error| format!("{name}: {error}")));
+                damaged.extend(catalogue.unreadable.into_iter().map(|error| format!("{name}: {error}")));
             }
             // One that is away does not hide the others.
             Err(error) => damaged.push(format!("{}: {}", repository.name, human::chain(&error))),
@@ -97,7 +102,7 @@ fn summary(listed: &Listed) -> serde_json::Value {
         "started-at": info.started_at, "finished-at": info.finished_at, "bytes": info.bytes,
         "stored-bytes": info.stored_bytes, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
         "timeline": info.timeline, "system-id": info.system_id, "server-version": info.server_version,
-        "suspect": listed.is_suspect(), "verified": listed.verified, "parent": info.parent, "job": info.job,
+        "suspect": !listed.health.is_good(), "verified": listed.verified(), "health": listed.health.to_string(), "parent": info.parent, "job": info.job,
     })
 }
 

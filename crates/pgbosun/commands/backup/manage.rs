@@ -14,6 +14,7 @@ use pgbosun_core::{
 };
 use pgbosun_history::StateLock;
 use pgbosun_jobs::expiry;
+use pgbosun_postgres::Server;
 use pgbosun_repository::{Keep, Repository};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -73,12 +74,18 @@ pub async fn expire(
     if !dry_run && !force {
         ask(context, &repositories, &clusters).await?;
     }
+    let mut clocks = std::collections::BTreeMap::new();
+    for cluster in &clusters {
+        let server = Server::of(&context.config.clusters[cluster])?;
+        clocks.insert(cluster.clone(), expiry::witnesses(cluster, &server).await);
+    }
     let (mut told, mut changes) = (Vec::new(), Vec::new());
     let (instance, lock) = identity(context);
     let work = async {
         for repository in &repositories {
             for cluster in &clusters {
-                let expire = expiry::configured(&context.config, cluster, repository, instance, true, dry_run);
+                let mut expire = expiry::configured(&context.config, cluster, repository, instance, true, dry_run);
+                expire.witnesses = clocks.get(cluster).cloned().unwrap_or_default();
                 let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
                 let gone = expired.decisions.iter().filter(|(_, reason)| reason.is_none() && !dry_run);
                 changes.extend(gone.map(|(info, _)| BackupStateRecord {

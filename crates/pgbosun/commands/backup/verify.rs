@@ -7,10 +7,8 @@ use crate::{
     output::{bold, green, json, red},
 };
 use pgbosun_backup::{Progress, Verified, verify, verify_archive};
-use pgbosun_core::{
-    human,
-    outcome::{BackupState, BackupStateRecord},
-};
+use pgbosun_core::human;
+use pgbosun_jobs::note_verification;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -42,17 +40,12 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
             }
         }
     }
-    let (mut results, mut noted, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut results, mut noted) = (Vec::new(), Vec::new());
     let work = async {
         for (repository, info) in chosen {
-            let (place, name) = (info.place(), repository.name.clone());
-            let suspect = info.checksum_failures;
-            let verified = verify_one(context, repository.clone(), info).await?;
-            let state = if verified.passed() && !suspect { BackupState::Verified } else { BackupState::Suspect };
-            let (label, cluster) = (place.label.clone(), place.cluster.clone());
-            changes.push(BackupStateRecord { label, cluster, repository: name.clone(), state });
-            noted.push((repository, place, verified.passed()));
-            results.push((name, verified));
+            let verified = verify_one(context, repository.clone(), info.clone()).await?;
+            results.push((repository.name.clone(), verified.clone()));
+            noted.push((repository, info, verified.passed()));
         }
         let archives = if all { context.repositories(None)? } else { Vec::new() };
         for repository in archives {
@@ -67,9 +60,11 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
     };
     let done = work.await;
     // C8: what came of it lies beside the backup, so that whoever chooses one knows. Last, since what lay there was looked at.
-    for (repository, place, passed) in noted {
-        if let Err(error) = repository.note_verified(&place, passed).await {
-            eprintln!("{} {}", red("not noted beside the backup:"), human::chain(&error));
+    let mut changes = Vec::new();
+    for (repository, info, passed) in noted {
+        match note_verification(&repository, &info, passed).await {
+            Ok((_, states)) => changes.extend(states),
+            Err(error) => eprintln!("{} {}", red("not noted beside the backup:"), human::chain(&error)),
         }
     }
     context.note_backups(changes).await;

@@ -5,15 +5,17 @@ use crate::{
     BackupInfo, Error, ObjectKind,
     cache::Cache,
     known::Memory,
+    order::sort_backups,
     read::{read_object, read_volume},
     write_object,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use pgbosun_core::clock;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 impl Repository {
-    /// The complete backups of a cluster, or of all, oldest first (C10: by start time). One whose `backup.json` is
-    /// damaged is reported beside them, not passed over.
+    /// The complete backups of a cluster, or of all, oldest first (C33: by timeline and LSN, the current system last). One whose
+    /// `backup.json` is damaged is reported beside them, not passed over.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -22,7 +24,7 @@ impl Repository {
         let places = self.places(cluster).await?;
         let (mut found, mut damaged) = self.infos(places.iter()).await?;
         damaged.extend(unsound);
-        found.sort_by_key(|info| info.started_at);
+        sort_backups(&mut found, |info| info, clock::now());
         Ok((found, damaged))
     }
 
@@ -69,7 +71,7 @@ impl Repository {
         }
         damaged.extend(unsound);
         found.extend(read);
-        found.sort_by_key(|info| info.started_at);
+        sort_backups(&mut found, |info| info, clock::now());
         Ok((found, damaged))
     }
 
@@ -96,31 +98,6 @@ impl Repository {
             }
         }
         Ok((found, damaged))
-    }
-
-    /// The newest backup of a cluster that counts as good. Labels begin with the time of the start, so only as many
-    /// catalogues are read as it takes to find it.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub async fn newest_good(&self, cluster: &str) -> Result<Option<BackupInfo>, Error> {
-        // A share that is away has no backups, and says nothing about them.
-        self.unsound_identity().await?;
-        let mut places = self.places(Some(cluster)).await?;
-        places.sort_by(|a, b| b.label.cmp(&a.label));
-        for place in places {
-            match self.info(&place).await {
-                Ok(info) if !info.checksum_failures => {
-                    let notes = self.notes(std::slice::from_ref(&info)).await?;
-                    if notes.first().is_none_or(|notes| notes.verified != Some(false)) {
-                        return Ok(Some(info));
-                    }
-                }
-                Ok(_) | Err(Error::NoBackup(_) | Error::Damaged { .. } | Error::Format { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
     }
 
     /// The backup with this label.

@@ -2,7 +2,9 @@
 
 use super::{BackupRef, CONCURRENT, LEASES, Repository};
 use crate::{Active, Error, Lease};
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use pgbosun_core::faults;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -17,10 +19,16 @@ fn expiry_lease(cluster: &str, system_id: &str) -> String {
 pub struct Expiry {
     repository: Repository,
     key: String,
+    store_time: Option<DateTime<Utc>>,
     _active: Active,
 }
 
 impl Expiry {
+    /// What the store's own clock said a moment ago, where it dates objects.
+    pub const fn store_time(&self) -> Option<DateTime<Utc>> {
+        self.store_time
+    }
+
     /// Ends it.
     ///
     /// # Errors
@@ -89,7 +97,10 @@ impl Repository {
                 return Err(Error::Busy { what: format!("the backup {label}"), since: lease.started_at });
             }
         }
-        Ok(Expiry { repository: self.clone(), key, _active: active })
+        let modified = self.storage.stat(&key).await?.and_then(|stat| stat.modified);
+        // A clock that a test moved on is moved on everywhere.
+        let store_time = modified.and_then(DateTime::from_timestamp_millis).map(|time| time + faults::ahead());
+        Ok(Expiry { repository: self.clone(), key, store_time, _active: active })
     }
 
     /// Removes what dead processes left of a cluster; returns the labels.

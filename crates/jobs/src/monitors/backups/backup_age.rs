@@ -6,12 +6,14 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
 };
+use pgbosun_repository::CLOCK_TOLERANCE;
 use std::time::Duration;
 
 options! {
@@ -31,6 +33,8 @@ options! {
 pub struct Newest {
     repository: String,
     backup: Result<Option<(String, DateTime<Utc>)>, String>,
+    /// Those that are dated in the future.
+    ahead: Vec<String>,
 }
 
 #[async_trait]
@@ -48,18 +52,24 @@ impl Monitor for BackupAge {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = look.context.cluster()?;
-        let (mut newest, mut away) = (Vec::new(), None);
+        let (mut newest, mut away, now) = (Vec::new(), None, look.context.view.now);
         for repository in look.context.backup_repositories(&self.repositories)? {
             // One that is away says nothing about the others.
-            let backup = match repository.newest_good(cluster).await {
-                Ok(info) => Ok(info.map(|info| (info.label, info.finished_at))),
+            let mut ahead = Vec::new();
+            let backup = match Catalogue::shown(&repository, Some(cluster)).await {
+                Ok(catalogue) => {
+                    ahead.extend(
+                        catalogue.infos().filter(|info| info.is_dated_ahead(now)).map(|info| info.label.clone()),
+                    );
+                    Ok(catalogue.newest_good(now).map(|info| (info.label.clone(), info.finished_at)))
+                }
                 Err(error) => {
                     let reason = human::chain(&error);
                     away = away.or(Some(error));
                     Err(reason)
                 }
             };
-            newest.push(Newest { repository: repository.name, backup });
+            newest.push(Newest { repository: repository.name, backup, ahead });
         }
         match away {
             Some(error) if newest.iter().all(|one| one.backup.is_err()) => Err(error.into()),
@@ -71,6 +81,9 @@ impl Monitor for BackupAge {
         let lines: Vec<_> = sample
             .iter()
             .map(|newest| match &newest.backup {
+                Ok(Some((label, at))) if *at > view.now + CLOCK_TOLERANCE => {
+                    format!("{}: {label}, dated in the future", newest.repository)
+                }
                 Ok(Some((label, at))) => format!("{}: {label}, {} old", newest.repository, human::span(view.now - *at)),
                 Ok(None) => format!("{}: none", newest.repository),
                 Err(_) => format!("{}: not known", newest.repository),
@@ -79,11 +92,14 @@ impl Monitor for BackupAge {
         let mut verdict =
             Verdict::of(if lines.is_empty() { "no repository to look into".into() } else { lines.join("; ") });
         for newest in sample {
-            if let Ok(Some((_, at))) = &newest.backup {
+            if let Ok(Some((_, at))) = &newest.backup
+                && *at <= view.now + CLOCK_TOLERANCE
+            {
                 let age = (view.now - *at).as_seconds_f64();
                 verdict.measure(Figure::new("postgres_backup_age_seconds", age).of("repository", &newest.repository));
             }
             verdict.findings.extend(self.judge(newest, view));
+            verdict.findings.extend(dated_ahead(newest));
         }
         verdict
     }
@@ -98,6 +114,8 @@ impl BackupAge {
                 (Severity::Unknown, summary, format!("error: {reason}"))
             }
             Ok(None) => (Severity::Critical, format!("no backup exists (limit {limit})"), "newest: none".to_owned()),
+            // C33: told as such by another finding.
+            Ok(Some((_, at))) if *at > view.now + CLOCK_TOLERANCE => return None,
             Ok(Some((label, at))) => {
                 let age = (view.now - *at).to_std().unwrap_or_default();
                 let told = human::duration(age);
@@ -127,6 +145,21 @@ impl BackupAge {
     }
 }
 
+/// C33: dates that cannot be right say nothing of ages, and every rule that counts days is wrong about them.
+fn dated_ahead(newest: &Newest) -> Option<Finding> {
+    let first = newest.ahead.first()?;
+    Some(
+        Finding::new(
+            Severity::Critical,
+            format!("{}/clock", newest.repository),
+            format!("{} dated in the future", human::count(newest.ahead.len(), "backup")),
+        )
+        .meaning("The clock was wrong when it was taken, or is wrong now. How old the newest backup is may be unknown.")
+        .advice("Compare this machine's clock with another one, set it right, and take a new backup.")
+        .detail(format!("repository: {}\nthe first: {first}", newest.repository)),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +173,7 @@ mod tests {
         let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
         let backup = hours.map(|hours| ("label".to_owned(), view.now - chrono::Duration::hours(hours)));
         monitor
-            .judge(&Newest { repository: "local".into(), backup: Ok(backup) }, &view)
+            .judge(&Newest { repository: "local".into(), backup: Ok(backup), ahead: Vec::new() }, &view)
             .map(|finding| (finding.severity, finding.summary))
     }
 

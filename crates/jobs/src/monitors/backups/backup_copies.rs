@@ -12,6 +12,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     finding::{Finding, Severity},
@@ -58,16 +59,14 @@ fn likeness(info: &BackupInfo) -> Likeness {
     (info.start_lsn.0, info.stop_lsn.0, info.bytes, manifest)
 }
 
-/// What there is of a backup and those it builds upon; nothing is read but their catalogues.
-async fn copy(repository: &Repository, backups: &[BackupInfo], label: &str) -> Result<Option<Copy>, Error> {
-    let Some(info) = backups.iter().find(|info| info.label == label) else { return Ok(None) };
+/// What there is of a backup and those it builds on; nothing is read but their catalogues and notes.
+async fn copy(repository: &Repository, catalogue: &Catalogue, label: &str) -> Result<Option<Copy>, Error> {
+    let Some(entry) = catalogue.find(label) else { return Ok(None) };
     let mut faults = Vec::new();
-    let mut next = Some(label);
-    while let Some(label) = next {
-        let Some(info) = backups.iter().find(|info| info.label == label) else {
-            faults.push(format!("backup {label}, which it builds upon, is not there"));
-            break;
-        };
+    if !entry.health().is_good() {
+        faults.push(entry.health().to_string());
+    }
+    for info in catalogue.chain(entry).links {
         let place = info.place();
         let stored: BTreeMap<_, _> = repository.storage.list(&place.prefix()).await?.into_iter().collect();
         for object in &info.objects {
@@ -80,15 +79,13 @@ async fn copy(repository: &Repository, backups: &[BackupInfo], label: &str) -> R
                 Some(_) => {}
             }
         }
-        next = info.parent.as_deref();
     }
-    Ok(Some(Copy { likeness: likeness(info), faults }))
+    Ok(Some(Copy { likeness: likeness(&entry.info), faults }))
 }
 
 /// The repositories that have a backup.
-fn lying(all: &[(Repository, Result<Vec<BackupInfo>, String>)], label: &str) -> Vec<RepositoryName> {
-    let has = |backups: &[BackupInfo]| backups.iter().any(|info| info.label == label);
-    let found = all.iter().filter(|(_, backups)| backups.as_ref().is_ok_and(|backups| has(backups)));
+fn lying(all: &[(Repository, Result<Catalogue, String>)], label: &str) -> Vec<RepositoryName> {
+    let found = all.iter().filter(|(_, there)| there.as_ref().is_ok_and(|there| there.find(label).is_some()));
     found.map(|(repository, _)| RepositoryName(repository.name.clone())).collect()
 }
 
@@ -119,11 +116,16 @@ impl Monitor for BackupCopies {
         let config = &look.context.config;
         let mut newest: BTreeMap<&str, &BackupInfo> = BTreeMap::new();
         let known = |job: &str| config.jobs.get(job).is_some_and(|job| job.options::<BackupPhysical>().is_some());
-        for info in all.iter().filter_map(|(_, backups)| backups.as_ref().ok()).flatten() {
+        for info in all.iter().filter_map(|(_, there)| there.as_ref().ok()).flat_map(Catalogue::infos) {
             // Of what no job of today took, the newest counts too.
             let job = info.job.as_deref().filter(|job| known(job)).unwrap_or_default();
             let newest = newest.entry(job).or_insert(info);
-            if info.finished_at > newest.finished_at {
+            // C33: within a system LSNs say which is newer.
+            let newer = match info.system_id == newest.system_id {
+                true => info.position() > newest.position(),
+                false => info.finished_at > newest.finished_at,
+            };
+            if newer {
                 *newest = info;
             }
         }

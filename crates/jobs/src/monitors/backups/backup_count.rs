@@ -9,6 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Datelike, Utc};
+use pgbosun_backup::{Catalogue, Entry};
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     figure::Figure,
@@ -18,7 +19,7 @@ use pgbosun_core::{
 use std::collections::BTreeSet;
 
 options! {
-    /// Alerts when fewer backups are there than there should be.
+    /// Alerts when fewer good backups are there than there should be.
     pub struct BackupCount {
         /// The repositories to look into; those that backups of the cluster go to by default.
         repositories: Vec<RepositoryName> = "[]";
@@ -43,13 +44,18 @@ impl Monitor for BackupCount {
         source: "reference 002: backup count per tier",
         queries: &[],
     };
-    /// When they ended.
+    /// When those that are good ended.
     type Sample = InEach<Vec<DateTime<Utc>>>;
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let all = in_each(look, &self.repositories).await?;
-        Ok(each(all, |backups| backups.iter().map(|info| info.finished_at).collect()))
+        let good = |entry: &&Entry| entry.health().is_good();
+        // C27: one that does not restore is none.
+        let ends = |catalogue: Catalogue| {
+            catalogue.entries().iter().filter(good).map(|entry| entry.info.finished_at).collect()
+        };
+        Ok(each(all, ends))
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {

@@ -45,10 +45,9 @@ impl Monitor for BackupSize {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let all = in_each(look, &self.repositories).await?;
-        Ok(each(all, |mut backups| {
-            backups.sort_by_key(|info| std::cmp::Reverse(info.finished_at));
-            let full = backups.into_iter().filter(|info| !info.is_incremental()).take(11);
-            full.map(|info| (info.label, info.stored_bytes)).collect()
+        Ok(each(all, |catalogue| {
+            let full = catalogue.infos().rev().filter(|info| !info.is_incremental()).take(11);
+            full.map(|info| (info.label.clone(), info.stored_bytes)).collect()
         }))
     }
 

@@ -188,7 +188,7 @@ async fn spools(context: &JobContext, cluster: &str) -> Result<(Vec<(String, u64
         if own.is_empty() {
             continue;
         }
-        let newest = repository.newest_good(cluster).await.ok().flatten();
+        let newest = pgbosun_backup::newest_good(&repository, cluster).await.ok().flatten();
         gaps.extend(own.into_iter().filter(|gap| newest.as_ref().is_none_or(|info| info.started_at < gap.at)));
     }
     Ok((waiting, gaps))

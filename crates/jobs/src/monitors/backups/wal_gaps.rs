@@ -14,7 +14,7 @@ use pgbosun_core::{
     human, options,
     wal::{Segment, WalFile},
 };
-use pgbosun_repository::Repository;
+use pgbosun_repository::{BackupInfo, Repository};
 
 options! {
     /// Alerts when segments are missing from the archive after the newest good backup, in each repository WAL goes to by itself:
@@ -73,8 +73,8 @@ impl Monitor for WalGaps {
         let mut newest = None;
         for repository in look.context.backup_repositories(&[])? {
             // One that is away is told by monitor.backup-age.
-            let found = repository.newest_good(cluster).await.ok().flatten();
-            newest = newest.into_iter().chain(found).max_by_key(|info| info.started_at);
+            let found = pgbosun_backup::newest_good(&repository, cluster).await.ok().flatten();
+            newest = newest.into_iter().chain(found).max_by_key(|info: &BackupInfo| info.position());
         }
         let last = match WalFile::parse(&row.last) {
             Some(WalFile::Segment(segment)) => Some(segment),

@@ -1,21 +1,24 @@
-//! A backup and what it builds upon: which file comes from which of them (C11, C12).
+//! How the files of a backup are put together from the links of its chain: which file comes from which of them (C11, C12).
 
 use super::extract::{Wanted, logical};
-use crate::{Error, manifest};
-use pgbosun_repository::{BackupInfo, ObjectKind, Repository, read_volume};
+use crate::{Catalogue, Chain, Error, manifest};
+use pgbosun_repository::{BackupInfo, BackupRef, Object, ObjectKind, Repository, read_volume};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// One backup of a chain with the files in its volumes.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link {
     pub info: BackupInfo,
     /// By volume, without what its encoding adds to the name.
     pub files: BTreeMap<String, Vec<String>>,
 }
 
+/// What to read of one link: where it lies, and the objects with what is taken from each.
+pub(crate) type Reads = (BackupRef, Vec<(Object, Wanted)>);
+
 /// A full backup and the incremental ones upon it, oldest first.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub(crate) struct Assembly {
     pub links: Vec<Link>,
 }
 
@@ -31,31 +34,25 @@ fn holds_data(volume: &str) -> bool {
     volume.starts_with("base.") || volume.starts_with("tablespace-")
 }
 
-impl Chain {
+impl Assembly {
     /// The chain that ends with this backup. What does not fit together is refused (C12).
     pub async fn load(repository: &Repository, last: &BackupInfo) -> Result<Self, Error> {
-        let mut links = Vec::new();
-        let mut next = Some(last.clone());
-        while let Some(info) = next {
-            let files = repository.files(&info).await?;
-            next = match &info.parent {
-                Some(label) => Some(repository.find(Some(&info.cluster), label).await?),
-                None => None,
-            };
-            if let Some(parent) = &next
-                && (parent.system_id != info.system_id || parent.start_lsn > info.start_lsn)
-            {
-                return Err(Error::Refused(format!(
-                    "{} does not fit upon {}: another system identifier or a later start",
-                    info.label, parent.label
-                )));
-            }
-            links.push(Link { info, files });
-            if links.len() > 1000 {
-                return Err(Error::Refused(format!("the chain of {} has no beginning", last.label)));
-            }
+        // C27: what cannot be read beside a backup keeps nobody from restoring it; a chain that is broken does.
+        let catalogue = Catalogue::for_restore(repository, &last.cluster).await?;
+        let none = || pgbosun_repository::Error::NoBackup(last.label.clone());
+        let entry = catalogue.find(&last.label).ok_or_else(none)?;
+        if !entry.health().is_whole() {
+            return Err(Error::Refused(entry.health().to_string()));
         }
-        links.reverse();
+        Self::of(repository, &catalogue.chain(entry)).await
+    }
+
+    /// The same, of a chain that is known to be whole.
+    pub async fn of(repository: &Repository, chain: &Chain<'_>) -> Result<Self, Error> {
+        let mut links = Vec::new();
+        for info in &chain.links {
+            links.push(Link { info: (*info).clone(), files: repository.files(info).await? });
+        }
         Ok(Self { links })
     }
 
@@ -65,9 +62,44 @@ impl Chain {
         &self.links[self.links.len() - 1].info
     }
 
+    /// What to read of each link, the full backup first: the objects with what is taken from each. Of the last link everything, of
+    /// the earlier ones what only they have whole. What this returns can be restored as far as the lists say; verification asks
+    /// the same question.
+    pub fn volumes(&self, present: &HashSet<String>) -> Result<Vec<Reads>, Error> {
+        let mut wanted = self.wanted(present)?;
+        // Where postgresql.conf lies in the data directory nothing that pg_verifybackup would not know belongs beside it.
+        let own_configuration = self.has("postgresql.conf");
+        let mut volumes = Vec::new();
+        for (index, link) in self.links.iter().enumerate() {
+            let last = index + 1 == self.links.len();
+            let mut objects = Vec::new();
+            for object in &link.info.objects {
+                let wanted = match object.kind {
+                    ObjectKind::Manifest | ObjectKind::Index => continue,
+                    ObjectKind::Config if own_configuration => continue,
+                    ObjectKind::Wal | ObjectKind::Config if !last => continue,
+                    ObjectKind::Wal | ObjectKind::Config => Wanted::All,
+                    ObjectKind::Data | ObjectKind::Tablespace(_) => take_wanted(&mut wanted[index], &object.name),
+                };
+                // A volume of which nothing is wanted is not even fetched: a tablespace that was dropped meanwhile, for one.
+                if matches!(&wanted, Wanted::Some(names) if names.is_empty()) {
+                    continue;
+                }
+                if let ObjectKind::Tablespace(oid) = object.kind
+                    && !self.last().tablespaces.iter().any(|space| space.oid == oid)
+                {
+                    return Err(Error::Refused(format!("tablespace {oid} is not described in backup.json")));
+                }
+                objects.push((object.clone(), wanted));
+            }
+            volumes.push((link.info.place(), objects));
+        }
+        Ok(volumes)
+    }
+
     /// What to take from each volume of each link: of the last everything, of the earlier ones what only they have whole.
     /// `present` names files that are in the target already as they should be.
-    pub fn wanted(&self, present: &HashSet<String>) -> Result<Vec<HashMap<String, Wanted>>, Error> {
+    fn wanted(&self, present: &HashSet<String>) -> Result<Vec<HashMap<String, Wanted>>, Error> {
         let mut wanted: Vec<HashMap<String, Wanted>> = Vec::new();
         // Files of which only changed blocks were seen so far, walking back.
         let mut pending: HashSet<String> = HashSet::new();
@@ -105,7 +137,7 @@ impl Chain {
     }
 
     /// Whether the backup that is restored holds this file.
-    pub fn has(&self, file: &str) -> bool {
+    fn has(&self, file: &str) -> bool {
         let mut volumes = self.links[self.links.len() - 1].files.iter().filter(|(volume, _)| holds_data(volume));
         volumes.any(|(_, names)| names.iter().any(|name| name == file))
     }
@@ -121,6 +153,12 @@ impl Chain {
             })
             .collect()
     }
+}
+
+/// What is wanted of the volume with this name.
+fn take_wanted(wanted: &mut HashMap<String, Wanted>, name: &str) -> Wanted {
+    let volume = name.find(".tar").map_or(name, |at| &name[..at + 4]);
+    wanted.remove(volume).unwrap_or_else(|| Wanted::Some(HashSet::new()))
 }
 
 /// PostgreSQL's manifest of a backup.

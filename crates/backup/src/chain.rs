@@ -1,0 +1,252 @@
+//! Backups with what is known of them: the one walk along a chain, and the one answer to how good a backup is (C27).
+//!
+//! A backup is as good as the worst link of its chain. Choosing a parent, planning a restore, verifying, copying, monitors, lists
+//! and retention all ask here; nobody else follows `parent`.
+
+use chrono::{DateTime, Utc};
+use pgbosun_core::{clock, human};
+use pgbosun_repository::{BackupInfo, Error as RepositoryError, Notes, Repository};
+use std::{collections::HashMap, fmt};
+
+/// How good a backup is, with everything it builds on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Every link passed its last verification.
+    Verified,
+    /// Nothing is known against any link, and not every one was verified.
+    Unverified,
+    /// C15: the server reported damaged pages when this link was taken. What it holds is what the server had.
+    Suspect {
+        /// The link.
+        label: String,
+    },
+    /// This link failed its last verification.
+    Damaged {
+        /// The link.
+        label: String,
+    },
+    /// The chain does not lead to a full backup, so it cannot be restored at all.
+    Broken {
+        /// Where it ends, and why.
+        reason: String,
+    },
+}
+
+impl Health {
+    /// Nothing is known against it.
+    pub const fn is_good(&self) -> bool {
+        matches!(self, Self::Verified | Self::Unverified)
+    }
+
+    /// Whether it was verified as a whole.
+    pub const fn is_verified(&self) -> bool {
+        matches!(self, Self::Verified)
+    }
+
+    /// Whether a restore can be tried at all.
+    pub const fn is_whole(&self) -> bool {
+        !matches!(self, Self::Broken { .. })
+    }
+
+    /// The worse of two is the greater.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Verified => 0,
+            Self::Unverified => 1,
+            Self::Suspect { .. } => 2,
+            Self::Damaged { .. } => 3,
+            Self::Broken { .. } => 4,
+        }
+    }
+
+    fn worst(self, other: Self) -> Self {
+        if other.rank() > self.rank() { other } else { self }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Verified => f.write_str("verified"),
+            Self::Unverified => f.write_str("not verified"),
+            Self::Suspect { label } => write!(f, "{label} is suspect: damaged pages were found when it was taken"),
+            Self::Damaged { label } => write!(f, "{label} is damaged: its last verification failed"),
+            Self::Broken { reason } => f.write_str(reason),
+        }
+    }
+}
+
+/// A backup and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its catalogue.
+    pub info: BackupInfo,
+    /// What is written down beside it: of itself alone.
+    pub notes: Notes,
+    health: Health,
+    chain: Vec<usize>,
+}
+
+impl Entry {
+    /// How good it is, with everything it builds on.
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+/// A backup with those it builds on, the full one first.
+#[derive(Clone, Debug)]
+pub struct Chain<'a> {
+    /// The links; never empty.
+    pub links: Vec<&'a BackupInfo>,
+    /// As good as its worst link.
+    pub health: &'a Health,
+}
+
+/// The backups of a repository with their health, oldest first (C33).
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    entries: Vec<Entry>,
+    /// Catalogues that cannot be read: there may be a backup, or a link of one.
+    pub unreadable: Vec<RepositoryError>,
+}
+
+impl Catalogue {
+    /// Reads what decides: nothing comes from a cache, and notes that cannot be read are an error.
+    ///
+    /// # Errors
+    /// What the repository answered.
+    pub async fn read(repository: &Repository, cluster: Option<&str>) -> Result<Self, RepositoryError> {
+        let (backups, unreadable) = repository.backups(cluster).await?;
+        let notes = repository.notes(&backups).await?;
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), unreadable))
+    }
+
+    /// Reads for showing: catalogues may come from the cache.
+    ///
+    /// # Errors
+    /// What the repository answered.
+    pub async fn shown(repository: &Repository, cluster: Option<&str>) -> Result<Self, RepositoryError> {
+        let (backups, unreadable) = repository.shown(cluster).await?;
+        let notes = repository.notes(&backups).await?;
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), unreadable))
+    }
+
+    /// Reads for restoring: notes that cannot be read keep nobody from it.
+    ///
+    /// # Errors
+    /// What the repository answered.
+    pub async fn for_restore(repository: &Repository, cluster: &str) -> Result<Self, RepositoryError> {
+        let (backups, unreadable) = repository.backups(Some(cluster)).await?;
+        let notes = repository.notes(&backups).await.unwrap_or_else(|error| {
+            let reason = human::chain(&error);
+            tracing::warn!(repository = repository.name, "what was verified is unknown: {reason}");
+            vec![Notes::default(); backups.len()]
+        });
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), unreadable))
+    }
+
+    /// Of backups in their order, with what is written down beside each.
+    pub fn of(backups: Vec<(BackupInfo, Notes)>, unreadable: Vec<RepositoryError>) -> Self {
+        let index: HashMap<_, _> =
+            backups.iter().enumerate().map(|(index, (info, _))| (key(info, &info.label), index)).collect();
+        let walks: Vec<_> = (0..backups.len()).map(|last| walk(&backups, &index, last)).collect();
+        let entries = backups.into_iter().zip(walks);
+        let entries = entries.map(|((info, notes), (chain, health))| Entry { info, notes, health, chain }).collect();
+        Self { entries, unreadable }
+    }
+
+    /// All, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The backups alone, oldest first.
+    pub fn infos(&self) -> impl DoubleEndedIterator<Item = &BackupInfo> {
+        self.entries.iter().map(|entry| &entry.info)
+    }
+
+    /// The backup with this label.
+    pub fn find(&self, label: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.info.label == label)
+    }
+
+    /// The backup with what it builds on.
+    pub fn chain<'a>(&'a self, entry: &'a Entry) -> Chain<'a> {
+        let links = entry.chain.iter().filter_map(|index| Some(&self.entries.get(*index)?.info)).collect();
+        Chain { links, health: &entry.health }
+    }
+
+    /// Those that build on a backup, directly or not.
+    pub fn dependents<'a>(&'a self, info: &'a BackupInfo) -> impl Iterator<Item = &'a Entry> {
+        let builds_on = |entry: &Entry| {
+            let mut links = entry.chain.iter().filter_map(|index| self.entries.get(*index));
+            entry.info.label != info.label && links.any(|link| link.info.place() == info.place())
+        };
+        self.entries.iter().filter(move |entry| builds_on(entry))
+    }
+
+    /// The newest that nothing is known against, of the current system. One that is dated in the future does not count while
+    /// there is another (C33): its age is unknown.
+    pub fn newest_good(&self, now: DateTime<Utc>) -> Option<&BackupInfo> {
+        let mut good = self.entries.iter().rev().filter(|entry| entry.health.is_good()).map(|entry| &entry.info);
+        let newest = good.clone().next()?;
+        Some(good.find(|info| info.system_id == newest.system_id && !info.is_dated_ahead(now)).unwrap_or(newest))
+    }
+}
+
+/// The newest backup of a cluster in a repository that nothing is known against.
+///
+/// # Errors
+/// What the repository answered; a share that is away has no backups, and says nothing about them.
+pub async fn newest_good(repository: &Repository, cluster: &str) -> Result<Option<BackupInfo>, RepositoryError> {
+    let catalogue = Catalogue::shown(repository, Some(cluster)).await?;
+    Ok(catalogue.newest_good(clock::now()).cloned())
+}
+
+type Key = (String, String, String);
+
+fn key(info: &BackupInfo, label: &str) -> Key {
+    (info.cluster.clone(), info.system_id.clone(), label.to_owned())
+}
+
+/// The indices of a chain, the full backup first, and its health.
+fn walk(backups: &[(BackupInfo, Notes)], index: &HashMap<Key, usize>, last: usize) -> (Vec<usize>, Health) {
+    let (mut links, mut health) = (Vec::new(), Health::Verified);
+    let mut at = last;
+    loop {
+        let (info, notes) = &backups[at];
+        links.push(at);
+        health = health.worst(own_health(info, notes));
+        let Some(label) = &info.parent else { break };
+        let broken = |reason: String| Health::Broken { reason };
+        let Some(&parent) = index.get(&key(info, label)) else {
+            let words = format!("{} builds on {label}, which is not there or cannot be read", info.label);
+            health = health.worst(broken(words));
+            break;
+        };
+        let below = &backups[parent].0;
+        // A parent began earlier on the way to this one; so no chain goes in circles. On an idle standby both may begin at the
+        // same restartpoint.
+        if (below.start_lsn, below.stop_lsn) > (info.start_lsn, info.stop_lsn) || links.contains(&parent) {
+            health = health.worst(broken(format!("{} builds on {label}, which began later", info.label)));
+            break;
+        }
+        at = parent;
+    }
+    links.reverse();
+    (links, health)
+}
+
+/// What is known of one link alone.
+fn own_health(info: &BackupInfo, notes: &Notes) -> Health {
+    match notes.verified {
+        Some(false) => Health::Damaged { label: info.label.clone() },
+        _ if info.checksum_failures => Health::Suspect { label: info.label.clone() },
+        Some(true) => Health::Verified,
+        None => Health::Unverified,
+    }
+}
+
+#[cfg(test)]
+mod tests;
