@@ -31,7 +31,8 @@ test: setup ## Run every test on PostgreSQL 15, and those of monitors on 17 too.
 test-full: setup ## Run every test on every supported version of PostgreSQL.
 	PGBOSUN_TEST_VERSIONS="15 16 17 18" $(TOOLS)/test.sh
 
-lint: setup ## Check format and lints.
+lint: setup ## Check format and lints, and that the page of rules is up to date.
+	$(TOOLS)/rules.py --check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
@@ -58,10 +59,11 @@ bench-samples: setup ## Simulate a week of samples of 5,000 tables and statement
 day-of-faults: setup ## Live through a day of faults with the clock moved on, and write docs/day-of-faults.md.
 	$(TOOLS)/test.sh --day
 
-docs: ## Write docs/configuration.md, docs/monitors.md and docs/samples.md anew from the code.
+docs: ## Write docs/configuration.md, docs/monitors.md and docs/samples.md, and the lists in docs/correctness.md, anew from the code.
 	cargo run -q -- config reference --markdown > docs/configuration.md
 	cargo run -q -- config reference --monitors > docs/monitors.md
 	cargo run -q -- config reference --samples > docs/samples.md
+	$(TOOLS)/rules.py
 
 dist: setup ## Build the program for distribution, with LTO and without symbols.
 	cargo build --profile dist

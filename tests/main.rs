@@ -30,4 +30,5 @@ mod stores;
 mod support;
 mod systemd;
 mod wal;
+mod walk;
 mod weekend;

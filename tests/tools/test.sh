@@ -73,7 +73,7 @@ if [ -n "$day" ]; then
 fi
 
 # What monitors ask is not the same on 17 as before, and incremental backups begin there.
-[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains::
+[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains:: walk::
 for version in $versions; do on "$version" "$@"; done
 
 # By itself: it fills the disk, a little.

@@ -1,7 +1,7 @@
 //! Taking, verifying and restoring backups.
 //!
 //! Invariants: returns results and knows nothing of findings, alerts or history; bulk data passes once, in bounded
-//! memory; what fails leaves nothing that is listed. The rules C1 to C41 are named where the code keeps them.
+//! memory; what fails leaves nothing that is listed. The rules of docs/correctness.md are named where the code keeps them.
 
 mod chain;
 mod copy;

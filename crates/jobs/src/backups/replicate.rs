@@ -51,15 +51,28 @@ impl Job for Replicate {
             outcome.summary = format!("would copy {} backups to {}: {}", labels.len(), to.name, labels.join(", "));
             return Ok(outcome);
         }
-        let (mut labels, mut bytes, mut wal) = (Vec::new(), 0, 0);
+        let (mut labels, mut bytes, mut wal, mut refused) = (Vec::new(), 0, 0, Vec::new());
         for info in lacking {
             let (cancel, _guard) = bulk_token(context);
             let (source, target, instance) = (from.clone(), to.clone(), context.journal.instance());
+            let label = info.label.clone();
             let copied =
-                context.in_bulk(async move { copy_backup(&source, &target, &info, instance, &cancel).await }).await?;
+                context.in_bulk(async move { copy_backup(&source, &target, &info, instance, &cancel).await }).await;
+            let copied = match copied {
+                Ok(copied) => copied,
+                Err(error) if context.cancel.is_cancelled() || error.is_transient() => return Err(error),
+                // One that cannot be copied keeps no other from it.
+                Err(error) => {
+                    refused.push(format!("{label}: {}", human::chain(&error)));
+                    continue;
+                }
+            };
             bytes += copied.bytes;
             for label in &copied.backups {
-                outcome.records.push(Record::Backup(record(&to.name, &to.find(Some(cluster), label).await?)));
+                // C28: it is there; a repository that does not answer at this moment does not undo that.
+                if let Ok(info) = to.find(Some(cluster), label).await {
+                    context.ledger.add(Record::Backup(record(&to.name, &info)));
+                }
             }
             labels.extend(copied.backups);
         }
@@ -80,6 +93,10 @@ impl Job for Replicate {
                 format!("copied {backups} backups and {wal} files of WAL to {} ({})", to.name, human::size(bytes))
             }
         };
+        if !refused.is_empty() {
+            let words = human::count(refused.len(), "backup");
+            outcome.failed = Some(format!("{words} could not be copied to {}: {}", to.name, refused.join("; ")));
+        }
         Ok(outcome)
     }
 }
