@@ -1,5 +1,7 @@
 //! What can go wrong with a repository.
 
+use crate::storage::Foreign;
+
 /// An error of a repository. Each names the object (C26).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -126,7 +128,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn storage(action: &'static str, object: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let object = object.into();
-        move |source| Self::Storage { action, object, source }
+        // C36: what is no plain file is a fault of what lies there, not of the place.
+        move |source| match source.downcast::<Foreign>() {
+            Ok(foreign) => Self::Damaged { object, reason: foreign.to_string() },
+            Err(source) => Self::Storage { action, object, source },
+        }
     }
 
     pub(crate) fn store(action: &'static str, object: impl Into<String>) -> impl FnOnce(opendal::Error) -> Self {

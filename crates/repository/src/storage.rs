@@ -3,10 +3,12 @@
 mod local;
 mod object_store;
 mod sftp;
+mod tree;
 
 pub use local::{Directories, Local};
 pub use object_store::ObjectStore;
 pub use sftp::Sftp;
+pub(crate) use tree::Foreign;
 
 use crate::Error;
 use async_trait::async_trait;

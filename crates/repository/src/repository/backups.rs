@@ -9,7 +9,7 @@ use crate::{
     read::{read_object, read_volume},
     write_object,
 };
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::clock;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -38,9 +38,17 @@ impl Repository {
         let places = self.places(cluster).await?;
         let looks: Vec<BoxFuture<'_, _>> = places
             .iter()
-            .map(|place| async move { Ok::<_, Error>((place, self.storage.stat(&place.key(INFO)).await?)) }.boxed())
+            .map(|place| async move { (place, self.storage.stat(&place.key(INFO)).await) }.boxed())
             .collect();
-        let stats: Vec<_> = stream::iter(looks).buffered(CONCURRENT).try_collect().await?;
+        let (mut stats, mut foreign) = (Vec::new(), Vec::new());
+        let mut looked = stream::iter(looks).buffered(CONCURRENT);
+        while let Some((place, stat)) = looked.next().await {
+            match stat {
+                Ok(stat) => stats.push((place, stat)),
+                Err(error @ Error::Damaged { .. }) => foreign.push(error),
+                Err(error) => return Err(error),
+            }
+        }
         let mut cache = blocking({
             let file = file.clone();
             move || Cache::load(&file)
@@ -69,6 +77,7 @@ impl Repository {
             }
             blocking(move || cache.store(&file)).await?;
         }
+        damaged.extend(foreign);
         damaged.extend(unsound);
         found.extend(read);
         sort_backups(&mut found, |info| info, clock::now());
@@ -126,7 +135,12 @@ impl Repository {
         for cluster in clusters {
             for system_id in self.system_ids(&cluster).await? {
                 for label in self.storage.names(&format!("{cluster}/{system_id}/backups")).await? {
-                    places.push(BackupRef { cluster: cluster.clone(), system_id: system_id.clone(), label });
+                    // C36: a name goes into paths, commands and messages.
+                    if is_name(&label) && is_name(&cluster) {
+                        places.push(BackupRef { cluster: cluster.clone(), system_id: system_id.clone(), label });
+                    } else {
+                        tracing::warn!(repository = self.name, "{label:?} of {cluster:?} is no name of a backup");
+                    }
                 }
             }
         }
@@ -212,4 +226,11 @@ impl Repository {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::storage("look into the cache of", "catalogues")(std::io::Error::other(error)))
+}
+
+/// Whether a name found in a repository may stand in a path, a command, a message: what we name backups has letters, digits,
+/// `-`, and what a person renames them to little else.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+' | '@' | ' ');
+    (1..=128).contains(&name.len()) && !name.starts_with(['.', '-']) && name.chars().all(plain)
 }

@@ -129,7 +129,14 @@ impl Repository {
                 .map(|place| {
                     let has_lease = leased.contains(&place.label);
                     async move {
-                        let published = self.is_published(&place).await?;
+                        let published = match self.is_published(&place).await {
+                            // C36: it is shown with the backups, and stops nobody.
+                            Err(error @ Error::Damaged { .. }) => {
+                                tracing::warn!(repository = self.name, "left alone: {error}");
+                                return Ok(None);
+                            }
+                            looked => looked?,
+                        };
                         // Most have none, and are what they seem.
                         Ok::<_, Error>((!published || has_lease).then_some((place, published)))
                     }
@@ -139,7 +146,12 @@ impl Repository {
             let looked: Vec<_> = stream::iter(looks).buffered(CONCURRENT).try_collect().await?;
             for (place, published) in looked.into_iter().flatten() {
                 let dead = match self.note::<Lease>(&place.lease()).await? {
-                    Some(lease) => lease?.is_dead(instance, &place.lease()),
+                    Some(Ok(lease)) => lease.is_dead(instance, &place.lease()),
+                    // Of whom it is nobody can say; one object must not stop all backups.
+                    Some(Err(error)) => {
+                        tracing::warn!(repository = self.name, "left alone: {error}");
+                        false
+                    }
                     None => true,
                 };
                 // A lease is looked at after its backup: it may have been published in between.

@@ -82,9 +82,11 @@ impl Repository {
         &self,
         key: &str,
     ) -> Result<Option<Result<T, Error>>, Error> {
-        if self.storage.stat(key).await?.is_none() {
-            return Ok(None);
-        }
+        match self.storage.stat(key).await {
+            Ok(None) => return Ok(None),
+            Err(error @ Error::Damaged { .. }) => return Ok(Some(Err(error))),
+            found => found?,
+        };
         match self.read_json(key).await {
             Err(error @ Error::Damaged { .. }) => Ok(Some(Err(error))),
             read => Ok(Some(Ok(read?))),
@@ -97,25 +99,19 @@ impl Repository {
     /// [`Error::Storage`].
     pub async fn check_small_objects(&self, cluster: &str) -> Result<(u64, Vec<Error>), Error> {
         let (mut count, mut damaged) = (0, Vec::new());
-        let mut keys: Vec<String> =
-            self.storage.stat(IDENTITY).await?.map(|_| IDENTITY.to_owned()).into_iter().collect();
+        let mut keys = vec![IDENTITY.to_owned()];
         for system_id in self.system_ids(cluster).await? {
-            let own = accepted(cluster, &system_id);
-            keys.extend(self.storage.stat(&own).await?.map(|_| own));
+            keys.push(accepted(cluster, &system_id));
             let leases = format!("{cluster}/{system_id}/{LEASES}");
             keys.extend(self.storage.names(&leases).await?.into_iter().map(|name| format!("{leases}/{name}")));
         }
         for place in self.places(Some(cluster)).await? {
-            for note in [place.key(KEEP), place.key(VERIFIED)] {
-                keys.extend(self.storage.stat(&note).await?.map(|_| note));
-            }
+            keys.extend([place.key(KEEP), place.key(VERIFIED)]);
         }
         for key in keys {
-            count += 1;
-            match self.read_json::<serde_json::Value>(&key).await {
-                Ok(_) => {}
-                Err(error @ Error::Damaged { .. }) => damaged.push(error),
-                Err(error) => return Err(error),
+            if let Some(read) = self.note::<serde_json::Value>(&key).await? {
+                count += 1;
+                damaged.extend(read.err());
             }
         }
         Ok((count, damaged))

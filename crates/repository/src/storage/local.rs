@@ -2,18 +2,23 @@
 //!
 //! An unfinished object is locked by its writer (flock(2)), so that one whose writer is dead is known for what it is.
 //!
+//! C36: whoever may write into the directory decides nothing outside of it: everything goes through [`super::tree`].
+//!
 //! C1: an object is written under a temporary name, fsynced, renamed, and its directory fsynced. A failed fsync is a
 //! failure and is not tried again: the kernel may already have dropped the pages.
 
-use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name};
+use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name, tree};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
 use pgbosun_core::faults;
 use std::{
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -48,19 +53,23 @@ impl Local {
     }
 
     /// Removes the unfinished objects below a prefix for which `dead` holds.
-    async fn clean(&self, prefix: &str, dead: fn(&Path) -> bool) -> Result<u64, Error> {
-        let start = self.path(prefix);
-        let failed = Error::storage("clean up", start.display().to_string());
+    async fn clean(&self, prefix: &str, dead: fn(&dyn AsFd, &str) -> bool) -> Result<u64, Error> {
+        let (root, key) = (self.root.clone(), prefix.to_owned());
+        let failed = Error::storage("clean up", self.path(prefix).display().to_string());
         let done = blocking(move || {
             let mut removed = 0;
-            walk(&start, &mut |path| {
-                if is_unfinished(&name_of(path)) && dead(path) {
-                    std::fs::remove_file(path)?;
+            tree::walk(&root, &key, &mut |parent, name, _| {
+                if is_unfinished(name) && dead(&parent, name) {
+                    tree::remove(parent, name)?;
                     removed += 1;
                 }
                 Ok(())
             })?;
-            let _ = std::fs::remove_dir(&start);
+            if !key.is_empty()
+                && let Ok((parent, name)) = tree::open_parent(&root, &key)
+            {
+                let _ = tree::remove_directory(parent, &name);
+            }
             Ok(removed)
         });
         done.await.map_err(failed)
@@ -77,58 +86,67 @@ impl Storage for Local {
     async fn create(&self, key: &str) -> Result<Box<dyn ObjectWriter>, Error> {
         let path = self.path(key);
         let failed = Error::storage("create", path.display().to_string());
-        let name = name_of(&path);
-        let temporary = path.with_file_name(temporary_name(&name));
-        let directories = self.directories;
-        let mark = self.mark.filter(|mark| *mark != key).map(|mark| self.path(mark));
-        let first_wins = self.mark == Some(key);
-        let opened = {
-            let (path, temporary) = (path.clone(), temporary.clone());
-            blocking(move || {
-                if let Some(mark) = mark.filter(|mark| !mark.exists()) {
-                    let reason = format!("{} is not there: is the share mounted?", mark.display());
-                    return Err(io::Error::new(io::ErrorKind::StaleNetworkFileHandle, reason));
-                }
-                if let Some(directory) = path.parent() {
-                    create_directories(directory, directories)?;
-                }
-                let file = std::fs::File::options().write(true).create_new(true).open(&temporary)?;
-                // A file system without locks has none; then only its caller can know what is dead.
-                let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).ok();
-                // From here on it is removed, even where nobody waits for this any more.
-                Ok((file, Temporary { path: Some(temporary), _lock: lock }))
-            })
-            .await
-        };
-        let (file, temporary) = opened.map_err(failed)?;
+        let (root, key, directories) = (self.root.clone(), key.to_owned(), self.directories);
+        let mark = self.mark.filter(|mark| *mark != key);
+        let first_wins = self.mark == Some(key.as_str());
+        let opened = blocking(move || {
+            if let Some(mark) = mark.filter(|mark| !root.join(mark).exists()) {
+                let reason = format!("{} is not there: is the share mounted?", root.join(mark).display());
+                return Err(io::Error::new(io::ErrorKind::StaleNetworkFileHandle, reason));
+            }
+            create_directories(&root, directories)?;
+            let (parent, name) = tree::create_parents(&root, &key, &|parent| sync(parent, directories))?;
+            let temporary = temporary_name(&name);
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            // What others may read is for umask(2) to say.
+            let mode = nix::sys::stat::Mode::from_bits_truncate(0o666);
+            let file = std::fs::File::from(nix::fcntl::openat(&parent, temporary.as_str(), flags, mode)?);
+            // A file system without locks has none; then only its caller can know what is dead.
+            let lock = Flock::lock(file.try_clone()?, FlockArg::LockExclusiveNonblock).ok();
+            // From here on it is removed, even where nobody waits for this any more.
+            let temporary = Temporary { parent: Arc::new(parent), name: Some(temporary), _lock: lock };
+            Ok((file, temporary, name))
+        })
+        .await;
+        let (file, temporary, name) = opened.map_err(failed)?;
         faults::die(faults::OBJECT_CREATED);
-        Ok(Box::new(Writer { file: Arc::new(file), temporary, path, directories, first_wins }))
+        Ok(Box::new(Writer { file: Arc::new(file), temporary, name, path, directories, first_wins }))
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
         let path = self.path(key);
-        let mut file = File::open(&path).await.map_err(Error::storage("open", path.display().to_string()))?;
+        let (root, key) = (self.root.clone(), key.to_owned());
+        let opened = blocking(move || {
+            let (parent, name) = tree::open_parent(&root, &key)?;
+            tree::open_file(parent, &name, OFlag::O_RDONLY)
+        });
+        let mut file = File::from_std(opened.await.map_err(Error::storage("open", path.display().to_string()))?);
         file.set_max_buf_size(1 << 20);
         Ok(Box::new(file))
     }
 
     async fn settle(&self, key: &str) -> Result<(), Error> {
-        let (root, path, directories) = (self.root.clone(), self.path(key), self.directories);
-        let failed = Error::storage("sync", path.display().to_string());
+        let (root, key, directories) = (self.root.clone(), key.to_owned(), self.directories);
+        let failed = Error::storage("sync", self.path(&key).display().to_string());
         let done = blocking(move || {
-            std::fs::File::open(&path)?.sync_all()?;
-            let parents = path.ancestors().skip(1).take_while(|parent| parent.starts_with(&root));
-            parents.into_iter().try_for_each(|parent| sync_directory(parent, directories))
+            let (way, name) = tree::open_parents(&root, &key)?;
+            tree::open_file(way.last().unwrap_or(&way[0]), &name, OFlag::O_RDONLY)?.sync_all()?;
+            way.iter().rev().try_for_each(|parent| sync(parent, directories))
         });
         done.await.map_err(failed)
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
         let path = self.path(key);
-        match tokio::fs::metadata(&path).await {
-            Ok(metadata) => {
-                let modified = Some(metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000);
-                Ok(Some(Stat { size: metadata.len(), modified }))
+        let (root, key) = (self.root.clone(), key.to_owned());
+        let looked = blocking(move || {
+            let (parent, name) = tree::open_parent(&root, &key)?;
+            tree::look_at_file(parent, &name)
+        });
+        match looked.await {
+            Ok(stat) => {
+                let modified = Some(stat.st_mtime * 1000 + stat.st_mtime_nsec / 1_000_000);
+                Ok(Some(Stat { size: u64::try_from(stat.st_size).unwrap_or(0), modified }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::storage("look at", path.display().to_string())(error)),
@@ -136,14 +154,13 @@ impl Storage for Local {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
-        let (root, start) = (self.root.clone(), self.path(prefix));
-        let failed = Error::storage("list", start.display().to_string());
+        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        let failed = Error::storage("list", self.path(&prefix).display().to_string());
         let keys = blocking(move || {
             let mut keys = Vec::new();
-            walk(&start, &mut |path| {
-                if !is_unfinished(&name_of(path)) {
-                    let size = std::fs::symlink_metadata(path)?.len();
-                    keys.extend(path.strip_prefix(&root).ok().map(|key| (key.to_string_lossy().into_owned(), size)));
+            tree::walk(&root, &prefix, &mut |parent, name, key| {
+                if !is_unfinished(name) {
+                    keys.push((key, u64::try_from(tree::look(parent, name)?.st_size).unwrap_or(0)));
                 }
                 Ok(())
             })?;
@@ -154,11 +171,11 @@ impl Storage for Local {
     }
 
     async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let directory = self.path(prefix);
-        let failed = Error::storage("list", directory.display().to_string());
+        let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        let failed = Error::storage("list", self.path(&prefix).display().to_string());
         let names = blocking(move || {
-            let mut names: Vec<_> =
-                entries(&directory)?.iter().map(|path| name_of(path)).filter(|name| !is_unfinished(name)).collect();
+            let mut names = tree::names(&root, &prefix)?;
+            names.retain(|name| !is_unfinished(name));
             names.sort();
             Ok(names)
         });
@@ -166,21 +183,24 @@ impl Storage for Local {
     }
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
-        let (root, path, directories) = (self.root.clone(), self.path(key), self.directories);
-        let failed = Error::storage("remove", path.display().to_string());
+        let (root, key, directories) = (self.root.clone(), key.to_owned(), self.directories);
+        let failed = Error::storage("remove", self.path(&key).display().to_string());
         let done = blocking(move || {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            let (way, name) = match tree::open_parents(&root, &key) {
+                Err(error) if absent(&error) => return Ok(()),
+                opened => opened?,
+            };
+            match way.last().map(|parent| tree::remove(parent, &name)) {
+                Some(Err(error)) if !absent(&error) => return Err(error),
                 _ => faults::die(faults::OBJECT_REMOVED),
             }
-            let mut directory = path.parent();
             // A directory goes with its last object; one that is not empty refuses, which ends the walk.
-            while let Some(parent) = directory.filter(|parent| *parent != root && parent.starts_with(&root)) {
-                if std::fs::remove_dir(parent).is_err() {
-                    return sync_directory(parent, directories)
-                        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) });
+            let parts = tree::parts(&key)?;
+            for at in (1..way.len()).rev() {
+                if tree::remove_directory(&way[at - 1], parts[at - 1]).is_err() {
+                    return sync(&way[at], directories);
                 }
-                directory = parent.parent();
             }
             Ok(())
         });
@@ -188,7 +208,7 @@ impl Storage for Local {
     }
 
     async fn delete_unfinished(&self, prefix: &str) -> Result<u64, Error> {
-        self.clean(prefix, |_| true).await
+        self.clean(prefix, |_, _| true).await
     }
 
     async fn sweep(&self, prefix: &str) -> Result<u64, Error> {
@@ -207,26 +227,6 @@ impl Storage for Local {
     }
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// The entries of a directory; what is not there, or no directory, has none.
-fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    match std::fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-fn walk(directory: &Path, visit: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
-    for path in entries(directory)? {
-        if path.is_dir() { walk(&path, visit)? } else { visit(&path)? }
-    }
-    Ok(())
-}
-
 /// Creates what is missing of a path, durably.
 fn create_directories(directory: &Path, directories: Directories) -> io::Result<()> {
     if directory.is_dir() {
@@ -241,7 +241,11 @@ fn create_directories(directory: &Path, directories: Directories) -> io::Result<
 }
 
 fn sync_directory(directory: &Path, directories: Directories) -> io::Result<()> {
-    match std::fs::File::open(directory)?.sync_all() {
+    sync(std::fs::File::open(directory)?, directories)
+}
+
+fn sync(directory: impl AsFd, directories: Directories) -> io::Result<()> {
+    match nix::unistd::fsync(directory).map_err(io::Error::from) {
         _ if directories == Directories::Unsynced => Ok(()),
         Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENOTSUP)) => {
             let hint = "the mount cannot make directories durable: set sync-directories = false for this repository";
@@ -253,21 +257,22 @@ fn sync_directory(directory: &Path, directories: Directories) -> io::Result<()> 
 
 /// An unfinished file, removed unless it got its name.
 struct Temporary {
-    path: Option<PathBuf>,
+    parent: Arc<OwnedFd>,
+    name: Option<String>,
     _lock: Option<Flock<std::fs::File>>,
 }
 
 /// True where no living process writes this unfinished object.
-fn is_dead(path: &Path) -> bool {
-    let Ok(file) = std::fs::File::options().write(true).open(path) else { return false };
+fn is_dead(parent: &dyn AsFd, name: &str) -> bool {
+    let Ok(file) = tree::open_file(parent, name, OFlag::O_WRONLY) else { return false };
     Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
+        if let Some(name) = &self.name {
             // One that stays is found by `delete_unfinished`.
-            let _ = std::fs::remove_file(path);
+            let _ = tree::remove(&self.parent, name);
         }
     }
 }
@@ -276,6 +281,8 @@ impl Drop for Temporary {
 struct Writer {
     file: Arc<std::fs::File>,
     temporary: Temporary,
+    /// Its name to be.
+    name: String,
     path: PathBuf,
     directories: Directories,
     /// Whoever stores it first wins.
@@ -293,24 +300,27 @@ impl ObjectWriter for Writer {
     async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
         let failed = Error::storage("store", self.path.display().to_string());
         let (file, first_wins, directories) = (Arc::clone(&self.file), self.first_wins, self.directories);
-        let (temporary, path) = (self.temporary.path.clone(), self.path.clone());
+        let (parent, temporary) = (Arc::clone(&self.temporary.parent), self.temporary.name.clone());
+        let name = self.name.clone();
         let finish = blocking(move || {
             file.sync_all()?;
             let size = file.metadata()?.len();
             faults::die(faults::OBJECT_WRITTEN);
-            if let Some(temporary) = temporary {
-                match first_wins.then(|| std::fs::hard_link(&temporary, &path)) {
-                    Some(Ok(())) => std::fs::remove_file(&temporary)?,
-                    Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+            if let Some(temporary) = temporary.as_deref() {
+                let name = name.as_str();
+                let link = || nix::unistd::linkat(&parent, temporary, &parent, name, AtFlags::empty());
+                match first_wins.then(link) {
+                    Some(Ok(())) => tree::remove(&parent, temporary)?,
+                    Some(Err(nix::errno::Errno::EEXIST)) => return Err(io::ErrorKind::AlreadyExists.into()),
                     // Mounted shares may know no second name.
-                    None | Some(Err(_)) => std::fs::rename(&temporary, &path)?,
+                    None | Some(Err(_)) => nix::fcntl::renameat(&parent, temporary, &parent, name)?,
                 }
-                path.parent().map_or(Ok(()), |parent| sync_directory(parent, directories))?;
+                sync(&parent, directories)?;
             }
             Ok(size)
         });
         let size = finish.await.map_err(failed)?;
-        self.temporary.path = None;
+        self.temporary.name = None;
         faults::die(faults::OBJECT_STORED);
         Ok(size)
     }

@@ -3,13 +3,24 @@
 //!
 //! C1 holds there too: an object is written under a temporary name, fsynced (`fsync@openssh.com`), renamed
 //! (`posix-rename@openssh.com`). A server without these extensions is refused.
+//!
+//! C36: the protocol cannot open without following links. So every name on the way to an object is looked at before
+//! (lstat, all at once), and what is no plain file is refused; a walk never goes through a link.
 
-use super::{ObjectWriter, OverNetwork, Stat, Storage, is_unfinished, temporary_name};
+use super::{
+    Foreign, ObjectWriter, OverNetwork, Stat, Storage, is_unfinished, temporary_name,
+    tree::{DEPTH, ENTRIES, parts},
+};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
-use openssh_sftp_client::{Sftp as Client, SftpOptions, file::TokioCompatFile, fs::Fs, metadata::Permissions};
+use futures::{StreamExt, future::try_join_all};
+use openssh_sftp_client::{
+    Sftp as Client, SftpOptions,
+    file::TokioCompatFile,
+    fs::Fs,
+    metadata::{MetaData, Permissions},
+};
 use pgbosun_core::config;
 use std::{
     fmt, io,
@@ -155,6 +166,56 @@ impl Sftp {
         }
     }
 
+    /// What lies under a key, which nothing but directories leads to.
+    async fn look(&self, key: &str) -> Result<Option<MetaData>, Error> {
+        let failed = |error| Error::storage("look at", self.path(key).display().to_string())(error);
+        let names = parts(key).map_err(failed)?;
+        let ways = (0..=names.len()).map(|count| self.path(&names[..count].join("/"))).skip(1);
+        let looks = ways.map(|way| async move {
+            self.request("look at", &way, async |mut fs, _| fs.symlink_metadata(&way).await).await
+        });
+        let mut found = try_join_all(looks).await?;
+        let last = found.pop().flatten();
+        for (name, way) in names.iter().zip(found) {
+            let Some(way) = way else { return Ok(None) };
+            if way.file_type().is_some_and(|kind| !kind.is_dir()) {
+                return Err(failed(Foreign::new(name, "no directory, and probably a link").into()));
+            }
+        }
+        Ok(last)
+    }
+
+    /// A plain file, or nothing.
+    async fn look_at_file(&self, key: &str) -> Result<Option<MetaData>, Error> {
+        let found = self.look(key).await?;
+        if found.as_ref().and_then(MetaData::file_type).is_some_and(|kind| !kind.is_file()) {
+            let name = key.rsplit('/').next().unwrap_or(key);
+            let foreign = Foreign::new(name, "no plain file, and probably a link");
+            return Err(Error::storage("look at", self.path(key).display().to_string())(foreign.into()));
+        }
+        Ok(found)
+    }
+
+    /// Whether a directory of ours lies there. A link in its place is reported, and is none.
+    async fn is_directory(&self, prefix: &str) -> Result<bool, Error> {
+        if prefix.is_empty() {
+            return Ok(true);
+        }
+        match self.look(prefix).await {
+            Ok(None) => Ok(false),
+            Ok(Some(found)) if found.file_type().is_none_or(|kind| kind.is_dir()) => Ok(true),
+            Ok(Some(_)) => {
+                tracing::warn!(object = prefix, "it is no directory, and not followed");
+                Ok(false)
+            }
+            Err(error @ Error::Damaged { .. }) => {
+                tracing::warn!(object = prefix, "{error}");
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn create_directories(&self, directory: &Path) -> Result<(), Error> {
         let known = self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await?;
         if known.is_some() {
@@ -180,7 +241,11 @@ impl Sftp {
     }
 
     /// Name, kind and size of what lies in a directory; nothing where there is none.
-    async fn entries(&self, directory: &Path) -> Result<Vec<(String, bool, u64)>, Error> {
+    async fn entries(&self, prefix: &str) -> Result<Vec<(String, bool, u64)>, Error> {
+        if !self.is_directory(prefix).await? {
+            return Ok(Vec::new());
+        }
+        let directory = &self.path(prefix);
         let read = self.request("list", directory, async |mut fs, _| {
             let opened = fs.open_dir(directory).await?;
             let mut entries = Box::pin(opened.read_dir());
@@ -190,7 +255,10 @@ impl Sftp {
                 let name = entry.filename().to_string_lossy().into_owned();
                 let metadata = entry.metadata();
                 let is_directory = metadata.file_type().is_some_and(|kind| kind.is_dir());
-                if name != "." && name != ".." {
+                if found.len() >= ENTRIES {
+                    break;
+                }
+                if name != "." && name != ".." && !name.contains('/') {
                     found.push((name, is_directory, metadata.len().unwrap_or(0)));
                 }
             }
@@ -200,9 +268,13 @@ impl Sftp {
     }
 
     async fn walk(&self, prefix: &str, found: &mut Vec<(String, u64)>) -> Result<(), Error> {
-        for (name, is_directory, size) in self.entries(&self.path(prefix)).await? {
+        for (name, is_directory, size) in self.entries(prefix).await? {
             let key = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             if is_directory {
+                if key.split('/').count() > DEPTH || found.len() > ENTRIES {
+                    let reason = format!("{key} lies deeper, or holds more, than anything in a repository");
+                    return Err(Error::storage("list", key)(io::Error::other(reason)));
+                }
                 Box::pin(self.walk(&key, found)).await?;
             } else {
                 found.push((key, size));
@@ -225,6 +297,7 @@ impl Storage for Sftp {
         if let Some(parent) = path.parent() {
             self.create_directories(parent).await?;
         }
+        self.look(key).await?;
         let opened = self.request("create", &temporary, async |_, client| {
             client.options().write(true).create_new(true).open(&temporary).await
         });
@@ -235,15 +308,14 @@ impl Storage for Sftp {
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
         let path = self.path(key);
-        let opened = self.request("open", &path, async |_, client| client.open(&path).await).await?;
         let missing = || Error::storage("open", path.display().to_string())(io::ErrorKind::NotFound.into());
+        self.look_at_file(key).await?.ok_or_else(&missing)?;
+        let opened = self.request("open", &path, async |_, client| client.open(&path).await).await?;
         Ok(Box::new(OverNetwork(Box::pin(TokioCompatFile::new(opened.ok_or_else(missing)?)))))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
-        let path = self.path(key);
-        let found = self.request("look at", &path, async |mut fs, _| fs.metadata(&path).await).await?;
-        Ok(found.map(|metadata| {
+        Ok(self.look_at_file(key).await?.map(|metadata| {
             let modified = metadata.modified().map(|at| i64::from(at.into_raw()) * 1000);
             Stat { size: metadata.len().unwrap_or(0), modified }
         }))
@@ -258,7 +330,7 @@ impl Storage for Sftp {
     }
 
     async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
-        let entries = self.entries(&self.path(prefix)).await?.into_iter();
+        let entries = self.entries(prefix).await?.into_iter();
         let mut names: Vec<_> = entries.map(|(name, ..)| name).filter(|name| !is_unfinished(name)).collect();
         names.sort();
         Ok(names)
@@ -266,6 +338,9 @@ impl Storage for Sftp {
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
         let path = self.path(key);
+        if self.look(key).await?.is_none() {
+            return Ok(());
+        }
         self.remove(&path).await?;
         let mut directory = path.parent();
         // A directory goes with its last object; one that is not empty refuses, which ends the walk.
