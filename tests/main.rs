@@ -10,6 +10,7 @@ mod by_hand;
 mod chains;
 mod channels;
 mod configuration;
+mod confined;
 mod crashes;
 mod day;
 mod delivery;

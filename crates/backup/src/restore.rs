@@ -90,11 +90,13 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// The `restore_command` of a cluster: this program, told where its configuration is.
-    pub fn command(program: &Path, configuration: &Path, cluster: &str) -> String {
+    /// The `restore_command` of a cluster: this program, told where its configuration is, and whether the server that recovers is a
+    /// copy beside its original (C29).
+    pub fn command(program: &Path, configuration: &Path, cluster: &str, confined: bool) -> String {
         let quoted = |path: &Path| format!("\"{}\"", path.display());
         let (program, configuration) = (quoted(program), quoted(configuration));
-        format!("{program} --config {configuration} wal fetch --cluster {cluster} \"%f\" \"%p\"")
+        let confined = if confined { "--confined " } else { "" };
+        format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster} \"%f\" \"%p\"")
     }
 }
 
@@ -112,6 +114,12 @@ pub struct Restored {
 }
 
 impl Restore {
+    /// Whether what recovers from it is a copy beside the original, and must not reach the original's places (C29). A standby is a
+    /// member of its cluster, and has its tablespaces where the others have them.
+    fn is_beside(&self) -> bool {
+        !self.keep_archiving && !self.recovery.as_ref().is_some_and(|recovery| recovery.standby)
+    }
+
     /// Restores. Must run away from the scheduler's threads.
     ///
     /// # Errors

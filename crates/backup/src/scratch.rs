@@ -181,7 +181,7 @@ fn configure(data: &Path, directory: &Path, info: &BackupInfo, recovery: Option<
          hba_file = '{0}/scratch_hba.conf'\nident_file = '{0}/scratch_ident.conf'\n\
          archive_mode = off\narchive_command = ''\nrestore_command = ''\nshared_preload_libraries = ''\n\
          max_logical_replication_workers = 0\nautovacuum = off\njit = off\nlogging_collector = off\n\
-         log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\ncluster_name = 'pgbosun restore test'\n",
+         log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\nallow_in_place_tablespaces = on\ncluster_name = 'pgbosun restore test'\n",
         directory.display()
     );
     for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {

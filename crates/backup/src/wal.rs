@@ -2,6 +2,7 @@
 
 mod archive;
 mod beside;
+mod confine;
 mod fetch;
 mod push;
 mod receive;
@@ -10,6 +11,7 @@ mod segment;
 mod spool;
 
 pub use archive::{Archive, Coverage};
+pub use confine::{CreatedTablespace, borders, confine, confine_directory};
 pub use fetch::Fetch;
 pub use push::{Pushed, Pusher};
 pub use receive::{Lag, Receive, system_id_of};

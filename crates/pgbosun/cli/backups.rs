@@ -98,6 +98,10 @@ pub enum WalCommand {
         /// Only from this repository.
         #[arg(long)]
         repository: Option<String>,
+        /// For a copy that stands beside its original: a tablespace that the WAL creates is made inside the copy's data directory,
+        /// not at the original's place.
+        #[arg(long)]
+        confined: bool,
         /// Only read ahead: fetch what follows into the spool. For the command's own use.
         #[arg(long, hide = true)]
         ahead: bool,

@@ -43,7 +43,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     };
     let target = std::path::absolute(to)?;
     let existing = existing(&arguments, &target)?;
-    let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby)?;
+    let recovery =
+        recovery(context, &request, &plan, &arguments.target_action, arguments.standby, arguments.keep_archiving)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
     let restore = Restore {
@@ -99,6 +100,11 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     );
     if plan.target != Target::BackupEnd {
         println!("it fetches WAL with this program and configuration while it recovers");
+        if !arguments.keep_archiving && !arguments.standby {
+            println!(
+                "tablespaces that were created after the backup will lie in its pg_tblspc, not at the original's places"
+            );
+        }
     }
     Ok(0)
 }
@@ -164,6 +170,7 @@ fn recovery(
     plan: &Plan,
     action: &str,
     standby: bool,
+    in_place: bool,
 ) -> anyhow::Result<Option<Recovery>> {
     let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
     match plan.target {
@@ -173,7 +180,7 @@ fn recovery(
     }
     let program = std::env::current_exe()?;
     Ok(Some(Recovery {
-        restore_command: Recovery::command(&program, &context.config.path, &request.cluster),
+        restore_command: Recovery::command(&program, &context.config.path, &request.cluster, !standby && !in_place),
         target: plan.target.clone(),
         timeline: plan.timeline,
         exclusive: request.exclusive,

@@ -71,7 +71,7 @@ pub(super) async fn test(
     let test = RestoreTest {
         plan,
         find,
-        restore_command: Recovery::command(&std::env::current_exe()?, &context.config.path, cluster),
+        restore_command: Recovery::command(&std::env::current_exe()?, &context.config.path, cluster, true),
         queries: Vec::new(),
         amcheck: true,
         extract: None,

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 pub async fn run(context: &Context, command: WalCommand) -> anyhow::Result<u8> {
     match command {
         WalCommand::Push { path, cluster } => push::run(context, &path, cluster.as_deref()).await,
-        WalCommand::Fetch { name, path, cluster, repository, ahead } => {
-            let fetch = fetch::Arguments { name, path, cluster, repository };
+        WalCommand::Fetch { name, path, cluster, repository, confined, ahead } => {
+            let fetch = fetch::Arguments { name, path, cluster, repository, confined };
             if ahead { fetch::ahead(context, fetch).await } else { Ok(fetch::run(context, fetch).await) }
         }
         WalCommand::List { cluster, repository } => list::run(context, cluster.as_deref(), repository.as_deref()).await,

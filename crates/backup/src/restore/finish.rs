@@ -4,7 +4,7 @@ use super::{
     Recovery, Restore, Target,
     extract::{CONTROL, CONTROL_UNFINISHED, create_private},
 };
-use crate::Error;
+use crate::{Error, wal::confine_directory};
 use pgbosun_core::faults;
 use pgbosun_repository::BackupInfo;
 use std::{
@@ -18,6 +18,9 @@ use std::{
 pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<(), Error> {
     let target = &restore.target;
     create_private(&target.join("pg_wal/archive_status"))?;
+    if restore.is_beside() {
+        confine_directory(&target.join("pg_wal"))?;
+    }
     configure(restore, &restore.info)?;
     for directory in tablespaces.iter().map(PathBuf::as_path).chain([target.as_path()]) {
         let failed = || Error::file("sync", directory);
@@ -86,6 +89,10 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
     if !restore.keep_archiving {
         // C21: a restored clone must not archive into the repository of the original.
         append(target, "postgresql.auto.conf", "archive_mode = 'off'\n")?;
+    }
+    if restore.is_beside() {
+        // C29: a tablespace that is created after the backup is made in place; without this a recovery that meets it again refuses.
+        append(target, "postgresql.auto.conf", "allow_in_place_tablespaces = 'on'\n")?;
     }
     forget_recovery(target)?;
     if let Some(recovery) = &restore.recovery {

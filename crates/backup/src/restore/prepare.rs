@@ -26,7 +26,8 @@ impl Restore {
         {
             let known: Vec<_> = self.info.tablespaces.iter().map(|space| space.location.as_str()).collect();
             return Err(Error::Refused(format!(
-                "no tablespace of backup {} lay at {unknown}; there are: {}",
+                "no tablespace of backup {} lay at {unknown}; there are: {}. One that was created later is made inside the copy, in \
+                 pg_tblspc",
                 self.info.label,
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             )));

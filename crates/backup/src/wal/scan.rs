@@ -31,7 +31,7 @@ pub enum Event {
     },
 }
 
-const RECORD_HEADER: usize = 24;
+pub(super) const RECORD_HEADER: usize = 24;
 const SHORT_HEADER: usize = 24;
 const RM_XLOG: u8 = 0;
 const RM_XACT: u8 = 1;
@@ -43,12 +43,20 @@ const XACT_ABORT: u8 = 0x20;
 const XACT_COMMIT_PREPARED: u8 = 0x30;
 const XACT_ABORT_PREPARED: u8 = 0x40;
 
+/// A part of a record on one page: where it lies, and its bytes.
+pub(super) type Piece = (Lsn, usize);
+
+/// Told of every whole record: its bytes, where it begins, and where its parts lie. False where it is none.
+type Reader<'a> = &'a mut dyn FnMut(&[u8], Lsn, &[Piece]) -> bool;
+
 /// Follows records through segments that are given in order.
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// The beginning of a record that goes on on the next page.
     record: Vec<u8>,
     record_at: Lsn,
+    /// Where its parts lie.
+    pieces: Vec<Piece>,
     /// Bytes of a record whose beginning was never seen.
     skip: usize,
     /// Where the last segment ended.
@@ -65,15 +73,21 @@ impl Scanner {
 
     /// Reads one segment and tells `found` of each event. Returns false where the WAL ends within it.
     pub fn segment(&mut self, bytes: &[u8], found: &mut dyn FnMut(Event)) -> bool {
+        self.records(bytes, &mut |bytes, at, _| record(bytes, at, found))
+    }
+
+    /// Reads one segment record by record. Returns false where the WAL ends within it.
+    pub(super) fn records(&mut self, bytes: &[u8], read: Reader<'_>) -> bool {
         let Some(header) = Header::read(bytes) else { return false };
         if self.expected != Some(header.address) {
             self.record.clear();
+            self.pieces.clear();
             self.skip = 0;
         }
         let page_size = bytes.get(36..40).map_or(8192, number) as usize;
         let mut page_at = header.address;
         for page in bytes.chunks(page_size.max(LONG_HEADER)) {
-            if !self.page(page, page_at, found) {
+            if !self.page(page, page_at, read) {
                 self.expected = None;
                 return false;
             }
@@ -83,7 +97,13 @@ impl Scanner {
         true
     }
 
-    fn page(&mut self, page: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
+    /// The beginning of a record that goes on in the next segment, and the length of the whole.
+    pub(super) fn unfinished(&self) -> Option<(&[u8], usize)> {
+        let length = number(self.record.get(..4)?) as usize;
+        Some((&self.record, length))
+    }
+
+    fn page(&mut self, page: &[u8], at: Lsn, read: Reader<'_>) -> bool {
         let field = |from: usize, to: usize| page.get(from..to).map(number);
         let (Some(magic), Some(info)) = (field(0, 2), field(2, 4)) else { return false };
         if magic >> 8 != 0xD1 || field(8, 16) != Some(at.0) {
@@ -120,14 +140,15 @@ impl Scanner {
             }
             let step = (length - self.record.len()).min(left);
             if self.record.is_empty() && step == length {
-                if !record(&page[position..position + length], self.record_at, found) {
+                if !read(&page[position..position + length], self.record_at, &[(self.record_at, length)]) {
                     return false;
                 }
             } else {
                 self.record.extend_from_slice(&page[position..position + step]);
+                self.pieces.push((Lsn(at.0 + position as u64), step));
                 if self.record.len() == length {
-                    let whole = std::mem::take(&mut self.record);
-                    if !record(&whole, self.record_at, found) {
+                    let (whole, pieces) = (std::mem::take(&mut self.record), std::mem::take(&mut self.pieces));
+                    if !read(&whole, self.record_at, &pieces) {
                         return false;
                     }
                 }
@@ -152,8 +173,7 @@ fn record(bytes: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
         return true;
     }
     // Only what is looked at is checked: the rest is PostgreSQL's, which checks it when it recovers.
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(bytes.get(RECORD_HEADER..).unwrap_or_default()), &bytes[..20]);
-    if u64::from(checksum) != field(20, 24) {
+    if u64::from(checksum(bytes)) != field(20, 24) {
         return false;
     }
     let Some((data, time)) = main_data(bytes).and_then(|data| Some((data, time(number(data.get(..8)?))?))) else {
@@ -169,8 +189,14 @@ fn record(bytes: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
     true
 }
 
+/// The checksum a record should have: over its data, then its header up to the checksum.
+pub(super) fn checksum(bytes: &[u8]) -> u32 {
+    let data = crc32c::crc32c(bytes.get(RECORD_HEADER..).unwrap_or_default());
+    crc32c::crc32c_append(data, bytes.get(..20).unwrap_or_default())
+}
+
 /// The main data of a record without block references.
-fn main_data(bytes: &[u8]) -> Option<&[u8]> {
+pub(super) fn main_data(bytes: &[u8]) -> Option<&[u8]> {
     let mut at = RECORD_HEADER;
     loop {
         match *bytes.get(at)? {

@@ -193,7 +193,7 @@ impl RestoreTestJob {
         let test = RestoreTest {
             plan,
             find: begun.elapsed(),
-            restore_command: Recovery::command(&program, &context.config.path, cluster),
+            restore_command: Recovery::command(&program, &context.config.path, cluster, true),
             queries: self.queries.0.clone(),
             amcheck: self.amcheck,
             extract: self.extract.as_ref().map(|table| (table.database.clone(), table.quoted())),

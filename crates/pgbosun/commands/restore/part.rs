@@ -53,7 +53,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     let plan = choose(context, &request).await?;
     let cluster = Server::of(&context.config.clusters[&request.cluster])?;
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
-    let recovery = recovery(context, &request, &plan, "promote", false)?;
+    let recovery = recovery(context, &request, &plan, "promote", false, false)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     eprintln!("recovering {} of {} to {} in a scratch server", plan.info.label, plan.info.cluster, plan.target);
     let label = plan.info.label.clone();

@@ -6,8 +6,12 @@
 use super::{cluster_of, data_directory};
 use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
-use pgbosun_backup::wal::{Fetch, Header, Spool, system_identifier};
-use pgbosun_core::{human, wal::WalFile};
+use pgbosun_backup::wal::{CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier};
+use pgbosun_core::{
+    human,
+    lsn::Lsn,
+    wal::{Segment, WalFile},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -26,6 +30,7 @@ pub struct Arguments {
     pub path: PathBuf,
     pub cluster: Option<String>,
     pub repository: Option<String>,
+    pub confined: bool,
 }
 
 /// Everything a fetch works with.
@@ -87,6 +92,7 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
     if pgbosun_backup::wal::check_file(&place.file, &early, &place.fetch.system_id).is_ok()
         && Fetch::hand_over(&early, &place.target).is_ok()
     {
+        confine_to_copy(context, arguments, &place).await?;
         read_ahead(context, arguments, &place);
         return Ok(true);
     }
@@ -95,9 +101,52 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
     let patience = context.config.wal.fetch_patience;
     let found = context.bulk.spawn(async move { fetcher.fetch_patiently(&file, &target, patience).await }).await??;
     if found {
+        confine_to_copy(context, arguments, &place).await?;
         read_ahead(context, arguments, &place);
     }
     Ok(found)
+}
+
+/// C29: what PostgreSQL is about to replay makes no tablespace outside the copy. Where this fails the fetch has failed, and PostgreSQL
+/// does not look at the file.
+async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place) -> anyhow::Result<()> {
+    let WalFile::Segment(segment) = place.file else { return Ok(()) };
+    if !arguments.confined {
+        return Ok(());
+    }
+    let mut bytes = fs::read(&place.target)?;
+    let size = Header::read(&bytes).map_or(0, |header| header.segment_size);
+    let (crosses_before, crosses_after) = borders(&bytes);
+    let neighbour = |at: Option<Lsn>| {
+        let (fetcher, pg_wal) = (place.fetch.clone(), place.data_directory.join("pg_wal"));
+        context.bulk.spawn(async move {
+            let Some(at) = at else { return Ok(None) };
+            // Before a change of timeline it lies on an earlier one. The copy may have it already.
+            for timeline in (1..=segment.timeline).rev() {
+                let segment = Segment::holding(at, timeline, size);
+                if let Ok(bytes) = fs::read(pg_wal.join(segment.to_string())) {
+                    return Ok(Some(bytes.into()));
+                }
+                if let Some(bytes) = fetcher.find(&WalFile::Segment(segment)).await? {
+                    return Ok(Some(bytes));
+                }
+            }
+            Ok::<_, pgbosun_backup::Error>(None)
+        })
+    };
+    let start = segment.start(size).0;
+    let before = neighbour(start.checked_sub(size).filter(|_| crosses_before).map(Lsn)).await??;
+    let after = neighbour(Some(Lsn(start + size)).filter(|_| crosses_after)).await??;
+    let created = confine(&mut bytes, before.as_deref(), after.as_deref());
+    if created.is_empty() {
+        return Ok(());
+    }
+    for CreatedTablespace { oid, location } in &created {
+        eprintln!(
+            "pgbosun: tablespace {oid}, which the original made at {location}, is made in pg_tblspc/{oid} of this copy"
+        );
+    }
+    Ok(fs::write(&place.target, bytes)?)
 }
 
 /// Starts what fetches the following segments, unless it is at work already; this command does not wait for it.

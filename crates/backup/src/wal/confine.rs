@@ -1,0 +1,247 @@
+//! C29: what WAL would do outside a copy's own directory. A record of `CREATE TABLESPACE` names the place of the original; replayed
+//! on a copy on the same machine it would be made there, and the copy would write into the live files.
+//!
+//! Such a record is changed before the copy's server reads it: with an empty location, PostgreSQL (15 and later) makes the
+//! tablespace in place, as the directory `pg_tblspc/OID` of the copy (`create_tablespace_directories` in `commands/tablespace.c`).
+//! The length of the record stays, its checksum is computed anew, and nothing else is touched. The change depends on the record
+//! alone, so that the two halves of one that lies in two segments are changed alike, whichever is fetched when.
+
+use super::{
+    scan::{Piece, RECORD_HEADER, Scanner, checksum, main_data},
+    segment::{Header, number},
+};
+use crate::Error;
+use pgbosun_core::{lsn::Lsn, wal::WalFile};
+use std::{fs, path::Path};
+
+/// Resource manager and operation of the record (PostgreSQL: `rmgrlist.h`, `tablespace.h`).
+const RM_TABLESPACE: u8 = 5;
+const TABLESPACE_CREATE: u8 = 0x00;
+/// The longest such record: header, header of the data, `Oid`, and a path of `MAXPGPATH`.
+const LONGEST: usize = RECORD_HEADER + 5 + 4 + 1024;
+
+/// A tablespace that was created in the WAL, and where the original has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedTablespace {
+    /// Its identity.
+    pub oid: u32,
+    /// Where the original has it.
+    pub location: String,
+}
+
+/// Whether a record that may matter crosses the border to the segment before, and to the one after: [`confine`] needs those.
+pub fn borders(segment: &[u8]) -> (bool, bool) {
+    // What is left of a record that began in the segment before.
+    let rest = segment.get(16..20).map_or(0, number) as usize;
+    let mut scanner = Scanner::default();
+    let whole = scanner.records(segment, &mut |_, _, _| true);
+    let after = whole && scanner.unfinished().is_some_and(|(beginning, length)| may_create(beginning, length));
+    ((1..LONGEST).contains(&rest), after)
+}
+
+/// Changes a segment for a copy; the one before it may be changed already. Returns what it creates.
+pub fn confine(segment: &mut [u8], before: Option<&[u8]>, after: Option<&[u8]>) -> Vec<CreatedTablespace> {
+    let Some(header) = Header::read(segment) else { return Vec::new() };
+    let (mut scanner, mut changes) = (Scanner::default(), Vec::new());
+    let mut note = |bytes: &[u8], _: Lsn, pieces: &[Piece]| {
+        changes.extend(confined(bytes).map(|(record, found)| (record, pieces.to_vec(), found)));
+        true
+    };
+    if let Some(before) = before {
+        scanner.records(before, &mut note);
+    }
+    scanner.records(segment, &mut note);
+    if let (Some(after), Some(_)) = (after, scanner.unfinished()) {
+        let mut first = true;
+        // The one that crosses the border; the others are changed when that segment's turn comes.
+        scanner.records(after, &mut |bytes, at, pieces| std::mem::take(&mut first) && note(bytes, at, pieces));
+    }
+    let mut created = Vec::new();
+    for (record, pieces, found) in changes {
+        if write(segment, header.address, &record, &pieces) {
+            created.push(found);
+        }
+    }
+    created
+}
+
+/// Changes the segments that a backup brought into `pg_wal`.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn confine_directory(pg_wal: &Path) -> Result<Vec<CreatedTablespace>, Error> {
+    let entries = fs::read_dir(pg_wal).map_err(Error::file("look into", pg_wal))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> = names.filter(|name| matches!(WalFile::parse(name), Some(WalFile::Segment(_)))).collect();
+    names.sort();
+    let read = |name: &String| fs::read(pg_wal.join(name)).map_err(Error::file("read", pg_wal.join(name)));
+    let mut created = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let mut segment = read(name)?;
+        let (crosses_before, crosses_after) = borders(&segment);
+        let before = index.checked_sub(1).and_then(|before| names.get(before)).filter(|_| crosses_before);
+        let after = names.get(index + 1).filter(|_| crosses_after);
+        let (before, after) = (before.map(read).transpose()?, after.map(read).transpose()?);
+        let found = confine(&mut segment, before.as_deref(), after.as_deref());
+        if !found.is_empty() {
+            let path = pg_wal.join(name);
+            fs::write(&path, segment).map_err(Error::file("write", &path))?;
+            created.extend(found);
+        }
+    }
+    Ok(created)
+}
+
+/// Whether a record, of which this is the beginning, may create a tablespace.
+fn may_create(beginning: &[u8], length: usize) -> bool {
+    let manager = beginning.get(17).is_none_or(|manager| *manager == RM_TABLESPACE);
+    let operation = beginning.get(16).is_none_or(|info| info & 0xF0 == TABLESPACE_CREATE);
+    length < LONGEST && manager && operation
+}
+
+/// The record as it should be, where it creates a tablespace at a place of its own.
+fn confined(bytes: &[u8]) -> Option<(Vec<u8>, CreatedTablespace)> {
+    let creates = bytes.len() >= RECORD_HEADER && may_create(bytes, bytes.len());
+    let data = main_data(bytes).filter(|_| creates)?;
+    let (oid, path) = (number(data.get(..4)?) as u32, data.get(4..)?);
+    let location: Vec<u8> = path.iter().copied().take_while(|byte| *byte != 0).collect();
+    // Its first half may have been changed already; then the rest of the path is still there.
+    if path.iter().all(|byte| *byte == 0) {
+        return None;
+    }
+    let mut record = bytes.to_vec();
+    let at = record.len() - path.len();
+    record[at..].fill(0);
+    let sum = checksum(&record);
+    let found = CreatedTablespace { oid, location: String::from_utf8_lossy(&location).into_owned() };
+    // That first half has the new checksum. What is no whole record in either form ends recovery, as PostgreSQL will find.
+    let written = bytes.get(20..24).map(number);
+    (written == Some(checksum(bytes).into()) || written == Some(sum.into())).then_some(())?;
+    record[20..24].copy_from_slice(&sum.to_le_bytes());
+    Some((record, found))
+}
+
+/// Writes the parts of a record that lie in a segment; whether there are any.
+fn write(segment: &mut [u8], address: Lsn, record: &[u8], pieces: &[Piece]) -> bool {
+    let (mut from, mut any) = (0, false);
+    for (at, length) in pieces {
+        let place = at.0.checked_sub(address.0).and_then(|at| usize::try_from(at).ok());
+        let place = place.and_then(|at| segment.get_mut(at..at + length));
+        if let (Some(place), Some(part)) = (place, record.get(from..from + length)) {
+            place.copy_from_slice(part);
+            any = true;
+        }
+        from += length;
+    }
+    any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::segment::tests::empty_segment;
+    use pgbosun_core::wal::Segment;
+
+    const SIZE: usize = 1 << 20;
+    const PAGE: usize = 8192;
+
+    /// A record of CREATE TABLESPACE.
+    fn record(oid: u32, location: &str) -> Vec<u8> {
+        let mut data = oid.to_le_bytes().to_vec();
+        data.extend(location.as_bytes());
+        data.push(0);
+        let mut record = vec![0; RECORD_HEADER];
+        record[17] = RM_TABLESPACE;
+        record.extend([255, data.len() as u8]);
+        record.extend(data);
+        let length = (record.len() as u32).to_le_bytes();
+        record[..4].copy_from_slice(&length);
+        let sum = checksum(&record);
+        record[20..24].copy_from_slice(&sum.to_le_bytes());
+        record
+    }
+
+    /// Two segments with a record that begins `at` bytes into the first, and one that fills the space before it.
+    fn segments(at: usize, record: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let name = |number| Segment { timeline: 1, log: 0, number };
+        let mut both = empty_segment(name(1), 1, 7);
+        both.extend(empty_segment(name(2), 1, 7));
+        let mut write = |mut position: usize, bytes: &[u8]| {
+            let mut left = bytes;
+            while !left.is_empty() {
+                if position.is_multiple_of(PAGE) {
+                    let address = (SIZE + position) as u64;
+                    if !position.is_multiple_of(SIZE) {
+                        both[position..position + 2].copy_from_slice(&0xD116_u16.to_le_bytes());
+                        both[position + 8..position + 16].copy_from_slice(&address.to_le_bytes());
+                    }
+                    let rest = if left.len() < bytes.len() { left.len() as u32 } else { 0 };
+                    both[position + 16..position + 20].copy_from_slice(&rest.to_le_bytes());
+                    position += if position.is_multiple_of(SIZE) { 40 } else { 24 };
+                }
+                let step = left.len().min(PAGE - position % PAGE);
+                both[position..position + step].copy_from_slice(&left[..step]);
+                (left, position) = (&left[step..], position + step);
+            }
+        };
+        // A record of another kind as long as what lies before, less the headers of pages.
+        let pages = at / PAGE;
+        let filler = at - 40 - pages * 24;
+        let mut other = vec![0; filler];
+        other[..4].copy_from_slice(&(filler as u32).to_le_bytes());
+        write(40, &other);
+        write(at, record);
+        let second = both.split_off(SIZE);
+        (both, second)
+    }
+
+    fn found(segment: &[u8], before: Option<&[u8]>, after: Option<&[u8]>) -> (Vec<u8>, Vec<CreatedTablespace>) {
+        let mut changed = segment.to_vec();
+        let (crosses_before, crosses_after) = borders(segment);
+        let created = confine(&mut changed, before.filter(|_| crosses_before), after.filter(|_| crosses_after));
+        (changed, created)
+    }
+
+    #[test]
+    fn c29_a_tablespace_is_made_in_place_wherever_its_record_lies() {
+        let original = record(16400, "/srv/live/space");
+        let expected = record_in_place(&original);
+        let created = vec![CreatedTablespace { oid: 16400, location: "/srv/live/space".into() }];
+        // Within a page, over the border of two pages, and over the border of two segments at every place PostgreSQL may cut it.
+        let cuts = (8..original.len().next_multiple_of(8)).step_by(8).map(|cut| SIZE - cut);
+        for at in [4096, 2 * PAGE - 16, 5 * PAGE - 40].into_iter().chain(cuts) {
+            let (first, second) = segments(at, &original);
+            let (right_first, right_second) = segments(at, &expected);
+            let crosses = at + original.len() > SIZE;
+            let (changed, seen) = found(&first, None, Some(&second));
+            assert_eq!(seen, created, "at {at}");
+            assert!(changed == right_first, "at {at}");
+            // The next is changed alike, from the segment before as it was changed.
+            if crosses {
+                for before in [&first, &changed] {
+                    let (next, _) = found(&second, Some(before), None);
+                    assert!(next == right_second, "at {at}: the second half");
+                }
+                let (again, _) = found(&changed, None, Some(&right_second));
+                assert!(again == right_first, "at {at}: changed once");
+            }
+        }
+    }
+
+    fn record_in_place(original: &[u8]) -> Vec<u8> {
+        confined(original).expect("a record").0
+    }
+
+    #[test]
+    fn c29_nothing_else_is_touched() {
+        let mut other = record(1, "/srv/x");
+        other[17] = 4;
+        let mut broken = record(1, "/srv/x");
+        broken[30] ^= 1;
+        for record in [other, broken, record(1, "")] {
+            let (first, second) = segments(4096, &record);
+            let (changed, created) = found(&first, None, Some(&second));
+            assert!(changed == first && created.is_empty());
+        }
+    }
+}
