@@ -1,6 +1,7 @@
 //! Restoring a physical backup, with the chain it builds upon, into a directory from which PostgreSQL starts.
 
 mod assembly;
+mod configuration;
 mod extract;
 mod finish;
 mod plan;
@@ -9,6 +10,7 @@ mod prepare;
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 
 pub(crate) use assembly::Assembly;
+pub(crate) use configuration::quoted;
 pub(crate) use finish::settings as recovery_settings;
 
 use crate::{Error, Progress, manifest, pace::Pace};

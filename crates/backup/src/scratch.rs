@@ -3,7 +3,7 @@
 
 use crate::{
     Error,
-    restore::{Recovery, recovery_settings},
+    restore::{Recovery, quoted, recovery_settings},
 };
 use nix::sys::signal::Signal;
 use pgbosun_postgres::{Conninfo, GroupChild, Server, conninfo::Host};
@@ -11,6 +11,7 @@ use pgbosun_repository::BackupInfo;
 use sqlx::Connection;
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -48,7 +49,37 @@ pub fn find_programs(version: &str, configured: Option<&Path>) -> Result<PathBuf
 pub(crate) struct Scratch {
     child: Option<GroupChild>,
     directory: PathBuf,
+    /// Where its socket lies.
+    socket: PathBuf,
+    /// That directory, where it is one of its own; it goes with this value.
+    _short: Option<ShortDirectory>,
     user: String,
+}
+
+/// A directory with a short path, for a socket.
+#[derive(Debug)]
+struct ShortDirectory(PathBuf);
+
+/// The longest path of a directory in which a server can have its socket: a socket's path has 107 bytes (unix(7)).
+const SOCKET_DIRECTORY: usize = 107 - "/.s.PGSQL.5432.lock".len();
+
+impl ShortDirectory {
+    /// A new one that only this user may enter, where `directory` is too long for a socket.
+    fn beside(directory: &Path) -> Result<Option<Self>, Error> {
+        if directory.as_os_str().len() <= SOCKET_DIRECTORY {
+            return Ok(None);
+        }
+        let path = std::env::temp_dir().join(format!("pgbosun-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]));
+        // Fails where it is there already, whoever made it.
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::file("create", &path))?;
+        Ok(Some(Self(path)))
+    }
+}
+
+impl Drop for ShortDirectory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Scratch {
@@ -66,7 +97,9 @@ impl Scratch {
             return Err(Error::Refused(reason.into()));
         }
         let data = directory.join("data");
-        configure(&data, directory, info, recovery)?;
+        let short = ShortDirectory::beside(directory)?;
+        let socket = short.as_ref().map_or(directory, |short| &short.0).to_owned();
+        configure(&data, directory, &socket, info, recovery)?;
         let log = directory.join("server.log");
         let output = fs::File::create(&log).map_err(Error::file("create", &log))?;
         let errors = output.try_clone().map_err(Error::file("create", &log))?;
@@ -82,7 +115,13 @@ impl Scratch {
                 .stderr(errors),
         )
         .map_err(Error::file("start", &program))?;
-        let mut scratch = Self { child: Some(child), directory: directory.to_owned(), user: info.superuser.clone() };
+        let mut scratch = Self {
+            child: Some(child),
+            directory: directory.to_owned(),
+            socket,
+            _short: short,
+            user: info.superuser.clone(),
+        };
         let started = scratch.wait_until_ready(&log, limit, cancel).await;
         match started {
             Ok(()) => Ok(scratch),
@@ -138,7 +177,7 @@ impl Scratch {
 
     /// The server as a place to connect to.
     pub fn server(&self, database: &str) -> Server {
-        let host = Host { name: self.directory.display().to_string(), port: PORT };
+        let host = Host { name: self.socket.display().to_string(), port: PORT };
         let conninfo = Conninfo::local(host, &self.user, database);
         Server {
             conninfo,
@@ -170,23 +209,47 @@ fn gently(program: &Path) -> Command {
     }
 }
 
+/// Settings that recovery and prepared transactions may need, and what a scratch server has of them at the least.
+const LIMITS: [(&str, u64); 5] = [
+    ("max_connections", 100),
+    ("max_worker_processes", 8),
+    ("max_wal_senders", 10),
+    ("max_prepared_transactions", 200),
+    ("max_locks_per_transaction", 256),
+];
+
 /// Only names the socket: no scratch server listens on a network.
 const PORT: u16 = 5432;
 
 /// C21: our configuration, not the original's: nothing of production runs in a scratch server.
-fn configure(data: &Path, directory: &Path, info: &BackupInfo, recovery: Option<&Recovery>) -> Result<(), Error> {
+fn configure(
+    data: &Path,
+    directory: &Path,
+    socket: &Path,
+    info: &BackupInfo,
+    recovery: Option<&Recovery>,
+) -> Result<(), Error> {
     let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(Error::file("write", path));
+    let path = |path: &Path| quoted(&path.display().to_string());
     let mut text = format!(
-        "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = '{0}'\nunix_socket_permissions = 0700\n\
-         hba_file = '{0}/scratch_hba.conf'\nident_file = '{0}/scratch_ident.conf'\n\
+        "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = {}\nunix_socket_permissions = 0700\n\
+         hba_file = {}\nident_file = {}\n\
          archive_mode = off\narchive_command = ''\nrestore_command = ''\nshared_preload_libraries = ''\n\
          max_logical_replication_workers = 0\nautovacuum = off\njit = off\nlogging_collector = off\n\
          log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\nallow_in_place_tablespaces = on\ncluster_name = 'pgbosun restore test'\n",
-        directory.display()
+        path(socket),
+        path(&directory.join("scratch_hba.conf")),
+        path(&directory.join("scratch_ident.conf"))
     );
-    for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {
-        text.push_str(&format!("{name} = {value}\n"));
+    // Whatever the original was set to when the last of this WAL was written: no limit of the copy's is in the way.
+    for (name, least) in LIMITS {
+        let was = info.settings.get(name).and_then(|value| value.parse().ok()).unwrap_or(0_u64);
+        text.push_str(&format!("{name} = {}\n", was.clamp(least, 1_000_000)));
     }
+    // Both are at least two segments (PostgreSQL: `check_max_wal_size` and the like).
+    let megabytes = (info.wal_segment_size >> 20).max(1);
+    let (least, most) = ((megabytes * 2).max(80), (megabytes * 4).max(1024));
+    text.push_str(&format!("min_wal_size = {least}MB\nmax_wal_size = {most}MB\n"));
     if let Some(recovery) = recovery {
         text.push_str(&recovery_settings(recovery));
     }

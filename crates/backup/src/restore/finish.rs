@@ -2,6 +2,7 @@
 
 use super::{
     Recovery, Restore, Target,
+    configuration::{Standing, neutralize, quoted, without_job_runners},
     extract::{CONTROL, CONTROL_UNFINISHED, create_private},
 };
 use crate::{Error, wal::confine_directory};
@@ -63,7 +64,11 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
             info.label
         );
         for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {
-            text.push_str(&format!("{name} = {value}\n"));
+            // C36: numbers, and nothing else that a repository may say.
+            if let (true, Ok(value)) = (name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), value.parse::<u32>())
+            {
+                text.push_str(&format!("{name} = {value}\n"));
+            }
         }
         append(target, "postgresql.conf", &text)?;
     }
@@ -81,20 +86,17 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
     for name in ["standby.signal", "recovery.signal"] {
         let signal = target.join(name);
         if signal.exists() {
-            // Taken from a standby: the copy must not go on streaming from the primary of the original.
+            // Taken from a standby: a restore decides anew what it becomes.
             fs::remove_file(&signal).map_err(Error::file("remove", &signal))?;
-            append(target, "postgresql.auto.conf", "primary_conninfo = ''\nprimary_slot_name = ''\n")?;
         }
     }
-    if !restore.keep_archiving {
-        // C21: a restored clone must not archive into the repository of the original.
-        append(target, "postgresql.auto.conf", "archive_mode = 'off'\n")?;
+    let standing = if restore.is_beside() { Standing::Beside } else { Standing::InPlace };
+    for (file, name) in neutralize(target, standing)? {
+        tracing::info!("{name} in {} is a comment now: it does not hold for what was restored", file.display());
     }
-    if restore.is_beside() {
-        // C29: a tablespace that is created after the backup is made in place; without this a recovery that meets it again refuses.
-        append(target, "postgresql.auto.conf", "allow_in_place_tablespaces = 'on'\n")?;
+    if standing == Standing::Beside {
+        append(target, "postgresql.auto.conf", &beside(info))?;
     }
-    forget_recovery(target)?;
     if let Some(recovery) = &restore.recovery {
         append(target, "postgresql.auto.conf", &settings(recovery))?;
         append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
@@ -102,36 +104,21 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
     Ok(())
 }
 
-/// The settings of recovery, which the original may have from a restore of its own.
-const RECOVERY: [&str; 10] = [
-    "restore_command",
-    "recovery_target",
-    "recovery_target_time",
-    "recovery_target_lsn",
-    "recovery_target_xid",
-    "recovery_target_name",
-    "recovery_target_timeline",
-    "recovery_target_inclusive",
-    "recovery_target_action",
-    "recovery_end_command",
-];
-
-/// Takes the original's recovery settings out of `postgresql.auto.conf`: PostgreSQL allows but one target, even an empty
-/// one beside it.
-fn forget_recovery(target: &Path) -> Result<(), Error> {
-    let path = target.join("postgresql.auto.conf");
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
-    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
-    let kept: Vec<&str> = text.lines().filter(|line| !RECOVERY.contains(&name(line).as_str())).collect();
-    if kept.len() == text.lines().count() {
-        return Ok(());
+/// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs
+/// of modules, and makes tablespaces that are created later inside itself.
+fn beside(info: &BackupInfo) -> String {
+    let mut text = "# A copy beside its original, written by pgbosun. In the original's place, remove what follows.\n\
+                    archive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = 'on'\n"
+        .to_owned();
+    let libraries = info.settings.get("shared_preload_libraries").map(String::as_str).unwrap_or_default();
+    if let Some(kept) = without_job_runners(libraries) {
+        text.push_str(&format!("shared_preload_libraries = {}\n", quoted(&kept)));
     }
-    fs::write(&path, kept.join("\n") + "\n").map_err(Error::file("write", &path))
+    text
 }
 
 /// The recovery settings, with the one target there may be.
 pub(crate) fn settings(recovery: &Recovery) -> String {
-    let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
     let mut values = vec![
         ("restore_command", recovery.restore_command.clone()),
         ("recovery_target_timeline", recovery.timeline.to_string()),

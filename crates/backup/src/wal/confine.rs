@@ -1,9 +1,11 @@
 //! C29: what WAL would do outside a copy's own directory. A record of `CREATE TABLESPACE` names the place of the original; replayed
 //! on a copy on the same machine it would be made there, and the copy would write into the live files.
 //!
+//! And settings that were raised after the backup: a record of them has a hot standby wait for somebody to raise its own, for good.
+//!
 //! Such a record is changed before the copy's server reads it: with an empty location, PostgreSQL (15 and later) makes the
 //! tablespace in place, as the directory `pg_tblspc/OID` of the copy (`create_tablespace_directories` in `commands/tablespace.c`).
-//! The length of the record stays, its checksum is computed anew, and nothing else is touched. The change depends on the record
+//! The settings it demands become zero, which every server has. The length of the record stays, its checksum is computed anew, and nothing else is touched. The change depends on the record
 //! alone, so that the two halves of one that lies in two segments are changed alike, whichever is fetched when.
 
 use super::{
@@ -14,10 +16,12 @@ use crate::Error;
 use pgbosun_core::{lsn::Lsn, wal::WalFile};
 use std::{fs, path::Path};
 
-/// Resource manager and operation of the record (PostgreSQL: `rmgrlist.h`, `tablespace.h`).
-const RM_TABLESPACE: u8 = 5;
-const TABLESPACE_CREATE: u8 = 0x00;
-/// The longest such record: header, header of the data, `Oid`, and a path of `MAXPGPATH`.
+/// Resource manager and operation of the records (PostgreSQL: `rmgrlist.h`, `tablespace.h`, `pg_control.h`).
+const TABLESPACE_CREATE: (u8, u8) = (5, 0x00);
+const PARAMETER_CHANGE: (u8, u8) = (0, 0x60);
+/// The settings that recovery compares, at the beginning of `xl_parameter_change`: five integers.
+const PARAMETERS: usize = 20;
+/// The longest of them: header, header of the data, `Oid`, and a path of `MAXPGPATH`.
 const LONGEST: usize = RECORD_HEADER + 5 + 4 + 1024;
 
 /// A tablespace that was created in the WAL, and where the original has it.
@@ -35,13 +39,13 @@ pub fn borders(segment: &[u8]) -> (bool, bool) {
     let rest = segment.get(16..20).map_or(0, number) as usize;
     let mut scanner = Scanner::default();
     let whole = scanner.records(segment, &mut |_, _, _| true);
-    let after = whole && scanner.unfinished().is_some_and(|(beginning, length)| may_create(beginning, length));
+    let after = whole && scanner.unfinished().is_some_and(|(beginning, length)| may_matter(beginning, length));
     ((1..LONGEST).contains(&rest), after)
 }
 
 /// Changes a segment for a copy; the one before it may be changed already. Returns what it creates.
-pub fn confine(segment: &mut [u8], before: Option<&[u8]>, after: Option<&[u8]>) -> Vec<CreatedTablespace> {
-    let Some(header) = Header::read(segment) else { return Vec::new() };
+pub fn confine(segment: &mut [u8], before: Option<&[u8]>, after: Option<&[u8]>) -> Confined {
+    let Some(header) = Header::read(segment) else { return Confined::default() };
     let (mut scanner, mut changes) = (Scanner::default(), Vec::new());
     let mut note = |bytes: &[u8], _: Lsn, pieces: &[Piece]| {
         changes.extend(confined(bytes).map(|(record, found)| (record, pieces.to_vec(), found)));
@@ -56,13 +60,23 @@ pub fn confine(segment: &mut [u8], before: Option<&[u8]>, after: Option<&[u8]>) 
         // The one that crosses the border; the others are changed when that segment's turn comes.
         scanner.records(after, &mut |bytes, at, pieces| std::mem::take(&mut first) && note(bytes, at, pieces));
     }
-    let mut created = Vec::new();
+    let (mut created, mut changed) = (Vec::new(), false);
     for (record, pieces, found) in changes {
         if write(segment, header.address, &record, &pieces) {
-            created.push(found);
+            changed = true;
+            created.extend(found);
         }
     }
-    created
+    Confined { changed, created }
+}
+
+/// What came of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confined {
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// The tablespaces it creates.
+    pub created: Vec<CreatedTablespace>,
 }
 
 /// Changes the segments that a backup brought into `pg_wal`.
@@ -83,37 +97,43 @@ pub fn confine_directory(pg_wal: &Path) -> Result<Vec<CreatedTablespace>, Error>
         let after = names.get(index + 1).filter(|_| crosses_after);
         let (before, after) = (before.map(read).transpose()?, after.map(read).transpose()?);
         let found = confine(&mut segment, before.as_deref(), after.as_deref());
-        if !found.is_empty() {
+        if found.changed {
             let path = pg_wal.join(name);
             fs::write(&path, segment).map_err(Error::file("write", &path))?;
-            created.extend(found);
+            created.extend(found.created);
         }
     }
     Ok(created)
 }
 
-/// Whether a record, of which this is the beginning, may create a tablespace.
-fn may_create(beginning: &[u8], length: usize) -> bool {
-    let manager = beginning.get(17).is_none_or(|manager| *manager == RM_TABLESPACE);
-    let operation = beginning.get(16).is_none_or(|info| info & 0xF0 == TABLESPACE_CREATE);
-    length < LONGEST && manager && operation
+/// Whether a record, of which this is the beginning, may be one to change.
+fn may_matter(beginning: &[u8], length: usize) -> bool {
+    let kinds = [TABLESPACE_CREATE, PARAMETER_CHANGE];
+    let is = |(manager, operation): (u8, u8)| {
+        beginning.get(17).is_none_or(|byte| *byte == manager)
+            && beginning.get(16).is_none_or(|byte| byte & 0xF0 == operation)
+    };
+    length < LONGEST && kinds.into_iter().any(is)
 }
 
-/// The record as it should be, where it creates a tablespace at a place of its own.
-fn confined(bytes: &[u8]) -> Option<(Vec<u8>, CreatedTablespace)> {
-    let creates = bytes.len() >= RECORD_HEADER && may_create(bytes, bytes.len());
-    let data = main_data(bytes).filter(|_| creates)?;
-    let (oid, path) = (number(data.get(..4)?) as u32, data.get(4..)?);
-    let location: Vec<u8> = path.iter().copied().take_while(|byte| *byte != 0).collect();
-    // Its first half may have been changed already; then the rest of the path is still there.
-    if path.iter().all(|byte| *byte == 0) {
+/// The record as it should be, where it is one to change, and the tablespace it creates.
+fn confined(bytes: &[u8]) -> Option<(Vec<u8>, Option<CreatedTablespace>)> {
+    let data = main_data(bytes).filter(|_| bytes.len() >= RECORD_HEADER && may_matter(bytes, bytes.len()))?;
+    let start = bytes.len() - data.len();
+    let creates = bytes.get(17) == Some(&TABLESPACE_CREATE.0);
+    // The path after the identity, or the settings.
+    let emptied = if creates { start + 4..bytes.len() } else { start..start + PARAMETERS };
+    let old = bytes.get(emptied.clone())?;
+    // Its first half may have been changed already; then the rest is still there.
+    if old.iter().all(|byte| *byte == 0) {
         return None;
     }
+    let location: Vec<u8> = old.iter().copied().take_while(|byte| *byte != 0).collect();
+    let location = String::from_utf8_lossy(&location).into_owned();
+    let found = creates.then(|| CreatedTablespace { oid: number(data.get(..4).unwrap_or_default()) as u32, location });
     let mut record = bytes.to_vec();
-    let at = record.len() - path.len();
-    record[at..].fill(0);
+    record[emptied].fill(0);
     let sum = checksum(&record);
-    let found = CreatedTablespace { oid, location: String::from_utf8_lossy(&location).into_owned() };
     // That first half has the new checksum. What is no whole record in either form ends recovery, as PostgreSQL will find.
     let written = bytes.get(20..24).map(number);
     (written == Some(checksum(bytes).into()) || written == Some(sum.into())).then_some(())?;
@@ -151,7 +171,7 @@ mod tests {
         data.extend(location.as_bytes());
         data.push(0);
         let mut record = vec![0; RECORD_HEADER];
-        record[17] = RM_TABLESPACE;
+        record[17] = TABLESPACE_CREATE.0;
         record.extend([255, data.len() as u8]);
         record.extend(data);
         let length = (record.len() as u32).to_le_bytes();
@@ -198,8 +218,9 @@ mod tests {
     fn found(segment: &[u8], before: Option<&[u8]>, after: Option<&[u8]>) -> (Vec<u8>, Vec<CreatedTablespace>) {
         let mut changed = segment.to_vec();
         let (crosses_before, crosses_after) = borders(segment);
-        let created = confine(&mut changed, before.filter(|_| crosses_before), after.filter(|_| crosses_after));
-        (changed, created)
+        let found = confine(&mut changed, before.filter(|_| crosses_before), after.filter(|_| crosses_after));
+        assert!(found.changed || changed == segment);
+        (changed, found.created)
     }
 
     #[test]
@@ -230,6 +251,17 @@ mod tests {
 
     fn record_in_place(original: &[u8]) -> Vec<u8> {
         confined(original).expect("a record").0
+    }
+
+    #[test]
+    fn c29_raised_settings_are_not_demanded_of_a_copy() {
+        let mut raised = record(200, "ssssnnnnpppplllllevel");
+        (raised[16], raised[17]) = (PARAMETER_CHANGE.1, PARAMETER_CHANGE.0);
+        let sum = checksum(&raised);
+        raised[20..24].copy_from_slice(&sum.to_le_bytes());
+        let (changed, created) = confined(&raised).unwrap();
+        assert!(created.is_none() && changed[26..46].iter().all(|byte| *byte == 0));
+        assert_eq!((&changed[46..], number(&changed[20..24])), (&raised[46..], checksum(&changed).into()));
     }
 
     #[test]

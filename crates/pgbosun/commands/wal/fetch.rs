@@ -6,7 +6,7 @@
 use super::{cluster_of, data_directory};
 use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
-use pgbosun_backup::wal::{CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier};
+use pgbosun_backup::wal::{Confined, CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier};
 use pgbosun_core::{
     human,
     lsn::Lsn,
@@ -137,8 +137,8 @@ async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place
     let start = segment.start(size).0;
     let before = neighbour(start.checked_sub(size).filter(|_| crosses_before).map(Lsn)).await??;
     let after = neighbour(Some(Lsn(start + size)).filter(|_| crosses_after)).await??;
-    let created = confine(&mut bytes, before.as_deref(), after.as_deref());
-    if created.is_empty() {
+    let Confined { changed, created } = confine(&mut bytes, before.as_deref(), after.as_deref());
+    if !changed {
         return Ok(());
     }
     for CreatedTablespace { oid, location } in &created {

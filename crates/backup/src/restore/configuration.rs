@@ -1,0 +1,267 @@
+//! What the configuration files of a copy say about the original, and about an earlier recovery (C29).
+//!
+//! PostgreSQL reads `postgresql.conf`, what it includes, and `postgresql.auto.conf`, the last word winning; but of recovery targets
+//! there may be only one in all files, and `data_directory` counts wherever it stands. So what does not hold for the copy is made a
+//! comment in the files that lie inside the copy, with the reason above it; nothing outside the copy is ever changed, and a file
+//! outside is not included by a copy that stands beside its original.
+
+use crate::Error;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Left of an earlier recovery, or of a standby's life: a restore brings its own.
+const RECOVERY: [&str; 14] = [
+    "restore_command",
+    "recovery_target",
+    "recovery_target_time",
+    "recovery_target_lsn",
+    "recovery_target_xid",
+    "recovery_target_name",
+    "recovery_target_timeline",
+    "recovery_target_inclusive",
+    "recovery_target_action",
+    "recovery_end_command",
+    "archive_cleanup_command",
+    "recovery_min_apply_delay",
+    "promote_trigger_file",
+    "trigger_file",
+];
+
+/// What ties a member to its primary: a copy must not stream from it.
+const MEMBER: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
+
+/// Paths of the original; they stay where they lead into the copy.
+const PLACES: [&str; 5] = ["data_directory", "hba_file", "ident_file", "external_pid_file", "log_directory"];
+
+/// Modules that run jobs of their own in the background: what production does at night a copy must not do as well.
+const JOB_RUNNERS: [&str; 7] = ["pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "powa", "pg_background"];
+
+/// How a restored cluster stands to its original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A copy beside it, perhaps on the same machine.
+    Beside,
+    /// In its place, or a member of it.
+    InPlace,
+}
+
+/// Settings that were made comments, by file.
+pub(crate) type Removed = BTreeSet<(PathBuf, String)>;
+
+/// Makes comments of what does not hold for the copy, in all files inside `target`.
+///
+/// # Errors
+/// [`Error::File`].
+pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, Error> {
+    let root = target.canonicalize().map_err(Error::file("look at", target))?;
+    let mut files = vec![root.join("postgresql.conf"), root.join("postgresql.auto.conf")];
+    let (mut seen, mut removed) = (BTreeSet::new(), Removed::new());
+    while let Some(path) = files.pop() {
+        // A link that leads out is the original's file.
+        let Ok(real) = path.canonicalize() else { continue };
+        if !real.starts_with(&root) || !real.is_file() || !seen.insert(real.clone()) {
+            continue;
+        }
+        let bytes = fs::read(&real).map_err(Error::file("read", &real))?;
+        // Bytes are kept as they are: a comment may be in any encoding.
+        let mut text = Vec::with_capacity(bytes.len());
+        let mut changed = false;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let said = String::from_utf8_lossy(line);
+            let Some((name, value)) = setting(&said) else {
+                text.extend_from_slice(line);
+                continue;
+            };
+            let why = match name.as_str() {
+                "include" | "include_if_exists" | "include_dir" => {
+                    let found = real.parent().unwrap_or(&root).join(&value);
+                    let inside = found.canonicalize().is_ok_and(|found| found.starts_with(&root));
+                    match (name.as_str(), inside) {
+                        (_, false) if standing == Standing::InPlace || name == "include_if_exists" => None,
+                        (_, false) => Some("it lies outside this copy"),
+                        ("include_dir", true) => {
+                            let entries = fs::read_dir(&found).map_err(Error::file("look into", &found))?;
+                            files.extend(entries.flatten().map(|entry| entry.path()));
+                            None
+                        }
+                        (_, true) => {
+                            files.push(found);
+                            None
+                        }
+                    }
+                }
+                name => reason(name, &value, &root, standing),
+            };
+            match why {
+                Some(why) => {
+                    text.extend_from_slice(
+                        format!("# Made a comment by pgbosun when it restored this copy: {why}.\n# ").as_bytes(),
+                    );
+                    removed.insert((real.strip_prefix(&root).unwrap_or(&real).to_owned(), name));
+                    changed = true;
+                }
+                None => {}
+            }
+            text.extend_from_slice(line);
+        }
+        if changed {
+            fs::write(&real, text).map_err(Error::file("write", &real))?;
+        }
+    }
+    Ok(removed)
+}
+
+/// Why a setting does not hold for the copy.
+fn reason(name: &str, value: &str, root: &Path, standing: Standing) -> Option<&'static str> {
+    let inside = |value: &str| value.is_empty() || root.join(value).starts_with(root);
+    match standing {
+        _ if RECOVERY.contains(&name) => Some("a recovery has its own"),
+        _ if name == "data_directory" => (Path::new(value) != root).then_some("it names another data directory"),
+        Standing::Beside if MEMBER.contains(&name) => Some("a copy does not stream from the original's primary"),
+        Standing::Beside if PLACES.contains(&name) && !inside(value) => Some("it is a place of the original"),
+        _ => None,
+    }
+}
+
+/// The modules of `shared_preload_libraries` that a copy loads: all but those that run jobs.
+pub(crate) fn without_job_runners(libraries: &str) -> Option<String> {
+    let all: Vec<_> =
+        libraries.split(',').map(|name| name.trim().trim_matches('"')).filter(|name| !name.is_empty()).collect();
+    let runs = |name: &&&str| {
+        let file = Path::new(**name).file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        JOB_RUNNERS.contains(&file.as_str())
+    };
+    all.iter()
+        .any(|name| runs(&name))
+        .then(|| all.iter().filter(|name| !runs(name)).copied().collect::<Vec<_>>().join(", "))
+}
+
+/// Name and value of a line of a configuration file, where it has a setting (PostgreSQL: `guc-file.l`).
+fn setting(line: &str) -> Option<(String, String)> {
+    let line = line.trim_start();
+    let end = line
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || !c.is_ascii()))
+        .unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let first = name.chars().next()?;
+    if !(first.is_ascii_alphabetic() || first == '_') {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+    let value = match rest.strip_prefix('\'') {
+        Some(quoted) => {
+            let mut value = String::new();
+            let mut letters = quoted.chars().peekable();
+            while let Some(letter) = letters.next() {
+                match letter {
+                    '\'' if letters.peek() == Some(&'\'') => value.extend(letters.next()),
+                    '\'' => break,
+                    '\\' => value.extend(letters.next()),
+                    letter => value.push(letter),
+                }
+            }
+            value
+        }
+        None => rest.split(|c: char| c == '#' || c.is_whitespace()).next().unwrap_or_default().to_owned(),
+    };
+    Some((name.to_ascii_lowercase(), value))
+}
+
+/// A value as a configuration file wants it.
+pub(crate) fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_postgresql_reads_them() {
+        let read = |line: &str| setting(line).map(|(name, value)| format!("{name}|{value}"));
+        for (line, expected) in [
+            ("Port = 5432 # here\n", "port|5432"),
+            ("  recovery_target_time '2020-01-01 00:00:00+00'", "recovery_target_time|2020-01-01 00:00:00+00"),
+            ("a='it''s \\'fine\\''", "a|it's 'fine'"),
+            ("include 'conf.d/x.conf'", "include|conf.d/x.conf"),
+            ("pg_stat_statements.max=10", "pg_stat_statements.max|10"),
+        ] {
+            assert_eq!(read(line).as_deref(), Some(expected), "{line}");
+        }
+        assert_eq!([read("# port = 1"), read("\n"), read("= 1")], [None, None, None]);
+    }
+
+    #[test]
+    fn c29_what_says_where_the_original_is_becomes_a_comment_in_every_file_of_the_copy_and_in_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, outside) = (directory.path().join("copy"), directory.path().join("etc"));
+        fs::create_dir_all(target.join("conf.d")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        let original = "recovery_target_time = '2020-01-01'\nwork_mem = '5MB'\n";
+        fs::write(outside.join("more.conf"), original).unwrap();
+        fs::write(
+            target.join("postgresql.conf"),
+            format!(
+                "Data_Directory = '/srv/live'\nlog_directory = 'log'\nhba_file='/etc/hba.conf'\nport = 1\n\
+                 include_dir = 'conf.d'\ninclude '{}'\n",
+                outside.join("more.conf").display()
+            ),
+        )
+        .unwrap();
+        fs::write(
+            target.join("conf.d/a.conf"),
+            b"# caf\xe9\nrecovery_min_apply_delay = 1h\nprimary_conninfo = 'host=a'\n",
+        )
+        .unwrap();
+        fs::write(target.join("postgresql.auto.conf"), "restore_command = 'x'\nshared_buffers = '1GB'\n").unwrap();
+        let removed = neutralize(&target, Standing::Beside).unwrap();
+        let names: Vec<_> = removed.iter().map(|(_, name)| name.as_str()).collect();
+        let expected = [
+            "primary_conninfo",
+            "recovery_min_apply_delay",
+            "restore_command",
+            "data_directory",
+            "hba_file",
+            "include",
+        ];
+        assert_eq!(names, expected);
+        let left = |file: &str| {
+            let bytes = fs::read(target.join(file)).unwrap();
+            let lines: Vec<_> = String::from_utf8_lossy(&bytes)
+                .lines()
+                .filter(|line| !line.starts_with('#'))
+                .map(str::to_owned)
+                .collect();
+            lines.join("|")
+        };
+        assert_eq!(left("postgresql.conf"), "log_directory = 'log'|port = 1|include_dir = 'conf.d'");
+        assert_eq!(left("postgresql.auto.conf"), "shared_buffers = '1GB'");
+        assert_eq!(left("conf.d/a.conf"), "");
+        assert!(fs::read(target.join("conf.d/a.conf")).unwrap().starts_with(b"# caf\xe9\n"));
+        assert_eq!(fs::read_to_string(outside.join("more.conf")).unwrap(), original);
+        assert!(neutralize(&target, Standing::Beside).unwrap().is_empty(), "once is enough");
+    }
+
+    #[test]
+    fn c29_in_place_what_belongs_to_the_place_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = "hba_file = '/etc/hba.conf'\nprimary_conninfo = 'host=a'\ninclude '/etc/more.conf'\n";
+        fs::write(directory.path().join("postgresql.conf"), format!("{text}recovery_target = 'immediate'\n")).unwrap();
+        let removed = neutralize(directory.path(), Standing::InPlace).unwrap();
+        assert_eq!(removed.len(), 1);
+        assert!(fs::read_to_string(directory.path().join("postgresql.conf")).unwrap().starts_with(text));
+    }
+
+    #[test]
+    fn modules_that_run_jobs_are_left_out() {
+        let kept = |libraries: &str| without_job_runners(libraries);
+        assert_eq!(kept("pg_stat_statements, pg_cron"), Some("pg_stat_statements".into()));
+        assert_eq!(kept("$libdir/pg_cron.so,timescaledb"), Some("timescaledb".into()));
+        assert_eq!(kept("pg_stat_statements"), None);
+        assert_eq!(kept(""), None);
+    }
+}
