@@ -9,6 +9,7 @@ mod error;
 mod expire;
 mod inspect;
 mod manifest;
+mod member;
 mod pace;
 mod part;
 mod physical;
@@ -17,6 +18,7 @@ mod restore;
 mod restore_test;
 mod retention;
 mod scratch;
+mod settings;
 mod verify;
 pub mod wal;
 

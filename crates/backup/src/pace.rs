@@ -19,13 +19,13 @@ impl Pace {
         Self { begun: Instant::now(), limit, done: AtomicU64::new(0) }
     }
 
-    /// Sleeps until so many more bytes are due.
-    pub fn step(&self, bytes: u64) {
+    /// Sleeps until so many more bytes are due, or nobody wants them any more.
+    pub fn step(&self, bytes: u64, wanted: impl Fn() -> bool) {
         let Some(limit) = self.limit else { return };
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let due = Duration::from_secs_f64(done as f64 / limit.max(1) as f64);
-        if let Some(wait) = due.checked_sub(self.begun.elapsed()) {
-            std::thread::sleep(wait);
+        let due = Duration::try_from_secs_f64(done as f64 / limit.max(1) as f64).unwrap_or(Duration::MAX);
+        while let Some(wait) = due.checked_sub(self.begun.elapsed()).filter(|_| wanted()) {
+            std::thread::sleep(wait.min(Duration::from_millis(200)));
         }
     }
 }

@@ -10,7 +10,6 @@ mod prepare;
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 
 pub(crate) use assembly::Assembly;
-pub(crate) use configuration::quoted;
 pub(crate) use finish::settings as recovery_settings;
 
 use crate::{Error, Progress, manifest, pace::Pace};

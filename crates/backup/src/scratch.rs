@@ -3,7 +3,8 @@
 
 use crate::{
     Error,
-    restore::{Recovery, quoted, recovery_settings},
+    restore::{Recovery, recovery_settings},
+    settings,
 };
 use nix::sys::signal::Signal;
 use pgbosun_postgres::{Conninfo, GroupChild, Server, conninfo::Host};
@@ -209,15 +210,6 @@ fn gently(program: &Path) -> Command {
     }
 }
 
-/// Settings that recovery and prepared transactions may need, and what a scratch server has of them at the least.
-const LIMITS: [(&str, u64); 5] = [
-    ("max_connections", 100),
-    ("max_worker_processes", 8),
-    ("max_wal_senders", 10),
-    ("max_prepared_transactions", 200),
-    ("max_locks_per_transaction", 256),
-];
-
 /// Only names the socket: no scratch server listens on a network.
 const PORT: u16 = 5432;
 
@@ -230,26 +222,18 @@ fn configure(
     recovery: Option<&Recovery>,
 ) -> Result<(), Error> {
     let write = |path: PathBuf, text: &str| fs::write(&path, text).map_err(Error::file("write", path));
-    let path = |path: &Path| quoted(&path.display().to_string());
+    let place = |name: &str, path: &Path| settings::line(name, &path.display().to_string());
     let mut text = format!(
-        "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = {}\nunix_socket_permissions = 0700\n\
-         hba_file = {}\nident_file = {}\n\
+        "listen_addresses = ''\nport = {PORT}\nunix_socket_permissions = 0700\n\
          archive_mode = off\narchive_command = ''\nrestore_command = ''\nshared_preload_libraries = ''\n\
          max_logical_replication_workers = 0\nautovacuum = off\njit = off\nlogging_collector = off\n\
-         log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\nallow_in_place_tablespaces = on\ncluster_name = 'pgbosun restore test'\n",
-        path(socket),
-        path(&directory.join("scratch_hba.conf")),
-        path(&directory.join("scratch_ident.conf"))
+         log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\nallow_in_place_tablespaces = on\n\
+         cluster_name = 'pgbosun restore test'\n"
     );
-    // Whatever the original was set to when the last of this WAL was written: no limit of the copy's is in the way.
-    for (name, least) in LIMITS {
-        let was = info.settings.get(name).and_then(|value| value.parse().ok()).unwrap_or(0_u64);
-        text.push_str(&format!("{name} = {}\n", was.clamp(least, 1_000_000)));
-    }
-    // Both are at least two segments (PostgreSQL: `check_max_wal_size` and the like).
-    let megabytes = (info.wal_segment_size >> 20).max(1);
-    let (least, most) = ((megabytes * 2).max(80), (megabytes * 4).max(1024));
-    text.push_str(&format!("min_wal_size = {least}MB\nmax_wal_size = {most}MB\n"));
+    text.push_str(&place("unix_socket_directories", socket));
+    text.push_str(&place("hba_file", &directory.join("scratch_hba.conf")));
+    text.push_str(&place("ident_file", &directory.join("scratch_ident.conf")));
+    text.push_str(&settings::of_scratch(info));
     if let Some(recovery) = recovery {
         text.push_str(&recovery_settings(recovery));
     }

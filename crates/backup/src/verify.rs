@@ -8,6 +8,7 @@ pub use archive::verify_archive;
 use crate::{
     Catalogue, Error, Progress,
     manifest::{self, Expected},
+    member,
     restore::Assembly,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -75,6 +76,9 @@ enum Found {
     Damaged(String),
 }
 
+/// Missing segments that are named; of more only the number says anything.
+const NAMED: u64 = 100;
+
 /// Objects that are read at the same time.
 const PARALLEL: usize = 4;
 
@@ -134,8 +138,15 @@ pub async fn verify(
         }
         for (name, size, crc) in volume.files {
             match object.kind {
-                ObjectKind::Data => drop(seen.insert(name, (size, crc))),
-                ObjectKind::Tablespace(oid) => drop(seen.insert(format!("pg_tblspc/{oid}/{name}"), (size, crc))),
+                ObjectKind::Data | ObjectKind::Tablespace(_) => {
+                    let path = match object.kind {
+                        ObjectKind::Tablespace(oid) => format!("pg_tblspc/{oid}/{name}"),
+                        _ => name,
+                    };
+                    if seen.insert(path.clone(), (size, crc)).is_some() {
+                        faults.contents.push(format!("{path:?} is there twice"));
+                    }
+                }
                 ObjectKind::Wal => drop(segments.insert(name)),
                 ObjectKind::Config | ObjectKind::Manifest | ObjectKind::Index => {}
             }
@@ -206,9 +217,11 @@ async fn read_volume_of(repository: &Repository, key: &str, object: &Object) -> 
         }
         let damaged = |reason: String| Error::from(RepositoryError::Damaged { object: name.clone(), reason });
         let broken = |error: std::io::Error| damaged(format!("it is no readable tar: {error}"));
-        let mut archive = tar::Archive::new(reader);
+        let mut archive = member::archive(reader);
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
+            // What a restore refuses is no good backup.
+            member::check(&entry).map_err(|error| damaged(error.to_string()))?;
             if !entry.header().entry_type().is_file() {
                 continue;
             }
@@ -355,11 +368,18 @@ fn check_wal_starts(info: &BackupInfo, volume: &Volume, faults: &mut Faults) {
 
 fn check_segments(info: &BackupInfo, segments: &BTreeSet<String>, faults: &mut Faults) {
     let mut at = info.start_lsn.segment_start(info.wal_segment_size);
+    let mut missing = 0_u64;
     while at < info.stop_lsn {
         let name = at.segment_name(info.timeline, info.wal_segment_size);
         if !segments.contains(&name) {
-            faults.wal.push(format!("{name} is missing"));
+            missing += 1;
+            if missing <= NAMED {
+                faults.wal.push(format!("{name} is missing"));
+            }
         }
         at = Lsn(at.0 + info.wal_segment_size);
+    }
+    if missing > NAMED {
+        faults.wal.push(format!("and {} more are missing", missing - NAMED));
     }
 }

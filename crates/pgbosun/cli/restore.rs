@@ -80,6 +80,7 @@ pub struct RestorePhysical {
     pub force: bool,
     /// The most that is written in a second, such as 100MB.
     #[arg(long, value_name = "SIZE")]
+    #[arg(value_parser = rate)]
     pub rate_limit: Option<bytesize::ByteSize>,
     /// Leave archiving as it was: for replacing the original, not for a copy beside it.
     #[arg(long)]
@@ -112,4 +113,12 @@ pub struct RestorePart {
     /// Where the programs of the scratch server are, unless in the usual place of their version.
     #[arg(long, value_name = "DIRECTORY")]
     pub program_directory: Option<PathBuf>,
+}
+
+/// A rate at which something comes to its end.
+fn rate(text: &str) -> Result<bytesize::ByteSize, String> {
+    match text.parse::<bytesize::ByteSize>()? {
+        rate if rate.as_u64() < 1024 => Err("a rate is at least 1 KiB a second; leave it out for no limit".into()),
+        rate => Ok(rate),
+    }
 }

@@ -50,7 +50,8 @@ impl Cache {
     /// What was read from an object, if that still is as it was.
     pub fn get(&self, key: &str, stat: Stat) -> Option<BackupInfo> {
         let entry = self.0.get(key)?;
-        (entry.size == stat.size && Some(entry.modified) == stat.modified).then(|| entry.info.clone())
+        (entry.size == stat.size && Some(entry.modified) == stat.modified && entry.info.validate().is_ok())
+            .then(|| entry.info.clone())
     }
 
     /// Forgets everything but these keys.

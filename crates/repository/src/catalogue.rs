@@ -1,5 +1,7 @@
 //! `backup.json`: what makes a backup exist, and all that is needed to restore it (C22).
 
+mod validate;
+
 use crate::{BackupRef, Error};
 use chrono::{DateTime, Utc};
 use pgbosun_core::lsn::Lsn;
@@ -160,12 +162,12 @@ impl BackupInfo {
             return Err(Error::Format { object: object.to_owned(), found, known: FORMAT });
         }
         let info: Self = serde_json::from_value(value.clone()).map_err(|error| damaged(error.to_string()))?;
-        if let Some(object) =
-            info.objects.iter().find(|object| object.name.starts_with('.') || object.name.contains('/'))
-        {
-            return Err(damaged(format!("\"{}\" is no name of an object beside it", object.name)));
+        if checksum(value) != info.checksum {
+            return Err(damaged("its own checksum does not match".into()));
         }
-        if checksum(value) == info.checksum { Ok(info) } else { Err(damaged("its own checksum does not match".into())) }
+        // C36: a checksum says who made it is no accident, and nothing about who that was.
+        info.validate().map_err(damaged)?;
+        Ok(info)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reading: hashed as stored, decrypted, decompressed, handed to blocking code as plain bytes.
 
-use crate::{Error, Object, Repository, Storage, decode::Decoding};
+use crate::{Error, Object, ObjectKind, Repository, Storage, decode::Decoding};
 use sha2::{Digest, Sha256};
 use std::{
     io::{self, Read},
@@ -14,21 +14,50 @@ use tokio_util::io::SyncIoBridge;
 /// The largest object that is read whole: catalogues, manifests, lists.
 const SMALL: u64 = 1 << 30;
 
+/// Plain bytes of a list of files or a manifest, which are held in memory: some millions of files.
+const HELD: u64 = 1 << 30;
+
 /// Reads a small object whole.
 ///
 /// # Errors
 /// [`Error::Storage`]; [`Error::Damaged`] where it is no small object.
 pub async fn read_object(storage: &dyn Storage, key: &str) -> Result<Vec<u8>, Error> {
+    read_up_to(storage, key, SMALL).await
+}
+
+/// Reads an object whole that is smaller than `most` bytes (C36).
+pub(crate) async fn read_up_to(storage: &dyn Storage, key: &str, most: u64) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let mut reader = storage.open(key).await?.take(SMALL);
+    let mut reader = storage.open(key).await?.take(most);
     reader.read_to_end(&mut bytes).await.map_err(Error::storage("read", key))?;
-    if bytes.len() as u64 == SMALL {
+    if bytes.len() as u64 == most {
         return Err(Error::Damaged {
             object: key.to_owned(),
             reason: "it is far larger than such an object is".into(),
         });
     }
     Ok(bytes)
+}
+
+/// Refuses to yield more than was declared.
+struct Bounded<R> {
+    inner: R,
+    left: u64,
+    most: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            // Nothing more comes of it, whoever asks again.
+            self.left = 0;
+            let reason = format!("more than the {} bytes that it was made of", self.most);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        };
+        self.left = left;
+        Ok(read)
+    }
 }
 
 /// Size and SHA-256 of what passed.
@@ -88,7 +117,12 @@ where
             return Err(error.into());
         }
     };
-    let mut bridge = SyncIoBridge::new(plain);
+    // C36: a little that becomes much is read as far as was written down, whatever reads it.
+    let most = match object.kind {
+        ObjectKind::Manifest | ObjectKind::Index => object.plain_size.min(HELD),
+        _ => object.plain_size,
+    };
+    let mut bridge = Bounded { inner: SyncIoBridge::new(plain), left: most, most };
     let result = tokio::task::spawn_blocking(move || {
         let result = each(&mut bridge);
         // What lies behind the end of the tar belongs to the object too.

@@ -11,7 +11,7 @@ use crate::{
     Error, Identities, Storage,
     catalogue::{FORMAT, checksum},
     known::Memory,
-    read::read_object,
+    read::read_up_to,
     storage,
 };
 use pgbosun_core::config::{self, Config};
@@ -22,6 +22,12 @@ use uuid::Uuid;
 const IDENTITY: &str = "pgbosun.json";
 const LEASES: &str = "leases";
 const INFO: &str = "backup.json";
+
+/// No lease, note or identity has so many bytes.
+const NOTE: u64 = 1 << 20;
+
+/// No catalogue has so many bytes: a hundred thousand objects, and as many databases.
+const CATALOGUE: u64 = 64 << 20;
 
 /// Requests that are under way at the same time when many small objects are looked at.
 const CONCURRENT: usize = 32;
@@ -208,7 +214,7 @@ impl Repository {
 
     /// Reads a small object written by [`Self::write_json`]; its own checksum must match.
     async fn read_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
-        let bytes = read_object(self.storage.as_ref(), key).await?;
+        let bytes = read_up_to(self.storage.as_ref(), key, NOTE).await?;
         let damaged = |reason: String| Error::Damaged { object: key.to_owned(), reason };
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         let written = value.get("checksum").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();

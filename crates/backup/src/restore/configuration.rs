@@ -95,15 +95,11 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                 }
                 name => reason(name, &value, &root, standing),
             };
-            match why {
-                Some(why) => {
-                    text.extend_from_slice(
-                        format!("# Made a comment by pgbosun when it restored this copy: {why}.\n# ").as_bytes(),
-                    );
-                    removed.insert((real.strip_prefix(&root).unwrap_or(&real).to_owned(), name));
-                    changed = true;
-                }
-                None => {}
+            if let Some(why) = why {
+                let note = format!("# Made a comment by pgbosun when it restored this copy: {why}.\n# ");
+                text.extend_from_slice(note.as_bytes());
+                removed.insert((real.strip_prefix(&root).unwrap_or(&real).to_owned(), name));
+                changed = true;
             }
             text.extend_from_slice(line);
         }
@@ -169,11 +165,6 @@ fn setting(line: &str) -> Option<(String, String)> {
         None => rest.split(|c: char| c == '#' || c.is_whitespace()).next().unwrap_or_default().to_owned(),
     };
     Some((name.to_ascii_lowercase(), value))
-}
-
-/// A value as a configuration file wants it.
-pub(crate) fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 #[cfg(test)]

@@ -82,12 +82,13 @@ pub(super) fn extract(
     create_private(into)?;
     let broken = || Error::file("unpack into", into);
     let (mut files, mut bytes) = (0, 0);
-    let mut archive = tar::Archive::new(reader);
+    let mut archive = crate::member::archive(reader);
     for entry in archive.entries().map_err(broken())? {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         let mut entry = entry.map_err(broken())?;
+        crate::member::check(&entry)?;
         let path = entry.path().map_err(broken())?.into_owned();
         let name = path.to_string_lossy().into_owned();
         if !wanted.has(&name) {
@@ -111,7 +112,7 @@ pub(super) fn extract(
                 }
                 let written =
                     if incremental { apply(&target, &mut entry)? } else { write_file(&target, mode, &mut entry)? };
-                pace.step(written);
+                pace.step(written, || !cancel.is_cancelled());
                 bytes += written;
                 files += 1;
             }

@@ -2,7 +2,7 @@
 
 use super::{
     Recovery, Restore, Target,
-    configuration::{Standing, neutralize, quoted, without_job_runners},
+    configuration::{Standing, neutralize, without_job_runners},
     extract::{CONTROL, CONTROL_UNFINISHED, create_private},
 };
 use crate::{Error, wal::confine_directory};
@@ -63,13 +63,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
              # The original is in pgbosun-config/. These settings may not be lower than they were.\n",
             info.label
         );
-        for (name, value) in info.settings.iter().filter(|(name, _)| name.starts_with("max_")) {
-            // C36: numbers, and nothing else that a repository may say.
-            if let (true, Ok(value)) = (name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), value.parse::<u32>())
-            {
-                text.push_str(&format!("{name} = {value}\n"));
-            }
-        }
+        text.push_str(&crate::settings::limits(info));
         append(target, "postgresql.conf", &text)?;
     }
     for name in ["pg_hba.conf", "pg_ident.conf"] {
@@ -112,7 +106,7 @@ fn beside(info: &BackupInfo) -> String {
         .to_owned();
     let libraries = info.settings.get("shared_preload_libraries").map(String::as_str).unwrap_or_default();
     if let Some(kept) = without_job_runners(libraries) {
-        text.push_str(&format!("shared_preload_libraries = {}\n", quoted(&kept)));
+        text.push_str(&crate::settings::line("shared_preload_libraries", &kept));
     }
     text
 }
@@ -136,6 +130,6 @@ pub(crate) fn settings(recovery: &Recovery) -> String {
         Target::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
         Target::Name(name) => Some(("recovery_target_name", name.clone())),
     });
-    let lines = values.into_iter().map(|(name, value)| format!("{name} = {}\n", quoted(&value)));
+    let lines = values.into_iter().map(|(name, value)| crate::settings::line(name, &value));
     format!("# Recovery, written by pgbosun.\n{}", lines.collect::<String>())
 }

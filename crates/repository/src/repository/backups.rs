@@ -1,12 +1,12 @@
 //! The backups of a repository: found, published, removed.
 
-use super::{BackupRef, CONCURRENT, IDENTITY, INFO, Repository};
+use super::{BackupRef, CATALOGUE, CONCURRENT, IDENTITY, INFO, Repository};
 use crate::{
     BackupInfo, Error, ObjectKind,
     cache::Cache,
     known::Memory,
     order::sort_backups,
-    read::{read_object, read_volume},
+    read::{read_up_to, read_volume},
     write_object,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -160,7 +160,7 @@ impl Repository {
         if !self.is_published(place).await? {
             return Err(Error::NoBackup(place.label.clone()));
         }
-        let bytes = read_object(self.storage.as_ref(), &key).await?;
+        let bytes = read_up_to(self.storage.as_ref(), &key, CATALOGUE).await?;
         let object = key.clone();
         // A catalogue of a large cluster takes its time, which is not the scheduler's.
         let parsed = tokio::task::spawn_blocking(move || BackupInfo::from_bytes(&object, &bytes)).await;

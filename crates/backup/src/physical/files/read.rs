@@ -193,7 +193,7 @@ impl Reader {
             }
             chunk.resize(wanted, 0);
             crc = crc32c::crc32c_append(crc, &chunk);
-            self.pace.step(wanted as u64);
+            self.pace.step(wanted as u64, || !steps.is_closed());
             self.progress.add(wanted as u64);
             position += wanted as u64;
             chunk.resize(wanted.next_multiple_of(BLOCK as usize), 0);
