@@ -119,8 +119,9 @@ impl Restore {
         remove(&self.target.join(CONTROL))?;
         if self.existing == Existing::Replace {
             for directory in std::iter::once(&self.target).chain(places.values()) {
-                empty(directory, &[MARKER])?;
+                empty(directory, &[MARKER, WAL])?;
             }
+            empty_wal(&self.target)?;
         }
         for directory in places.values() {
             create_private(directory)?;
@@ -133,6 +134,18 @@ impl Restore {
             symlink(place, links.join(oid.to_string())).map_err(Error::file("link tablespace", place))?;
         }
         Ok(())
+    }
+}
+
+const WAL: &str = "pg_wal";
+
+/// C31: a link of `pg_wal` to another disk stays, and what it leads to is emptied; a directory goes, and is made anew.
+fn empty_wal(target: &Path) -> Result<(), Error> {
+    let wal = target.join(WAL);
+    match fs::symlink_metadata(&wal) {
+        Ok(found) if found.is_symlink() && wal.is_dir() => empty(&wal, &[]),
+        Ok(found) if found.is_dir() => fs::remove_dir_all(&wal).map_err(Error::file("remove", &wal)),
+        _ => remove(&wal),
     }
 }
 
@@ -184,12 +197,14 @@ fn size_below(directory: &Path) -> u64 {
 }
 
 /// The files of the target that are as the manifest says and need not be fetched. Everything that the backup does not
-/// have is removed.
+/// have is removed, whatever it is (C31): a directory of a replication slot without its files has the server panic.
 pub(super) fn keep_what_is_right(
     target: &Path,
     expected: &HashMap<String, manifest::Expected>,
     combined: &HashSet<String>,
 ) -> Result<HashSet<String>, Error> {
+    empty_wal(target)?;
+    prune(target, "", &parents(expected))?;
     let mut found = Vec::new();
     walk(target, "", &mut found)?;
     let mut right = HashSet::new();
@@ -239,6 +254,39 @@ pub(super) fn keep_what_is_right(
     Ok(right)
 }
 
+/// The directories that hold files of the manifest.
+fn parents(expected: &HashMap<String, manifest::Expected>) -> HashSet<&str> {
+    let mut parents = HashSet::new();
+    for name in expected.keys() {
+        let mut name = name.as_str();
+        while let Some((parent, _)) = name.rsplit_once('/') {
+            if !parents.insert(parent) {
+                break;
+            }
+            name = parent;
+        }
+    }
+    parents
+}
+
+/// Removes directories in which the backup has no file. Those that it has empty are made anew with it.
+fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>) -> Result<(), Error> {
+    let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
+    for entry in entries {
+        let entry = entry.map_err(Error::file("look into", directory))?;
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
+        let kind = entry.file_type().map_err(Error::file("look at", &path))?;
+        let is_tablespace = kind.is_symlink() && prefix == "pg_tblspc";
+        if is_tablespace || (kind.is_dir() && (parents.contains(name.as_str()) || name == "pg_tblspc")) {
+            prune(&path, &name, parents)?;
+        } else if kind.is_dir() {
+            fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Files below a data directory by their paths in the manifest, over the links of tablespaces too.
 fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>) -> Result<(), Error> {
     let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
@@ -247,6 +295,9 @@ fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>)
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(Error::file("look at", &path))?;
+        if name == WAL {
+            continue;
+        }
         if kind.is_dir() || (kind.is_symlink() && prefix == "pg_tblspc") {
             walk(&path, &name, found)?;
         } else {
