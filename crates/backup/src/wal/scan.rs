@@ -110,8 +110,17 @@ impl Scanner {
             return false;
         }
         let mut position = if info & 0x0002 != 0 { LONG_HEADER } else { SHORT_HEADER };
-        if self.record.is_empty() && self.skip == 0 {
-            self.skip = field(16, 20).unwrap_or(0) as usize;
+        // What is left of a record from before this page. After a crash within one, the server writes over the rest of it, from
+        // the next page on (PostgreSQL: `XLP_FIRST_IS_OVERWRITE_CONTRECORD`), and the record never becomes whole.
+        let rest = field(16, 20).unwrap_or(0) as usize;
+        let missing = match self.record.get(..4) {
+            Some(length) => (number(length) as usize).saturating_sub(self.record.len()),
+            None => self.skip,
+        };
+        if rest != missing {
+            self.record.clear();
+            self.pieces.clear();
+            self.skip = rest;
         }
         while position < page.len() {
             let left = page.len() - position;
@@ -213,4 +222,42 @@ pub(super) fn main_data(bytes: &[u8]) -> Option<&[u8]> {
 /// PostgreSQL's time: microseconds since 2000-01-01.
 fn time(micros: u64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp(946_684_800, 0)?.checked_add_signed(TimeDelta::microseconds(micros.cast_signed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::segment::tests::empty_segment;
+    use pgbosun_core::wal::Segment;
+
+    #[test]
+    fn c29_records_after_one_that_a_crash_cut_off_are_seen() {
+        const PAGE: usize = 8192;
+        let record = |length: usize, manager: u8| {
+            let mut record = vec![0; length];
+            record[..4].copy_from_slice(&(length as u32).to_le_bytes());
+            record[17] = manager;
+            record
+        };
+        let mut bytes = empty_segment(Segment { timeline: 1, log: 0, number: 1 }, 1, 7);
+        let start = Header::read(&bytes).unwrap().address;
+        let cut = PAGE - 64;
+        bytes[LONG_HEADER..cut].copy_from_slice(&record(cut - LONG_HEADER, 1));
+        // Its other 236 bytes were never written: the server begins anew on the next page.
+        bytes[cut..PAGE].copy_from_slice(&record(300, 2)[..64]);
+        let mut page = bytes[..2].to_vec();
+        page.extend([0x08, 0, 1, 0, 0, 0]);
+        page.extend((start.0 + PAGE as u64).to_le_bytes());
+        page.extend([0; 8]);
+        page.extend(record(48, 3));
+        page.extend(record(40, 4));
+        bytes[PAGE..PAGE + page.len()].copy_from_slice(&page);
+        let mut seen = Vec::new();
+        Scanner::default().records(&bytes, &mut |bytes, at, pieces| {
+            assert_eq!(pieces, [(at, bytes.len())]);
+            seen.push((bytes[17], at.0 - start.0));
+            true
+        });
+        assert_eq!(seen, [(1, 40), (3, 8192 + 24), (4, 8192 + 72)]);
+    }
 }
