@@ -30,6 +30,7 @@ mod standing;
 mod stores;
 mod support;
 mod systemd;
+mod tables;
 mod wal;
 mod walk;
 mod weekend;

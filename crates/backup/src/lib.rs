@@ -26,7 +26,7 @@ pub use chain::{Catalogue, Chain, Entry, Health, newest_good};
 pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
 pub use expire::{Expire, Expired};
-pub use part::{Dump, DumpWhat, ScratchCopy};
+pub use part::{Dump, DumpWhat, Part, ScratchCopy, Taken};
 pub use physical::{Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, member, server_time};
 pub use progress::{Progress, Snapshot};
 pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};

@@ -9,11 +9,12 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use pgbosun_postgres::{GroupChild, Server};
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    os::unix::fs::PermissionsExt,
+    io::{BufRead, BufReader},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -21,6 +22,7 @@ use std::{
 };
 use tokio::{io::AsyncReadExt, process::Command};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// A copy of a cluster to take something from.
 #[derive(Clone, Debug)]
@@ -46,8 +48,31 @@ pub struct ScratchCopy {
 pub struct DumpWhat {
     /// The database.
     pub database: String,
-    /// `--table` or `--schema` with its pattern; everything without.
-    pub only: Option<(String, String)>,
+    /// A part of it; everything without.
+    pub only: Option<Part>,
+}
+
+/// A part of a database, by the names that the catalogs have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A schema.
+    Schema(String),
+    /// A table, with its partitions and the tables that inherit from it.
+    Table {
+        /// Its schema.
+        schema: String,
+        /// Its name.
+        table: String,
+    },
+}
+
+/// What was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The state that was recovered.
+    pub recovered_to: DateTime<Utc>,
+    /// Of a table, its rows in the recovered state and in what was written, as far as the latter can be counted.
+    pub rows: Option<(u64, Option<u64>)>,
 }
 
 /// What is taken, and where it goes.
@@ -60,11 +85,11 @@ pub struct Dump {
 }
 
 impl ScratchCopy {
-    /// Recovers, dumps, and removes the copy. Returns the state that was recovered.
+    /// Recovers, dumps, and removes the copy.
     ///
     /// # Errors
     /// Whatever went wrong; a live database is then as it was.
-    pub async fn dump(&self, dump: &Dump) -> Result<DateTime<Utc>, Error> {
+    pub async fn dump(&self, dump: &Dump) -> Result<Taken, Error> {
         let info = &self.plan.info;
         let directory = Directory::create(&self.directory)?;
         let place = |oid: u32| directory.path.join("tablespaces").join(oid.to_string());
@@ -94,63 +119,141 @@ impl ScratchCopy {
         done
     }
 
-    async fn take(&self, scratch: &Scratch, dump: &Dump) -> Result<DateTime<Utc>, Error> {
+    async fn take(&self, scratch: &Scratch, dump: &Dump) -> Result<Taken, Error> {
         let source = scratch.server(&dump.what.database);
         let mut connection = source.connect().await?;
         let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
             .fetch_one(&mut connection)
             .await
             .map_err(Error::query("ask for the last transaction"))?;
+        let (only, name) = match &dump.what.only {
+            None => (Vec::new(), None),
+            Some(Part::Schema(schema)) => (vec![format!("--schema={}", quoted(schema))], None),
+            Some(Part::Table { schema, table }) => {
+                let name = format!("{}.{}", quoted(schema), quoted(table));
+                (tables(&mut connection, &name).await?, Some(name))
+            }
+        };
+        let held = match &name {
+            Some(name) => Some(count(&mut connection, name).await?),
+            None => None,
+        };
         let _ = connection.close().await;
-        let mut command = pg_dump(&self.programs, &source, &dump.what);
-        match &dump.to {
-            Ok(path) if path.as_os_str() == "-" => run(command.stdout(Stdio::inherit()), "pg_dump").await?,
+        let mut command = pg_dump(&self.programs, &source, &only);
+        let written = match &dump.to {
+            Ok(path) if path.as_os_str() == "-" => {
+                run(command.stdout(Stdio::inherit()), "pg_dump").await?;
+                None
+            }
             Ok(path) => {
-                let temporary = path.with_extension("pgbosun-unfinished");
-                let done = run(command.arg("--file").arg(&temporary).stdout(Stdio::null()), "pg_dump").await;
-                let placed = done.and_then(|()| publish(&temporary, path));
-                if placed.is_err() {
-                    let _ = std::fs::remove_file(&temporary);
-                }
-                placed?;
+                let file = Private::beside(path)?;
+                run(command.stdout(file.writer()?), "pg_dump").await?;
+                let rows = name.is_some().then(|| rows_in(&file.path)).transpose()?;
+                file.publish(path)?;
+                rows
             }
             Err((server, database)) => {
                 // Through a file: what cannot be dumped whole is not loaded in part.
                 let file = scratch.directory().join("dump.sql");
                 run(command.arg("--file").arg(&file).stdout(Stdio::null()), "pg_dump").await?;
                 load(&self.programs, server, database, &file).await?;
+                name.is_some().then(|| rows_in(&file)).transpose()?
             }
+        };
+        match (held, written) {
+            (Some(held), Some(written)) if held != written => Err(Error::Scratch(format!(
+                "the table has {held} rows in the recovered state, and {written} were written"
+            ))),
+            (rows, written) => Ok(Taken {
+                recovered_to: last.unwrap_or(self.plan.info.finished_at),
+                rows: rows.map(|rows| (rows, written)),
+            }),
         }
-        Ok(last.unwrap_or(self.plan.info.finished_at))
     }
+}
+
+/// The options of pg_dump for a table, its partitions and what inherits from it: the rows of a partitioned table are theirs, and
+/// pg_dump knows `--table-and-children` from 16 on only.
+async fn tables(connection: &mut PgConnection, name: &str) -> Result<Vec<String>, Error> {
+    let found: Vec<(String, String)> =
+        sqlx::query_as(include_str!("part/tables.sql")).bind(name).fetch_all(connection).await.map_err(|source| {
+            pgbosun_postgres::Error::Query { what: format!("look for the table {name} in the recovered state"), source }
+        })?;
+    Ok(found.iter().map(|(schema, table)| format!("--table={}.{}", quoted(schema), quoted(table))).collect())
+}
+
+async fn count(connection: &mut PgConnection, name: &str) -> Result<u64, Error> {
+    let statement = sqlx::AssertSqlSafe(format!("select pg_catalog.count(*) from {name}"));
+    let rows: i64 = sqlx::query_scalar(statement).fetch_one(connection).await.map_err(Error::query("count rows"))?;
+    Ok(rows.unsigned_abs())
+}
+
+/// The rows in a dump: the lines between `COPY` and `\.`.
+fn rows_in(dump: &Path) -> Result<u64, Error> {
+    let failed = || Error::file("read", dump);
+    let mut reader = BufReader::new(std::fs::File::open(dump).map_err(failed())?);
+    let (mut rows, mut copying, mut line) = (0, false, Vec::new());
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(failed())? == 0 {
+            return Ok(rows);
+        }
+        match copying {
+            false => copying = line.starts_with(b"COPY ") && line.ends_with(b" FROM stdin;\n"),
+            true if line == b"\\.\n" => copying = false,
+            true => rows += 1,
+        }
+    }
+}
+
+/// A name as SQL and the patterns of pg_dump have it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Dumps out of a scratch server what nobody wants: to see that it can be had, and how long that takes.
 pub(crate) async fn try_dump(programs: &Path, scratch: &Scratch, database: &str, table: &str) -> Result<(), Error> {
     let server = scratch.server(database);
-    // The rows of a partitioned table are its children's; pg_dump knows that option from 16 on.
-    let major = server.connect().await?.server_version_num().unwrap_or_default() / 10_000;
-    let flag = if major >= 16 { "--table-and-children" } else { "--table" };
-    let what = DumpWhat { database: database.to_owned(), only: Some((flag.to_owned(), table.to_owned())) };
-    let mut command = pg_dump(programs, &server, &what);
-    run(command.args(["--file", "/dev/null"]).stdout(Stdio::null()), "pg_dump").await
+    let mut connection = server.connect().await?;
+    let only = tables(&mut connection, table).await?;
+    let _ = connection.close().await;
+    run(pg_dump(programs, &server, &only).args(["--file", "/dev/null"]).stdout(Stdio::null()), "pg_dump").await
 }
 
-fn pg_dump(programs: &Path, source: &Server, what: &DumpWhat) -> Command {
+fn pg_dump(programs: &Path, source: &Server, only: &[String]) -> Command {
     let mut command = Command::new(programs.join("pg_dump"));
-    command.args(connection_arguments(source)).arg("--dbname").arg(&source.conninfo.database);
-    if let Some((flag, pattern)) = &what.only {
-        command.arg(format!("{flag}={pattern}"));
-    }
+    command.args(connection_arguments(source)).arg("--dbname").arg(&source.conninfo.database).args(only);
     command
 }
 
-fn publish(temporary: &Path, path: &Path) -> Result<(), Error> {
-    let failed = || Error::file("write", path);
-    let file = std::fs::File::open(temporary).map_err(failed())?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed())?;
-    file.sync_all().map_err(failed())?;
-    std::fs::rename(temporary, path).map_err(failed())
+/// A file beside where it will be: nobody else may read it, nobody else made it (C36), and it goes with this value.
+struct Private {
+    path: PathBuf,
+    file: std::fs::File,
+}
+
+impl Private {
+    fn beside(path: &Path) -> Result<Self, Error> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let path = path.with_file_name(format!(".{name}.{}.pgbosun-unfinished", Uuid::new_v4().simple()));
+        // `create_new` follows no link, and takes no file that somebody put there.
+        let file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
+        Ok(Self { file: file.map_err(Error::file("create", &path))?, path })
+    }
+
+    fn writer(&self) -> Result<std::fs::File, Error> {
+        self.file.try_clone().map_err(Error::file("write", &self.path))
+    }
+
+    fn publish(self, to: &Path) -> Result<(), Error> {
+        self.file.sync_all().and_then(|()| std::fs::rename(&self.path, to)).map_err(Error::file("write", to))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 fn connection_arguments(server: &Server) -> Vec<OsString> {

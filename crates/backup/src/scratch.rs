@@ -228,11 +228,17 @@ fn configure(
          archive_mode = off\narchive_command = ''\nrestore_command = ''\nshared_preload_libraries = ''\n\
          max_logical_replication_workers = 0\nautovacuum = off\njit = off\nlogging_collector = off\n\
          log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\nallow_in_place_tablespaces = on\n\
+         hot_standby = off\n\
          cluster_name = 'pgbosun restore test'\n"
     );
     text.push_str(&place("unix_socket_directories", socket));
     text.push_str(&place("hba_file", &directory.join("scratch_hba.conf")));
     text.push_str(&place("ident_file", &directory.join("scratch_ident.conf")));
+    // Login event triggers, from 17 on, would run production's code as the role that looks around.
+    if info.server_version.split('.').next().and_then(|major| major.parse().ok()).is_some_and(|major: u32| major >= 17)
+    {
+        text.push_str("event_triggers = off\n");
+    }
     text.push_str(&settings::of_scratch(info));
     if let Some(recovery) = recovery {
         text.push_str(&recovery_settings(recovery));

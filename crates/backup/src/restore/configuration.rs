@@ -9,7 +9,7 @@ use crate::Error;
 use std::{
     collections::BTreeSet,
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// Left of an earlier recovery, or of a standby's life: a restore brings its own.
@@ -37,7 +37,19 @@ const MEMBER: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 const PLACES: [&str; 5] = ["data_directory", "hba_file", "ident_file", "external_pid_file", "log_directory"];
 
 /// Modules that run jobs of their own in the background: what production does at night a copy must not do as well.
-const JOB_RUNNERS: [&str; 7] = ["pg_cron", "pg_partman_bgw", "pglogical", "bdr", "pg_squeeze", "powa", "pg_background"];
+const JOB_RUNNERS: [&str; 11] = [
+    "pg_cron",
+    "pg_partman_bgw",
+    "pglogical",
+    "spock",
+    "bdr",
+    "citus",
+    "pg_squeeze",
+    "pg_net",
+    "pg_failover_slots",
+    "powa",
+    "pg_background",
+];
 
 /// How a restored cluster stands to its original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +96,11 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                         (_, false) => Some("it lies outside this copy"),
                         ("include_dir", true) => {
                             let entries = fs::read_dir(&found).map_err(Error::file("look into", &found))?;
-                            files.extend(entries.flatten().map(|entry| entry.path()));
+                            let read = |path: &PathBuf| {
+                                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+                                name.is_some_and(|name| name.ends_with(".conf") && !name.starts_with('.'))
+                            };
+                            files.extend(entries.flatten().map(|entry| entry.path()).filter(read));
                             None
                         }
                         (_, true) => {
@@ -112,7 +128,7 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
 
 /// Why a setting does not hold for the copy.
 fn reason(name: &str, value: &str, root: &Path, standing: Standing) -> Option<&'static str> {
-    let inside = |value: &str| value.is_empty() || root.join(value).starts_with(root);
+    let inside = |value: &str| value.is_empty() || is_inside(root, Path::new(value));
     match standing {
         _ if RECOVERY.contains(&name) => Some("a recovery has its own"),
         _ if name == "data_directory" => (Path::new(value) != root).then_some("it names another data directory"),
@@ -120,6 +136,13 @@ fn reason(name: &str, value: &str, root: &Path, standing: Standing) -> Option<&'
         Standing::Beside if PLACES.contains(&name) && !inside(value) => Some("it is a place of the original"),
         _ => None,
     }
+}
+
+/// Whether a path of the configuration stays in the copy, over links and `..` too.
+fn is_inside(root: &Path, path: &Path) -> bool {
+    let path = root.join(path);
+    let there = path.ancestors().find_map(|part| part.canonicalize().ok());
+    !path.components().any(|part| part == Component::ParentDir) && there.is_some_and(|there| there.starts_with(root))
 }
 
 /// The modules of `shared_preload_libraries` that a copy loads: all but those that run jobs.
@@ -197,7 +220,7 @@ mod tests {
         fs::write(
             target.join("postgresql.conf"),
             format!(
-                "Data_Directory = '/srv/live'\nlog_directory = 'log'\nhba_file='/etc/hba.conf'\nport = 1\n\
+                "Data_Directory = '/srv/live'\nlog_directory = 'log'\nexternal_pid_file = '../live/pid'\nhba_file='/etc/hba.conf'\nport = 1\n\
                  include_dir = 'conf.d'\ninclude '{}'\n",
                 outside.join("more.conf").display()
             ),

@@ -102,9 +102,14 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
 /// of modules, and makes tablespaces that are created later inside itself.
 fn beside(info: &BackupInfo) -> String {
     let mut text = "# A copy beside its original, written by pgbosun. In the original's place, remove what follows.\n\
-                    archive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = 'on'\n"
+                    archive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = 'on'\n\
+                    synchronous_standby_names = ''\n"
         .to_owned();
     let libraries = info.settings.get("shared_preload_libraries").map(String::as_str).unwrap_or_default();
+    if libraries.contains("timescaledb") {
+        // It has to be loaded to read its tables, and its jobs run in these.
+        text.push_str("timescaledb.max_background_workers = '0'\n");
+    }
     if let Some(kept) = without_job_runners(libraries) {
         text.push_str(&crate::settings::line("shared_preload_libraries", &kept));
     }

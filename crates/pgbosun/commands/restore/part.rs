@@ -3,7 +3,8 @@
 
 use super::{choose, recovery, request};
 use crate::{cli::RestorePart, commands::backup::watch, exit::Exit, local::Context, output};
-use pgbosun_backup::{Dump, DumpWhat, Progress, ScratchCopy, find_programs};
+use pgbosun_backup::{Dump, DumpWhat, Part, Progress, ScratchCopy, find_programs};
+use pgbosun_core::human;
 use pgbosun_postgres::Server;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -78,11 +79,18 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         Target::File(path) => path.display().to_string(),
         Target::Database(database) => format!("database {database}"),
     };
+    let rows = match done.rows {
+        Some((held, Some(written))) => {
+            format!(": {} in the recovered state, {written} written", human::count(held as usize, "row"))
+        }
+        Some((held, None)) => format!(": {} in the recovered state", human::count(held as usize, "row")),
+        None => String::new(),
+    };
     eprintln!(
-        "{} {} as of {} into {place}",
+        "{} {} as of {} into {place}{rows}",
         output::green("restored"),
         arguments.name,
-        done.format("%Y-%m-%d %H:%M:%S%.fZ")
+        done.recovered_to.format("%Y-%m-%d %H:%M:%S%.fZ")
     );
     Ok(0)
 }
@@ -93,22 +101,80 @@ enum Target {
 }
 
 fn parse(kind: Kind, name: &str) -> anyhow::Result<DumpWhat> {
-    let parts: Vec<&str> = name.split('.').collect();
-    let whole = parts.iter().all(|part| !part.is_empty());
-    let (database, pattern) = match (kind, parts.as_slice()) {
-        (Kind::Table, [database, schema, table]) if whole => {
-            (database, Some(("--table", format!("\"{schema}\".\"{table}\""))))
-        }
-        (Kind::Schema, [database, schema]) if whole => (database, Some(("--schema", format!("\"{schema}\"")))),
-        (Kind::Database, [database]) if whole => (database, None),
-        _ => {
-            let form = match kind {
-                Kind::Table => "database.schema.table",
-                Kind::Schema => "database.schema",
-                Kind::Database => "database",
-            };
-            return Err(Exit::usage(format!("{name}: write it as {form}")));
-        }
+    let (form, wanted) = match kind {
+        Kind::Table => ("database.schema.table", 3),
+        Kind::Schema => ("database.schema", 2),
+        Kind::Database => ("database", 1),
     };
-    Ok(DumpWhat { database: (*database).to_owned(), only: pattern.map(|(flag, value)| (flag.to_owned(), value)) })
+    let parts = identifiers(name).filter(|parts| parts.len() == wanted).ok_or_else(|| {
+        Exit::usage(format!(
+            "{name}: write it as {form}, each name as SQL has it: with capitals, dots or other characters in double quotes, such \
+             as app.public.\"Orders\""
+        ))
+    })?;
+    let mut names = parts.into_iter();
+    let database = names.next().unwrap_or_default();
+    let only = match (kind, names.next(), names.next()) {
+        (Kind::Table, Some(schema), Some(table)) => Some(Part::Table { schema, table }),
+        (Kind::Schema, Some(schema), _) => Some(Part::Schema(schema)),
+        _ => None,
+    };
+    Ok(DumpWhat { database, only })
+}
+
+/// The parts of a qualified name as SQL reads them: quoted ones as they are, the others in lower case.
+fn identifiers(name: &str) -> Option<Vec<String>> {
+    let (mut parts, mut letters) = (Vec::new(), name.chars().peekable());
+    loop {
+        let mut part = String::new();
+        if letters.next_if_eq(&'"').is_some() {
+            loop {
+                match letters.next()? {
+                    '"' if letters.next_if_eq(&'"').is_some() => part.push('"'),
+                    '"' => break,
+                    letter => part.push(letter),
+                }
+            }
+        } else {
+            while let Some(letter) = letters.next_if(|letter| *letter != '.' && *letter != '"') {
+                part.extend(letter.to_lowercase());
+            }
+        }
+        if part.is_empty() {
+            return None;
+        }
+        parts.push(part);
+        match letters.next() {
+            None => return Some(parts),
+            Some('.') => {}
+            Some(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_sql_reads_them() {
+        let read = |name: &str| identifiers(name).map(|parts| parts.join("|"));
+        for (name, expected) in [
+            ("app.public.Orders", "app|public|orders"),
+            ("app.public.\"Orders\"", "app|public|Orders"),
+            ("app.\"my schema\".\"we.ird\"", "app|my schema|we.ird"),
+            ("app.public.\"q\"\"uote\"", "app|public|q\"uote"),
+        ] {
+            assert_eq!(read(name).as_deref(), Some(expected), "{name}");
+        }
+        for wrong in ["", "a..b", "a.", "\"a", "a\"b\"", "\"\".b", "app.public.q\"uote"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+        let table = parse(Kind::Table, "app.public.t").unwrap();
+        assert_eq!(table.database, "app");
+        assert_eq!(table.only, Some(Part::Table { schema: "public".into(), table: "t".into() }));
+        assert_eq!(parse(Kind::Schema, "app.\"S\"").unwrap().only, Some(Part::Schema("S".into())));
+        assert_eq!(parse(Kind::Database, "app").unwrap().only, None);
+        assert!(parse(Kind::Table, "app.public.we.ird").is_err());
+    }
 }

@@ -1,0 +1,10 @@
+with recursive tree (oid) as (
+    select $1::pg_catalog.regclass::pg_catalog.oid
+    union
+    select i.inhrelid from pg_catalog.pg_inherits i join tree t on i.inhparent operator(pg_catalog.=) t.oid
+)
+select n.nspname::pg_catalog.text, c.relname::pg_catalog.text
+from tree t
+join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) t.oid
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+where c.relkind operator(pg_catalog.=) any (array['r', 'p', 'f', 'v', 'm', 'S']::pg_catalog."char"[])
