@@ -15,6 +15,7 @@ mod crashes;
 mod day;
 mod delivery;
 mod faults;
+mod gaps;
 mod imports;
 mod logs;
 mod maintenance;

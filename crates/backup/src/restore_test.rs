@@ -183,6 +183,8 @@ impl RestoreTest {
         };
         scratch.stop().await;
         let mut looked = looked?;
+        // C34: what is after the gap is not restorable, whatever is before it.
+        looked.faults.extend(self.plan.gap.clone());
         let extract = match extracted.transpose() {
             Err(error @ Error::Scratch(_)) => {
                 looked.faults.push(error.to_string());

@@ -41,6 +41,10 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         let programs = arguments.program_directory;
         return restore_test::test(context, &request.cluster, plan, begun.elapsed(), programs).await;
     };
+    // C34
+    if let Some(gap) = &plan.gap {
+        output::confirm(gap, arguments.force)?;
+    }
     let target = std::path::absolute(to)?;
     let existing = existing(&arguments, &target)?;
     let recovery =

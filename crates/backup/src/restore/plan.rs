@@ -13,7 +13,7 @@ use pgbosun_core::{
     wal::{Segment, WalFile},
 };
 use pgbosun_repository::{BackupInfo, Repository, sort_backups};
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// How far to recover.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Plan {
     pub timeline: u32,
     /// Segments of the archive that recovery will need.
     pub segments: u64,
+    /// C34: that it ends at a gap, and not at the end of the archive; which segment is missing, and what is reached.
+    pub gap: Option<String>,
 }
 
 /// The times a restore can reach.
@@ -105,6 +107,23 @@ impl fmt::Display for Reachable {
 /// # Errors
 /// [`Error::Refused`] with what is missing and what would work instead; what a repository answered.
 pub async fn plan(request: &Request) -> Result<Plan, Error> {
+    let mut tries = 0;
+    loop {
+        let plan = plan_once(request).await?;
+        tries += 1;
+        // Several segments are archived at once: for a moment a later one may be there before an earlier.
+        if plan.gap.is_none() || tries == GAP_TRIES {
+            return Ok(plan);
+        }
+        tokio::time::sleep(GAP_PAUSE).await;
+    }
+}
+
+/// How often, and how far apart, a gap is looked at before it is believed.
+const GAP_TRIES: u32 = 3;
+const GAP_PAUSE: Duration = Duration::from_secs(2);
+
+async fn plan_once(request: &Request) -> Result<Plan, Error> {
     match planner(request).await? {
         Some(planner) => planner.plan().await,
         None => Err(Error::Refused(match &request.backup {
@@ -212,9 +231,25 @@ impl Planner<'_> {
         };
         match &target {
             Target::BackupEnd => Ok(self.chosen(repository, newest, &target)),
-            Target::Immediate | Target::Latest => {
+            Target::Immediate => {
                 self.check_own_wal(newest)?;
                 Ok(self.chosen(repository, newest, &target))
+            }
+            Target::Latest => {
+                self.check_own_wal(newest)?;
+                let missing = self.archive.missing(self.timeline(newest), newest.stop_lsn);
+                let gap = match missing {
+                    None => None,
+                    Some(missing) => {
+                        let reached = self.last_end(newest).await?.unwrap_or(newest.finished_at);
+                        Some(format!(
+                            "segment {missing} is missing in the archive, and later ones are there: recovery ends at {}, and \
+                             what was committed after it is lost",
+                            shown(reached)
+                        ))
+                    }
+                };
+                Ok(Plan { gap, ..self.chosen(repository, newest, &target) })
             }
             Target::Time(time) => self.for_time(*time, &target).await,
             Target::Lsn(lsn) => self.for_lsn(*lsn, &target).await,
@@ -272,6 +307,7 @@ impl Planner<'_> {
             target: target.clone(),
             timeline: self.timeline(info),
             segments: self.way(info).count() as u64,
+            gap: None,
         }
     }
 
@@ -399,12 +435,10 @@ impl Planner<'_> {
 
     /// Words about a gap in the archive after a backup.
     fn gap(&self, info: &BackupInfo) -> String {
-        let (timeline, size) = (self.timeline(info), self.archive.segment_size);
-        let last = self.way(info).last();
-        let next = last.map_or(info.stop_lsn, |last| Lsn(last.start(size).0 + size));
-        let missing = Segment::holding(next, timeline, size);
-        let later = self.archive.segments.iter().any(|known| known.timeline == timeline && *known > missing);
-        if later { format!("; segment {missing} is missing, and there are later ones") } else { String::new() }
+        match self.archive.missing(self.timeline(info), info.stop_lsn) {
+            Some(missing) => format!("; segment {missing} is missing, and there are later ones"),
+            None => String::new(),
+        }
     }
 
     async fn unreachable(&self, target: &Target, reason: &str) -> Error {

@@ -1,7 +1,10 @@
 //! Verification of what lies beside the backups: the WAL archive, and the small objects that describe the repository.
 
 use super::{Check, Verified};
-use crate::{Error, Progress, wal};
+use crate::{
+    Catalogue, Error, Progress,
+    wal::{self, Archive},
+};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_repository::{Error as RepositoryError, Repository, WalArchive, is_encrypted};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +25,9 @@ pub async fn verify_archive(
     let (small, damaged) = repository.check_small_objects(cluster).await?;
     let mut conflicts = Vec::new();
     let (mut faults, mut files, mut sealed) = (Vec::new(), 0_u64, 0_u64);
+    let mut gaps = Vec::new();
     for system_id in repository.system_ids(cluster).await? {
+        gaps.extend(gaps_of(repository, cluster, &system_id).await?);
         let archive = WalArchive::new(repository, cluster, &system_id);
         let objects = archive.list().await?;
         for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file) {
@@ -78,8 +83,32 @@ pub async fn verify_archive(
         label: format!("WAL archive of {cluster}"),
         checks: vec![
             check("wal", faults, read),
+            check("continuity", gaps, "no segment is missing between backups, or after the newest".into()),
             check("conflicts", conflicts, "no name has two contents".into()),
             check("objects", damaged, format!("{small} small objects have their checksums")),
         ],
     })
+}
+
+/// C34: segments that are missing after a backup while later ones are there. Where retention has removed the WAL after an older one,
+/// nothing but what makes that one consistent is left of it, and nothing is missing.
+async fn gaps_of(repository: &Repository, cluster: &str, system_id: &str) -> Result<Vec<String>, Error> {
+    let catalogue = Catalogue::read(repository, Some(cluster)).await?;
+    let own: Vec<_> = catalogue.infos().filter(|info| info.system_id == system_id).collect();
+    let Some(newest) = own.last() else { return Ok(Vec::new()) };
+    let size = newest.wal_segment_size;
+    let archive = Archive::read(std::slice::from_ref(repository), cluster, system_id, size).await?;
+    let mut gaps = std::collections::BTreeSet::new();
+    for info in own.iter().filter(|info| info.wal_segment_size == size) {
+        let timeline = archive.latest_timeline(info.timeline, info.stop_lsn);
+        let goes_on = info.label == newest.label || archive.way(timeline, info.stop_lsn).nth(1).is_some();
+        let missing = archive.missing(timeline, info.stop_lsn).filter(|_| goes_on);
+        gaps.extend(missing.map(|missing| {
+            format!(
+                "{missing} is missing, and later ones are there: no moment after it can be reached from {}",
+                info.label
+            )
+        }));
+    }
+    Ok(gaps.into_iter().collect())
 }

@@ -155,6 +155,15 @@ impl Archive {
         segments.find(|segment| self.segments.contains(segment))
     }
 
+    /// C34: the first segment that is missing on the way from a position, where later ones of that timeline are archived: the way
+    /// ends there, and that is not the end of the archive.
+    pub fn missing(&self, target: u32, from: Lsn) -> Option<Segment> {
+        let reached =
+            self.way(target, from).last().map(|last| Lsn(last.start(self.segment_size).0 + self.segment_size));
+        let missing = Segment::holding(reached.unwrap_or(from), target, self.segment_size);
+        self.segments.iter().any(|known| known.timeline == target && *known > missing).then_some(missing)
+    }
+
     /// The segments from the one that holds `from` onwards along `target`, until the first that is missing.
     pub fn way(&self, target: u32, from: Lsn) -> impl Iterator<Item = Segment> + '_ {
         let mut at = from.segment_start(self.segment_size);
@@ -196,6 +205,8 @@ mod tests {
         assert_eq!(stretches, [(1, 2, 2), (4, 6, 3)]);
         assert_eq!(archive.way(1, Lsn(SIZE)).count(), 2);
         assert_eq!(archive.way(1, Lsn(3 * SIZE)).count(), 0);
+        let missing = |from: u64| archive.missing(1, Lsn(from * SIZE)).map(|segment| segment.number);
+        assert_eq!([missing(1), missing(3), missing(4)], [Some(3), Some(3), None]);
     }
 
     #[test]

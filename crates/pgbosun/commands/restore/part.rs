@@ -52,6 +52,10 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     };
     let request = request(context, &arguments.target)?;
     let plan = choose(context, &request).await?;
+    // C34
+    if let Some(gap) = &plan.gap {
+        output::confirm(gap, arguments.force)?;
+    }
     let cluster = Server::of(&context.config.clusters[&request.cluster])?;
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
     let recovery = recovery(context, &request, &plan, "promote", false, false)?;

@@ -1,0 +1,53 @@
+//! C34: a gap in the archive is said, and asked about; it is never taken for the end.
+
+use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres};
+use std::{fs, process::Command};
+
+#[test]
+fn c34_a_missing_segment_is_no_end_of_the_archive() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let jobs = format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
+        postgres("").display()
+    );
+    let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    installation.run(&["backup", "create"]);
+    cluster.sql("create table t as select 0 a");
+    for row in 1..5 {
+        cluster.sql(&format!("insert into t values ({row})"));
+        cluster.archive_all();
+    }
+    installation.run(&["backup", "verify", "--all"]);
+    let found =
+        output(Command::new("find").arg(directory.path().join("repo")).args(["-path", "*/wal/*", "-name", "0*"]));
+    let mut segments: Vec<_> = found.lines().filter(|line| !line.contains("history")).collect();
+    segments.sort_unstable_by_key(|path| path.rsplit('/').next());
+    let gone = segments[segments.len() - 3];
+    let name = &gone.rsplit('/').next().unwrap()[..24];
+    fs::remove_file(gone).unwrap();
+
+    let target = directory.path().join("restored");
+    let to = target.to_str().unwrap();
+    let said = |arguments: &[&str]| {
+        let done = installation.try_run(arguments);
+        let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        (done.status.success(), words)
+    };
+    for latest in [&["--latest"][..], &[]] {
+        let (done, words) = said(&[&["restore", "physical", "--to", to][..], latest].concat());
+        assert!(
+            !done && words.contains(&format!("{name} is missing")) && words.contains("recovery ends at"),
+            "{words}"
+        );
+        assert!(!target.exists());
+    }
+    let (done, words) = said(&["backup", "verify", "--all"]);
+    assert!(!done && words.contains(&format!("{name} is missing")), "{words}");
+    let (done, words) = said(&["restore-test"]);
+    assert!(!done, "{words}");
+    // Whoever knows of it may go on.
+    let (done, words) = said(&["restore", "physical", "--to", to, "--latest", "--force"]);
+    assert!(done, "{words}");
+}
