@@ -17,6 +17,7 @@ mod delivery;
 mod faults;
 mod gaps;
 mod imports;
+mod in_place;
 mod logs;
 mod maintenance;
 mod metrics;

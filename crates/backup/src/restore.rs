@@ -112,6 +112,8 @@ pub struct Restored {
     pub kept: u64,
     /// Where each tablespace went.
     pub tablespaces: Vec<PathBuf>,
+    /// What became of configuration files that the backup's data does not hold, and of settings in it (C31).
+    pub configuration: Vec<String>,
 }
 
 impl Restore {
@@ -132,22 +134,27 @@ impl Restore {
         self.check_space(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
         let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;
+        let links = self.links_that_stay();
         self.lay_out(&places)?;
         let combined = assembly.combined();
         let present = match self.existing {
             Existing::Delta => {
                 let (target, combined) = (self.target.clone(), combined.clone());
-                let expected = expected.clone();
-                blocking(&self.target, move || prepare::keep_what_is_right(&target, &expected, &combined)).await?
+                let (expected, links) = (expected.clone(), links.clone());
+                blocking(&self.target, move || prepare::keep_what_is_right(&target, &expected, &combined, &links))
+                    .await?
             }
             _ => HashSet::new(),
         };
         let tablespaces = places.values().cloned().collect();
-        let mut restored = Restored { files: 0, bytes: 0, kept: present.len() as u64, tablespaces };
+        let mut restored =
+            Restored { files: 0, bytes: 0, kept: present.len() as u64, tablespaces, configuration: Vec::new() };
         self.fetch(&assembly, &places, &present, &mut restored).await?;
         self.write_manifest(manifest, &expected, combined).await?;
         let (restore, spaces) = (self.clone(), restored.tablespaces.clone());
-        blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
+        let made = blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
+        restored.configuration.extend(links.into_iter().map(|name| format!("{name}: kept, a link")));
+        restored.configuration.extend(made);
         let marker = self.target.join(prepare::MARKER);
         fs::remove_file(&marker).map_err(Error::file("remove", &marker))?;
         Ok(restored)

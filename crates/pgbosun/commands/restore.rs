@@ -85,13 +85,16 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         output::json(&serde_json::json!({
             "label": info.label, "cluster": info.cluster, "repository": name, "target": target,
             "recovery-target": plan.target.to_string(), "timeline": plan.timeline,
-            "files": restored.files, "bytes": restored.bytes, "kept": restored.kept,
+            "files": restored.files, "bytes": restored.bytes, "kept": restored.kept, "configuration": restored.configuration,
             "seconds": begun.elapsed().as_secs_f64(),
         }))?;
         return Ok(0);
     }
     let kept = if restored.kept > 0 { format!(", {} files were right already", restored.kept) } else { String::new() };
     println!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
+    for line in &restored.configuration {
+        println!("{line}");
+    }
     if !arguments.keep_archiving {
         println!(
             "archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL"

@@ -3,7 +3,7 @@
 use super::{
     Recovery, Restore, Target,
     configuration::{Standing, neutralize, without_job_runners},
-    extract::{CONTROL, CONTROL_UNFINISHED, create_private},
+    extract::{CONTROL, CONTROL_UNFINISHED, create_private, write_file},
 };
 use crate::{Error, wal::confine_directory};
 use pgbosun_core::faults;
@@ -16,13 +16,13 @@ use std::{
 };
 
 /// Makes everything durable, then lets `pg_control` take its name.
-pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<(), Error> {
+pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<Vec<String>, Error> {
     let target = &restore.target;
     create_private(&target.join("pg_wal/archive_status"))?;
     if restore.is_beside() {
         confine_directory(&target.join("pg_wal"))?;
     }
-    configure(restore, &restore.info)?;
+    let made = configure(restore, &restore.info)?;
     for directory in tablespaces.iter().map(PathBuf::as_path).chain([target.as_path()]) {
         let failed = || Error::file("sync", directory);
         let handle = fs::File::open(directory).map_err(failed())?;
@@ -32,7 +32,8 @@ pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<(), E
     let control = target.join(CONTROL);
     let failed = || Error::file("write", &control);
     fs::rename(target.join(CONTROL_UNFINISHED), &control).map_err(failed())?;
-    fs::File::open(target.join("global")).and_then(|directory| directory.sync_all()).map_err(failed())
+    fs::File::open(target.join("global")).and_then(|directory| directory.sync_all()).map_err(failed())?;
+    Ok(made)
 }
 
 /// C12: what is combined is a full backup, and its label must not ask for another.
@@ -55,9 +56,17 @@ fn append(target: &Path, name: &str, text: &str) -> Result<(), Error> {
 }
 
 /// Adds what a server needs to start, and how it is to recover.
-fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
-    let target = &restore.target;
+fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error> {
+    let (target, mut made) = (&restore.target, Vec::new());
+    let saved = target.join("pgbosun-config/postgresql.conf");
+    if !target.join("postgresql.conf").exists() && !restore.is_beside() && saved.exists() {
+        // C31: in the original's place its own configuration belongs there.
+        let mut text = fs::File::open(&saved).map_err(Error::file("read", &saved))?;
+        write_file(&target.join("postgresql.conf"), 0o600, &mut text)?;
+        made.push("postgresql.conf: put there as it was when the backup was taken".to_owned());
+    }
     if !target.join("postgresql.conf").exists() {
+        made.push("postgresql.conf: made anew; the original lies in pgbosun-config".to_owned());
         let mut text = format!(
             "# Written by pgbosun when it restored backup {}, whose postgresql.conf lay outside the data directory.\n\
              # The original is in pgbosun-config/. These settings may not be lower than they were.\n",
@@ -70,7 +79,10 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
         let original = target.join("pgbosun-config").join(name);
         if !target.join(name).exists() {
             let text = match fs::read_to_string(&original) {
-                Ok(text) => text,
+                Ok(text) => {
+                    made.push(format!("{name}: put there as it was when the backup was taken"));
+                    text
+                }
                 Err(_) if name == "pg_hba.conf" => "local all all peer\n".to_owned(),
                 Err(_) => String::new(),
             };
@@ -86,7 +98,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
     }
     let standing = if restore.is_beside() { Standing::Beside } else { Standing::InPlace };
     for (file, name) in neutralize(target, standing)? {
-        tracing::info!("{name} in {} is a comment now: it does not hold for what was restored", file.display());
+        made.push(format!("{}: {name} is a comment now, it does not hold for what was restored", file.display()));
     }
     if standing == Standing::Beside {
         append(target, "postgresql.auto.conf", &beside(info))?;
@@ -95,7 +107,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<(), Error> {
         append(target, "postgresql.auto.conf", &settings(recovery))?;
         append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
     }
-    Ok(())
+    Ok(made)
 }
 
 /// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs

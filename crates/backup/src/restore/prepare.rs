@@ -111,6 +111,20 @@ impl Restore {
         Ok(())
     }
 
+    /// C31: links in the data directory to files that are there, such as configuration kept elsewhere; in the original's place they
+    /// belong to it.
+    pub(super) fn links_that_stay(&self) -> Vec<String> {
+        if self.is_beside() {
+            return Vec::new();
+        }
+        let entries = fs::read_dir(&self.target).into_iter().flatten().flatten();
+        let links =
+            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()) && entry.path().is_file());
+        let mut names: Vec<_> = links.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    }
+
     /// Makes the directories, and what is there harmless: without `pg_control` no server starts (C12).
     pub(super) fn lay_out(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
         create_private(&self.target)?;
@@ -118,8 +132,11 @@ impl Restore {
         fs::write(&marker, &self.info.label).map_err(Error::file("write", &marker))?;
         remove(&self.target.join(CONTROL))?;
         if self.existing == Existing::Replace {
-            for directory in std::iter::once(&self.target).chain(places.values()) {
-                empty(directory, &[MARKER, WAL])?;
+            let links = self.links_that_stay();
+            let stay: Vec<&str> = [MARKER, WAL].into_iter().chain(links.iter().map(String::as_str)).collect();
+            empty(&self.target, &stay)?;
+            for directory in places.values() {
+                empty(directory, &[])?;
             }
             empty_wal(&self.target)?;
         }
@@ -202,6 +219,7 @@ pub(super) fn keep_what_is_right(
     target: &Path,
     expected: &HashMap<String, manifest::Expected>,
     combined: &HashSet<String>,
+    links: &[String],
 ) -> Result<HashSet<String>, Error> {
     empty_wal(target)?;
     prune(target, "", &parents(expected))?;
@@ -215,7 +233,7 @@ pub(super) fn keep_what_is_right(
             Some(file) if file.size == size && !combined.contains(&name) => {
                 doubtful.push((size, name, path, file.crc32c.clone()));
             }
-            _ if name == MARKER => {}
+            _ if name == MARKER || links.contains(&name) => {}
             _ if combined.contains(&name) => {}
             _ => remove(&path)?,
         }

@@ -1,0 +1,72 @@
+//! C31: a restore in the original's place keeps what belongs there, and leaves nothing that does not.
+
+use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres, seconds, wait_until};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+
+#[test]
+fn c31_a_delta_over_a_lost_cluster_keeps_links_and_drops_slots_and_the_cluster_goes_on() {
+    over_a_lost_cluster("--delta");
+}
+
+#[test]
+fn c31_a_whole_restore_over_a_lost_cluster_keeps_links_and_the_cluster_goes_on() {
+    over_a_lost_cluster("--force");
+}
+
+fn stop(cluster: &Cluster) {
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
+}
+
+/// Moves a file or directory out of the data directory and puts a link in its place.
+fn link_out(data: &Path, name: &str, outside: &Path) {
+    output(Command::new("mv").arg(data.join(name)).arg(outside.join(name)));
+    symlink(outside.join(name), data.join(name)).unwrap();
+}
+
+fn over_a_lost_cluster(how: &str) {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let jobs = format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
+        postgres("").display()
+    );
+    let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    stop(&cluster);
+    let outside = directory.path().join("etc");
+    fs::create_dir(&outside).unwrap();
+    for name in ["postgresql.conf", "pg_hba.conf", "pg_wal"] {
+        link_out(&cluster.data, name, &outside);
+    }
+    let text = fs::read_to_string(outside.join("postgresql.conf")).unwrap();
+    fs::write(outside.join("postgresql.conf"), format!("{text}\nwork_mem = '33MB'\n")).unwrap();
+    cluster.up();
+    cluster.sql("select pg_create_physical_replication_slot('standby', true)");
+    cluster.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+    cluster.sql("create database newer");
+    cluster.sql("insert into t values (2)");
+    cluster.archive_all();
+    stop(&cluster);
+    fs::remove_file(cluster.data.join("global/pg_control")).unwrap();
+    fs::remove_dir_all(cluster.data.join("pg_xact")).unwrap();
+
+    let data = cluster.data.to_str().unwrap();
+    let mut arguments = vec!["restore", "physical", "--to", data, "--force", "--keep-archiving"];
+    arguments.extend((how == "--delta").then_some(how));
+    let said = installation.run(&arguments);
+    assert!(said.contains("postgresql.conf: kept, a link") && said.contains("pg_hba.conf: kept, a link"), "{said}");
+    assert!(fs::read_dir(cluster.data.join("pg_replslot")).unwrap().next().is_none());
+    for name in ["postgresql.conf", "pg_hba.conf", "pg_wal"] {
+        assert!(fs::symlink_metadata(cluster.data.join(name)).unwrap().is_symlink(), "{name}");
+    }
+    cluster.up();
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select count(*) from t"), "2");
+    assert_eq!(cluster.sql("show work_mem"), "33MB");
+    // C30: it archives as before, and is backed up and tested as before.
+    assert_eq!(cluster.sql("show archive_mode"), "on");
+    cluster.archive_all();
+    installation.run(&["backup", "create"]);
+    installation.run(&["restore-test"]);
+}
