@@ -326,3 +326,27 @@ fn c26_a_repository_that_is_away_is_caught_up_and_a_spool_holds_what_it_may() {
     let labels = installation.json(&["backup", "list"]);
     assert_eq!(labels[0]["label"], labels[1]["label"], "caught up: {labels}");
 }
+
+#[test]
+fn c35_a_spool_that_takes_nothing_costs_the_required_repository_nothing() {
+    let directory = directory();
+    let (place, spool) = (directory.path().join("away"), directory.path().join("state/spool/away"));
+    let configuration = format!(
+        "{}[repositories.away]\ntype = \"local\"\npath = \"{}\"\nrequired = false\n\
+         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n",
+        cluster_and_repository(&Cluster::nowhere_at(directory.path())),
+        place.display()
+    );
+    let installation = Installation::new(directory.path(), &configuration);
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    // The repository is away, and so is its spool: a file is where each should be.
+    fs::write(&place, "in the way").unwrap();
+    fs::create_dir_all(spool.parent().unwrap()).unwrap();
+    fs::write(&spool, "in the way").unwrap();
+    cluster.sql("create table t as select 1 a");
+    cluster.archive_all();
+    assert_eq!(cluster.sql("select failed_count from pg_stat_archiver"), "0");
+    installation.run(&["backup", "create"]);
+    let listed = installation.json(&["wal", "list", "--repository", "local"]);
+    assert_eq!(listed[0]["timelines"][0]["gaps"], serde_json::json!([]), "{listed}");
+}

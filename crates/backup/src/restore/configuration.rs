@@ -239,6 +239,7 @@ mod tests {
             "recovery_min_apply_delay",
             "restore_command",
             "data_directory",
+            "external_pid_file",
             "hba_file",
             "include",
         ];

@@ -180,7 +180,7 @@ impl Pusher {
             (Err(error), Some(spool)) => {
                 let reason = human::chain(&error);
                 tracing::warn!(repository = repository.name, file = %file, "kept in the spool: {reason}");
-                let kept = spool.keep(&self.cluster, &self.system_id, file, encoded).await?;
+                let kept = spool.keep(&self.cluster, &self.system_id, file, encoded).await;
                 Ok(if kept { Outcome::Spooled } else { Outcome::LeftOut })
             }
         }

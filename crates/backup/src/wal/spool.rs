@@ -3,7 +3,7 @@
 
 use crate::Error;
 use chrono::{DateTime, Utc};
-use pgbosun_core::wal::WalFile;
+use pgbosun_core::{human, wal::WalFile};
 use pgbosun_repository::{
     EncodedWal, Repository, Storage, WalArchive, read_object,
     storage::{Directories, Local},
@@ -66,24 +66,29 @@ impl Spool {
         Ok(waiting)
     }
 
-    /// Keeps a file for later, durably (C1), or writes down that there is no room. True where it is kept.
+    /// Keeps a file for later, durably (C1), or writes down that it is left out. True where it is kept.
     ///
-    /// # Errors
-    /// Where neither can be done.
-    pub async fn keep(
-        &self,
-        cluster: &str,
-        system_id: &str,
-        file: &WalFile,
-        encoded: &EncodedWal,
-    ) -> Result<bool, Error> {
-        let used: u64 = self.waiting().await?.iter().map(|(_, size)| size).sum();
-        if used + encoded.size() > self.limit {
-            self.record_gap(cluster, file)?;
-            return Ok(false);
+    /// C35: a spool that takes nothing, for its limit, a full disk or any other reason, costs the other repositories nothing.
+    pub async fn keep(&self, cluster: &str, system_id: &str, file: &WalFile, encoded: &EncodedWal) -> bool {
+        let kept = async {
+            let used: u64 = self.waiting().await?.iter().map(|(_, size)| size).sum();
+            if used + encoded.size() > self.limit {
+                return Ok("the spool is full (spool-limit)".to_owned());
+            }
+            WalArchive::new(&self.repository(), cluster, system_id).put(file, encoded).await?;
+            Ok::<_, Error>(String::new())
+        };
+        let reason = match kept.await {
+            Ok(reason) if reason.is_empty() => return true,
+            Ok(reason) => reason,
+            Err(error) => human::chain(&error),
+        };
+        let repository = &self.repository.name;
+        tracing::error!(repository, file = %file, "this file is left out there: {reason}");
+        if let Err(error) = self.record_gap(cluster, file) {
+            tracing::error!(repository, file = %file, "that it is left out is not written down: {}", human::chain(&error));
         }
-        WalArchive::new(&self.repository(), cluster, system_id).put(file, encoded).await?;
-        Ok(true)
+        false
     }
 
     fn record_gap(&self, cluster: &str, file: &WalFile) -> Result<(), Error> {
@@ -93,7 +98,6 @@ impl Spool {
             file: file.to_string(),
             at: pgbosun_core::clock::now(),
         };
-        tracing::error!(repository = gap.repository, file = gap.file, "the spool is full: this file is left out there");
         let path = self.directory.join(GAPS);
         let line = serde_json::to_string(&gap).unwrap_or_default() + "\n";
         let written = std::fs::create_dir_all(&self.directory).and_then(|()| {
