@@ -201,7 +201,7 @@ fn a_drill_is_measured_by_restore_tests_and_judged_by_its_objectives() {
         let result = rows(&report, "Objectives").into_iter().find(|row| row[0] == scenario).unwrap();
         assert_eq!((result[1].as_str(), result[5].as_str()), ("unknown", "FAIL: the test failed"));
     }
-    assert!(report.to_string().contains("no matching tables were found"), "{report}");
+    assert!(report.to_string().contains("there is no table"), "{report}");
 
     cluster.sql("create table orders as select 1 as id");
     installation.run(&["backup", "create"]);

@@ -175,10 +175,11 @@ impl ScratchCopy {
 /// The options of pg_dump for a table, its partitions and what inherits from it: the rows of a partitioned table are theirs, and
 /// pg_dump knows `--table-and-children` from 16 on only.
 async fn tables(connection: &mut PgConnection, name: &str) -> Result<Vec<String>, Error> {
-    let found: Vec<(String, String)> =
-        sqlx::query_as(include_str!("part/tables.sql")).bind(name).fetch_all(connection).await.map_err(|source| {
-            pgbosun_postgres::Error::Query { what: format!("look for the table {name} in the recovered state"), source }
-        })?;
+    let found = sqlx::query_as(include_str!("part/tables.sql")).bind(name).fetch_all(connection).await;
+    let found: Vec<(String, String)> = found.map_err(Error::query("look for the table in the recovered state"))?;
+    if found.is_empty() {
+        return Err(Error::Scratch(format!("there is no table {name} in the recovered state")));
+    }
     Ok(found.iter().map(|(schema, table)| format!("--table={}.{}", quoted(schema), quoted(table))).collect())
 }
 

@@ -1,5 +1,5 @@
 with recursive tree (oid) as (
-    select $1::pg_catalog.regclass::pg_catalog.oid
+    select pg_catalog.to_regclass($1)::pg_catalog.oid
     union
     select i.inhrelid from pg_catalog.pg_inherits i join tree t on i.inhparent operator(pg_catalog.=) t.oid
 )

@@ -226,7 +226,9 @@ impl Planner<'_> {
         };
         let target = match &self.request.target {
             Some(target) => target.clone(),
+            // C34: also where the very first segment after the backup is missing.
             None if self.way(newest).next().is_some() => Target::Latest,
+            None if self.archive.missing(self.timeline(newest), newest.stop_lsn).is_some() => Target::Latest,
             None => Target::BackupEnd,
         };
         match &target {

@@ -156,12 +156,15 @@ impl Archive {
     }
 
     /// C34: the first segment that is missing on the way from a position, where later ones of that timeline are archived: the way
-    /// ends there, and that is not the end of the archive.
+    /// ends there, and that is not the end of the archive. Where nothing before it is archived either, archiving began later, and
+    /// nothing is missing.
     pub fn missing(&self, target: u32, from: Lsn) -> Option<Segment> {
         let reached =
             self.way(target, from).last().map(|last| Lsn(last.start(self.segment_size).0 + self.segment_size));
         let missing = Segment::holding(reached.unwrap_or(from), target, self.segment_size);
-        self.segments.iter().any(|known| known.timeline == target && *known > missing).then_some(missing)
+        let later = self.segments.iter().any(|known| known.timeline == target && *known > missing);
+        let before = reached.is_some() || self.segments.iter().any(|known| known.start(self.segment_size) < from);
+        (later && before).then_some(missing)
     }
 
     /// The segments from the one that holds `from` onwards along `target`, until the first that is missing.
@@ -206,7 +209,7 @@ mod tests {
         assert_eq!(archive.way(1, Lsn(SIZE)).count(), 2);
         assert_eq!(archive.way(1, Lsn(3 * SIZE)).count(), 0);
         let missing = |from: u64| archive.missing(1, Lsn(from * SIZE)).map(|segment| segment.number);
-        assert_eq!([missing(1), missing(3), missing(4)], [Some(3), Some(3), None]);
+        assert_eq!([missing(0), missing(1), missing(3), missing(4)], [None, Some(3), Some(3), None]);
     }
 
     #[test]
