@@ -95,7 +95,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     for line in &restored.configuration {
         println!("{line}");
     }
-    if !arguments.keep_archiving {
+    if !arguments.keep_archiving && !arguments.standby {
         println!(
             "archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL"
         );

@@ -92,7 +92,8 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                     let found = real.parent().unwrap_or(&root).join(&value);
                     let inside = found.canonicalize().is_ok_and(|found| found.starts_with(&root));
                     match (name.as_str(), inside) {
-                        (_, false) if standing == Standing::InPlace || name == "include_if_exists" => None,
+                        (_, false) if standing == Standing::InPlace => None,
+                        ("include_if_exists", false) if !found.exists() => None,
                         (_, false) => Some("it lies outside this copy"),
                         ("include_dir", true) => {
                             let entries = fs::read_dir(&found).map_err(Error::file("look into", &found))?;
@@ -221,7 +222,8 @@ mod tests {
             target.join("postgresql.conf"),
             format!(
                 "Data_Directory = '/srv/live'\nlog_directory = 'log'\nexternal_pid_file = '../live/pid'\nhba_file='/etc/hba.conf'\nport = 1\n\
-                 include_dir = 'conf.d'\ninclude '{}'\n",
+                 include_dir = 'conf.d'\ninclude '{0}'\n\
+                 include_if_exists '{0}'\ninclude_if_exists 'none.conf'\n",
                 outside.join("more.conf").display()
             ),
         )
@@ -242,6 +244,7 @@ mod tests {
             "external_pid_file",
             "hba_file",
             "include",
+            "include_if_exists",
         ];
         assert_eq!(names, expected);
         let left = |file: &str| {
@@ -253,7 +256,10 @@ mod tests {
                 .collect();
             lines.join("|")
         };
-        assert_eq!(left("postgresql.conf"), "log_directory = 'log'|port = 1|include_dir = 'conf.d'");
+        assert_eq!(
+            left("postgresql.conf"),
+            "log_directory = 'log'|port = 1|include_dir = 'conf.d'|include_if_exists 'none.conf'"
+        );
         assert_eq!(left("postgresql.auto.conf"), "shared_buffers = '1GB'");
         assert_eq!(left("conf.d/a.conf"), "");
         assert!(fs::read(target.join("conf.d/a.conf")).unwrap().starts_with(b"# caf\xe9\n"));
