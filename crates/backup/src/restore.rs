@@ -134,8 +134,10 @@ impl Restore {
         self.check_space(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
         let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;
-        let links = self.links_that_stay();
-        self.lay_out(&places)?;
+        let mut links = self.links_that_stay();
+        // What the backup has as a file of its own takes the place of a link.
+        links.retain(|name| !expected.contains_key(name));
+        self.lay_out(&places, &links)?;
         let combined = assembly.combined();
         let present = match self.existing {
             Existing::Delta => {

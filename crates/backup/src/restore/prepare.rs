@@ -126,13 +126,12 @@ impl Restore {
     }
 
     /// Makes the directories, and what is there harmless: without `pg_control` no server starts (C12).
-    pub(super) fn lay_out(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+    pub(super) fn lay_out(&self, places: &BTreeMap<u32, PathBuf>, links: &[String]) -> Result<(), Error> {
         create_private(&self.target)?;
         let marker = self.target.join(MARKER);
         fs::write(&marker, &self.info.label).map_err(Error::file("write", &marker))?;
         remove(&self.target.join(CONTROL))?;
         if self.existing == Existing::Replace {
-            let links = self.links_that_stay();
             let stay: Vec<&str> = [MARKER, WAL].into_iter().chain(links.iter().map(String::as_str)).collect();
             empty(&self.target, &stay)?;
             for directory in places.values() {
