@@ -29,7 +29,7 @@ test: setup ## Run every test on PostgreSQL 15, and those of monitors on 17 too.
 	$(TOOLS)/test.sh
 
 test-full: setup ## Run every test on every supported version of PostgreSQL.
-	PGBOSUN_TEST_VERSIONS="15 16 17 18" $(TOOLS)/test.sh
+	PGBOSUN_TEST_VERSIONS="15 16 17 18" PGBOSUN_TEST_STEPS=200 PGBOSUN_TEST_SEED=$$(date +%s) $(TOOLS)/test.sh
 
 lint: setup ## Check format and lints, and that the page of rules is up to date.
 	$(TOOLS)/rules.py --check

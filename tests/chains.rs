@@ -31,12 +31,16 @@ fn labels(installation: &Installation) -> Vec<String> {
     listed(installation).iter().map(|one| one["label"].as_str().expect("a label").to_owned()).collect()
 }
 
-/// Flips a byte in the middle of a volume of a backup.
-fn damage(directory: &Path, label: &str) {
+/// A volume of a backup.
+fn volume(directory: &Path, label: &str) -> PathBuf {
     let found =
         output(Command::new("find").arg(directory.join("repo/main")).args(["-path", &format!("*{label}/base.0001*")]));
-    let volume = PathBuf::from(found.lines().next().expect("a volume"));
-    let file = fs::File::options().read(true).write(true).open(volume).unwrap();
+    PathBuf::from(found.lines().next().expect("a volume"))
+}
+
+/// Flips a byte in the middle of a volume of a backup.
+fn damage(directory: &Path, label: &str) {
+    let file = fs::File::options().read(true).write(true).open(volume(directory, label)).unwrap();
     let at = file.metadata().unwrap().len() / 2;
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
@@ -91,6 +95,16 @@ fn c27_after_damage_the_next_backup_is_full_and_the_chain_that_restores_stays() 
     assert!(state(bad).is_none_or(|suspect| suspect == true));
     create();
     assert_eq!(restored(&installation, directory.path(), &[], "select count(*) from t"), "20000");
+
+    // What was lost since it was verified is noticed before anything is built on it, and said.
+    let full = listed(&installation).into_iter().rfind(|one| one["kind"] == "full").expect("a full backup");
+    let label = full["label"].as_str().expect("a label");
+    fs::remove_file(volume(directory.path(), label)).expect("removed");
+    let said = create();
+    assert!(said.contains(&format!("{label} is damaged: base.0001")), "{said}");
+    let all = listed(&installation);
+    assert!(all.iter().filter(|one| one["label"] == label).all(|one| one["suspect"] == true), "{all:#?}");
+    assert_eq!(all.last().map(|one| one["kind"].clone()), Some("full".into()), "{all:#?}");
 }
 
 #[test]

@@ -27,7 +27,9 @@ pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
 pub use expire::{Expire, Expired};
 pub use part::{Dump, DumpWhat, Part, ScratchCopy, Taken};
-pub use physical::{Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, member, server_time};
+pub use physical::{
+    Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, WhyFull, member, server_time,
+};
 pub use progress::{Progress, Snapshot};
 pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};

@@ -7,7 +7,7 @@ mod publish;
 mod source;
 mod stream;
 
-pub use incremental::Incremental;
+pub use incremental::{Incremental, WhyFull};
 pub use source::{Role, member, now as server_time};
 
 use crate::{
@@ -85,7 +85,7 @@ pub struct PhysicalBackup {
     /// Repositories that do not have it, and why.
     pub dropped: Vec<(Repository, pgbosun_repository::Error)>,
     /// Why it is a full one although an incremental one was asked for.
-    pub why_full: Option<String>,
+    pub why_full: Option<WhyFull>,
     /// Leftovers of dead processes that were removed first.
     pub removed_leftovers: Vec<String>,
 }
@@ -125,7 +125,7 @@ impl Physical {
             Some(incremental) => {
                 let parent =
                     incremental.parent(&self.repositories, &self.cluster, &identity.system_id, &before).await?;
-                Some(parent.map(|parent| parent.info.label))
+                Some(parent.map(|parent| parent.info.label).map_err(|why| why.reason))
             }
             None => None,
         };

@@ -98,16 +98,21 @@ pub async fn verify(
     let mut segments = BTreeSet::new();
     let mut sealed = 0;
     let listed = files(repository, info, &mut faults).await?;
+    let lost = repository.lost_objects(info).await?;
     progress.expect(info.stored_bytes);
     let reads: Vec<BoxFuture<'_, _>> = info
         .objects
         .iter()
         .map(|object| {
+            let lost = lost.get(&object.name);
             async move {
                 if cancel.is_cancelled() {
                     return Err(Error::Cancelled);
                 }
-                let read = read(repository, info, object).await?;
+                let read = match lost {
+                    Some(words) => Found::Missing(words.clone()),
+                    None => read(repository, info, object).await?,
+                };
                 progress.add(object.size);
                 Ok((object, read))
             }
@@ -189,14 +194,6 @@ pub async fn verify(
 /// Reads one object to its end.
 async fn read(repository: &Repository, info: &BackupInfo, object: &Object) -> Result<Found, Error> {
     let key = info.place().key(&object.name);
-    match repository.storage.stat(&key).await? {
-        None => return Ok(Found::Missing(format!("{} is not there", object.name))),
-        Some(stat) if stat.size != object.size => {
-            let (name, size) = (&object.name, stat.size);
-            return Ok(Found::Missing(format!("{name} has {size} bytes instead of {}", object.size)));
-        }
-        Some(_) => {}
-    }
     let read = if is_encrypted(&object.name) && repository.identities()?.is_empty() {
         check_stored(repository, &key, object).await.map(|()| Found::Sealed).map_err(Error::from)
     } else {
@@ -282,6 +279,10 @@ async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Fa
     }
     if let Some(parent) = catalogue.find(label).filter(|parent| !parent.health().is_good()) {
         faults.chain.push(format!("it builds on {label}, and {}", parent.health()));
+    }
+    for link in chain.links.iter().filter(|link| link.label != info.label) {
+        let lost = repository.lost_objects(link).await?;
+        faults.chain.extend(lost.values().map(|words| format!("it builds on {}: {words}", link.label)));
     }
     let count = human::count(chain.links.len(), "backup");
     match Assembly::of(repository, &chain).await {

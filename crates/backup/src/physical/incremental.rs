@@ -1,8 +1,9 @@
 //! Incremental backups (PostgreSQL 17 and later): which backup the next one builds upon, or why it must be a full one.
 
-use crate::{Catalogue, Error, inspect::Inspection};
+use crate::{Catalogue, Chain, Error, inspect::Inspection};
 use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, ObjectKind, Repository, read_volume};
+use std::fmt;
 
 /// When to take an incremental backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,33 @@ pub(crate) struct Parent {
     pub manifest: Vec<u8>,
 }
 
+/// Why a backup must be a full one although an incremental one was asked for.
+#[derive(Debug)]
+pub struct WhyFull {
+    /// In words.
+    pub reason: String,
+    /// A backup that turned out to have lost objects, and where: it is to be verified.
+    pub lost: Option<(Repository, BackupInfo)>,
+}
+
+impl From<String> for WhyFull {
+    fn from(reason: String) -> Self {
+        Self { reason, lost: None }
+    }
+}
+
+impl From<&str> for WhyFull {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
+    }
+}
+
+impl fmt::Display for WhyFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
 impl Incremental {
     /// The newest backup, where it is good in every repository, with its manifest; or the reason why it must be a full one.
     pub(crate) async fn parent(
@@ -25,9 +53,11 @@ impl Incremental {
         cluster: &str,
         system_id: &str,
         before: &Inspection,
-    ) -> Result<Result<Parent, String>, Error> {
+    ) -> Result<Result<Parent, WhyFull>, Error> {
         if before.version_number < 170_000 {
-            return Ok(Err(format!("PostgreSQL {} has no incremental backups, 17 is the first", before.version)));
+            return Ok(
+                Err(format!("PostgreSQL {} has no incremental backups, 17 is the first", before.version).into()),
+            );
         }
         if before.settings.get("summarize_wal").is_none_or(|value| value != "on") {
             return Ok(Err("summarize_wal is off: ALTER SYSTEM SET summarize_wal = on, then reload".into()));
@@ -39,24 +69,35 @@ impl Incremental {
         };
         // C27: after damage the next backup stands on its own feet, and does not reach over the damaged one for an older one.
         if !newest.health().is_good() {
-            return Ok(Err(newest.health().to_string()));
+            return Ok(Err(newest.health().to_string().into()));
         }
         let chain = catalogue.chain(newest);
         let (newest, length) = (&newest.info, chain.links.len() - 1);
         if length >= self.chain_limit as usize {
             let full = &chain.links[0].label;
-            return Ok(Err(format!("{} on {full} already (chain-limit)", human::count(length, "incremental backup"))));
+            return Ok(Err(
+                format!("{} on {full} already (chain-limit)", human::count(length, "incremental backup")).into()
+            ));
+        }
+        if let Some(why) = lost(first, &chain).await? {
+            return Ok(Err(why));
         }
         for repository in &repositories[1..] {
             let there = Catalogue::read(repository, Some(cluster)).await?;
             match there.find(&newest.label) {
-                Some(entry) if entry.health().is_good() => {}
-                Some(entry) => return Ok(Err(format!("in repository {}, {}", repository.name, entry.health()))),
-                None => return Ok(Err(format!("repository {} does not have {}", repository.name, newest.label))),
+                Some(entry) if entry.health().is_good() => {
+                    if let Some(why) = lost(repository, &there.chain(entry)).await? {
+                        return Ok(Err(why));
+                    }
+                }
+                Some(entry) => return Ok(Err(format!("in repository {}, {}", repository.name, entry.health()).into())),
+                None => {
+                    return Ok(Err(format!("repository {} does not have {}", repository.name, newest.label).into()));
+                }
             }
         }
         let Some(object) = newest.object(ObjectKind::Manifest) else {
-            return Ok(Err(format!("{} has no manifest", newest.label)));
+            return Ok(Err(format!("{} has no manifest", newest.label).into()));
         };
         let key = newest.place().key(&object.name);
         let manifest = read_volume(first, &key, object, |reader| {
@@ -67,4 +108,16 @@ impl Incremental {
         let manifest = manifest.await?;
         Ok(Ok(Parent { info: newest.clone(), manifest }))
     }
+}
+
+/// The first backup of a chain that lost an object since it was verified, if any (C27): a listing costs little beside what would be
+/// built on it for days.
+async fn lost(repository: &Repository, chain: &Chain<'_>) -> Result<Option<WhyFull>, Error> {
+    for link in &chain.links {
+        if let Some(words) = repository.lost_objects(link).await?.into_values().next() {
+            let reason = format!("in repository {}, {} is damaged: {words}", repository.name, link.label);
+            return Ok(Some(WhyFull { reason, lost: Some((repository.clone(), (*link).clone())) }));
+        }
+    }
+    Ok(None)
 }

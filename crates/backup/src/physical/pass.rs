@@ -1,6 +1,6 @@
 //! One pass over the data: begun, copied with the WAL beside it, published.
 
-use super::{Incremental, Physical, WalSource, files::Files, source, stream};
+use super::{Incremental, Physical, WalSource, WhyFull, files::Files, source, stream};
 use crate::{Error, inspect::Inspection, wal};
 use chrono::SubsecRound;
 use pgbosun_core::{clock, human, lsn::Lsn};
@@ -26,7 +26,7 @@ struct Begun {
     start: BackupStart,
     reading: Reading,
     parent: Option<BackupInfo>,
-    why_full: Option<String>,
+    why_full: Option<WhyFull>,
 }
 
 /// One backup being taken.
@@ -53,7 +53,7 @@ impl Pass<'_> {
         &self,
         before: Inspection,
         mut wal: Replication,
-    ) -> Result<(Vec<(Repository, BackupInfo)>, Option<String>), Error> {
+    ) -> Result<(Vec<(Repository, BackupInfo)>, Option<WhyFull>), Error> {
         for (_, repository) in self.to.alive() {
             if let Err(error) = repository.begin(self.to.place(), self.physical.instance).await {
                 self.to.leave(&repository.name, error);
@@ -91,10 +91,10 @@ impl Pass<'_> {
             None => None,
             Some(incremental) => match self.begin_incremental(incremental, before, &options).await? {
                 Ok(begun) => return Ok(begun),
-                Err(reason) => {
+                Err(why) => {
                     let cluster = &self.to.place().cluster;
-                    tracing::info!(cluster, "a full backup instead of an incremental one: {reason}");
-                    Some(reason)
+                    tracing::info!(cluster, "a full backup instead of an incremental one: {why}");
+                    Some(why)
                 }
             },
         };
@@ -119,12 +119,12 @@ impl Pass<'_> {
         incremental: &Incremental,
         before: &Inspection,
         options: &BackupOptions,
-    ) -> Result<Result<Begun, String>, Error> {
+    ) -> Result<Result<Begun, WhyFull>, Error> {
         let repositories: Vec<_> = self.to.alive().into_iter().map(|(_, repository)| repository).collect();
         let place = self.to.place();
         let parent = match incremental.parent(&repositories, &place.cluster, &place.system_id, before).await? {
             Ok(parent) => parent,
-            Err(reason) => return Ok(Err(reason)),
+            Err(why) => return Ok(Err(why)),
         };
         let options = BackupOptions { incremental: true, ..options.clone() };
         // C23: the manifest goes up on the connection that then takes the backup.
@@ -139,7 +139,7 @@ impl Pass<'_> {
                 Ok(Ok(Begun { start, reading, parent: Some(parent.info), why_full: None }))
             }
             Err(pgbosun_postgres::Error::Refused { code, message }) if !code.starts_with("57P") => {
-                Ok(Err(format!("the server refused an incremental one: {message}")))
+                Ok(Err(format!("the server refused an incremental one: {message}").into()))
             }
             Err(error) => Err(error.into()),
         }

@@ -114,6 +114,10 @@ impl Job for BackupPhysical {
         self.catch_up(context, &taken, &mut stored, &mut outcome).await;
         note(&stored[taken_at_once..]);
         outcome.findings.extend(stored.iter().filter_map(|(repository, info)| suspect(&repository.name, info)));
+        // C27: what was found to be damaged on the way is said, and noted before anything is counted.
+        if let Some((repository, lost)) = taken.why_full.as_ref().and_then(|why| why.lost.as_ref()) {
+            verify::verify_as_step(context, repository, lost, &mut outcome).await;
+        }
         for (repository, info) in &stored {
             let good = match self.verify {
                 true => verify::verify_as_step(context, repository, info, &mut outcome).await.is_verified(),
@@ -239,7 +243,7 @@ fn summary(taken: &PhysicalBackup) -> String {
     let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;
     let kind = match (&info.parent, &taken.why_full) {
         (Some(parent), _) => format!(" (incremental upon {parent})"),
-        (None, Some(reason)) => format!(" (full: {reason})"),
+        (None, Some(why)) => format!(" (full: {why})"),
         (None, None) => String::new(),
     };
     let mut summary = format!(

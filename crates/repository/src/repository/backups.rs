@@ -187,6 +187,24 @@ impl Repository {
         .await
     }
 
+    /// What a backup declares and is not there with its size, by name and in words: one listing, nothing is read.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn lost_objects(&self, info: &BackupInfo) -> Result<BTreeMap<String, String>, Error> {
+        let place = info.place();
+        let there: HashMap<_, _> = self.storage.list(&place.prefix()).await?.into_iter().collect();
+        let lost = info.objects.iter().filter_map(|object| {
+            let words = match there.get(&place.key(&object.name)) {
+                Some(size) if *size == object.size => return None,
+                Some(size) => format!("{} has {size} bytes instead of {}", object.name, object.size),
+                None => format!("{} is not there", object.name),
+            };
+            Some((object.name.clone(), words))
+        });
+        Ok(lost.collect())
+    }
+
     /// Publishes a backup: its `backup.json` last (C14), then the lease goes.
     ///
     /// # Errors

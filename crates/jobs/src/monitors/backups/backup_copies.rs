@@ -67,18 +67,8 @@ async fn copy(repository: &Repository, catalogue: &Catalogue, label: &str) -> Re
         faults.push(entry.health().to_string());
     }
     for info in catalogue.chain(entry).links {
-        let place = info.place();
-        let stored: BTreeMap<_, _> = repository.storage.list(&place.prefix()).await?.into_iter().collect();
-        for object in &info.objects {
-            let key = place.key(&object.name);
-            match stored.get(&key) {
-                None => faults.push(format!("{key} is not there")),
-                Some(size) if *size != object.size => {
-                    faults.push(format!("{key} has {size} bytes instead of {}", object.size));
-                }
-                Some(_) => {}
-            }
-        }
+        let lost = repository.lost_objects(info).await?;
+        faults.extend(lost.values().map(|words| format!("{}: {words}", info.label)));
     }
     Ok(Some(Copy { likeness: likeness(&entry.info), faults }))
 }
