@@ -230,7 +230,6 @@ fn damaged_pages(source: &str) {
     fs::write(&path, bytes).unwrap();
     cluster.up();
     installation.start();
-    std::thread::sleep(seconds(1)); // the next label
     installation.run(&["backup", "create"]);
     let listed = installation.json(&["backup", "list"]);
     assert_eq!((&listed[0]["suspect"], &listed[1]["suspect"]), (&false.into(), &true.into()), "{listed}");
@@ -320,7 +319,6 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
     let installation = Installation::new(directory.path(), &text);
     for _ in 0..4 {
         installation.run(&["backup", "create"]);
-        std::thread::sleep(seconds(1));
     }
     let listed = installation.json(&["backup", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");

@@ -33,6 +33,7 @@ mod stores;
 mod support;
 mod systemd;
 mod tables;
+mod timelines;
 mod wal;
 mod walk;
 mod weekend;

@@ -64,7 +64,7 @@ fn prometheus_reads_what_is_published_and_the_rules_speak_of_nothing_else() {
     let jobs = installation.json(&["job", "list"]);
     let monitors = jobs.as_array().unwrap().iter().filter(|job| job["kind"].as_str().unwrap().starts_with("monitor."));
     for job in monitors {
-        installation.try_run(&["job", "run", job["name"].as_str().unwrap(), "--wait"]);
+        installation.run_job(job["name"].as_str().unwrap());
     }
 
     let page = get(free, "/metrics");

@@ -39,7 +39,6 @@ fn backup_over_tcp_with_tls_and_scram() {
     let done = installation.try_run(&["backup", "create"]);
     assert!(!done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
     installation.configure(&configuration("require", ""));
-    std::thread::sleep(std::time::Duration::from_secs(1));
     installation.run(&["backup", "create"]);
 
     // C25: a wrong password is named as such, and shown nowhere.

@@ -271,8 +271,12 @@ impl Installation {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
         command.arg("--config").arg(self.directory.join("pgbosun.toml")).args(arguments).env("PGBOSUN_LOG", "off");
+        // Where tests are run at another time (ticks.sh), the program has the same clock, and its stores with it.
+        let clock_of_all = std::env::var_os("PGBOSUN_TEST_CLOCK");
         if let Some(clock) = &self.clock {
             command.env("PGBOSUN_CLOCK", clock);
+        } else if let Some(clock) = clock_of_all {
+            command.env("PGBOSUN_CLOCK", clock).env_remove("LD_PRELOAD");
         }
         command
     }
@@ -285,6 +289,19 @@ impl Installation {
     /// Runs a command that may fail.
     pub fn try_run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the program")
+    }
+
+    /// Runs a job that has a schedule, and waits for its end: after the run of its schedule where that is at work.
+    pub fn run_job(&self, job: &str) -> Output {
+        let mut done = self.try_run(&["job", "run", job, "--wait"]);
+        wait_until(&format!("{job} can be run"), seconds(60), || {
+            let at_work = String::from_utf8_lossy(&done.stderr).contains("is at work since");
+            if at_work {
+                done = self.try_run(&["job", "run", job, "--wait"]);
+            }
+            !at_work
+        });
+        done
     }
 
     /// Runs a command with `--json`.

@@ -4,8 +4,8 @@
 //! and retention all ask here; nobody else follows `parent`.
 
 use chrono::{DateTime, Utc};
-use pgbosun_core::{clock, human};
-use pgbosun_repository::{BackupInfo, Error as RepositoryError, Notes, Repository};
+use pgbosun_core::{clock, human, lineage::Lineage};
+use pgbosun_repository::{BackupInfo, Error as RepositoryError, Notes, Repository, WalArchive};
 use std::{collections::HashMap, fmt};
 
 /// How good a backup is, with everything it builds on.
@@ -15,6 +15,15 @@ pub enum Health {
     Verified,
     /// Nothing is known against any link, and not every one was verified.
     Unverified,
+    /// C41: the live timeline branched off before its end: what it holds is of a branch that is dead.
+    Orphaned {
+        /// The link.
+        label: String,
+        /// The timeline it was taken on.
+        timeline: u32,
+        /// The live one.
+        live: u32,
+    },
     /// C15: the server reported damaged pages when this link was taken. What it holds is what the server had.
     Suspect {
         /// The link.
@@ -33,9 +42,14 @@ pub enum Health {
 }
 
 impl Health {
-    /// Nothing is known against it.
+    /// Nothing is known against it, and it lies on the live line.
     pub const fn is_good(&self) -> bool {
         matches!(self, Self::Verified | Self::Unverified)
+    }
+
+    /// Nothing is known against what it holds, wherever it belongs.
+    pub const fn is_sound(&self) -> bool {
+        matches!(self, Self::Verified | Self::Unverified | Self::Orphaned { .. })
     }
 
     /// Whether it was verified as a whole.
@@ -53,9 +67,10 @@ impl Health {
         match self {
             Self::Verified => 0,
             Self::Unverified => 1,
-            Self::Suspect { .. } => 2,
-            Self::Damaged { .. } => 3,
-            Self::Broken { .. } => 4,
+            Self::Orphaned { .. } => 2,
+            Self::Suspect { .. } => 3,
+            Self::Damaged { .. } => 4,
+            Self::Broken { .. } => 5,
         }
     }
 
@@ -69,6 +84,10 @@ impl fmt::Display for Health {
         match self {
             Self::Verified => f.write_str("verified"),
             Self::Unverified => f.write_str("not verified"),
+            Self::Orphaned { label, timeline, live } => write!(
+                f,
+                "{label} is orphaned: it was taken on timeline {timeline}, and timeline {live} had branched off before its end"
+            ),
             Self::Suspect { label } => write!(f, "{label} is suspect: damaged pages were found when it was taken"),
             Self::Damaged { label } => write!(f, "{label} is damaged: its last verification failed"),
             Self::Broken { reason } => f.write_str(reason),
@@ -107,6 +126,8 @@ pub struct Chain<'a> {
 #[derive(Debug, Default)]
 pub struct Catalogue {
     entries: Vec<Entry>,
+    /// How the timelines of each system identifier descend, as the WAL archive beside the backups has it.
+    pub lineages: Lineages,
     /// Catalogues that cannot be read: there may be a backup, or a link of one.
     pub unreadable: Vec<RepositoryError>,
 }
@@ -118,8 +139,7 @@ impl Catalogue {
     /// What the repository answered.
     pub async fn read(repository: &Repository, cluster: Option<&str>) -> Result<Self, RepositoryError> {
         let (backups, unreadable) = repository.backups(cluster).await?;
-        let notes = repository.notes(&backups).await?;
-        Ok(Self::of(backups.into_iter().zip(notes).collect(), unreadable))
+        Self::with_notes(repository, backups, unreadable).await
     }
 
     /// Reads for showing: catalogues may come from the cache.
@@ -128,8 +148,17 @@ impl Catalogue {
     /// What the repository answered.
     pub async fn shown(repository: &Repository, cluster: Option<&str>) -> Result<Self, RepositoryError> {
         let (backups, unreadable) = repository.shown(cluster).await?;
+        Self::with_notes(repository, backups, unreadable).await
+    }
+
+    async fn with_notes(
+        repository: &Repository,
+        backups: Vec<BackupInfo>,
+        mut unreadable: Vec<RepositoryError>,
+    ) -> Result<Self, RepositoryError> {
         let notes = repository.notes(&backups).await?;
-        Ok(Self::of(backups.into_iter().zip(notes).collect(), unreadable))
+        let lineages = lineages(repository, &backups, &mut unreadable).await?;
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), lineages, unreadable))
     }
 
     /// Reads for restoring: notes that cannot be read keep nobody from it.
@@ -137,23 +166,28 @@ impl Catalogue {
     /// # Errors
     /// What the repository answered.
     pub async fn for_restore(repository: &Repository, cluster: &str) -> Result<Self, RepositoryError> {
-        let (backups, unreadable) = repository.backups(Some(cluster)).await?;
+        let (backups, mut unreadable) = repository.backups(Some(cluster)).await?;
         let notes = repository.notes(&backups).await.unwrap_or_else(|error| {
             let reason = human::chain(&error);
             tracing::warn!(repository = repository.name, "what was verified is unknown: {reason}");
             vec![Notes::default(); backups.len()]
         });
-        Ok(Self::of(backups.into_iter().zip(notes).collect(), unreadable))
+        let lineages = lineages(repository, &backups, &mut unreadable).await.unwrap_or_else(|error| {
+            let reason = human::chain(&error);
+            tracing::warn!(repository = repository.name, "which timeline is live is unknown: {reason}");
+            Lineages::new()
+        });
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), lineages, unreadable))
     }
 
     /// Of backups in their order, with what is written down beside each.
-    pub fn of(backups: Vec<(BackupInfo, Notes)>, unreadable: Vec<RepositoryError>) -> Self {
+    pub fn of(backups: Vec<(BackupInfo, Notes)>, lineages: Lineages, unreadable: Vec<RepositoryError>) -> Self {
         let index: HashMap<_, _> =
             backups.iter().enumerate().map(|(index, (info, _))| (key(info, &info.label), index)).collect();
-        let walks: Vec<_> = (0..backups.len()).map(|last| walk(&backups, &index, last)).collect();
+        let walks: Vec<_> = (0..backups.len()).map(|last| walk(&backups, &index, &lineages, last)).collect();
         let entries = backups.into_iter().zip(walks);
         let entries = entries.map(|((info, notes), (chain, health))| Entry { info, notes, health, chain }).collect();
-        Self { entries, unreadable }
+        Self { entries, lineages, unreadable }
     }
 
     /// All, oldest first.
@@ -204,6 +238,35 @@ pub async fn newest_good(repository: &Repository, cluster: &str) -> Result<Optio
     Ok(catalogue.newest_good(clock::now()).cloned())
 }
 
+/// By cluster and system identifier.
+pub type Lineages = HashMap<(String, String), Lineage>;
+
+/// Reads the histories of timelines beside backups. One that is damaged speaks against nobody, and is told with what cannot be read.
+async fn lineages(
+    repository: &Repository,
+    backups: &[BackupInfo],
+    unreadable: &mut Vec<RepositoryError>,
+) -> Result<Lineages, RepositoryError> {
+    let mut lineages = Lineages::new();
+    for info in backups {
+        let system = (info.cluster.clone(), info.system_id.clone());
+        if lineages.contains_key(&system) {
+            continue;
+        }
+        match WalArchive::new(repository, &info.cluster, &info.system_id).lineage().await {
+            Ok(lineage) => drop(lineages.insert(system, lineage)),
+            Err(error @ RepositoryError::Storage { .. }) => return Err(error),
+            // Sealed: who has no key sees less.
+            Err(RepositoryError::Key(_)) => drop(lineages.insert(system, Lineage::default())),
+            Err(error) => {
+                unreadable.push(error);
+                lineages.insert(system, Lineage::default());
+            }
+        }
+    }
+    Ok(lineages)
+}
+
 type Key = (String, String, String);
 
 fn key(info: &BackupInfo, label: &str) -> Key {
@@ -211,13 +274,18 @@ fn key(info: &BackupInfo, label: &str) -> Key {
 }
 
 /// The indices of a chain, the full backup first, and its health.
-fn walk(backups: &[(BackupInfo, Notes)], index: &HashMap<Key, usize>, last: usize) -> (Vec<usize>, Health) {
+fn walk(
+    backups: &[(BackupInfo, Notes)],
+    index: &HashMap<Key, usize>,
+    lineages: &Lineages,
+    last: usize,
+) -> (Vec<usize>, Health) {
     let (mut links, mut health) = (Vec::new(), Health::Verified);
     let mut at = last;
     loop {
         let (info, notes) = &backups[at];
         links.push(at);
-        health = health.worst(own_health(info, notes));
+        health = health.worst(own_health(info, notes)).worst(place(info, lineages));
         let Some(label) = &info.parent else { break };
         let broken = |reason: String| Health::Broken { reason };
         let Some(&parent) = index.get(&key(info, label)) else {
@@ -245,6 +313,15 @@ fn own_health(info: &BackupInfo, notes: &Notes) -> Health {
         _ if info.checksum_failures => Health::Suspect { label: info.label.clone() },
         Some(true) => Health::Verified,
         None => Health::Unverified,
+    }
+}
+
+/// Whether a link lies on the live line (C41).
+fn place(info: &BackupInfo, lineages: &Lineages) -> Health {
+    let lineage = lineages.get(&(info.cluster.clone(), info.system_id.clone()));
+    match lineage.and_then(|lineage| lineage.left_by(info.timeline, info.stop_lsn)) {
+        Some(live) => Health::Orphaned { label: info.label.clone(), timeline: info.timeline, live },
+        None => Health::Verified,
     }
 }
 

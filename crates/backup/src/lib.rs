@@ -28,7 +28,7 @@ pub use error::Error;
 pub use expire::{Expire, Expired};
 pub use part::{Dump, DumpWhat, Part, ScratchCopy, Taken};
 pub use physical::{
-    Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, WhyFull, member, server_time,
+    Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, WhyFull, member, primaries, server_time,
 };
 pub use progress::{Progress, Snapshot};
 pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};

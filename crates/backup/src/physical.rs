@@ -8,7 +8,7 @@ mod source;
 mod stream;
 
 pub use incremental::{Incremental, WhyFull};
-pub use source::{Role, member, now as server_time};
+pub use source::{Role, member, now as server_time, primaries};
 
 use crate::{
     Error, Progress,

@@ -277,7 +277,7 @@ async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Fa
         faults.chain.push(entry.health().to_string());
         return Ok(String::new());
     }
-    if let Some(parent) = catalogue.find(label).filter(|parent| !parent.health().is_good()) {
+    if let Some(parent) = catalogue.find(label).filter(|parent| !parent.health().is_sound()) {
         faults.chain.push(format!("it builds on {label}, and {}", parent.health()));
     }
     for link in chain.links.iter().filter(|link| link.label != info.label) {

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod figure;
 pub mod finding;
 pub mod human;
+pub mod lineage;
 pub mod lsn;
 pub mod maintenance;
 pub mod outcome;

@@ -117,18 +117,28 @@ pub struct Switch {
     pub at: Lsn,
 }
 
-/// The ancestors of a timeline, oldest first, as its history file has them.
+/// The ancestors of a timeline, oldest first, as its history file has them. They are older than it, each branched off behind the one
+/// before, and the file is checked for that: it may come from anywhere (C36).
 ///
 /// # Errors
 /// The line that is none.
-pub fn history(text: &str) -> Result<Vec<Switch>, String> {
+pub fn history(timeline: u32, text: &str) -> Result<Vec<Switch>, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let parse = |line: &str| {
+    let mut switches: Vec<Switch> = Vec::new();
+    for line in lines {
         let mut words = line.split_whitespace();
-        let parent = words.next()?.parse().ok()?;
-        Some(Switch { parent, at: words.next()?.parse().ok()? })
-    };
-    lines.map(|line| parse(line).ok_or_else(|| format!("\"{line}\" is no line of a timeline's history"))).collect()
+        let parent = words.next().and_then(|word| word.parse().ok());
+        let at = words.next().and_then(|word| word.parse().ok());
+        let (Some(parent), Some(at)) = (parent, at) else {
+            return Err(format!("\"{line}\" is no line of a timeline's history"));
+        };
+        let (after, behind) = switches.last().map_or((0, Lsn(0)), |last| (last.parent, last.at));
+        if parent <= after || parent >= timeline || at < behind {
+            return Err(format!("\"{line}\" cannot stand where it does in the history of timeline {timeline}"));
+        }
+        switches.push(Switch { parent, at });
+    }
+    Ok(switches)
 }
 
 #[cfg(test)]
@@ -167,8 +177,11 @@ mod tests {
 
     #[test]
     fn histories() {
-        let read = history("1\t0/5000098\tno recovery target specified\n\n2\t0/60000A0\tbefore 2026-11-21\n").unwrap();
+        let read =
+            history(3, "1\t0/5000098\tno recovery target specified\n\n2\t0/60000A0\tbefore 2026-11-21\n").unwrap();
         assert_eq!(read, [Switch { parent: 1, at: Lsn(0x500_0098) }, Switch { parent: 2, at: Lsn(0x600_00A0) }]);
-        assert!(history("one 0/1").is_err());
+        for (timeline, text) in [(2, "one 0/1"), (2, "2\t0/1"), (4, "2 0/1\n1 0/2"), (4, "1 0/2\n2 0/1"), (2, "1")] {
+            assert!(history(timeline, text).is_err(), "{text}");
+        }
     }
 }

@@ -5,9 +5,13 @@
 
 use crate::{Encoding, Error, Frame, Frames, Repository, decode::Decoding, encode::Encoder, repository::write_object};
 use bytes::{Bytes, BytesMut};
-use pgbosun_core::wal::WalFile;
+use pgbosun_core::{
+    lineage::Lineage,
+    wal::{self, WalFile},
+};
 use sha2::{Digest, Sha256};
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     sync::Arc,
 };
@@ -221,6 +225,37 @@ impl WalArchive {
             .collect();
         found.sort();
         Ok(found)
+    }
+
+    /// How the timelines of the archive descend from each other, without a listing of its segments.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where a history file is none, [`Error::Key`], [`Error::Storage`].
+    pub async fn lineage(&self) -> Result<Lineage, Error> {
+        let mut histories = Vec::new();
+        for name in self.repository.storage.names(&self.root).await? {
+            // The first timeline has no history.
+            let timeline = WalFile::parse(&format!("{name}.history")).filter(|file| file.timeline() > 1);
+            if let Some(file) = timeline {
+                histories.extend(self.find(&file).await?);
+            }
+        }
+        self.lineage_of(&histories).await
+    }
+
+    /// The same, of files that were listed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where a history file is none, [`Error::Key`], [`Error::Storage`].
+    pub async fn lineage_of(&self, objects: &[WalObject]) -> Result<Lineage, Error> {
+        let mut histories = BTreeMap::new();
+        for object in objects {
+            let WalFile::History(timeline) = object.file else { continue };
+            let text = self.get(object).await?;
+            let damaged = |reason| Error::Damaged { object: object.key.clone(), reason };
+            histories.insert(timeline, wal::history(timeline, &String::from_utf8_lossy(&text)).map_err(damaged)?);
+        }
+        Ok(Lineage::new(histories))
     }
 
     /// Removes a file.

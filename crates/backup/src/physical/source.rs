@@ -32,20 +32,24 @@ impl fmt::Display for Role {
 /// # Errors
 /// Where none of them will do, each with its reason.
 pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, Role), Error> {
-    let (mut primary, mut standby, mut reasons, mut last) = (None, None, Vec::new(), None);
+    let (mut primary, mut standby, mut reasons, mut last): (Option<(Server, u32)>, _, _, _) =
+        (None, None, Vec::new(), None);
     for host in &cluster.conninfo.hosts {
         let server = cluster.at(host);
         match look(&server).await {
-            Ok((false, _)) => primary = primary.or(Some(server)),
-            Ok((true, true)) => standby = standby.or(Some(server)),
-            Ok((true, false)) => reasons.push(format!("{host} is a standby that is behind or does not stream")),
+            // C41: of two that take writes the one that was promoted last is the cluster; the other one should not be there.
+            Ok(Answer { timeline: Some(timeline), .. }) => {
+                primary = primary.filter(|(_, known)| *known >= timeline).or(Some((server, timeline)));
+            }
+            Ok(Answer { fit: true, .. }) => standby = standby.or(Some(server)),
+            Ok(_) => reasons.push(format!("{host} is a standby that is behind or does not stream")),
             Err(error) => {
                 reasons.push(format!("{host}: {}", human::chain(&error)));
                 last = Some(error);
             }
         }
     }
-    let primary = primary.map(|server| (server, Role::Primary));
+    let primary = primary.map(|(server, _)| (server, Role::Primary));
     let standby = standby.map(|server| (server, Role::Standby));
     // Where only a standby is named it is the one that is meant.
     let alone = cluster.conninfo.hosts.len() == 1;
@@ -67,11 +71,31 @@ pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, R
     }
 }
 
-async fn look(server: &Server) -> Result<(bool, bool), Error> {
+/// The servers of a cluster that take writes, each with its timeline. More than one is a split brain. One that does not answer is
+/// none of them.
+pub async fn primaries(cluster: &Server) -> Vec<(String, u32)> {
+    let looks = cluster.conninfo.hosts.iter().map(|host| async move {
+        let timeline = look(&cluster.at(host)).await.ok()?.timeline?;
+        Some((host.to_string(), timeline))
+    });
+    futures::future::join_all(looks).await.into_iter().flatten().collect()
+}
+
+/// What a server says of itself.
+struct Answer {
+    /// That of one that takes writes.
+    timeline: Option<u32>,
+    /// Whether a standby is fit for a backup.
+    fit: bool,
+}
+
+async fn look(server: &Server) -> Result<Answer, Error> {
     let mut connection = server.connect().await?;
     let row = sqlx::query_as(include_str!("source/role.sql")).fetch_one(&mut connection).await;
     let _ = connection.close().await;
-    row.map_err(Error::query("read the server's role"))
+    let (standby, fit, timeline): (bool, bool, String) = row.map_err(Error::query("read the server's role"))?;
+    let timeline = (!standby).then(|| u32::from_str_radix(&timeline, 16).unwrap_or_default());
+    Ok(Answer { timeline, fit })
 }
 
 /// The server's clock.

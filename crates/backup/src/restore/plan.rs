@@ -192,7 +192,8 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
             if !wanted || found.iter().any(|(_, known)| known.label == info.label) {
                 continue;
             }
-            if health.is_good() {
+            // C41: what lies on a dead branch is taken where its timeline is named.
+            if health.is_good() || (request.timeline.is_some() && health.is_sound()) {
                 found.push((repository.clone(), info.clone()));
             } else if request.backup.is_some() && health.is_whole() {
                 doubtful.push((repository.clone(), info.clone()));
@@ -259,18 +260,28 @@ impl Planner<'_> {
         }
     }
 
+    /// C41: the live timeline, whichever backup it is asked for.
     fn timeline(&self, info: &BackupInfo) -> u32 {
-        let newest = || self.archive.latest_timeline(info.timeline, info.stop_lsn);
-        self.request.timeline.unwrap_or_else(newest)
+        self.request.timeline.unwrap_or_else(|| self.archive.lineage.towards(info.timeline))
     }
 
     /// Whether recovery from this backup can follow the wanted timeline.
     fn fits(&self, info: &BackupInfo) -> bool {
-        self.archive.passes(self.timeline(info), info.timeline, info.stop_lsn)
+        self.archive.lineage.passes(self.timeline(info), info.timeline, info.stop_lsn)
     }
 
     fn no_timeline(&self) -> Error {
-        let wanted = self.request.timeline.unwrap_or(0);
+        let Some(wanted) = self.request.timeline else {
+            // C41: only what was named, or all that there is, lies on a dead branch.
+            let orphans = self.candidates.iter().map(|(_, info)| {
+                let (label, own) = (&info.label, info.timeline);
+                format!(
+                    "{label} is orphaned: timeline {} branched off before its end; --timeline {own} restores along its own",
+                    self.timeline(info)
+                )
+            });
+            return Error::Refused(orphans.collect::<Vec<_>>().join("; "));
+        };
         let known: Vec<_> = self.archive.timelines().iter().map(ToString::to_string).collect();
         Error::Refused(format!(
             "no backup leads to timeline {wanted}; the archive has {}",

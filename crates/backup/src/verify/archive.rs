@@ -2,7 +2,7 @@
 
 use super::{Check, Verified};
 use crate::{
-    Catalogue, Error, Progress,
+    Catalogue, Error, Health, Progress,
     wal::{self, Archive},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -94,13 +94,15 @@ pub async fn verify_archive(
 /// nothing but what makes that one consistent is left of it, and nothing is missing.
 async fn gaps_of(repository: &Repository, cluster: &str, system_id: &str) -> Result<Vec<String>, Error> {
     let catalogue = Catalogue::read(repository, Some(cluster)).await?;
-    let own: Vec<_> = catalogue.infos().filter(|info| info.system_id == system_id).collect();
+    // Nothing is to be reached from what lies on a dead branch.
+    let on_line = catalogue.entries().iter().filter(|entry| !matches!(entry.health(), Health::Orphaned { .. }));
+    let own: Vec<_> = on_line.map(|entry| &entry.info).filter(|info| info.system_id == system_id).collect();
     let Some(newest) = own.last() else { return Ok(Vec::new()) };
     let size = newest.wal_segment_size;
     let archive = Archive::read(std::slice::from_ref(repository), cluster, system_id, size).await?;
     let mut gaps = std::collections::BTreeSet::new();
     for info in own.iter().filter(|info| info.wal_segment_size == size) {
-        let timeline = archive.latest_timeline(info.timeline, info.stop_lsn);
+        let timeline = archive.lineage.towards(info.timeline);
         let goes_on = info.label == newest.label || archive.way(timeline, info.stop_lsn).nth(1).is_some();
         let missing = archive.missing(timeline, info.stop_lsn).filter(|_| goes_on);
         gaps.extend(missing.map(|missing| {

@@ -3,11 +3,12 @@
 
 use crate::Error;
 use pgbosun_core::{
+    lineage::Lineage,
     lsn::Lsn,
-    wal::{Segment, Switch, WalFile, history},
+    wal::{Segment, WalFile},
 };
 use pgbosun_repository::{Repository, WalArchive, WalObject};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Everything archived of one cluster.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +17,8 @@ pub struct Archive {
     pub segment_size: u64,
     /// Whole segments.
     pub segments: BTreeSet<Segment>,
-    /// Ancestors of each timeline with a history file.
-    pub histories: BTreeMap<u32, Vec<Switch>>,
+    /// How its timelines descend from each other.
+    pub lineage: Lineage,
     /// Bytes stored, over all repositories.
     pub stored_bytes: u64,
     /// Two files under one name (C2).
@@ -78,17 +79,11 @@ impl Archive {
         for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file && pair[0].sha256 != pair[1].sha256) {
             self.conflicts.push(pair[0].file.to_string());
         }
+        self.lineage.merge(place.lineage_of(&objects).await?);
         for object in objects {
             self.stored_bytes += object.size;
-            match object.file {
-                WalFile::Segment(segment) => drop(self.segments.insert(segment)),
-                WalFile::History(timeline) if !self.histories.contains_key(&timeline) => {
-                    let text = place.get(&object).await?;
-                    let damaged = |reason| pgbosun_repository::Error::Damaged { object: object.key.clone(), reason };
-                    let switches = history(&String::from_utf8_lossy(&text)).map_err(damaged)?;
-                    self.histories.insert(timeline, switches);
-                }
-                _ => {}
+            if let WalFile::Segment(segment) = object.file {
+                self.segments.insert(segment);
             }
         }
         Ok(())
@@ -111,68 +106,58 @@ impl Archive {
 
     /// All timelines there is anything of.
     pub fn timelines(&self) -> BTreeSet<u32> {
-        self.segments.iter().map(|segment| segment.timeline).chain(self.histories.keys().copied()).collect()
+        self.segments.iter().map(|segment| segment.timeline).chain(self.lineage.timelines()).collect()
     }
 
-    /// True where recovery along timeline `target` passes `lsn` on timeline `from`: it is that timeline, or one that
-    /// branched off it later.
-    pub fn passes(&self, target: u32, from: u32, lsn: Lsn) -> bool {
-        target == from
-            || self
-                .histories
-                .get(&target)
-                .is_some_and(|switches| switches.iter().any(|switch| switch.parent == from && lsn <= switch.at))
-    }
-
-    /// The newest timeline that recovery from this position can follow.
-    pub fn latest_timeline(&self, from: u32, lsn: Lsn) -> u32 {
-        self.histories
-            .keys()
-            .copied()
-            .filter(|timeline| self.passes(*timeline, from, lsn))
-            .max()
-            .unwrap_or(from)
-            .max(from)
-    }
-
-    /// The segment that holds a position on the way along `target`, if it is archived: of the newest timeline that has
-    /// begun there (PostgreSQL: `XLogFileReadAnyTLI`).
+    /// The segment that holds a position on the line to `target`, if it is archived: of the newest timeline that has begun there
+    /// (PostgreSQL: `XLogFileReadAnyTLI`).
     pub fn segment(&self, target: u32, lsn: Lsn) -> Option<Segment> {
-        let mut ways = vec![(target, Lsn(0))];
-        if let Some(switches) = self.histories.get(&target) {
-            // Each timeline begins where its parent's line says that it ended.
-            let mut begins: Vec<(u32, Lsn)> = Vec::new();
-            let mut begin = Lsn(0);
-            for switch in switches {
-                begins.push((switch.parent, begin));
-                begin = switch.at;
-            }
-            begins.push((target, begin));
-            ways = begins;
-        }
-        let eligible = ways.into_iter().rev().filter(|(_, begin)| begin.segment_start(self.segment_size) <= lsn);
-        let mut segments = eligible.map(|(timeline, _)| Segment::holding(lsn, timeline, self.segment_size));
+        let mut segments = self.lineage.segments(target, lsn, self.segment_size).into_iter();
         segments.find(|segment| self.segments.contains(segment))
     }
 
-    /// C34: the first segment that is missing on the way from a position, where later ones of that timeline are archived: the way
+    /// C34: the first segment that is missing on the way from a position, where later ones of that line are archived: the way
     /// ends there, and that is not the end of the archive. Where nothing before it is archived either, archiving began later, and
     /// nothing is missing.
     pub fn missing(&self, target: u32, from: Lsn) -> Option<Segment> {
-        let reached =
-            self.way(target, from).last().map(|last| Lsn(last.start(self.segment_size).0 + self.segment_size));
-        let missing = Segment::holding(reached.unwrap_or(from), target, self.segment_size);
-        let later = self.segments.iter().any(|known| known.timeline == target && *known > missing);
-        let before = reached.is_some() || self.segments.iter().any(|known| known.start(self.segment_size) < from);
+        let missing = self.end(target, from);
+        let at = missing.start(self.segment_size);
+        let begun = |known: &Segment| known.start(self.segment_size) < from;
+        let beyond = |known: &Segment| known.start(self.segment_size) > at && self.is_on_line(target, *known);
+        let later = self.segments.iter().any(beyond);
+        let before = self.way(target, from).next().is_some() || self.segments.iter().any(begun);
         (later && before).then_some(missing)
     }
 
-    /// The segments from the one that holds `from` onwards along `target`, until the first that is missing.
-    pub fn way(&self, target: u32, from: Lsn) -> impl Iterator<Item = Segment> + '_ {
+    /// Whether a segment is one that the line to `target` takes, and no parent's that its child has as well.
+    pub fn is_on_line(&self, target: u32, segment: Segment) -> bool {
+        let begin = segment.start(self.segment_size);
+        self.lineage.segments(target, begin, self.segment_size).first() == Some(&segment)
+    }
+
+    /// The first segment that is not archived on the line to `target`, from the one that holds `from` onwards.
+    pub fn end(&self, target: u32, from: Lsn) -> Segment {
         let mut at = from.segment_start(self.segment_size);
-        std::iter::from_fn(move || {
-            let segment = self.segment(target, at)?;
+        loop {
+            // There is always one: the last stretch of a line is open.
+            let eligible = self.lineage.segments(target, at, self.segment_size);
+            let newest = eligible.first().copied().unwrap_or_else(|| Segment::holding(at, target, self.segment_size));
+            if !self.segments.contains(&newest) {
+                return newest;
+            }
             at = Lsn(at.0 + self.segment_size);
+        }
+    }
+
+    /// The segments from the one that holds `from` onwards along `target`, until the first that is missing. In the one in which a
+    /// timeline branches off the parent's serves up to there, and nothing follows it.
+    pub fn way(&self, target: u32, from: Lsn) -> impl Iterator<Item = Segment> + '_ {
+        let mut at = Some(from.segment_start(self.segment_size));
+        std::iter::from_fn(move || {
+            let position = at?;
+            let eligible = self.lineage.segments(target, position, self.segment_size);
+            let segment = eligible.iter().find(|segment| self.segments.contains(segment)).copied()?;
+            at = (eligible.first() == Some(&segment)).then_some(Lsn(position.0 + self.segment_size));
             Some(segment)
         })
     }
@@ -181,6 +166,7 @@ impl Archive {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pgbosun_core::wal::Switch;
 
     const SIZE: u64 = 16 << 20;
 
@@ -191,12 +177,15 @@ mod tests {
                 .iter()
                 .map(|(timeline, number)| Segment { timeline: *timeline, log: 0, number: *number })
                 .collect(),
-            histories: histories
-                .iter()
-                .map(|(timeline, switches)| {
-                    (*timeline, switches.iter().map(|(parent, at)| Switch { parent: *parent, at: Lsn(*at) }).collect())
-                })
-                .collect(),
+            lineage: Lineage::new(
+                histories
+                    .iter()
+                    .map(|(timeline, switches)| {
+                        let switch = |(parent, at): &(u32, u64)| Switch { parent: *parent, at: Lsn(*at) };
+                        (*timeline, switches.iter().map(switch).collect())
+                    })
+                    .collect(),
+            ),
             ..Archive::default()
         }
     }
@@ -220,8 +209,16 @@ mod tests {
         let way: Vec<_> = archive.way(2, Lsn(SIZE)).map(|s| (s.timeline, s.number)).collect();
         assert_eq!(way, [(1, 1), (1, 2), (2, 3), (2, 4), (2, 5)]);
         assert_eq!(archive.way(1, Lsn(SIZE)).count(), 4);
-        assert!(archive.passes(2, 1, Lsn(3 * SIZE)) && !archive.passes(2, 1, Lsn(3 * SIZE + 101)));
-        assert_eq!(archive.latest_timeline(1, Lsn(2 * SIZE)), 2);
-        assert_eq!(archive.latest_timeline(1, Lsn(4 * SIZE)), 1);
+    }
+
+    #[test]
+    fn c34_the_first_segment_of_a_timeline_is_missing_and_its_parents_stands_in_for_no_more_than_itself() {
+        let branched: &[(u32, &[(u32, u64)])] = &[(2, &[(1, 3 * SIZE + 100)])];
+        let archive = archive(&[(1, 1), (1, 2), (1, 3), (1, 4), (2, 4), (2, 5)], branched);
+        let way: Vec<_> = archive.way(2, Lsn(SIZE)).map(|s| (s.timeline, s.number)).collect();
+        assert_eq!(way, [(1, 1), (1, 2), (1, 3)]);
+        let missing = archive.missing(2, Lsn(SIZE)).map(|s| (s.timeline, s.number));
+        assert_eq!(missing, Some((2, 3)));
+        assert_eq!(archive.missing(1, Lsn(SIZE)), None);
     }
 }

@@ -3,7 +3,7 @@
 use super::{bulk_token, expiry, verify};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_backup::{Incremental, Physical, PhysicalBackup, WalSource, copy_backup};
+use pgbosun_backup::{Health, Incremental, Physical, PhysicalBackup, WalSource, copy_backup};
 use pgbosun_core::{
     config::{RepositoryName, Retention},
     finding::{Finding, Severity},
@@ -120,7 +120,11 @@ impl Job for BackupPhysical {
         }
         for (repository, info) in &stored {
             let good = match self.verify {
-                true => verify::verify_as_step(context, repository, info, &mut outcome).await.is_verified(),
+                true => {
+                    let health = verify::verify_as_step(context, repository, info, &mut outcome).await;
+                    outcome.findings.extend(orphaned(&repository.name, &health));
+                    health.is_verified()
+                }
                 false => !info.checksum_failures,
             };
             // C8: nothing goes for a backup that is not known to be good.
@@ -258,6 +262,23 @@ fn summary(taken: &PhysicalBackup) -> String {
         summary.push_str(&format!("; removed leftovers {}", taken.removed_leftovers.join(", ")));
     }
     summary
+}
+
+/// C41: kept, alerted, and not a good backup.
+fn orphaned(repository: &str, health: &Health) -> Option<Finding> {
+    matches!(health, Health::Orphaned { .. }).then(|| {
+        Finding::new(
+            Severity::Critical,
+            format!("timeline in {repository}"),
+            "the server that was backed up is not on the live timeline of the cluster",
+        )
+        .meaning("A standby was promoted, and this server goes on by itself. Its backup counts for nothing.")
+        .advice(
+            "See which server applications write to, and stop the other one. Where the live one is not among the hosts of the \
+             cluster's connection, add it there.",
+        )
+        .detail(health.to_string())
+    })
 }
 
 /// C15: kept, alerted, not retried, and not a good backup.

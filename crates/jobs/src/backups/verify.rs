@@ -148,7 +148,7 @@ pub async fn note_verification(
         repository: repository.name.clone(),
         state: match entry.health() {
             Health::Verified => BackupState::Verified,
-            Health::Unverified => BackupState::Complete,
+            Health::Unverified | Health::Orphaned { .. } => BackupState::Complete,
             Health::Suspect { .. } | Health::Damaged { .. } | Health::Broken { .. } => BackupState::Suspect,
         },
     });

@@ -25,6 +25,7 @@ impl Listed {
         match &self.health {
             Health::Verified => green("verified"),
             Health::Unverified => String::new(),
+            Health::Orphaned { .. } => red("orphaned"),
             Health::Suspect { .. } => red("suspect"),
             Health::Damaged { .. } => red("damaged"),
             Health::Broken { .. } => red("broken"),
@@ -36,7 +37,7 @@ impl Listed {
         match self.health {
             Health::Verified => Some(true),
             Health::Damaged { .. } | Health::Broken { .. } => Some(false),
-            Health::Unverified | Health::Suspect { .. } => None,
+            Health::Unverified | Health::Orphaned { .. } | Health::Suspect { .. } => None,
         }
     }
 }

@@ -49,7 +49,7 @@ fn gaps(archive: &Archive, timeline: u32) -> Vec<(String, u64)> {
 
 /// Whether the archive has what makes a backup consistent, and how far it goes on from there.
 fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
-    let timeline = archive.latest_timeline(info.timeline, info.stop_lsn);
+    let timeline = archive.lineage.towards(info.timeline);
     let mut at = info.start_lsn.segment_start(archive.segment_size);
     let mut own = true;
     while at < info.stop_lsn {

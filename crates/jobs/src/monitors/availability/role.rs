@@ -30,7 +30,7 @@ word_settings! {
 
 options! {
     /// Alerts when the server is not the primary or standby it should be: after a failover, or when a standby was promoted
-    /// beside its primary.
+    /// beside its primary. Where the cluster's connection names several hosts, two that take writes at once are critical.
     pub struct Role {
         /// What it should be. `same` is what it was at the first look; a change is told for a day, and is the new rule then.
         expected: Expected = "\"same\"";
@@ -47,6 +47,9 @@ pub struct Memory {
 #[derive(sqlx::FromRow)]
 pub struct Sample {
     standby: bool,
+    /// Of several servers of the cluster those that take writes, with their timelines.
+    #[sqlx(skip)]
+    primaries: Vec<(String, u32)>,
 }
 
 const fn word(standby: bool) -> &'static str {
@@ -67,13 +70,31 @@ impl Monitor for Role {
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+        let mut sample: Sample = look.row(&Self::FACTS.queries[0]).await?;
+        look.release().await;
+        let (_, server) = look.context.cluster()?;
+        if server.conninfo.hosts.len() > 1 {
+            sample.primaries = pgbosun_backup::primaries(server).await;
+        }
+        Ok(sample)
     }
 
     fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
         let is = word(sample.standby);
         let mut verdict = Verdict::of(format!("is a {is}"));
         verdict.measure(Figure::new("postgres_in_recovery", f64::from(u8::from(sample.standby))));
+        if sample.primaries.len() > 1 {
+            let servers = sample.primaries.iter().map(|(host, timeline)| format!("{host}: timeline {timeline}"));
+            verdict.find(
+                Finding::new(Severity::Critical, "split brain", "two servers of the cluster take writes")
+                    .meaning("What is written to one of them is not on the other. The timeline that began later is the live one.")
+                    .advice(
+                        "Stop the server with the lower timeline now, save what was written to it, then rebuild it as a standby \
+                         (pg_rewind). What was archived and backed up from it is orphaned: \"pgbosun backup list\".",
+                    )
+                    .detail(servers.collect::<Vec<_>>().join("\n")),
+            );
+        }
         if memory.standby.is_some_and(|was| was != sample.standby) {
             memory.changed = Some(view.now);
         }
@@ -105,13 +126,18 @@ impl Monitor for Role {
 mod tests {
     use super::*;
 
+    fn sample(standby: bool, hosts: &[(&str, u32)]) -> Sample {
+        let primaries = hosts.iter().map(|(host, timeline)| ((*host).to_owned(), *timeline)).collect();
+        Sample { standby, primaries }
+    }
+
     #[test]
     fn a_change_is_told_for_a_day_and_an_expectation_for_ever() {
         let monitor = Role { expected: Expected::Same };
         let mut memory = Memory::default();
         let mut look = |standby, hour: i64| {
             let now = chrono::DateTime::UNIX_EPOCH + chrono::Duration::hours(hour);
-            let verdict = monitor.verdict(&Sample { standby }, &mut memory, &View { now, ..View::default() });
+            let verdict = monitor.verdict(&sample(standby, &[]), &mut memory, &View { now, ..View::default() });
             verdict.findings.into_iter().map(|finding| finding.summary).next()
         };
         assert_eq!(look(true, 0), None);
@@ -119,7 +145,18 @@ mod tests {
         assert!(look(false, 24).is_some());
         assert_eq!(look(false, 25), None);
         let monitor = Role { expected: Expected::Standby };
-        let verdict = monitor.verdict(&Sample { standby: false }, &mut Memory::default(), &View::default());
+        let verdict = monitor.verdict(&sample(false, &[]), &mut Memory::default(), &View::default());
         assert_eq!(verdict.findings[0].severity, Severity::Critical);
+    }
+
+    #[test]
+    fn c41_two_servers_that_take_writes_are_critical() {
+        let monitor = Role { expected: Expected::Same };
+        let findings = |hosts: &[(&str, u32)]| {
+            let verdict = monitor.verdict(&sample(false, hosts), &mut Memory::default(), &View::default());
+            verdict.findings.into_iter().map(|finding| (finding.severity, finding.object)).collect::<Vec<_>>()
+        };
+        assert_eq!(findings(&[("a", 2)]), []);
+        assert_eq!(findings(&[("a", 1), ("b", 2)]), [(Severity::Critical, "split brain".to_owned())]);
     }
 }

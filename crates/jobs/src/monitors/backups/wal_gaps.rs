@@ -95,12 +95,10 @@ impl Monitor for WalGaps {
                     continue;
                 }
             };
-            let target = archive.latest_timeline(newest.timeline, newest.start_lsn);
-            let held = archive.way(target, newest.start_lsn).last();
-            let first = Segment::holding(newest.start_lsn, newest.timeline, newest.wal_segment_size);
-            let end = held.map_or(first, |held| held.next(newest.wal_segment_size));
+            let target = archive.lineage.towards(newest.timeline);
+            let end = archive.end(target, newest.start_lsn);
             let begin = end.start(newest.wal_segment_size);
-            let beyond = archive.segments.iter().filter(|segment| segment.timeline == target);
+            let beyond = archive.segments.iter().filter(|segment| archive.is_on_line(target, **segment));
             let next = beyond.filter(|segment| segment.start(newest.wal_segment_size) > begin).min().copied();
             let spool = Spool::new(&config.spool_directory(), config.wal.spool_limit.as_u64(), &repository);
             let waits = !repository.options.required && !spool.waiting().await?.is_empty();

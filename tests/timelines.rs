@@ -1,0 +1,91 @@
+//! C41: after a split brain the live line is one, everywhere it is asked.
+
+use crate::support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until};
+use std::{fs, process::Command};
+
+#[test]
+fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
+    let directory = directory();
+    let socket = directory.path().join("b");
+    fs::create_dir(&socket).unwrap();
+    let of = |hosts: &str| {
+        let ports = hosts.split(',').map(|_| "5432").collect::<Vec<_>>().join(",");
+        format!(
+            "{MAIL}[clusters.main]\nconnection = \"host={hosts} port={ports} user=postgres dbname=postgres\"\n\
+             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\nretention = {{ count = 2 }}\n\
+             [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n[jobs.role]\nkind = \"monitor.role\"\n\
+             [jobs.gaps]\nkind = \"monitor.wal-gaps\"\n"
+        )
+    };
+    let (a, b) = (directory.path().display().to_string(), socket.display().to_string());
+    let installation = Installation::new(directory.path(), &of(&format!("{a},{b}")));
+    let old = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    old.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+
+    // A standby is promoted, and nobody stops the old primary.
+    let data = directory.path().join("pg2");
+    let mut copy = Command::new(postgres("pg_basebackup"));
+    output(copy.arg("-D").arg(&data).args(["-R", "-X", "stream", "-c", "fast", "-d", &old.connection()]));
+    let new = Cluster::adopt(&data, &socket);
+    wait_until("it streams", seconds(30), || old.sql("select count(*) from pg_stat_replication") == "1");
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
+    wait_until("it is promoted", seconds(30), || new.sql("select pg_is_in_recovery()") == "f");
+    for round in 0..3 {
+        old.sql(&format!("insert into t values ({})", 100 + round));
+        old.archive_all();
+        new.sql(&format!("insert into t values ({})", 200 + round));
+        new.archive_all();
+    }
+    let time = new.sql("select clock_timestamp()");
+    new.sql("insert into t values (300)");
+    new.archive_all();
+    old.sql("insert into t values (400)");
+    old.archive_all();
+
+    installation.run(&["job", "run", "role"]);
+    let found =
+        || installation.journal("select job || ': ' || severity || ' ' || summary from findings order by seen_at");
+    assert_eq!(found(), "role: critical two servers of the cluster take writes");
+    installation.run(&["job", "run", "gaps"]);
+    assert_eq!(found().lines().count(), 1, "a dead branch is no gap: {}", found());
+
+    // The one that was promoted last is the cluster; a backup of the other one is orphaned, and counts for nothing.
+    let list = || installation.json(&["backup", "list"]).as_array().unwrap().clone();
+    installation.run(&["backup", "create"]);
+    let live = list().last().unwrap().clone();
+    assert_eq!(live["timeline"], 2, "{live}");
+    installation.configure(&of(&a));
+    for _ in 0..2 {
+        installation.try_run(&["backup", "create"]);
+        assert!(found().ends_with("critical the server that was backed up is not on the live timeline of the cluster"));
+    }
+    let listed = list();
+    let orphans: Vec<_> = listed.iter().filter(|one| one["timeline"] == 1 && one["suspect"] == true).collect();
+    assert_eq!(orphans.len(), 2, "{listed:#?}");
+    assert!(installation.run(&["backup", "list"]).contains("orphaned"));
+    assert!(listed.iter().any(|one| one["label"] == live["label"] && one["verified"] == true), "{listed:#?}");
+    installation.run(&["backup", "expire", "--force"]);
+    assert!(list().iter().any(|one| one["label"] == live["label"]), "what is live is kept");
+
+    // A restore follows the live line, to its end and to a moment, and the dead one where it is named.
+    let target = directory.path().join("restored");
+    let scratch = directory.path().join("c");
+    fs::create_dir(&scratch).unwrap();
+    let restored = |arguments: &[&str]| {
+        installation.run(&[&["restore", "physical", "--to", target.to_str().unwrap()][..], arguments].concat());
+        let server = Cluster::adopt(&target, &scratch);
+        wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+        let rows = server.sql("select string_agg(a::text, ' ' order by a) from t");
+        drop(server);
+        fs::remove_dir_all(&target).unwrap();
+        rows
+    };
+    assert_eq!(restored(&["--latest"]), "1 200 201 202 300");
+    assert_eq!(restored(&["--target-time", &time]), "1 200 201 202");
+    let orphan = orphans[0]["label"].as_str().unwrap();
+    let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), "--backup", orphan]);
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && words.contains("--timeline 1"), "{words}");
+    assert_eq!(restored(&["--backup", orphan, "--timeline", "1", "--latest"]), "1 100 101 102 400");
+}
