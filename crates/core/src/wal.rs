@@ -1,6 +1,7 @@
 //! The names of files in a WAL archive (PostgreSQL: `xlog_internal.h`), and which segments a range needs.
 
 use crate::lsn::Lsn;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A file that PostgreSQL archives.
@@ -17,7 +18,7 @@ pub enum WalFile {
 }
 
 /// A segment by timeline and number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Segment {
     /// Timeline.
     pub timeline: u32,

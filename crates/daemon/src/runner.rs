@@ -94,6 +94,7 @@ async fn context(
     Ok(JobContext {
         run_id: run.id,
         job: run.job.clone(),
+        trigger: run.trigger,
         line: engine.line(cluster.as_ref().map(|(name, _)| name.as_str())),
         view: view(engine, job).await?,
         cluster,

@@ -49,6 +49,8 @@ pub struct JobContext {
     pub run_id: Uuid,
     /// The job.
     pub job: String,
+    /// Why it runs.
+    pub trigger: pgbosun_core::run::Trigger,
     /// The cluster it works on.
     pub cluster: Option<(String, Server)>,
     /// The configuration as it was when the run began.

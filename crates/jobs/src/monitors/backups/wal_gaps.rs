@@ -6,24 +6,35 @@ use crate::{
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_backup::wal::{Archive, Spool};
 use pgbosun_core::{
     config::Needs,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
+    run::Trigger,
     wal::{Segment, WalFile},
 };
 use pgbosun_repository::{BackupInfo, Repository};
+use serde::{Deserialize, Serialize};
 
 options! {
     /// Alerts when segments are missing from the archive after the newest good backup, in each repository WAL goes to by itself:
-    /// recovery goes no further than to the gap. It lists the archive, so it looks less often than others. Whether every
-    /// segment can be read is what `verify` looks for.
+    /// recovery goes no further than to the gap. Listing the archive costs something, so that is done every six hours, and at every
+    /// run of the first hour after a change of timeline, while something is missing, and by hand. Whether every segment can be read is
+    /// what `verify` looks for.
     pub struct WalGaps {}
 }
 
+/// How long a listing serves while nothing changes.
+const SERVES: TimeDelta = TimeDelta::hours(6);
+
+/// How long after a change of timeline every run lists: gaps of a failover show when the new timeline is archived.
+const UNSETTLED: TimeDelta = TimeDelta::hours(1);
+
 /// How far the WAL of one repository goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
     repository: String,
     /// The first segment that is missing.
@@ -35,7 +46,14 @@ pub struct Reach {
 }
 
 /// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
+    /// When the archives were listed.
+    at: DateTime<Utc>,
+    /// The server's timeline; empty on a standby.
+    timeline: String,
+    /// Since when it has this one, as far as it is known.
+    changed: Option<DateTime<Utc>>,
     /// What the server archived last.
     last: Option<Segment>,
     /// Whether the server archives with pgbosun, as far as its command tells.
@@ -51,12 +69,42 @@ pub struct Sample {
 struct Archiver {
     last: String,
     ours: bool,
+    timeline: String,
+}
+
+impl Sample {
+    /// Whether the last listing still says how it is.
+    fn serves(&self, timeline: &str, now: DateTime<Utc>) -> bool {
+        let settled = self.changed.is_none_or(|changed| now - changed > UNSETTLED);
+        let whole = self.away.is_empty() && self.reaches.iter().all(|reach| self.missing(reach) == 0);
+        self.timeline == timeline && settled && whole && (TimeDelta::zero()..SERVES).contains(&(now - self.at))
+    }
+
+    fn between(&self, from: &Segment, to: &Segment) -> u64 {
+        (to.start(self.size).0.saturating_sub(from.start(self.size).0)) / self.size.max(1)
+    }
+
+    /// What the server archived last, where this repository should have it.
+    fn last(&self, reach: &Reach) -> Option<Segment> {
+        let Reach { end, waits, .. } = reach;
+        self.last
+            .filter(|last| last.timeline == end.timeline && last.start(self.size) >= end.start(self.size) && !waits)
+    }
+
+    /// How many segments a repository lacks.
+    fn missing(&self, reach: &Reach) -> u64 {
+        match (&reach.next, self.last(reach)) {
+            (Some(next), _) => self.between(&reach.end, next),
+            (None, Some(last)) => self.between(&reach.end, &last) + 1,
+            (None, None) => 0,
+        }
+    }
 }
 
 #[async_trait]
 impl Monitor for WalGaps {
     const FACTS: Facts = Facts {
-        every: "17 */6 * * *",
+        every: "2-59/5 * * * *",
         group: "database",
         looks: 1,
         needs: Needs::Backups,
@@ -64,11 +112,20 @@ impl Monitor for WalGaps {
         queries: &[Query { what: "read pg_stat_archiver", sql: include_str!("wal_gaps.sql") }],
     };
     type Sample = Sample;
-    type Memory = ();
+    /// The last listing.
+    type Memory = Sample;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         // The server first: what it archives meanwhile is in the archive only.
         let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
+        let now = look.context.view.now;
+        let known: Sample = look.context.memory();
+        if look.context.trigger != Trigger::Manual && known.serves(&row.timeline, now) {
+            return Ok(known);
+        }
+        // C41: what a first look finds is no change.
+        let moved = !known.timeline.is_empty() && known.timeline != row.timeline;
+        let changed = if moved { Some(now) } else { known.changed };
         let (cluster, _) = look.context.cluster()?;
         let mut newest = None;
         for repository in look.context.backup_repositories(&[])? {
@@ -81,7 +138,8 @@ impl Monitor for WalGaps {
             _ => None,
         };
         let (size, reaches, away) = (0, Vec::new(), Vec::new());
-        let mut sample = Sample { last, ours: row.ours, size, reaches, away };
+        let timeline = row.timeline;
+        let mut sample = Sample { at: now, timeline, changed, last, ours: row.ours, size, reaches, away };
         let Some(newest) = newest else { return Ok(sample) };
         sample.size = newest.wal_segment_size;
         let config = &look.context.config;
@@ -107,9 +165,8 @@ impl Monitor for WalGaps {
         Ok(sample)
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
-        let place = |segment: &Segment| segment.start(sample.size).0;
-        let between = |from: &Segment, to: &Segment| (place(to) - place(from)) / sample.size.max(1);
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Sample, _: &View) -> Verdict {
+        memory.clone_from(sample);
         let words = sample.reaches.iter().map(|reach| format!("{} goes up to {}", reach.repository, reach.end));
         let words: Vec<_> = words.collect();
         let summary =
@@ -123,13 +180,9 @@ impl Monitor for WalGaps {
                     .detail(format!("error: {reason}")),
             );
         }
-        for Reach { repository, end, next, waits } in &sample.reaches {
-            let last = sample.last.filter(|last| last.timeline == end.timeline && place(last) >= place(end) && !waits);
-            let missing = match (next, &last) {
-                (Some(next), _) => between(end, next),
-                (None, Some(last)) => between(end, last) + 1,
-                (None, None) => 0,
-            };
+        for reach in &sample.reaches {
+            let (Reach { repository, end, next, .. }, last) = (reach, sample.last(reach));
+            let missing = sample.missing(reach);
             let figure = Figure::new("postgres_wal_missing_segments", missing as f64);
             verdict.measure(figure.of("repository", repository));
             if missing == 0 {
@@ -172,9 +225,28 @@ mod tests {
     fn findings(last: Option<u32>, ours: bool, reach: (u32, Option<u32>, bool)) -> Vec<(Severity, String)> {
         let (end, next, waits) = (segment(reach.0), reach.1.map(segment), reach.2);
         let reaches = vec![Reach { repository: "local".into(), end, next, waits }];
-        let sample = Sample { last: last.map(segment), ours, size: 16 << 20, reaches, away: Vec::new() };
-        let verdict = WalGaps {}.verdict(&sample, &mut (), &View::default());
+        let sample = Sample { last: last.map(segment), ours, size: 16 << 20, reaches, ..Sample::default() };
+        let verdict = WalGaps {}.verdict(&sample, &mut Sample::default(), &View::default());
         verdict.findings.into_iter().map(|finding| (finding.severity, finding.summary)).collect()
+    }
+
+    #[test]
+    fn c41_the_archive_is_listed_again_when_the_timeline_changes_and_for_an_hour_after() {
+        let at = DateTime::UNIX_EPOCH;
+        let known = |changed: Option<TimeDelta>| Sample {
+            at,
+            timeline: "00000001".into(),
+            changed: changed.map(|ago| at - ago),
+            ..Sample::default()
+        };
+        let soon = at + TimeDelta::minutes(5);
+        assert!(known(None).serves("00000001", soon) && !known(None).serves("00000002", soon));
+        assert!(!known(None).serves("00000001", at + SERVES) && !known(None).serves("00000001", at - SERVES));
+        assert!(!known(Some(TimeDelta::minutes(1))).serves("00000001", soon));
+        assert!(known(Some(TimeDelta::hours(2))).serves("00000001", soon));
+        let gap = Reach { repository: "local".into(), end: segment(2), next: Some(segment(4)), waits: false };
+        let broken = Sample { size: 16 << 20, reaches: vec![gap], ..known(None) };
+        assert!(!broken.serves("00000001", soon), "while something is missing it is looked at again");
     }
 
     #[test]
