@@ -16,6 +16,7 @@ mod day;
 mod delivery;
 mod faults;
 mod gaps;
+mod hostile;
 mod imports;
 mod in_place;
 mod logs;

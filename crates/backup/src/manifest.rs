@@ -8,7 +8,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{HashMap, HashSet},
-    io,
+    io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -43,6 +43,17 @@ pub(crate) struct Expected {
     pub crc32c: Option<String>,
 }
 
+impl Expected {
+    /// In what a file is not as the manifest says, in words that follow its name.
+    pub fn difference(&self, size: u64, crc32c: &str) -> Option<String> {
+        if size != self.size {
+            return Some(format!("has {size} bytes, the manifest says {}", self.size));
+        }
+        let differs = self.crc32c.as_ref().is_some_and(|expected| expected != crc32c);
+        differs.then(|| "does not have the checksum of the manifest".into())
+    }
+}
+
 /// The files of a manifest by path.
 pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
     let parsed: Parsed = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -63,7 +74,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
             (None, None) => return Err("a file has no path".into()),
         };
         let crc32c = file.checksum.filter(|_| file.algorithm.as_deref() == Some("CRC32C"));
-        files.insert(path, Expected { size: file.size, crc32c });
+        if files.insert(path.clone(), Expected { size: file.size, crc32c }).is_some() {
+            return Err(format!("it names {path:?} twice"));
+        }
     }
     Ok(files)
 }
@@ -155,19 +168,38 @@ pub(crate) fn write(files: &[Written], wal: WalRange, server_version: i32, syste
     seal(text)
 }
 
+/// Measures what is read through it.
+pub(crate) struct Measured<R> {
+    inner: R,
+    size: u64,
+    crc: u32,
+}
+
+impl<R: io::Read> Measured<R> {
+    pub fn new(inner: R) -> Self {
+        Self { inner, size: 0, crc: 0 }
+    }
+
+    /// Reads to the end what is left; returns size and CRC-32C in the manifest's spelling.
+    pub fn end(mut self) -> io::Result<(u64, String)> {
+        let mut buffer = vec![0; 1 << 17];
+        while self.read(&mut buffer)? > 0 {}
+        Ok((self.size, hex::encode(self.crc.to_le_bytes())))
+    }
+}
+
+impl<R: io::Read> io::Read for Measured<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.size += read as u64;
+        self.crc = crc32c::crc32c_append(self.crc, &buffer[..read]);
+        Ok(read)
+    }
+}
+
 /// Reads a file to its end; returns its size and CRC-32C in the manifest's spelling.
 pub(crate) fn measure(file: &mut dyn io::Read) -> io::Result<(u64, String)> {
-    let (mut size, mut crc) = (0_u64, 0_u32);
-    let mut buffer = vec![0; 1 << 17];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((size, hex::encode(crc.to_le_bytes()))),
-            n => {
-                size += n as u64;
-                crc = crc32c::crc32c_append(crc, &buffer[..n]);
-            }
-        }
-    }
+    Measured::new(file).end()
 }
 
 #[cfg(test)]

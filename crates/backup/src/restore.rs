@@ -1,5 +1,6 @@
 //! Restoring a physical backup, with the chain it builds upon, into a directory from which PostgreSQL starts.
 
+mod account;
 mod assembly;
 mod configuration;
 mod extract;
@@ -13,7 +14,8 @@ pub(crate) use assembly::Assembly;
 pub(crate) use finish::settings as recovery_settings;
 
 use crate::{Error, Progress, manifest, pace::Pace};
-use extract::Wanted;
+use account::{Account, Contents};
+use extract::{Unpacking, Wanted};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use pgbosun_core::faults;
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};
@@ -134,6 +136,7 @@ impl Restore {
         self.check_space(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
         let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;
+        let accounts = self.accounts(&assembly, &expected).await?;
         let mut links = self.links_that_stay();
         // What the backup has as a file of its own takes the place of a link.
         links.retain(|name| !expected.contains_key(name));
@@ -151,7 +154,7 @@ impl Restore {
         let tablespaces = places.values().cloned().collect();
         let mut restored =
             Restored { files: 0, bytes: 0, kept: present.len() as u64, tablespaces, configuration: Vec::new() };
-        self.fetch(&assembly, &places, &present, &mut restored).await?;
+        self.fetch(&assembly, accounts, &places, &present, &mut restored).await?;
         self.write_manifest(manifest, &expected, combined).await?;
         let (restore, spaces) = (self.clone(), restored.tablespaces.clone());
         let made = blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
@@ -162,38 +165,80 @@ impl Restore {
         Ok(restored)
     }
 
+    /// For each link of the chain what its manifest says of the files that may be taken from it: of the last one all.
+    async fn accounts(
+        &self,
+        assembly: &Assembly,
+        expected: &HashMap<String, manifest::Expected>,
+    ) -> Result<Vec<Arc<Account>>, Error> {
+        let (mut accounts, volumes) = (Vec::new(), assembly.volumes(&HashSet::new())?);
+        for (link, (_, objects)) in assembly.links.iter().zip(&volumes) {
+            let expected = if link.info.label == self.info.label {
+                expected.clone()
+            } else if objects.is_empty() {
+                HashMap::new()
+            } else {
+                let (_, mut expected) = assembly::read_manifest(&self.repository, &link.info).await?;
+                let taken = paths(objects);
+                expected.retain(|path, _| taken.contains(path));
+                expected
+            };
+            accounts.push(Arc::new(Account::new(&link.info.label, expected)));
+        }
+        Ok(accounts)
+    }
+
     /// Reads the volumes, of each backup several at a time; a later backup's blocks go over an earlier one's files.
     async fn fetch(
         &self,
         assembly: &Assembly,
+        accounts: Vec<Arc<Account>>,
         places: &BTreeMap<u32, PathBuf>,
         present: &HashSet<String>,
         restored: &mut Restored,
     ) -> Result<(), Error> {
         let pace = Arc::new(Pace::new(self.max_rate));
         let mut steps = Vec::new();
-        for (place, objects) in assembly.volumes(present)? {
+        for ((place, objects), account) in assembly.volumes(present)?.into_iter().zip(accounts) {
+            let taken = paths(&objects);
             let objects: Result<Vec<_>, Error> = objects
                 .into_iter()
                 .filter_map(|(object, wanted)| Some((self.directory_for(&object, places).transpose()?, object, wanted)))
                 .map(|(into, object, wanted)| Ok((object, into?, wanted)))
                 .collect();
-            steps.push((place, objects?));
+            steps.push((place, objects?, account, taken));
         }
-        self.progress.expect(steps.iter().flat_map(|(_, objects)| objects).map(|(object, ..)| object.size).sum());
+        self.progress.expect(steps.iter().flat_map(|(_, objects, ..)| objects).map(|(object, ..)| object.size).sum());
         let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
-        for (place, objects) in steps {
+        for (place, objects, account, taken) in steps {
             let reads: Vec<BoxFuture<'_, Result<(u64, u64), Error>>> = objects
                 .into_iter()
                 .map(|(object, into, wanted)| {
-                    self.unpack(place.key(&object.name), object, into, wanted, Arc::clone(&pace)).boxed()
+                    self.unpack(place.key(&object.name), object, into, wanted, &account, &pace).boxed()
                 })
                 .collect();
             let done: Vec<(u64, u64)> = stream::iter(reads).buffer_unordered(parallel).try_collect().await?;
             restored.files += done.iter().map(|(files, _)| files).sum::<u64>();
             restored.bytes += done.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            account.is_complete(|path| taken.contains(path))?;
+            if place.label == self.info.label {
+                account.is_complete(|path| !present.contains(path))?;
+                self.check_wal(&account)?;
+            }
         }
         Ok(())
+    }
+
+    /// C36: the WAL that the backup brings along is whole, or is not there at all and comes from the archive.
+    fn check_wal(&self, account: &Account) -> Result<(), Error> {
+        // One that a promotion fell into has its first segments on the timeline before.
+        if self.info.object(ObjectKind::Wal).is_none() || self.info.start_timeline != self.info.timeline {
+            return Ok(());
+        }
+        let missing = self.info.segments().find(|name| !account.has(&WAL, name));
+        missing.map_or(Ok(()), |name| {
+            Err(Error::Refused(format!("backup {} lacks the WAL segment {name} that it needs", self.info.label)))
+        })
     }
 
     async fn unpack(
@@ -202,14 +247,18 @@ impl Restore {
         object: Object,
         into: PathBuf,
         wanted: Wanted,
-        pace: Arc<Pace>,
+        account: &Arc<Account>,
+        pace: &Arc<Pace>,
     ) -> Result<(u64, u64), Error> {
         if self.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let cancel = self.cancel.clone();
+        let (account, pace, cancel) = (Arc::clone(account), Arc::clone(pace), self.cancel.clone());
+        let contents = contents(object.kind);
         let done = read_volume(&self.repository, &key, &object, move |reader| {
-            extract::extract(reader, &into, &wanted, &pace, &cancel)
+            let (into, wanted, contents) = (&into, &wanted, &contents);
+            let (account, pace, cancel) = (&account, &pace, &cancel);
+            extract::extract(reader, &Unpacking { into, wanted, contents, account, pace, cancel })
         });
         let done = done.await?;
         faults::die(faults::VOLUME_UNPACKED);
@@ -261,6 +310,26 @@ impl Restore {
         })
         .await
     }
+}
+
+const WAL: Contents = Contents::Other("pg_wal");
+
+fn contents(kind: ObjectKind) -> Contents {
+    match kind {
+        ObjectKind::Tablespace(oid) => Contents::Data(format!("pg_tblspc/{oid}")),
+        ObjectKind::Wal => WAL,
+        ObjectKind::Config => Contents::Other("pgbosun-config"),
+        ObjectKind::Data | ObjectKind::Manifest | ObjectKind::Index => Contents::Data(String::new()),
+    }
+}
+
+/// What is taken from these objects by name, as the manifest names it.
+fn paths(objects: &[(Object, Wanted)]) -> HashSet<String> {
+    let named = objects.iter().filter_map(|(object, wanted)| match wanted {
+        Wanted::All => None,
+        Wanted::Some(names) => Some(names.iter().map(|name| contents(object.kind).path(name))),
+    });
+    named.flatten().collect()
 }
 
 async fn blocking<T: Send + 'static>(

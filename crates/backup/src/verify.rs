@@ -77,7 +77,7 @@ enum Found {
 }
 
 /// Missing segments that are named; of more only the number says anything.
-const NAMED: u64 = 100;
+const NAMED: usize = 100;
 
 /// Objects that are read at the same time.
 const PARALLEL: usize = 4;
@@ -335,13 +335,9 @@ fn compare(expected: &HashMap<String, Expected>, seen: &HashMap<String, (u64, St
     for (path, file) in expected {
         match seen.get(path) {
             None => faults.contents.push(format!("{path} is in the manifest and in no volume")),
-            Some((size, _)) if *size != file.size => {
-                faults.contents.push(format!("{path} has {size} bytes, the manifest says {}", file.size));
+            Some((size, crc)) => {
+                faults.contents.extend(file.difference(*size, crc).map(|reason| format!("{path} {reason}")));
             }
-            Some((_, crc)) if file.crc32c.as_ref().is_some_and(|expected| expected != crc) => {
-                faults.contents.push(format!("{path} does not have the checksum of the manifest"));
-            }
-            Some(_) => {}
         }
     }
     for path in seen.keys().filter(|path| !expected.contains_key(*path)) {
@@ -368,19 +364,10 @@ fn check_wal_starts(info: &BackupInfo, volume: &Volume, faults: &mut Faults) {
 }
 
 fn check_segments(info: &BackupInfo, segments: &BTreeSet<String>, faults: &mut Faults) {
-    let mut at = info.start_lsn.segment_start(info.wal_segment_size);
-    let mut missing = 0_u64;
-    while at < info.stop_lsn {
-        let name = at.segment_name(info.timeline, info.wal_segment_size);
-        if !segments.contains(&name) {
-            missing += 1;
-            if missing <= NAMED {
-                faults.wal.push(format!("{name} is missing"));
-            }
-        }
-        at = Lsn(at.0 + info.wal_segment_size);
-    }
-    if missing > NAMED {
-        faults.wal.push(format!("and {} more are missing", missing - NAMED));
+    let mut missing = info.segments().filter(|name| !segments.contains(name));
+    faults.wal.extend(missing.by_ref().take(NAMED).map(|name| format!("{name} is missing")));
+    let more = missing.count();
+    if more > 0 {
+        faults.wal.push(format!("and {more} more are missing"));
     }
 }

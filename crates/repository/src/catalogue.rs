@@ -132,6 +132,15 @@ impl BackupInfo {
         self.objects.iter().find(|object| object.kind == kind)
     }
 
+    /// The WAL segments from its start to its end.
+    pub fn segments(&self) -> impl Iterator<Item = String> + '_ {
+        let first = self.start_lsn.segment_start(self.wal_segment_size);
+        let after = move |at: &Lsn| Some(Lsn(at.0 + self.wal_segment_size));
+        std::iter::successors(Some(first), after)
+            .take_while(|at| *at < self.stop_lsn)
+            .map(|at| at.segment_name(self.timeline, self.wal_segment_size))
+    }
+
     /// Where it lies.
     pub fn place(&self) -> BackupRef {
         let (cluster, system_id, label) = (self.cluster.clone(), self.system_id.clone(), self.label.clone());

@@ -2,7 +2,8 @@
 //!
 //! C18: nothing an archive says leads out of the directory it is for.
 
-use crate::{Error, pace::Pace};
+use super::account::{Account, Contents};
+use crate::{Error, manifest::Measured, pace::Pace};
 use std::{
     collections::HashSet,
     fs,
@@ -71,14 +72,23 @@ fn confined(into: &Path, path: &Path) -> Result<PathBuf, Error> {
     Ok(confined)
 }
 
+/// What a volume is unpacked with.
+pub(super) struct Unpacking<'a> {
+    /// The directory it is for.
+    pub into: &'a Path,
+    /// What is taken from it.
+    pub wanted: &'a Wanted,
+    /// Which files these are.
+    pub contents: &'a Contents,
+    /// Where they are noted.
+    pub account: &'a Account,
+    pub pace: &'a Pace,
+    pub cancel: &'a CancellationToken,
+}
+
 /// Unpacks the wanted entries of a tar; returns files and bytes.
-pub(super) fn extract(
-    reader: &mut dyn Read,
-    into: &Path,
-    wanted: &Wanted,
-    pace: &Pace,
-    cancel: &CancellationToken,
-) -> Result<(u64, u64), Error> {
+pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Result<(u64, u64), Error> {
+    let Unpacking { into, wanted, contents, account, pace, cancel } = *unpacking;
     create_private(into)?;
     let broken = || Error::file("unpack into", into);
     let (mut files, mut bytes) = (0, 0);
@@ -94,10 +104,10 @@ pub(super) fn extract(
         if !wanted.has(&name) {
             continue;
         }
-        let (name, incremental) = logical(&name);
-        let target = match name.as_str() {
+        let (file, incremental) = logical(&name);
+        let target = match file.as_str() {
             CONTROL => into.join(CONTROL_UNFINISHED),
-            name => confined(into, Path::new(name))?,
+            file => confined(into, Path::new(file))?,
         };
         match entry.header().entry_type() {
             tar::EntryType::Directory => create_private(&target)?,
@@ -110,8 +120,11 @@ pub(super) fn extract(
                 if let Some(parent) = target.parent().filter(|parent| !parent.is_dir()) {
                     create_private(parent)?;
                 }
+                let mut entry = Measured::new(&mut entry);
                 let written =
                     if incremental { apply(&target, &mut entry)? } else { write_file(&target, mode, &mut entry)? };
+                let (size, crc32c) = entry.end().map_err(Error::file("read", &target))?;
+                account.note(contents, &name, size, &crc32c)?;
                 pace.step(written, || !cancel.is_cancelled());
                 bytes += written;
                 files += 1;
@@ -207,7 +220,11 @@ mod tests {
         builder.append_link(&mut header, "base", "/tmp").unwrap();
         let bytes = builder.into_inner().unwrap();
         let (pace, cancel) = (Pace::new(None), CancellationToken::new());
-        let error = extract(&mut bytes.as_slice(), directory.path(), &Wanted::All, &pace, &cancel).unwrap_err();
+        let (account, contents) = (Account::new("L", [].into()), Contents::Data(String::new()));
+        let (into, wanted) = (directory.path(), &Wanted::All);
+        let unpacking =
+            Unpacking { into, wanted, contents: &contents, account: &account, pace: &pace, cancel: &cancel };
+        let error = extract(&mut bytes.as_slice(), &unpacking).unwrap_err();
         assert!(error.to_string().contains("Symlink"), "{error}");
     }
 
