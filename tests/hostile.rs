@@ -1,6 +1,6 @@
 //! C36: what somebody who may write into a repository does to a backup, with all its checksums made right again.
 
-use crate::support::{Cluster, Installation, cluster_and_repository, directory, output};
+use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres};
 use pgbosun_repository::{BackupInfo, ObjectKind};
 use sha2::{Digest, Sha256};
 use std::{
@@ -130,4 +130,31 @@ fn c36_a_restore_writes_what_the_manifest_names_each_once_or_fails() {
         let checksum = hex::encode(Sha256::digest(&body));
         forged.write(&name, format!("{body}\"Manifest-Checksum\": \"{checksum}\"}}\n").as_bytes());
     });
+}
+
+#[test]
+fn c29_a_scratch_server_writes_nowhere_outside_its_directory() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let (file, program) = (directory.path().join("by-file"), directory.path().join("by-program"));
+    let by_file = format!("copy (select 1) to '{}'", file.display());
+    let by_program = format!("copy (select 1) to program 'cat > {}'", program.display());
+    let jobs = format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n[jobs.test]\nkind = \"restore-test\"\n\
+         program-directory = \"{}\"\namcheck = false\nqueries = [{}]\n",
+        postgres("").display(),
+        [&by_file, &by_program].map(|sql| format!("{{ database = \"postgres\", sql = \"{sql}\" }}")).join(", ")
+    );
+    let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    installation.run(&["backup", "create"]);
+    // What is not fenced may: the original, by the same words.
+    for (sql, made) in [(&by_file, &file), (&by_program, &program)] {
+        cluster.sql(sql);
+        fs::remove_file(made).unwrap();
+    }
+    installation.run(&["job", "run", "--wait", "test"]);
+    let said = installation.journal("select detail from findings where object = 'contents'");
+    assert!(!file.exists() && !program.exists(), "{said}");
+    // Had it been allowed, it would have been done, and had no answer.
+    assert!(said.contains("by-file") && said.contains("by-program") && !said.contains("has no answer"), "{said}");
 }

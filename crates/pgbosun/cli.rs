@@ -140,6 +140,16 @@ pub enum Command {
         #[command(subcommand)]
         command: ReportCommand,
     },
+    /// Run a program that may write in some directories and nowhere else: how scratch servers are started.
+    #[command(hide = true)]
+    Fence {
+        /// A directory in which it may write.
+        #[arg(long)]
+        writable: Vec<PathBuf>,
+        /// The program and its arguments.
+        #[arg(last = true, required = true)]
+        program: Vec<std::ffi::OsString>,
+    },
     /// Bring the schema dba_ops up to date.
     Migrate,
     /// The whole program on a scratch PostgreSQL, then what to look at.

@@ -43,6 +43,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         Command::Migrate => migrate::run(&context).await,
         // Dispatched before, since they work without a valid configuration or outside this runtime.
         Command::Daemon
+        | Command::Fence { .. }
         | Command::Config { .. }
         | Command::Demo { .. }
         | Command::Completions { .. }

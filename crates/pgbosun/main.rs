@@ -74,6 +74,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Check => return commands::config::check(&cli.config),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
+        Command::Fence { writable, program } => {
+            let [program, arguments @ ..] = program.as_slice() else { anyhow::bail!("no program is named") };
+            let program = Path::new(program);
+            let error = pgbosun_backup::fence::run(writable, program, arguments);
+            return Err(anyhow::Error::new(error).context(format!("start {}", program.display())));
+        }
         Command::Completions { shell } => return Ok(commands::help::completions(*shell)),
         Command::Man { directory } => return commands::help::man(directory),
         Command::Demo { directory, keep_running } => {

@@ -7,6 +7,7 @@ mod chain;
 mod copy;
 mod error;
 mod expire;
+pub mod fence;
 mod inspect;
 mod manifest;
 mod member;

@@ -2,7 +2,7 @@
 //! stopped and removed (C21).
 
 use crate::{
-    Error,
+    Error, fence,
     restore::{Recovery, recovery_settings},
     settings,
 };
@@ -105,8 +105,14 @@ impl Scratch {
         let output = fs::File::create(&log).map_err(Error::file("create", &log))?;
         let errors = output.try_clone().map_err(Error::file("create", &log))?;
         let program = programs.join("postgres");
+        if !fence::is_there() {
+            tracing::warn!(
+                "this kernel has no Landlock (Linux 5.13): its settings alone keep the scratch server in {}",
+                directory.display()
+            );
+        }
         let child = GroupChild::spawn(
-            gently(&program)
+            gently(&program, &[directory, &socket])
                 .arg("-D")
                 .arg(&data)
                 .arg("-c")
@@ -196,18 +202,16 @@ impl Scratch {
     }
 }
 
-/// A test must not slow down what it shares the machine with: the server runs with the lowest priority for processor and
+/// Behind a fence (C29), and a test must not slow down what it shares the machine with: the server runs with the lowest priority for processor and
 /// disk, where the programs for that are installed.
-fn gently(program: &Path) -> Command {
+fn gently(program: &Path, writable: &[&Path]) -> Command {
+    let mut command = fence::command(writable);
     let found = |name: &str| ["/usr/bin", "/bin"].iter().map(|place| Path::new(place).join(name)).find(|p| p.exists());
-    match (found("nice"), found("ionice")) {
-        (Some(nice), Some(ionice)) => {
-            let mut command = Command::new(nice);
-            command.args(["-n", "10"]).arg(ionice).args(["-t", "-c", "2", "-n", "7"]).arg(program);
-            command
-        }
-        _ => Command::new(program),
+    if let (Some(nice), Some(ionice)) = (found("nice"), found("ionice")) {
+        command.arg(nice).args(["-n", "10"]).arg(ionice).args(["-t", "-c", "2", "-n", "7"]);
     }
+    command.arg(program);
+    command
 }
 
 /// Only names the socket: no scratch server listens on a network.
