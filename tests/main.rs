@@ -24,6 +24,7 @@ mod maintenance;
 mod metrics;
 mod monitors;
 mod network;
+mod readers;
 mod recovery;
 mod reports;
 mod samples;

@@ -1,7 +1,10 @@
 //! Copying backups and WAL from one repository to another: by hand, to catch up one that was dropped from a backup, and
 //! to keep two in step.
 
-use crate::{Catalogue, Error, Health};
+use crate::{
+    Catalogue, Error, Health,
+    reading::{reading, reading_wal},
+};
 use pgbosun_core::human;
 use pgbosun_repository::{
     Active, BackupInfo, BackupRef, Encoding, Frame, HEARTBEAT, Repository, WalArchive, WalEncoder, copy_object,
@@ -55,7 +58,7 @@ pub async fn copy_backup(
         let _active = Active::claim(&place.lease());
         to.begin(&place, instance).await?;
         let done = tokio::select! {
-            done = copy_objects(from, to, info) => done,
+            done = reading(from, info, "a copy", copy_objects(from, to, info)) => done,
             () = announced(to, &place, instance) => Err(Error::Cancelled),
             () = cancel.cancelled() => Err(Error::Cancelled),
         };
@@ -114,6 +117,17 @@ async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> 
 /// # Errors
 /// What either repository answered; what was copied stays.
 pub async fn copy_wal(
+    from: &Repository,
+    to: &Repository,
+    cluster: &str,
+    system_id: &str,
+    cancel: &CancellationToken,
+) -> Result<Copied, Error> {
+    let work = copy_wal_held(from, to, cluster, system_id, cancel);
+    reading_wal(from, (cluster, system_id), "a copy of WAL", work).await
+}
+
+async fn copy_wal_held(
     from: &Repository,
     to: &Repository,
     cluster: &str,

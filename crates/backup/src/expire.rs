@@ -5,7 +5,7 @@
 
 use crate::{
     Catalogue, Error,
-    retention::{Known, Rules, decide, needed},
+    retention::{Known, Needed, Rules, decide, needed},
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -95,6 +95,13 @@ impl Expire {
         for known in known.iter_mut().filter(|known| self.spared.contains(&known.label)) {
             known.kept = Some("taken by this run".into());
         }
+        // C32: with its chain, which goes with it, and its WAL.
+        let readers = self.repository.readers(&self.cluster, system_id, !self.dry_run).await?;
+        for reader in &readers {
+            for known in known.iter_mut().filter(|known| known.label == reader.label) {
+                known.kept = Some(format!("{} reads it since {}", reader.work, shown(reader.began_at)));
+            }
+        }
         let mut taken_before = known.iter().filter(|known| !self.spared.contains(&known.label));
         if let Some(reason) = doubt(now, taken_before.next_back(), &witnesses) {
             return Err(Error::Refused(reason));
@@ -119,7 +126,8 @@ impl Expire {
             known.iter().zip(&decided).filter(|(_, reason)| reason.is_some()).map(|(known, _)| known).collect();
         // C7: what a catalogue that cannot be read would need is not known, so nothing goes.
         if damaged.is_empty() && !retained.is_empty() {
-            self.wal(system_id, &backups, &retained, now, expired).await?;
+            let needed = needed(&retained, &self.rules, now).and_from(readers.iter().map(|reader| reader.wal_from));
+            self.wal(system_id, &backups, &needed, expired).await?;
         }
         expired.decisions.extend(backups.into_iter().zip(decided));
         Ok(())
@@ -129,14 +137,12 @@ impl Expire {
         &self,
         system_id: &str,
         backups: &[BackupInfo],
-        retained: &[&Known],
-        now: DateTime<Utc>,
+        needed: &Needed,
         expired: &mut Expired,
     ) -> Result<(), Error> {
         let sizes: BTreeMap<u64, ()> = backups.iter().map(|info| (info.wal_segment_size, ())).collect();
         // Positions of segments depend on their size; pg_resetwal can change it, and then nothing is certain.
         let (Some((size, ())), 1) = (sizes.first_key_value(), sizes.len()) else { return Ok(()) };
-        let needed = needed(retained, &self.rules, now);
         let archive = WalArchive::new(&self.repository, &self.cluster, system_id);
         for object in archive.list().await? {
             let stays = match &object.file {
@@ -157,9 +163,12 @@ impl Expire {
     }
 }
 
+fn shown(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
 /// Why this machine's clock cannot be relied on to remove anything (C33).
 fn doubt(now: DateTime<Utc>, newest: Option<&Known>, witnesses: &[(String, DateTime<Utc>)]) -> Option<String> {
-    let shown = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M:%SZ").to_string();
     let newest = newest.map(|known| (format!("the newest backup before, {},", known.label), known.started_at));
     let ahead = newest.filter(|(_, time)| *time > now + CLOCK_TOLERANCE);
     let differs = witnesses.iter().find(|(_, time)| (*time - now).abs() > CLOCK_TOLERANCE).cloned();

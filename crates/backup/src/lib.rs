@@ -15,6 +15,7 @@ mod pace;
 mod part;
 mod physical;
 mod progress;
+mod reading;
 mod restore;
 mod restore_test;
 mod retention;

@@ -90,6 +90,13 @@ impl ScratchCopy {
     /// # Errors
     /// Whatever went wrong; a live database is then as it was.
     pub async fn dump(&self, dump: &Dump) -> Result<Taken, Error> {
+        let lease = self.plan.hold("a restore of a part").await?;
+        let done = lease.during(self.dump_held(dump)).await;
+        lease.end().await;
+        done
+    }
+
+    async fn dump_held(&self, dump: &Dump) -> Result<Taken, Error> {
         let info = &self.plan.info;
         let directory = Directory::create(&self.directory)?;
         let place = |oid: u32| directory.path.join("tablespaces").join(oid.to_string());

@@ -139,6 +139,13 @@ impl RestoreTest {
     /// # Errors
     /// Where the backup cannot be restored or the server does not recover: then it is not a backup.
     pub async fn run(&self) -> Result<RestoreTestResult, Error> {
+        let lease = self.plan.hold("a restore test").await?;
+        let done = lease.during(self.test()).await;
+        lease.end().await;
+        done
+    }
+
+    async fn test(&self) -> Result<RestoreTestResult, Error> {
         let info = &self.plan.info;
         let programs = find_programs(&info.server_version, self.program_directory.as_deref())?;
         let started_at = clock::now();

@@ -216,6 +216,11 @@ pub fn needed(retained: &[&Known], rules: &Rules, now: DateTime<Utc>) -> Needed 
 }
 
 impl Needed {
+    /// C32: what somebody reads now is needed as well.
+    pub fn and_from(self, reads: impl IntoIterator<Item = Lsn>) -> Self {
+        Self { floor: reads.into_iter().fold(self.floor, Lsn::min), ..self }
+    }
+
     /// Whether a segment must stay.
     pub fn keeps(&self, segment: Segment, segment_size: u64) -> bool {
         let start = segment.start(segment_size);

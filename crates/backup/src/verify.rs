@@ -9,6 +9,7 @@ use crate::{
     Catalogue, Error, Progress,
     manifest::{self, Expected},
     member,
+    reading::reading,
     restore::Assembly,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -88,6 +89,15 @@ const PARALLEL: usize = 4;
 /// # Errors
 /// Where the repository is out of reach, or somebody asked to stop.
 pub async fn verify(
+    repository: &Repository,
+    info: &BackupInfo,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Verified, Error> {
+    reading(repository, info, "a verification", verify_held(repository, info, progress, cancel)).await
+}
+
+async fn verify_held(
     repository: &Repository,
     info: &BackupInfo,
     progress: &Progress,

@@ -72,8 +72,21 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if plan.target != Target::BackupEnd {
         eprintln!("it will recover to {} on timeline {}", plan.target, plan.timeline);
     }
-    let restored = watch(context, &info.label, progress, cancel, async move { restore.run().await }).await;
-    let restored = match restored {
+    let (held, goes_on) = (plan.clone(), restore.recovery.is_some());
+    let work = async move {
+        let lease = held.hold("a restore").await?;
+        let done = lease.during(restore.run()).await;
+        // C32: the server fetches WAL when it is started.
+        let until = if goes_on && done.is_ok() {
+            lease.leave().await
+        } else {
+            lease.end().await;
+            None
+        };
+        done.map(|done| (done, until))
+    };
+    let restored = watch(context, &info.label, progress, cancel, work).await;
+    let (restored, held_until) = match restored {
         Err(error) if is_damage(&error) => {
             let hint = "\"pgbosun backup list\" shows others, which --backup LABEL takes";
             return Err(Exit::refused(format!("{}: {}; {hint}", info.label, crate::exit::describe(&error))));
@@ -86,7 +99,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
             "label": info.label, "cluster": info.cluster, "repository": name, "target": target,
             "recovery-target": plan.target.to_string(), "timeline": plan.timeline,
             "files": restored.files, "bytes": restored.bytes, "kept": restored.kept, "configuration": restored.configuration,
-            "seconds": begun.elapsed().as_secs_f64(),
+            "seconds": begun.elapsed().as_secs_f64(), "wal-held-until": held_until,
         }))?;
         return Ok(0);
     }
@@ -107,6 +120,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     );
     if plan.target != Target::BackupEnd {
         println!("it fetches WAL with this program and configuration while it recovers");
+        if let Some(until) = held_until {
+            println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
+        }
         if !arguments.keep_archiving && !arguments.standby {
             println!(
                 "tablespaces that were created after the backup will lie in its pg_tblspc, not at the original's places"

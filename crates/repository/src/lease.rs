@@ -18,6 +18,9 @@ pub struct Lease {
     pub process: Uuid,
     /// When its holder last said that it is at work.
     pub started_at: DateTime<Utc>,
+    /// Where the process runs, by which its death is seen on the same machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 /// A holder says at least so often that it is at work.
@@ -29,7 +32,7 @@ const LONGEST_SILENCE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 impl Lease {
     /// A lease of this process.
     pub fn new(instance: Uuid) -> Self {
-        Self { instance, process: process_id(), started_at: pgbosun_core::clock::now() }
+        Self { instance, process: process_id(), started_at: pgbosun_core::clock::now(), place: Place::current() }
     }
 
     /// True where the holder is surely gone: it was this installation, which runs one process at a time (the lock of
@@ -43,7 +46,12 @@ impl Lease {
     /// others to remove all the same. One that is dated in the future says nothing about now (C33): it must not block
     /// anybody until its time has come.
     pub fn is_silent(&self) -> bool {
-        (pgbosun_core::clock::now() - self.started_at).abs() > LONGEST_SILENCE
+        Self::is_silent_since(self.started_at, pgbosun_core::clock::now())
+    }
+
+    /// The same of any holder who last said something at this time.
+    pub(crate) fn is_silent_since(said: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        (now - said).abs() > LONGEST_SILENCE
     }
 }
 
@@ -71,6 +79,45 @@ impl Drop for Active {
     }
 }
 
+/// A process on a machine, by which others on the same machine see that it is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Place {
+    /// This boot of this machine, and the namespace that the process's number belongs to.
+    machine: String,
+    pid: u32,
+    /// When the process began, in ticks since the boot: numbers are given anew.
+    ticks: u64,
+}
+
+impl Place {
+    /// This process; `None` where `/proc` does not say.
+    pub fn current() -> Option<Self> {
+        Self::of(std::process::id())
+    }
+
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        Some(Self { machine: machine()?, pid, ticks: ticks(pid)? })
+    }
+
+    /// True where the process is surely gone. Of one on another machine nobody can say.
+    pub fn is_gone(&self) -> bool {
+        machine().is_some_and(|machine| machine == self.machine) && ticks(self.pid) != Some(self.ticks)
+    }
+}
+
+fn machine() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), namespace.display()))
+}
+
+/// When a process began: the 22nd field of its `stat`; the second is a name in parentheses that may hold anything.
+fn ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
 /// The identity of this process.
 pub fn process_id() -> Uuid {
     static PROCESS: LazyLock<Uuid> = LazyLock::new(Uuid::now_v7);
@@ -85,7 +132,7 @@ mod tests {
     fn c33_a_lease_from_the_future_blocks_nobody() {
         let from_now = |minutes: i64| {
             let started_at = pgbosun_core::clock::now() + chrono::TimeDelta::minutes(minutes);
-            Lease { instance: Uuid::nil(), process: Uuid::nil(), started_at }.is_silent()
+            Lease { instance: Uuid::nil(), process: Uuid::nil(), started_at, place: None }.is_silent()
         };
         assert!(!from_now(-59) && !from_now(1) && from_now(-61) && from_now(60 * 24 * 365));
     }

@@ -30,7 +30,7 @@ pub use error::Error;
 pub use lease::{Active, HEARTBEAT, Lease, process_id};
 pub use order::{CLOCK_TOLERANCE, sort_backups};
 pub use read::{check_stored, is_encrypted, read_object, read_volume};
-pub use repository::{BackupRef, Expiry, Keep, Notes, Repository, write_object};
+pub use repository::{BackupRef, Expiry, Keep, Notes, RECOVERY_HOLD, Reader, Reading, Repository, write_object};
 pub use storage::{ObjectWriter, Storage};
 pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written, volume_of};
 pub use wal::{EncodedWal, WalArchive, WalEncoder, WalObject};

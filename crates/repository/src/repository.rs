@@ -3,9 +3,11 @@
 mod backups;
 mod leases;
 mod notes;
+mod readers;
 
 pub use leases::Expiry;
 pub use notes::{Keep, Notes};
+pub use readers::{RECOVERY_HOLD, Reader, Reading};
 
 use crate::{
     Error, Identities, Storage,

@@ -75,6 +75,8 @@ pub struct Request {
 pub struct Plan {
     /// Where the backup is.
     pub repository: Repository,
+    /// Where its WAL may come from: all that were asked.
+    pub repositories: Vec<Repository>,
     /// The backup; what it builds upon lies beside it.
     pub info: BackupInfo,
     /// How far.
@@ -316,6 +318,7 @@ impl Planner<'_> {
     fn chosen(&self, repository: &Repository, info: &BackupInfo, target: &Target) -> Plan {
         Plan {
             repository: repository.clone(),
+            repositories: self.request.repositories.clone(),
             info: info.clone(),
             target: target.clone(),
             timeline: self.timeline(info),

@@ -3,6 +3,7 @@
 use super::{Check, Verified};
 use crate::{
     Catalogue, Error, Health, Progress,
+    reading::reading_wal,
     wal::{self, Archive},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -27,46 +28,50 @@ pub async fn verify_archive(
     let (mut faults, mut files, mut sealed) = (Vec::new(), 0_u64, 0_u64);
     let mut gaps = Vec::new();
     for system_id in repository.system_ids(cluster).await? {
-        gaps.extend(gaps_of(repository, cluster, &system_id).await?);
-        let archive = WalArchive::new(repository, cluster, &system_id);
-        let objects = archive.list().await?;
-        for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file) {
-            conflicts.push(format!("{} is there with different contents", pair[0].file));
-        }
-        progress.expect(objects.iter().map(|object| object.size).sum());
-        let keyless = repository.identities()?.is_empty();
-        let (archive, system_id) = (&archive, system_id.as_str());
-        let reads: Vec<BoxFuture<'_, Result<Option<Option<String>>, Error>>> = objects
-            .iter()
-            .map(|object| {
-                async move {
-                    if cancel.is_cancelled() {
-                        return Err(Error::Cancelled);
-                    }
-                    progress.add(object.size);
-                    if keyless && is_encrypted(&object.key) {
-                        return Ok(None);
-                    }
-                    let fault = match archive.get(object).await {
-                        Ok(bytes) => wal::check_segment(&object.file, &bytes, bytes.len() as u64, system_id).err(),
-                        Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Key(_))) => {
-                            Some(error.to_string())
-                        }
-                        Err(error) => return Err(error.into()),
-                    };
-                    Ok(Some(fault.map(|fault| format!("{}: {fault}", object.file))))
-                }
-                .boxed()
-            })
-            .collect();
-        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
-        while let Some(read) = reads.next().await {
-            files += 1;
-            match read? {
-                None => sealed += 1,
-                Some(fault) => faults.extend(fault),
+        let work = async {
+            gaps.extend(gaps_of(repository, cluster, &system_id).await?);
+            let archive = WalArchive::new(repository, cluster, &system_id);
+            let objects = archive.list().await?;
+            for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file) {
+                conflicts.push(format!("{} is there with different contents", pair[0].file));
             }
-        }
+            progress.expect(objects.iter().map(|object| object.size).sum());
+            let keyless = repository.identities()?.is_empty();
+            let (archive, system_id) = (&archive, system_id.as_str());
+            let reads: Vec<BoxFuture<'_, Result<Option<Option<String>>, Error>>> = objects
+                .iter()
+                .map(|object| {
+                    async move {
+                        if cancel.is_cancelled() {
+                            return Err(Error::Cancelled);
+                        }
+                        progress.add(object.size);
+                        if keyless && is_encrypted(&object.key) {
+                            return Ok(None);
+                        }
+                        let fault = match archive.get(object).await {
+                            Ok(bytes) => wal::check_segment(&object.file, &bytes, bytes.len() as u64, system_id).err(),
+                            Err(error @ (RepositoryError::Damaged { .. } | RepositoryError::Key(_))) => {
+                                Some(error.to_string())
+                            }
+                            Err(error) => return Err(error.into()),
+                        };
+                        Ok(Some(fault.map(|fault| format!("{}: {fault}", object.file))))
+                    }
+                    .boxed()
+                })
+                .collect();
+            let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+            while let Some(read) = reads.next().await {
+                files += 1;
+                match read? {
+                    None => sealed += 1,
+                    Some(fault) => faults.extend(fault),
+                }
+            }
+            Ok(())
+        };
+        reading_wal(repository, (cluster, &system_id), "a verification of WAL", work).await?;
     }
     let check = |name, faults: Vec<String>, good: String| Check {
         name,

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 const EXPIRY: &str = "expire";
 
-fn expiry_lease(cluster: &str, system_id: &str) -> String {
+pub(super) fn expiry_lease(cluster: &str, system_id: &str) -> String {
     format!("{cluster}/{system_id}/{LEASES}/{EXPIRY}.json")
 }
 

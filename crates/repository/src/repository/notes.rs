@@ -104,6 +104,8 @@ impl Repository {
             keys.push(accepted(cluster, &system_id));
             let leases = format!("{cluster}/{system_id}/{LEASES}");
             keys.extend(self.storage.names(&leases).await?.into_iter().map(|name| format!("{leases}/{name}")));
+            let readers = super::readers::directory(cluster, &system_id);
+            keys.extend(self.storage.names(&readers).await?.into_iter().map(|name| format!("{readers}/{name}")));
         }
         for place in self.places(Some(cluster)).await? {
             keys.extend([place.key(KEEP), place.key(VERIFIED)]);
