@@ -36,5 +36,5 @@ pub use progress::{Progress, Snapshot};
 pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
 pub use retention::{Known, Needed, Rules, decide, needed};
-pub use scratch::find_programs;
+pub use scratch::{AHEAD_VARIABLE, find_programs};
 pub use verify::{Check, Verified, verify, verify_archive};

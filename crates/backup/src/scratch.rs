@@ -57,6 +57,9 @@ pub(crate) struct Scratch {
     user: String,
 }
 
+/// Tells `wal fetch` behind the fence where it may read ahead: the spool is out of its reach.
+pub const AHEAD_VARIABLE: &str = "PGBOSUN_AHEAD_DIRECTORY";
+
 /// A directory with a short path, for a socket.
 #[derive(Debug)]
 struct ShortDirectory(PathBuf);
@@ -117,6 +120,7 @@ impl Scratch {
                 .arg(&data)
                 .arg("-c")
                 .arg(format!("config_file={}", directory.join("scratch.conf").display()))
+                .env(AHEAD_VARIABLE, directory.join("ahead"))
                 .stdin(Stdio::null())
                 .stdout(output)
                 .stderr(errors),
@@ -202,8 +206,8 @@ impl Scratch {
     }
 }
 
-/// Behind a fence (C29), and a test must not slow down what it shares the machine with: the server runs with the lowest priority for processor and
-/// disk, where the programs for that are installed.
+/// Behind a fence (C29), and a test must not slow down what it shares the machine with: the server runs with the lowest priority
+/// for processor and disk, where the programs for that are installed.
 fn gently(program: &Path, writable: &[&Path]) -> Command {
     let mut command = fence::command(writable);
     let found = |name: &str| ["/usr/bin", "/bin"].iter().map(|place| Path::new(place).join(name)).find(|p| p.exists());

@@ -26,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 /// Whatever keeps it from being done.
 pub async fn run(context: &Context, command: RestoreCommand) -> anyhow::Result<u8> {
     match command {
-        RestoreCommand::Physical(arguments) => physical(context, *arguments).await,
-        RestoreCommand::Table(arguments) => part::run(context, part::Kind::Table, *arguments).await,
-        RestoreCommand::Schema(arguments) => part::run(context, part::Kind::Schema, *arguments).await,
-        RestoreCommand::Database(arguments) => part::run(context, part::Kind::Database, *arguments).await,
+        RestoreCommand::Physical(arguments) => Box::pin(physical(context, *arguments)).await,
+        RestoreCommand::Table(arguments) => Box::pin(part::run(context, part::Kind::Table, *arguments)).await,
+        RestoreCommand::Schema(arguments) => Box::pin(part::run(context, part::Kind::Schema, *arguments)).await,
+        RestoreCommand::Database(arguments) => Box::pin(part::run(context, part::Kind::Database, *arguments)).await,
     }
 }
 
@@ -39,7 +39,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let plan = choose(context, &request).await?;
     let Some(to) = &arguments.to else {
         let programs = arguments.program_directory;
-        return restore_test::test(context, &request.cluster, plan, begun.elapsed(), programs).await;
+        return Box::pin(restore_test::test(context, &request.cluster, plan, begun.elapsed(), programs)).await;
     };
     // C34
     if let Some(gap) = &plan.gap {

@@ -50,7 +50,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
         exclusive: false,
     };
     let plan = choose(context, &request).await?;
-    let code = test(context, &cluster, plan, begun.elapsed(), None).await?;
+    let code = Box::pin(test(context, &cluster, plan, begun.elapsed(), None)).await?;
     println!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
     Ok(code)
 }
@@ -82,7 +82,7 @@ pub(super) async fn test(
         progress: Arc::clone(&progress),
         cancel: cancel.clone(),
     };
-    let result = watch(context, &label, progress, cancel, async move { test.run().await }).await?;
+    let result = Box::pin(watch(context, &label, progress, cancel, async move { test.run().await })).await?;
     let passed = result.faults.is_empty();
     if context.json {
         output::json(&serde_json::json!({

@@ -114,7 +114,7 @@ impl Job for RestoreTestJob {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
         let mut tested = Tested::none(self.target, self.extract.is_some());
         let (started_at, begun) = (clock::now(), Instant::now());
-        let done = self.test(context, &mut tested, begun).await;
+        let done = Box::pin(self.test(context, &mut tested, begun)).await;
         if let (Err(error), false) = (&done, context.cancel.is_cancelled()) {
             // What cannot be restored was tested too: nobody may take the last test that passed for the last test.
             let (cluster, _) = context.cluster()?;

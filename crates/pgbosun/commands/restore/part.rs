@@ -78,7 +78,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
             Target::Database(database) => Err((cluster, database.clone())),
         },
     };
-    let done = watch(context, &label, progress, cancel, async move { scratch.dump(&dump).await }).await?;
+    let done = Box::pin(watch(context, &label, progress, cancel, async move { scratch.dump(&dump).await })).await?;
     let place = match &target {
         Target::File(path) => path.display().to_string(),
         Target::Database(database) => format!("database {database}"),

@@ -6,7 +6,10 @@
 use super::{cluster_of, data_directory};
 use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
-use pgbosun_backup::wal::{Confined, CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier};
+use pgbosun_backup::{
+    AHEAD_VARIABLE,
+    wal::{Confined, CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier},
+};
 use pgbosun_core::{
     human,
     lsn::Lsn,
@@ -60,7 +63,8 @@ fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
     };
     // What is read ahead is not fsynced: after the machine broke down nothing of it may be taken for a segment.
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let ahead = spool.join("ahead").join(format!("{cluster}-{system_id}")).join(boot.trim());
+    let place = std::env::var_os(AHEAD_VARIABLE).map_or_else(|| spool.join("ahead"), PathBuf::from);
+    let ahead = place.join(format!("{cluster}-{system_id}")).join(boot.trim());
     Ok(Place { fetch, file, data_directory, target, ahead })
 }
 
