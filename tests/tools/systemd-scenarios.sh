@@ -97,6 +97,10 @@ start-and-status)
     bosun backup create || fail "backup in the hardened unit"
     bosun backup verify || fail "verify"
     bosun restore-test || fail "restore test in the hardened unit"
+    # Where the kernel can fence scratch servers in, the unit does not keep the daemon from it.
+    if ! pgbosun fence --writable /tmp -- /bin/sh -c 'echo out >/root/fenced' 2>/dev/null; then
+        journalctl -u pgbosun --no-pager | has "has no Landlock" && fail "the unit keeps the fence away"
+    fi
     # A member of the group talks to the daemon; another user does not.
     useradd -G pgbosun member && useradd stranger
     cp /etc/pgbosun/pgbosun.toml /tmp/readable.toml && chmod 644 /tmp/readable.toml
