@@ -23,6 +23,7 @@ mod logs;
 mod maintenance;
 mod metrics;
 mod monitors;
+mod names;
 mod network;
 mod readers;
 mod recovery;

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use chrono::{DateTime, Utc};
-use pgbosun_core::lsn::Lsn;
+use pgbosun_core::{lsn::Lsn, name::to_text};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -54,7 +54,7 @@ impl Expected {
     }
 }
 
-/// The files of a manifest by path.
+/// The files of a manifest by the text of their path.
 pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
     let parsed: Parsed = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     // The checksum covers everything before its own line.
@@ -69,7 +69,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
             (Some(path), _) => path,
             (None, Some(encoded)) => {
                 let bytes = hex::decode(encoded).map_err(|error| error.to_string())?;
-                String::from_utf8_lossy(&bytes).into_owned()
+                to_text(&bytes)
             }
             (None, None) => return Err("a file has no path".into()),
         };

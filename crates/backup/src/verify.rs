@@ -13,7 +13,7 @@ use crate::{
     restore::Assembly,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use pgbosun_core::{human, lsn::Lsn};
+use pgbosun_core::{human, lsn::Lsn, name::to_text};
 use pgbosun_repository::{
     BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted, read_volume,
 };
@@ -232,7 +232,7 @@ async fn read_volume_of(repository: &Repository, key: &str, object: &Object) -> 
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let path = entry.path().map_err(broken)?.to_string_lossy().into_owned();
+            let path = to_text(&entry.path_bytes());
             if kind == ObjectKind::Wal {
                 let mut header = vec![0; 40.min(usize::try_from(entry.size()).unwrap_or(0))];
                 entry.read_exact(&mut header).map_err(broken)?;
@@ -270,7 +270,7 @@ fn check_listing(object: &Object, volume: &Volume, listed: &BTreeMap<String, Vec
     let Some(at) = object.name.find(".tar") else { return };
     let listed: BTreeSet<&str> = listed.get(&object.name[..at + 4]).into_iter().flatten().map(String::as_str).collect();
     if let Some((name, ..)) = volume.files.iter().find(|(name, ..)| !listed.contains(name.as_str())) {
-        faults.contents.push(format!("{}: {name} is in the volume and not in the list of files", object.name));
+        faults.contents.push(format!("{}: {name:?} is in the volume and not in the list of files", object.name));
     }
 }
 
@@ -344,14 +344,14 @@ async fn read_manifest(
 fn compare(expected: &HashMap<String, Expected>, seen: &HashMap<String, (u64, String)>, faults: &mut Faults) {
     for (path, file) in expected {
         match seen.get(path) {
-            None => faults.contents.push(format!("{path} is in the manifest and in no volume")),
+            None => faults.contents.push(format!("{path:?} is in the manifest and in no volume")),
             Some((size, crc)) => {
-                faults.contents.extend(file.difference(*size, crc).map(|reason| format!("{path} {reason}")));
+                faults.contents.extend(file.difference(*size, crc).map(|reason| format!("{path:?} {reason}")));
             }
         }
     }
     for path in seen.keys().filter(|path| !expected.contains_key(*path)) {
-        faults.contents.push(format!("{path} is in a volume and not in the manifest"));
+        faults.contents.push(format!("{path:?} is in a volume and not in the manifest"));
     }
     faults.contents.sort();
 }

@@ -13,6 +13,7 @@ pub mod human;
 pub mod lineage;
 pub mod lsn;
 pub mod maintenance;
+pub mod name;
 pub mod outcome;
 pub mod report;
 pub mod run;

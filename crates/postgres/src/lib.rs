@@ -13,3 +13,6 @@ pub use child::GroupChild;
 pub use conninfo::Conninfo;
 pub use error::Error;
 pub use query::{Server, cancel_backend};
+
+/// Asks for the databases that can be connected to, by name: one text column.
+pub const DATABASES: &str = include_str!("databases.sql");

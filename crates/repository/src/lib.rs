@@ -17,6 +17,7 @@ mod order;
 mod read;
 mod repository;
 pub mod storage;
+mod tar_header;
 mod tar_stream;
 mod volume;
 mod wal;
@@ -32,6 +33,7 @@ pub use order::{CLOCK_TOLERANCE, sort_backups};
 pub use read::{check_stored, is_encrypted, read_object, read_volume};
 pub use repository::{BackupRef, Expiry, Keep, Notes, RECOVERY_HOLD, Reader, Reading, Repository, write_object};
 pub use storage::{ObjectWriter, Storage};
+pub use tar_header::tar_header;
 pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written, volume_of};
 pub use wal::{EncodedWal, WalArchive, WalEncoder, WalObject};
 

@@ -1,6 +1,7 @@
 //! A tar archive as a stream of bytes: where one file ends and the next begins, without holding either.
 
 use crate::Error;
+use pgbosun_core::name::to_text;
 
 const BLOCK: usize = 512;
 
@@ -76,7 +77,7 @@ fn parse(block: &[u8]) -> Result<(String, u64), Error> {
     if header.cksum().map_err(failed)? != sum {
         return Err(Error::Archive("a header's checksum does not match".into()));
     }
-    let name = header.path().map_err(failed)?.to_string_lossy().into_owned();
+    let name = to_text(&header.path_bytes());
     let size = if header.entry_type().is_file() { header.size().map_err(failed)? } else { 0 };
     Ok((name, size))
 }

@@ -8,6 +8,7 @@ use crate::{
     encode::{Encoder, Frames},
     fan::{Destination, Fan, Group, Stored, groups},
     repository::BackupRef,
+    tar_header::tar_header,
     tar_stream::{Piece, TarStream},
 };
 use bytes::Bytes;
@@ -236,7 +237,7 @@ impl VolumeWriter {
         self.0.branches.plain_size
     }
 
-    /// Notes that a file begins here.
+    /// Notes that a file begins here, by the text of its name.
     pub fn file(&mut self, name: &str) {
         self.0.branches.files.push(name.to_owned());
     }
@@ -255,12 +256,10 @@ impl VolumeWriter {
     /// [`Error::Storage`] where no repository is left.
     pub async fn begin_file(&mut self, name: &str, size: u64) -> Result<(), Error> {
         let mut header = tar::Header::new_ustar();
-        header.set_path(name).map_err(Error::storage("write", name))?;
         header.set_size(size);
         header.set_mode(0o600);
-        header.set_cksum();
         self.file(name);
-        self.write(header.as_bytes()).await
+        self.write(&tar_header(header, name.as_bytes(), None)).await
     }
 
     /// Adds a small file.

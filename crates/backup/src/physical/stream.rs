@@ -21,7 +21,7 @@ pub(super) async fn copy(
     let (events, waiting) = mpsc::channel(QUEUE);
     let storing = Task(to.tasks().spawn(store(Arc::clone(to), waiting)));
     loop {
-        let event = tokio::time::timeout(SILENCE, backup.next()).await.map_err(|_| silent())??;
+        let event = tokio::time::timeout(SILENCE, backup.next()).await.map_err(|_| silent())?.map_err(explained)?;
         match event {
             BackupEvent::End(end) => {
                 drop(events);
@@ -38,6 +38,19 @@ pub(super) async fn copy(
                 }
             }
         }
+    }
+}
+
+/// The server's tar holds no name past 99 bytes, and its words do not say what would.
+fn explained(error: pgbosun_postgres::Error) -> Error {
+    match error {
+        pgbosun_postgres::Error::Refused { code, message } if code == "XX000" && message.contains("tar") => {
+            Error::Refused(format!(
+                "the server cannot send a name or a link of 100 bytes or more: {message}. Rename it, or run pgbosun on the \
+                 server's machine with source = \"files\""
+            ))
+        }
+        error => error.into(),
     }
 }
 

@@ -4,11 +4,16 @@
 
 use super::account::{Account, Contents};
 use crate::{Error, manifest::Measured, pace::Pace};
+use pgbosun_core::name::{from_text, to_text};
 use std::{
     collections::HashSet,
+    ffi::OsStr,
     fs,
     io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Component, Path, PathBuf},
 };
 use tokio_util::sync::CancellationToken;
@@ -100,14 +105,14 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
         let mut entry = entry.map_err(broken())?;
         crate::member::check(&entry)?;
         let path = entry.path().map_err(broken())?.into_owned();
-        let name = path.to_string_lossy().into_owned();
+        let name = to_text(path.as_os_str().as_bytes());
         if !wanted.has(&name) {
             continue;
         }
         let (file, incremental) = logical(&name);
         let target = match file.as_str() {
             CONTROL => into.join(CONTROL_UNFINISHED),
-            file => confined(into, Path::new(file))?,
+            file => confined(into, Path::new(OsStr::from_bytes(&from_text(file))))?,
         };
         match entry.header().entry_type() {
             tar::EntryType::Directory => create_private(&target)?,

@@ -5,12 +5,19 @@ use super::{
     extract::{CONTROL, CONTROL_UNFINISHED, create_private},
 };
 use crate::{Error, manifest};
-use pgbosun_core::human;
+use pgbosun_core::{
+    human,
+    name::{from_text, to_text},
+};
 use pgbosun_repository::ObjectKind;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    ffi::OsString,
     fs, io,
-    os::unix::fs::{MetadataExt, symlink},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, symlink},
+    },
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -32,7 +39,9 @@ impl Restore {
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             )));
         }
-        let place = |location: &str| self.tablespaces.get(location).cloned().unwrap_or_else(|| location.into());
+        let place = |location: &str| {
+            self.tablespaces.get(location).cloned().unwrap_or_else(|| OsString::from_vec(from_text(location)).into())
+        };
         Ok(self.info.tablespaces.iter().map(|space| (space.oid, place(&space.location))).collect())
     }
 
@@ -291,7 +300,7 @@ fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>) -> Result<(), 
     let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let (path, name) = (entry.path(), to_text(entry.file_name().as_bytes()));
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(Error::file("look at", &path))?;
         let is_tablespace = kind.is_symlink() && prefix == "pg_tblspc";
@@ -309,7 +318,7 @@ fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>)
     let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let (path, name) = (entry.path(), to_text(entry.file_name().as_bytes()));
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(Error::file("look at", &path))?;
         if name == WAL {

@@ -25,7 +25,7 @@ impl RestoreTest {
             .fetch_one(&mut connection)
             .await
             .map_err(Error::query("ask for the last transaction"))?;
-        let names: Vec<String> = sqlx::query_scalar(include_str!("databases.sql"))
+        let names: Vec<String> = sqlx::query_scalar(pgbosun_postgres::DATABASES)
             .fetch_all(&mut connection)
             .await
             .map_err(Error::query("list the restored databases"))?;

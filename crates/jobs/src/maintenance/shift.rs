@@ -75,7 +75,7 @@ impl<'a> Shift<'a> {
             .await
             .map_err(failed)?;
         let names: Vec<String> =
-            sqlx::query_scalar(include_str!("databases.sql")).fetch_all(&mut connection).await.map_err(failed)?;
+            sqlx::query_scalar(pgbosun_postgres::DATABASES).fetch_all(&mut connection).await.map_err(failed)?;
         let _ = connection.close().await;
         if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
             return Err(JobError::lasting(format!("there is no database {missing} that can be connected to")));

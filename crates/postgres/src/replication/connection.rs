@@ -8,6 +8,7 @@ use crate::{
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use pgbosun_core::lsn::Lsn;
+use pgbosun_core::name::to_text;
 use postgres_protocol::{
     authentication::{
         md5_hash,
@@ -263,9 +264,7 @@ fn frame_length(input: &[u8]) -> Option<usize> {
 }
 
 pub(super) fn columns(row: &backend::DataRowBody) -> Result<Vec<Option<String>>, Error> {
-    let text = |range: Option<std::ops::Range<usize>>| {
-        Ok(range.map(|range| String::from_utf8_lossy(&row.buffer()[range]).into_owned()))
-    };
+    let text = |range: Option<std::ops::Range<usize>>| Ok(range.map(|range| to_text(&row.buffer()[range])));
     Ok(row.ranges().map(text).collect()?)
 }
 

@@ -2,6 +2,7 @@
 
 use super::{DataDirectory, pages};
 use crate::Error;
+use pgbosun_core::name::to_text;
 use pgbosun_postgres::replication::Tablespace;
 use std::{
     collections::{HashSet, VecDeque},
@@ -91,7 +92,7 @@ impl Listing {
             let Kind::Link(location) = &entry.kind else { continue };
             let oid = entry.path.file_name().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
             let Some(oid) = oid else { continue };
-            listing.tablespaces.push(Tablespace { oid, location: location.to_string_lossy().into_owned() });
+            listing.tablespaces.push(Tablespace { oid, location: to_text(location.as_os_str().as_bytes()) });
             let mut archive = Archive::default();
             let path = entry.path.join(&version);
             archive.skeleton.push(Entry { path: path.clone(), kind: Kind::Directory });

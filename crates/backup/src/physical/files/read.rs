@@ -7,12 +7,13 @@ use super::{
 use crate::{Error, Progress, manifest, pace::Pace};
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound};
-use pgbosun_core::lsn::Lsn;
-use pgbosun_repository::{ObjectKind, volume_of};
+use pgbosun_core::{lsn::Lsn, name::to_text};
+use pgbosun_repository::{ObjectKind, tar_header, volume_of};
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
     io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -145,12 +146,14 @@ impl Reader {
                 let mut header = tar::Header::new_ustar();
                 header.set_metadata(&metadata);
                 header.set_size(0);
-                if let Kind::Link(location) = &entry.kind {
-                    header.set_link_name(location).map_err(failed())?;
-                } else {
+                let link = match &entry.kind {
+                    Kind::Link(location) => Some(location.as_path()),
+                    _ => None,
+                };
+                if link.is_none() {
                     header.set_entry_type(tar::EntryType::Directory);
                 }
-                send(steps, begin(&mut header, name).map_err(failed())?)?;
+                send(steps, begin(header, name, link))?;
                 return Ok(BLOCK);
             }
         };
@@ -163,7 +166,7 @@ impl Reader {
         let metadata = file.metadata().map_err(failed())?;
         let mut header = tar::Header::new_ustar();
         header.set_metadata(&metadata);
-        send(steps, begin(&mut header, name).map_err(failed())?)?;
+        send(steps, begin(header, name, None))?;
         let crc32c = self.contents(&mut file, metadata.len(), segment, &whole, steps)?;
         let modified: DateTime<_> = metadata.modified().map_err(failed())?.into();
         let (path, size) = (entry.path, metadata.len());
@@ -213,9 +216,9 @@ impl Reader {
     }
 }
 
-/// The step that begins an entry under this name.
-fn begin(header: &mut tar::Header, name: &Path) -> io::Result<Step> {
-    header.set_path(name)?;
-    header.set_cksum();
-    Ok(Step::Entry { name: name.to_string_lossy().into_owned(), header: header.as_bytes().to_vec() })
+/// The step that begins an entry under this name, a link leading to `link`.
+fn begin(header: tar::Header, name: &Path, link: Option<&Path>) -> Step {
+    let name = name.as_os_str().as_bytes();
+    let header = tar_header(header, name, link.map(|link| link.as_os_str().as_bytes()));
+    Step::Entry { name: to_text(name), header }
 }
