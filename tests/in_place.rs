@@ -31,7 +31,10 @@ fn over_a_lost_cluster(how: &str) {
          [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
         postgres("").display()
     );
-    let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
+    let jobs = format!("{jobs}[jobs.archive]\nkind = \"monitor.wal-archive\"\n");
+    let installation = Installation::new(directory.path(), &format!("{configuration}{jobs}"));
     stop(&cluster);
     let outside = directory.path().join("etc");
     fs::create_dir(&outside).unwrap();
@@ -52,9 +55,12 @@ fn over_a_lost_cluster(how: &str) {
     fs::remove_dir_all(cluster.data.join("pg_xact")).unwrap();
 
     let data = cluster.data.to_str().unwrap();
-    let mut arguments = vec!["restore", "physical", "--to", data, "--force", "--keep-archiving"];
+    let mut arguments = vec!["restore", "physical", "--to", data, "--force"];
     arguments.extend((how == "--delta").then_some(how));
-    let said = installation.run(&arguments);
+    // C30: the place of the original is known from the configuration.
+    let done = installation.try_run(&arguments);
+    let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && said.contains("in the original's place"), "{said}");
     assert!(said.contains("postgresql.conf: kept, a link") && said.contains("pg_hba.conf: kept, a link"), "{said}");
     assert!(fs::read_dir(cluster.data.join("pg_replslot")).unwrap().next().is_none());
     for name in ["postgresql.conf", "pg_hba.conf", "pg_wal"] {
@@ -69,4 +75,22 @@ fn over_a_lost_cluster(how: &str) {
     cluster.archive_all();
     installation.run(&["backup", "create"]);
     installation.run(&["restore-test"]);
+    let check = || {
+        let done = installation.try_run(&["check"]);
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let said = check();
+    assert!(said.contains("is in every repository") && said.contains("critical=0"), "{said}");
+
+    // Archiving that ends is critical from the first look.
+    let found = || {
+        installation.run(&["job", "run", "archive"]);
+        installation.journal("select severity || ' ' || summary from findings where job = 'archive'")
+    };
+    assert_eq!(found(), "");
+    cluster.sql("alter system set archive_mode = off");
+    stop(&cluster);
+    cluster.up();
+    assert_eq!(found(), "critical nothing is archived, and WAL was archived before");
+    assert!(check().contains("nothing is archived, and WAL was archived before"));
 }

@@ -30,6 +30,7 @@ mod recovery;
 mod reports;
 mod samples;
 mod scheduling;
+mod shares;
 mod standby;
 mod standing;
 mod stores;

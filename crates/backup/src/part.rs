@@ -108,7 +108,7 @@ impl ScratchCopy {
             target: directory.path.join("data"),
             existing: Existing::Refuse,
             tablespaces,
-            keep_archiving: false,
+            in_place: false,
             recovery: self.recovery.clone(),
             max_rate: None,
             progress: Arc::clone(&self.progress),

@@ -40,8 +40,8 @@ pub struct Restore {
     pub existing: Existing,
     /// Where tablespaces go, by their old location; one that is not named goes to its old location.
     pub tablespaces: BTreeMap<String, PathBuf>,
-    /// Leave the archiving of the restored cluster as it was (C21).
-    pub keep_archiving: bool,
+    /// Whether it takes the place of its original, which goes on as it was; else it is a copy beside it, kept apart (C21, C30).
+    pub in_place: bool,
     /// How the server recovers; without it to the backup's own end.
     pub recovery: Option<Recovery>,
     /// The most that is written in a second, bytes.
@@ -96,11 +96,24 @@ impl Recovery {
     /// The `restore_command` of a cluster: this program, told where its configuration is, and whether the server that recovers is a
     /// copy beside its original (C29).
     pub fn command(program: &Path, configuration: &Path, cluster: &str, confined: bool) -> String {
-        let quoted = |path: &Path| format!("\"{}\"", path.display());
-        let (program, configuration) = (quoted(program), quoted(configuration));
+        let (program, configuration) = (in_command(program), in_command(configuration));
         let confined = if confined { "--confined " } else { "" };
         format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster} \"%f\" \"%p\"")
     }
+}
+
+/// A path in a command of PostgreSQL's configuration: for the shell, which reads it, and for PostgreSQL, to which % means something.
+fn in_command(path: &Path) -> String {
+    let mut quoted = String::from('"');
+    for c in path.display().to_string().chars() {
+        match c {
+            '"' | '$' | '`' | '\\' => quoted.extend(['\\', c]),
+            '%' => quoted.push_str("%%"),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// What was restored.
@@ -122,7 +135,7 @@ impl Restore {
     /// Whether what recovers from it is a copy beside the original, and must not reach the original's places (C29). A standby is a
     /// member of its cluster, and has its tablespaces where the others have them.
     fn is_beside(&self) -> bool {
-        !self.keep_archiving && !self.recovery.as_ref().is_some_and(|recovery| recovery.standby)
+        !self.in_place && !self.recovery.as_ref().is_some_and(|recovery| recovery.standby)
     }
 
     /// Restores. Must run away from the scheduler's threads.
@@ -338,4 +351,19 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Error::file("finish", path)(io::Error::other(error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c36_a_path_in_a_command_is_one_word_for_the_shell_and_nothing_for_postgresql() {
+        let path = Path::new("/srv/a b/50%/$HOME/`id`/\"x\"\\");
+        let command = Recovery::command(path, Path::new("/etc/p.toml"), "main", false);
+        assert!(command.ends_with("\"/etc/p.toml\" wal fetch --cluster main \"%f\" \"%p\""), "{command}");
+        let word = command.split(" --config").next().unwrap().replace("%%", "%");
+        let said = std::process::Command::new("sh").args(["-c", &format!("printf %s {word}")]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), path.display().to_string());
+    }
 }

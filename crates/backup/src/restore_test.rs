@@ -165,7 +165,7 @@ impl RestoreTest {
             target: directory.path.join("data"),
             existing: Existing::Refuse,
             tablespaces: self.tablespaces(&directory.path),
-            keep_archiving: false,
+            in_place: false,
             recovery: recovery.clone(),
             max_rate: None,
             progress: Arc::clone(&self.progress),

@@ -26,7 +26,9 @@ pub use sections::{
     Channel, ChannelType, Cluster, Compression, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport,
     Metadata, Repository, RepositoryType, Wal,
 };
-pub use setting::{ChannelName, ClusterName, GroupName, Known, Listen, Patience, Refusal, RepositoryName, Setting};
+pub use setting::{
+    ChannelName, ClusterName, GroupName, Known, Listen, Patience, Rate, Refusal, RepositoryName, Setting,
+};
 pub use suggest::nearest;
 
 pub use figment::value::Value as RawValue;

@@ -1,5 +1,6 @@
 //! Backup jobs: thin, they call `pgbosun-backup` and put its results into words.
 
+mod archiving;
 pub mod expiry;
 mod heartbeat;
 mod physical;
@@ -9,6 +10,7 @@ mod table_name;
 mod verify;
 mod wal_cleanup;
 
+pub use archiving::ought_to_archive;
 pub use heartbeat::Heartbeat;
 pub use physical::BackupPhysical;
 pub use replicate::Replicate;

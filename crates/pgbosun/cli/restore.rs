@@ -28,15 +28,15 @@ pub struct RestoreTarget {
     /// The repository; the first that has what is needed by default.
     #[arg(long)]
     pub repository: Option<String>,
-    /// Recover to this time, with its zone: `2026-11-21 08:30:00+01`, `2026-11-21T07:30:00Z`.
+    /// Recover to this time, with its zone: `2026-11-21 08:30:00+01`, `2026-11-21 08:30:00 Europe/Berlin`, `2026-11-21T07:30:00Z`.
     #[arg(long, value_name = "TIME", group = "target")]
     pub target_time: Option<String>,
     /// Recover to this WAL position, `16/B374D848`.
     #[arg(long, value_name = "LSN", group = "target")]
     pub target_lsn: Option<String>,
-    /// Recover to this transaction.
+    /// Recover to this transaction, as `txid_current` or `pg_current_xact_id` shows it.
     #[arg(long, value_name = "XID", group = "target")]
-    pub target_xid: Option<u32>,
+    pub target_xid: Option<u64>,
     /// Recover to this restore point (`pg_create_restore_point`).
     #[arg(long, value_name = "NAME", group = "target")]
     pub target_name: Option<String>,
@@ -80,11 +80,15 @@ pub struct RestorePhysical {
     pub force: bool,
     /// The most that is written in a second, such as 100MB.
     #[arg(long, value_name = "SIZE")]
-    #[arg(value_parser = rate)]
-    pub rate_limit: Option<bytesize::ByteSize>,
-    /// Leave archiving as it was: for replacing the original, not for a copy beside it.
-    #[arg(long)]
-    pub keep_archiving: bool,
+    pub rate_limit: Option<pgbosun_core::config::Rate>,
+    /// Put it in the original's place: archiving, subscriptions and background jobs go on as they were. The default where the target is
+    /// the cluster's data-directory; asked for on a terminal.
+    #[arg(long, alias = "keep-archiving", conflicts_with_all = ["beside", "standby"])]
+    pub in_place: bool,
+    /// Put it beside the original: it archives nothing, takes no changes meant for the original, runs no background jobs. The
+    /// default anywhere else.
+    #[arg(long, conflicts_with = "standby")]
+    pub beside: bool,
     /// Restore into a scratch server, check it there, and remove it.
     #[arg(long, conflicts_with_all = ["to", "delta", "force"])]
     pub verify_only: bool,
@@ -113,12 +117,4 @@ pub struct RestorePart {
     /// Where the programs of the scratch server are, unless in the usual place of their version.
     #[arg(long, value_name = "DIRECTORY")]
     pub program_directory: Option<PathBuf>,
-}
-
-/// A rate at which something comes to its end.
-fn rate(text: &str) -> Result<bytesize::ByteSize, String> {
-    match text.parse::<bytesize::ByteSize>()? {
-        rate if rate.as_u64() < 1024 => Err("a rate is at least 1 KiB a second; leave it out for no limit".into()),
-        rate => Ok(rate),
-    }
 }

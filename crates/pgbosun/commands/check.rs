@@ -7,7 +7,11 @@ use crate::{
     local::Context,
     output::{json, severity},
 };
-use pgbosun_core::{config::Cluster, finding::Severity, human};
+use pgbosun_core::{
+    config::{Cluster, Config},
+    finding::Severity,
+    human,
+};
 use pgbosun_daemon::{chain, channel, open_history};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
@@ -71,7 +75,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
                     .filter_map(|(known, options)| Repository::open(&context.config, known, options).ok())
                     .collect();
                 check_data_directory(&mut report, name, settings);
-                check_cluster(&mut report, name, &server, &to).await;
+                check_cluster(&mut report, &context.config, name, &server, &to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
         }
@@ -107,7 +111,7 @@ fn check_data_directory(report: &mut Report, name: &str, cluster: &Cluster) {
     }
 }
 
-async fn check_cluster(report: &mut Report, name: &str, server: &Server, to: &[Repository]) {
+async fn check_cluster(report: &mut Report, config: &Config, name: &str, server: &Server, to: &[Repository]) {
     let mut connection = match server.connect().await {
         Ok(connection) => connection,
         Err(error) => return report.add(Severity::Critical, name, chain(&error)),
@@ -162,7 +166,7 @@ async fn check_cluster(report: &mut Report, name: &str, server: &Server, to: &[R
                     identity.system_id, identity.timeline
                 );
                 report.add(Severity::Ok, name, message);
-                archiving::check(report, name, server, &identity.system_id, to).await;
+                archiving::check(report, config, name, server, &identity.system_id, to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
         },

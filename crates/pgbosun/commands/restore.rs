@@ -1,23 +1,25 @@
 //! `pgbosun restore`: from the repository alone; neither daemon nor history is needed (C22).
 
 mod part;
+mod tablespaces;
+mod target;
 
 use super::{backup::watch, restore_test};
 use crate::{
-    cli::{RestoreCommand, RestorePhysical, RestoreTarget},
+    cli::{RestoreCommand, RestorePhysical},
     exit::Exit,
     local::Context,
     output,
 };
-use chrono::{DateTime, Utc};
 use pgbosun_backup::{Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan};
-use pgbosun_core::human;
+use pgbosun_core::{config::Rate, human};
 use std::{
-    collections::BTreeMap,
+    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
+use target::request;
 use tokio_util::sync::CancellationToken;
 
 /// Runs one of them.
@@ -47,8 +49,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let target = std::path::absolute(to)?;
     let existing = existing(&arguments, &target)?;
-    let recovery =
-        recovery(context, &request, &plan, &arguments.target_action, arguments.standby, arguments.keep_archiving)?;
+    let tablespaces = tablespaces::places(&plan.info, &arguments.tablespace, arguments.force)?;
+    let in_place = in_place(context, &request.cluster, &arguments, &target)?;
+    let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, in_place)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
     let restore = Restore {
@@ -56,19 +59,20 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         info: info.clone(),
         target: target.clone(),
         existing,
-        tablespaces: arguments
-            .tablespace
-            .iter()
-            .map(|pair| mapping(pair))
-            .collect::<anyhow::Result<BTreeMap<_, _>>>()?,
-        keep_archiving: arguments.keep_archiving,
+        tablespaces,
+        in_place,
         recovery,
-        max_rate: arguments.rate_limit.map(|rate| rate.as_u64()),
+        max_rate: arguments.rate_limit.map(Rate::bytes),
         progress: Arc::clone(&progress),
         cancel: cancel.clone(),
     };
     let name = plan.repository.name.clone();
-    eprintln!("restoring {} of {} from {name} into {}", info.label, info.cluster, target.display());
+    let place = match (arguments.standby, in_place) {
+        (true, _) => "as a standby",
+        (false, true) => "in the original's place",
+        (false, false) => "beside the original",
+    };
+    eprintln!("restoring {} of {} from {name} into {}, {place}", info.label, info.cluster, target.display());
     if plan.target != Target::BackupEnd {
         eprintln!("it will recover to {} on timeline {}", plan.target, plan.timeline);
     }
@@ -97,7 +101,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if context.json {
         output::json(&serde_json::json!({
             "label": info.label, "cluster": info.cluster, "repository": name, "target": target,
-            "recovery-target": plan.target.to_string(), "timeline": plan.timeline,
+            "in-place": in_place, "recovery-target": plan.target.to_string(), "timeline": plan.timeline,
             "files": restored.files, "bytes": restored.bytes, "kept": restored.kept, "configuration": restored.configuration,
             "seconds": begun.elapsed().as_secs_f64(), "wal-held-until": held_until,
         }))?;
@@ -108,22 +112,20 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     for line in &restored.configuration {
         println!("{line}");
     }
-    if !arguments.keep_archiving && !arguments.standby {
-        println!(
-            "archive_mode is off in the copy (postgresql.auto.conf), so that it cannot archive over the original's WAL"
-        );
+    if in_place {
+        println!("archiving, subscriptions and background jobs go on as its configuration says");
     }
     let major = info.server_version.split('.').next().unwrap_or_default();
     println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
-    println!(
-        "beside the original it needs a port and a log of its own: add -o \"-c port=PORT -c log_directory=log\" to that"
-    );
+    if place == "beside the original" {
+        println!("it needs a port and a log of its own: add -o \"-c port=PORT -c log_directory=log\" to that");
+    }
     if plan.target != Target::BackupEnd {
         println!("it fetches WAL with this program and configuration while it recovers");
         if let Some(until) = held_until {
             println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
         }
-        if !arguments.keep_archiving && !arguments.standby {
+        if place == "beside the original" {
             println!(
                 "tablespaces that were created after the backup will lie in its pg_tblspc, not at the original's places"
             );
@@ -132,52 +134,32 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     Ok(0)
 }
 
+/// C30: whether it takes the original's place. Where nothing was said it does where the original had its data.
+fn in_place(context: &Context, cluster: &str, arguments: &RestorePhysical, target: &Path) -> anyhow::Result<bool> {
+    if arguments.in_place || arguments.beside || arguments.standby {
+        return Ok(arguments.in_place);
+    }
+    let configured = context.config.clusters.get(cluster).and_then(|cluster| cluster.data_directory.as_ref());
+    let same = |configured: &PathBuf| match (configured.canonicalize(), target.canonicalize()) {
+        (Ok(configured), Ok(target)) => configured == target,
+        _ => configured == target,
+    };
+    let its_place = configured.is_some_and(same);
+    if its_place && std::io::stdin().is_terminal() {
+        let question = format!(
+            "{} is the data directory of {cluster}: what is restored takes the original's place and archives as it did (--beside: a \
+             copy that does not)",
+            target.display()
+        );
+        output::confirm(&question, arguments.force)?;
+    }
+    Ok(its_place)
+}
+
 /// Whether it is the backup that is not as it was written.
 fn is_damage(error: &anyhow::Error) -> bool {
     let known = error.downcast_ref::<pgbosun_backup::Error>();
     matches!(known, Some(pgbosun_backup::Error::Repository(pgbosun_repository::Error::Damaged { .. })))
-}
-
-/// What was asked for. C20: a time without a zone is refused.
-fn request(context: &Context, target: &RestoreTarget) -> anyhow::Result<Request> {
-    let refused = |error: String| Exit::usage(error);
-    let chosen = match target {
-        RestoreTarget { target_time: Some(time), .. } => Some(Target::Time(parse_time(time)?)),
-        RestoreTarget { target_lsn: Some(lsn), .. } => Some(Target::Lsn(lsn.parse().map_err(refused)?)),
-        RestoreTarget { target_xid: Some(xid), .. } => Some(Target::Xid(*xid)),
-        RestoreTarget { target_name: Some(name), .. } => Some(Target::Name(name.clone())),
-        RestoreTarget { immediate: true, .. } => Some(Target::Immediate),
-        RestoreTarget { latest: true, .. } => Some(Target::Latest),
-        _ => None,
-    };
-    Ok(Request {
-        cluster: context.cluster(target.cluster.as_deref())?,
-        repositories: context.repositories(target.repository.as_deref())?,
-        backup: target.backup.clone(),
-        target: chosen,
-        timeline: target.timeline,
-        exclusive: target.target_exclusive,
-    })
-}
-
-/// A moment with its zone, in the forms people and PostgreSQL write it.
-fn parse_time(text: &str) -> anyhow::Result<DateTime<Utc>> {
-    let text = text.trim();
-    // chrono wants minutes in an offset, PostgreSQL writes +01.
-    let bare_hours = text.len() > 3
-        && text
-            .get(text.len() - 3..)
-            .is_some_and(|end| end.starts_with(['+', '-']) && end[1..].bytes().all(|byte| byte.is_ascii_digit()));
-    let whole = if bare_hours && text.contains(':') { format!("{text}:00") } else { text.replace(" UTC", "Z") };
-    let formats = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z", "%Y-%m-%dT%H:%M%#z"];
-    let parsed = DateTime::parse_from_rfc3339(&whole.replacen(' ', "T", 1))
-        .ok()
-        .or_else(|| formats.iter().find_map(|format| DateTime::parse_from_str(&whole, format).ok()));
-    parsed.map(|time| time.with_timezone(&Utc)).ok_or_else(|| {
-        Exit::usage(format!(
-            "--target-time {text}: write a time with its zone, such as \"2026-11-21 08:30:00+01\" or 2026-11-21T07:30:00Z"
-        ))
-    })
 }
 
 /// Finds what serves a request, away from this runtime's threads.
@@ -229,36 +211,5 @@ fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existi
         }
         (false, true) => Ok(Existing::Replace),
         (false, false) => Ok(Existing::Refuse),
-    }
-}
-
-fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
-    match pair.split_once('=') {
-        Some((old, new)) if new.starts_with('/') => Ok((old.to_owned(), new.into())),
-        _ => Err(Exit::usage(format!("--tablespace {pair}: write OLD=NEW with absolute paths"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c20_times_need_a_zone() {
-        let utc = |text: &str| parse_time(text).unwrap().to_rfc3339();
-        for text in [
-            "2026-11-21 08:30:00+01",
-            "2026-11-21 08:30:00+01:00",
-            "2026-11-21 08:30:00+0100",
-            "2026-11-21T07:30:00Z",
-            "2026-11-21 07:30:00 UTC",
-            "2026-11-21 07:30:00.000Z",
-            "2026-11-21 08:30+01",
-        ] {
-            assert_eq!(utc(text), "2026-11-21T07:30:00+00:00", "{text}");
-        }
-        for text in ["2026-11-21 08:30:00", "2026-11-21", "yesterday", "08:30+01"] {
-            assert!(parse_time(text).unwrap_err().to_string().contains("zone"), "{text}");
-        }
     }
 }

@@ -227,6 +227,14 @@ impl WalArchive {
         Ok(found)
     }
 
+    /// Whether there is anything in it.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn is_begun(&self) -> Result<bool, Error> {
+        Ok(!self.repository.storage.names(&self.root).await?.is_empty())
+    }
+
     /// How the timelines of the archive descend from each other, without a listing of its segments.
     ///
     /// # Errors

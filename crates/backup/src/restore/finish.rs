@@ -101,7 +101,14 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         made.push(format!("{}: {name} is a comment now, it does not hold for what was restored", file.display()));
     }
     if standing == Standing::Beside {
-        append(target, "postgresql.auto.conf", &beside(info))?;
+        let text = beside(info);
+        append(target, "postgresql.auto.conf", &text)?;
+        let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+        made.push(format!(
+            "postgresql.auto.conf: {} are set for a copy beside its original: it archives nothing, takes no changes meant for the \
+             original, runs no background jobs. Remove these lines and restart where it is to take the original's place",
+            names.collect::<Vec<_>>().join(", ")
+        ));
     }
     if let Some(recovery) = &restore.recovery {
         append(target, "postgresql.auto.conf", &settings(recovery))?;

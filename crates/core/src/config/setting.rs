@@ -181,8 +181,37 @@ parsed! {
     ByteSize: "a size such as \"64MiB\" or \"5GB\"", str::parse::<ByteSize>;
     Schedule: "a schedule such as \"59 23 * * *\" or \"@hourly\"", str::parse::<Schedule>;
     Blackout: "a window such as \"Mon-Fri 08:00-18:00\"", str::parse::<Blackout>;
+    Rate: "a size for each second, of at least \"1KiB\", such as \"50MiB\"", str::parse::<Rate>;
     Patience: "a number of looks or a time, such as \"3 looks\" or \"10m\"", str::parse::<Patience>;
     Listen: "an address such as \"127.0.0.1:9875\", or \"off\"", str::parse::<Listen>;
+}
+
+/// So many bytes a second at most. Never so few that what is limited would not come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(ByteSize);
+
+impl Rate {
+    /// Bytes a second.
+    pub const fn bytes(self) -> u64 {
+        self.0.as_u64()
+    }
+}
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<ByteSize>()? {
+            rate if rate.as_u64() < 1024 => Err("it is at least 1 KiB; leave it out for no limit".into()),
+            rate => Ok(Self(rate)),
+        }
+    }
+}
+
+impl std::fmt::Display for Rate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// How long a problem must be there before it is an alert.

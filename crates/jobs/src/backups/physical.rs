@@ -5,7 +5,7 @@ use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_backup::{Health, Incremental, Physical, PhysicalBackup, WalSource, copy_backup};
 use pgbosun_core::{
-    config::{RepositoryName, Retention},
+    config::{Rate, RepositoryName, Retention},
     finding::{Finding, Severity},
     human, options,
     outcome::{BackupRecord, BackupState, Outcome, Record},
@@ -29,7 +29,7 @@ options! {
         /// Files read, checked and compressed at once, where the data directory is read. Each takes about 25 MiB of memory.
         workers: u8 = "2";
         /// The most that is read from the server in a second; no limit by default.
-        rate_limit: Option<bytesize::ByteSize>;
+        rate_limit: Option<Rate>;
         /// Take only what changed since the newest backup, where the server can (PostgreSQL 17, `summarize_wal = on`);
         /// else a full one, and the result says why.
         incremental: bool = "false";
@@ -151,7 +151,7 @@ impl BackupPhysical {
             instance: context.journal.instance(),
             job: Some(context.job.clone()),
             fast_checkpoint: self.checkpoint == Checkpoint::Fast,
-            max_rate: self.rate_limit.map(|rate| rate.as_u64()),
+            max_rate: self.rate_limit.map(Rate::bytes),
             incremental: self.incremental.then_some(Incremental { chain_limit: self.chain_limit }),
             prefer_standby: self.prefer_standby,
             source: match self.source {
@@ -198,7 +198,7 @@ impl BackupPhysical {
         outcome: &mut Outcome,
     ) {
         let Some((source, info)) = taken.stored.first().cloned() else { return };
-        let mut lacking = Vec::new();
+        let (mut lacking, mut missing) = (Vec::new(), Vec::new());
         for (repository, reason) in &taken.dropped {
             let (cancel, _guard) = bulk_token(context);
             let (from, to, backup, instance) =
@@ -214,12 +214,17 @@ impl BackupPhysical {
                 }
                 Err(error) => {
                     let reason = human::chain(reason);
+                    missing.push(repository.name.as_str());
                     outcome.findings.push(not_there(repository, &info.label, &reason, &human::chain(&error)));
                     if repository.options.required {
                         lacking.push(format!("{} ({reason})", repository.name));
                     }
                 }
             }
+        }
+        if !missing.is_empty() {
+            // C35: the copies that were taken stand, and what is missing where is said.
+            outcome.summary.push_str(&format!("; partly: it is not in {}", missing.join(", ")));
         }
         if !lacking.is_empty() {
             outcome.failed = Some(format!("backup {} is not in {}", info.label, lacking.join(", ")));

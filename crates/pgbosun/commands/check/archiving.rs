@@ -1,8 +1,9 @@
 //! The round trip of one segment: written, archived by the server, and found in every repository.
 
 use super::Report;
-use pgbosun_core::{finding::Severity, wal::WalFile};
+use pgbosun_core::{config::Config, finding::Severity, wal::WalFile};
 use pgbosun_daemon::chain;
+use pgbosun_jobs::ought_to_archive;
 use pgbosun_postgres::Server;
 use pgbosun_repository::{Repository, WalArchive};
 use sqlx::Connection;
@@ -12,13 +13,31 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks whether WAL gets into the archive. Ends the current segment of the server, which is harmless.
-pub(super) async fn check(report: &mut Report, name: &str, server: &Server, system_id: &str, to: &[Repository]) {
+pub(super) async fn check(
+    report: &mut Report,
+    config: &Config,
+    name: &str,
+    server: &Server,
+    system_id: &str,
+    to: &[Repository],
+) {
     match round_trip(server, name, system_id, to).await {
         Ok(Some(words)) => report.add(Severity::Ok, name, words),
-        Ok(None) => {
-            let words = "archive_mode is off: recovery ends with the newest backup; see the README for archive_command";
-            report.add(Severity::Ok, name, words);
-        }
+        Ok(None) => match ought_to_archive(config, to, name, system_id).await {
+            // C30: what is committed now is in no archive.
+            Some(although) => {
+                let words = format!(
+                    "nothing is archived, and {although}: set archive_mode = on (a copy that was restored beside its original has it \
+                     off in postgresql.auto.conf), restart the server, and take a new backup"
+                );
+                report.add(Severity::Critical, name, words);
+            }
+            None => {
+                let words =
+                    "archive_mode is off: recovery ends with the newest backup; see the README for archive_command";
+                report.add(Severity::Ok, name, words);
+            }
+        },
         Err(words) => report.add(Severity::Critical, name, words),
     }
 }
@@ -30,13 +49,13 @@ async fn round_trip(server: &Server, name: &str, system_id: &str, to: &[Reposito
         .fetch_one(&mut connection)
         .await
         .map_err(failed)?;
-    if mode == "off" {
-        return Ok(None);
-    }
     let standby: bool =
         sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()").fetch_one(&mut connection).await.map_err(failed)?;
     if standby {
         return Ok(Some("a standby: archiving is tried on the primary".into()));
+    }
+    if mode == "off" {
+        return Ok(None);
     }
     let segment: String =
         sqlx::query_scalar(include_str!("switch.sql")).fetch_one(&mut connection).await.map_err(failed)?;

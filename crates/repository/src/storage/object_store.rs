@@ -51,10 +51,10 @@ impl ObjectStore {
                     .with_jitter(),
             );
         if let Some(limit) = options.rate_limit {
-            let rate = u32::try_from(limit.as_u64()).unwrap_or(u32::MAX);
+            let rate = u32::try_from(limit.bytes()).unwrap_or(u32::MAX);
             // One part must fit, or it could never be sent.
             let burst = u32::try_from(options.part_size.as_u64()).unwrap_or(u32::MAX).max(rate);
-            operator = operator.layer(ThrottleLayer::new(rate.max(1), burst));
+            operator = operator.layer(ThrottleLayer::new(rate, burst));
         }
         let metadata = options.metadata.0.clone().into_iter().collect();
         let part_size = usize::try_from(options.part_size.as_u64()).unwrap_or(usize::MAX);

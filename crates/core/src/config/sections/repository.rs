@@ -1,6 +1,6 @@
 //! `[repositories.NAME]`: where backups and WAL are kept, and how they are stored there.
 
-use super::super::{Known, RawValue, Reader, Refusal, Retention, Secret, Setting};
+use super::super::{Known, Rate, RawValue, Reader, Refusal, Retention, Secret, Setting};
 use crate::options;
 use bytesize::ByteSize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -152,7 +152,7 @@ options! {
         /// How long backups and WAL are kept here, in place of what the jobs say.
         retention: Option<Retention>;
         /// The most that is written to it in a second; no limit by default.
-        rate_limit: Option<ByteSize>;
+        rate_limit: Option<Rate>;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     JobContext, JobError,
+    backups::ought_to_archive,
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 options! {
     /// Alerts when WAL does not get into the archive: the server's archiver fails, finished segments wait too long, segments
-    /// wait for a repository that is away, or one was left out there since the last good backup.
+    /// wait for a repository that is away, or one was left out there since the last good backup. That nothing is archived at all is
+    /// critical on a primary that archived before, and where a backup job promises recovery to any moment.
     pub struct WalArchive {
         /// Warns when a finished segment has waited for so long.
         warning_age: Duration = "\"5m\"";
@@ -31,6 +33,8 @@ options! {
 pub struct Sample {
     failing: Option<(i64, String, DateTime<Utc>)>,
     archiving: bool,
+    /// A primary archives nothing, although this is so.
+    ended: Option<&'static str>,
     archived: Option<DateTime<Utc>>,
     oldest_ready: Option<(String, Duration)>,
     ready: i64,
@@ -41,6 +45,8 @@ pub struct Sample {
 #[derive(sqlx::FromRow)]
 struct Archiver {
     archiving: bool,
+    switched_off: bool,
+    system_id: String,
     failed_count: i64,
     last_archived_time: Option<DateTime<Utc>>,
     last_failed_wal: Option<String>,
@@ -90,9 +96,17 @@ impl Monitor for WalArchive {
         let (cluster, _) = look.context.cluster()?;
         look.release().await;
         let (spools, gaps) = spools(look.context, cluster).await?;
+        let ended = match row.switched_off {
+            true => {
+                let (config, repositories) = (&look.context.config, look.context.repositories(&[])?);
+                ought_to_archive(config, &repositories, cluster, &row.system_id).await
+            }
+            false => None,
+        };
         Ok(Sample {
             failing,
             archiving: row.archiving,
+            ended,
             archived: row.last_archived_time,
             oldest_ready,
             ready,
@@ -103,6 +117,17 @@ impl Monitor for WalArchive {
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let mut findings = Vec::new();
+        if let Some(although) = sample.ended {
+            // C30: from the first look, since what is committed now is in no archive.
+            findings.push(
+                Finding::new(Severity::Critical, "archiving", format!("nothing is archived, and {although}"))
+                    .meaning("What is committed from now on is in no archive: recovery to a moment ends where archiving did.")
+                    .advice(
+                        "Set archive_mode = on (a copy that was restored beside its original has it off in postgresql.auto.conf), \
+                         restart the server, and take a new backup.",
+                    ),
+            );
+        }
         let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
             findings.push(Finding::new(severity, object, summary).meaning(meaning).advice(advice).detail(detail));
         };
@@ -153,6 +178,7 @@ impl Monitor for WalArchive {
             );
         }
         let summary = match (sample.archiving, &sample.failing) {
+            (false, _) if sample.ended.is_some() => "nothing is archived".into(),
             (false, _) => "nothing is archived: archive_mode is off, or this is a standby".into(),
             (true, Some(_)) => "archiving fails".into(),
             (true, None) => format!("archiving works, {} segments wait", sample.ready),
@@ -199,11 +225,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waits_and_what_is_left_out_is_told() {
+    fn c30_what_waits_what_has_ended_and_what_is_left_out_is_told() {
         let monitor = WalArchive { warning_age: Duration::from_secs(300), critical_age: Duration::from_secs(900) };
         let quiet = Sample {
             failing: None,
             archiving: true,
+            ended: None,
             archived: None,
             oldest_ready: Some(("1".into(), Duration::from_secs(10))),
             ready: 1,
@@ -211,6 +238,11 @@ mod tests {
             gaps: Vec::new(),
         };
         assert!(monitor.verdict(&quiet, &mut (), &View::default()).findings.is_empty());
+        let ended =
+            Sample { archiving: false, ended: Some("WAL was archived before"), oldest_ready: None, ready: 0, ..quiet };
+        let verdict = monitor.verdict(&ended, &mut (), &View::default());
+        assert_eq!((verdict.findings.len(), verdict.findings[0].severity), (1, Severity::Critical));
+        let quiet = Sample { archiving: true, ended: None, ..ended };
         let gap = Gap { repository: "offsite".into(), cluster: "main".into(), file: "00".into(), at: clock::now() };
         let loud = Sample {
             failing: Some((3, "000000010000000000000002".into(), clock::now())),

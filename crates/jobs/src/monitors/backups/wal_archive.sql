@@ -4,6 +4,8 @@ select case pg_catalog.current_setting('archive_mode')
            when 'on' then not pg_catalog.pg_is_in_recovery()
            else false
        end as archiving,
+       pg_catalog.current_setting('archive_mode') = 'off' and not pg_catalog.pg_is_in_recovery() as switched_off,
+       (select system_identifier::text from pg_catalog.pg_control_system()) as system_id,
        failed_count,
        last_archived_time,
        last_failed_wal,

@@ -1,0 +1,61 @@
+//! Where tablespaces go when a backup is restored.
+
+use crate::{exit::Exit, output};
+use pgbosun_core::name::from_text;
+use pgbosun_repository::BackupInfo;
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+/// By old location, as it was said. C36: a place that the backup alone names is shown, and taken without a question only where it is
+/// an empty directory of this user.
+pub(super) fn places(info: &BackupInfo, pairs: &[String], force: bool) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let said = pairs.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+    let unnamed = info.tablespaces.iter().filter(|space| !said.contains_key(&space.location));
+    let places: Vec<_> = unnamed.map(|space| PathBuf::from(OsString::from_vec(from_text(&space.location)))).collect();
+    let doubtful: Vec<_> = places.iter().filter(|place| !is_ready(place)).map(|place| format!("{place:?}")).collect();
+    if !doubtful.is_empty() {
+        let question = format!(
+            "the backup puts tablespaces into {}, and that is no empty directory of this user; --tablespace OLD=NEW names another place",
+            doubtful.join(", ")
+        );
+        output::confirm(&question, force)?;
+    }
+    for place in places {
+        eprintln!("a tablespace goes to {place:?}");
+    }
+    Ok(said)
+}
+
+/// Whether it is an empty directory of this user.
+fn is_ready(place: &Path) -> bool {
+    let own =
+        fs::symlink_metadata(place).is_ok_and(|found| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw());
+    own && fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
+    match pair.split_once('=') {
+        Some((old, new)) if new.starts_with('/') => Ok((old.to_owned(), new.into())),
+        _ => Err(Exit::usage(format!("--tablespace {pair}: write OLD=NEW with absolute paths"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c36_only_an_empty_directory_of_ones_own_is_taken_unasked() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(is_ready(directory.path()));
+        assert!(!is_ready(&directory.path().join("none")));
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+        assert!(!is_ready(&link) && !is_ready(directory.path()));
+    }
+}
