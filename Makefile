@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean pictures test test-full lint deny bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
+.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint deny bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,9 @@ test: setup ## Run every test on PostgreSQL 15, and those of monitors on 17 too.
 
 test-full: setup ## Run every test on every supported version of PostgreSQL.
 	PGBOSUN_TEST_VERSIONS="15 16 17 18" PGBOSUN_TEST_STEPS=200 PGBOSUN_TEST_SEED=$$(date +%s) $(TOOLS)/test.sh
+
+test-ticks: setup ## Run tests of 15 with the clock a moment before minute, hour, day and month begin (needs faketime).
+	$(TOOLS)/test.sh --ticks
 
 lint: setup ## Check format and lints, and that the page of rules is up to date.
 	$(TOOLS)/rules.py --check

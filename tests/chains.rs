@@ -1,7 +1,9 @@
 //! Chains of backups and clocks, on a real server: a backup is as good as the worst link of its chain (C27), what is published is
 //! recorded (C28), and a wrong clock removes nothing (C33).
 
-use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, major, output, postgres};
+use crate::support::{
+    Cluster, Installation, MAIL, cluster_and_repository, directory, major, output, postgres, with_clock,
+};
 use std::{
     fs,
     os::unix::fs::FileExt,
@@ -203,9 +205,8 @@ fn c28_a_published_backup_is_recorded_though_it_cannot_be_verified() {
 
 /// A command of the installation whose clock is wrong; the kernel's and the server's are not.
 fn at(installation: &Installation, ahead: &str, arguments: &[&str]) -> String {
-    let real = installation.command(arguments);
-    let mut command = Command::new("faketime");
-    command.args(["-f", ahead]).arg(real.get_program()).args(real.get_args()).env("PGBOSUN_LOG", "off");
+    let mut command = installation.command(arguments);
+    with_clock(&mut command, ahead);
     output(&mut command)
 }
 

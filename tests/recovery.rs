@@ -257,7 +257,8 @@ fn c10_c19_a_promotion_in_the_middle_is_followed() {
         "--tablespace",
         &spaces,
         "--standby",
-        "--in-place",
+        // The name it had before.
+        "--keep-archiving",
     ]);
     let conninfo = format!("primary_conninfo = 'host={} user=postgres'\n", directory.path().display());
     let mut settings = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap();

@@ -82,6 +82,21 @@ pub fn set_clock(file: &Path, ahead: i64) {
     fs::rename(new, file).expect("the clock");
 }
 
+fn libfaketime() -> PathBuf {
+    let mut places = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
+    let library = places.find_map(|place| {
+        let library = place.path().join("faketime/libfaketime.so.1");
+        library.exists().then_some(library)
+    });
+    library.expect("libfaketime, of the package faketime")
+}
+
+/// Has a command run with a clock that is wrong, such as `+400d`; the kernel's and the server's are not. The program faketime would
+/// leave a semaphore behind when it is killed, and stumble over it later.
+pub fn with_clock(command: &mut Command, ahead: &str) {
+    command.env("LD_PRELOAD", libfaketime()).env("FAKETIME", ahead).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+}
+
 /// Some seconds.
 pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -153,13 +168,8 @@ impl Cluster {
         let log = self.socket.join("pg.log");
         let mut command = Command::new(postgres("pg_ctl"));
         if let Some(clock) = &self.clock {
-            let mut places = fs::read_dir("/usr/lib").expect("/usr/lib").flatten();
-            let library = places.find_map(|place| {
-                let library = place.path().join("faketime/libfaketime.so.1");
-                library.exists().then_some(library)
-            });
             command
-                .env("LD_PRELOAD", library.expect("libfaketime, of the package faketime"))
+                .env("LD_PRELOAD", libfaketime())
                 .env("FAKETIME_TIMESTAMP_FILE", clock)
                 .env("FAKETIME_NO_CACHE", "1")
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");

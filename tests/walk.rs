@@ -6,7 +6,7 @@
 //! test-full` a new one each time), and PGBOSUN_TEST_STEPS is its length.
 
 use crate::support::{
-    Cluster, Installation, cluster_and_repository, directory, major, output, postgres, seconds, wait_until,
+    Cluster, Installation, cluster_and_repository, directory, major, output, postgres, seconds, wait_until, with_clock,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -169,15 +169,10 @@ impl Walk {
         ));
         let state = self.cluster.sql("select count(*), sum(step) from steps");
         let before: BTreeSet<_> = self.listed().into_iter().map(|one| one.label).collect();
-        let real = self.installation.command(&["backup", "create"]);
-        let mut command = match clock {
-            None => real,
-            Some(ahead) => {
-                let mut command = Command::new("faketime");
-                command.args(["-f", ahead]).arg(real.get_program()).args(real.get_args()).env("PGBOSUN_LOG", "off");
-                command
-            }
-        };
+        let mut command = self.installation.command(&["backup", "create"]);
+        if let Some(ahead) = clock {
+            with_clock(&mut command, ahead);
+        }
         let sound = self.promised();
         let done = command.output().expect("the program");
         assert!(done.status.success(), "backup create: {}", words(&done));

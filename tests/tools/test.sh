@@ -1,6 +1,7 @@
 #!/bin/bash
-# test.sh [--day] - every test: unit, then integration on each version of PostgreSQL, and a day of faults; with --day that
-# alone, written to docs/day-of-faults.md. PGBOSUN_TEST_VERSIONS says which versions; without it, it is 15, and 17 for the
+# test.sh [--day | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, and a day of faults; with --day
+# that alone, written to docs/day-of-faults.md; with --ticks the tests of 15, each a moment before the first of a month (ticks.sh).
+# PGBOSUN_TEST_VERSIONS says which versions; without it, it is 15, and 17 for the
 # monitors. What needs PostgreSQL runs as an ordinary user, since it refuses root; what needs a booted systemd needs root, and
 # is run through sudo where that asks nothing.
 set -euo pipefail
@@ -9,9 +10,9 @@ versions=${PGBOSUN_TEST_VERSIONS:-15}
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-day=
-[ "${1:-}" != --day ] || { day=yes; shift; }
-[ -n "$day" ] || cargo test --workspace --lib --bins --quiet
+day='' ticks=''
+case ${1:-} in --day) day=yes; shift ;; --ticks) ticks=yes; shift ;; esac
+[ -n "$day$ticks" ] || cargo test --workspace --lib --bins --quiet
 cargo build --quiet
 # The built test program, by the name cargo gives it.
 program=$(cargo test --quiet --test integration --no-run --message-format=json |
@@ -69,6 +70,12 @@ if [ -n "$day" ]; then
     export PGBOSUN_DAY_TRANSCRIPT=$work/scratch/day.txt
     (cd "$work" && PGBOSUN_TEST_BINARIES=/usr/lib/postgresql/15/bin run_as_user "$work/integration" day::)
     { cat tests/day/head.md; cat "$PGBOSUN_DAY_TRANSCRIPT"; echo '```'; } >docs/day-of-faults.md
+    exit
+fi
+
+if [ -n "$ticks" ]; then
+    (cd "$work" && PGBOSUN_TEST_BINARIES=/usr/lib/postgresql/15/bin TMPDIR="$work/scratch" run_as_user \
+        files/tests/tools/ticks.sh "$work/integration" "$@")
     exit
 fi
 

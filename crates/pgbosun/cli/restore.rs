@@ -83,7 +83,7 @@ pub struct RestorePhysical {
     pub rate_limit: Option<pgbosun_core::config::Rate>,
     /// Put it in the original's place: archiving, subscriptions and background jobs go on as they were. The default where the target is
     /// the cluster's data-directory; asked for on a terminal.
-    #[arg(long, alias = "keep-archiving", conflicts_with_all = ["beside", "standby"])]
+    #[arg(long, alias = "keep-archiving", conflicts_with = "beside")]
     pub in_place: bool,
     /// Put it beside the original: it archives nothing, takes no changes meant for the original, runs no background jobs. The
     /// default anywhere else.
