@@ -126,8 +126,6 @@ pub struct Chain<'a> {
 #[derive(Debug, Default)]
 pub struct Catalogue {
     entries: Vec<Entry>,
-    /// How the timelines of each system identifier descend, as the WAL archive beside the backups has it.
-    pub lineages: Lineages,
     /// Catalogues that cannot be read: there may be a backup, or a link of one.
     pub unreadable: Vec<RepositoryError>,
 }
@@ -158,7 +156,7 @@ impl Catalogue {
     ) -> Result<Self, RepositoryError> {
         let notes = repository.notes(&backups).await?;
         let lineages = lineages(repository, &backups, &mut unreadable).await?;
-        Ok(Self::of(backups.into_iter().zip(notes).collect(), lineages, unreadable))
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), &lineages, unreadable))
     }
 
     /// Reads for restoring: notes that cannot be read keep nobody from it.
@@ -177,17 +175,17 @@ impl Catalogue {
             tracing::warn!(repository = repository.name, "which timeline is live is unknown: {reason}");
             Lineages::new()
         });
-        Ok(Self::of(backups.into_iter().zip(notes).collect(), lineages, unreadable))
+        Ok(Self::of(backups.into_iter().zip(notes).collect(), &lineages, unreadable))
     }
 
     /// Of backups in their order, with what is written down beside each.
-    pub fn of(backups: Vec<(BackupInfo, Notes)>, lineages: Lineages, unreadable: Vec<RepositoryError>) -> Self {
+    pub fn of(backups: Vec<(BackupInfo, Notes)>, lineages: &Lineages, unreadable: Vec<RepositoryError>) -> Self {
         let index: HashMap<_, _> =
             backups.iter().enumerate().map(|(index, (info, _))| (key(info, &info.label), index)).collect();
-        let walks: Vec<_> = (0..backups.len()).map(|last| walk(&backups, &index, &lineages, last)).collect();
+        let walks: Vec<_> = (0..backups.len()).map(|last| walk(&backups, &index, lineages, last)).collect();
         let entries = backups.into_iter().zip(walks);
         let entries = entries.map(|((info, notes), (chain, health))| Entry { info, notes, health, chain }).collect();
-        Self { entries, lineages, unreadable }
+        Self { entries, unreadable }
     }
 
     /// All, oldest first.
@@ -238,10 +236,10 @@ pub async fn newest_good(repository: &Repository, cluster: &str) -> Result<Optio
     Ok(catalogue.newest_good(clock::now()).cloned())
 }
 
-/// By cluster and system identifier.
+/// The live line of each cluster and system identifier, as the WAL archive beside the backups has it.
 pub type Lineages = HashMap<(String, String), Lineage>;
 
-/// Reads the histories of timelines beside backups. One that is damaged speaks against nobody, and is told with what cannot be read.
+/// Reads the live lines beside backups. A history that is damaged speaks against nobody, and is told with what cannot be read.
 async fn lineages(
     repository: &Repository,
     backups: &[BackupInfo],
@@ -253,7 +251,7 @@ async fn lineages(
         if lineages.contains_key(&system) {
             continue;
         }
-        match WalArchive::new(repository, &info.cluster, &info.system_id).lineage().await {
+        match WalArchive::new(repository, &info.cluster, &info.system_id).live_line().await {
             Ok(lineage) => drop(lineages.insert(system, lineage)),
             Err(error @ RepositoryError::Storage { .. }) => return Err(error),
             // Sealed: who has no key sees less.

@@ -90,10 +90,7 @@ impl ScratchCopy {
     /// # Errors
     /// Whatever went wrong; a live database is then as it was.
     pub async fn dump(&self, dump: &Dump) -> Result<Taken, Error> {
-        let lease = self.plan.hold("a restore of a part").await?;
-        let done = lease.during(self.dump_held(dump)).await;
-        lease.end().await;
-        done
+        self.plan.reading("a restore of a part", Box::pin(self.dump_held(dump))).await
     }
 
     async fn dump_held(&self, dump: &Dump) -> Result<Taken, Error> {

@@ -11,10 +11,7 @@ pub(crate) async fn reading<T>(
     name: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let lease = Reading::begin(std::slice::from_ref(repository), info, name).await;
-    let done = lease.during(work).await;
-    lease.end().await;
-    done
+    during(Reading::begin(std::slice::from_ref(repository), info, name).await, work).await
 }
 
 /// Does something that reads all WAL of a system.
@@ -24,13 +21,28 @@ pub(crate) async fn reading_wal<T>(
     name: &str,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let lease = Reading::begin_wal(repository, cluster, system_id, name).await;
+    during(Reading::begin_wal(repository, cluster, system_id, name).await, work).await
+}
+
+async fn during<T>(lease: Reading, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let done = lease.during(work).await;
     lease.end().await;
     done
 }
 
 impl Plan {
+    /// Does something that reads what this plan needs.
+    ///
+    /// # Errors
+    /// Where the backup was removed since the plan was made; those of the work.
+    pub(crate) async fn reading<T>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        during(self.hold(name).await?, work).await
+    }
+
     /// Holds what this plan reads, in all repositories that its WAL may come from.
     ///
     /// # Errors

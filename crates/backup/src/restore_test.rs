@@ -139,10 +139,7 @@ impl RestoreTest {
     /// # Errors
     /// Where the backup cannot be restored or the server does not recover: then it is not a backup.
     pub async fn run(&self) -> Result<RestoreTestResult, Error> {
-        let lease = self.plan.hold("a restore test").await?;
-        let done = lease.during(self.test()).await;
-        lease.end().await;
-        done
+        self.plan.reading("a restore test", Box::pin(self.test())).await
     }
 
     async fn test(&self) -> Result<RestoreTestResult, Error> {

@@ -94,7 +94,7 @@ pub async fn verify(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<Verified, Error> {
-    reading(repository, info, "a verification", verify_held(repository, info, progress, cancel)).await
+    reading(repository, info, "a verification", Box::pin(verify_held(repository, info, progress, cancel))).await
 }
 
 async fn verify_held(

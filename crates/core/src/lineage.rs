@@ -41,11 +41,6 @@ impl Lineage {
         }
     }
 
-    /// Whether the history of a timeline is known.
-    pub fn knows(&self, timeline: u32) -> bool {
-        self.histories.contains_key(&timeline)
-    }
-
     /// The timelines whose history is known.
     pub fn timelines(&self) -> impl Iterator<Item = u32> + '_ {
         self.histories.keys().copied()

@@ -4,7 +4,7 @@
 //! every name, and a name that is UTF-8 is its own text, so that lists of earlier versions read as they were written. Each
 //! byte that is no UTF-8 becomes NUL and two hexadecimal digits: no file name holds a NUL, so nothing else is spelled so.
 
-use std::fmt::Write as _;
+use std::{ffi::OsString, fmt::Write as _, os::unix::ffi::OsStringExt, path::PathBuf};
 
 const ESCAPE: char = '\0';
 
@@ -38,6 +38,11 @@ pub fn from_text(text: &str) -> Vec<u8> {
         }
     }
     name
+}
+
+/// The path that a text stands for.
+pub fn to_path(text: &str) -> PathBuf {
+    OsString::from_vec(from_text(text)).into()
 }
 
 #[cfg(test)]

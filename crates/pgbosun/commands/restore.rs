@@ -67,6 +67,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         cancel: cancel.clone(),
     };
     let name = plan.repository.name.clone();
+    let beside = !in_place && !arguments.standby;
     let place = match (arguments.standby, in_place) {
         (true, _) => "as a standby",
         (false, true) => "in the original's place",
@@ -117,7 +118,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let major = info.server_version.split('.').next().unwrap_or_default();
     println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
-    if place == "beside the original" {
+    if beside {
         println!("it needs a port and a log of its own: add -o \"-c port=PORT -c log_directory=log\" to that");
     }
     if plan.target != Target::BackupEnd {
@@ -125,7 +126,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         if let Some(until) = held_until {
             println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
         }
-        if place == "beside the original" {
+        if beside {
             println!(
                 "tablespaces that were created after the backup will lie in its pg_tblspc, not at the original's places"
             );

@@ -4,10 +4,10 @@ mod validate;
 
 use crate::{BackupRef, Error};
 use chrono::{DateTime, Utc};
-use pgbosun_core::lsn::Lsn;
+use pgbosun_core::{lsn::Lsn, name::to_path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// The newest format this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -52,8 +52,15 @@ pub struct Object {
 pub struct TablespaceInfo {
     /// Identity: the link's name in `pg_tblspc`.
     pub oid: u32,
-    /// Where it lay.
+    /// Where it lay, as text ([`pgbosun_core::name`]).
     pub location: String,
+}
+
+impl TablespaceInfo {
+    /// Where it lay.
+    pub fn place(&self) -> PathBuf {
+        to_path(&self.location)
+    }
 }
 
 /// A complete backup.

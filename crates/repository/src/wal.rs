@@ -235,23 +235,25 @@ impl WalArchive {
         Ok(!self.repository.storage.names(&self.root).await?.is_empty())
     }
 
-    /// How the timelines of the archive descend from each other, without a listing of its segments.
+    /// The live line of the archive, without a listing of its segments: the history of the highest timeline names all its ancestors, and
+    /// no other is read.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where a history file is none, [`Error::Key`], [`Error::Storage`].
-    pub async fn lineage(&self) -> Result<Lineage, Error> {
-        let mut histories = Vec::new();
-        for name in self.repository.storage.names(&self.root).await? {
+    /// [`Error::Damaged`] where the history file is none, [`Error::Key`], [`Error::Storage`].
+    pub async fn live_line(&self) -> Result<Lineage, Error> {
+        for name in self.repository.storage.names(&self.root).await?.into_iter().rev() {
             // The first timeline has no history.
-            let timeline = WalFile::parse(&format!("{name}.history")).filter(|file| file.timeline() > 1);
-            if let Some(file) = timeline {
-                histories.extend(self.find(&file).await?);
+            let Some(file) = WalFile::parse(&format!("{name}.history")).filter(|file| file.timeline() > 1) else {
+                continue;
+            };
+            if let Some(history) = self.find(&file).await? {
+                return self.lineage_of(&[history]).await;
             }
         }
-        self.lineage_of(&histories).await
+        Ok(Lineage::default())
     }
 
-    /// The same, of files that were listed.
+    /// How the timelines of the archive descend from each other, of files that were listed.
     ///
     /// # Errors
     /// [`Error::Damaged`] where a history file is none, [`Error::Key`], [`Error::Storage`].

@@ -43,7 +43,7 @@ fn noted(verified: Option<bool>) -> Notes {
 
 fn health(backups: Vec<(BackupInfo, Option<bool>)>, label: &str) -> Health {
     let backups = backups.into_iter().map(|(info, verified)| (info, noted(verified))).collect();
-    Catalogue::of(backups, Lineages::new(), Vec::new()).find(label).unwrap().health().clone()
+    Catalogue::of(backups, &Lineages::new(), Vec::new()).find(label).unwrap().health().clone()
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn c33_a_date_in_the_future_does_not_make_a_backup_the_newest() {
         let mut backups = backups;
         pgbosun_repository::sort_backups(&mut backups, |info| info, now);
         let backups = backups.into_iter().map(|info| (info, noted(None))).collect();
-        Catalogue::of(backups, Lineages::new(), Vec::new()).newest_good(now).unwrap().label.clone()
+        Catalogue::of(backups, &Lineages::new(), Vec::new()).newest_good(now).unwrap().label.clone()
     };
     assert_eq!(newest(vec![backup("a", 1, None), ahead("b", 2), backup("c", 3, None)]), "c");
     assert_eq!(newest(vec![backup("a", 1, None), ahead("b", 2)]), "a");
@@ -119,7 +119,7 @@ proptest! {
                 backups.push((info, noted(verified)));
             }
         }
-        let catalogue = Catalogue::of(backups, Lineages::new(), Vec::new());
+        let catalogue = Catalogue::of(backups, &Lineages::new(), Vec::new());
         for entry in catalogue.entries() {
             let mut link = Some(entry);
             let mut all_good = true;

@@ -4,10 +4,9 @@
 
 use super::account::{Account, Contents};
 use crate::{Error, manifest::Measured, pace::Pace};
-use pgbosun_core::name::{from_text, to_text};
+use pgbosun_core::name::{to_path, to_text};
 use std::{
     collections::HashSet,
-    ffi::OsStr,
     fs,
     io::{self, Read, Write},
     os::unix::{
@@ -112,7 +111,7 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
         let (file, incremental) = logical(&name);
         let target = match file.as_str() {
             CONTROL => into.join(CONTROL_UNFINISHED),
-            file => confined(into, Path::new(OsStr::from_bytes(&from_text(file))))?,
+            file => confined(into, &to_path(file))?,
         };
         match entry.header().entry_type() {
             tar::EntryType::Directory => create_private(&target)?,

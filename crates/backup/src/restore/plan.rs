@@ -301,18 +301,13 @@ impl Planner<'_> {
         if info.object(pgbosun_repository::ObjectKind::Wal).is_some() {
             return Ok(());
         }
-        let mut at = info.start_lsn.segment_start(self.archive.segment_size);
-        while at < info.stop_lsn {
-            if self.archive.segment(info.timeline, at).is_none() {
-                let missing = Segment::holding(at, info.timeline, self.archive.segment_size);
-                return Err(Error::Refused(format!(
-                    "segment {missing} is missing in the archive, and backup {} needs it to be consistent",
-                    info.label
-                )));
-            }
-            at = Lsn(at.0 + self.archive.segment_size);
+        match self.archive.lacks(info) {
+            None => Ok(()),
+            Some(missing) => Err(Error::Refused(format!(
+                "segment {missing} is missing in the archive, and backup {} needs it to be consistent",
+                info.label
+            ))),
         }
-        Ok(())
     }
 
     fn chosen(&self, repository: &Repository, info: &BackupInfo, target: &Target) -> Plan {

@@ -5,17 +5,13 @@ use super::{
     extract::{CONTROL, CONTROL_UNFINISHED, create_private},
 };
 use crate::{Error, manifest};
-use pgbosun_core::{
-    human,
-    name::{from_text, to_text},
-};
-use pgbosun_repository::ObjectKind;
+use pgbosun_core::{human, name::to_text};
+use pgbosun_repository::{ObjectKind, TablespaceInfo};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    ffi::OsString,
     fs, io,
     os::unix::{
-        ffi::{OsStrExt, OsStringExt},
+        ffi::OsStrExt,
         fs::{MetadataExt, symlink},
     },
     path::{Path, PathBuf},
@@ -39,10 +35,10 @@ impl Restore {
                 if known.is_empty() { "none".to_owned() } else { known.join(", ") }
             )));
         }
-        let place = |location: &str| {
-            self.tablespaces.get(location).cloned().unwrap_or_else(|| OsString::from_vec(from_text(location)).into())
-        };
-        Ok(self.info.tablespaces.iter().map(|space| (space.oid, place(&space.location))).collect())
+        let spaces = self.info.tablespaces.iter();
+        let place =
+            |space: &TablespaceInfo| self.tablespaces.get(&space.location).cloned().unwrap_or_else(|| space.place());
+        Ok(spaces.map(|space| (space.oid, place(space))).collect())
     }
 
     /// C17: never over a running server, and over what is there only when told to.

@@ -71,7 +71,7 @@ pub async fn verify_archive(
             }
             Ok(())
         };
-        reading_wal(repository, (cluster, &system_id), "a verification of WAL", work).await?;
+        reading_wal(repository, (cluster, &system_id), "a verification of WAL", Box::pin(work)).await?;
     }
     let check = |name, faults: Vec<String>, good: String| Check {
         name,

@@ -7,7 +7,7 @@ use pgbosun_core::{
     lsn::Lsn,
     wal::{Segment, WalFile},
 };
-use pgbosun_repository::{Repository, WalArchive, WalObject};
+use pgbosun_repository::{BackupInfo, Repository, WalArchive, WalObject};
 use std::collections::BTreeSet;
 
 /// Everything archived of one cluster.
@@ -114,6 +114,18 @@ impl Archive {
     pub fn segment(&self, target: u32, lsn: Lsn) -> Option<Segment> {
         let mut segments = self.lineage.segments(target, lsn, self.segment_size).into_iter();
         segments.find(|segment| self.segments.contains(segment))
+    }
+
+    /// The first segment that a backup needs to be consistent, and that is not archived (C14).
+    pub fn lacks(&self, info: &BackupInfo) -> Option<Segment> {
+        let mut at = info.start_lsn.segment_start(self.segment_size);
+        while at < info.stop_lsn {
+            if self.segment(info.timeline, at).is_none() {
+                return Some(Segment::holding(at, info.timeline, self.segment_size));
+            }
+            at = Lsn(at.0 + self.segment_size);
+        }
+        None
     }
 
     /// C34: the first segment that is missing on the way from a position, where later ones of that line are archived: the way

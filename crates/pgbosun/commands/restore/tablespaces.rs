@@ -1,13 +1,11 @@
 //! Where tablespaces go when a backup is restored.
 
 use crate::{exit::Exit, output};
-use pgbosun_core::name::from_text;
-use pgbosun_repository::BackupInfo;
+use pgbosun_repository::{BackupInfo, TablespaceInfo};
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
     fs,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +14,7 @@ use std::{
 pub(super) fn places(info: &BackupInfo, pairs: &[String], force: bool) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let said = pairs.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
     let unnamed = info.tablespaces.iter().filter(|space| !said.contains_key(&space.location));
-    let places: Vec<_> = unnamed.map(|space| PathBuf::from(OsString::from_vec(from_text(&space.location)))).collect();
+    let places: Vec<_> = unnamed.map(TablespaceInfo::place).collect();
     let doubtful: Vec<_> = places.iter().filter(|place| !is_ready(place)).map(|place| format!("{place:?}")).collect();
     if !doubtful.is_empty() {
         let question = format!(

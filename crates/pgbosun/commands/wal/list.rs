@@ -5,7 +5,7 @@ use crate::{
     output::{bold, green, json, red, table},
 };
 use pgbosun_backup::wal::Archive;
-use pgbosun_core::{human, lsn::Lsn};
+use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, ObjectKind, Repository};
 
 /// Lists.
@@ -50,13 +50,7 @@ fn gaps(archive: &Archive, timeline: u32) -> Vec<(String, u64)> {
 /// Whether the archive has what makes a backup consistent, and how far it goes on from there.
 fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
     let timeline = archive.lineage.towards(info.timeline);
-    let mut at = info.start_lsn.segment_start(archive.segment_size);
-    let mut own = true;
-    while at < info.stop_lsn {
-        own &= archive.segment(info.timeline, at).is_some();
-        at = Lsn(at.0 + archive.segment_size);
-    }
-    (own, archive.way(timeline, info.stop_lsn).count() as u64)
+    (archive.lacks(info).is_none(), archive.way(timeline, info.stop_lsn).count() as u64)
 }
 
 fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> bool {
