@@ -91,6 +91,23 @@ fn c29_a_tablespace_made_after_the_backup_stays_inside_every_copy() {
         assert!(target.join(&inside).canonicalize().unwrap().starts_with(&target), "{inside}");
     }
     same(&before, &snapshot(&watched), "a copy that was started");
+
+    // What is created later goes where it is told to go, of a copy and in the original's place.
+    for (how, name) in [("--beside", "b"), ("--in-place", "i")] {
+        let [target, moved, later] =
+            ["copy", "moved", "later"].map(|what| directory.path().join(format!("{what}-{name}")));
+        let mapping =
+            [(&other, &moved), (&space, &later)].map(|(old, new)| format!("{}={}", old.display(), new.display()));
+        let [to, early, late] = [target.to_str().unwrap(), &mapping[0], &mapping[1]];
+        installation.run(&["restore", "physical", how, "--to", to, "--tablespace", early, "--tablespace", late]);
+        let copy = Cluster::adopt(&target, &socket);
+        wait_until("recovery has ended", seconds(60), || copy.sql("select pg_is_in_recovery()") == "f");
+        assert_eq!(copy.sql("select count(*), min(a) > 1000000 from fresh"), "2000|t");
+        let inside = copy.sql("select pg_relation_filepath('fresh')");
+        assert!(target.join(&inside).canonicalize().unwrap().starts_with(&later), "{how}: {inside}");
+        drop(copy);
+        same(&before, &snapshot(&watched), how);
+    }
     cluster.up();
     assert_eq!(cluster.sql("select count(*), min(a) > 1000000 from fresh"), "2000|t");
 }

@@ -11,6 +11,7 @@ mod chains;
 mod channels;
 mod configuration;
 mod confined;
+mod copies;
 mod crashes;
 mod day;
 mod delivery;

@@ -125,20 +125,27 @@ pub fn bulk() -> std::io::Result<Runtime> {
 }
 
 /// Started by root a command becomes the owner of the state directory first, so that it leaves nothing behind that the
-/// daemon cannot read. Comes before any thread is started.
+/// daemon cannot read; one that restores becomes the owner of the place where it does, for PostgreSQL starts from nothing that is not
+/// its user's own. Comes before any thread is started.
 ///
 /// # Errors
 /// Where that user cannot be become.
-pub fn become_owner(state_directory: &Path) -> anyhow::Result<()> {
-    let Ok(metadata) = std::fs::metadata(state_directory) else { return Ok(()) };
-    if !geteuid().is_root() || metadata.uid() == 0 {
+pub fn become_owner(state_directory: &Path, restores_into: Option<&Path>) -> anyhow::Result<()> {
+    if !geteuid().is_root() {
         return Ok(());
     }
-    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
+    let owner = |place: &Path| {
+        let absolute = std::path::absolute(place).ok()?;
+        let there = absolute.ancestors().find_map(|part| std::fs::metadata(part).ok())?;
+        (there.uid() != 0).then(|| (Uid::from_raw(there.uid()), Gid::from_raw(there.gid()), place.to_owned()))
+    };
+    let Some((uid, gid, place)) = restores_into.and_then(owner).or_else(|| owner(state_directory)) else {
+        return Ok(());
+    };
     let user = User::from_uid(uid)?.with_context(|| format!("no user has the id {uid}"))?;
     let name = CString::new(user.name.as_str())?;
     initgroups(&name, user.gid)
         .and_then(|()| setgid(gid))
         .and_then(|()| setuid(uid))
-        .with_context(|| format!("become {}, the owner of {}", user.name, state_directory.display()))
+        .with_context(|| format!("become {}, the owner of {}", user.name, place.display()))
 }

@@ -10,7 +10,7 @@ mod logging;
 mod output;
 
 use clap::Parser;
-use cli::{Cli, Command, ConfigCommand};
+use cli::{Cli, Command, ConfigCommand, RestoreCommand};
 use exit::{CONFIGURATION, Exit, USAGE};
 use pgbosun_core::config::state_directory;
 use pgbosun_daemon::accepted::running;
@@ -91,7 +91,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         // What is about the configuration itself.
         Command::Daemon | Command::Check { .. } => Err(error),
         // Read as the one whose it is: root obeys no file that somebody else may write.
-        _ => match local::become_owner(&state_directory(&cli.config)).ok().and_then(|()| running(&cli.config)) {
+        _ => match local::become_owner(&state_directory(&cli.config), restores_into(&cli.command))
+            .ok()
+            .and_then(|()| running(&cli.config))
+        {
             Some(loaded) => {
                 let warning =
                     output::yellow("the daemon works with what it read before this mistake, and so does this:");
@@ -111,12 +114,20 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     if let Command::Daemon = cli.command {
         return commands::daemon::run(&cli, loaded);
     }
-    local::become_owner(&loaded.config.daemon.state_directory)?;
+    local::become_owner(&loaded.config.daemon.state_directory, restores_into(&cli.command))?;
     let bulk = local::bulk()?;
     let context = local::Context { config: loaded.config, json: cli.json, bulk: bulk.handle().clone() };
     let done = runtime()?.block_on(Box::pin(commands::run(cli.command, context)));
     bulk.shutdown_background();
     done
+}
+
+/// The data directory that a command restores.
+fn restores_into(command: &Command) -> Option<&Path> {
+    match command {
+        Command::Restore { command: RestoreCommand::Physical(arguments) } => arguments.to.as_deref(),
+        _ => None,
+    }
 }
 
 fn load(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {

@@ -2,6 +2,7 @@
 
 mod account;
 mod assembly;
+mod before;
 mod configuration;
 mod extract;
 mod finish;
@@ -13,9 +14,9 @@ pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 pub(crate) use assembly::Assembly;
 pub(crate) use finish::settings as recovery_settings;
 
-use crate::{Error, Progress, manifest, pace::Pace};
+use crate::{Error, Progress, manifest, pace::Pace, wal::Confinement};
 use account::{Account, Contents};
-use extract::{Unpacking, Wanted};
+use extract::{Access, Unpacking, Wanted};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use pgbosun_core::faults;
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};
@@ -93,11 +94,16 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// The `restore_command` of a cluster: this program, told where its configuration is, and whether the server that recovers is a
-    /// copy beside its original (C29).
-    pub fn command(program: &Path, configuration: &Path, cluster: &str, confined: bool) -> String {
+    /// The `restore_command` of a cluster: this program, told where its configuration is, and what must not reach the places of the
+    /// original (C29).
+    pub fn command(program: &Path, configuration: &Path, cluster: &str, confinement: &Confinement) -> String {
         let (program, configuration) = (in_command(program), in_command(configuration));
-        let confined = if confined { "--confined " } else { "" };
+        let flags = [(confinement.places, "--confined "), (confinement.settings, "--without-limits ")];
+        let mut confined: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
+        for (old, new) in &confinement.moved {
+            let pair = PathBuf::from(format!("{old}={}", new.display()));
+            confined.extend(["--tablespace ", &in_command(&pair), " "]);
+        }
         format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster} \"%f\" \"%p\"")
     }
 }
@@ -138,6 +144,12 @@ impl Restore {
         !self.in_place && !self.recovery.as_ref().is_some_and(|recovery| recovery.standby)
     }
 
+    /// What must not reach it from the WAL.
+    fn confinement(&self) -> Confinement {
+        let standby = self.recovery.as_ref().is_some_and(|recovery| recovery.standby);
+        Confinement::of(&self.info, self.in_place, standby, &self.tablespaces)
+    }
+
     /// Restores. Must run away from the scheduler's threads.
     ///
     /// # Errors
@@ -146,14 +158,14 @@ impl Restore {
     pub async fn run(&self) -> Result<Restored, Error> {
         let places = self.places()?;
         self.check_target(&places)?;
-        self.check_space(&places)?;
+        self.check_access(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
+        self.check_space(&places, &assembly)?;
         let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;
         let accounts = self.accounts(&assembly, &expected).await?;
-        let mut links = self.links_that_stay();
-        // What the backup has as a file of its own takes the place of a link.
-        links.retain(|name| !expected.contains_key(name));
-        self.lay_out(&places, &links)?;
+        let links = self.links(&expected);
+        let access = Access::of(&self.target);
+        self.lay_out(&places, &links, access)?;
         let combined = assembly.combined();
         let present = match self.existing {
             Existing::Delta => {
@@ -171,7 +183,9 @@ impl Restore {
         self.write_manifest(manifest, &expected, combined).await?;
         let (restore, spaces) = (self.clone(), restored.tablespaces.clone());
         let made = blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
-        restored.configuration.extend(links.into_iter().map(|name| format!("{name}: kept, a link")));
+        restored.configuration.extend(links.kept.into_iter().map(|name| format!("{name}: kept, a link")));
+        let gone = links.removed.into_iter().map(|name| format!("{name}: the link that was there is gone"));
+        restored.configuration.extend(gone);
         restored.configuration.extend(made);
         let marker = self.target.join(prepare::MARKER);
         fs::remove_file(&marker).map_err(Error::file("remove", &marker))?;
@@ -267,11 +281,11 @@ impl Restore {
             return Err(Error::Cancelled);
         }
         let (account, pace, cancel) = (Arc::clone(account), Arc::clone(pace), self.cancel.clone());
-        let contents = contents(object.kind);
+        let (contents, access) = (contents(object.kind), Access::of(&self.target));
         let done = read_volume(&self.repository, &key, &object, move |reader| {
             let (into, wanted, contents) = (&into, &wanted, &contents);
             let (account, pace, cancel) = (&account, &pace, &cancel);
-            extract::extract(reader, &Unpacking { into, wanted, contents, account, pace, cancel })
+            extract::extract(reader, &Unpacking { into, wanted, contents, account, access, pace, cancel })
         });
         let done = done.await?;
         faults::die(faults::VOLUME_UNPACKED);
@@ -319,7 +333,7 @@ impl Restore {
                 }
                 false => manifest,
             };
-            extract::write_file(&path, 0o600, &mut text.as_slice()).map(drop)
+            extract::write_file(&path, Access::of(&target).file(), &mut text.as_slice()).map(drop)
         })
         .await
     }
@@ -360,7 +374,7 @@ mod tests {
     #[test]
     fn c36_a_path_in_a_command_is_one_word_for_the_shell_and_nothing_for_postgresql() {
         let path = Path::new("/srv/a b/50%/$HOME/`id`/\"x\"\\");
-        let command = Recovery::command(path, Path::new("/etc/p.toml"), "main", false);
+        let command = Recovery::command(path, Path::new("/etc/p.toml"), "main", &Confinement::default());
         assert!(command.ends_with("\"/etc/p.toml\" wal fetch --cluster main \"%f\" \"%p\""), "{command}");
         let word = command.split(" --config").next().unwrap().replace("%%", "%");
         let said = std::process::Command::new("sh").args(["-c", &format!("printf %s {word}")]).output().unwrap();

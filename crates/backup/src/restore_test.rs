@@ -6,7 +6,7 @@ use crate::{
     Error, Progress,
     part::try_dump,
     restore::{Action, Existing, Plan, Recovery, Restore, Target},
-    scratch::{Scratch, find_programs},
+    scratch::{Scratch, SocketDirectory, find_programs},
 };
 use nix::fcntl::{Flock, FlockArg};
 use pgbosun_core::clock;
@@ -104,6 +104,11 @@ pub(crate) struct Directory {
 impl Directory {
     /// A new one in `parent`; those of processes that are gone are removed first.
     pub fn create(parent: &Path) -> Result<Self, Error> {
+        if nix::unistd::geteuid().is_root() {
+            let reason =
+                "PostgreSQL does not run as root: run pgbosun as the user postgres, whose state directory it is then";
+            return Err(Error::Refused(reason.into()));
+        }
         remove_leftovers(parent);
         // A socket's path may have 107 bytes (unix(7)).
         let path = parent.join(format!("{PREFIX}{}", &Uuid::now_v7().simple().to_string()[20..]));
@@ -228,6 +233,7 @@ fn remove_leftovers(directory: &Path) {
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         if let (true, Some(lock)) = (ours, lock(&entry.path())) {
             stop_orphan(&entry.path().join("data/postmaster.pid"));
+            drop(SocketDirectory::left_by(&entry.path()));
             drop(Directory { path: entry.path(), _lock: Some(lock) });
         }
     }

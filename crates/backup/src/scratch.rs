@@ -12,7 +12,7 @@ use pgbosun_repository::BackupInfo;
 use sqlx::Connection;
 use std::{
     fs,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -53,34 +53,51 @@ pub(crate) struct Scratch {
     /// Where its socket lies.
     socket: PathBuf,
     /// That directory, where it is one of its own; it goes with this value.
-    _short: Option<ShortDirectory>,
+    _short: Option<SocketDirectory>,
     user: String,
 }
 
 /// Tells `wal fetch` behind the fence where it may read ahead: the spool is out of its reach.
 pub const AHEAD_VARIABLE: &str = "PGBOSUN_AHEAD_DIRECTORY";
 
-/// A directory with a short path, for a socket.
+/// A directory with a short path, for the socket of a server whose own path is too long.
 #[derive(Debug)]
-struct ShortDirectory(PathBuf);
+pub(crate) struct SocketDirectory(PathBuf);
 
 /// The longest path of a directory in which a server can have its socket: a socket's path has 107 bytes (unix(7)).
 const SOCKET_DIRECTORY: usize = 107 - "/.s.PGSQL.5432.lock".len();
 
-impl ShortDirectory {
+impl SocketDirectory {
     /// A new one that only this user may enter, where `directory` is too long for a socket.
     fn beside(directory: &Path) -> Result<Option<Self>, Error> {
         if directory.as_os_str().len() <= SOCKET_DIRECTORY {
             return Ok(None);
         }
-        let path = std::env::temp_dir().join(format!("pgbosun-{}", &uuid::Uuid::new_v4().simple().to_string()[..12]));
+        let [first, last] = Self::places(directory);
+        let path = if first.as_os_str().len() <= SOCKET_DIRECTORY { first } else { last };
         // Fails where it is there already, whoever made it.
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(Error::file("create", &path))?;
         Ok(Some(Self(path)))
     }
+
+    /// What a process that was killed left for this directory, which has a name of its own.
+    pub fn left_by(directory: &Path) -> Option<Self> {
+        let own = |path: &PathBuf| {
+            let found = fs::symlink_metadata(path);
+            found.is_ok_and(|found| found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw())
+        };
+        Self::places(directory).into_iter().find(own).map(Self)
+    }
+
+    /// Where it may lie, by the name of the directory.
+    fn places(directory: &Path) -> [PathBuf; 2] {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("pgbosun-{}", name.rsplit('-').next().unwrap_or_default());
+        [std::env::temp_dir(), PathBuf::from("/tmp")].map(|place| place.join(&name))
+    }
 }
 
-impl Drop for ShortDirectory {
+impl Drop for SocketDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -96,12 +113,8 @@ impl Scratch {
         limit: Duration,
         cancel: &CancellationToken,
     ) -> Result<Self, Error> {
-        if nix::unistd::geteuid().is_root() {
-            let reason = "PostgreSQL does not run as root: run pgbosun as the user postgres";
-            return Err(Error::Refused(reason.into()));
-        }
         let data = directory.join("data");
-        let short = ShortDirectory::beside(directory)?;
+        let short = SocketDirectory::beside(directory)?;
         let socket = short.as_ref().map_or(directory, |short| &short.0).to_owned();
         configure(&data, directory, &socket, info, recovery)?;
         let log = directory.join("server.log");
@@ -256,4 +269,24 @@ fn configure(
     write(directory.join("scratch_ident.conf"), "")?;
     // It would override ours.
     write(data.join("postgresql.auto.conf"), "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c21_a_socket_has_a_short_path_wherever_the_scratch_directory_is_and_goes_with_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory =
+            parent.path().join("x".repeat(100)).join(format!("pgbosun-restore-test-{}", uuid::Uuid::new_v4().simple()));
+        let made = SocketDirectory::beside(&directory).unwrap().unwrap();
+        let path = made.0.clone();
+        assert!(path.is_dir() && path.as_os_str().len() <= SOCKET_DIRECTORY);
+        // Killed: nothing is dropped; the next one that looks knows whose it was.
+        std::mem::forget(made);
+        drop(SocketDirectory::left_by(&directory).unwrap());
+        assert!(!path.exists());
+        assert!(SocketDirectory::beside(Path::new("/srv/short")).unwrap().is_none());
+    }
 }

@@ -41,7 +41,7 @@ pub(crate) fn limits(info: &BackupInfo) -> String {
 /// Limits and sizes with which a scratch server recovers whatever the original wrote.
 pub(crate) fn of_scratch(info: &BackupInfo) -> String {
     let limits = LIMITS.iter().map(|(name, least)| {
-        let value = limit(info, name).unwrap_or(0).clamp(*least, 1_000_000);
+        let value = limit(info, name).unwrap_or(0).clamp(*least, 10_000);
         format!("{name} = {value}\n")
     });
     // Both are at least two segments (PostgreSQL: `check_max_wal_size` and the like).

@@ -11,7 +11,7 @@ mod segment;
 mod spool;
 
 pub use archive::{Archive, Coverage};
-pub use confine::{Confined, CreatedTablespace, borders, confine, confine_directory};
+pub use confine::{Confined, Confinement, CreatedTablespace, borders, confine, confine_directory};
 pub use fetch::Fetch;
 pub use push::{Pushed, Pusher};
 pub use receive::{Lag, Receive, system_id_of};

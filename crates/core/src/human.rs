@@ -1,6 +1,6 @@
 //! Sizes, durations and errors as people read them.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 /// `1.5 GiB`, `312 MiB`, `0 B`.
 pub fn size(bytes: u64) -> String {
@@ -64,7 +64,21 @@ pub fn milliseconds(value: f64) -> String {
     }
 }
 
-/// An error and its causes in one line, each cause once.
+/// Text of others for a terminal, a log or a mail (C36): what would move a cursor or change a title is written as Rust escapes it. Ends
+/// of lines and tabulators stay.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let is_hostile = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(is_hostile) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_hostile(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    Cow::Owned(plain)
+}
+
+/// An error and its causes in one line, each cause once. Whatever a server or a repository put into them is text and no more.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -76,12 +90,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text
+    plain(&text).into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c36_what_a_stranger_wrote_does_not_move_a_cursor() {
+        let error = std::io::Error::other("look at \u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}1m this\nand\tthat");
+        assert_eq!(chain(&error), "look at \\u{1b}]0;title\\u{7}\\u{1b}[2J\\r\\u{9b}1m this\nand\tthat");
+        assert!(matches!(plain("plain: ü"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn sizes_and_durations() {

@@ -102,6 +102,12 @@ pub enum WalCommand {
         /// not at the original's place.
         #[arg(long)]
         confined: bool,
+        /// Recovery does not wait for settings such as max_connections that the original raised after the backup.
+        #[arg(long)]
+        without_limits: bool,
+        /// Where a tablespace goes that the WAL creates at OLD.
+        #[arg(long, value_name = "OLD=NEW")]
+        tablespace: Vec<String>,
         /// Only read ahead: fetch what follows into the spool. For the command's own use.
         #[arg(long, hide = true)]
         ahead: bool,

@@ -11,7 +11,7 @@ use crate::{
     local::Context,
     output,
 };
-use pgbosun_backup::{Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan};
+use pgbosun_backup::{Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan, wal::Confinement};
 use pgbosun_core::{config::Rate, human};
 use std::{
     io::IsTerminal,
@@ -21,6 +21,8 @@ use std::{
 };
 use target::request;
 use tokio_util::sync::CancellationToken;
+
+pub(super) use tablespaces::mapping;
 
 /// Runs one of them.
 ///
@@ -51,7 +53,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let existing = existing(&arguments, &target)?;
     let tablespaces = tablespaces::places(&plan.info, &arguments.tablespace, arguments.force)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
-    let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, in_place)?;
+    let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces);
+    let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, &confinement)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
     let restore = Restore {
@@ -77,7 +80,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if plan.target != Target::BackupEnd {
         eprintln!("it will recover to {} on timeline {}", plan.target, plan.timeline);
     }
-    let (held, goes_on) = (plan.clone(), restore.recovery.is_some());
+    let goes_on = restore.recovery.is_some();
+    let held = plan.clone();
     let work = async move {
         let lease = held.hold("a restore").await?;
         let done = lease.during(restore.run()).await;
@@ -118,10 +122,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let major = info.server_version.split('.').next().unwrap_or_default();
     println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
-    if beside {
-        println!("it needs a port and a log of its own: add -o \"-c port=PORT -c log_directory=log\" to that");
-    }
-    if plan.target != Target::BackupEnd {
+    if goes_on {
         println!("it fetches WAL with this program and configuration while it recovers");
         if let Some(until) = held_until {
             println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
@@ -176,7 +177,7 @@ fn recovery(
     plan: &Plan,
     action: &str,
     standby: bool,
-    in_place: bool,
+    confinement: &Confinement,
 ) -> anyhow::Result<Option<Recovery>> {
     let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
     match plan.target {
@@ -186,7 +187,7 @@ fn recovery(
     }
     let program = std::env::current_exe()?;
     Ok(Some(Recovery {
-        restore_command: Recovery::command(&program, &context.config.path, &request.cluster, !standby && !in_place),
+        restore_command: Recovery::command(&program, &context.config.path, &request.cluster, confinement),
         target: plan.target.clone(),
         timeline: plan.timeline,
         exclusive: request.exclusive,

@@ -2,7 +2,7 @@
 
 use super::{backup::watch, job::run_now, restore::choose};
 use crate::{exit::DAMAGED, local::Context, output};
-use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
+use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest, wal::Confinement};
 use pgbosun_core::human;
 use pgbosun_daemon::{
     api::{self, Status},
@@ -71,7 +71,12 @@ pub(super) async fn test(
     let test = RestoreTest {
         plan,
         find,
-        restore_command: Recovery::command(&std::env::current_exe()?, &context.config.path, cluster, true),
+        restore_command: Recovery::command(
+            &std::env::current_exe()?,
+            &context.config.path,
+            cluster,
+            &Confinement::copy(),
+        ),
         queries: Vec::new(),
         amcheck: true,
         extract: None,

@@ -6,7 +6,9 @@ mod push;
 
 pub use fetch::nobody_knows;
 
+use super::restore::mapping;
 use crate::{cli::WalCommand, exit::Exit, local::Context};
+use pgbosun_backup::wal::Confinement;
 use std::path::{Path, PathBuf};
 
 /// Runs one of them.
@@ -16,8 +18,10 @@ use std::path::{Path, PathBuf};
 pub async fn run(context: &Context, command: WalCommand) -> anyhow::Result<u8> {
     match command {
         WalCommand::Push { path, cluster } => push::run(context, &path, cluster.as_deref()).await,
-        WalCommand::Fetch { name, path, cluster, repository, confined, ahead } => {
-            let fetch = fetch::Arguments { name, path, cluster, repository, confined };
+        WalCommand::Fetch { name, path, cluster, repository, confined, without_limits, tablespace, ahead } => {
+            let moved = tablespace.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<_>>()?;
+            let confinement = Confinement { places: confined, settings: without_limits || confined, moved };
+            let fetch = fetch::Arguments { name, path, cluster, repository, confinement };
             if ahead { fetch::ahead(context, fetch).await } else { Ok(fetch::run(context, fetch).await) }
         }
         WalCommand::List { cluster, repository } => list::run(context, cluster.as_deref(), repository.as_deref()).await,

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub const FORMAT: u32 = 1;
 
 /// What an object of a backup is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
     /// A tar of the data directory.

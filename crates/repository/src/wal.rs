@@ -182,7 +182,7 @@ impl WalArchive {
         let stored = self.repository.storage.open(&object.key).await?;
         let plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
         let mut plain = SyncIoBridge::new(plain);
-        let (key, name) = (object.key.clone(), object.file.to_string());
+        let (key, file) = (object.key.clone(), object.file.clone());
         let copying = tokio::task::spawn_blocking(move || {
             // An error of the system is one of disk or network; all others are the decoders'.
             let passing = |error: &io::Error| {
@@ -195,14 +195,27 @@ impl WalArchive {
             };
             let mut hash = Sha256::new();
             let mut buffer = vec![0; 1 << 18];
+            let (mut size, mut longest) = (0, None);
             loop {
-                match plain.read(&mut buffer).map_err(undecoded)? {
-                    0 => return Ok((to, hex::encode(hash.finalize()))),
-                    read => {
-                        hash.update(&buffer[..read]);
-                        to.write_all(&buffer[..read]).map_err(Error::storage("write", &name))?;
+                let mut read = plain.read(&mut buffer).map_err(undecoded)?;
+                // Its beginning as one piece, however a decoder cuts it.
+                while longest.is_none() && read > 0 && read < BEGINNING {
+                    match plain.read(&mut buffer[read..]).map_err(undecoded)? {
+                        0 => break,
+                        more => read += more,
                     }
                 }
+                if read == 0 {
+                    return Ok((to, hex::encode(hash.finalize())));
+                }
+                size += read as u64;
+                let longest = *longest.get_or_insert_with(|| limit(&file, &buffer[..read]));
+                if size > longest {
+                    let reason = format!("it decodes to more than the {longest} bytes that it can have");
+                    return Err(Error::Damaged { object: key, reason });
+                }
+                hash.update(&buffer[..read]);
+                to.write_all(&buffer[..read]).map_err(Error::storage("write", file.to_string()))?;
             }
         });
         let copied =
@@ -288,6 +301,22 @@ fn parse(stored: &str) -> Option<(WalFile, String)> {
     Some((WalFile::parse(name)?, sha256.to_owned()))
 }
 
+/// As much of a segment as says how long it is.
+const BEGINNING: usize = 36;
+
+/// C36: how many bytes a file of WAL can have, by its kind and its beginning: a segment says its size in its first page
+/// (PostgreSQL: `XLogLongPageHeaderData`), and what is none has no more than one of the usual size.
+fn limit(file: &WalFile, beginning: &[u8]) -> u64 {
+    match file {
+        WalFile::Segment(_) | WalFile::Partial(_) => {
+            let size = beginning.get(32..BEGINNING).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
+            let is_size = size.is_power_of_two() && (1 << 20..=1 << 30).contains(&size);
+            if is_size { size.into() } else { 16 << 20 }
+        }
+        _ => 1 << 20,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,9 +331,12 @@ mod tests {
         let file = WalFile::parse(name).unwrap();
         let frames = Arc::default();
         let mut encoder = WalEncoder::new(vec![encoding.clone()], &frames).await?;
-        let mut frame = Frame::new(&frames);
-        frame.fill(plain);
-        encoder.push(frame).await?;
+        let mut left = plain;
+        while !left.is_empty() {
+            let mut frame = Frame::new(&frames);
+            left = frame.fill(left);
+            encoder.push(frame).await?;
+        }
         let (_, encoded) = encoder.finish(&file, &hex::encode(Sha256::digest(plain))).await?.remove(0);
         archive.put(&file, &encoded).await
     }
@@ -344,6 +376,29 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let object = archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap();
             assert!(matches!(archive.get(&object).await, Err(Error::Damaged { .. })));
+        }
+    }
+
+    #[tokio::test]
+    async fn c36_no_more_is_decoded_than_a_file_of_wal_can_have() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = crate::test_options();
+        let repository = Repository::on("r", &options, Arc::new(Local::new(directory.path(), Directories::Synced)));
+        let (archive, encoding) = (WalArchive::new(&repository, "main", "7"), Encoding::of(&options));
+        let mut segment = vec![0; 1 << 20];
+        segment[32..36].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+        let bomb = segment.iter().copied().chain([0]).collect();
+        for (name, bytes, is_whole) in [
+            ("000000010000000000000001", segment, true),
+            ("000000010000000000000002", bomb, false),
+            ("000000010000000000000003", vec![0; (16 << 20) + 1], false),
+            ("00000002.history", vec![b'\n'; (1 << 20) + 1], false),
+        ] {
+            stored(&archive, &encoding, name, bytes.leak()).await.unwrap();
+            let object = archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap();
+            let read = archive.get(&object).await;
+            assert_eq!(read.is_ok(), is_whole, "{name}");
+            assert!(is_whole || read.unwrap_err().to_string().contains("more than"), "{name}");
         }
     }
 }

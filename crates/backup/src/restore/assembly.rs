@@ -136,6 +136,33 @@ impl Assembly {
         Ok(wanted)
     }
 
+    /// What will be written, by kind, bytes: of data at least as much as any backup of the chain has whole, of which the changes of an
+    /// incremental one are a part; without tablespaces no less than the databases had.
+    pub fn sizes(&self) -> BTreeMap<ObjectKind, u64> {
+        let mut sizes: BTreeMap<ObjectKind, u64> = BTreeMap::new();
+        for link in &self.links {
+            let mut of_link: BTreeMap<ObjectKind, u64> = BTreeMap::new();
+            for object in &link.info.objects {
+                *of_link.entry(object.kind).or_default() += object.plain_size;
+            }
+            for (kind, size) in of_link {
+                let largest = sizes.entry(kind).or_default();
+                *largest = size.max(*largest);
+            }
+        }
+        let info = self.last();
+        let described = |oid| info.tablespaces.iter().any(|space| space.oid == oid);
+        sizes.retain(|kind, _| match kind {
+            ObjectKind::Tablespace(oid) => described(*oid),
+            kind => !matches!(kind, ObjectKind::Manifest | ObjectKind::Index),
+        });
+        if info.tablespaces.is_empty() {
+            let data = sizes.entry(ObjectKind::Data).or_default();
+            *data = info.databases.values().sum::<u64>().max(*data);
+        }
+        sizes
+    }
+
     /// Whether the backup that is restored holds this file.
     fn has(&self, file: &str) -> bool {
         let mut volumes = self.links[self.links.len() - 1].files.iter().filter(|(volume, _)| holds_data(volume));

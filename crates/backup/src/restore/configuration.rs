@@ -34,7 +34,21 @@ const RECOVERY: [&str; 14] = [
 const MEMBER: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
 /// Paths of the original; they stay where they lead into the copy.
-const PLACES: [&str; 5] = ["data_directory", "hba_file", "ident_file", "external_pid_file", "log_directory"];
+const PLACES: [&str; 13] = [
+    "data_directory",
+    "hba_file",
+    "ident_file",
+    "external_pid_file",
+    "log_directory",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "ssl_ca_file",
+    "ssl_crl_file",
+    "ssl_crl_dir",
+    "ssl_dh_params_file",
+    "krb_server_keyfile",
+    "stats_temp_directory",
+];
 
 /// Modules that run jobs of their own in the background: what production does at night a copy must not do as well.
 const JOB_RUNNERS: [&str; 11] = [

@@ -54,13 +54,37 @@ impl Wanted {
     }
 }
 
-pub(super) fn create_private(directory: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o700)))
-        .map_err(Error::file("create", directory))
+/// Who may read what is restored (PostgreSQL: `data_directory_mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// The owner alone.
+    Owner,
+    /// The owner's group as well.
+    Group,
+}
+
+impl Access {
+    /// C31: as the target has it; a new one is its owner's.
+    pub fn of(target: &Path) -> Self {
+        let mode = fs::metadata(target).map_or(0, |found| found.permissions().mode());
+        if mode & 0o077 == 0o050 { Self::Group } else { Self::Owner }
+    }
+
+    /// Makes a directory, or gives it these rights.
+    pub fn create(self, directory: &Path) -> Result<(), Error> {
+        let mode = if self == Self::Group { 0o750 } else { 0o700 };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(directory)
+            .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(mode)))
+            .map_err(Error::file("create", directory))
+    }
+
+    /// The mode of a new file.
+    pub fn file(self) -> u32 {
+        if self == Self::Group { 0o640 } else { 0o600 }
+    }
 }
 
 /// C18: a path of plain names only.
@@ -86,14 +110,15 @@ pub(super) struct Unpacking<'a> {
     pub contents: &'a Contents,
     /// Where they are noted.
     pub account: &'a Account,
+    pub access: Access,
     pub pace: &'a Pace,
     pub cancel: &'a CancellationToken,
 }
 
 /// Unpacks the wanted entries of a tar; returns files and bytes.
 pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Result<(u64, u64), Error> {
-    let Unpacking { into, wanted, contents, account, pace, cancel } = *unpacking;
-    create_private(into)?;
+    let Unpacking { into, wanted, contents, account, access, pace, cancel } = *unpacking;
+    access.create(into)?;
     let broken = || Error::file("unpack into", into);
     let (mut files, mut bytes) = (0, 0);
     let mut archive = crate::member::archive(reader);
@@ -114,15 +139,15 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
             file => confined(into, &to_path(file))?,
         };
         match entry.header().entry_type() {
-            tar::EntryType::Directory => create_private(&target)?,
+            tar::EntryType::Directory => access.create(&target)?,
             // Links to tablespaces are already there, from backup.json.
             tar::EntryType::Symlink if path.starts_with("pg_tblspc") => {}
             // A link elsewhere is pg_wal on another disk; here it is a directory again.
-            tar::EntryType::Symlink if path == Path::new("pg_wal") => create_private(&target)?,
+            tar::EntryType::Symlink if path == Path::new("pg_wal") => access.create(&target)?,
             kind if kind.is_file() => {
-                let mode = entry.header().mode().unwrap_or(0o600) & 0o700;
+                let mode = (entry.header().mode().unwrap_or(0o600) & 0o700) | access.file();
                 if let Some(parent) = target.parent().filter(|parent| !parent.is_dir()) {
-                    create_private(parent)?;
+                    access.create(parent)?;
                 }
                 let mut entry = Measured::new(&mut entry);
                 let written =
@@ -145,12 +170,13 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
 pub(super) fn write_file(path: &Path, mode: u32, contents: &mut dyn Read) -> Result<u64, Error> {
     let failed = || Error::file("write", path);
     // Never through a link that somebody left in the target.
-    let options = || {
-        let mut options = fs::File::options();
-        options.write(true).create(true).truncate(true).mode(mode).custom_flags(nix::libc::O_NOFOLLOW);
-        options
-    };
-    let mut file = options().open(path).map_err(failed())?;
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(true).mode(mode).custom_flags(nix::libc::O_NOFOLLOW);
+    let mut file = options.open(path).map_err(failed())?;
+    if mode & 0o040 != 0 {
+        // A umask takes what the target's owner granted.
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed())?;
+    }
     let mut buffer = vec![0; 1 << 17];
     let mut bytes = 0;
     loop {
@@ -226,8 +252,15 @@ mod tests {
         let (pace, cancel) = (Pace::new(None), CancellationToken::new());
         let (account, contents) = (Account::new("L", [].into()), Contents::Data(String::new()));
         let (into, wanted) = (directory.path(), &Wanted::All);
-        let unpacking =
-            Unpacking { into, wanted, contents: &contents, account: &account, pace: &pace, cancel: &cancel };
+        let unpacking = Unpacking {
+            into,
+            wanted,
+            contents: &contents,
+            account: &account,
+            access: Access::Owner,
+            pace: &pace,
+            cancel: &cancel,
+        };
         let error = extract(&mut bytes.as_slice(), &unpacking).unwrap_err();
         assert!(error.to_string().contains("Symlink"), "{error}");
     }

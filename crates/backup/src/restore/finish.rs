@@ -2,8 +2,8 @@
 
 use super::{
     Recovery, Restore, Target,
-    configuration::{Standing, neutralize, without_job_runners},
-    extract::{CONTROL, CONTROL_UNFINISHED, create_private, write_file},
+    configuration::{Removed, Standing, neutralize, without_job_runners},
+    extract::{Access, CONTROL, CONTROL_UNFINISHED, write_file},
 };
 use crate::{Error, wal::confine_directory};
 use pgbosun_core::faults;
@@ -11,16 +11,17 @@ use pgbosun_repository::BackupInfo;
 use std::{
     fs,
     io::Write,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 /// Makes everything durable, then lets `pg_control` take its name.
 pub(super) fn finish(restore: &Restore, tablespaces: &[PathBuf]) -> Result<Vec<String>, Error> {
     let target = &restore.target;
-    create_private(&target.join("pg_wal/archive_status"))?;
-    if restore.is_beside() {
-        confine_directory(&target.join("pg_wal"))?;
+    let access = Access::of(target);
+    access.create(&target.join("pg_wal/archive_status"))?;
+    let confinement = restore.confinement();
+    if confinement.is_needed() {
+        confine_directory(target, &confinement)?;
     }
     let made = configure(restore, &restore.info)?;
     for directory in tablespaces.iter().map(PathBuf::as_path).chain([target.as_path()]) {
@@ -51,7 +52,10 @@ pub(super) fn without_incremental_lines(target: &Path) -> Result<(), Error> {
 
 fn append(target: &Path, name: &str, text: &str) -> Result<(), Error> {
     let path = target.join(name);
-    let file = fs::File::options().append(true).create(true).mode(0o600).open(&path);
+    if !path.exists() {
+        return write_file(&path, Access::of(target).file(), &mut text.as_bytes()).map(drop);
+    }
+    let file = fs::File::options().append(true).open(&path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::file("write", path))
 }
 
@@ -62,7 +66,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
     if !target.join("postgresql.conf").exists() && !restore.is_beside() && saved.exists() {
         // C31: in the original's place its own configuration belongs there.
         let mut text = fs::File::open(&saved).map_err(Error::file("read", &saved))?;
-        write_file(&target.join("postgresql.conf"), 0o600, &mut text)?;
+        write_file(&target.join("postgresql.conf"), Access::of(target).file(), &mut text)?;
         made.push("postgresql.conf: put there as it was when the backup was taken".to_owned());
     }
     if !target.join("postgresql.conf").exists() {
@@ -97,17 +101,20 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         }
     }
     let standing = if restore.is_beside() { Standing::Beside } else { Standing::InPlace };
-    for (file, name) in neutralize(target, standing)? {
+    let removed = neutralize(target, standing)?;
+    for (file, name) in &removed {
         made.push(format!("{}: {name} is a comment now, it does not hold for what was restored", file.display()));
     }
     if standing == Standing::Beside {
-        let text = beside(info);
+        let port = free_port();
+        let text = beside(info, &removed, port);
         append(target, "postgresql.auto.conf", &text)?;
         let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
         made.push(format!(
             "postgresql.auto.conf: {} are set for a copy beside its original: it archives nothing, takes no changes meant for the \
-             original, runs no background jobs. Remove these lines and restart where it is to take the original's place",
-            names.collect::<Vec<_>>().join(", ")
+             original, runs no background jobs{}. Remove these lines and restart where it is to take the original's place",
+            names.collect::<Vec<_>>().join(", "),
+            port.map_or_else(String::new, |port| format!(", has port {port}"))
         ));
     }
     if let Some(recovery) = &restore.recovery {
@@ -118,12 +125,24 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
 }
 
 /// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs
-/// of modules, and makes tablespaces that are created later inside itself.
-fn beside(info: &BackupInfo) -> String {
+/// of modules, makes tablespaces that are created later inside itself, and is found under a name and port of its own.
+fn beside(info: &BackupInfo, removed: &Removed, port: Option<u16>) -> String {
     let mut text = "# A copy beside its original, written by pgbosun. In the original's place, remove what follows.\n\
                     archive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = 'on'\n\
                     synchronous_standby_names = ''\n"
         .to_owned();
+    text.push_str(&crate::settings::line("cluster_name", &format!("copy of {}", info.cluster)));
+    if let Some(port) = port {
+        text.push_str(&crate::settings::line("port", &port.to_string()));
+    }
+    let is_gone = |prefix: &str| removed.iter().any(|(_, name)| name.starts_with(prefix));
+    if is_gone("ssl_") {
+        text.push_str("ssl = 'off'\n");
+    }
+    if is_gone("include") {
+        // They may have been in there, and may not be lower than they were.
+        text.push_str(&crate::settings::limits(info));
+    }
     let libraries = info.settings.get("shared_preload_libraries").map(String::as_str).unwrap_or_default();
     if libraries.contains("timescaledb") {
         // It has to be loaded to read its tables, and its jobs run in these.
@@ -135,16 +154,30 @@ fn beside(info: &BackupInfo) -> String {
     text
 }
 
-/// The recovery settings, with the one target there may be.
+/// A port on which nobody listens now, above PostgreSQL's own.
+fn free_port() -> Option<u16> {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let no_socket = |port: &u16| {
+        let places = ["/tmp", "/var/run/postgresql", "/run/postgresql"];
+        !places.iter().any(|place| Path::new(place).join(format!(".s.PGSQL.{port}")).exists())
+    };
+    (5433..6433).find(|port| is_free(port) && no_socket(port))
+}
+
+/// The recovery settings, with the one target there may be. The others are set to nothing first: a file of the original that the
+/// copy includes may have one of an earlier recovery, and PostgreSQL refuses two.
 pub(crate) fn settings(recovery: &Recovery) -> String {
-    let mut values = vec![
+    let targets = ["", "_time", "_lsn", "_xid", "_name"].map(|kind| format!("recovery_target{kind}"));
+    let mut values: Vec<(&str, String)> = targets.iter().map(|name| (name.as_str(), String::new())).collect();
+    values.extend([
+        ("recovery_min_apply_delay", "0".to_owned()),
         ("restore_command", recovery.restore_command.clone()),
         ("recovery_target_timeline", recovery.timeline.to_string()),
         ("recovery_target_inclusive", if recovery.exclusive { "off" } else { "on" }.into()),
         ("recovery_target_action", recovery.action.to_string()),
         ("recovery_end_command", String::new()),
         ("archive_cleanup_command", String::new()),
-    ];
+    ]);
     values.extend(match &recovery.target {
         Target::Latest | Target::BackupEnd => None,
         Target::Immediate => Some(("recovery_target", "immediate".into())),

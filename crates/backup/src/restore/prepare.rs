@@ -1,19 +1,15 @@
-//! What must hold before the first byte (C17), and what of the target can stay.
+//! The target made ready: what of it stays, what goes, and its directories and links.
 
 use super::{
     Existing, Restore,
-    extract::{CONTROL, CONTROL_UNFINISHED, create_private},
+    extract::{Access, CONTROL, CONTROL_UNFINISHED},
 };
 use crate::{Error, manifest};
-use pgbosun_core::{human, name::to_text};
-use pgbosun_repository::{ObjectKind, TablespaceInfo};
+use pgbosun_core::name::{to_path, to_text};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{MetadataExt, symlink},
-    },
+    os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -22,134 +18,46 @@ use std::{
 pub(super) const MARKER: &str = ".pgbosun-restoring";
 
 impl Restore {
-    /// Where each tablespace goes.
-    pub(super) fn places(&self) -> Result<BTreeMap<u32, PathBuf>, Error> {
-        if let Some(unknown) =
-            self.tablespaces.keys().find(|old| !self.info.tablespaces.iter().any(|space| space.location == **old))
-        {
-            let known: Vec<_> = self.info.tablespaces.iter().map(|space| space.location.as_str()).collect();
-            return Err(Error::Refused(format!(
-                "no tablespace of backup {} lay at {unknown}; there are: {}. One that was created later is made inside the copy, in \
-                 pg_tblspc",
-                self.info.label,
-                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
-            )));
-        }
-        let spaces = self.info.tablespaces.iter();
-        let place =
-            |space: &TablespaceInfo| self.tablespaces.get(&space.location).cloned().unwrap_or_else(|| space.place());
-        Ok(spaces.map(|space| (space.oid, place(space))).collect())
-    }
-
-    /// C17: never over a running server, and over what is there only when told to.
-    pub(super) fn check_target(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
-        for (index, directory) in std::iter::once(&self.target).chain(places.values()).enumerate() {
-            let mut entries = match fs::read_dir(directory) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::file("look into", directory)(error)),
-            };
-            if entries.next().is_none() {
+    /// C31: what becomes of links in the data directory, such as those of configuration kept elsewhere. In the original's place those
+    /// that lead somewhere belong to it, but where the backup has a file of its own.
+    pub(super) fn links(&self, expected: &HashMap<String, manifest::Expected>) -> Links {
+        let mut links = Links::default();
+        for entry in fs::read_dir(&self.target).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), to_text(entry.file_name().as_bytes()));
+            let own =
+                |file: &String| *file == name || file.strip_prefix(&name).is_some_and(|rest| rest.starts_with('/'));
+            if name == WAL || !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 continue;
             }
-            let shown = directory.display();
-            if let Some(pid) = running(directory) {
-                return Err(Error::Refused(format!(
-                    "a PostgreSQL server runs in {shown} (process {pid}): stop it first"
-                )));
-            }
-            if self.existing == Existing::Refuse {
-                return Err(Error::Refused(format!(
-                    "{shown} is not empty: restore into an empty directory, or say --delta (keep what is right) or \
-                     --force (replace everything)"
-                )));
-            }
-            let ours = ["PG_VERSION", MARKER].iter().any(|name| directory.join(name).exists());
-            // A tablespace's directory is replaced only where it is this target's: the original's may lie there, and live.
-            let linked = fs::read_dir(self.target.join("pg_tblspc")).into_iter().flatten().flatten();
-            let own = linked.filter_map(|link| link.path().canonicalize().ok()).collect::<Vec<_>>();
-            if index > 0 && !directory.canonicalize().is_ok_and(|place| own.contains(&place)) {
-                return Err(Error::Refused(format!(
-                    "the tablespace directory {shown} is not empty and no tablespace of {}: nothing in it is replaced; \
-                     say where it goes with --tablespace OLD=NEW",
-                    self.target.display()
-                )));
-            }
-            if index == 0 && !ours {
-                return Err(Error::Refused(format!(
-                    "{shown} is neither empty nor a data directory: nothing in it is replaced"
-                )));
+            if !self.is_beside() && path.exists() && !expected.keys().any(own) {
+                links.kept.insert(name);
+            } else {
+                links.removed.insert(name);
             }
         }
-        Ok(())
-    }
-
-    /// Each file system must have room for what goes there; what is there and stays or goes counts as room.
-    pub(super) fn check_space(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
-        let mut needs: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
-        for object in &self.info.objects {
-            let into = match object.kind {
-                ObjectKind::Tablespace(oid) => places.get(&oid).unwrap_or(&self.target),
-                _ => &self.target,
-            };
-            let there = into.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-            let device = fs::metadata(there).map_err(Error::file("look at", there))?.dev();
-            needs.entry(device).or_insert_with(|| (there.to_owned(), 0)).1 += object.plain_size;
-        }
-        // Of an incremental backup only the changes are counted; the databases' size is what it becomes.
-        let whole: u64 = self.info.databases.values().sum();
-        for (there, need) in needs.values() {
-            let need = if self.info.is_incremental() && needs.len() == 1 { whole.max(*need) } else { *need };
-            let stat =
-                nix::sys::statvfs::statvfs(there).map_err(|errno| Error::file("measure", there)(errno.into()))?;
-            let occupied = if self.existing == Existing::Refuse { 0 } else { size_below(&self.target) };
-            let free = stat.blocks_available() * stat.fragment_size() + occupied;
-            if free < need {
-                return Err(Error::Refused(format!(
-                    "{} has {} free, and the restore needs {} there",
-                    there.display(),
-                    human::size(free),
-                    human::size(need)
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// C31: links in the data directory to files that are there, such as configuration kept elsewhere; in the original's place they
-    /// belong to it.
-    pub(super) fn links_that_stay(&self) -> Vec<String> {
-        if self.is_beside() {
-            return Vec::new();
-        }
-        let entries = fs::read_dir(&self.target).into_iter().flatten().flatten();
-        let links =
-            entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()) && entry.path().is_file());
-        let mut names: Vec<_> = links.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        names
+        links
     }
 
     /// Makes the directories, and what is there harmless: without `pg_control` no server starts (C12).
-    pub(super) fn lay_out(&self, places: &BTreeMap<u32, PathBuf>, links: &[String]) -> Result<(), Error> {
-        create_private(&self.target)?;
+    pub(super) fn lay_out(&self, places: &BTreeMap<u32, PathBuf>, links: &Links, access: Access) -> Result<(), Error> {
+        access.create(&self.target)?;
         let marker = self.target.join(MARKER);
         fs::write(&marker, &self.info.label).map_err(Error::file("write", &marker))?;
         remove(&self.target.join(CONTROL))?;
         if self.existing == Existing::Replace {
-            let stay: Vec<&str> = [MARKER, WAL].into_iter().chain(links.iter().map(String::as_str)).collect();
-            empty(&self.target, &stay)?;
+            let stay = [MARKER, WAL].into_iter().map(PathBuf::from).chain(links.kept.iter().map(|name| to_path(name)));
+            empty(&self.target, &stay.collect::<Vec<_>>())?;
             for directory in places.values() {
                 empty(directory, &[])?;
             }
             empty_wal(&self.target)?;
         }
         for directory in places.values() {
-            create_private(directory)?;
+            access.create(directory)?;
         }
         // C18: links first, from what backup.json says, never from what an archive says.
         let links = self.target.join("pg_tblspc");
-        create_private(&links)?;
+        access.create(&links)?;
         empty(&links, &[])?;
         for (oid, place) in places {
             symlink(place, links.join(oid.to_string())).map_err(Error::file("link tablespace", place))?;
@@ -159,6 +67,13 @@ impl Restore {
 }
 
 const WAL: &str = "pg_wal";
+
+/// Links in a target, by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Links {
+    pub kept: BTreeSet<String>,
+    pub removed: BTreeSet<String>,
+}
 
 /// C31: a link of `pg_wal` to another disk stays, and what it leads to is emptied; a directory goes, and is made anew.
 fn empty_wal(target: &Path) -> Result<(), Error> {
@@ -170,16 +85,6 @@ fn empty_wal(target: &Path) -> Result<(), Error> {
     }
 }
 
-/// The process of a server that runs in a data directory.
-pub(super) fn running(directory: &Path) -> Option<i32> {
-    let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
-    // A standalone backend writes its number with a minus sign.
-    let pid = text.lines().next()?.trim().parse::<i32>().ok()?.abs();
-    let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
-    // Of another user it is alive, too.
-    (pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH))).then_some(pid)
-}
-
 fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
@@ -188,7 +93,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 }
 
 /// Removes what is in a directory, links themselves and not what they lead to.
-fn empty(directory: &Path, except: &[&str]) -> Result<(), Error> {
+fn empty(directory: &Path, except: &[PathBuf]) -> Result<(), Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -196,7 +101,7 @@ fn empty(directory: &Path, except: &[&str]) -> Result<(), Error> {
     };
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
-        if except.iter().any(|name| entry.file_name() == *name) {
+        if except.iter().any(|name| entry.file_name() == name.as_os_str()) {
             continue;
         }
         let path = entry.path();
@@ -207,23 +112,13 @@ fn empty(directory: &Path, except: &[&str]) -> Result<(), Error> {
     Ok(())
 }
 
-fn size_below(directory: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(directory) else { return 0 };
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => size_below(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
-}
-
 /// The files of the target that are as the manifest says and need not be fetched. Everything that the backup does not
 /// have is removed, whatever it is (C31): a directory of a replication slot without its files has the server panic.
 pub(super) fn keep_what_is_right(
     target: &Path,
     expected: &HashMap<String, manifest::Expected>,
     combined: &HashSet<String>,
-    links: &[String],
+    links: &Links,
 ) -> Result<HashSet<String>, Error> {
     empty_wal(target)?;
     prune(target, "", &parents(expected))?;
@@ -237,7 +132,7 @@ pub(super) fn keep_what_is_right(
             Some(file) if file.size == size && !combined.contains(&name) => {
                 doubtful.push((size, name, path, file.crc32c.clone()));
             }
-            _ if name == MARKER || links.contains(&name) => {}
+            _ if name == MARKER || links.kept.contains(&name) => {}
             _ if combined.contains(&name) => {}
             _ => remove(&path)?,
         }
@@ -328,20 +223,4 @@ fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>)
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn c17_a_server_that_runs_is_seen_and_one_that_died_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(running(directory.path()), None);
-        let me = std::process::id().cast_signed();
-        fs::write(directory.path().join("postmaster.pid"), format!("{me}\n")).unwrap();
-        assert_eq!(running(directory.path()), Some(me));
-        fs::write(directory.path().join("postmaster.pid"), "4194999\n").unwrap();
-        assert_eq!(running(directory.path()), None);
-    }
 }

@@ -1,7 +1,8 @@
 //! C29: what WAL would do outside a copy's own directory. A record of `CREATE TABLESPACE` names the place of the original; replayed
 //! on a copy on the same machine it would be made there, and the copy would write into the live files.
 //!
-//! And settings that were raised after the backup: a record of them has a hot standby wait for somebody to raise its own, for good.
+//! And settings that were raised after the backup: a record of them has a hot standby wait for somebody to raise its own, for good, and
+//! so a cluster that is restored in its place.
 //!
 //! Such a record is changed before the copy's server reads it: with an empty location, PostgreSQL (15 and later) makes the
 //! tablespace in place, as the directory `pg_tblspc/OID` of the copy (`create_tablespace_directories` in `commands/tablespace.c`).
@@ -14,7 +15,13 @@ use super::{
 };
 use crate::Error;
 use pgbosun_core::{lsn::Lsn, wal::WalFile};
-use std::{fs, path::Path};
+use pgbosun_repository::BackupInfo;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+};
 
 /// Resource manager and operation of the records (PostgreSQL: `rmgrlist.h`, `tablespace.h`, `pg_control.h`).
 const TABLESPACE_CREATE: (u8, u8) = (5, 0x00);
@@ -33,6 +40,66 @@ pub struct CreatedTablespace {
     pub location: String,
 }
 
+/// Which records are changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confinement {
+    /// Those of tablespaces, for a copy beside its original; else only of those that are moved.
+    pub places: bool,
+    /// Those of settings that were raised after the backup.
+    pub settings: bool,
+    /// Where tablespaces go that the WAL creates, by the place that the original gave them.
+    pub moved: BTreeMap<String, PathBuf>,
+}
+
+impl Confinement {
+    /// Of a copy beside its original.
+    pub fn copy() -> Self {
+        Self { places: true, settings: true, moved: BTreeMap::new() }
+    }
+
+    /// Of what is restored from a backup: a copy, what takes its original's place, or a standby, which replays what its primary wrote.
+    /// What was moved and is no tablespace of the backup is one that the WAL creates.
+    pub fn of(info: &BackupInfo, in_place: bool, standby: bool, moved: &BTreeMap<String, PathBuf>) -> Self {
+        let is_later = |old: &str| !info.tablespaces.iter().any(|space| space.location == old);
+        let moved = moved.iter().filter(|(old, _)| is_later(old)).map(|(old, new)| (old.clone(), new.clone()));
+        Self { places: !standby && !in_place, settings: !standby, moved: moved.collect() }
+    }
+
+    /// Whether there is anything to change.
+    pub fn is_needed(&self) -> bool {
+        self.places || self.settings || !self.moved.is_empty()
+    }
+
+    /// Makes the place of a tablespace that was moved, and the link to it: PostgreSQL takes a link that is there for the directory it
+    /// would make itself. Returns where it is now.
+    ///
+    /// # Errors
+    /// [`Error::File`]; [`Error::Refused`] where something else is in the way.
+    pub fn place(&self, data_directory: &Path, created: &CreatedTablespace) -> Result<PathBuf, Error> {
+        let link = data_directory.join("pg_tblspc").join(created.oid.to_string());
+        let Some(place) = self.moved.get(&created.location) else { return Ok(link) };
+        if fs::read_link(&link).is_ok_and(|leads| leads == *place) {
+            return Ok(place.clone());
+        }
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(place);
+        made.map_err(Error::file("create", place))?;
+        let mut entries = fs::read_dir(place).map_err(Error::file("look into", place))?;
+        if entries.next().is_some() {
+            return Err(Error::Refused(format!(
+                "{}, where tablespace {} is to go, is not empty",
+                place.display(),
+                created.oid
+            )));
+        }
+        match symlink(place, &link) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::Refused(format!("{} is in the way of tablespace {}", link.display(), created.oid)))
+            }
+            done => done.map(|()| place.clone()).map_err(Error::file("link tablespace", &link)),
+        }
+    }
+}
+
 /// Whether a record that may matter crosses the border to the segment before, and to the one after: [`confine`] needs those.
 pub fn borders(segment: &[u8]) -> (bool, bool) {
     // What is left of a record that began in the segment before.
@@ -44,11 +111,11 @@ pub fn borders(segment: &[u8]) -> (bool, bool) {
 }
 
 /// Changes a segment for a copy; the one before it may be changed already. Returns what it creates.
-pub fn confine(segment: &mut [u8], before: Option<&[u8]>, after: Option<&[u8]>) -> Confined {
+pub fn confine(segment: &mut [u8], before: Option<&[u8]>, after: Option<&[u8]>, confinement: &Confinement) -> Confined {
     let Some(header) = Header::read(segment) else { return Confined::default() };
     let (mut scanner, mut changes) = (Scanner::default(), Vec::new());
     let mut note = |bytes: &[u8], _: Lsn, pieces: &[Piece]| {
-        changes.extend(confined(bytes).map(|(record, found)| (record, pieces.to_vec(), found)));
+        changes.extend(confined(bytes, confinement).map(|(record, found)| (record, pieces.to_vec(), found)));
         true
     };
     if let Some(before) = before {
@@ -82,28 +149,30 @@ pub struct Confined {
 /// Changes the segments that a backup brought into `pg_wal`.
 ///
 /// # Errors
-/// [`Error::File`].
-pub fn confine_directory(pg_wal: &Path) -> Result<Vec<CreatedTablespace>, Error> {
+/// [`Error::File`], and those of [`Confinement::place`].
+pub fn confine_directory(data_directory: &Path, confinement: &Confinement) -> Result<(), Error> {
+    let pg_wal = &data_directory.join("pg_wal");
     let entries = fs::read_dir(pg_wal).map_err(Error::file("look into", pg_wal))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(|name| matches!(WalFile::parse(name), Some(WalFile::Segment(_)))).collect();
     names.sort();
     let read = |name: &String| fs::read(pg_wal.join(name)).map_err(Error::file("read", pg_wal.join(name)));
-    let mut created = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let mut segment = read(name)?;
         let (crosses_before, crosses_after) = borders(&segment);
         let before = index.checked_sub(1).and_then(|before| names.get(before)).filter(|_| crosses_before);
         let after = names.get(index + 1).filter(|_| crosses_after);
         let (before, after) = (before.map(read).transpose()?, after.map(read).transpose()?);
-        let found = confine(&mut segment, before.as_deref(), after.as_deref());
+        let found = confine(&mut segment, before.as_deref(), after.as_deref(), confinement);
         if found.changed {
             let path = pg_wal.join(name);
             fs::write(&path, segment).map_err(Error::file("write", &path))?;
-            created.extend(found.created);
+            for created in &found.created {
+                confinement.place(data_directory, created)?;
+            }
         }
     }
-    Ok(created)
+    Ok(())
 }
 
 /// Whether a record, of which this is the beginning, may be one to change.
@@ -117,7 +186,7 @@ fn may_matter(beginning: &[u8], length: usize) -> bool {
 }
 
 /// The record as it should be, where it is one to change, and the tablespace it creates.
-fn confined(bytes: &[u8]) -> Option<(Vec<u8>, Option<CreatedTablespace>)> {
+fn confined(bytes: &[u8], confinement: &Confinement) -> Option<(Vec<u8>, Option<CreatedTablespace>)> {
     let data = main_data(bytes).filter(|_| bytes.len() >= RECORD_HEADER && may_matter(bytes, bytes.len()))?;
     let start = bytes.len() - data.len();
     let creates = bytes.get(17) == Some(&TABLESPACE_CREATE.0);
@@ -130,6 +199,10 @@ fn confined(bytes: &[u8]) -> Option<(Vec<u8>, Option<CreatedTablespace>)> {
     }
     let location: Vec<u8> = old.iter().copied().take_while(|byte| *byte != 0).collect();
     let location = String::from_utf8_lossy(&location).into_owned();
+    // Without a beginning: its first half was changed already.
+    let is_moved = || location.is_empty() || confinement.moved.contains_key(&location);
+    let is_wanted = if creates { confinement.places || is_moved() } else { confinement.settings };
+    is_wanted.then_some(())?;
     let found = creates.then(|| CreatedTablespace { oid: number(data.get(..4).unwrap_or_default()) as u32, location });
     let mut record = bytes.to_vec();
     record[emptied].fill(0);
@@ -218,7 +291,12 @@ mod tests {
     fn found(segment: &[u8], before: Option<&[u8]>, after: Option<&[u8]>) -> (Vec<u8>, Vec<CreatedTablespace>) {
         let mut changed = segment.to_vec();
         let (crosses_before, crosses_after) = borders(segment);
-        let found = confine(&mut changed, before.filter(|_| crosses_before), after.filter(|_| crosses_after));
+        let found = confine(
+            &mut changed,
+            before.filter(|_| crosses_before),
+            after.filter(|_| crosses_after),
+            &Confinement::copy(),
+        );
         assert!(found.changed || changed == segment);
         (changed, found.created)
     }
@@ -250,7 +328,47 @@ mod tests {
     }
 
     fn record_in_place(original: &[u8]) -> Vec<u8> {
-        confined(original).expect("a record").0
+        confined(original, &Confinement::copy()).expect("a record").0
+    }
+
+    #[test]
+    fn c29_in_place_what_was_moved_alone_is_changed_in_both_halves() {
+        let moved = |place: &str| Confinement {
+            places: false,
+            settings: false,
+            moved: [(place.to_owned(), "/srv/new".into())].into(),
+        };
+        let original = record(16400, "../strange place");
+        let (first, second) = segments(SIZE - 40, &original);
+        let (right_first, right_second) = segments(SIZE - 40, &record_in_place(&original));
+        let changed = |segment: &[u8], before: Option<&[u8]>, after: Option<&[u8]>, place: &str| {
+            let mut changed = segment.to_vec();
+            let found = confine(&mut changed, before, after, &moved(place));
+            (changed, found.created.len())
+        };
+        assert!(changed(&first, None, Some(&second), "/other") == (first.clone(), 0));
+        let (half, created) = changed(&first, None, Some(&second), "../strange place");
+        assert!(half == right_first && created == 1);
+        for before in [&first, &half] {
+            assert!(changed(&second, Some(before), None, "../strange place").0 == right_second);
+        }
+    }
+
+    #[test]
+    fn c29_a_place_is_made_once_and_nothing_is_replaced_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, place) = (directory.path().join("data"), directory.path().join("new/place"));
+        fs::create_dir_all(data.join("pg_tblspc")).unwrap();
+        let confinement =
+            Confinement { places: true, settings: true, moved: [("old".to_owned(), place.clone())].into() };
+        let created = |oid, location: &str| CreatedTablespace { oid, location: location.into() };
+        assert_eq!(confinement.place(&data, &created(1, "another")).unwrap(), data.join("pg_tblspc/1"));
+        assert!(!data.join("pg_tblspc/1").exists(), "the server makes it");
+        assert_eq!(confinement.place(&data, &created(2, "old")).unwrap(), place);
+        fs::write(place.join("PG_15"), "").unwrap();
+        assert_eq!(confinement.place(&data, &created(2, "old")).unwrap(), place, "it is there already");
+        let refused = confinement.place(&data, &created(3, "old")).unwrap_err();
+        assert!(refused.to_string().contains("is not empty"), "{refused}");
     }
 
     #[test]
@@ -259,7 +377,7 @@ mod tests {
         (raised[16], raised[17]) = (PARAMETER_CHANGE.1, PARAMETER_CHANGE.0);
         let sum = checksum(&raised);
         raised[20..24].copy_from_slice(&sum.to_le_bytes());
-        let (changed, created) = confined(&raised).unwrap();
+        let (changed, created) = confined(&raised, &Confinement::copy()).unwrap();
         assert!(created.is_none() && changed[26..46].iter().all(|byte| *byte == 0));
         assert_eq!((&changed[46..], number(&changed[20..24])), (&raised[46..], checksum(&changed).into()));
     }

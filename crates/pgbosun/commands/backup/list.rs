@@ -119,8 +119,11 @@ pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
     }
     let zone = context.zone();
     for (repository, info) in found {
-        let databases: Vec<_> =
-            info.databases.iter().map(|(name, size)| format!("{name} ({})", human::size(*size))).collect();
+        let databases: Vec<_> = info
+            .databases
+            .iter()
+            .map(|(name, size)| format!("{} ({})", human::plain(name), human::size(*size)))
+            .collect();
         let tablespaces: Vec<_> =
             info.tablespaces.iter().map(|space| format!("{} at {}", space.oid, space.location)).collect();
         let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;

@@ -3,7 +3,7 @@
 
 use super::{choose, recovery, request};
 use crate::{cli::RestorePart, commands::backup::watch, exit::Exit, local::Context, output};
-use pgbosun_backup::{Dump, DumpWhat, Part, Progress, ScratchCopy, find_programs};
+use pgbosun_backup::{Dump, DumpWhat, Part, Progress, ScratchCopy, find_programs, wal::Confinement};
 use pgbosun_core::human;
 use pgbosun_postgres::Server;
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -58,7 +58,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     }
     let cluster = Server::of(&context.config.clusters[&request.cluster])?;
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
-    let recovery = recovery(context, &request, &plan, "promote", false, false)?;
+    let recovery = recovery(context, &request, &plan, "promote", false, &Confinement::copy())?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     eprintln!("recovering {} of {} to {} in a scratch server", plan.info.label, plan.info.cluster, plan.target);
     let label = plan.info.label.clone();

@@ -36,7 +36,7 @@ fn is_ready(place: &Path) -> bool {
     own && fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
+pub(crate) fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
     match pair.split_once('=') {
         Some((old, new)) if new.starts_with('/') => Ok((old.to_owned(), new.into())),
         _ => Err(Exit::usage(format!("--tablespace {pair}: write OLD=NEW with absolute paths"))),

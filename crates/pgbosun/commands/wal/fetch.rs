@@ -8,7 +8,7 @@ use crate::local::Context;
 use nix::fcntl::{Flock, FlockArg};
 use pgbosun_backup::{
     AHEAD_VARIABLE,
-    wal::{Confined, CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier},
+    wal::{Confined, Confinement, CreatedTablespace, Fetch, Header, Spool, borders, confine, system_identifier},
 };
 use pgbosun_core::{
     human,
@@ -33,7 +33,7 @@ pub struct Arguments {
     pub path: PathBuf,
     pub cluster: Option<String>,
     pub repository: Option<String>,
-    pub confined: bool,
+    pub confinement: Confinement,
 }
 
 /// Everything a fetch works with.
@@ -115,7 +115,7 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
 /// does not look at the file.
 async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place) -> anyhow::Result<()> {
     let WalFile::Segment(segment) = place.file else { return Ok(()) };
-    if !arguments.confined {
+    if !arguments.confinement.is_needed() {
         return Ok(());
     }
     let mut bytes = fs::read(&place.target)?;
@@ -141,14 +141,15 @@ async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place
     let start = segment.start(size).0;
     let before = neighbour(start.checked_sub(size).filter(|_| crosses_before).map(Lsn)).await??;
     let after = neighbour(Some(Lsn(start + size)).filter(|_| crosses_after)).await??;
-    let Confined { changed, created } = confine(&mut bytes, before.as_deref(), after.as_deref());
+    let Confined { changed, created } =
+        confine(&mut bytes, before.as_deref(), after.as_deref(), &arguments.confinement);
     if !changed {
         return Ok(());
     }
-    for CreatedTablespace { oid, location } in &created {
-        eprintln!(
-            "pgbosun: tablespace {oid}, which the original made at {location}, is made in pg_tblspc/{oid} of this copy"
-        );
+    for created in &created {
+        let there = arguments.confinement.place(&place.data_directory, created)?;
+        let CreatedTablespace { oid, location } = created;
+        eprintln!("pgbosun: tablespace {oid}, which the original made at {location}, is made in {}", there.display());
     }
     Ok(fs::write(&place.target, bytes)?)
 }

@@ -1,0 +1,195 @@
+//! What must hold before the first byte of a restore (C17): nothing that can be known then fails after hours of it.
+
+use super::{Assembly, Existing, Restore, prepare::MARKER};
+use crate::Error;
+use nix::unistd::{AccessFlags, access, geteuid};
+use pgbosun_core::human;
+use pgbosun_repository::{ObjectKind, TablespaceInfo};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{
+        self,
+        ErrorKind::{NotADirectory, NotFound},
+    },
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+impl Restore {
+    /// Where each tablespace goes.
+    pub(super) fn places(&self) -> Result<BTreeMap<u32, PathBuf>, Error> {
+        for (old, place) in self.confinement().moved {
+            if self.recovery.as_ref().is_none_or(|recovery| recovery.standby) {
+                let known: Vec<_> = self.info.tablespaces.iter().map(|space| space.location.as_str()).collect();
+                return Err(Error::Refused(format!(
+                    "no tablespace of backup {} lay at {old}; there are: {}. One that is created later can only be moved where \
+                     recovery reads the archive to its end, which a standby does not",
+                    self.info.label,
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                )));
+            }
+            if fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_some()) {
+                return Err(Error::Refused(format!("{}, where a tablespace is to go, is not empty", place.display())));
+            }
+        }
+        let spaces = self.info.tablespaces.iter();
+        let place =
+            |space: &TablespaceInfo| self.tablespaces.get(&space.location).cloned().unwrap_or_else(|| space.place());
+        Ok(spaces.map(|space| (space.oid, place(space))).collect())
+    }
+
+    /// C17: never over a running server, and over what is there only when told to.
+    pub(super) fn check_target(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+        for (index, directory) in std::iter::once(&self.target).chain(places.values()).enumerate() {
+            let mut entries = match fs::read_dir(directory) {
+                Ok(entries) => entries,
+                Err(error) if matches!(error.kind(), NotFound | NotADirectory) => continue,
+                Err(error) => return Err(Error::file("look into", directory)(error)),
+            };
+            if entries.next().is_none() {
+                continue;
+            }
+            let shown = directory.display();
+            if let Some(pid) = running(directory) {
+                return Err(Error::Refused(format!(
+                    "a PostgreSQL server runs in {shown} (process {pid}): stop it first"
+                )));
+            }
+            let ours = ["PG_VERSION", MARKER].iter().any(|name| directory.join(name).exists());
+            if index == 0 && !ours {
+                return Err(Error::Refused(format!(
+                    "{shown} is neither empty nor a data directory: nothing in it is replaced"
+                )));
+            }
+            // A tablespace's directory is replaced only where it is this target's: the original's may lie there, and live.
+            let linked = fs::read_dir(self.target.join("pg_tblspc")).into_iter().flatten().flatten();
+            let own = linked.filter_map(|link| link.path().canonicalize().ok()).collect::<Vec<_>>();
+            if index > 0 && !directory.canonicalize().is_ok_and(|place| own.contains(&place)) {
+                return Err(Error::Refused(format!(
+                    "the tablespace directory {shown} is not empty and no tablespace of {}: nothing in it is replaced; \
+                     say where it goes with --tablespace OLD=NEW",
+                    self.target.display()
+                )));
+            }
+            if self.existing == Existing::Refuse {
+                return Err(Error::Refused(format!(
+                    "{shown} is not empty: restore into an empty directory, or say --delta (keep what is right) or \
+                     --force (replace everything)"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each directory can be made or written into, and will belong to whoever starts the server: PostgreSQL takes no other.
+    pub(super) fn check_access(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+        for directory in std::iter::once(&self.target).chain(places.values()) {
+            let there = existing_part(directory);
+            let found = fs::metadata(there).map_err(Error::file("look at", there))?;
+            let user = geteuid();
+            let owner =
+                nix::unistd::User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
+            let (shown, place) = (directory.display(), there.display());
+            if !found.is_dir() {
+                return Err(Error::Refused(format!("{shown} cannot be made: {place} is no directory")));
+            }
+            if there == directory && found.uid() != user.as_raw() && !user.is_root() {
+                return Err(Error::Refused(format!(
+                    "{shown} does not belong to {owner}, who restores: PostgreSQL would not start from it. chown {owner} {shown}, or \
+                     restore as its owner"
+                )));
+            }
+            if let Err(error) = access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+                return Err(Error::Refused(format!(
+                    "{owner} may not write into {place}: {}. As root: install -d -o {owner} -m 700 {shown}",
+                    io::Error::from(error)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Each file system must have room for what goes there; what is there and is replaced counts as room.
+    pub(super) fn check_space(&self, places: &BTreeMap<u32, PathBuf>, assembly: &Assembly) -> Result<(), Error> {
+        let wal = self.target.join("pg_wal");
+        let directories = || places.values().chain([&self.target, &wal]);
+        // C31: on another disk it stays there.
+        let device = |directory: &Path| {
+            let there = existing_part(directory);
+            fs::metadata(there).map(|found| found.dev()).map_err(Error::file("look at", there))
+        };
+        let mut room: BTreeMap<u64, (&Path, u64, u64)> = BTreeMap::new();
+        for directory in directories() {
+            let entry = room.entry(device(directory)?).or_insert((directory, 0, 0));
+            entry.1 += if self.existing == Existing::Refuse { 0 } else { size_below(directory, &wal) };
+        }
+        for (kind, size) in assembly.sizes() {
+            let into = match kind {
+                ObjectKind::Tablespace(oid) => places.get(&oid).unwrap_or(&self.target),
+                ObjectKind::Wal => &wal,
+                _ => &self.target,
+            };
+            if let Some((_, _, need)) = room.get_mut(&device(into)?) {
+                *need += size;
+            }
+        }
+        for (directory, occupied, need) in room.into_values() {
+            let there = existing_part(directory);
+            let stat =
+                nix::sys::statvfs::statvfs(there).map_err(|errno| Error::file("measure", there)(errno.into()))?;
+            let free = stat.blocks_available() * stat.fragment_size() + occupied;
+            if free < need {
+                return Err(Error::Refused(format!(
+                    "{} has {} free, and the restore needs {} there",
+                    there.display(),
+                    human::size(free),
+                    human::size(need)
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The process of a server that runs in a data directory.
+fn running(directory: &Path) -> Option<i32> {
+    let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
+    // A standalone backend writes its number with a minus sign.
+    let pid = text.lines().next()?.trim().parse::<i32>().ok()?.abs();
+    let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
+    // Of another user it is alive, too.
+    (pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH))).then_some(pid)
+}
+
+/// The directory, or what exists of the path to it.
+fn existing_part(directory: &Path) -> &Path {
+    directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+/// What the files below a directory have, but for those below `except`.
+fn size_below(directory: &Path, except: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() && entry.path() != except => size_below(&entry.path(), except),
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        _ => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c17_a_server_that_runs_is_seen_and_one_that_died_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(running(directory.path()), None);
+        let me = std::process::id().cast_signed();
+        fs::write(directory.path().join("postmaster.pid"), format!("{me}\n")).unwrap();
+        assert_eq!(running(directory.path()), Some(me));
+        fs::write(directory.path().join("postmaster.pid"), "4194999\n").unwrap();
+        assert_eq!(running(directory.path()), None);
+    }
+}

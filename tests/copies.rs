@@ -1,0 +1,159 @@
+//! C29, C30, C31: a copy starts wherever its original would, with what its configuration says about the original put right; and what
+//! belongs to the place stays.
+
+use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres, seconds, wait_until};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
+
+fn stop(cluster: &Cluster) {
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
+}
+
+/// Adds lines to a file.
+fn add(file: &Path, lines: &str) {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    fs::write(file, format!("{text}\n{lines}\n")).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place() {
+    let directory = directory();
+    // The path of a socket in there would be too long.
+    let long = directory.path().join("a".repeat(60));
+    fs::create_dir(&long).unwrap();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(&long));
+    let jobs = format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
+        postgres("").display()
+    );
+    let installation = Installation::new(&long, &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    stop(&cluster);
+    // An earlier recovery's target and a delay are left, in a file of its own and in one that lies elsewhere.
+    let (elsewhere, linked) = (directory.path().join("etc"), directory.path().join("linked"));
+    for place in [&elsewhere, &linked] {
+        fs::create_dir(place).unwrap();
+    }
+    let main = cluster.data.join("postgresql.conf");
+    add(&main, &format!("include '{}'\ninclude_dir 'conf.d'", elsewhere.join("more.conf").display()));
+    add(&main, "recovery_min_apply_delay = '1h'");
+    add(&elsewhere.join("more.conf"), "recovery_target_time = '2020-01-01 00:00:00+00'\nmax_connections = 120");
+    add(&linked.join("a.conf"), "work_mem = '33MB'");
+    symlink(&linked, cluster.data.join("conf.d")).unwrap();
+    symlink(directory.path().join("nowhere"), cluster.data.join("dangling")).unwrap();
+    output(Command::new("chmod").args(["-R", "g+rX"]).arg(&cluster.data));
+    cluster.up();
+    cluster.sql("create table t as select generate_series(1, 100) a");
+    installation.run(&["backup", "create"]);
+    cluster.sql("alter system set max_connections = 200");
+    stop(&cluster);
+    cluster.up();
+    cluster.sql("insert into t values (101)");
+    cluster.archive_all();
+    let told = installation.run(&["restore-test"]);
+    assert!(told.contains("101 rows"), "{told}");
+
+    // Beside it, while it runs: started as the last line says, with nothing else.
+    let target = directory.path().join("copy");
+    let told = installation.run(&["restore", "physical", "--to", target.to_str().unwrap()]);
+    assert!(told.contains("include is a comment now"), "{told}");
+    let (_, port) = told.split_once("has port ").unwrap();
+    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
+    let log = directory.path().join("copy.log");
+    let started =
+        Command::new(postgres("pg_ctl")).arg("-D").arg(&target).arg("-l").arg(&log).args(["-w", "start"]).output();
+    assert!(started.unwrap().status.success(), "{}", fs::read_to_string(&log).unwrap());
+    let ask = |question: &str| {
+        let place = format!("{} port={port}", cluster.connection());
+        let mut psql = Command::new(postgres("psql"));
+        output(psql.arg("-d").arg(place).args(["-XAtqc", question])).trim().to_owned()
+    };
+    wait_until("the copy has recovered", seconds(60), || ask("select pg_is_in_recovery()") == "f");
+    assert_eq!(ask("select count(*) from t"), "101");
+    assert_eq!(ask("show cluster_name"), "copy of main");
+    assert_eq!(ask("show max_logical_replication_workers"), "0");
+    assert_eq!(ask("show max_connections"), "120", "from the file that is no longer included");
+    assert_eq!(cluster.sql("select count(*) from t"), "101");
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&target).args(["-w", "-m", "immediate", "stop"]));
+    assert_eq!((mode(&target), mode(&target.join("PG_VERSION"))), (0o700, 0o600));
+
+    // In its place.
+    stop(&cluster);
+    let data = cluster.data.to_str().unwrap();
+    let told = installation.run(&["restore", "physical", "--in-place", "--force", "--to", data]);
+    for line in
+        ["conf.d: kept, a link", "dangling: the link that was there is gone", "recovery_min_apply_delay is a comment"]
+    {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    cluster.up();
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select count(*) from t"), "101", "the target of the earlier recovery means nothing");
+    assert_eq!(cluster.sql("show work_mem"), "33MB");
+    let modes = ["", "base", "PG_VERSION", "global/pg_control", "postgresql.auto.conf"];
+    let modes = modes.map(|name| mode(&cluster.data.join(name)));
+    assert_eq!(modes, [0o750, 0o750, 0o640, 0o640, 0o640], "its group may read it as before");
+}
+
+#[test]
+fn c21_a_copy_with_big_segments_recovers() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let jobs = format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
+        postgres("").display()
+    );
+    let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    stop(&cluster);
+    output(Command::new(postgres("pg_resetwal")).args(["--wal-segsize", "64", "-D"]).arg(&cluster.data));
+    add(&cluster.data.join("postgresql.auto.conf"), &Cluster::archiving(directory.path()));
+    add(&cluster.data.join("postgresql.auto.conf"), "min_wal_size = '128MB'");
+    cluster.up();
+    cluster.sql("create table t as select generate_series(1, 100) a");
+    installation.run(&["backup", "create"]);
+    cluster.sql("insert into t values (101)");
+    cluster.archive_all();
+    let told = installation.run(&["restore-test"]);
+    assert!(told.contains("101 rows"), "{told}");
+}
+
+#[test]
+fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let job = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+    let installation = Installation::new(directory.path(), &format!("{}{job}", cluster_and_repository(&cluster)));
+    let space = directory.path().join("space");
+    fs::create_dir(&space).unwrap();
+    cluster.sql(&format!("create tablespace s location '{}'", space.display()));
+    cluster.sql("create table t tablespace s as select 1 a");
+    installation.run(&["backup", "create"]);
+    let refused = |target: &Path, moved: &Path, words: &str| {
+        let mapping = format!("{}={}", space.display(), moved.display());
+        let done =
+            installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), "--tablespace", &mapping]);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && said.contains(words), "{words}: {said}");
+        assert!(!target.join("PG_VERSION").exists() && !target.join("base").exists(), "{words}");
+    };
+    let (target, moved) = (directory.path().join("target"), directory.path().join("moved"));
+    let closed = directory.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o500)).unwrap();
+    refused(&closed.join("target"), &moved, "may not write into");
+    refused(&target, &closed.join("moved"), "may not write into");
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    refused(&file.join("target"), &moved, "is no directory");
+    refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
+    refused(&target, &space, "no tablespace of");
+}
