@@ -20,6 +20,7 @@ mod gaps;
 mod hostile;
 mod imports;
 mod in_place;
+mod loading;
 mod logs;
 mod maintenance;
 mod metrics;

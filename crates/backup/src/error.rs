@@ -32,6 +32,28 @@ pub enum Error {
     /// A server started for a test did not do what it should.
     #[error("scratch server: {0}")]
     Scratch(String),
+    /// A program of PostgreSQL ended with an error.
+    #[error("{program}: {said}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What it said.
+        said: String,
+    },
+    /// What was dumped could not be loaded.
+    #[error(
+        "load into database {database} as {role}; nothing was changed there. The role needs the rights to create this there, such \
+         as CREATE on the schema"
+    )]
+    Load {
+        /// The database.
+        database: String,
+        /// Who loaded.
+        role: String,
+        /// Why not.
+        #[source]
+        source: Box<Error>,
+    },
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -52,6 +74,7 @@ impl Error {
         match self {
             Self::Postgres(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
+            Self::Load { source, .. } => source.is_transient(),
             Self::Interrupted(_) => true,
             _ => false,
         }

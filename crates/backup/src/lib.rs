@@ -28,7 +28,7 @@ pub use chain::{Catalogue, Chain, Entry, Health, newest_good};
 pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
 pub use expire::{Expire, Expired};
-pub use part::{Dump, DumpWhat, Part, ScratchCopy, Taken};
+pub use part::{Destination, Dump, DumpWhat, Load, LoadedAs, Part, ScratchCopy, Taken};
 pub use physical::{
     Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, WhyFull, member, primaries, server_time,
 };

@@ -1,6 +1,12 @@
 //! A part of a cluster as of a time: the whole is recovered in a scratch server, and `pg_dump` takes from there what is
 //! wanted. What is dumped goes into a file, or straight into a live database, all of it or nothing.
 
+mod lent;
+mod load;
+mod rows;
+
+pub use load::{Load, LoadedAs};
+
 use crate::{
     Error, Progress,
     restore::{Existing, Plan, Recovery, Restore},
@@ -9,11 +15,11 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use pgbosun_postgres::{GroupChild, Server};
+use rows::{rows_in_archive, rows_in_file};
 use sqlx::{Connection, PgConnection};
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    io::{BufRead, BufReader},
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -67,12 +73,25 @@ pub enum Part {
 }
 
 /// What was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// The state that was recovered.
     pub recovered_to: DateTime<Utc>,
     /// Of a table, its rows in the recovered state and in what was written, as far as the latter can be counted.
     pub rows: Option<(u64, Option<u64>)>,
+    /// The file may hold commands of psql that nobody wrote into it on purpose: an old pg_dump does not keep them out.
+    pub unguarded: bool,
+    /// Who loaded it.
+    pub loaded: Option<LoadedAs>,
+}
+
+/// Where it goes.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A file, as SQL; `-` for standard output.
+    File(PathBuf),
+    /// A database of a live server.
+    Database(Box<Load>),
 }
 
 /// What is taken, and where it goes.
@@ -80,8 +99,8 @@ pub struct Taken {
 pub struct Dump {
     /// What.
     pub what: DumpWhat,
-    /// A file, or a database of a live server.
-    pub to: Result<PathBuf, (Server, String)>,
+    /// Where to.
+    pub to: Destination,
 }
 
 impl ScratchCopy {
@@ -120,95 +139,138 @@ impl ScratchCopy {
             () = self.cancel.cancelled() => Err(Error::Cancelled),
         };
         scratch.stop().await;
-        done
+        let (mut taken, owners) = done?;
+        if let Destination::Database(load) = &dump.to {
+            taken.loaded = Some(load.run(&self.programs, &archive(&directory.path), &owners, &self.cancel).await?);
+        }
+        Ok(taken)
     }
 
-    async fn take(&self, scratch: &Scratch, dump: &Dump) -> Result<Taken, Error> {
+    /// Dumps; also says whose that was.
+    async fn take(&self, scratch: &Scratch, dump: &Dump) -> Result<(Taken, Vec<String>), Error> {
         let source = scratch.server(&dump.what.database);
         let mut connection = source.connect().await?;
         let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
             .fetch_one(&mut connection)
             .await
             .map_err(Error::query("ask for the last transaction"))?;
-        let (only, name) = match &dump.what.only {
-            None => (Vec::new(), None),
-            Some(Part::Schema(schema)) => (vec![format!("--schema={}", quoted(schema))], None),
+        let (only, owners, held) = match &dump.what.only {
             Some(Part::Table { schema, table }) => {
-                let name = format!("{}.{}", quoted(schema), quoted(table));
-                (tables(&mut connection, &name).await?, Some(name))
+                let found = tables(&mut connection, &format!("{}.{}", quoted(schema), quoted(table))).await?;
+                let owners: BTreeSet<_> = found.iter().map(|table| table.owner.clone()).collect();
+                let held = count(&mut connection, &found).await?;
+                (found.iter().map(Tabled::option).collect(), owners.into_iter().collect(), held)
             }
-        };
-        let held = match &name {
-            Some(name) => Some(count(&mut connection, name).await?),
-            None => None,
+            Some(Part::Schema(schema)) => {
+                let owners = owners(&mut connection, Some(schema)).await?;
+                (vec![format!("--schema={}", quoted(schema))], owners, None)
+            }
+            None => (Vec::new(), owners(&mut connection, None).await?, None),
         };
         let _ = connection.close().await;
         let mut command = pg_dump(&self.programs, &source, &only);
+        let mut unguarded = false;
         let written = match &dump.to {
-            Ok(path) if path.as_os_str() == "-" => {
+            Destination::File(path) if path.as_os_str() == "-" => {
                 run(command.stdout(Stdio::inherit()), "pg_dump").await?;
                 None
             }
-            Ok(path) => {
+            Destination::File(path) => {
                 let file = Private::beside(path)?;
                 run(command.stdout(file.writer()?), "pg_dump").await?;
-                let rows = name.is_some().then(|| rows_in(&file.path)).transpose()?;
+                let rows = match held {
+                    Some(_) => Some(rows_in_file(&file.path).await?),
+                    None => None,
+                };
+                same(held, rows)?;
+                unguarded = !is_guarded(&file.path)?;
                 file.publish(path)?;
                 rows
             }
-            Err((server, database)) => {
+            Destination::Database(_) => {
                 // Through a file: what cannot be dumped whole is not loaded in part.
-                let file = scratch.directory().join("dump.sql");
-                run(command.arg("--file").arg(&file).stdout(Stdio::null()), "pg_dump").await?;
-                load(&self.programs, server, database, &file).await?;
-                name.is_some().then(|| rows_in(&file)).transpose()?
+                let file = archive(scratch.directory());
+                run(command.args(["--format=custom", "--compress=1", "--file"]).arg(&file), "pg_dump").await?;
+                match held {
+                    Some(_) => Some(rows_in_archive(&self.programs, &file).await?),
+                    None => None,
+                }
             }
         };
-        match (held, written) {
-            (Some(held), Some(written)) if held != written => Err(Error::Scratch(format!(
-                "the table has {held} rows in the recovered state, and {written} were written"
-            ))),
-            (rows, written) => Ok(Taken {
-                recovered_to: last.unwrap_or(self.plan.info.finished_at),
-                rows: rows.map(|rows| (rows, written)),
-            }),
-        }
+        same(held, written)?;
+        let recovered_to = last.unwrap_or(self.plan.info.finished_at);
+        Ok((Taken { recovered_to, rows: held.map(|held| (held, written)), unguarded, loaded: None }, owners))
     }
 }
 
-/// The options of pg_dump for a table, its partitions and what inherits from it: the rows of a partitioned table are theirs, and
-/// pg_dump knows `--table-and-children` from 16 on only.
-async fn tables(connection: &mut PgConnection, name: &str) -> Result<Vec<String>, Error> {
+/// Whether psql takes no commands of its own from a dump (`\restrict`, since CVE-2025-8714).
+fn is_guarded(dump: &Path) -> Result<bool, Error> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(dump).map_err(Error::file("read", dump))?;
+    file.take(4096).read_to_end(&mut head).map_err(Error::file("read", dump))?;
+    Ok(head.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"\\restrict ")))
+}
+
+fn same(held: Option<u64>, written: Option<u64>) -> Result<(), Error> {
+    match (held, written) {
+        (Some(held), Some(written)) if held != written => {
+            Err(Error::Scratch(format!("the table has {held} rows in the recovered state, and {written} were written")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the dump lies until it is loaded.
+fn archive(directory: &Path) -> PathBuf {
+    directory.join("dump.pgdump")
+}
+
+/// A table of a dump.
+#[derive(sqlx::FromRow)]
+struct Tabled {
+    schema: String,
+    name: String,
+    /// Its rows are dumped: not those of views, foreign tables, and sequences.
+    has_rows: bool,
+    owner: String,
+}
+
+impl Tabled {
+    fn quoted(&self) -> String {
+        format!("{}.{}", quoted(&self.schema), quoted(&self.name))
+    }
+
+    fn option(&self) -> String {
+        format!("--table={}", self.quoted())
+    }
+}
+
+/// A table, its partitions and what inherits from it: the rows of a partitioned table are theirs, and pg_dump knows
+/// `--table-and-children` from 16 on only.
+async fn tables(connection: &mut PgConnection, name: &str) -> Result<Vec<Tabled>, Error> {
     let found = sqlx::query_as(include_str!("part/tables.sql")).bind(name).fetch_all(connection).await;
-    let found: Vec<(String, String)> = found.map_err(Error::query("look for the table in the recovered state"))?;
+    let found: Vec<Tabled> = found.map_err(Error::query("look for the table in the recovered state"))?;
     if found.is_empty() {
         return Err(Error::Scratch(format!("there is no table {name} in the recovered state")));
     }
-    Ok(found.iter().map(|(schema, table)| format!("--table={}.{}", quoted(schema), quoted(table))).collect())
+    Ok(found)
 }
 
-async fn count(connection: &mut PgConnection, name: &str) -> Result<u64, Error> {
-    let statement = sqlx::AssertSqlSafe(format!("select pg_catalog.count(*) from {name}"));
-    let rows: i64 = sqlx::query_scalar(statement).fetch_one(connection).await.map_err(Error::query("count rows"))?;
-    Ok(rows.unsigned_abs())
+async fn owners(connection: &mut PgConnection, schema: Option<&String>) -> Result<Vec<String>, Error> {
+    let found = sqlx::query_scalar(include_str!("part/objects.sql")).bind(schema).fetch_all(connection).await;
+    found.map_err(Error::query("look for the owners in the recovered state"))
 }
 
-/// The rows in a dump: the lines between `COPY` and `\.`.
-fn rows_in(dump: &Path) -> Result<u64, Error> {
-    let failed = || Error::file("read", dump);
-    let mut reader = BufReader::new(std::fs::File::open(dump).map_err(failed())?);
-    let (mut rows, mut copying, mut line) = (0, false, Vec::new());
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).map_err(failed())? == 0 {
-            return Ok(rows);
-        }
-        match copying {
-            false => copying = line.starts_with(b"COPY ") && line.ends_with(b" FROM stdin;\n"),
-            true if line == b"\\.\n" => copying = false,
-            true => rows += 1,
-        }
+/// The rows that a dump has to hold; of a view nobody knows. A foreign table is not asked: it would ask another server (C29).
+async fn count(connection: &mut PgConnection, tables: &[Tabled]) -> Result<Option<u64>, Error> {
+    let mut rows = None;
+    for table in tables.iter().filter(|table| table.has_rows) {
+        let statement = sqlx::AssertSqlSafe(format!("select pg_catalog.count(*) from only {}", table.quoted()));
+        let found: i64 =
+            sqlx::query_scalar(statement).fetch_one(&mut *connection).await.map_err(Error::query("count rows"))?;
+        rows = Some(rows.unwrap_or(0) + found.unsigned_abs());
     }
+    Ok(rows)
 }
 
 /// A name as SQL and the patterns of pg_dump have it.
@@ -220,14 +282,14 @@ fn quoted(name: &str) -> String {
 pub(crate) async fn try_dump(programs: &Path, scratch: &Scratch, database: &str, table: &str) -> Result<(), Error> {
     let server = scratch.server(database);
     let mut connection = server.connect().await?;
-    let only = tables(&mut connection, table).await?;
+    let only: Vec<_> = tables(&mut connection, table).await?.iter().map(Tabled::option).collect();
     let _ = connection.close().await;
-    run(pg_dump(programs, &server, &only).args(["--file", "/dev/null"]).stdout(Stdio::null()), "pg_dump").await
+    run(pg_dump(programs, &server, &only).args(["--file", "/dev/null"]), "pg_dump").await
 }
 
 fn pg_dump(programs: &Path, source: &Server, only: &[String]) -> Command {
-    let mut command = Command::new(programs.join("pg_dump"));
-    command.args(connection_arguments(source)).arg("--dbname").arg(&source.conninfo.database).args(only);
+    let mut command = source.client_program(&programs.join("pg_dump"), &source.conninfo.database);
+    command.args(only).stdout(Stdio::null());
     command
 }
 
@@ -261,35 +323,14 @@ impl Drop for Private {
     }
 }
 
-fn connection_arguments(server: &Server) -> Vec<OsString> {
-    let Some(host) = server.conninfo.hosts.first() else { return Vec::new() };
-    ["--host", &host.name, "--port", &host.port.to_string(), "--username", &server.conninfo.user]
-        .into_iter()
-        .map(OsString::from)
-        .collect()
-}
-
-/// Loads in one transaction: all of it or nothing.
-async fn load(programs: &Path, server: &Server, database: &str, file: &Path) -> Result<(), Error> {
-    let (server, _) = crate::member(server, false).await?;
-    let mut command = Command::new(programs.join("psql"));
-    command.args(["-X", "--quiet", "--single-transaction", "--set", "ON_ERROR_STOP=1", "--output", "/dev/null"]);
-    command.args(connection_arguments(&server)).arg("--dbname").arg(database).arg("--file").arg(file);
-    // C25: a password goes by the environment, never by the arguments.
-    if let Some(password) = server.conninfo.hosts.first().and_then(|host| server.conninfo.password_for(host)) {
-        command.env("PGPASSWORD", password.expose());
-    }
-    run(command.stdout(Stdio::null()), "psql").await
-}
-
-async fn run(command: &mut Command, name: &str) -> Result<(), Error> {
-    let failed = |words: String| Error::Scratch(format!("{name}: {words}"));
+async fn run(command: &mut Command, program: &'static str) -> Result<(), Error> {
+    let failed = |said: String| Error::Program { program, said };
     let spawned = GroupChild::spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
-    let mut child = spawned.map_err(|error| failed(error.to_string()))?;
+    let mut child = spawned.map_err(Error::file("start", program))?;
     let mut errors = String::new();
     if let Some(mut complaints) = child.child().stderr.take() {
         let _ = complaints.read_to_string(&mut errors).await;
     }
-    let status = child.wait().await.map_err(|error| failed(error.to_string()))?;
+    let status = child.wait().await.map_err(Error::file("wait for", program))?;
     if status.success() { Ok(()) } else { Err(failed(errors.trim().to_owned())) }
 }

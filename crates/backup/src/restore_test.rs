@@ -195,7 +195,7 @@ impl RestoreTest {
         // C34: what is after the gap is not restorable, whatever is before it.
         looked.faults.extend(self.plan.gap.clone());
         let extract = match extracted.transpose() {
-            Err(error @ Error::Scratch(_)) => {
+            Err(error @ (Error::Scratch(_) | Error::Program { .. })) => {
                 looked.faults.push(error.to_string());
                 Some(Err(()))
             }

@@ -111,6 +111,10 @@ pub struct RestorePart {
     /// Load it into this database of the live cluster, beside what is there: a table or schema must not exist in it.
     #[arg(long)]
     pub into: Option<String>,
+    /// Load it as this role, which owns it then, and with no other rights: checks, defaults and triggers run code of the table's
+    /// owner. By default the role that owned it. A superuser keeps the owners, and their code may do everything.
+    #[arg(long, requires = "into", value_name = "NAME")]
+    pub role: Option<String>,
     /// Do not ask before a file is replaced.
     #[arg(long)]
     pub force: bool,

@@ -111,6 +111,13 @@ impl Conninfo {
         self
     }
 
+    /// As another role, with this password or what the password file has for it.
+    #[must_use]
+    pub fn as_user(mut self, user: &str, password: Option<Secret>) -> Self {
+        (self.user, self.password) = (user.to_owned(), password);
+        self
+    }
+
     /// True where the string itself holds a password.
     pub fn holds_password(&self) -> bool {
         self.password.is_some()

@@ -6,13 +6,21 @@
 mod child;
 pub mod conninfo;
 mod error;
+mod program;
 mod query;
 pub mod replication;
+
+use pgbosun_core::config::Secret;
 
 pub use child::GroupChild;
 pub use conninfo::Conninfo;
 pub use error::Error;
 pub use query::{Server, cancel_backend};
+
+/// What a server keeps of a password (SCRAM-SHA-256), for statements that a server may log.
+pub fn password_verifier(password: &Secret) -> String {
+    postgres_protocol::password::scram_sha_256(password.expose().as_bytes())
+}
 
 /// Asks for the databases that can be connected to, by name: one text column.
 pub const DATABASES: &str = include_str!("databases.sql");

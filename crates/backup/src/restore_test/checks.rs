@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_postgres::GroupChild;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::{path::Path, process::Stdio};
-use tokio::{io::AsyncReadExt, process::Command};
+use tokio::io::AsyncReadExt;
 
 /// What was found.
 pub(super) struct Looked {
@@ -101,12 +101,10 @@ impl RestoreTest {
             return looked.checked.push("structure not checked: pg_amcheck is not installed".into());
         }
         let server = scratch.server("postgres");
-        let Some(host) = server.conninfo.hosts.first() else { return };
         let spawned = GroupChild::spawn(
-            Command::new(&program)
-                .args(["--all", "--install-missing", "--jobs", "2", "--no-strict-names", "--username"])
-                .arg(&server.conninfo.user)
-                .args(["--host", &host.name, "--port", &host.port.to_string()])
+            server
+                .client_program(&program, "postgres")
+                .args(["--all", "--install-missing", "--jobs", "2", "--no-strict-names"])
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped()),

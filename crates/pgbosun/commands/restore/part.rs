@@ -3,10 +3,12 @@
 
 use super::{choose, recovery, request};
 use crate::{cli::RestorePart, commands::backup::watch, exit::Exit, local::Context, output};
-use pgbosun_backup::{Dump, DumpWhat, Part, Progress, ScratchCopy, find_programs, wal::Confinement};
+use pgbosun_backup::{
+    Destination, Dump, DumpWhat, Load, LoadedAs, Part, Progress, ScratchCopy, find_programs, wal::Confinement,
+};
 use pgbosun_core::human;
 use pgbosun_postgres::Server;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// What is restored.
@@ -29,34 +31,16 @@ const RECOVERY: Duration = Duration::from_secs(24 * 3600);
 /// Whatever keeps it from being done; then nothing was changed.
 pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyhow::Result<u8> {
     let what = parse(kind, &arguments.name)?;
-    let target = match (&arguments.to, &arguments.into) {
-        (Some(file), _) => {
-            // Recovery may take hours: what is in the way is told before.
-            let directory = std::path::absolute(file)?.parent().map(std::path::Path::to_owned).unwrap_or_default();
-            if !directory.is_dir() {
-                return Err(Exit::usage(format!(
-                    "--to {}: there is no directory {}",
-                    file.display(),
-                    directory.display()
-                )));
-            }
-            if file.is_file() {
-                output::confirm(&format!("{} is replaced", file.display()), arguments.force)?;
-            }
-            Target::File(file.clone())
-        }
-        (None, Some(database)) => Target::Database(database.clone()),
-        (None, None) => {
-            return Err(Exit::usage("say where it goes: --to FILE, or --into DATABASE of the live cluster"));
-        }
-    };
     let request = request(context, &arguments.target)?;
+    let to = destination(context, &request.cluster, &arguments)?;
+    if let Destination::Database(load) = &to {
+        load.rehearse(what.only.as_ref()).await?;
+    }
     let plan = choose(context, &request).await?;
     // C34
     if let Some(gap) = &plan.gap {
         output::confirm(gap, arguments.force)?;
     }
-    let cluster = Server::of(&context.config.clusters[&request.cluster])?;
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
     let recovery = recovery(context, &request, &plan, "promote", false, &Confinement::copy())?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
@@ -71,18 +55,12 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         progress: Arc::clone(&progress),
         cancel: cancel.clone(),
     };
-    let dump = Dump {
-        what,
-        to: match &target {
-            Target::File(path) => Ok(path.clone()),
-            Target::Database(database) => Err((cluster, database.clone())),
-        },
+    let place = match &to {
+        Destination::File(path) => path.display().to_string(),
+        Destination::Database(load) => format!("database {}", load.database),
     };
+    let dump = Dump { what, to };
     let done = Box::pin(watch(context, &label, progress, cancel, async move { scratch.dump(&dump).await })).await?;
-    let place = match &target {
-        Target::File(path) => path.display().to_string(),
-        Target::Database(database) => format!("database {database}"),
-    };
     let rows = match done.rows {
         Some((held, Some(written))) => {
             format!(": {} in the recovered state, {written} written", human::count(held as usize, "row"))
@@ -96,12 +74,52 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         arguments.name,
         done.recovered_to.format("%Y-%m-%d %H:%M:%S%.fZ")
     );
+    if done.unguarded {
+        eprintln!(
+            "this pg_dump does not keep commands of psql out of the file (CVE-2025-8714): look through it before psql reads it, or use \
+             --into"
+        );
+    }
+    // C36: whose rights the code had that came with it.
+    match done.loaded {
+        Some(LoadedAs { role, superuser: false }) => {
+            eprintln!("it was loaded as {role}, who owns it: its checks, defaults and triggers had no other rights");
+        }
+        Some(LoadedAs { role, superuser: true }) => {
+            eprintln!(
+                "it was loaded as {role}, a superuser: whatever its checks, defaults and triggers call ran with all rights; --role \
+                 NAME loads as another"
+            );
+        }
+        None => {}
+    }
     Ok(0)
 }
 
-enum Target {
-    File(PathBuf),
-    Database(String),
+fn destination(context: &Context, cluster: &str, arguments: &RestorePart) -> anyhow::Result<Destination> {
+    match (&arguments.to, &arguments.into) {
+        (Some(file), _) => {
+            // Recovery may take hours: what is in the way is told before.
+            let directory = std::path::absolute(file)?.parent().map(std::path::Path::to_owned).unwrap_or_default();
+            if !directory.is_dir() {
+                return Err(Exit::usage(format!(
+                    "--to {}: there is no directory {}",
+                    file.display(),
+                    directory.display()
+                )));
+            }
+            if file.is_file() {
+                output::confirm(&format!("{} is replaced", file.display()), arguments.force)?;
+            }
+            Ok(Destination::File(file.clone()))
+        }
+        (None, Some(database)) => Ok(Destination::Database(Box::new(Load {
+            server: Server::of(&context.config.clusters[cluster])?,
+            database: database.clone(),
+            role: arguments.role.clone(),
+        }))),
+        (None, None) => Err(Exit::usage("say where it goes: --to FILE, or --into DATABASE of the live cluster")),
+    }
 }
 
 fn parse(kind: Kind, name: &str) -> anyhow::Result<DumpWhat> {
