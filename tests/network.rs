@@ -1,6 +1,6 @@
 //! Replication and queries over TCP with TLS and SCRAM, and what a wrong password looks like.
 
-use crate::support::{Cluster, Installation, directory, file, output};
+use crate::support::{Cluster, Installation, directory, file, output, postgres, seconds, wait_until};
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, process::Command};
 
 #[test]
@@ -41,11 +41,54 @@ fn backup_over_tcp_with_tls_and_scram() {
     installation.configure(&configuration("require", ""));
     installation.run(&["backup", "create"]);
 
+    // What cannot be kept is refused, wherever it is written.
+    installation.configure(&configuration("require", "channel_binding=prefer"));
+    installation.run(&["backup", "list"]);
+    installation.configure(&configuration("require", "channel_binding=require"));
+    let done = installation.try_run(&["backup", "create"]);
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.code() == Some(78) && words.contains("sslmode=verify-full with sslrootcert"), "{words}");
+
+    // A password file that others can read is none, for libpq and for us: queries and replication both say so.
+    let pgpass = directory.path().join("pgpass");
+    fs::write(&pgpass, "localhost:*:*:bosun:very geheim\n").unwrap();
+    let passfile = format!("passfile={}", pgpass.display());
+    installation.configure(&configuration("require", &passfile).replace("password-file = \"{dir}/secret\"\n", ""));
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o644)).unwrap();
+    let ignored = format!("mode 0644 lets others at it; chmod 0600 {}", pgpass.display());
+    for command in [&["backup", "create"][..], &["check"]] {
+        let done = installation.try_run(command);
+        let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(words.contains(&ignored) && words.contains("password authentication failed"), "{words}");
+    }
+    let hba_of_queries = hba.replacen("127.0.0.1/32 scram-sha-256", "127.0.0.1/32 trust", 1);
+    fs::write(cluster.data.join("pg_hba.conf"), hba_of_queries).unwrap();
+    let reload = |connection: &str| {
+        let statement = "select pg_reload_conf()";
+        output(Command::new(postgres("psql")).arg("-d").arg(connection).args(["-XAtqc", statement]));
+    };
+    let socket = format!("host={} port={port} user=postgres dbname=postgres", directory.path().display());
+    reload(&socket);
+    wait_until("replication alone asks for a password", seconds(10), || {
+        let done = installation.try_run(&["backup", "create"]);
+        let words = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(!done.status.success() && words.contains(&ignored), "{words}");
+        words.contains("the server asks for a password, and none is")
+    });
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
+    installation.run(&["backup", "create"]);
+    fs::write(cluster.data.join("pg_hba.conf"), hba).unwrap();
+    reload(&socket);
+    installation.configure(&configuration("require", ""));
+
     // C25: a wrong password is named as such, and shown nowhere.
     fs::write(&secret, "quite falsch\n").unwrap();
-    let done = installation.try_run(&["-vv", "backup", "create"]);
-    let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    assert!(!done.status.success() && words.contains("password authentication failed"), "{words}");
+    let mut words = String::new();
+    wait_until("the password is asked for again", seconds(10), || {
+        let done = installation.try_run(&["-vv", "backup", "create"]);
+        words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        !done.status.success() && words.contains("password authentication failed")
+    });
     assert!(!words.contains("falsch") && !words.contains("geheim"), "{words}");
     assert_eq!(
         installation.journal("select count(*) from runs where error like '%falsch%' or summary like '%falsch%'"),

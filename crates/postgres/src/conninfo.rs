@@ -4,6 +4,8 @@
 mod files;
 mod parse;
 
+pub use files::IgnoredPasswordFile;
+
 use crate::Error;
 use pgbosun_core::config::Secret;
 use std::{fmt, path::PathBuf};
@@ -45,6 +47,16 @@ pub enum SslMode {
     VerifyFull,
 }
 
+/// Whether the password exchange is tied to the TLS connection. `require` is refused: sqlx has no SCRAM-SHA-256-PLUS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// Where both sides can, which is in client programs.
+    #[default]
+    Prefer,
+}
+
 /// A resolved connection string.
 #[derive(Clone, Debug)]
 pub struct Conninfo {
@@ -58,6 +70,8 @@ pub struct Conninfo {
     pub sslmode: SslMode,
     /// Certificates to trust.
     pub sslrootcert: Option<PathBuf>,
+    /// For client programs.
+    pub channel_binding: ChannelBinding,
     /// Only a server that takes writes will do (`target_session_attrs=read-write` or `primary`).
     pub primary_only: bool,
     /// Settings for the session, as libpq's `options`.
@@ -79,6 +93,7 @@ impl Conninfo {
                 settings.entry(key).or_insert(value);
             }
         }
+        parse::check_promises(&settings).map_err(Error::Conninfo)?;
         parse::resolve(settings).map_err(Error::Conninfo)
     }
 
@@ -90,6 +105,7 @@ impl Conninfo {
             database: database.to_owned(),
             sslmode: SslMode::Disable,
             sslrootcert: None,
+            channel_binding: ChannelBinding::Prefer,
             primary_only: false,
             options: None,
             password: None,
@@ -125,7 +141,15 @@ impl Conninfo {
 
     /// The password for one host: given, or from the password file.
     pub fn password_for(&self, host: &Host) -> Option<Secret> {
-        self.password.clone().or_else(|| files::pgpass(self.passfile.as_deref(), host, &self.database, &self.user))
+        self.password.clone().or_else(|| {
+            let text = files::password_file(self.passfile.as_deref()).ok()?;
+            files::password_in(&text, host, &self.database, &self.user)
+        })
+    }
+
+    /// The password file, where none was given, that might have had one and is not used.
+    pub fn ignored_password_file(&self) -> Option<IgnoredPasswordFile> {
+        if self.password.is_some() { None } else { files::password_file(self.passfile.as_deref()).err() }
     }
 }
 
@@ -169,15 +193,46 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_that_cannot_be_kept_is_refused_in_every_form() {
+        let binding = |text: &str| Conninfo::parse(text).map(|conninfo| conninfo.channel_binding);
+        assert_eq!(binding("host=a user=u").unwrap(), ChannelBinding::Prefer);
+        assert_eq!(binding("host=a user=u channel_binding=prefer").unwrap(), ChannelBinding::Prefer);
+        assert_eq!(binding("postgresql://u@a/d?channel_binding=disable").unwrap(), ChannelBinding::Disable);
+        for (text, word) in [
+            ("host=a user=u channel_binding=require", "sslmode=verify-full"),
+            ("postgresql://u@a/d?channel_binding=require", "sslmode=verify-full"),
+            ("host=a user=u channel_binding=maybe", "disable, prefer or require"),
+            ("host=a user=u require_auth=scram-sha-256", "require_auth"),
+            ("host=a user=u sslcert=/c sslkey=/k", "client certificate"),
+            ("host=a user=u gssencmode=require", "gssencmode"),
+            ("host=a user=u ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version"),
+        ] {
+            let refused = Conninfo::parse(text).unwrap_err().to_string();
+            assert!(refused.contains(word), "{text}: {refused}");
+        }
+        for harmless in
+            ["keepalives_idle=30", "gssencmode=disable", "ssl_min_protocol_version=TLSv1.2", "client_encoding=auto"]
+        {
+            Conninfo::parse(&format!("host=a user=u {harmless}")).unwrap();
+        }
+    }
+
+    #[test]
     fn password_file_is_matched_like_libpq_and_must_be_private() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pgpass");
         std::fs::write(&file, "# comment\nother:*:*:*:no\n*:5432:app:me:pa\\:ss\n").unwrap();
         let text = format!("host=db user=me dbname=app passfile={}", file.display());
         let c = Conninfo::parse(&text).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(c.password_for(&c.hosts[0]).is_none());
+        for mode in [0o644, 0o640, 0o620, 0o601] {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(c.password_for(&c.hosts[0]).is_none());
+            let ignored = c.ignored_password_file().unwrap().to_string();
+            assert!(ignored.contains(&format!("{mode:04o}")) && ignored.contains("chmod 0600 /"), "{ignored}");
+        }
+        assert!(c.clone().with_password(Some(Secret::new("x"))).ignored_password_file().is_none());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(c.ignored_password_file().is_none());
         assert_eq!(c.password_for(&c.hosts[0]).unwrap().expose(), "pa:ss");
         assert!(c.with_database("else").password_for(&Host { name: "db".into(), port: 5432 }).is_none());
     }

@@ -1,5 +1,7 @@
 //! What can go wrong between us and a server.
 
+use crate::conninfo::{Conninfo, Host, IgnoredPasswordFile};
+
 /// An error from a server or on the way to it. No variant holds a password (C25).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,6 +18,18 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The server wants a password, and there is none, or it took none.
+    #[error("{ignored}")]
+    PasswordFile {
+        /// Where the password may have been.
+        ignored: IgnoredPasswordFile,
+        /// The server's answer.
+        #[source]
+        source: Box<Self>,
+    },
+    /// The server asks for a password.
+    #[error("the server asks for a password, and none is configured or in the password file")]
+    NoPassword,
     /// Something took longer than it may; what does so while connecting is the source of [`Error::Connect`].
     #[error("{what} took longer than {limit:?}")]
     Timeout {
@@ -50,6 +64,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// That a host did not let in. A password that was not read from its file is the likeliest reason where it wants one.
+    pub(crate) fn connect(
+        conninfo: &Conninfo,
+        host: &Host,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        let failed = Self::Connect { target: host.to_string(), source: source.into() };
+        let unasked =
+            matches!(&failed, Self::Connect { source, .. } if matches!(source.downcast_ref(), Some(Self::NoPassword)));
+        let refused = failed.code().is_some_and(|code| code.starts_with("28"));
+        match conninfo.ignored_password_file() {
+            Some(ignored) if unasked || refused => Self::PasswordFile { ignored, source: Box::new(failed) },
+            _ => failed,
+        }
+    }
+
     /// That a host did not let in within the limit.
     pub(crate) fn slow_to_connect(target: String, limit: std::time::Duration) -> Self {
         Self::Connect { target, source: Box::new(Self::Timeout { what: "it".into(), limit }) }
@@ -60,7 +90,12 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         match self.code() {
             Some(code) => ["57P01", "57P02", "57P03"].contains(&code.as_str()),
-            None => matches!(self, Self::Connect { .. } | Self::Io(_)),
+            None => match self {
+                Self::Connect { .. } => {
+                    !matches!(self.inner(), Some(Self::NoPassword | Self::Protocol(_) | Self::Conninfo(_)))
+                }
+                _ => matches!(self, Self::Io(_)),
+            },
         }
     }
 
@@ -89,6 +124,14 @@ impl Error {
         self.code().is_some_and(|code| code == "53300")
     }
 
+    /// What kept a connection from being made, where that is an error of ours.
+    fn inner(&self) -> Option<&Self> {
+        match self {
+            Self::Connect { source, .. } => source.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// The server's SQLSTATE.
     fn code(&self) -> Option<String> {
         let of = |error: &sqlx::Error| Some(error.as_database_error()?.code()?.into_owned());
@@ -99,6 +142,7 @@ impl Error {
             },
             Self::Query { source, .. } => of(source),
             Self::Refused { code, .. } => Some(code.clone()),
+            Self::PasswordFile { source, .. } => source.code(),
             _ => None,
         }
     }
@@ -108,12 +152,12 @@ impl Error {
         match self {
             Self::Connect { source, .. } => match source.downcast_ref::<sqlx::Error>() {
                 Some(error) => sqlx_is_transient(error),
-                None => !matches!(source.downcast_ref(), Some(Self::Refused { code, .. }) if !transient_code(code)),
+                None => self.inner().is_none_or(Self::is_transient),
             },
             Self::Timeout { .. } | Self::Io(_) => true,
             Self::Query { source, .. } => sqlx_is_transient(source),
             Self::Refused { code, .. } => transient_code(code),
-            Self::Conninfo(_) | Self::Protocol(_) => false,
+            Self::Conninfo(_) | Self::Protocol(_) | Self::PasswordFile { .. } | Self::NoPassword => false,
         }
     }
 }
@@ -146,6 +190,8 @@ mod tests {
         assert!(away.is_unreachable() && Error::slow_to_connect("db".into(), limit).is_unreachable());
         assert!(refused("57P03").is_unreachable() && !refused("53300").is_unreachable());
         assert!(!Error::Timeout { what: "a query".into(), limit }.is_unreachable());
+        let unasked = Error::Connect { target: "db".into(), source: Box::new(Error::NoPassword) };
+        assert!(!unasked.is_unreachable() && !unasked.is_transient());
         let silent = Error::slow_to_connect("db".into(), limit);
         assert!(silent.is_transient() && refused("53300").is_transient());
     }

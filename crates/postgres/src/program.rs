@@ -4,7 +4,10 @@
 //! `PGHOSTADDR` would take `pg_dump` from a scratch server to the live one: C29), with its TLS; a password goes by the environment
 //! (C25).
 
-use crate::{Server, conninfo::SslMode};
+use crate::{
+    Server,
+    conninfo::{ChannelBinding, SslMode},
+};
 use std::path::Path;
 use tokio::process::Command;
 
@@ -26,6 +29,9 @@ impl Server {
         }
         if let Some(file) = &conninfo.sslrootcert {
             command.env("PGSSLROOTCERT", file);
+        }
+        if conninfo.channel_binding == ChannelBinding::Disable {
+            command.env("PGCHANNELBINDING", "disable");
         }
         command
             .env("PGUSER", &conninfo.user)

@@ -64,7 +64,7 @@ impl Server {
     }
 
     async fn connect_to(&self, host: &Host) -> Result<PgConnection, Error> {
-        let failed = |source: sqlx::Error| Error::Connect { target: host.to_string(), source: Box::new(source) };
+        let failed = |source: sqlx::Error| Error::connect(&self.conninfo, host, source);
         let mut connection = self.options(host).connect().await.map_err(failed)?;
         if self.conninfo.primary_only {
             let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")

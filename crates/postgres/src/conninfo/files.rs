@@ -3,6 +3,7 @@
 use super::{Host, parse::Settings};
 use pgbosun_core::config::Secret;
 use std::{
+    fmt,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -44,18 +45,42 @@ pub(super) fn service(name: &str) -> Result<Settings, String> {
     Err(format!("service \"{name}\" is in none of {}", places.join(", ")))
 }
 
-/// The password for a login from the password file, which like libpq we ignore where others may read it.
-pub(super) fn pgpass(file: Option<&Path>, host: &Host, database: &str, user: &str) -> Option<Secret> {
-    let file = file.map(Path::to_owned).or_else(|| home().map(|home| home.join(".pgpass")))?;
-    let metadata = std::fs::metadata(&file).ok()?;
-    if metadata.mode() & 0o077 != 0 {
-        tracing::warn!(file = %file.display(), "password file is open to others and therefore not used: chmod 0600 it");
-        return None;
+/// A password file that is not used, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IgnoredPasswordFile {
+    file: PathBuf,
+    why: String,
+}
+
+impl fmt::Display for IgnoredPasswordFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the password file {} is ignored: {}", self.file.display(), self.why)
     }
+}
+
+/// The text of the password file. Like libpq we ignore one that others may read (documentation, "The Password File").
+pub(super) fn password_file(named: Option<&Path>) -> Result<String, IgnoredPasswordFile> {
+    let Some(file) = named.map(Path::to_owned).or_else(|| home().map(|home| home.join(".pgpass"))) else {
+        return Ok(String::new());
+    };
+    let ignored = |why: String| Err(IgnoredPasswordFile { file: file.clone(), why });
+    match std::fs::metadata(&file) {
+        // Nobody has to have one.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(String::new()),
+        Err(error) => ignored(error.to_string()),
+        Ok(found) if !found.is_file() => ignored("it is no plain file".into()),
+        Ok(found) if found.mode() & 0o077 != 0 => {
+            ignored(format!("its mode {:04o} lets others at it; chmod 0600 {}", found.mode() & 0o7777, file.display()))
+        }
+        Ok(_) => std::fs::read_to_string(&file).or_else(|error| ignored(error.to_string())),
+    }
+}
+
+/// The password for a login from the text of a password file.
+pub(super) fn password_in(text: &str, host: &Host, database: &str, user: &str) -> Option<Secret> {
     let name = if host.name.starts_with('/') { "localhost" } else { host.name.as_str() };
     let port = host.port.to_string();
     let wanted = [name, &port, database, user];
-    let text = std::fs::read_to_string(&file).ok()?;
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
         let fields = fields(line);
         let matches = |(field, wanted): (&String, &&str)| field == "*" || field == wanted;

@@ -1,13 +1,13 @@
 //! The two written forms, and what they mean together with libpq's defaults.
 
-use super::{Conninfo, Host, SslMode};
+use super::{ChannelBinding, Conninfo, Host, SslMode};
 use pgbosun_core::config::Secret;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub(super) type Settings = BTreeMap<String, String>;
 
 /// Keys that are used, and keys of libpq that are accepted because they change nothing here.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 32] = [
     "host",
     "hostaddr",
     "port",
@@ -18,11 +18,69 @@ const KEYS: [&str; 14] = [
     "service",
     "sslmode",
     "sslrootcert",
+    "channel_binding",
     "target_session_attrs",
     "options",
     "application_name",
+    "fallback_application_name",
     "connect_timeout",
+    "client_encoding",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+    "sslcompression",
+    "sslsni",
+    "gssencmode",
+    "ssl_min_protocol_version",
+    "require_auth",
+    "requirepeer",
+    "sslcert",
+    "sslkey",
+    "sslcrl",
+    "sslcrldir",
 ];
+
+/// What these promise we cannot keep, unless their value is one of those: key, variable of libpq, values, what would do.
+const PROMISES: [(&str, Option<&str>, &[&str], &str); 9] = [
+    (
+        "channel_binding",
+        Some("PGCHANNELBINDING"),
+        &["disable", "prefer"],
+        "pgbosun's own connections have no channel binding (values: disable, prefer or require); sslmode=verify-full with sslrootcert \
+         makes sure of the server, then leave channel_binding=prefer",
+    ),
+    (
+        "require_auth",
+        Some("PGREQUIREAUTH"),
+        &[],
+        "sslmode=verify-full with sslrootcert makes sure of the server instead",
+    ),
+    ("requirepeer", Some("PGREQUIREPEER"), &[], "protect the directory of the socket instead"),
+    ("gssencmode", Some("PGGSSENCMODE"), &["disable", "prefer"], "pgbosun has no GSSAPI; use TLS (sslmode)"),
+    (
+        "ssl_min_protocol_version",
+        Some("PGSSLMINPROTOCOLVERSION"),
+        &["TLSv1", "TLSv1.1", "TLSv1.2"],
+        "pgbosun takes TLS 1.2 and 1.3; set it on the server",
+    ),
+    ("sslcert", None, &[], "pgbosun cannot log in with a client certificate; use a password"),
+    ("sslkey", None, &[], "pgbosun cannot log in with a client certificate; use a password"),
+    ("sslcrl", Some("PGSSLCRL"), &[], "pgbosun reads no revocation lists"),
+    ("sslcrldir", Some("PGSSLCRLDIR"), &[], "pgbosun reads no revocation lists"),
+];
+
+/// Refuses what would be believed to hold, and does not.
+pub(super) fn check_promises(settings: &Settings) -> Result<(), String> {
+    for (key, variable, kept, instead) in PROMISES {
+        let value = settings.get(key).cloned().or_else(|| std::env::var(variable?).ok());
+        if let Some(value) = value.filter(|value| !value.is_empty() && !kept.contains(&value.as_str())) {
+            return Err(format!("{key}={value} cannot be kept: {instead}"));
+        }
+    }
+    Ok(())
+}
 
 pub(super) fn settings(text: &str) -> Result<Settings, String> {
     let text = text.trim();
@@ -142,11 +200,16 @@ pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
         Some("read-write" | "primary") => true,
         Some(word) => return Err(format!("target_session_attrs \"{word}\": any, read-write or primary")),
     };
+    let channel_binding = match get("channel_binding", "PGCHANNELBINDING").as_deref() {
+        Some("disable") => ChannelBinding::Disable,
+        _ => ChannelBinding::Prefer,
+    };
     Ok(Conninfo {
         hosts: hosts(&names, &ports)?,
         database: get("dbname", "PGDATABASE").unwrap_or_else(|| user.clone()),
         sslmode,
         sslrootcert: get("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
+        channel_binding,
         primary_only,
         options: get("options", "PGOPTIONS"),
         password: get("password", "PGPASSWORD").map(Secret::new),

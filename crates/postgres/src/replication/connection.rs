@@ -66,7 +66,7 @@ impl Replication {
         for host in &conninfo.hosts {
             match timeout(limit, Self::connect_to(conninfo, host)).await {
                 Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(error)) => last = Error::Connect { target: host.to_string(), source: Box::new(error) },
+                Ok(Err(error)) => last = Error::connect(conninfo, host, error),
                 Err(_) => last = Error::slow_to_connect(host.to_string(), limit),
             }
         }
@@ -98,11 +98,7 @@ impl Replication {
 
     async fn authenticate(&mut self, conninfo: &Conninfo, host: &Host) -> Result<(), Error> {
         // The password database is asked for "replication", as libpq does for replication connections.
-        let password = || {
-            conninfo.clone().with_database("replication").password_for(host).ok_or_else(|| {
-                Error::Protocol("the server asks for a password, and none is configured or in the password file".into())
-            })
-        };
+        let password = || conninfo.clone().with_database("replication").password_for(host).ok_or(Error::NoPassword);
         let mut scram = None;
         loop {
             match self.message().await? {
