@@ -157,3 +157,40 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
     refused(&target, &space, "no tablespace of");
 }
+
+#[test]
+fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let job = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+    let installation = Installation::new(directory.path(), &format!("{}{job}", cluster_and_repository(&cluster)));
+    installation.run(&["backup", "create"]);
+    let restore = |name: &str, option: &str, value: &str| {
+        let target = directory.path().join(name);
+        let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), option, value]);
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    cluster.sql("create table t as select generate_series(1, 5) a");
+    let now = cluster.sql("select clock_timestamp() at time zone 'UTC' || '+00'");
+    let (succeeded, said) = restore("by-time", "--target-time", &now);
+    assert!(succeeded && said.contains("is asked to archive"), "{said}");
+    cluster.sql("insert into t values (6)");
+    let lsn = cluster.sql("select pg_current_wal_lsn()");
+    assert!(restore("by-lsn", "--target-lsn", &lsn).0);
+    let xid = cluster.sql("begin; insert into t values (7); select pg_current_xact_id(); commit");
+    assert!(restore("by-xid", "--target-xid", &xid).0);
+    let socket = directory.path().join("r");
+    fs::create_dir(&socket).unwrap();
+    for (name, rows) in [("by-time", "5"), ("by-xid", "7")] {
+        let copy = Cluster::adopt(&directory.path().join(name), &socket);
+        wait_until("recovery has ended", seconds(60), || copy.sql("select pg_is_in_recovery()") == "f");
+        assert_eq!(copy.sql("select count(*) from t"), rows, "{name}");
+    }
+    let (succeeded, said) = restore("future", "--target-time", "2999-01-01 00:00:00+00");
+    assert!(!succeeded && said.contains("it has not come yet"), "{said}");
+    let (succeeded, said) = restore("beyond", "--target-lsn", "FF/0");
+    assert!(!succeeded && said.contains("the server has written up to"), "{said}");
+    stop(&cluster);
+    let (succeeded, said) = restore("gone", "--target-lsn", "FF/0");
+    assert!(!succeeded && said.contains("select pg_switch_wal()"), "{said}");
+}

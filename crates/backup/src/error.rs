@@ -26,6 +26,14 @@ pub enum Error {
     /// A rule forbids it. The words say which, and what would work.
     #[error("{0}")]
     Refused(String),
+    /// A restore cannot reach its target with what is archived now.
+    #[error("{reason}")]
+    Beyond {
+        /// The target, how far the archive reaches, and what would work.
+        reason: String,
+        /// The cluster's system identifier.
+        system_id: String,
+    },
     /// It broke off for a reason that may pass.
     #[error("{0}")]
     Interrupted(String),

@@ -33,7 +33,9 @@ pub use physical::{
     Estimate, Incremental, Physical, PhysicalBackup, Role, Source, WalSource, WhyFull, member, primaries, server_time,
 };
 pub use progress::{Progress, Snapshot};
-pub use restore::{Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, reachable};
+pub use restore::{
+    Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, plan_beyond, reachable,
+};
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
 pub use retention::{Known, Needed, Rules, decide, needed};
 pub use scratch::{AHEAD_VARIABLE, find_programs};

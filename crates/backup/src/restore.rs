@@ -8,8 +8,10 @@ mod extract;
 mod finish;
 mod plan;
 mod prepare;
+mod reach;
 
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
+pub use reach::plan_beyond;
 
 pub(crate) use assembly::Assembly;
 pub(crate) use finish::settings as recovery_settings;

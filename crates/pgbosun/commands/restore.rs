@@ -11,8 +11,11 @@ use crate::{
     local::Context,
     output,
 };
-use pgbosun_backup::{Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan, wal::Confinement};
+use pgbosun_backup::{
+    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan, plan_beyond, wal::Confinement,
+};
 use pgbosun_core::{config::Rate, human};
+use pgbosun_postgres::Server;
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -166,8 +169,15 @@ fn is_damage(error: &anyhow::Error) -> bool {
 
 /// Finds what serves a request, away from this runtime's threads.
 pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Result<Plan> {
-    let request = request.clone();
-    Ok(context.bulk.spawn(async move { plan(&request).await }).await??)
+    let (wanted, server) = (request.clone(), context.config.clusters.get(&request.cluster).map(Server::of));
+    let planned = context.bulk.spawn(async move { plan(&wanted).await }).await?;
+    let (reason, system_id, server) = match (planned, server) {
+        (Err(pgbosun_backup::Error::Beyond { reason, system_id }), Some(server)) => (reason, system_id, server?),
+        (planned, _) => return Ok(planned?),
+    };
+    eprintln!("{} is asked to archive what it wrote since", request.cluster);
+    let wanted = request.clone();
+    Ok(context.bulk.spawn(async move { plan_beyond(&wanted, &server, &system_id, reason).await }).await??)
 }
 
 /// How the restored server recovers; `None` where the WAL in the backup is all that is needed.

@@ -342,12 +342,11 @@ impl Planner<'_> {
             }
             Some(last) => {
                 let reason = format!("the last transaction in the archive ended at {}", shown(last));
-                Err(self.unreachable(target, &format!("{reason}{}", self.gap(info))).await)
+                Err(self.beyond(target, &reason, info).await)
             }
             None => {
-                let reason =
-                    format!("no transaction ended in the archive after backup {}{}", info.label, self.gap(info));
-                Err(self.unreachable(target, &reason).await)
+                let reason = format!("no transaction ended in the archive after backup {}", info.label);
+                Err(self.beyond(target, &reason, info).await)
             }
         }
     }
@@ -375,8 +374,7 @@ impl Planner<'_> {
             return Ok(self.chosen(repository, info, target));
         }
         let end = last.map_or(info.stop_lsn, |last| Lsn(last.start(size).0 + size));
-        let reason = format!("the archive ends before {end}{}", self.gap(info));
-        Err(self.unreachable(target, &reason).await)
+        Err(self.beyond(target, &format!("the archive ends before {end}"), info).await)
     }
 
     /// For a transaction or a restore point: the newest backup before it, found by reading the WAL.
@@ -407,7 +405,11 @@ impl Planner<'_> {
             }
             until = info.stop_lsn;
         }
-        Err(self.unreachable(target, "it is not in the archived WAL after any good backup").await)
+        let reason = "it is not in the archived WAL after any good backup";
+        match self.candidates.iter().find(|(_, info)| self.fits(info)) {
+            Some((_, newest)) => Err(self.beyond(target, reason, newest).await),
+            None => Err(self.unreachable(target, reason).await),
+        }
     }
 
     /// When the last transaction ended on the way from a backup.
@@ -444,11 +446,17 @@ impl Planner<'_> {
         }
     }
 
-    /// Words about a gap in the archive after a backup.
-    fn gap(&self, info: &BackupInfo) -> String {
-        match self.archive.missing(self.timeline(info), info.stop_lsn) {
-            Some(missing) => format!("; segment {missing} is missing, and there are later ones"),
-            None => String::new(),
+    /// What was written later may be archived yet, where the live timeline is followed and no segment is missing (C34).
+    async fn beyond(&self, target: &Target, reason: &str, info: &BackupInfo) -> Error {
+        if let Some(missing) = self.archive.missing(self.timeline(info), info.stop_lsn) {
+            let reason = format!("{reason}; segment {missing} is missing, and there are later ones");
+            return self.unreachable(target, &reason).await;
+        }
+        match self.unreachable(target, reason).await {
+            Error::Refused(reason) if self.request.timeline.is_none() => {
+                Error::Beyond { reason, system_id: info.system_id.clone() }
+            }
+            error => error,
         }
     }
 
