@@ -28,3 +28,60 @@ fn c35_a_share_that_is_read_only_costs_the_local_copy_nothing_and_the_run_says_p
     installation.run(&["backup", "create"]);
     assert_eq!(installation.json(&["backup", "list"]).as_array().map(Vec::len), Some(5));
 }
+
+#[test]
+fn c35_status_and_list_say_the_same_of_a_repository_that_is_there_away_or_emptied() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let configuration = format!(
+        "{MAIL}{}[repositories.share]\ntype = \"local\"\npath = \"{{dir}}/share\"\nrequired = false\n\
+         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\", \"share\"]\nretries = 0\n",
+        cluster_and_repository(&cluster)
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    for _ in 0..2 {
+        installation.run(&["backup", "create"]);
+    }
+    let list = |installation: &Installation| {
+        let all = installation.json(&["backup", "list"]);
+        let all = all.as_array().unwrap().iter().filter(|backup| backup["repository"] == "share");
+        all.map(|backup| (backup["label"].clone(), backup["last-seen"] == true)).collect::<Vec<_>>()
+    };
+    let status = |installation: &Installation| {
+        let all = installation.json(&["status"]);
+        let mut all = all["clusters"][0]["backups"].as_array().unwrap().clone().into_iter();
+        let of_share = all.find(|backup| backup["repository"] == "share");
+        of_share.map(|backup| (backup["label"].clone(), backup["count"].clone(), !backup["away"].is_null()))
+    };
+    let same = |installation: &Installation, count: usize, away: bool| {
+        let listed = list(installation);
+        assert_eq!(listed.len(), count);
+        assert!(listed.iter().all(|(_, unseen)| *unseen == away), "{listed:?}");
+        let newest = listed.last().map(|(label, _)| (label.clone(), serde_json::json!(count), away));
+        assert_eq!(status(installation), newest);
+    };
+    let share = directory.path().join("share");
+    let moved = directory.path().join("moved");
+    for with_daemon in [false, true] {
+        if with_daemon {
+            installation.start();
+        }
+        same(&installation, 2, false);
+        // Something else is mounted there.
+        std::fs::rename(&share, &moved).unwrap();
+        std::fs::write(&share, "").unwrap();
+        same(&installation, 2, true);
+        let shown = installation.try_run(&["status"]);
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("last seen: "), "{shown:?}");
+        let shown = installation.try_run(&["backup", "list"]);
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("last seen verified"), "{shown:?}");
+        std::fs::remove_file(&share).unwrap();
+        std::fs::rename(&moved, &share).unwrap();
+    }
+    // Somebody removed them behind its back: what is gone is not there.
+    let found = output(std::process::Command::new("find").arg(&share).args(["-name", "backup.json"]));
+    for file in found.lines() {
+        std::fs::remove_dir_all(std::path::Path::new(file).parent().unwrap()).unwrap();
+    }
+    same(&installation, 0, false);
+}

@@ -52,6 +52,18 @@ impl Health {
         matches!(self, Self::Verified | Self::Unverified | Self::Orphaned { .. })
     }
 
+    /// In one word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Unverified => "complete",
+            Self::Orphaned { .. } => "orphaned",
+            Self::Suspect { .. } => "suspect",
+            Self::Damaged { .. } => "damaged",
+            Self::Broken { .. } => "broken",
+        }
+    }
+
     /// Whether it was verified as a whole.
     pub const fn is_verified(&self) -> bool {
         matches!(self, Self::Verified)

@@ -7,7 +7,7 @@ use pgbosun_core::{
     lsn::Lsn,
     run::Run,
 };
-use pgbosun_history::{BackupRow, RestoreTestRow};
+use pgbosun_history::RestoreTestRow;
 use pgbosun_jobs::{Scope, Span};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ pub struct ClusterStatus {
     pub name: String,
     /// The newest backup in history, of each repository.
     pub backups: Vec<NewestBackup>,
-    /// How many backups history knows.
+    /// How many backups the repositories hold.
     pub backup_count: usize,
     /// The newest restore test.
     pub restore_test: Option<RestoreTest>,
@@ -137,6 +137,12 @@ pub struct NewestBackup {
     pub finished_at: DateTime<Utc>,
     /// Bytes stored.
     pub stored_bytes: u64,
+    /// How many of the cluster are there.
+    #[serde(default)]
+    pub count: usize,
+    /// Why its repository cannot be read at present: this is what it held when it was last seen.
+    #[serde(default)]
+    pub away: Option<String>,
 }
 
 /// A restore test in short.
@@ -156,18 +162,6 @@ pub struct RestoreTest {
     /// What did not, or what was found.
     #[serde(default)]
     pub detail: String,
-}
-
-impl From<&BackupRow> for NewestBackup {
-    fn from(row: &BackupRow) -> Self {
-        Self {
-            repository: row.repository.clone(),
-            label: row.label.clone(),
-            state: row.state.to_string(),
-            finished_at: row.finished_at,
-            stored_bytes: row.stored_bytes.unsigned_abs(),
-        }
-    }
 }
 
 impl From<&RestoreTestRow> for RestoreTest {

@@ -6,6 +6,7 @@ use crate::{
     api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, Started, Status},
     engine::Engine,
     error::{Error, chain},
+    holdings::{self, Holding},
     metrics::{self, Summary},
     reports,
     rows::unknown_job,
@@ -111,6 +112,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/summary", get(show_summary))
         .route("/reports", post(make_report))
         .route("/backups", post(note_backups))
+        .route("/repositories/{name}/last-seen", get(show_last_seen))
         .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests })
         .merge(metrics);
     let served = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
@@ -147,6 +149,10 @@ async fn note_backups(
         journal.audit(&who, "note backup", label, &format!("{state} in {repository}")).await?;
     }
     Ok(Json(journal.note_backups(changes, control.engine.now()).await?))
+}
+
+async fn show_last_seen(State(control): State<Control>, Path(repository): Path<String>) -> Answer<Vec<Holding>> {
+    holdings::last_seen(&control.engine, &repository).await.map(Json)
 }
 
 async fn list_jobs(State(control): State<Control>) -> Answer<Vec<JobInfo>> {

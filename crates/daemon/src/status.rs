@@ -2,15 +2,16 @@
 
 use crate::{
     alerts,
-    api::{ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, Running, Status},
+    api::{ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, NewestBackup, Running, Status},
     engine::Engine,
     error::Error,
     figures::Measured,
+    holdings::{self, Held},
     schedule::upcoming,
     scheduler::PAUSED_ALL,
 };
 use chrono::{DateTime, Duration};
-use pgbosun_core::{config::Job, outcome::BackupState, schedule::Schedule};
+use pgbosun_core::{config::Job, schedule::Schedule};
 use pgbosun_history::Pause;
 
 /// How a server archives, of what was measured of its cluster.
@@ -27,28 +28,37 @@ fn archive<'a>(mut measured: impl Iterator<Item = &'a Measured>) -> Option<Archi
     })
 }
 
+/// The newest good backup of a cluster in a repository; where none is good the newest.
+fn newest(held: &Held, cluster: &str) -> Option<NewestBackup> {
+    let mut backups = held.backups.iter().filter(|backup| backup.cluster == cluster).rev();
+    let count = backups.clone().count();
+    let newest = backups.clone().find(|backup| backup.good).or_else(|| backups.next())?;
+    Some(NewestBackup {
+        repository: held.repository.clone(),
+        label: newest.label.clone(),
+        state: newest.state.clone(),
+        finished_at: newest.finished_at,
+        stored_bytes: newest.stored_bytes,
+        count,
+        away: held.away.clone(),
+    })
+}
+
 /// How everything stands. `daemon` says that this process is one.
 ///
 /// # Errors
 /// Where the journal cannot be read.
 pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let (config, journal, now) = (engine.config(), &engine.journal, engine.now());
-    let backups = journal.backups().await?;
+    let held = holdings::held(engine).await?;
     let tests = journal.last_restore_tests().await?;
     let measured = engine.figures.all(&config);
     let clusters = config.clusters.keys().map(|name| {
-        let here: Vec<_> =
-            backups.iter().filter(|row| row.cluster == *name && row.state != BackupState::Removed).collect();
-        let mut newest: Vec<crate::api::NewestBackup> = Vec::new();
-        for row in &here {
-            if !newest.iter().any(|backup| backup.repository == row.repository) {
-                newest.push((*row).into());
-            }
-        }
+        let newest: Vec<_> = held.iter().filter_map(|held| newest(held, name)).collect();
         ClusterStatus {
             name: name.clone(),
+            backup_count: newest.iter().map(|backup| backup.count).sum(),
             backups: newest,
-            backup_count: here.len(),
             restore_test: tests.iter().find(|test| test.cluster == *name).map(Into::into),
             receiver: engine.receivers.of(name),
             archive: archive(measured.values().filter(|measured| measured.cluster.as_deref() == Some(name))),

@@ -155,13 +155,16 @@ fn print_cluster(cluster: &ClusterStatus) {
     for backup in &cluster.backups {
         let verified = if backup.state == "verified" { green(&backup.state) } else { backup.state.clone() };
         println!(
-            "    newest backup  {} in {}: {}, {}, {verified}; {} in all",
+            "    newest backup  {} in {}: {}, {}, {verified}; {} there",
             backup.label,
             backup.repository,
             ago(backup.finished_at),
             human::size(backup.stored_bytes),
-            cluster.backup_count
+            backup.count
         );
+        if let Some(reason) = &backup.away {
+            println!("                   {} {}", red("last seen:"), first_line(reason));
+        }
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {

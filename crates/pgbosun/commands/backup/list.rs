@@ -4,10 +4,11 @@ use super::find;
 use crate::{
     exit::FAILURE,
     local::Context,
-    output::{ago, bold, green, json, moment, red, table},
+    output::{ago, bold, green, json, moment, red, table, yellow},
 };
 use pgbosun_backup::{Catalogue, Health};
 use pgbosun_core::{clock, human};
+use pgbosun_daemon::Holding;
 use pgbosun_repository::BackupInfo;
 
 /// A backup as a list shows it: where it lies, and how good it is with all it builds on (C27).
@@ -23,12 +24,9 @@ impl Listed {
             return red("dated in the future");
         }
         match &self.health {
-            Health::Verified => green("verified"),
+            Health::Verified => green(self.health.word()),
             Health::Unverified => String::new(),
-            Health::Orphaned { .. } => red("orphaned"),
-            Health::Suspect { .. } => red("suspect"),
-            Health::Damaged { .. } => red("damaged"),
-            Health::Broken { .. } => red("broken"),
+            health => red(health.word()),
         }
     }
 
@@ -42,13 +40,35 @@ impl Listed {
     }
 }
 
+/// What history has of a repository that cannot be read: of the daemon, or of its journal. Where neither can be had nothing is known.
+async fn last_seen(context: &Context, repository: &str, cluster: Option<&str>) -> Vec<Holding> {
+    let found: anyhow::Result<Vec<Holding>> = async {
+        match context.daemon().await? {
+            Some(daemon) => daemon.get(&format!("/repositories/{repository}/last-seen")).await,
+            None => Ok(pgbosun_daemon::last_seen(context.offline().await?.engine.as_ref(), repository).await?),
+        }
+    }
+    .await;
+    let mut found = found.unwrap_or_default();
+    found.retain(|holding| cluster.is_none_or(|cluster| holding.cluster == cluster));
+    found
+}
+
+fn summary_of_away(holding: &Holding) -> serde_json::Value {
+    serde_json::json!({
+        "label": holding.label, "cluster": holding.cluster, "repository": holding.repository, "kind": holding.kind,
+        "started-at": holding.started_at, "finished-at": holding.finished_at, "bytes": holding.bytes,
+        "stored-bytes": holding.stored_bytes, "health": holding.state, "last-seen": true,
+    })
+}
+
 /// Lists.
 ///
 /// # Errors
 /// Where no repository is configured.
 pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
     let mut found = Vec::new();
-    let mut damaged = Vec::new();
+    let (mut damaged, mut away) = (Vec::new(), Vec::new());
     for repository in context.repositories(None)? {
         match Catalogue::shown(&repository, cluster).await {
             Ok(catalogue) => {
@@ -60,12 +80,15 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
                 }));
                 damaged.extend(catalogue.unreadable.into_iter().map(|error| format!("{name}: {error}")));
             }
-            // One that is away does not hide the others.
-            Err(error) => damaged.push(format!("{}: {}", repository.name, human::chain(&error))),
+            // C35: one that is away does not hide the others, and shows what it held.
+            Err(error) => {
+                damaged.push(format!("{}: {}", repository.name, human::chain(&error)));
+                away.extend(last_seen(context, &repository.name, cluster).await);
+            }
         }
     }
     if context.json {
-        json(&found.iter().map(summary).collect::<Vec<_>>())?;
+        json(&found.iter().map(summary).chain(away.iter().map(summary_of_away)).collect::<Vec<_>>())?;
     } else {
         let zone = context.zone();
         let rows = found.iter().map(|listed| {
@@ -82,9 +105,25 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
                 listed.state(),
             ]
         });
+        let unseen = away.iter().map(|holding| {
+            vec![
+                holding.label.clone(),
+                holding.cluster.clone(),
+                holding.repository.clone(),
+                holding.kind.clone(),
+                moment(holding.finished_at, zone),
+                human::span(holding.finished_at - holding.started_at),
+                human::size(holding.bytes),
+                human::size(holding.stored_bytes),
+                yellow(&format!("last seen {}", holding.state)),
+            ]
+        });
         println!(
             "{}",
-            table(&["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""], rows)
+            table(
+                &["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""],
+                rows.chain(unseen)
+            )
         );
         if found.is_empty() && damaged.is_empty() {
             println!("no backups yet; \"pgbosun backup create\" takes one");
