@@ -16,6 +16,7 @@ mod crashes;
 mod day;
 mod delivery;
 mod faults;
+mod files_alone;
 mod gaps;
 mod hostile;
 mod imports;

@@ -114,25 +114,27 @@ impl Physical {
     /// What would keep it from being taken.
     pub async fn estimate(&self) -> Result<Estimate, Error> {
         let (server, role, before) = self.look().await?;
-        let mut wal = Replication::connect(&server.conninfo, server.connect_timeout).await?;
-        let identity = wal.identify().await?;
+        let system_id = server.system_id().await?;
+        self.wal_connection(&server, &system_id).await?;
         let mut stored_bytes = 0;
         for repository in &self.repositories {
-            repository.admit(&self.cluster, &identity.system_id).await?;
+            repository.admit(&self.cluster, &system_id).await?;
             stored_bytes = stored_bytes.max(self.check_space(repository, &before).await?);
         }
         let parent = match &self.incremental {
             Some(incremental) => {
-                let parent =
-                    incremental.parent(&self.repositories, &self.cluster, &identity.system_id, &before).await?;
+                let parent = incremental.parent(&self.repositories, &self.cluster, &system_id, &before).await?;
                 Some(parent.map(|parent| parent.info.label).map_err(|why| why.reason))
             }
             None => None,
         };
-        let reads = match self.data_directory(&server, &identity.system_id).await? {
+        let reads = match self.data_directory(&server, &system_id).await? {
             Ok(_) if matches!(parent, Some(Ok(_))) => "the replication connection, being incremental".into(),
             Ok(data) => format!("the data directory {}", data.root().display()),
-            Err(reason) => format!("the replication connection ({reason})"),
+            Err(reason) => {
+                Replication::connect(&server.conninfo, server.connect_timeout).await?;
+                format!("the replication connection ({reason})")
+            }
         };
         let bytes = before.databases.values().sum();
         Ok(Estimate { server: server.conninfo.to_string(), reads, role, bytes, stored_bytes, parent })
@@ -144,13 +146,13 @@ impl Physical {
     /// Whatever went wrong; then no repository lists anything of it.
     pub async fn take(&self) -> Result<PhysicalBackup, Error> {
         let (server, _, before) = self.look().await?;
-        let mut wal = Replication::connect(&server.conninfo, server.connect_timeout).await?;
-        let identity = wal.identify().await?;
+        let system_id = server.system_id().await?;
+        let wal = self.wal_connection(&server, &system_id).await?;
         let mut removed_leftovers = Vec::new();
         let mut ready = Vec::new();
         let mut dropped = Vec::new();
         for repository in &self.repositories {
-            match self.prepare(repository, &identity.system_id, &before).await {
+            match self.prepare(repository, &system_id, &before).await {
                 Ok(removed) => {
                     removed_leftovers.extend(removed);
                     ready.push(repository.clone());
@@ -168,7 +170,7 @@ impl Physical {
             let first = dropped.into_iter().next().map(|(_, error)| error.into());
             return Err(first.unwrap_or_else(|| Error::Refused("no repository is configured to back up to".into())));
         }
-        let place = self.new_place(&identity.system_id);
+        let place = self.new_place(&system_id);
         let _active = Active::claim(&place.lease());
         let to = Arc::new(Destinations::new(&ready, &place));
         let pass = Pass { physical: self, server, to: Arc::clone(&to) };
@@ -206,6 +208,22 @@ impl Physical {
             )));
         }
         Ok((server, role, before))
+    }
+
+    /// The connection that the WAL comes by. What waits for the archive needs none, nor the right to replicate.
+    async fn wal_connection(&self, server: &Server, system_id: &str) -> Result<Option<Replication>, Error> {
+        if let WalSource::Archive(_) = self.wal {
+            return Ok(None);
+        }
+        let mut connection = Replication::connect(&server.conninfo, server.connect_timeout).await?;
+        // C10: an address may lead to one server now, and to another one a moment later.
+        match connection.identify().await?.system_id {
+            other if other != system_id => Err(Error::Interrupted(format!(
+                "the address {} led to system identifier {system_id}, and then to {other}",
+                server.conninfo
+            ))),
+            _ => Ok(Some(connection)),
+        }
     }
 
     async fn prepare(

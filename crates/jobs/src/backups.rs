@@ -10,7 +10,7 @@ mod table_name;
 mod verify;
 mod wal_cleanup;
 
-pub use archiving::ought_to_archive;
+pub use archiving::{needs_replication, ought_to_archive};
 pub use heartbeat::Heartbeat;
 pub use physical::BackupPhysical;
 pub use replicate::Replicate;

@@ -13,6 +13,7 @@ use pgbosun_core::{
     human,
 };
 use pgbosun_daemon::{chain, channel, open_history};
+use pgbosun_jobs::needs_replication;
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::Repository;
@@ -129,11 +130,6 @@ async fn check_cluster(report: &mut Report, config: &Config, name: &str, server:
     if number("version_num") < 150_000 {
         report.add(Severity::Critical, name, "physical backups need PostgreSQL 15 or later");
     }
-    if !yes("may_replicate") {
-        let message =
-            format!("role {0} may not replicate, which backups need: ALTER ROLE {0} REPLICATION", text("role"));
-        report.add(Severity::Critical, name, message);
-    }
     if !yes("may_look") {
         let message = format!(
             "role {0} sees neither all sessions nor all settings, which monitors need: GRANT pg_monitor TO {0}",
@@ -144,32 +140,42 @@ async fn check_cluster(report: &mut Report, config: &Config, name: &str, server:
     if text("wal_level") == "minimal" {
         report.add(Severity::Critical, name, "wal_level is minimal: set it to replica and restart the server");
     }
-    if number("max_wal_senders") < 2 {
-        report.add(Severity::Critical, name, "max_wal_senders is below 2: a backup takes two");
-    }
-    if number("max_replication_slots") < 1 {
-        report.add(
-            Severity::Critical,
-            name,
-            "max_replication_slots is 0: a backup keeps its WAL with a temporary slot",
-        );
-    }
     if !yes("data_checksums") {
         let message = "data checksums are off: damaged pages go unnoticed (pg_checksums --enable, server stopped)";
         report.add(Severity::Warning, name, message);
     }
-    match Replication::connect(&server.conninfo, server.connect_timeout).await {
-        Ok(mut replication) => match replication.identify().await {
-            Ok(identity) => {
-                let message = format!(
-                    "replication works: system identifier {}, timeline {}",
-                    identity.system_id, identity.timeline
-                );
-                report.add(Severity::Ok, name, message);
-                archiving::check(report, config, name, server, &identity.system_id, to).await;
-            }
-            Err(error) => report.add(Severity::Critical, name, chain(&error)),
-        },
+    if needs_replication(config, name) {
+        if !yes("may_replicate") {
+            let message =
+                format!("role {0} may not replicate, which backups need: ALTER ROLE {0} REPLICATION", text("role"));
+            report.add(Severity::Critical, name, message);
+        }
+        if number("max_wal_senders") < 2 {
+            report.add(Severity::Critical, name, "max_wal_senders is below 2: a backup takes two");
+        }
+        if number("max_replication_slots") < 1 {
+            report.add(
+                Severity::Critical,
+                name,
+                "max_replication_slots is 0: a backup keeps its WAL with a temporary slot",
+            );
+        }
+        check_replication(report, name, server).await;
+    }
+    match server.system_id().await {
+        Ok(system_id) => archiving::check(report, config, name, server, &system_id, to).await,
+        Err(error) => report.add(Severity::Critical, name, chain(&error)),
+    }
+}
+
+async fn check_replication(report: &mut Report, name: &str, server: &Server) {
+    let identified = async { Replication::connect(&server.conninfo, server.connect_timeout).await?.identify().await };
+    match identified.await {
+        Ok(identity) => {
+            let message =
+                format!("replication works: system identifier {}, timeline {}", identity.system_id, identity.timeline);
+            report.add(Severity::Ok, name, message);
+        }
         Err(error) => {
             let message =
                 format!("no replication connection: {}; pg_hba.conf needs a line for \"replication\"", chain(&error));

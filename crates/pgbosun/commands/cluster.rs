@@ -2,7 +2,7 @@
 
 use crate::{cli::ClusterCommand, local::Context};
 use pgbosun_core::clock;
-use pgbosun_postgres::{Server, replication::Replication};
+use pgbosun_postgres::Server;
 use pgbosun_repository::Keep;
 
 /// Runs one of them.
@@ -13,12 +13,12 @@ pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<u
     let ClusterCommand::Accept { cluster, reason } = command;
     let cluster = context.cluster(Some(&cluster))?;
     let server = Server::of(&context.config.clusters[&cluster])?;
-    let identity = Replication::connect(&server.conninfo, server.connect_timeout).await?.identify().await?;
+    let system_id = server.system_id().await?;
     let decision = Keep { by: super::whoami(), at: clock::now(), reason };
     for repository in context.repositories(None)? {
         repository.prepare().await?;
-        repository.accept_system_id(&cluster, &identity.system_id, &decision).await?;
-        println!("{cluster} is system identifier {} in {} from now on", identity.system_id, repository.name);
+        repository.accept_system_id(&cluster, &system_id, &decision).await?;
+        println!("{cluster} is system identifier {system_id} in {} from now on", repository.name);
     }
     Ok(0)
 }

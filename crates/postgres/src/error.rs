@@ -104,6 +104,12 @@ impl Error {
         self.code().is_some_and(|code| code == "42501")
     }
 
+    /// True where the server does not let this role in: no line of pg_hba.conf, a wrong password, no right to replicate.
+    pub fn is_not_let_in(&self) -> bool {
+        let denied = self.code().is_some_and(|code| code.starts_with("28") || code == "42501");
+        denied && matches!(self, Self::Connect { .. } | Self::PasswordFile { .. })
+    }
+
     /// True where the server itself said no: it is there.
     pub fn is_answer(&self) -> bool {
         self.code().is_some()

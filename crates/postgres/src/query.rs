@@ -80,6 +80,20 @@ impl Server {
         Ok(connection)
     }
 
+    /// The system identifier of the cluster (C10); no replication connection is needed for it.
+    ///
+    /// # Errors
+    /// Where the server cannot be asked.
+    pub async fn system_id(&self) -> Result<String, Error> {
+        let mut connection = self.connect().await?;
+        let asked = "select system_identifier from pg_catalog.pg_control_system()";
+        let found: Result<i64, _> = sqlx::query_scalar(asked).fetch_one(&mut connection).await;
+        let _ = connection.close().await;
+        let failed = |source| Error::Query { what: "ask for the system identifier".into(), source };
+        // SQL knows no unsigned numbers.
+        Ok(found.map_err(failed)?.cast_unsigned().to_string())
+    }
+
     /// sqlx's options for one host.
     pub fn options(&self, host: &Host) -> PgConnectOptions {
         let conninfo = &self.conninfo;

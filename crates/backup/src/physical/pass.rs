@@ -1,6 +1,6 @@
 //! One pass over the data: begun, copied with the WAL beside it, published.
 
-use super::{Incremental, Physical, WalSource, WhyFull, files::Files, source, stream};
+use super::{Incremental, Physical, Source, WalSource, WhyFull, files::Files, source, stream};
 use crate::{Error, inspect::Inspection, wal};
 use chrono::SubsecRound;
 use pgbosun_core::{clock, human, lsn::Lsn};
@@ -52,7 +52,7 @@ impl Pass<'_> {
     pub async fn run(
         &self,
         before: Inspection,
-        mut wal: Replication,
+        wal: Option<Replication>,
     ) -> Result<(Vec<(Repository, BackupInfo)>, Option<WhyFull>), Error> {
         for (_, repository) in self.to.alive() {
             if let Err(error) = repository.begin(self.to.place(), self.physical.instance).await {
@@ -61,12 +61,15 @@ impl Pass<'_> {
         }
         let started_at = clock::now().trunc_subsecs(3);
         let slot = format!("pgbosun_{}", Uuid::now_v7().simple());
-        wal.temporary_slot(&slot).await?;
+        let mut wal = wal;
+        if let Some(wal) = &mut wal {
+            wal.temporary_slot(&slot).await?;
+        }
         let Begun { start, reading, parent, why_full } = self.begin(&before).await?;
         self.physical.progress.expect(start.bytes);
-        let (written, end) = match self.physical.wal {
-            WalSource::Stream => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
-            WalSource::Archive(_) => self.copy(reading).await?,
+        let (written, end) = match wal {
+            Some(wal) => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
+            None => self.copy(reading).await?,
         };
         if end.timeline != start.timeline {
             let reason = format!("the server changed to timeline {} during the backup: take it again", end.timeline);
@@ -140,6 +143,10 @@ impl Pass<'_> {
             }
             Err(pgbosun_postgres::Error::Refused { code, message }) if !code.starts_with("57P") => {
                 Ok(Err(format!("the server refused an incremental one: {message}").into()))
+            }
+            // The files need no such connection.
+            Err(error) if self.physical.source != Source::Stream && error.is_not_let_in() => {
+                Ok(Err(format!("incremental ones need a replication connection: {}", human::chain(&error)).into()))
             }
             Err(error) => Err(error.into()),
         }

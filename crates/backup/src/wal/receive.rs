@@ -349,6 +349,5 @@ pub async fn system_id_of(server: &Server, data_directory: Option<&Path>) -> Res
     if let Some(Ok(identifier)) = data_directory.map(segment::system_identifier) {
         return Ok(identifier);
     }
-    let mut connection = Replication::connect(&server.conninfo, server.connect_timeout).await?;
-    Ok(connection.identify().await?.system_id)
+    Ok(server.system_id().await?)
 }

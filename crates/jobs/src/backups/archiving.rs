@@ -1,6 +1,9 @@
-//! Whether a primary ought to archive (C30).
+//! What the backup jobs of a cluster need of its servers: archiving (C30), replication.
 
-use super::{BackupPhysical, physical::WalFrom};
+use super::{
+    BackupPhysical,
+    physical::{Source, WalFrom},
+};
 use pgbosun_core::config::Config;
 use pgbosun_repository::{Repository, WalArchive};
 
@@ -22,4 +25,13 @@ pub async fn ought_to_archive(
     };
     let promised = config.options_of::<BackupPhysical>(cluster).any(promises);
     promised.then_some("a backup job promises recovery to any moment (wal-days, or wal = \"archive\")")
+}
+
+/// Whether something that is configured needs a replication connection. Backup jobs do, unless they may read the files, find their WAL
+/// in the archive, and are no increments.
+pub fn needs_replication(config: &Config, cluster: &str) -> bool {
+    let receives = config.clusters.get(cluster).is_some_and(|cluster| cluster.receive_wal);
+    let mut jobs = config.options_of::<BackupPhysical>(cluster).peekable();
+    let needs = |job: BackupPhysical| job.wal == WalFrom::Stream || job.source == Source::Stream || job.incremental;
+    receives || jobs.peek().is_none() || jobs.any(needs)
 }

@@ -24,7 +24,8 @@ options! {
         /// How the data is read: from the data directory while the server is in backup mode (`files`), by the server over a
         /// replication connection (`stream`), or `auto`: files where the data directory lies on this machine and the role
         /// may call `pg_backup_start`, `pg_backup_stop` and `pg_read_file`, else stream. Files are faster, several being read
-        /// at once; incremental backups always come over the connection.
+        /// at once; incremental backups always come over the connection. Files with `wal = "archive"` need no replication
+        /// connection, nor the right to one.
         source: Source = "\"auto\"";
         /// Files read, checked and compressed at once, where the data directory is read. Each takes about 25 MiB of memory.
         workers: u8 = "2";
