@@ -34,6 +34,7 @@ mod reports;
 mod samples;
 mod scheduling;
 mod shares;
+mod signatures;
 mod standby;
 mod standing;
 mod stores;

@@ -104,7 +104,9 @@ async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> 
     if let Some(parent) = &info.parent {
         to.find(Some(&info.cluster), parent).await?;
     }
-    to.publish(&place, &there).await?;
+    // C42: where this host does not sign, a copy that is the same to the byte has the original's signature.
+    let signature = from.signature(&place).await?;
+    to.publish_copy(&place, &there, signature.as_deref()).await?;
     if let Some(passed) = from.notes(std::slice::from_ref(info)).await?.first().and_then(|notes| notes.verified) {
         to.note_verified(&place, passed).await?;
     }
@@ -162,9 +164,10 @@ async fn copy_wal_held(
             encoder.push(frame).await?;
         }
         for (_, encoded) in encoder.finish(&object.file, &object.sha256).await? {
-            if target.put(&object.file, &encoded).await? {
+            let size = encoded.size();
+            if target.put(&object.file, &encoded.copy_of(&object)).await? {
                 copied.wal += 1;
-                copied.bytes += encoded.size();
+                copied.bytes += size;
             }
         }
     }

@@ -52,6 +52,8 @@ pub struct Expired {
     pub wal_kept: u64,
     /// Leftovers of crashes that were removed.
     pub leftovers: Vec<String>,
+    /// Why nothing goes at all: backups that cannot be read, or are not to be believed.
+    pub doubts: Vec<String>,
 }
 
 impl Expire {
@@ -110,9 +112,13 @@ impl Expire {
         if !self.backups {
             decided.fill(Some("only WAL is looked at".into()));
         }
-        // C11: what a backup builds upon whose catalogue cannot be read is not known.
+        // C11, C42: what a backup builds upon whose catalogue cannot be read, or is not to be believed, is not known. It counts for
+        // nothing, and is not removed either: it may be one from before signing was set up.
         if !damaged.is_empty() {
-            decided.fill(Some("a backup's catalogue cannot be read: nothing goes until that is mended".into()));
+            decided.fill(Some(
+                "another backup cannot be read or is not trusted: nothing goes until that is settled".into(),
+            ));
+            expired.doubts.extend(damaged.iter().map(ToString::to_string));
         }
         // Children go before what they build upon: a crash in between leaves no chain without its beginning (C11).
         for (info, _) in backups.iter().zip(&decided).rev().filter(|(_, reason)| reason.is_none()) {
@@ -144,7 +150,9 @@ impl Expire {
         // Positions of segments depend on their size; pg_resetwal can change it, and then nothing is certain.
         let (Some((size, ())), 1) = (sizes.first_key_value(), sizes.len()) else { return Ok(()) };
         let archive = WalArchive::new(&self.repository, &self.cluster, system_id);
-        for object in archive.list().await? {
+        // C42: every backup here is to be believed. WAL that is not serves none of them, and goes at the same place as the rest.
+        let contents = archive.contents().await?;
+        for object in contents.believed.into_iter().chain(contents.untrusted) {
             let stays = match &object.file {
                 WalFile::History(_) => true,
                 file => file.segment().is_none_or(|segment| needed.keeps(segment, *size)),

@@ -21,6 +21,7 @@ mod restore_test;
 mod retention;
 mod scratch;
 mod settings;
+mod sign;
 mod verify;
 pub mod wal;
 
@@ -39,4 +40,5 @@ pub use restore::{
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
 pub use retention::{Known, Needed, Rules, decide, needed};
 pub use scratch::{AHEAD_VARIABLE, find_programs};
+pub use sign::{SignedWal, sign_wal, unsigned_backups};
 pub use verify::{Check, Verified, verify, verify_archive};

@@ -118,6 +118,7 @@ impl Physical {
         self.wal_connection(&server, &system_id).await?;
         let mut stored_bytes = 0;
         for repository in &self.repositories {
+            repository.check_signing()?;
             repository.admit(&self.cluster, &system_id).await?;
             stored_bytes = stored_bytes.max(self.check_space(repository, &before).await?);
         }
@@ -232,6 +233,7 @@ impl Physical {
         system_id: &str,
         before: &Inspection,
     ) -> Result<Vec<String>, Error> {
+        repository.check_signing()?;
         repository.prepare().await?;
         // A place that allows no removal, a bucket under a policy, takes backups all the same.
         let removed = repository.remove_leftovers(&self.cluster, self.instance).await.unwrap_or_else(|error| {

@@ -61,6 +61,22 @@ pub enum BackupCommand {
         /// Its label.
         label: String,
     },
+    /// Verify and sign what no trusted key has signed: what was written before signing was set up, or with a key that is trusted no
+    /// more. See docs/signatures.md. Exits with 2 if something is damaged and stays unsigned.
+    Sign {
+        /// The backup's label.
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        label: Option<String>,
+        /// Every backup, and the whole WAL archive.
+        #[arg(long)]
+        all: bool,
+        /// Only in this repository.
+        #[arg(long)]
+        repository: Option<String>,
+        /// Do not ask.
+        #[arg(long)]
+        force: bool,
+    },
     /// Read a backup from end to end and compare everything with what was written down. Exits with 2 if it is damaged.
     Verify {
         /// Its label.

@@ -2,6 +2,7 @@
 
 mod list;
 mod manage;
+mod sign;
 mod verify;
 
 use super::job::{progress_bar, run_now};
@@ -28,6 +29,9 @@ pub async fn run(context: &Context, command: BackupCommand) -> anyhow::Result<u8
         }
         BackupCommand::Keep { label, reason } => manage::keep(context, &label, Some(reason)).await,
         BackupCommand::Unkeep { label } => manage::keep(context, &label, None).await,
+        BackupCommand::Sign { label, all, repository, force } => {
+            sign::run(context, label.as_deref().filter(|_| !all), repository.as_deref(), force).await
+        }
         BackupCommand::Verify { label, all, latest: _ } => verify::verify_some(context, label.as_deref(), all).await,
     }
 }

@@ -16,7 +16,7 @@ use pgbosun_daemon::{chain, channel, open_history};
 use pgbosun_jobs::needs_replication;
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
-use pgbosun_repository::Repository;
+use pgbosun_repository::{Error as RepositoryError, Repository};
 use serde::Serialize;
 use sqlx::{Connection, Row};
 use uuid::Uuid;
@@ -191,18 +191,19 @@ async fn check_repositories(report: &mut Report, context: &Context) {
     for repository in repositories {
         let object = format!("repository {}", repository.name);
         let looked = async {
+            repository.check_signing()?;
             repository.prepare().await?;
             let stays = repository.try_to_write().await?;
             let (backups, damaged) = repository.backups(None).await?;
             let free = repository.storage.free_bytes().await?;
-            Ok::<_, pgbosun_repository::Error>((backups, damaged.len(), free, stays))
+            Ok::<_, RepositoryError>((backups, damaged, free, stays))
         };
         match looked.await {
-            Ok((_, 0, _, Some(error))) => {
+            Ok((_, damaged, _, Some(error))) if damaged.is_empty() => {
                 let message = format!("writable, and nothing can be removed, which retention needs: {}", chain(&error));
                 report.add(Severity::Warning, object, message);
             }
-            Ok((backups, 0, free, None)) => {
+            Ok((backups, damaged, free, None)) if damaged.is_empty() => {
                 let newest = backups.last().map_or(0, |info| info.stored_bytes);
                 let enough = free.is_none_or(|free| free > newest);
                 let free = free.map_or_else(String::new, |free| format!(", {} free", human::size(free)));
@@ -217,7 +218,20 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 }
             }
             Ok((_, damaged, ..)) => {
-                report.add(Severity::Critical, object, format!("{damaged} backups have a damaged backup.json"))
+                let untrusted = damaged.iter().filter(|error| matches!(error, RepositoryError::Untrusted { .. }));
+                let (untrusted, all) = (untrusted.count(), damaged.len());
+                if all > untrusted {
+                    let message = format!("{} backups have a damaged backup.json", all - untrusted);
+                    report.add(Severity::Critical, object.clone(), message);
+                }
+                if untrusted > 0 {
+                    let message = format!(
+                        "{} not signed by a trusted key (\"pgbosun backup list\" says which): they count for nothing, and \
+                         retention removes nothing until they are signed (\"pgbosun backup sign\") or removed",
+                        human::count(untrusted, "backup")
+                    );
+                    report.add(Severity::Critical, object, message);
+                }
             }
             Err(error) => report.add(Severity::Critical, object, chain(&error)),
         }

@@ -3,7 +3,7 @@
 //! Never trusted over the repository: which backups there are is asked there, an entry counts only while the object it was
 //! read from has the same size and time, and whatever decides (expiry, restore, verification) reads the repository.
 
-use crate::{BackupInfo, storage::Stat};
+use crate::{repository::ReadInfo, storage::Stat};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -20,7 +20,7 @@ pub(crate) struct Cache(HashMap<String, Entry>);
 struct Entry {
     size: u64,
     modified: i64,
-    info: BackupInfo,
+    read: ReadInfo,
 }
 
 impl Cache {
@@ -48,10 +48,10 @@ impl Cache {
     }
 
     /// What was read from an object, if that still is as it was.
-    pub fn get(&self, key: &str, stat: Stat) -> Option<BackupInfo> {
+    pub fn get(&self, key: &str, stat: Stat) -> Option<ReadInfo> {
         let entry = self.0.get(key)?;
-        (entry.size == stat.size && Some(entry.modified) == stat.modified && entry.info.validate().is_ok())
-            .then(|| entry.info.clone())
+        (entry.size == stat.size && Some(entry.modified) == stat.modified && entry.read.info.validate().is_ok())
+            .then(|| entry.read.clone())
     }
 
     /// Forgets everything but these keys.
@@ -60,9 +60,9 @@ impl Cache {
     }
 
     /// Keeps what was read; where the place has no times, nothing.
-    pub fn put(&mut self, key: String, stat: Stat, info: &BackupInfo) {
+    pub fn put(&mut self, key: String, stat: Stat, read: &ReadInfo) {
         if let Some(modified) = stat.modified {
-            self.0.insert(key, Entry { size: stat.size, modified, info: info.clone() });
+            self.0.insert(key, Entry { size: stat.size, modified, read: read.clone() });
         }
     }
 }

@@ -39,6 +39,17 @@ pub enum Error {
     /// A key of the encryption is missing or wrong.
     #[error("encryption: {0}")]
     Key(String),
+    /// A key for signatures is missing or wrong.
+    #[error("{0}")]
+    Signing(String),
+    /// C42: nobody whose key is among `trusted-keys` signed this.
+    #[error("{object} is not trusted: {reason}")]
+    Untrusted {
+        /// Which.
+        object: String,
+        /// Why not.
+        reason: String,
+    },
     /// Another object has this name and other contents (C2).
     #[error(
         "{object} is archived already with other contents ({present}): two servers archive under one name, or the server \

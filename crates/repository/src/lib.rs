@@ -16,6 +16,7 @@ mod lease;
 mod order;
 mod read;
 mod repository;
+mod signature;
 pub mod storage;
 mod tar_header;
 mod tar_stream;
@@ -32,10 +33,11 @@ pub use lease::{Active, HEARTBEAT, Lease, process_id};
 pub use order::{CLOCK_TOLERANCE, sort_backups};
 pub use read::{check_stored, is_encrypted, read_object, read_volume};
 pub use repository::{BackupRef, Expiry, Keep, Notes, RECOVERY_HOLD, Reader, Reading, Repository, write_object};
+pub use signature::{SigningKey, TrustedKeys};
 pub use storage::{ObjectWriter, Storage};
 pub use tar_header::tar_header;
 pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written, volume_of};
-pub use wal::{EncodedWal, WalArchive, WalEncoder, WalObject};
+pub use wal::{EncodedWal, WalArchive, WalContents, WalEncoder, WalObject};
 
 /// The options of a repository of which nothing is said.
 #[cfg(test)]

@@ -4,13 +4,15 @@ mod backups;
 mod leases;
 mod notes;
 mod readers;
+mod trust;
 
+pub(crate) use backups::ReadInfo;
 pub use leases::Expiry;
 pub use notes::{Keep, Notes};
 pub use readers::{RECOVERY_HOLD, Reader, Reading};
 
 use crate::{
-    Error, Identities, Storage,
+    Error, Identities, SigningKey, Storage, TrustedKeys,
     catalogue::{FORMAT, checksum},
     known::Memory,
     read::read_up_to,
@@ -44,6 +46,8 @@ pub struct Repository {
     /// How it is used.
     pub options: config::Repository,
     identities: Arc<OnceLock<Identities>>,
+    signing_key: Arc<OnceLock<Option<SigningKey>>>,
+    trusted_keys: Arc<OnceLock<TrustedKeys>>,
     memory: Option<Memory>,
 }
 
@@ -97,7 +101,15 @@ impl Repository {
 
     /// A repository on this storage, of which nothing is remembered.
     pub fn on(name: &str, options: &config::Repository, storage: Arc<dyn Storage>) -> Self {
-        Self { name: name.to_owned(), storage, options: options.clone(), identities: Arc::default(), memory: None }
+        Self {
+            name: name.to_owned(),
+            storage,
+            options: options.clone(),
+            identities: Arc::default(),
+            signing_key: Arc::default(),
+            trusted_keys: Arc::default(),
+            memory: None,
+        }
     }
 
     /// The keys with which encrypted objects can be read; read when they are first needed.
@@ -194,16 +206,20 @@ impl Repository {
     pub async fn check_system_id(&self, cluster: &str, system_id: &str) -> Result<(), Error> {
         let present = self.system_ids(cluster).await?;
         match present.iter().find(|name| *name != system_id) {
-            Some(other) if self.storage.stat(&accepted(cluster, system_id)).await?.is_none() => {
-                Err(Error::OtherSystem {
-                    repository: self.name.clone(),
-                    cluster: cluster.to_owned(),
-                    present: other.clone(),
-                    system_id: system_id.to_owned(),
-                })
-            }
+            Some(other) if !self.is_accepted(cluster, system_id).await? => Err(Error::OtherSystem {
+                repository: self.name.clone(),
+                cluster: cluster.to_owned(),
+                present: other.clone(),
+                system_id: system_id.to_owned(),
+            }),
             _ => Ok(()),
         }
+    }
+
+    async fn is_accepted(&self, cluster: &str, system_id: &str) -> Result<bool, Error> {
+        // What cannot be read was a person's word all the same; what cannot be believed (C42) is nobody's.
+        let said = self.signed_note::<Keep>(&accepted(cluster, system_id)).await?;
+        Ok(!matches!(said, None | Some(Err(Error::Untrusted { .. }))))
     }
 
     /// From now on the cluster's name stands for this system identifier too: after an upgrade or a new initdb (C10).
@@ -211,7 +227,7 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn accept_system_id(&self, cluster: &str, system_id: &str, keep: &Keep) -> Result<(), Error> {
-        self.write_json(&accepted(cluster, system_id), keep).await
+        self.write_note(&accepted(cluster, system_id), keep).await
     }
 
     /// Reads a small object written by [`Self::write_json`]; its own checksum must match.

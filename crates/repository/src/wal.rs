@@ -2,9 +2,20 @@
 //!
 //! C2: the SHA-256 of the plain file is part of the object's name, so that the same file again is known without reading
 //! it, and two different files under one name are found without any help from the store, and both kept.
+//!
+//! C42: where the writer signs, the name holds its signature too: `<file>-<sha256>.<signature>.zst`. So a listing is enough to know
+//! what is to be believed, and pushing and fetching cost no further request. A file that was signed later has its signature in the
+//! name of a small object beside it, `<file>.<signature>.signed`.
 
-use crate::{Encoding, Error, Frame, Frames, Repository, decode::Decoding, encode::Encoder, repository::write_object};
-use bytes::{Bytes, BytesMut};
+mod encoder;
+mod object;
+
+pub use encoder::{EncodedWal, WalEncoder};
+pub use object::{WalContents, WalObject};
+
+use crate::{Error, Repository, TrustedKeys, decode::Decoding, repository::write_object, signature::Statement};
+use bytes::Bytes;
+use object::{SIGNED, gather, parse, parse_companion};
 use pgbosun_core::{
     lineage::Lineage,
     wal::{self, WalFile},
@@ -13,7 +24,6 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
-    sync::Arc,
 };
 use tokio_util::io::SyncIoBridge;
 
@@ -22,84 +32,6 @@ use tokio_util::io::SyncIoBridge;
 pub struct WalArchive {
     repository: Repository,
     root: String,
-}
-
-/// A file of the archive.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WalObject {
-    /// What it is.
-    pub file: WalFile,
-    /// SHA-256 of the plain file, hex.
-    pub sha256: String,
-    /// Where it lies.
-    pub key: String,
-    /// Bytes as stored; 0 where only its name was looked up.
-    pub size: u64,
-}
-
-/// A file encoded for a repository.
-#[derive(Clone, Debug)]
-pub struct EncodedWal {
-    name: String,
-    sha256: String,
-    suffix: String,
-    bytes: Bytes,
-}
-
-impl EncodedWal {
-    /// Bytes as they will be stored.
-    pub const fn size(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-}
-
-/// Encodes a file while it is read: compressed and encrypted once for each encoding that is wanted.
-pub struct WalEncoder {
-    encoders: Vec<(Encoding, Encoder, BytesMut)>,
-}
-
-impl WalEncoder {
-    /// Begins a file.
-    ///
-    /// # Errors
-    /// [`Error::Key`].
-    pub async fn new(encodings: Vec<Encoding>, frames: &Arc<Frames>) -> Result<Self, Error> {
-        let mut encoders: Vec<(Encoding, Encoder, BytesMut)> = Vec::new();
-        for encoding in encodings {
-            if !encoders.iter().any(|(known, ..)| *known == encoding) {
-                let encoder = Encoder::new(&encoding, frames).await?;
-                encoders.push((encoding, encoder, BytesMut::new()));
-            }
-        }
-        Ok(Self { encoders })
-    }
-
-    /// Takes the next bytes.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub async fn push(&mut self, plain: Frame) -> Result<(), Error> {
-        let plain = Arc::new(plain);
-        for (_, encoder, encoded) in &mut self.encoders {
-            let came = encoder.push_frame(&plain).await.map_err(Error::storage("encode", "a file of WAL"))?;
-            encoded.extend_from_slice(&came);
-        }
-        Ok(())
-    }
-
-    /// The file of this name, with this SHA-256, in each encoding.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub async fn finish(self, file: &WalFile, sha256: &str) -> Result<Vec<(Encoding, EncodedWal)>, Error> {
-        let mut files = Vec::new();
-        for (encoding, encoder, mut bytes) in self.encoders {
-            let (name, sha256, suffix) = (file.to_string(), sha256.to_owned(), encoding.suffix());
-            bytes.extend_from_slice(&encoder.finish().await.map_err(Error::storage("encode", &name))?);
-            files.push((encoding, EncodedWal { name, sha256, suffix, bytes: bytes.freeze() }));
-        }
-        Ok(files)
-    }
 }
 
 impl WalArchive {
@@ -120,46 +52,120 @@ impl WalArchive {
         }
     }
 
+    /// What is signed of a file: its place without how it is encoded, since that may change from repository to repository.
+    fn statement(&self, file: &WalFile, sha256: &str) -> Statement {
+        Statement::new(&format!("{}/{file}", self.root), sha256)
+    }
+
+    /// C42: the one place where files of WAL are told apart by who signed them.
+    fn sort_out(&self, found: Vec<WalObject>, trusted: &TrustedKeys) -> WalContents {
+        let mut contents = WalContents::default();
+        for mut object in found {
+            let statement = self.statement(&object.file, &object.sha256);
+            let beside = object.companions.iter().filter_map(|key| Some(parse_companion(key.rsplit('/').next()?)?.1));
+            let signatures = object.signature.clone().into_iter().chain(beside);
+            match signatures.into_iter().find(|signature| trusted.believe(&statement, signature)) {
+                _ if trusted.is_empty() => contents.believed.push(object),
+                None => contents.untrusted.push(object),
+                believed => {
+                    object.signature = believed;
+                    contents.believed.push(object);
+                }
+            }
+        }
+        contents
+    }
+
+    /// Everything under a file's name.
+    async fn look(&self, file: &WalFile) -> Result<WalContents, Error> {
+        let (directory, name) = (self.directory(file), file.to_string());
+        let names = self.repository.storage.names(&directory).await?.into_iter();
+        let of_file = names.filter(|stored| stored.starts_with(&name));
+        let mut found = gather(of_file.map(|stored| (format!("{directory}/{stored}"), 0)));
+        found.retain(|object| object.file == *file);
+        Ok(self.sort_out(found, &self.repository.trusted_keys()?))
+    }
+
     /// The file of this name, if it is archived.
     ///
     /// # Errors
-    /// [`Error::Conflict`] where two files have the name, [`Error::Storage`].
+    /// [`Error::Conflict`] where two files have the name, [`Error::Untrusted`] where nobody trusted has signed the only one,
+    /// [`Error::Storage`].
     pub async fn find(&self, file: &WalFile) -> Result<Option<WalObject>, Error> {
-        let (directory, name) = (self.directory(file), file.to_string());
-        let names = self.repository.storage.names(&directory).await?;
-        let mut found = names.iter().filter_map(|stored| parse(stored)).filter(|(known, _)| known == file);
-        let Some((_, sha256)) = found.next() else { return Ok(None) };
-        if let Some((_, other)) = found.find(|(_, other)| *other != sha256) {
-            return Err(Error::Conflict {
-                object: name,
-                present: format!("sha256 {} and {}", short(&sha256), short(&other)),
-            });
+        let WalContents { believed, untrusted } = self.look(file).await?;
+        let mut believed = believed.into_iter();
+        let Some(object) = believed.next() else {
+            // C4, C42: what is not to be believed is not absent.
+            return untrusted.first().map_or(Ok(None), |object| Err(object.untrusted()));
+        };
+        match believed.find(|other| other.sha256 != object.sha256) {
+            None => Ok(Some(object)),
+            Some(other) => Err(Error::Conflict {
+                object: file.to_string(),
+                present: format!("sha256 {} and {}", short(&object.sha256), short(&other.sha256)),
+            }),
         }
-        let key = names.iter().find(|stored| parse(stored).is_some_and(|(known, _)| known == *file));
-        let key = format!("{directory}/{}", key.map(String::as_str).unwrap_or_default());
-        Ok(Some(WalObject { file: file.clone(), sha256, key, size: 0 }))
     }
 
-    /// Stores a file, durably (C1). The same file again is no error; another one under its name is (C2).
-    /// Returns whether anything was written.
+    /// Stores a file, durably (C1). The same file again is no error; another one under its name is (C2), unless that one is not to be
+    /// believed: nobody who can write here can keep WAL from being archived by being first. Returns whether anything was written.
     ///
     /// # Errors
-    /// [`Error::Conflict`], [`Error::Storage`].
+    /// [`Error::Conflict`], [`Error::Signing`], [`Error::Storage`].
     pub async fn put(&self, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
-        match self.find(file).await? {
-            Some(present) if present.sha256 == encoded.sha256 => {
-                self.repository.storage.settle(&present.key).await?;
-                return Ok(false);
-            }
-            Some(present) => {
-                let present =
-                    format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
-                return Err(Error::Conflict { object: encoded.name.clone(), present });
-            }
-            None => {}
+        let WalContents { believed, untrusted } = self.look(file).await?;
+        if let Some(present) = believed.iter().find(|present| present.sha256 != encoded.sha256) {
+            let present =
+                format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
+            return Err(Error::Conflict { object: encoded.name.clone(), present });
         }
-        let key = format!("{}/{}-{}{}", self.directory(file), encoded.name, encoded.sha256, encoded.suffix);
+        let signature = match self.repository.signing_key()? {
+            Some(key) => Some(key.compact(&self.statement(file, &encoded.sha256))?),
+            None => encoded.signature.clone(),
+        };
+        if let Some(present) = believed.iter().find(|present| present.signature.is_some() || signature.is_none()) {
+            self.repository.storage.settle(&present.key).await?;
+            return Ok(false);
+        }
+        for object in untrusted.iter().filter(|object| object.sha256 != encoded.sha256) {
+            tracing::warn!(repository = self.repository.name, "{}", object.untrusted());
+        }
+        let signature = signature.map_or_else(String::new, |signature| format!(".{signature}"));
+        let (name, sha256, suffix) = (&encoded.name, &encoded.sha256, &encoded.suffix);
+        let key = format!("{}/{name}-{sha256}{signature}{suffix}", self.directory(file));
         write_object(self.repository.storage.as_ref(), &key, encoded.bytes.clone()).await?;
+        Ok(true)
+    }
+
+    /// The key under which a file that waited elsewhere is stored, signed now where it was not.
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub fn signed_key(repository: &Repository, key: &str) -> Result<String, Error> {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        let (Some((file, sha256, None)), Some(signing)) = (parse(name), repository.signing_key()?) else {
+            return Ok(key.to_owned());
+        };
+        let Some((root, _)) = key.split_once("/wal/") else { return Ok(key.to_owned()) };
+        let archive = Self { repository: repository.clone(), root: format!("{root}/wal") };
+        let signature = signing.compact(&archive.statement(&file, &sha256))?;
+        Ok(key.replacen(&sha256, &format!("{sha256}.{signature}"), 1))
+    }
+
+    /// Signs a file that is there; returns whether that was needed. What is signed is the SHA-256 in its name: whoever reads it
+    /// compares.
+    ///
+    /// # Errors
+    /// [`Error::Signing`] where this host has no key; [`Error::Storage`].
+    pub async fn sign(&self, object: &WalObject) -> Result<bool, Error> {
+        let key = self.repository.signing_key()?.ok_or_else(|| self.repository.no_signing_key())?;
+        let statement = self.statement(&object.file, &object.sha256);
+        let compact = key.compact(&statement)?;
+        if object.signature.as_ref() == Some(&compact) {
+            return Ok(false);
+        }
+        let companion = format!("{}/{}.{compact}{SIGNED}", self.directory(&object.file), object.file);
+        write_object(self.repository.storage.as_ref(), &companion, key.armoured(&statement)?).await?;
         Ok(true)
     }
 
@@ -224,20 +230,33 @@ impl WalArchive {
         if sha256 == object.sha256 { Ok(to) } else { Err(damaged("its SHA-256 is not the one in its name".into())) }
     }
 
-    /// All files, in order of timeline and position, history files first.
+    /// All files that are to be believed, in order of timeline and position, history files first.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Signing`], [`Error::Storage`].
     pub async fn list(&self) -> Result<Vec<WalObject>, Error> {
-        let keys = self.repository.storage.list(&self.root).await?.into_iter();
-        let mut found: Vec<_> = keys
-            .filter_map(|(key, size)| {
-                let (file, sha256) = parse(key.rsplit('/').next()?)?;
-                Some(WalObject { file, sha256, key, size })
-            })
-            .collect();
-        found.sort();
-        Ok(found)
+        let WalContents { believed, untrusted } = self.contents().await?;
+        if let Some(first) = untrusted.first() {
+            let count = untrusted.len();
+            tracing::warn!(
+                repository = self.repository.name,
+                "{count} files of WAL are passed over: {}",
+                first.untrusted()
+            );
+        }
+        Ok(believed)
+    }
+
+    /// All files, told apart by whether they are to be believed (C42).
+    ///
+    /// # Errors
+    /// [`Error::Signing`], [`Error::Storage`].
+    pub async fn contents(&self) -> Result<WalContents, Error> {
+        let found = gather(self.repository.storage.list(&self.root).await?);
+        let (archive, trusted) = (self.clone(), self.repository.trusted_keys()?);
+        // A hundred thousand signatures take seconds, which are not the scheduler's.
+        let sorted = tokio::task::spawn_blocking(move || archive.sort_out(found, &trusted)).await;
+        sorted.map_err(|error| Error::storage("read", &self.root)(io::Error::other(error)))
     }
 
     /// Whether there is anything in it.
@@ -259,8 +278,12 @@ impl WalArchive {
             let Some(file) = WalFile::parse(&format!("{name}.history")).filter(|file| file.timeline() > 1) else {
                 continue;
             };
-            if let Some(history) = self.find(&file).await? {
-                return self.lineage_of(&[history]).await;
+            match self.find(&file).await {
+                Ok(Some(history)) => return self.lineage_of(&[history]).await,
+                Ok(None) => {}
+                // C42: no timeline begins because somebody who writes here says so.
+                Err(error @ Error::Untrusted { .. }) => tracing::warn!(repository = self.repository.name, "{error}"),
+                Err(error) => return Err(error),
             }
         }
         Ok(Lineage::default())
@@ -286,19 +309,16 @@ impl WalArchive {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn remove(&self, object: &WalObject) -> Result<(), Error> {
+        // Before the file, so that none stays behind without it.
+        for companion in &object.companions {
+            self.repository.storage.delete(companion).await?;
+        }
         self.repository.storage.delete(&object.key).await
     }
 }
 
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
-}
-
-/// `<file>-<sha256>` and what the encoding added.
-fn parse(stored: &str) -> Option<(WalFile, String)> {
-    let (name, rest) = stored.split_once('-')?;
-    let sha256 = rest.get(..64).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    Some((WalFile::parse(name)?, sha256.to_owned()))
 }
 
 /// As much of a segment as says how long it is.
@@ -318,87 +338,4 @@ fn limit(file: &WalFile, beginning: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::{Directories, Local};
-
-    async fn stored(
-        archive: &WalArchive,
-        encoding: &Encoding,
-        name: &str,
-        plain: &'static [u8],
-    ) -> Result<bool, Error> {
-        let file = WalFile::parse(name).unwrap();
-        let frames = Arc::default();
-        let mut encoder = WalEncoder::new(vec![encoding.clone()], &frames).await?;
-        let mut left = plain;
-        while !left.is_empty() {
-            let mut frame = Frame::new(&frames);
-            left = frame.fill(left);
-            encoder.push(frame).await?;
-        }
-        let (_, encoded) = encoder.finish(&file, &hex::encode(Sha256::digest(plain))).await?.remove(0);
-        archive.put(&file, &encoded).await
-    }
-
-    #[tokio::test]
-    async fn c2_the_same_again_is_success_and_another_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let key = age::x25519::Identity::generate();
-        let identity = directory.path().join("key");
-        std::fs::write(&identity, age::secrecy::ExposeSecret::expose_secret(&key.to_string())).unwrap();
-        std::fs::set_permissions(&identity, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        for encrypted in [false, true] {
-            let mut options = crate::test_options();
-            if encrypted {
-                options.encrypt_to = vec![key.to_public().to_string()];
-                options.identity_file = Some(identity.clone());
-            }
-            let place = directory.path().join(format!("repository-{encrypted}"));
-            let repository = Repository::on("r", &options, Arc::new(Local::new(&place, Directories::Synced)));
-            let archive = WalArchive::new(&repository, "main", "7");
-            let encoding = Encoding::of(&options);
-            let name = "000000010000000000000001";
-            assert!(stored(&archive, &encoding, name, b"one").await.unwrap());
-            assert!(!stored(&archive, &encoding, name, b"one").await.unwrap());
-            assert!(matches!(stored(&archive, &encoding, name, b"two").await, Err(Error::Conflict { .. })));
-            assert!(stored(&archive, &encoding, "00000002.history", b"history").await.unwrap());
-            let all = archive.list().await.unwrap();
-            assert_eq!(all.len(), 2);
-            for object in &all {
-                let plain = archive.get(object).await.unwrap();
-                assert!(plain == "one" || plain == "history");
-            }
-            // A bit flipped is found.
-            let path = place.join(&archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap().key);
-            let mut bytes = std::fs::read(&path).unwrap();
-            *bytes.last_mut().unwrap() ^= 1;
-            std::fs::write(&path, bytes).unwrap();
-            let object = archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap();
-            assert!(matches!(archive.get(&object).await, Err(Error::Damaged { .. })));
-        }
-    }
-
-    #[tokio::test]
-    async fn c36_no_more_is_decoded_than_a_file_of_wal_can_have() {
-        let directory = tempfile::tempdir().unwrap();
-        let options = crate::test_options();
-        let repository = Repository::on("r", &options, Arc::new(Local::new(directory.path(), Directories::Synced)));
-        let (archive, encoding) = (WalArchive::new(&repository, "main", "7"), Encoding::of(&options));
-        let mut segment = vec![0; 1 << 20];
-        segment[32..36].copy_from_slice(&(1_u32 << 20).to_le_bytes());
-        let bomb = segment.iter().copied().chain([0]).collect();
-        for (name, bytes, is_whole) in [
-            ("000000010000000000000001", segment, true),
-            ("000000010000000000000002", bomb, false),
-            ("000000010000000000000003", vec![0; (16 << 20) + 1], false),
-            ("00000002.history", vec![b'\n'; (1 << 20) + 1], false),
-        ] {
-            stored(&archive, &encoding, name, bytes.leak()).await.unwrap();
-            let object = archive.find(&WalFile::parse(name).unwrap()).await.unwrap().unwrap();
-            let read = archive.get(&object).await;
-            assert_eq!(read.is_ok(), is_whole, "{name}");
-            assert!(is_whole || read.unwrap_err().to_string().contains("more than"), "{name}");
-        }
-    }
-}
+mod tests;

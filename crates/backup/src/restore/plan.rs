@@ -175,7 +175,7 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
     let mut found: Vec<(Repository, BackupInfo)> = Vec::new();
     let (mut away, mut doubtful) = (None, Vec::new());
     for repository in &request.repositories {
-        let catalogue = match Catalogue::for_restore(repository, &request.cluster).await {
+        let mut catalogue = match Catalogue::for_restore(repository, &request.cluster).await {
             Ok(catalogue) => catalogue,
             // One that cannot be asked must not keep the others from serving.
             Err(error) if request.repositories.len() > 1 => {
@@ -188,6 +188,12 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
         for error in &catalogue.unreadable {
             tracing::warn!(repository = repository.name, "passed over: {error}");
         }
+        // C42: what was asked for is there and not to be believed, which is to be said where there is nothing else.
+        let asked_for =
+            |object: &str| request.backup.as_ref().is_none_or(|label| object.contains(&format!("/{label}/")));
+        let untrusted = catalogue.unreadable.iter().position(
+            |error| matches!(error, pgbosun_repository::Error::Untrusted { object, .. } if asked_for(object)),
+        );
         for entry in catalogue.entries().iter().rev() {
             let (info, health) = (&entry.info, entry.health());
             let wanted = request.backup.as_ref().is_none_or(|label| *label == info.label);
@@ -203,6 +209,7 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
                 tracing::warn!(repository = repository.name, "{} is passed over: {health}", info.label);
             }
         }
+        away = away.or(untrusted.map(|index| catalogue.unreadable.swap_remove(index)));
     }
     if found.is_empty() {
         found = doubtful;
@@ -248,8 +255,9 @@ impl Planner<'_> {
                     Some(missing) => {
                         let reached = self.last_end(newest).await?.unwrap_or(newest.finished_at);
                         Some(format!(
-                            "segment {missing} is missing in the archive, and later ones are there: recovery ends at {}, and \
-                             what was committed after it is lost",
+                            "segment {missing} {}, and later ones are there: recovery ends at {}, and what was committed after it \
+                             is lost",
+                            self.archive.how_missing(missing),
                             shown(reached)
                         ))
                     }
@@ -304,7 +312,8 @@ impl Planner<'_> {
         match self.archive.lacks(info) {
             None => Ok(()),
             Some(missing) => Err(Error::Refused(format!(
-                "segment {missing} is missing in the archive, and backup {} needs it to be consistent",
+                "segment {missing} {}, and backup {} needs it to be consistent",
+                self.archive.how_missing(missing),
                 info.label
             ))),
         }
@@ -449,7 +458,8 @@ impl Planner<'_> {
     /// What was written later may be archived yet, where the live timeline is followed and no segment is missing (C34).
     async fn beyond(&self, target: &Target, reason: &str, info: &BackupInfo) -> Error {
         if let Some(missing) = self.archive.missing(self.timeline(info), info.stop_lsn) {
-            let reason = format!("{reason}; segment {missing} is missing, and there are later ones");
+            let reason =
+                format!("{reason}; segment {missing} {}, and there are later ones", self.archive.how_missing(missing));
             return self.unreachable(target, &reason).await;
         }
         match self.unreachable(target, reason).await {

@@ -7,7 +7,7 @@ use crate::{
     wal::{self, Archive},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use pgbosun_repository::{Error as RepositoryError, Repository, WalArchive, is_encrypted};
+use pgbosun_repository::{Error as RepositoryError, Repository, WalArchive, WalContents, is_encrypted};
 use tokio_util::sync::CancellationToken;
 
 /// Files of WAL that are read at the same time.
@@ -24,14 +24,15 @@ pub async fn verify_archive(
     cancel: &CancellationToken,
 ) -> Result<Verified, Error> {
     let (small, damaged) = repository.check_small_objects(cluster).await?;
-    let mut conflicts = Vec::new();
+    let (mut conflicts, mut untrusted) = (Vec::new(), Vec::new());
     let (mut faults, mut files, mut sealed) = (Vec::new(), 0_u64, 0_u64);
     let mut gaps = Vec::new();
     for system_id in repository.system_ids(cluster).await? {
         let work = async {
             gaps.extend(gaps_of(repository, cluster, &system_id).await?);
             let archive = WalArchive::new(repository, cluster, &system_id);
-            let objects = archive.list().await?;
+            let WalContents { believed: objects, untrusted: unsigned } = archive.contents().await?;
+            untrusted.extend(unsigned.iter().map(|object| object.untrusted().to_string()));
             for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file) {
                 conflicts.push(format!("{} is there with different contents", pair[0].file));
             }
@@ -84,9 +85,15 @@ pub async fn verify_archive(
         format!("{files} files are what PostgreSQL archived")
     };
     let damaged = damaged.into_iter().map(|error| error.to_string()).collect();
+    // C42
+    let signatures = match repository.trusted_keys()?.is_empty() {
+        true => "not looked at: no trusted-keys are configured here",
+        false => "every file is signed by a trusted key",
+    };
     Ok(Verified {
         label: format!("WAL archive of {cluster}"),
         checks: vec![
+            check("signatures", untrusted, signatures.into()),
             check("wal", faults, read),
             check("continuity", gaps, "no segment is missing between backups, or after the newest".into()),
             check("conflicts", conflicts, "no name has two contents".into()),

@@ -7,7 +7,7 @@ use pgbosun_core::{
     lsn::Lsn,
     wal::{Segment, WalFile},
 };
-use pgbosun_repository::{BackupInfo, Repository, WalArchive, WalObject};
+use pgbosun_repository::{BackupInfo, Repository, WalArchive, WalContents};
 use std::collections::BTreeSet;
 
 /// Everything archived of one cluster.
@@ -23,6 +23,8 @@ pub struct Archive {
     pub stored_bytes: u64,
     /// Two files under one name (C2).
     pub conflicts: Vec<String>,
+    /// What is there and not to be believed (C42), with the reason; none of it is among the segments.
+    pub untrusted: Vec<(WalFile, String)>,
 }
 
 /// A stretch of segments without a gap.
@@ -51,9 +53,9 @@ impl Archive {
         let (mut asked, mut away) = (0, None);
         for repository in repositories {
             let place = WalArchive::new(repository, cluster, system_id);
-            match place.list().await {
-                Ok(objects) => {
-                    archive.add(&place, objects).await?;
+            match place.contents().await {
+                Ok(contents) => {
+                    archive.add(&place, contents).await?;
                     asked += 1;
                 }
                 Err(error) => {
@@ -75,7 +77,9 @@ impl Archive {
     ///
     /// # Errors
     /// Where a history file cannot be read.
-    pub async fn add(&mut self, place: &WalArchive, objects: Vec<WalObject>) -> Result<(), Error> {
+    pub async fn add(&mut self, place: &WalArchive, contents: WalContents) -> Result<(), Error> {
+        let WalContents { believed: objects, untrusted } = contents;
+        self.untrusted.extend(untrusted.iter().map(|object| (object.file.clone(), object.untrusted().to_string())));
         for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file && pair[0].sha256 != pair[1].sha256) {
             self.conflicts.push(pair[0].file.to_string());
         }
@@ -87,6 +91,15 @@ impl Archive {
             }
         }
         Ok(())
+    }
+
+    /// Words about a segment that is missing: it may be there and not to be believed (C42).
+    pub fn how_missing(&self, segment: Segment) -> String {
+        let file = WalFile::Segment(segment);
+        match self.untrusted.iter().find(|(known, _)| *known == file) {
+            Some((_, reason)) => format!("counts as missing in the archive ({reason})"),
+            None => "is missing in the archive".into(),
+        }
     }
 
     /// The stretches of a timeline.

@@ -85,6 +85,8 @@ impl Pusher {
     async fn admit(&self, repository: &Repository) -> Result<(), RepositoryError> {
         let admitted = || self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         if !admitted().contains(&repository.name) {
+            // C42: success is not said of what nobody will believe.
+            repository.check_signing()?;
             repository.admit(&self.cluster, &self.system_id).await?;
             admitted().insert(repository.name.clone());
         }

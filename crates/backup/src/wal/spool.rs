@@ -47,9 +47,10 @@ impl Spool {
         Self { directory: directory.join(&repository.name), limit, repository: repository.clone() }
     }
 
-    /// The spool as a place to fetch from: what waits in it was acknowledged.
+    /// The spool as a place to fetch from: what waits in it was acknowledged. It lies on this machine, where nobody else writes: what
+    /// is in it is signed on its way (C42), so that a key that is missing keeps nothing from waiting.
     pub fn repository(&self) -> Repository {
-        Repository::on(&self.repository.name, &self.repository.options, self.storage())
+        Repository::on(&self.repository.name, &self.repository.options, self.storage()).unsigned()
     }
 
     fn storage(&self) -> Arc<Local> {
@@ -135,18 +136,21 @@ impl Spool {
                 && !admitted.contains(&(cluster.clone(), system_id.clone()))
             {
                 // C10: it was away when the file was put here, and may hold another server's by now.
+                self.repository.check_signing()?;
                 self.repository.admit(&cluster, &system_id).await?;
                 admitted.insert((cluster, system_id));
             }
+            let waiting = key;
+            let key = WalArchive::signed_key(&self.repository, &waiting)?;
             // The name holds the hash of the contents: an object of this name is this file.
             match self.repository.storage.stat(&key).await? {
                 Some(_) => self.repository.storage.settle(&key).await?,
                 None => {
-                    let bytes = read_object(here.as_ref(), &key).await?;
+                    let bytes = read_object(here.as_ref(), &waiting).await?;
                     write_object(self.repository.storage.as_ref(), &key, bytes).await?;
                 }
             }
-            here.delete(&key).await?;
+            here.delete(&waiting).await?;
             brought += 1;
         }
         Ok(brought)

@@ -84,6 +84,9 @@ pub(super) async fn expire(
 
 fn tell(repository: &Repository, cluster: &str, expired: &Expired, outcome: &mut Outcome) {
     let name = &repository.name;
+    if !expired.doubts.is_empty() {
+        outcome.findings.push(not_expired(name, &expired.doubts.join("\nerror: ")));
+    }
     for label in &expired.removed {
         outcome.records.push(Record::BackupState(BackupStateRecord {
             label: label.clone(),

@@ -10,7 +10,7 @@ use pgbosun_core::{
     human, options,
     outcome::{BackupState, BackupStateRecord, Outcome, Record},
 };
-use pgbosun_repository::{BackupInfo, Repository};
+use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository};
 use std::sync::Arc;
 
 options! {
@@ -59,7 +59,7 @@ impl Job for VerifyJob {
             };
             for error in &catalogue.unreadable {
                 all += 1;
-                outcome.findings.push(finding(&repository.name, "backup.json", error.to_string()));
+                outcome.findings.push(unreadable(&repository.name, error));
             }
             let backups: Vec<_> = catalogue.infos().cloned().collect();
             let skipped = if self.scope == Scope::Latest { backups.len().saturating_sub(1) } else { 0 };
@@ -178,6 +178,24 @@ fn archive_finding(repository: &str, detail: String) -> Finding {
 pub(super) fn faults(verified: &Verified) -> String {
     let failed = verified.checks.iter().filter(|check| !check.passed);
     failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("\n")
+}
+
+/// A backup whose catalogue is damaged, or that nobody trusted has signed (C42).
+fn unreadable(repository: &str, error: &RepositoryError) -> Finding {
+    let RepositoryError::Untrusted { object, .. } = error else {
+        return finding(repository, "backup.json", error.to_string());
+    };
+    let summary = format!("{object} in {repository} is not trusted");
+    Finding::new(Severity::Critical, format!("{repository}/{object}"), summary)
+        .meaning(
+            "Somebody forged or changed a backup, or it was written before signing was set up or by a host whose key is not among \
+             trusted-keys. It counts for nothing, and retention removes nothing there until that is settled.",
+        )
+        .advice(
+            "If it is yours, \"pgbosun backup sign\" verifies and signs it. Else find out who can write into the repository, and \
+             remove the backup's directory by hand.",
+        )
+        .detail(format!("error: {error}"))
 }
 
 pub(super) fn finding(repository: &str, label: &str, detail: String) -> Finding {

@@ -95,7 +95,11 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
     Ok(if good { 0 } else { DAMAGED })
 }
 
-async fn verify_one(context: &Context, repository: Repository, info: BackupInfo) -> anyhow::Result<Verified> {
+pub(super) async fn verify_one(
+    context: &Context,
+    repository: Repository,
+    info: BackupInfo,
+) -> anyhow::Result<Verified> {
     let progress = Arc::new(Progress::default());
     let label = info.label.clone();
     let cancel = CancellationToken::new();

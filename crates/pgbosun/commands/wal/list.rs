@@ -60,7 +60,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         bold(&repository.name),
         human::size(archive.stored_bytes)
     );
-    let mut whole = archive.conflicts.is_empty();
+    let mut whole = archive.conflicts.is_empty() && archive.untrusted.is_empty();
     let timelines = archive.timelines();
     let rows = timelines.iter().flat_map(|timeline| {
         archive.coverage(*timeline).into_iter().map(move |stretch| {
@@ -76,6 +76,10 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
     }
     for conflict in &archive.conflicts {
         println!("{} {conflict} is there with different contents", red("conflict"));
+    }
+    // Of an archive from before signing was set up there are many of a kind.
+    if let Some((_, reason)) = archive.untrusted.first() {
+        println!("{} {}: {reason}", red("not trusted"), human::count(archive.untrusted.len(), "file"));
     }
     let rows = backups.iter().map(|info| {
         let (own, beyond) = serves(archive, info);
@@ -133,5 +137,6 @@ fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups:
     serde_json::json!({
         "repository": repository.name, "system-id": system_id, "segments": archive.segments.len(),
         "stored-bytes": archive.stored_bytes, "timelines": timelines, "conflicts": archive.conflicts, "backups": backups,
+        "untrusted": archive.untrusted.iter().map(|(file, _)| file.to_string()).collect::<Vec<_>>(),
     })
 }

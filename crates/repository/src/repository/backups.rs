@@ -11,6 +11,8 @@ use crate::{
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::clock;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 impl Repository {
@@ -22,7 +24,8 @@ impl Repository {
     pub async fn backups(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
         let unsound = self.unsound_identity().await?;
         let places = self.places(cluster).await?;
-        let (mut found, mut damaged) = self.infos(places.iter()).await?;
+        let (found, mut damaged) = self.infos(places.iter()).await?;
+        let mut found: Vec<_> = found.into_iter().map(|read| read.info).collect();
         damaged.extend(unsound);
         sort_backups(&mut found, |info| info, clock::now());
         Ok((found, damaged))
@@ -54,20 +57,27 @@ impl Repository {
             move || Cache::load(&file)
         })
         .await?;
-        let (mut found, mut anew) = (Vec::new(), Vec::new());
+        let (mut known, mut anew) = (Vec::new(), Vec::new());
         for (place, stat) in stats.into_iter().filter_map(|(place, stat)| Some((place, stat?))) {
             match cache.get(&place.key(INFO), stat) {
-                Some(info) => found.push(info),
+                Some(read) => known.push((place, read)),
                 None => anew.push((place.clone(), stat)),
             }
         }
+        // C42: a signature is looked at each time, whatever was read before.
+        let looks: Vec<BoxFuture<'_, _>> = known
+            .into_iter()
+            .map(|(place, read)| async move { self.check_info(place, &read.sha256).await.map(|()| read) }.boxed())
+            .collect();
+        let (known, untrusted) = sort_out(looks).await?;
         let (read, mut damaged) = self.infos(anew.iter().map(|(place, _)| place)).await?;
+        damaged.extend(untrusted);
         if !read.is_empty() {
             let times: HashMap<_, _> = anew.into_iter().map(|(place, stat)| (place.key(INFO), stat)).collect();
-            for info in &read {
-                let key = info.place().key(INFO);
+            for read in &read {
+                let key = read.info.place().key(INFO);
                 if let Some(stat) = times.get(&key) {
-                    cache.put(key, *stat, info);
+                    cache.put(key, *stat, read);
                 }
             }
             // Those that are gone are looked up never more; they go with the next whole look.
@@ -79,7 +89,7 @@ impl Repository {
         }
         damaged.extend(foreign);
         damaged.extend(unsound);
-        found.extend(read);
+        let mut found: Vec<_> = known.into_iter().chain(read).map(|read| read.info).collect();
         sort_backups(&mut found, |info| info, clock::now());
         Ok((found, damaged))
     }
@@ -94,29 +104,18 @@ impl Repository {
     }
 
     /// Reads the catalogues of these places; where there is none there is no backup.
-    async fn infos(&self, places: impl Iterator<Item = &BackupRef>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
-        let (mut found, mut damaged) = (Vec::new(), Vec::new());
-        let looks: Vec<BoxFuture<'_, _>> = places.map(|place| self.info(place).boxed()).collect();
-        let mut looked = stream::iter(looks).buffered(CONCURRENT);
-        while let Some(info) = looked.next().await {
-            match info {
-                Ok(info) => found.push(info),
-                Err(Error::NoBackup(_)) => {}
-                Err(error @ (Error::Damaged { .. } | Error::Format { .. })) => damaged.push(error),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((found, damaged))
+    async fn infos(&self, places: impl Iterator<Item = &BackupRef>) -> Result<(Vec<ReadInfo>, Vec<Error>), Error> {
+        sort_out(places.map(|place| self.info(place).boxed()).collect()).await
     }
 
     /// The backup with this label.
     ///
     /// # Errors
-    /// [`Error::NoBackup`], [`Error::Damaged`], [`Error::Storage`].
+    /// [`Error::NoBackup`], [`Error::Damaged`], [`Error::Untrusted`], [`Error::Storage`].
     pub async fn find(&self, cluster: Option<&str>, label: &str) -> Result<BackupInfo, Error> {
         let places = self.places(cluster).await?;
         match places.iter().find(|place| place.label == label) {
-            Some(place) => self.info(place).await,
+            Some(place) => Ok(self.info(place).await?.info),
             None => Err(Error::NoBackup(label.to_owned())),
         }
     }
@@ -155,12 +154,19 @@ impl Repository {
         Ok(self.storage.stat(&place.key(INFO)).await?.is_some())
     }
 
-    async fn info(&self, place: &BackupRef) -> Result<BackupInfo, Error> {
-        let key = place.key(INFO);
+    pub(super) async fn info_bytes(&self, place: &BackupRef) -> Result<Vec<u8>, Error> {
         if !self.is_published(place).await? {
             return Err(Error::NoBackup(place.label.clone()));
         }
-        let bytes = read_up_to(self.storage.as_ref(), &key, CATALOGUE).await?;
+        read_up_to(self.storage.as_ref(), &place.key(INFO), CATALOGUE).await
+    }
+
+    /// The one reading of a catalogue. C42: what nobody trusted has signed goes no further, so no reader ever sees it.
+    async fn info(&self, place: &BackupRef) -> Result<ReadInfo, Error> {
+        let bytes = self.info_bytes(place).await?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        self.check_info(place, &sha256).await?;
+        let key = place.key(INFO);
         let object = key.clone();
         // A catalogue of a large cluster takes its time, which is not the scheduler's.
         let parsed = tokio::task::spawn_blocking(move || BackupInfo::from_bytes(&object, &bytes)).await;
@@ -168,7 +174,7 @@ impl Repository {
         // Where it lies counts, not where it says it lay: a directory may have been moved or copied.
         parsed.map(|info| {
             let BackupRef { cluster, system_id, label } = place.clone();
-            BackupInfo { cluster, system_id, label, ..info }
+            ReadInfo { info: BackupInfo { cluster, system_id, label, ..info }, sha256 }
         })
     }
 
@@ -208,8 +214,21 @@ impl Repository {
     /// Publishes a backup: its `backup.json` last (C14), then the lease goes.
     ///
     /// # Errors
-    /// [`Error::Storage`]; then the backup does not exist.
+    /// [`Error::Storage`], [`Error::Signing`]; then the backup does not exist.
     pub async fn publish(&self, place: &BackupRef, info: &BackupInfo) -> Result<(), Error> {
+        self.publish_copy(place, info, None).await
+    }
+
+    /// Publishes a copy of a backup, with the signature of the original where this host does not sign.
+    ///
+    /// # Errors
+    /// Those of [`Self::publish`].
+    pub async fn publish_copy(
+        &self,
+        place: &BackupRef,
+        info: &BackupInfo,
+        signature: Option<&str>,
+    ) -> Result<(), Error> {
         // C14, C16: what is listed is there, whatever happened to it since it was written.
         for object in &info.objects {
             let key = place.key(&object.name);
@@ -218,7 +237,9 @@ impl Repository {
                 return Err(Error::Damaged { object: key, reason });
             }
         }
-        write_object(self.storage.as_ref(), &place.key(INFO), info.to_bytes()?).await?;
+        let bytes = info.to_bytes()?;
+        self.sign_info(place, &bytes, signature).await?;
+        write_object(self.storage.as_ref(), &place.key(INFO), bytes).await?;
         // The backup exists now; a lease that stays is removed with the leftovers of the next one.
         if let Err(error) = self.storage.delete(&place.lease()).await {
             tracing::warn!(repository = self.name, "lease stays: {}", pgbosun_core::human::chain(&error));
@@ -238,6 +259,30 @@ impl Repository {
         self.storage.delete_unfinished(&place.prefix()).await?;
         self.storage.delete(&place.lease()).await
     }
+}
+
+/// A catalogue, and the SHA-256 of the object it was read from.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct ReadInfo {
+    pub info: BackupInfo,
+    pub sha256: String,
+}
+
+/// Looks at many backups at once: what is there, and what is wrong with those that are not to be used.
+async fn sort_out<T>(looks: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<(Vec<T>, Vec<Error>), Error> {
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
+    let mut looked = stream::iter(looks).buffered(CONCURRENT);
+    while let Some(look) = looked.next().await {
+        match look {
+            Ok(read) => found.push(read),
+            Err(Error::NoBackup(_)) => {}
+            Err(error @ (Error::Damaged { .. } | Error::Format { .. } | Error::Untrusted { .. })) => {
+                damaged.push(error)
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, damaged))
 }
 
 /// Work on files of this machine, away from the scheduler's threads.

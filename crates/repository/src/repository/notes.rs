@@ -42,7 +42,7 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn keep(&self, place: &BackupRef, keep: &Keep) -> Result<(), Error> {
-        self.write_json(&place.key(KEEP), keep).await
+        self.write_note(&place.key(KEEP), keep).await
     }
 
     /// Gives a kept backup back to retention.
@@ -53,15 +53,25 @@ impl Repository {
         self.storage.delete(&place.key(KEEP)).await
     }
 
-    /// Writes down what a verification said of a backup.
+    /// Writes down what a verification said of a backup. Where signatures are checked and this host has none, its praise would only
+    /// replace one that is believed; its blame takes that away.
     ///
     /// # Errors
-    /// [`Error::Storage`].
+    /// [`Error::Storage`], [`Error::Signing`].
     pub async fn note_verified(&self, place: &BackupRef, passed: bool) -> Result<(), Error> {
-        self.write_json(&place.key(VERIFIED), &Verification { passed, at: pgbosun_core::clock::now() }).await
+        if passed && !self.trusted_keys()?.is_empty() && self.signing_key()?.is_none() {
+            let label = &place.label;
+            tracing::warn!(
+                repository = self.name,
+                "that {label} passed is not noted there: this host has no signing-key-file"
+            );
+            return Ok(());
+        }
+        self.write_note(&place.key(VERIFIED), &Verification { passed, at: pgbosun_core::clock::now() }).await
     }
 
-    /// What is written down beside these backups, in their order. What cannot be read counts as kept and unverified.
+    /// What is written down beside these backups, in their order. What cannot be read, or believed (C42), counts as kept and
+    /// unverified.
     ///
     /// # Errors
     /// [`Error::Storage`].
@@ -73,9 +83,37 @@ impl Repository {
     async fn notes_of(&self, info: &BackupInfo) -> Result<Notes, Error> {
         let place = info.place();
         let unread = |error: Error| Keep { by: "unknown".into(), at: info.started_at, reason: error.to_string() };
-        let keep = self.note(&place.key(KEEP)).await?.map(|keep| keep.unwrap_or_else(unread));
-        let verified = self.note::<Verification>(&place.key(VERIFIED)).await?.and_then(Result::ok);
+        let keep = self.signed_note(&place.key(KEEP)).await?.map(|keep| keep.unwrap_or_else(unread));
+        let verified = self.signed_note::<Verification>(&place.key(VERIFIED)).await?.and_then(|read| {
+            read.inspect_err(|error| tracing::warn!(repository = self.name, "counts as not verified: {error}")).ok()
+        });
         Ok(Notes { keep, verified: verified.map(|verified| verified.passed) })
+    }
+
+    /// A note that somebody goes by, where readers know whom to believe (C42).
+    pub(super) async fn signed_note<T: serde::de::DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<Result<T, Error>>, Error> {
+        let Some(read) = self.note::<serde_json::Value>(key).await? else { return Ok(None) };
+        let believed = read.and_then(|note| {
+            self.check_note(key, note.clone())?;
+            let damaged =
+                |error: serde_json::Error| Error::Damaged { object: key.to_owned(), reason: error.to_string() };
+            serde_json::from_value(note).map_err(damaged)
+        });
+        match believed {
+            Err(error @ Error::Signing(_)) => Err(error),
+            believed => Ok(Some(believed)),
+        }
+    }
+
+    /// Signs the note by which a person keeps a backup, where there is one from before signing was set up.
+    pub(super) async fn sign_keep(&self, place: &BackupRef) -> Result<(), Error> {
+        match self.note::<Keep>(&place.key(KEEP)).await? {
+            Some(Ok(keep)) => self.keep(place, &keep).await,
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn note<T: serde::de::DeserializeOwned>(
@@ -99,19 +137,23 @@ impl Repository {
     /// [`Error::Storage`].
     pub async fn check_small_objects(&self, cluster: &str) -> Result<(u64, Vec<Error>), Error> {
         let (mut count, mut damaged) = (0, Vec::new());
-        let mut keys = vec![IDENTITY.to_owned()];
+        let (mut keys, mut signed) = (vec![IDENTITY.to_owned()], Vec::new());
         for system_id in self.system_ids(cluster).await? {
-            keys.push(accepted(cluster, &system_id));
+            signed.push(accepted(cluster, &system_id));
             let leases = format!("{cluster}/{system_id}/{LEASES}");
             keys.extend(self.storage.names(&leases).await?.into_iter().map(|name| format!("{leases}/{name}")));
             let readers = super::readers::directory(cluster, &system_id);
             keys.extend(self.storage.names(&readers).await?.into_iter().map(|name| format!("{readers}/{name}")));
         }
         for place in self.places(Some(cluster)).await? {
-            keys.extend([place.key(KEEP), place.key(VERIFIED)]);
+            signed.extend([place.key(KEEP), place.key(VERIFIED)]);
         }
-        for key in keys {
-            if let Some(read) = self.note::<serde_json::Value>(&key).await? {
+        for (key, signed) in keys.iter().map(|key| (key, false)).chain(signed.iter().map(|key| (key, true))) {
+            let read = match signed {
+                true => self.signed_note::<serde_json::Value>(key).await?,
+                false => self.note(key).await?,
+            };
+            if let Some(read) = read {
                 count += 1;
                 damaged.extend(read.err());
             }

@@ -140,6 +140,13 @@ options! {
         /// A file of mode 0600 with age identities, for reading what is encrypted. Without it: the credential
         /// `repositories.NAME.identity`.
         identity_file: Option<PathBuf>;
+        /// Sign what is written with this key, a file of mode 0600: an Ed25519 key of OpenSSH without a passphrase, as
+        /// `ssh-keygen -t ed25519 -N ''` makes it. Without it: the credential `repositories.NAME.signing-key`. See
+        /// [signatures](signatures.md).
+        signing_key_file: Option<PathBuf>;
+        /// Believe nothing that is not signed with one of these keys: lines of public keys, `ssh-ed25519 AAAA… comment`, as
+        /// they stand in the `.pub` files. Where there are none, no signature is checked.
+        trusted_keys: Vec<String> = "[]";
         /// Whether a backup or a push fails when this repository does. One that is not required is caught up later
         /// from another.
         required: bool = "true";
@@ -187,6 +194,10 @@ impl Repository {
         if let Some(word) = self.encrypt_to.iter().find(|word| !word.starts_with("age1")) {
             let hint = "age-keygen makes a pair; the line \"public key\" is the recipient".to_owned();
             reader.refuse("encrypt-to", format!("\"{word}\" is no age recipient"), Some(hint));
+        }
+        if let Some(line) = self.trusted_keys.iter().find(|line| !line.starts_with("ssh-ed25519 AAAA")) {
+            let hint = "ssh-keygen -t ed25519 makes a pair; the line in the .pub file is the public key".to_owned();
+            reader.refuse("trusted-keys", format!("\"{line}\" is no public key of type ssh-ed25519"), Some(hint));
         }
     }
 }

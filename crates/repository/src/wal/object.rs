@@ -1,0 +1,87 @@
+//! What lies in an archive: the names of objects, and the signatures in them.
+
+use crate::{
+    Error,
+    signature::{COMPACT, UNSIGNED, is_compact},
+};
+use pgbosun_core::wal::WalFile;
+use std::collections::HashMap;
+
+/// A file of the archive.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WalObject {
+    /// What it is.
+    pub file: WalFile,
+    /// SHA-256 of the plain file, hex.
+    pub sha256: String,
+    /// Where it lies.
+    pub key: String,
+    /// Bytes as stored; 0 where only its name was looked up.
+    pub size: u64,
+    /// The signature in its name, or beside it.
+    pub signature: Option<String>,
+    /// The objects beside it that hold signatures.
+    pub(super) companions: Vec<String>,
+}
+
+/// What lies in an archive, each in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WalContents {
+    /// What is to be believed: everything, where no signature is checked.
+    pub believed: Vec<WalObject>,
+    /// What nobody trusted has signed (C42).
+    pub untrusted: Vec<WalObject>,
+}
+
+/// Objects with what lies beside them.
+pub(super) fn gather(stored: impl IntoIterator<Item = (String, u64)>) -> Vec<WalObject> {
+    let (mut found, mut beside) = (Vec::new(), HashMap::<WalFile, Vec<(String, String)>>::new());
+    for (key, size) in stored {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        if let Some((file, sha256, signature)) = parse(name) {
+            found.push(WalObject { file, sha256, size, signature, companions: Vec::new(), key });
+        } else if let Some((file, signature)) = parse_companion(name) {
+            beside.entry(file).or_default().push((signature, key));
+        }
+    }
+    for object in &mut found {
+        for (signature, key) in beside.get(&object.file).into_iter().flatten() {
+            object.signature.get_or_insert_with(|| signature.clone());
+            object.companions.push(key.clone());
+        }
+    }
+    found.sort();
+    found
+}
+
+impl WalObject {
+    /// Why it is not to be believed.
+    pub fn untrusted(&self) -> Error {
+        let reason = match self.signature {
+            None => UNSIGNED,
+            Some(_) => "no key among trusted-keys has signed this content for this place",
+        };
+        Error::Untrusted { object: self.key.clone(), reason: reason.to_owned() }
+    }
+}
+
+/// How the name of an object ends that holds the signature of the file beside it.
+pub(super) const SIGNED: &str = ".signed";
+
+/// `<file>-<sha256>`, the signature where there is one, and what the encoding added.
+pub(super) fn parse(stored: &str) -> Option<(WalFile, String, Option<String>)> {
+    let (name, rest) = stored.split_once('-')?;
+    let (sha256, rest) = (rest.get(..64)?, &rest[64..]);
+    if !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let signature = rest.strip_prefix('.').and_then(|rest| rest.get(..COMPACT)).filter(|word| is_compact(word));
+    Some((WalFile::parse(name)?, sha256.to_owned(), signature.map(str::to_owned)))
+}
+
+/// `<file>.<signature>.signed`. Earlier versions take it for nothing of theirs.
+pub(super) fn parse_companion(stored: &str) -> Option<(WalFile, String)> {
+    let (name, signature) = stored.strip_suffix(SIGNED)?.rsplit_once('.')?;
+    is_compact(signature).then_some(())?;
+    Some((WalFile::parse(name)?, signature.to_owned()))
+}
