@@ -98,8 +98,8 @@ fn c42_a_forged_backup_or_segment_is_refused_by_every_reader_and_named() {
     let dir = directory.path();
     let cluster = Cluster::start_with(dir, &Cluster::archiving(dir));
     let (ours, _) = (keygen(dir, "ours"), keygen(dir, "theirs"));
-    let installation =
-        Installation::new(dir, &format!("{}{}{JOB}", cluster_and_repository(&cluster), signs("ours", &[&ours])));
+    let configuration = format!("{}{}{JOB}", cluster_and_repository(&cluster), signs("ours", &[&ours]));
+    let installation = Installation::new(dir, &configuration);
     installation.run(&["backup", "create"]);
     cluster.sql("create table t as select 1 a");
     cluster.archive_all();
@@ -212,7 +212,36 @@ fn c42_a_forged_backup_or_segment_is_refused_by_every_reader_and_named() {
     ]);
     assert!(!done.status.success() && said(&done).contains("is not trusted"), "{}", said(&done));
 
+    // Notes and histories: one that says the backup failed, one that begins a timeline before its end, so that it would be orphaned.
+    share.back();
+    let note = |signature: &str| {
+        let mut note = serde_json::json!({"at": "2026-01-01T00:00:00Z", "checksum": "", "passed": false});
+        if !signature.is_empty() {
+            note["signature"] = signature.into();
+        }
+        note["checksum"] = hex::encode(Sha256::digest(note.to_string())).into();
+        fs::write(place.join("verified.json"), note.to_string()).unwrap();
+    };
+    let history = "1\t0/10000\tforged\n";
+    let timeline = share.wal()[0].ancestors().nth(3).unwrap().join("00000002");
+    fs::create_dir_all(&timeline).unwrap();
+    let name = format!("00000002.history-{}", hex::encode(Sha256::digest(history)));
+    fs::write(timeline.join(name), history).unwrap();
+    for signature in ["", &fs::read_to_string(place.join("backup.json.sig")).unwrap()] {
+        note(signature);
+        let listed = installation.json(&["backup", "list"]);
+        assert_eq!(listed[0]["health"], "not verified", "{listed}");
+    }
+    installation.configure(&format!("{}{JOB}", cluster_and_repository(&cluster)));
+    let listed = installation.json(&["backup", "list"]);
+    assert!(listed[0]["health"].as_str().unwrap().contains("is damaged"), "without trusted-keys it counts: {listed}");
+    fs::remove_file(place.join("verified.json")).unwrap();
+    let listed = installation.json(&["backup", "list"]);
+    assert!(listed[0]["health"].as_str().unwrap().contains("is orphaned"), "without trusted-keys it counts: {listed}");
+    installation.configure(&configuration);
+
     // Segments: another one in the place of the last with a name that fits it, and beside it.
+    share.back();
     let segment = share.wal().pop().unwrap();
     let name = segment.file_name().unwrap().to_str().unwrap()[..24].to_owned();
     let mut crafted = fs::read(&segment).unwrap();
@@ -257,7 +286,11 @@ fn c42_nothing_is_built_on_a_forged_backup_and_it_pushes_no_real_one_out() {
     let dir = directory.path();
     let cluster = Cluster::start_with(dir, &Cluster::archiving(dir));
     let ours = keygen(dir, "ours");
-    let job = format!("{JOB}retention = {{ count = 1 }}\nincremental = true\n");
+    let job = format!(
+        "{JOB}retention = {{ count = 1 }}\nincremental = true\n[jobs.age]\nkind = \"monitor.backup-age\"\n\
+         repositories = [\"local\"]\n[repositories.other]\ntype = \"local\"\npath = \"{{dir}}/other\"\n\
+         trusted-keys = [\"{ours}\"]\nrequired = false\n"
+    );
     let installation =
         Installation::new(dir, &format!("{}{}{job}", cluster_and_repository(&cluster), signs("ours", &[&ours])));
     installation.run(&["backup", "create"]);
@@ -284,17 +317,31 @@ fn c42_nothing_is_built_on_a_forged_backup_and_it_pushes_no_real_one_out() {
     if major() >= 17 {
         assert_eq!(backups[1]["parent"], backups[0]["label"], "{backups}");
     }
-    let found = "select severity || ' ' || object from findings where object like 'retention%'";
-    assert_eq!(installation.journal(found), "warning retention in local");
+    installation.run(&["job", "run", "age", "--wait"]);
+    let found = "select group_concat(severity || ' ' || object, ', ') from (select distinct severity, object from findings order by 2)";
+    assert_eq!(installation.journal(found), "critical local/signatures, warning retention in local");
+    // It is no copy of the real one either.
+    let other = real.parent().unwrap().to_str().unwrap().replacen("/repo/", "/other/", 1);
+    output(Command::new("mkdir").args(["-p", &other]));
+    output(Command::new("cp").arg("-a").arg(&real).arg(&other));
+    let there = Path::new(&other).join(real.file_name().unwrap());
+    fs::remove_file(there.join("backup.json.sig")).unwrap();
+    let done = installation.try_run(&["backup", "copy", backups[0]["label"].as_str().unwrap(), "--to", "other"]);
+    assert!(!done.status.success() && said(&done).contains("is not trusted"), "{}", said(&done));
+    output(Command::new("rm").arg("-rf").arg(&there));
     // Settled by hand, all goes on: the next chain pushes the first out.
     output(Command::new("rm").arg("-rf").arg(&forged));
     installation.configure(&format!(
         "{}{}{}",
         cluster_and_repository(&cluster),
         signs("ours", &[&ours]),
-        job.replace("incremental = true\n", "")
+        job.replace("incremental = true\n", "") + "signing-key-file = \"{dir}/ours\"\n"
     ));
     installation.run(&["backup", "create"]);
+    // What waited for a repository into which this host could not sign is signed on its way.
+    cluster.archive_all();
+    let waited = installation.json(&["wal", "list", "--repository", "other"]);
+    assert!(waited[0]["segments"].as_u64() >= Some(2) && waited[0]["untrusted"] == serde_json::json!([]), "{waited}");
     let left = installation.json(&["backup", "list"]);
     assert_eq!(left.as_array().map(Vec::len), Some(1), "{left}");
     assert!(share.wal().iter().all(|file| *file != planted), "what nobody signed goes with the WAL around it");

@@ -52,8 +52,11 @@ pub async fn copy_backup(
             return Err(refused(to, there.health()));
         }
         let place = info.place();
-        if to.is_published(&place).await? {
-            continue;
+        // C42: what is there and cannot be used is no copy of it, and is not written over either.
+        match to.find(Some(&place.cluster), &place.label).await {
+            Ok(_) => continue,
+            Err(pgbosun_repository::Error::NoBackup(_)) => {}
+            Err(error) => return Err(error.into()),
         }
         let _active = Active::claim(&place.lease());
         to.begin(&place, instance).await?;

@@ -18,6 +18,7 @@ use pgbosun_repository::{
     BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted, read_volume,
 };
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::Read,
@@ -335,6 +336,11 @@ async fn read_manifest(
         return Ok(HashMap::new());
     }
     let bytes = pgbosun_repository::read_object(repository.storage.as_ref(), &key).await?;
+    // What was compared before may be another by now.
+    if hex::encode(Sha256::digest(&bytes)) != object.sha256 {
+        faults.manifest.push("its SHA-256 is not the one written down".into());
+        return Ok(HashMap::new());
+    }
     Ok(manifest::parse(&bytes).unwrap_or_else(|reason| {
         faults.manifest.push(reason);
         HashMap::new()

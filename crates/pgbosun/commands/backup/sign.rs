@@ -38,7 +38,9 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
         let labels: Vec<_> = unsigned.iter().map(|info| info.label.as_str()).collect();
         let what = match (labels.as_slice(), label) {
             ([], Some(label)) => {
-                println!("{label} in {}: nothing lacks a signature", repository.name);
+                if !context.json {
+                    println!("{label} in {}: nothing lacks a signature", repository.name);
+                }
                 continue;
             }
             ([], None) => "all WAL".to_owned(),

@@ -13,7 +13,7 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     human, options,
 };
-use pgbosun_repository::CLOCK_TOLERANCE;
+use pgbosun_repository::{CLOCK_TOLERANCE, Error};
 use std::time::Duration;
 
 options! {
@@ -35,6 +35,8 @@ pub struct Newest {
     backup: Result<Option<(String, DateTime<Utc>)>, String>,
     /// Those that are dated in the future.
     ahead: Vec<String>,
+    /// Why backups are not to be believed (C42).
+    untrusted: Vec<String>,
 }
 
 #[async_trait]
@@ -55,12 +57,14 @@ impl Monitor for BackupAge {
         let (mut newest, mut away, now) = (Vec::new(), None, look.context.view.now);
         for repository in look.context.backup_repositories(&self.repositories)? {
             // One that is away says nothing about the others.
-            let mut ahead = Vec::new();
+            let (mut ahead, mut untrusted) = (Vec::new(), Vec::new());
             let backup = match Catalogue::shown(&repository, Some(cluster)).await {
                 Ok(catalogue) => {
                     ahead.extend(
                         catalogue.infos().filter(|info| info.is_dated_ahead(now)).map(|info| info.label.clone()),
                     );
+                    let is_untrusted = |error: &&Error| matches!(error, Error::Untrusted { .. });
+                    untrusted.extend(catalogue.unreadable.iter().filter(is_untrusted).map(ToString::to_string));
                     Ok(catalogue.newest_good(now).map(|info| (info.label.clone(), info.finished_at)))
                 }
                 Err(error) => {
@@ -69,7 +73,7 @@ impl Monitor for BackupAge {
                     Err(reason)
                 }
             };
-            newest.push(Newest { repository: repository.name, backup, ahead });
+            newest.push(Newest { repository: repository.name, backup, ahead, untrusted });
         }
         match away {
             Some(error) if newest.iter().all(|one| one.backup.is_err()) => Err(error.into()),
@@ -100,6 +104,7 @@ impl Monitor for BackupAge {
             }
             verdict.findings.extend(self.judge(newest, view));
             verdict.findings.extend(dated_ahead(newest));
+            verdict.findings.extend(not_trusted(newest));
         }
         verdict
     }
@@ -160,6 +165,24 @@ fn dated_ahead(newest: &Newest) -> Option<Finding> {
     )
 }
 
+/// C42: somebody else may have put it there, and retention stands still meanwhile.
+fn not_trusted(newest: &Newest) -> Option<Finding> {
+    newest.untrusted.first()?;
+    let (repository, count) = (&newest.repository, human::count(newest.untrusted.len(), "backup"));
+    Some(
+        Finding::new(Severity::Critical, format!("{repository}/signatures"), format!("{count} in {repository} not trusted"))
+            .meaning(
+                "Somebody forged or changed a backup, or it was written before signing was set up or by a host whose key is not among \
+                 trusted-keys. It counts for nothing, and retention removes nothing there until that is settled.",
+            )
+            .advice(
+                "If it is yours, \"pgbosun backup sign\" verifies and signs it. Else find out who can write into the repository, and \
+                 remove the backup's directory by hand.",
+            )
+            .detail(format!("repository: {repository}\nerror: {}", newest.untrusted.join("\nerror: "))),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +196,10 @@ mod tests {
         let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
         let backup = hours.map(|hours| ("label".to_owned(), view.now - chrono::Duration::hours(hours)));
         monitor
-            .judge(&Newest { repository: "local".into(), backup: Ok(backup), ahead: Vec::new() }, &view)
+            .judge(
+                &Newest { repository: "local".into(), backup: Ok(backup), ahead: Vec::new(), untrusted: Vec::new() },
+                &view,
+            )
             .map(|finding| (finding.severity, finding.summary))
     }
 
