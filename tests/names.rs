@@ -123,9 +123,21 @@ fn what_an_interrupted_drop_database_left_keeps_no_backup_from_being_tested() {
     cluster.sql("update pg_database set datconnlimit = -2 where datname = 'broken'");
     cluster.sql("checkpoint");
     fs::remove_dir_all(cluster.data.join("base").join(oid)).unwrap();
-    let test = format!("[jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\n", postgres("").display());
+    let test = format!(
+        "[jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\n\
+         [jobs.size]\nkind = \"monitor.database-size\"\n[jobs.age]\nkind = \"monitor.xid-age\"\n\
+         [jobs.unlogged]\nkind = \"monitor.unlogged\"\n[jobs.vacuum]\nkind = \"maintenance.vacuum\"\n",
+        postgres("").display()
+    );
     let installation = installation(directory.path(), &cluster, &format!("source = \"files\"\n{test}"));
     installation.run(&["backup", "create"]);
     let said = installation.run(&["restore-test"]);
     assert!(!said.contains("broken"), "{said}");
+    // Whoever else goes from database to database has the same list.
+    for job in ["size", "age", "unlogged", "vacuum"] {
+        let said = installation.run(&["job", "run", job]);
+        assert!(!said.contains("broken"), "{job}: {said}");
+    }
+    let report = installation.json(&["report", "performance"]).to_string();
+    assert!(!report.contains("broken") && report.contains("\"1, "), "one database and its size: {report}");
 }

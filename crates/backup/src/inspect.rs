@@ -1,7 +1,7 @@
 //! What a backup needs to know of the server before the first byte.
 
 use crate::Error;
-use pgbosun_postgres::Server;
+use pgbosun_postgres::{DATABASE_SIZES, DatabaseBytes, Server};
 use sqlx::{Connection, PgConnection, Row};
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
     let failed = Error::query("read the server's version");
     let (version, version_number, segment, superuser): (String, i32, i64, String) =
         (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))().map_err(failed)?;
-    let databases: Vec<(String, i64)> = sqlx::query_as(include_str!("inspect/databases.sql"))
+    let databases: Vec<DatabaseBytes> = sqlx::query_as(DATABASE_SIZES)
         .fetch_all(&mut connection)
         .await
         .map_err(Error::query("read the databases' sizes"))?;
@@ -61,7 +61,7 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         version_number,
         wal_segment_size: segment.unsigned_abs(),
         superuser,
-        databases: databases.into_iter().map(|(name, size)| (name, size.unsigned_abs())).collect(),
+        databases: databases.into_iter().map(|found| (found.name, found.bytes.unsigned_abs())).collect(),
         settings: settings.into_iter().collect(),
         config_files,
     })

@@ -5,6 +5,7 @@
 
 mod child;
 pub mod conninfo;
+mod databases;
 mod error;
 mod program;
 mod query;
@@ -14,6 +15,7 @@ use pgbosun_core::config::Secret;
 
 pub use child::GroupChild;
 pub use conninfo::Conninfo;
+pub use databases::{DATABASE_SIZES, DATABASES, Database, DatabaseBytes};
 pub use error::Error;
 pub use query::{Server, cancel_backend};
 
@@ -21,6 +23,3 @@ pub use query::{Server, cancel_backend};
 pub fn password_verifier(password: &Secret) -> String {
     postgres_protocol::password::scram_sha_256(password.expose().as_bytes())
 }
-
-/// Asks for the databases that can be connected to, by name: one text column.
-pub const DATABASES: &str = include_str!("databases.sql");

@@ -14,7 +14,7 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     human,
 };
-use pgbosun_postgres::{Error, Server};
+use pgbosun_postgres::{Database, Error, Server};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, ValueRef, postgres::PgRow};
 use std::{
     collections::BTreeMap,
@@ -178,11 +178,11 @@ impl<'a> Look<'a> {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        const DATABASES: Query = Query { what: "list the databases", sql: include_str!("databases.sql") };
-        let databases: Vec<(String, bool)> = self.rows(&DATABASES).await?;
+        const DATABASES: Query = Query { what: "list the databases", sql: pgbosun_postgres::DATABASES };
+        let databases = Database::at_work(self.rows(&DATABASES).await?);
         let (mut found, mut seen, mut first) = (Vec::new(), false, None);
         let mut databases = databases.into_iter();
-        while let Some((name, own)) = databases.next() {
+        while let Some(Database { name, own, .. }) = databases.next() {
             let rows = match own {
                 true => self.own(query, limits).await.map(Some),
                 false => self.within(&name, query, limits).await,

@@ -5,7 +5,7 @@ use crate::JobError;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{clock, human};
-use pgbosun_postgres::{Error, Server};
+use pgbosun_postgres::{DATABASE_SIZES, DatabaseBytes, Error, Server};
 use sqlx::{Connection, FromRow, PgConnection};
 
 /// What it is.
@@ -16,8 +16,10 @@ pub(super) struct Facts {
     started: DateTime<Utc>,
     standby: bool,
     /// Databases, without templates.
-    pub databases: i64,
-    bytes: i64,
+    #[sqlx(skip)]
+    pub databases: usize,
+    #[sqlx(skip)]
+    bytes: u64,
 }
 
 impl Facts {
@@ -31,8 +33,14 @@ impl Facts {
 
     /// Asks over a connection that is there.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, JobError> {
-        let row = sqlx::query_as(include_str!("facts.sql")).fetch_one(connection).await;
-        Ok(row.map_err(|source| Error::Query { what: "ask the server what it is".into(), source })?)
+        let failed = |source| Error::Query { what: "ask the server what it is".into(), source };
+        let asked = sqlx::query_as(include_str!("facts.sql"));
+        let mut facts: Self = asked.fetch_one(&mut *connection).await.map_err(failed)?;
+        let databases: Vec<DatabaseBytes> =
+            sqlx::query_as(DATABASE_SIZES).fetch_all(connection).await.map_err(failed)?;
+        facts.databases = databases.iter().filter(|database| !database.template).count();
+        facts.bytes = databases.iter().map(|database| database.bytes.unsigned_abs()).sum();
+        Ok(facts)
     }
 
     /// Its version without what a distribution adds, and its role: `17.2 primary`.
@@ -52,6 +60,6 @@ impl Facts {
 
     /// How large all its databases are.
     pub fn size(&self) -> String {
-        human::size(self.bytes.unsigned_abs())
+        human::size(self.bytes)
     }
 }

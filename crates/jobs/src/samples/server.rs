@@ -8,7 +8,7 @@ use pgbosun_core::{
     human,
     sample::{Counters, Frame, QueryText, Topic},
 };
-use pgbosun_postgres::{Error, Server};
+use pgbosun_postgres::{Database, Error, Server};
 use regex::Regex;
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
 use std::{sync::LazyLock, time::Duration};
@@ -40,7 +40,7 @@ pub(super) async fn take(
 ) -> Result<Taken, JobError> {
     let mut connection = server.connect().await?;
     let major = connection.server_version_num().unwrap_or_default() / 10_000;
-    let names: Vec<String> = sqlx::query_scalar(include_str!("../monitors/databases.sql"))
+    let databases = sqlx::query_as(pgbosun_postgres::DATABASES)
         .fetch_all(&mut connection)
         .await
         .map_err(failed("list the databases"))?;
@@ -61,7 +61,7 @@ pub(super) async fn take(
     }
     let _ = connection.close().await;
     let mut taken = Taken { sizes: sizes.then(Frame::new), ..Taken::default() };
-    for name in names {
+    for Database { name, .. } in Database::at_work(databases) {
         let mut target = server.clone();
         target.conninfo = target.conninfo.with_database(&name);
         let mut connection = match target.connect().await {

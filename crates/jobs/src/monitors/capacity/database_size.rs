@@ -46,7 +46,7 @@ impl Monitor for DatabaseSize {
         looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres database_size; check_pgactivity database_size (by delta)",
-        queries: &[Query { what: "measure the databases", sql: include_str!("database_size.sql") }],
+        queries: &[Query { what: "measure the databases", sql: pgbosun_postgres::DATABASE_SIZES }],
     };
     type Sample = Vec<Database>;
     type Memory = Memory;

@@ -6,7 +6,7 @@ use pgbosun_core::{
     human,
     report::{Figure, Section, Table},
 };
-use pgbosun_postgres::{Error, Server};
+use pgbosun_postgres::{Database, Error, Server};
 use sqlx::{Connection, FromRow, PgConnection};
 
 /// Tables shown.
@@ -53,10 +53,9 @@ pub(super) async fn ask(server: &Server) -> Live {
 async fn fill(server: &Server, live: &mut Live) -> Result<(), JobError> {
     let mut connection = server.connect().await?;
     live.about = Some(Facts::read(&mut connection).await?);
-    let names: Vec<(String,)> =
-        rows(&mut connection, "list the databases", include_str!("../../monitors/databases.sql")).await?;
+    let databases = rows(&mut connection, "list the databases", pgbosun_postgres::DATABASES).await?;
     let _ = connection.close().await;
-    for (name,) in names {
+    for Database { name, .. } in Database::at_work(databases) {
         let mut target = server.clone();
         target.conninfo = target.conninfo.with_database(&name);
         let Ok(mut connection) = target.connect().await else { continue };

@@ -1,0 +1,4 @@
+select name, own, template
+from databases
+where connectable
+order by name
