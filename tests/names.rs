@@ -98,9 +98,17 @@ fn a_tablespace_far_down_is_kept_and_what_the_server_cannot_send_is_said() {
     cluster.sql(&format!("create tablespace far location '{}'", place.display()));
     cluster.sql("create table t tablespace far as select generate_series(1, 1000) i");
     let installation = installation(directory.path(), &cluster, "source = \"stream\"");
-    let refused = installation.try_run(&["backup", "create"]);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
-    assert!(!refused.status.success() && said.contains("source = \"files\""), "{said}");
+    // In whatever language it says so.
+    for language in ["", "de", "fr"] {
+        cluster.down();
+        cluster.up_in(language);
+        let refused = installation.try_run(&["backup", "create"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+        assert!(!refused.status.success() && said.contains("source = \"files\""), "{language}: {said}");
+        if language == "de" {
+            assert!(said.contains("zu lang"), "{said}");
+        }
+    }
     let text = fs::read_to_string(directory.path().join("pgbosun.toml")).unwrap();
     fs::write(directory.path().join("pgbosun.toml"), text.replace("\"stream\"", "\"files\"")).unwrap();
     installation.run(&["backup", "create"]);

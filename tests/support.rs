@@ -165,6 +165,11 @@ impl Cluster {
 
     /// Starts the server.
     pub fn up(&self) {
+        self.up_in("");
+    }
+
+    /// Starts the server, which says what it says in a language it has a translation for.
+    pub fn up_in(&self, language: &str) {
         let log = self.socket.join("pg.log");
         let mut command = Command::new(postgres("pg_ctl"));
         if let Some(clock) = &self.clock {
@@ -174,12 +179,20 @@ impl Cluster {
                 .env("FAKETIME_NO_CACHE", "1")
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
+        if !language.is_empty() {
+            // By LANGUAGE: no locale of that language has to be there.
+            command.env("LANGUAGE", language).env("LC_MESSAGES", "C.UTF-8").env("LC_ALL", "C.UTF-8");
+        }
+        let options = match language {
+            "" => self.options.clone(),
+            _ => format!("{} -c lc_messages=C.UTF-8", self.options),
+        };
         let started = command
             .arg("-D")
             .arg(&self.data)
             .arg("-l")
             .arg(&log)
-            .args(["-w", "-t", "60", "-o", &self.options, "start"])
+            .args(["-w", "-t", "60", "-o", &options, "start"])
             .stdout(Stdio::null())
             .status()
             .expect("pg_ctl");

@@ -249,7 +249,7 @@ fn configure(
          archive_mode = off\narchive_command = ''\nrestore_command = ''\nshared_preload_libraries = ''\n\
          max_logical_replication_workers = 0\nautovacuum = off\njit = off\nlogging_collector = off\n\
          log_destination = 'stderr'\nprimary_conninfo = ''\nssl = off\nallow_in_place_tablespaces = on\n\
-         hot_standby = off\n\
+         hot_standby = off\nlc_messages = 'C'\n\
          cluster_name = 'pgbosun restore test'\n"
     );
     text.push_str(&place("unix_socket_directories", socket));

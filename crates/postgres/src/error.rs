@@ -52,8 +52,10 @@ pub enum Error {
     Refused {
         /// SQLSTATE.
         code: String,
-        /// Its words.
+        /// Its words, in its own language.
         message: String,
+        /// The function of the server that says so, in no language; empty where it does not say.
+        routine: String,
     },
     /// The connection broke.
     #[error("connection to the server")]
@@ -190,7 +192,7 @@ mod tests {
         let limit = std::time::Duration::from_secs(5);
         let refused = |code: &str| Error::Connect {
             target: "db".into(),
-            source: Box::new(Error::Refused { code: code.into(), message: String::new() }),
+            source: Box::new(Error::Refused { code: code.into(), message: String::new(), routine: String::new() }),
         };
         let away = Error::Connect { target: "db".into(), source: "refused".into() };
         assert!(away.is_unreachable() && Error::slow_to_connect("db".into(), limit).is_unreachable());

@@ -141,7 +141,7 @@ impl Pass<'_> {
                 let reading = Reading::Stream(Box::new(backup));
                 Ok(Ok(Begun { start, reading, parent: Some(parent.info), why_full: None }))
             }
-            Err(pgbosun_postgres::Error::Refused { code, message }) if !code.starts_with("57P") => {
+            Err(pgbosun_postgres::Error::Refused { code, message, .. }) if !code.starts_with("57P") => {
                 Ok(Err(format!("the server refused an incremental one: {message}").into()))
             }
             // The files need no such connection.

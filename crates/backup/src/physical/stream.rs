@@ -41,15 +41,17 @@ pub(super) async fn copy(
     }
 }
 
-/// The server's tar holds no name past 99 bytes, and its words do not say what would.
+/// What writes a header in the server, and refuses it where the name or the link is too long.
+const TAR_HEADER: &str = "_tarWriteHeader";
+
+/// The server's tar holds no name past 99 bytes, and its words do not say what would. It has no SQLSTATE for that, and says it in
+/// its own language: the name of its function is the same everywhere.
 fn explained(error: pgbosun_postgres::Error) -> Error {
     match error {
-        pgbosun_postgres::Error::Refused { code, message } if code == "XX000" && message.contains("tar") => {
-            Error::Refused(format!(
-                "the server cannot send a name or a link of 100 bytes or more: {message}. Rename it, or run pgbosun on the \
+        pgbosun_postgres::Error::Refused { message, routine, .. } if routine == TAR_HEADER => Error::Refused(format!(
+            "the server cannot send a name or a link of 100 bytes or more: {message}. Rename it, or run pgbosun on the \
                  server's machine with source = \"files\""
-            ))
-        }
+        )),
         error => error.into(),
     }
 }

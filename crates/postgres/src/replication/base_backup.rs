@@ -203,13 +203,12 @@ impl BaseBackup {
                     return Ok(BackupEnd { lsn, timeline, checksum_failures: false });
                 }
                 Ok(_) => {}
-                Err(Error::Refused { code, message }) => match end {
-                    Some((lsn, timeline)) if code == "XX001" => {
+                Err(error) => match (end, &error) {
+                    (Some((lsn, timeline)), Error::Refused { code, .. }) if code == "XX001" => {
                         return Ok(BackupEnd { lsn, timeline, checksum_failures: true });
                     }
-                    _ => return Err(Error::Refused { code, message }),
+                    _ => return Err(error),
                 },
-                Err(error) => return Err(error),
             }
         }
     }

@@ -269,18 +269,19 @@ pub(super) fn unexpected(what: &str) -> Error {
 }
 
 fn refused(body: &ErrorResponseBody) -> Error {
-    let (mut code, mut message) = (String::new(), String::new());
+    let (mut code, mut message, mut routine) = (String::new(), String::new(), String::new());
     let mut fields = body.fields();
     while let Ok(Some(field)) = fields.next() {
         let value = String::from_utf8_lossy(field.value_bytes());
         match field.type_() {
             b'C' => code = value.into_owned(),
             b'M' => message = value.into_owned(),
+            b'R' => routine = value.into_owned(),
             b'D' | b'H' => message = format!("{message} ({value})"),
             _ => {}
         }
     }
-    Error::Refused { code, message }
+    Error::Refused { code, message, routine }
 }
 
 /// A copy-data payload without copying.
