@@ -105,7 +105,8 @@ fn a_tablespace_far_down_is_kept_and_what_the_server_cannot_send_is_said() {
         let refused = installation.try_run(&["backup", "create"]);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
         assert!(!refused.status.success() && said.contains("source = \"files\""), "{language}: {said}");
-        if language == "de" {
+        // The other version has no translations here.
+        if language == "de" && major() == 15 {
             assert!(said.contains("zu lang"), "{said}");
         }
     }

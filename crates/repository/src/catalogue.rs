@@ -160,9 +160,9 @@ impl BackupInfo {
     /// Never, for a value made of plain data; an error of the serializer otherwise.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut info = self.clone();
-        let failed = |error: serde_json::Error| Error::Archive(error.to_string());
-        info.checksum = checksum(serde_json::to_value(&info).map_err(failed)?);
-        serde_json::to_vec_pretty(&info).map_err(failed)
+        let failed = || Error::serialize("backup.json");
+        info.checksum = checksum(serde_json::to_value(&info).map_err(failed())?);
+        serde_json::to_vec_pretty(&info).map_err(failed())
     }
 
     /// Reads a file, and refuses one that is not what was written.

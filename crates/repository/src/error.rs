@@ -131,6 +131,24 @@ pub enum Error {
     /// There is no such backup.
     #[error("no backup {0}; \"pgbosun backup list\" shows what there is")]
     NoBackup(String),
+    /// What is to be written down cannot be said as JSON.
+    #[error("write {object} as JSON")]
+    Serialize {
+        /// Which.
+        object: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The task that wrote an object came to no end.
+    #[error("the writer of {object} ended early")]
+    Writer {
+        /// Which.
+        object: String,
+        /// Why; without it the task took the object for whole.
+        #[source]
+        source: Option<tokio::task::JoinError>,
+    },
     /// What was to be stored is no tar archive.
     #[error("the archive from the server: {0}")]
     Archive(String),
@@ -149,6 +167,12 @@ impl Error {
     pub(crate) fn store(action: &'static str, object: impl Into<String>) -> impl FnOnce(opendal::Error) -> Self {
         let object = object.into();
         move |source| Self::Store { action, object, source: Box::new(source) }
+    }
+
+    /// A value that is written to `object`, or to be part of it.
+    pub fn serialize(object: impl Into<String>) -> impl FnOnce(serde_json::Error) -> Self {
+        let object = object.into();
+        move |source| Self::Serialize { object, source }
     }
 
     pub(crate) fn stalled(object: &str, limit: std::time::Duration) -> Self {

@@ -151,7 +151,7 @@ impl Fan {
                 // The task has ended, which it does only with an error.
                 Ok(Err(_)) => match (&mut branch.task).await {
                     Ok(Err(error)) => error,
-                    other => Error::Archive(format!("the writer of {key} ended: {other:?}")),
+                    ended => Error::Writer { object: key.to_owned(), source: ended.err() },
                 },
             };
             branch.destination.leave(error);
@@ -174,7 +174,7 @@ impl Fan {
                     Error::Damaged { object: key.to_owned(), reason }
                 }
                 Ok(Ok(Err(error))) => error,
-                Ok(Err(error)) => Error::Archive(format!("the writer of {key} ended: {error}")),
+                Ok(Err(error)) => Error::Writer { object: key.to_owned(), source: Some(error) },
                 Err(_) => Error::stalled(key, limit),
             };
             branch.destination.leave(error);

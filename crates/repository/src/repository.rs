@@ -243,10 +243,10 @@ impl Repository {
     }
 
     async fn write_json<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {
-        let failed = |error: serde_json::Error| Error::Archive(error.to_string());
-        let mut value = serde_json::to_value(value).map_err(failed)?;
+        let failed = || Error::serialize(key);
+        let mut value = serde_json::to_value(value).map_err(failed())?;
         value["checksum"] = checksum(value.clone()).into();
-        let bytes = serde_json::to_vec_pretty(&value).map_err(failed)?;
+        let bytes = serde_json::to_vec_pretty(&value).map_err(failed())?;
         write_object(self.storage.as_ref(), key, bytes).await
     }
 }

@@ -60,11 +60,9 @@ impl Destinations {
 
     /// Takes one repository out of the pass.
     pub fn leave(&self, repository: &str, error: Error) {
-        for destination in self.all.iter().filter(|destination| destination.repository.name == repository) {
-            destination.leave(match &error {
-                Error::Archive(words) => Error::Archive(words.clone()),
-                other => Error::Archive(pgbosun_core::human::chain(other)),
-            });
+        // Its name is its own in the configuration, so the error stays what it is.
+        if let Some(destination) = self.all.iter().find(|destination| destination.repository.name == repository) {
+            destination.leave(error);
         }
     }
 

@@ -26,7 +26,7 @@ impl Pass<'_> {
             }
             written.extend(volume.finish().await?);
         }
-        let index = serde_json::to_vec(&written.files).map_err(|error| Error::Interrupted(error.to_string()))?;
+        let index = serde_json::to_vec(&written.files).map_err(pgbosun_repository::Error::serialize("files.json"))?;
         let mut writer = PlainWriter::create(&self.to, "files.json", ObjectKind::Index).await?;
         writer.write(&index).await?;
         written.extend(writer.finish().await?);

@@ -45,7 +45,8 @@ pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, R
             Ok(_) => reasons.push(format!("{host} is a standby that is behind or does not stream")),
             Err(error) => {
                 reasons.push(format!("{host}: {}", human::chain(&error)));
-                last = Some(error);
+                // What passes at one of them may let it be the one that will do.
+                last = last.filter(Error::is_transient).or(Some(error));
             }
         }
     }

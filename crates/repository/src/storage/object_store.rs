@@ -214,7 +214,8 @@ struct Upload {
 impl ObjectWriter for Upload {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
         self.written += data.len() as u64;
-        let gone = || Error::Archive(format!("the upload of {} is over", self.key));
+        let over = || std::io::Error::new(std::io::ErrorKind::NotConnected, "its upload is over");
+        let gone = || Error::storage("write", &self.key)(over());
         let written = self.writer.as_mut().ok_or_else(gone)?.write(data).await;
         written.map_err(Error::store("write", &self.key))
     }
