@@ -15,6 +15,7 @@ mod copies;
 mod crashes;
 mod day;
 mod delivery;
+mod endings;
 mod faults;
 mod files_alone;
 mod gaps;

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 /// How long a job may take to wind down once it was told to stop.
-const WIND_DOWN: std::time::Duration = std::time::Duration::from_secs(30);
+const WIND_DOWN: std::time::Duration = std::time::Duration::from_secs(15);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// How the tries of a run ended.

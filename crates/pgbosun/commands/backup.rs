@@ -73,7 +73,11 @@ pub async fn find(context: &Context, label: &str) -> anyhow::Result<Vec<(Reposit
     }
 }
 
-/// Runs bulk work on its own runtime, showing how far it is. INT and TERM tell it to stop, and wait for that.
+/// How long work may take to clean up after it was told to stop: what it waits for may never answer.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs bulk work on its own runtime, showing how far it is. INT and TERM tell it to stop, and wait a little for that; what a killed
+/// process would leave the next one finds.
 pub async fn watch<T: Send + 'static>(
     context: &Context,
     label: &str,
@@ -84,13 +88,24 @@ pub async fn watch<T: Send + 'static>(
     let bar = progress_bar();
     bar.set_message(label.to_owned());
     let mut work = context.bulk.spawn(work);
+    // One for all the time: a signal between two of them would be lost.
+    let mut stop = std::pin::pin!(stop_signal());
+    let told = cancel.clone();
+    let mut end_of_grace = std::pin::pin!(async move {
+        told.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    });
     loop {
         tokio::select! {
             done = &mut work => {
                 bar.finish_and_clear();
                 return Ok(done??);
             }
-            () = stop_signal(), if !cancel.is_cancelled() => cancel.cancel(),
+            () = &mut stop, if !cancel.is_cancelled() => cancel.cancel(),
+            () = &mut end_of_grace => {
+                bar.finish_and_clear();
+                return Err(pgbosun_backup::Error::Cancelled.into());
+            }
             () = tokio::time::sleep(Duration::from_millis(100)) => {
                 let snapshot = progress.snapshot();
                 bar.set_length(snapshot.total);
