@@ -231,6 +231,11 @@ fn c42_a_forged_backup_or_segment_is_refused_by_every_reader_and_named() {
         note(signature);
         let listed = installation.json(&["backup", "list"]);
         assert_eq!(listed[0]["health"], "not verified", "{listed}");
+        let forged = fs::read(place.join("verified.json")).unwrap();
+        installation.run(&["backup", "verify"]);
+        let listed = installation.json(&["backup", "list"]);
+        assert_eq!(listed[0]["health"], "verified", "{listed}");
+        fs::write(place.join("verified.json"), forged).unwrap();
     }
     installation.configure(&format!("{}{JOB}", cluster_and_repository(&cluster)));
     let listed = installation.json(&["backup", "list"]);
@@ -431,6 +436,9 @@ fn c42_what_was_there_before_is_signed_once_it_is_verified_and_keys_follow_each_
     restores("");
     installation.configure(&format!("{base}trusted-keys = [\"ssh-rsa AAAA\"]\n{JOB}"));
     assert!(said(&installation.try_run(&["config", "check"])).contains("is no public key of type ssh-ed25519"));
+
+    installation.configure(&format!("{base}signing-key-file = \"{{dir}}/repo/key\"\n{JOB}"));
+    assert!(said(&installation.try_run(&["config", "check"])).contains("it lies in the repository itself"));
 
     // Who checks nothing reads it all.
     installation.configure(&format!("{base}{JOB}"));

@@ -162,8 +162,12 @@ pub(crate) fn fits(statement: &Statement, armoured: &str) -> bool {
 }
 
 /// What is said of an object that nobody signed.
-pub(crate) const UNSIGNED: &str =
-    "it has no signature; if it was written before signing was set up, \"pgbosun backup sign\" signs it";
+const UNSIGNED: &str = "it has no signature";
+
+/// What is said of a backup or a file of WAL that nobody signed.
+pub(crate) fn unsigned() -> String {
+    format!("{UNSIGNED}; if it was written before signing was set up, \"pgbosun backup sign\" signs it")
+}
 
 /// Whether a word of a name has the form of a signature.
 pub(crate) fn is_compact(word: &str) -> bool {

@@ -107,6 +107,7 @@ impl Repository {
             Err(_) if armoured.is_none() && !self.is_published(place).await? => {
                 Err(Error::NoBackup(place.label.clone()))
             }
+            Err(_) if armoured.is_none() => Err(Error::Untrusted { object, reason: signature::unsigned() }),
             Err(reason) => Err(Error::Untrusted { object, reason }),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     Error,
-    signature::{COMPACT, UNSIGNED, is_compact},
+    signature::{COMPACT, is_compact, unsigned},
 };
 use pgbosun_core::wal::WalFile;
 use std::collections::HashMap;
@@ -58,10 +58,10 @@ impl WalObject {
     /// Why it is not to be believed.
     pub fn untrusted(&self) -> Error {
         let reason = match self.signature {
-            None => UNSIGNED,
-            Some(_) => "no key among trusted-keys has signed this content for this place",
+            None => unsigned(),
+            Some(_) => "no key among trusted-keys has signed this content for this place".to_owned(),
         };
-        Error::Untrusted { object: self.key.clone(), reason: reason.to_owned() }
+        Error::Untrusted { object: self.key.clone(), reason }
     }
 }
 

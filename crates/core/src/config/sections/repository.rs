@@ -195,6 +195,13 @@ impl Repository {
             let hint = "age-keygen makes a pair; the line \"public key\" is the recipient".to_owned();
             reader.refuse("encrypt-to", format!("\"{word}\" is no age recipient"), Some(hint));
         }
+        if let (Some(path), Some(key)) = (&self.path, &self.signing_key_file)
+            && self.r#type == RepositoryType::Local
+            && key.starts_with(path)
+        {
+            let hint = "keep it where nobody reads who may write into the repository".to_owned();
+            reader.refuse("signing-key-file", "it lies in the repository itself", Some(hint));
+        }
         if let Some(line) = self.trusted_keys.iter().find(|line| !line.starts_with("ssh-ed25519 AAAA")) {
             let hint = "ssh-keygen -t ed25519 makes a pair; the line in the .pub file is the public key".to_owned();
             reader.refuse("trusted-keys", format!("\"{line}\" is no public key of type ssh-ed25519"), Some(hint));

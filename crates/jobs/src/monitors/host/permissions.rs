@@ -144,6 +144,8 @@ fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
     for repository in config.repositories.values() {
         secret(&repository.secret_file);
         secret(&repository.identity_file);
+        secret(&repository.signing_key_file);
+        secret(&repository.key_file);
     }
     for cluster in config.clusters.values() {
         let data = cluster.data_directory.iter();
