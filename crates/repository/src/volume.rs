@@ -373,3 +373,24 @@ enum Step {
     Contents(Bytes),
     Boundary,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Directories, Local};
+
+    #[test]
+    fn a_repository_leaves_with_the_error_that_made_it_leave() {
+        let place = tempfile::tempdir().unwrap();
+        let options = crate::test_options();
+        let repository = Repository::on("r", &options, Arc::new(Local::new(place.path(), Directories::Synced)));
+        let of = BackupRef { cluster: "main".into(), system_id: "7".into(), label: "a".into() };
+        let to = Destinations::new(std::slice::from_ref(&repository), &of);
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        to.leave("r", Error::storage("create", "leases/a")(reset));
+        let dropped = to.dropped();
+        let (_, error) = dropped.first().unwrap();
+        assert_eq!(error.to_string(), "create leases/a");
+        assert!(error.is_transient() && std::error::Error::source(error).is_some(), "{error:?}");
+    }
+}
