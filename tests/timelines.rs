@@ -40,8 +40,16 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     let time = new.sql("select clock_timestamp()");
     new.sql("insert into t values (300)");
     new.archive_all();
+    let dead = old.sql("select clock_timestamp()");
     old.sql("insert into t values (400)");
     old.archive_all();
+
+    // What can be reached is told along the live line, up to its last transaction.
+    let moment = |text: &str| chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").unwrap();
+    let status = installation.json(&["status"]);
+    let to = status["clusters"][0]["restorable"]["to"].as_str().unwrap_or_else(|| panic!("{status}"));
+    let to = chrono::DateTime::parse_from_rfc3339(to).unwrap();
+    assert!(moment(&time) < to && to < moment(&dead), "{time} < {to} < {dead}");
 
     installation.run(&["job", "run", "role"]);
     let found =

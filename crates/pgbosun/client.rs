@@ -9,7 +9,10 @@ use hyper_util::rt::TokioIo;
 use pgbosun_daemon::api::Refusal;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    io,
+    io::{
+        self,
+        ErrorKind::{ConnectionRefused, InvalidInput, NotFound},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -31,9 +34,8 @@ impl Client {
     pub async fn find(socket: &Path) -> anyhow::Result<Option<Self>> {
         match UnixStream::connect(socket).await {
             Ok(_) => Ok(Some(Self { socket: socket.to_owned() })),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                Ok(None)
-            }
+            // At a path that is too long for a socket (unix(7)) nobody can listen.
+            Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | InvalidInput) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Exit::refused(format!(
                 "{} is not open to this user: run the command as root or as a member of the socket's group",
                 socket.display()

@@ -265,6 +265,29 @@ full-disk-anywhere)
         bosun backup verify --all || fail "verify with $extra kB"
     done
     bosun backup create || fail "the next backup, with room"
+    # C35: a share that is full, or fills half-way, costs the other repository nothing, and the run says what is missing.
+    share=/var/lib/pgbosun/share
+    systemctl stop pgbosun
+    install -d -o postgres -g postgres $share
+    mount -t tmpfs -o "size=400M,$owner" share $share
+    printf '[repositories.share]\ntype = "local"\npath = "%s"\nrequired = false\n' $share >>/etc/pgbosun/pgbosun.toml
+    sed -i 's/^repositories = .*/repositories = ["local", "share"]/' /etc/pgbosun/pgbosun.toml
+    start
+    bosun backup create || fail "a backup into both"
+    for turn in full half half; do
+        extra=$([ $turn = full ] && echo 64 || echo $((5000 + RANDOM % 22000)))
+        room $share $(($(used $share) + extra))
+        before=$(bosun --json backup list | grep -c '"repository": "local"')
+        bosun backup create >/tmp/said 2>&1 || fail "a backup beside a share with $extra kB: $(cat /tmp/said)"
+        has "partly: it is not in share" </tmp/said || fail "a share with $extra kB is not told: $(cat /tmp/said)"
+        [ "$(bosun --json backup list | grep -c '"repository": "local"')" -gt "$before" ] || fail "the local copy is missing with $extra kB"
+        [ "$(bosun --json backup list | grep -c '"repository": "share"')" = 1 ] || fail "something half is listed in the share with $extra kB"
+    done
+    room $share 400000
+    bosun backup create || fail "the next backup into both"
+    [ "$(bosun --json backup list | grep -c '"repository": "share"')" = 2 ] || fail "the share has not got the next backup"
+    sed -i '/^\[repositories.share\]/,$d; s/^repositories = .*/repositories = ["local"]/' /etc/pgbosun/pgbosun.toml
+    systemctl restart pgbosun
     data=/var/lib/box-pg
     for turn in 1 2 3; do
         sql "insert into noise select gen_random_bytes(1000) from generate_series(1, 20000)" >/dev/null

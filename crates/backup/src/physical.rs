@@ -160,7 +160,7 @@ impl Physical {
                 }
                 // C10: another server is nobody's backup.
                 Err(Error::Repository(error @ RepositoryError::OtherSystem { .. })) => return Err(error.into()),
-                // One that is away must not keep the others from having a backup.
+                // C35: one that is away or full must not keep the others from having a backup.
                 Err(Error::Repository(error)) if self.repositories.len() > 1 => {
                     dropped.push((repository.clone(), error));
                 }
@@ -270,12 +270,10 @@ impl Physical {
         let newest = newest_good(repository, &self.cluster).await?;
         let estimate = newest.map_or_else(|| before.databases.values().sum::<u64>() / 5, |info| info.stored_bytes);
         match repository.storage.free_bytes().await?.filter(|free| *free < estimate) {
-            Some(free) => Err(Error::Refused(format!(
-                "repository {} has {} free, and the backup needs about {}: free space or add a repository",
-                repository.name,
-                human::size(free),
-                human::size(estimate)
-            ))),
+            Some(free) => {
+                let (free, needed) = (human::size(free), human::size(estimate));
+                Err(RepositoryError::Full { repository: repository.name.clone(), free, needed }.into())
+            }
             None => Ok(estimate),
         }
     }

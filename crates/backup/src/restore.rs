@@ -15,6 +15,7 @@ pub use reach::plan_beyond;
 
 pub(crate) use assembly::Assembly;
 pub(crate) use finish::settings as recovery_settings;
+pub(crate) use plan::{GAP_PAUSE, GAP_TRIES};
 
 use crate::{Error, Progress, manifest, pace::Pace, wal::Confinement};
 use account::{Account, Contents};

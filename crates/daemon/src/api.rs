@@ -90,6 +90,9 @@ pub struct ClusterStatus {
     pub backups: Vec<NewestBackup>,
     /// How many backups the repositories hold.
     pub backup_count: usize,
+    /// The moments that a restore can reach, where that can be found out.
+    #[serde(default)]
+    pub restorable: Option<Restorable>,
     /// The newest restore test.
     pub restore_test: Option<RestoreTest>,
     /// The receiver of its WAL, where one runs in this daemon.
@@ -97,6 +100,16 @@ pub struct ClusterStatus {
     /// How its server archives, as `monitor.wal-archive` saw it last.
     #[serde(default)]
     pub archive: Option<ArchiveStatus>,
+}
+
+/// The moments that a restore can reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Restorable {
+    /// The first.
+    pub from: DateTime<Utc>,
+    /// The last.
+    pub to: DateTime<Utc>,
 }
 
 /// How a server archives its WAL.

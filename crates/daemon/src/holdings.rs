@@ -1,15 +1,16 @@
 //! What the repositories hold (C35): each says so itself; for one that cannot be read history tells what it held when it was last seen,
 //! marked so. `status` and `backup list` both ask here.
 
-use crate::{Error, chain, engine::Engine};
+use crate::{Error, api::Restorable, chain, engine::Engine};
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use pgbosun_backup::Catalogue;
 use pgbosun_core::outcome::BackupState;
 use pgbosun_history::BackupRow;
+use pgbosun_jobs::reach;
 use pgbosun_repository::Repository;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long a repository may take to say what it holds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -98,6 +99,20 @@ pub(crate) async fn held(engine: &Engine) -> Result<Vec<Held>, Error> {
         all.push(Held { repository, away, backups });
     }
     Ok(all)
+}
+
+/// The moments of each cluster that a restore can reach, by name; one of which that cannot be found out is left out.
+pub(crate) async fn restorable(engine: &Engine) -> BTreeMap<String, Restorable> {
+    let config = engine.config();
+    let reads = config.clusters.keys().map(|name| {
+        let (config, cluster) = (Arc::clone(&config), name.clone());
+        engine.bulk.spawn(async move {
+            let found = tokio::time::timeout(PATIENCE, Box::pin(reach(&config, &cluster))).await;
+            let found = found.ok()?.ok()??;
+            Some((cluster, Restorable { from: found.from, to: found.to }))
+        })
+    });
+    join_all(reads).await.into_iter().filter_map(|read| read.ok().flatten()).collect()
 }
 
 fn holdings(repository: &str, catalogue: &Catalogue) -> Vec<Holding> {

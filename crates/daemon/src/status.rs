@@ -50,7 +50,8 @@ fn newest(held: &Held, cluster: &str) -> Option<NewestBackup> {
 /// Where the journal cannot be read.
 pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let (config, journal, now) = (engine.config(), &engine.journal, engine.now());
-    let held = holdings::held(engine).await?;
+    let (held, restorable) = tokio::join!(holdings::held(engine), holdings::restorable(engine));
+    let held = held?;
     let tests = journal.last_restore_tests().await?;
     let measured = engine.figures.all(&config);
     let clusters = config.clusters.keys().map(|name| {
@@ -59,6 +60,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
             name: name.clone(),
             backup_count: newest.iter().map(|backup| backup.count).sum(),
             backups: newest,
+            restorable: restorable.get(name).cloned(),
             restore_test: tests.iter().find(|test| test.cluster == *name).map(Into::into),
             receiver: engine.receivers.of(name),
             archive: archive(measured.values().filter(|measured| measured.cluster.as_deref() == Some(name))),

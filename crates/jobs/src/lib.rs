@@ -13,7 +13,7 @@ mod registry;
 mod reports;
 mod samples;
 
-pub use backups::{expiry, needs_replication, note_verification, ought_to_archive};
+pub use backups::{expiry, needs_replication, note_verification, ought_to_archive, reach};
 pub use job::{Job, JobContext, JobError, Ledger};
 pub use monitors::{Line, View};
 pub use registry::{build, kinds, load, monitors as monitors_page};

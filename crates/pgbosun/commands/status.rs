@@ -6,7 +6,7 @@ use crate::{
 };
 use pgbosun_core::{alert::AlertState, finding::Severity, human, run::Run};
 use pgbosun_daemon::{
-    api::{ClusterStatus, Status},
+    api::{ClusterStatus, Restorable, Status},
     assemble_status,
 };
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn print(status: &Status, context: &Context) {
 
     println!("\n{}", bold("CLUSTERS"));
     for cluster in &status.clusters {
-        print_cluster(cluster);
+        print_cluster(cluster, zone);
     }
 
     if !status.running.is_empty() {
@@ -147,7 +147,7 @@ fn print_monitors(status: &Status) {
     );
 }
 
-fn print_cluster(cluster: &ClusterStatus) {
+fn print_cluster(cluster: &ClusterStatus, zone: chrono_tz::Tz) {
     println!("  {}", bold(&cluster.name));
     if cluster.backups.is_empty() {
         println!("    newest backup  {}", red("none"));
@@ -165,6 +165,9 @@ fn print_cluster(cluster: &ClusterStatus) {
         if let Some(reason) = &backup.away {
             println!("                   {} {}", red("last seen:"), first_line(reason));
         }
+    }
+    if let Some(Restorable { from, to }) = &cluster.restorable {
+        println!("    restorable     {} to {} ({})", moment(*from, zone), moment(*to, zone), ago(*to));
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {

@@ -3,6 +3,7 @@
 use crate::{Error, Identities};
 use async_compression::tokio::bufread::{GzipDecoder, Lz4Decoder, ZstdDecoder};
 use pgbosun_core::config::Compression;
+use std::io::ErrorKind;
 use tokio::io::{AsyncRead, BufReader};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -26,9 +27,13 @@ impl Decoding {
         self.encrypted
     }
 
-    /// The plain bytes of what `stored` yields.
+    /// The plain bytes of what `stored` yields, which is this object.
+    ///
+    /// # Errors
+    /// [`Error::Key`] where no identity fits, [`Error::Damaged`], [`Error::Storage`].
     pub async fn open(
         &self,
+        object: &str,
         stored: impl AsyncRead + Send + Unpin + 'static,
         identities: &Identities,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
@@ -39,7 +44,11 @@ impl Decoding {
                     Error::Key("no identity is configured".into())
                 }
                 age::DecryptError::NoMatchingKeys => Error::Key("none of the identities fits".into()),
-                other => Error::Key(other.to_string()),
+                // Reading broke off, which may pass; an end too early is one of the object.
+                age::DecryptError::Io(error) if error.kind() != ErrorKind::UnexpectedEof => {
+                    Error::storage("read", object)(error)
+                }
+                other => Error::Damaged { object: object.to_owned(), reason: format!("it does not decrypt: {other}") },
             };
             let decryptor = age::Decryptor::new_async_buffered(buffered).await.map_err(key)?;
             Box::new(decryptor.decrypt_async(identities.iter()).map_err(key)?.compat())

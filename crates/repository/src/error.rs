@@ -99,6 +99,18 @@ pub enum Error {
         /// What remembers it.
         memory: String,
     },
+    /// There is not enough room for what is to be written.
+    #[error(
+        "repository {repository} has {free} free, and the backup needs about {needed}: free space or add a repository"
+    )]
+    Full {
+        /// Its name.
+        repository: String,
+        /// What is free, for people.
+        free: String,
+        /// What is needed.
+        needed: String,
+    },
     /// Nothing takes what is written any more.
     #[error("no repository is left to write to")]
     NoneLeft,

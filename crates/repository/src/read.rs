@@ -109,7 +109,7 @@ where
     let seen: Seen = Arc::new(Mutex::new((Sha256::new(), 0)));
     let inner = repository.storage.open(key).await?;
     let stored = BufReader::with_capacity(1 << 18, HashingReader { inner, seen: Arc::clone(&seen) });
-    let plain = match Decoding::of(&object.name).open(stored, &repository.identities()?).await {
+    let plain = match Decoding::of(&object.name).open(key, stored, &repository.identities()?).await {
         Ok(plain) => plain,
         // A header that is no longer one looks like a wrong key: the hash of what is stored tells them apart.
         Err(error) => {

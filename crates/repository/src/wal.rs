@@ -186,7 +186,7 @@ impl WalArchive {
     pub async fn copy<W: Write + Send + 'static>(&self, object: &WalObject, mut to: W) -> Result<W, Error> {
         let damaged = |reason: String| Error::Damaged { object: object.key.clone(), reason };
         let stored = self.repository.storage.open(&object.key).await?;
-        let plain = Decoding::of(&object.key).open(stored, &self.repository.identities()?).await?;
+        let plain = Decoding::of(&object.key).open(&object.key, stored, &self.repository.identities()?).await?;
         let mut plain = SyncIoBridge::new(plain);
         let (key, file) = (object.key.clone(), object.file.clone());
         let copying = tokio::task::spawn_blocking(move || {

@@ -122,8 +122,8 @@ pub async fn plan(request: &Request) -> Result<Plan, Error> {
 }
 
 /// How often, and how far apart, a gap is looked at before it is believed.
-const GAP_TRIES: u32 = 3;
-const GAP_PAUSE: Duration = Duration::from_secs(2);
+pub(crate) const GAP_TRIES: u32 = 3;
+pub(crate) const GAP_PAUSE: Duration = Duration::from_secs(2);
 
 async fn plan_once(request: &Request) -> Result<Plan, Error> {
     match planner(request).await? {

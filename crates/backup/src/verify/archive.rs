@@ -4,6 +4,7 @@ use super::{Check, Verified};
 use crate::{
     Catalogue, Error, Health, Progress,
     reading::reading_wal,
+    restore::{GAP_PAUSE, GAP_TRIES},
     wal::{self, Archive},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
@@ -29,7 +30,16 @@ pub async fn verify_archive(
     let mut gaps = Vec::new();
     for system_id in repository.system_ids(cluster).await? {
         let work = async {
-            gaps.extend(gaps_of(repository, cluster, &system_id).await?);
+            let mut missing = gaps_of(repository, cluster, &system_id).await?;
+            // Several segments are archived at once: for a moment a later one may be there before an earlier.
+            for _ in 1..GAP_TRIES {
+                if !missing.is_empty() {
+                    tokio::time::sleep(GAP_PAUSE).await;
+                    let still = gaps_of(repository, cluster, &system_id).await?;
+                    missing.retain(|gap| still.contains(gap));
+                }
+            }
+            gaps.extend(missing);
             let archive = WalArchive::new(repository, cluster, &system_id);
             let WalContents { believed: objects, untrusted: unsigned } = archive.contents().await?;
             untrusted.extend(unsigned.iter().map(|object| object.untrusted().to_string()));

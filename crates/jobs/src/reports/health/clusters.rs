@@ -3,6 +3,7 @@
 use super::Scope;
 use crate::{
     JobError,
+    backups::reach,
     reports::{
         care::{Care, seconds},
         facts::Facts,
@@ -10,7 +11,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use pgbosun_backup::{Reachable, Request, reachable};
+use pgbosun_backup::Reachable;
 use pgbosun_core::{
     config::{Cluster, Config},
     finding::Severity,
@@ -18,7 +19,6 @@ use pgbosun_core::{
     report::{Line, Section, Table},
 };
 use pgbosun_postgres::Server;
-use pgbosun_repository::Repository;
 
 /// How a cluster stands.
 pub(super) struct Standing {
@@ -96,15 +96,6 @@ impl Standing {
 
 async fn ask(options: &Cluster) -> Result<Facts, JobError> {
     Facts::ask(&Server::of(options)?).await
-}
-
-async fn reach(config: &Config, name: &str) -> Result<Option<Reachable>, JobError> {
-    let repositories = config.repositories.iter();
-    let repositories =
-        repositories.map(|(name, options)| Repository::open(config, name, options)).collect::<Result<_, _>>()?;
-    let cluster = name.to_owned();
-    let request = Request { cluster, repositories, backup: None, target: None, timeline: None, exclusive: false };
-    Ok(reachable(&request).await?)
 }
 
 /// The section.
