@@ -86,7 +86,7 @@ pub struct HistoryStatus {
 pub struct ClusterStatus {
     /// Name.
     pub name: String,
-    /// The newest backup in history, of each repository.
+    /// The newest good backup in each repository.
     pub backups: Vec<NewestBackup>,
     /// How many backups the repositories hold.
     pub backup_count: usize,

@@ -3,7 +3,7 @@
 mod alerts;
 
 use crate::{
-    api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, Started, Status},
+    api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, Started, Status},
     engine::Engine,
     error::{Error, chain},
     holdings::{self, Holding},
@@ -95,6 +95,8 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
     let metrics = Router::new().route("/metrics", get(metrics::page)).with_state(Arc::clone(&engine));
     let routes = Router::new()
         .route("/status", get(show_status))
+        .route("/running", get(show_running))
+        .route("/clusters/{name}/restore-test", get(show_restore_test))
         .route("/jobs", get(list_jobs))
         .route("/jobs/{name}/run", post(run_job))
         .route("/jobs/{name}/cancel", post(cancel_job))
@@ -129,6 +131,14 @@ async fn push_wal(State(control): State<Control>, Json(request): Json<PushReques
 
 async fn show_status(State(control): State<Control>) -> Answer<Status> {
     status::assemble(&control.engine, true).await.map(Json)
+}
+
+async fn show_running(State(control): State<Control>) -> Json<Vec<Running>> {
+    Json(status::running(&control.engine))
+}
+
+async fn show_restore_test(State(control): State<Control>, Path(cluster): Path<String>) -> Answer<Option<RestoreTest>> {
+    status::last_restore_test(&control.engine, &cluster).await.map(Json)
 }
 
 async fn show_summary(State(control): State<Control>) -> Answer<Summary> {

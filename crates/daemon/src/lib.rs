@@ -45,4 +45,4 @@ pub use reports::make as report;
 pub use rows::new_run;
 pub use runner::execute;
 pub use schedule::{Upcoming, upcoming};
-pub use status::{assemble as assemble_status, jobs as list_jobs};
+pub use status::{assemble as assemble_status, jobs as list_jobs, last_restore_test};

@@ -2,7 +2,7 @@
 
 use crate::{
     alerts,
-    api::{ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, NewestBackup, Running, Status},
+    api::{ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, NewestBackup, RestoreTest, Running, Status},
     engine::Engine,
     error::Error,
     figures::Measured,
@@ -44,6 +44,37 @@ fn newest(held: &Held, cluster: &str) -> Option<NewestBackup> {
     })
 }
 
+/// What is at work, the longest first; from memory alone, so that who waits for a run may ask often.
+pub fn running(engine: &Engine) -> Vec<Running> {
+    let mut running: Vec<_> = engine
+        .live()
+        .iter()
+        .map(|(job, live)| {
+            let progress = live.progress.snapshot();
+            let what = live.progress.words();
+            Running {
+                id: live.id,
+                job: job.clone(),
+                since: live.since,
+                done: progress.done,
+                total: progress.total,
+                what,
+            }
+        })
+        .collect();
+    running.sort_by_key(|running| running.since);
+    running
+}
+
+/// The newest restore test of a cluster, as history has it.
+///
+/// # Errors
+/// Where the journal cannot be read.
+pub async fn last_restore_test(engine: &Engine, cluster: &str) -> Result<Option<RestoreTest>, Error> {
+    let tests = engine.journal.last_restore_tests().await?;
+    Ok(tests.iter().find(|test| test.cluster == cluster).map(Into::into))
+}
+
 /// How everything stands. `daemon` says that this process is one.
 ///
 /// # Errors
@@ -66,23 +97,6 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
             archive: archive(measured.values().filter(|measured| measured.cluster.as_deref() == Some(name))),
         }
     });
-    let mut running: Vec<_> = engine
-        .live()
-        .iter()
-        .map(|(job, live)| {
-            let progress = live.progress.snapshot();
-            let what = live.progress.words();
-            Running {
-                id: live.id,
-                job: job.clone(),
-                since: live.since,
-                done: progress.done,
-                total: progress.total,
-                what,
-            }
-        })
-        .collect();
-    running.sort_by_key(|running| running.since);
     let is_monitor = |job: &str| config.jobs.get(job).is_some_and(Job::is_monitor);
     let (looks, mut next): (Vec<_>, Vec<_>) =
         upcoming(&config, now, now + Duration::days(31), 1).into_iter().partition(|next| is_monitor(&next.job));
@@ -96,7 +110,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         paused: paused_all(engine).await?.map(|pause| format!("by {}: {}", pause.by, pause.reason)),
         clusters: clusters.collect(),
         alerts: alerts::list(engine, None).await?,
-        running,
+        running: running(engine),
         next,
         monitors: config.jobs.values().filter(|job| job.is_monitor()).count(),
         next_look: looks.first().map(|look| look.at),

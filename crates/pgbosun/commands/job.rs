@@ -15,7 +15,7 @@ use pgbosun_core::{
     run::{Run, RunState, Trigger},
 };
 use pgbosun_daemon::{
-    api::{Action, JobInfo, Started, Status},
+    api::{Action, JobInfo, Running, Started},
     list_jobs, new_run,
 };
 use pgbosun_history::RunFilter;
@@ -160,8 +160,8 @@ async fn wait_for(daemon: &Client, name: &str, id: Uuid) -> anyhow::Result<Run> 
             bar.finish_and_clear();
             return Ok(run);
         }
-        let status: Status = daemon.get("/status").await?;
-        if let Some(running) = status.running.iter().find(|running| running.id == id) {
+        let running: Vec<Running> = daemon.get("/running").await?;
+        if let Some(running) = running.iter().find(|running| running.id == id) {
             bar.set_length(running.total);
             bar.set_position(running.done);
         }

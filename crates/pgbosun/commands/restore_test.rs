@@ -4,10 +4,7 @@ use super::{backup::watch, job::run_now, restore::choose};
 use crate::{exit::DAMAGED, local::Context, output};
 use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest, wal::Confinement};
 use pgbosun_core::human;
-use pgbosun_daemon::{
-    api::{self, Status},
-    assemble_status,
-};
+use pgbosun_daemon::{api, last_restore_test};
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -124,10 +121,8 @@ pub(super) async fn test(
 
 /// The newest restore test of a cluster.
 async fn newest(context: &Context, cluster: &str) -> anyhow::Result<Option<api::RestoreTest>> {
-    let status: Status = match context.daemon().await? {
-        Some(daemon) => daemon.get("/status").await?,
-        None => assemble_status(context.offline().await?.engine.as_ref(), false).await?,
-    };
-    let mut clusters = status.clusters.into_iter();
-    Ok(clusters.find(|known| known.name == cluster).and_then(|known| known.restore_test))
+    match context.daemon().await? {
+        Some(daemon) => daemon.get(&format!("/clusters/{cluster}/restore-test")).await,
+        None => Ok(last_restore_test(context.offline().await?.engine.as_ref(), cluster).await?),
+    }
 }
