@@ -56,7 +56,7 @@ fn c29_a_tablespace_made_after_the_backup_stays_inside_every_copy() {
     // In the live files only this state is right; the copies replay the one before.
     cluster.sql("update fresh set a = a + 1000000");
     cluster.archive_all();
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
+    cluster.stop();
 
     let watched = [cluster.data.as_path(), space.as_path(), other.as_path()];
     let before = snapshot(&watched);

@@ -9,8 +9,13 @@ use std::{
     process::Command,
 };
 
-fn stop(cluster: &Cluster) {
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
+/// A job that backs up, and one that tests.
+fn jobs() -> String {
+    format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
+        postgres("").display()
+    )
 }
 
 /// Adds lines to a file.
@@ -30,13 +35,8 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     let long = directory.path().join("a".repeat(60));
     fs::create_dir(&long).unwrap();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(&long));
-    let jobs = format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    );
-    let installation = Installation::new(&long, &format!("{}{jobs}", cluster_and_repository(&cluster)));
-    stop(&cluster);
+    let installation = Installation::new(&long, &format!("{}{}", cluster_and_repository(&cluster), jobs()));
+    cluster.stop();
     // An earlier recovery's target and a delay are left, in a file of its own and in one that lies elsewhere.
     let (elsewhere, linked) = (directory.path().join("etc"), directory.path().join("linked"));
     for place in [&elsewhere, &linked] {
@@ -54,7 +54,7 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     cluster.sql("create table t as select generate_series(1, 100) a");
     installation.run(&["backup", "create"]);
     cluster.sql("alter system set max_connections = 200");
-    stop(&cluster);
+    cluster.stop();
     cluster.up();
     cluster.sql("insert into t values (101)");
     cluster.archive_all();
@@ -86,7 +86,7 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     assert_eq!((mode(&target), mode(&target.join("PG_VERSION"))), (0o700, 0o600));
 
     // In its place.
-    stop(&cluster);
+    cluster.stop();
     let data = cluster.data.to_str().unwrap();
     let told = installation.run(&["restore", "physical", "--in-place", "--force", "--to", data]);
     for line in
@@ -107,13 +107,8 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
 fn c21_a_copy_with_big_segments_recovers() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());
-    let jobs = format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    );
-    let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
-    stop(&cluster);
+    let installation = Installation::new(directory.path(), &format!("{}{}", cluster_and_repository(&cluster), jobs()));
+    cluster.stop();
     output(Command::new(postgres("pg_resetwal")).args(["--wal-segsize", "64", "-D"]).arg(&cluster.data));
     add(&cluster.data.join("postgresql.auto.conf"), &Cluster::archiving(directory.path()));
     add(&cluster.data.join("postgresql.auto.conf"), "min_wal_size = '128MB'");
@@ -190,7 +185,7 @@ fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore()
     assert!(!succeeded && said.contains("it has not come yet"), "{said}");
     let (succeeded, said) = restore("beyond", "--target-lsn", "FF/0");
     assert!(!succeeded && said.contains("the server has written up to"), "{said}");
-    stop(&cluster);
+    cluster.stop();
     let (succeeded, said) = restore("gone", "--target-lsn", "FF/0");
     assert!(!succeeded && said.contains("select pg_switch_wal()"), "{said}");
 }

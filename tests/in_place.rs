@@ -13,10 +13,6 @@ fn c31_a_whole_restore_over_a_lost_cluster_keeps_links_and_the_cluster_goes_on()
     over_a_lost_cluster("--force");
 }
 
-fn stop(cluster: &Cluster) {
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
-}
-
 /// Moves a file or directory out of the data directory and puts a link in its place.
 fn link_out(data: &Path, name: &str, outside: &Path) {
     output(Command::new("mv").arg(data.join(name)).arg(outside.join(name)));
@@ -35,7 +31,7 @@ fn over_a_lost_cluster(how: &str) {
     let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
     let jobs = format!("{jobs}[jobs.archive]\nkind = \"monitor.wal-archive\"\n");
     let installation = Installation::new(directory.path(), &format!("{configuration}{jobs}"));
-    stop(&cluster);
+    cluster.stop();
     let outside = directory.path().join("etc");
     fs::create_dir(&outside).unwrap();
     for name in ["postgresql.conf", "pg_hba.conf", "pg_wal"] {
@@ -50,7 +46,7 @@ fn over_a_lost_cluster(how: &str) {
     cluster.sql("create database newer");
     cluster.sql("insert into t values (2)");
     cluster.archive_all();
-    stop(&cluster);
+    cluster.stop();
     fs::remove_file(cluster.data.join("global/pg_control")).unwrap();
     fs::remove_dir_all(cluster.data.join("pg_xact")).unwrap();
 
@@ -89,7 +85,7 @@ fn over_a_lost_cluster(how: &str) {
     };
     assert_eq!(found(), "");
     cluster.sql("alter system set archive_mode = off");
-    stop(&cluster);
+    cluster.stop();
     cluster.up();
     assert_eq!(found(), "critical nothing is archived, and WAL was archived before");
     assert!(check().contains("nothing is archived, and WAL was archived before"));

@@ -278,7 +278,7 @@ fn c10_c19_a_promotion_in_the_middle_is_followed() {
     assert!(shown.contains(&format!("{}:5432", standby_socket.display())), "{shown}");
     std::thread::sleep(seconds(1));
     ledger.stop(&cluster);
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&cluster.data).args(["-w", "-m", "fast", "stop"]));
+    cluster.stop();
     output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
     wait_until("the standby is primary", seconds(30), || standby.sql("select pg_is_in_recovery()") == "f");
     let ledger = Ledger::start(&standby);

@@ -3,16 +3,20 @@
 use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, output};
 use std::process::Command;
 
+/// A repository that has to take the backups, and a share that may fail.
+fn with_share(cluster: &Cluster) -> String {
+    format!(
+        "{MAIL}{}[repositories.share]\ntype = \"local\"\npath = \"{{dir}}/share\"\nrequired = false\n\
+         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\", \"share\"]\nretries = 0\n",
+        cluster_and_repository(cluster)
+    )
+}
+
 #[test]
 fn c35_a_share_that_is_read_only_costs_the_local_copy_nothing_and_the_run_says_partly() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let configuration = format!(
-        "{MAIL}{}[repositories.share]\ntype = \"local\"\npath = \"{{dir}}/share\"\nrequired = false\n\
-         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\", \"share\"]\nretries = 0\n",
-        cluster_and_repository(&cluster)
-    );
-    let installation = Installation::new(directory.path(), &configuration);
+    let installation = Installation::new(directory.path(), &with_share(&cluster));
     installation.run(&["backup", "create"]);
     let share = directory.path().join("share");
     let mode = |mode: &str| output(Command::new("chmod").args(["-R", mode]).arg(&share));
@@ -33,12 +37,7 @@ fn c35_a_share_that_is_read_only_costs_the_local_copy_nothing_and_the_run_says_p
 fn c35_status_and_list_say_the_same_of_a_repository_that_is_there_away_or_emptied() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let configuration = format!(
-        "{MAIL}{}[repositories.share]\ntype = \"local\"\npath = \"{{dir}}/share\"\nrequired = false\n\
-         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\", \"share\"]\nretries = 0\n",
-        cluster_and_repository(&cluster)
-    );
-    let mut installation = Installation::new(directory.path(), &configuration);
+    let mut installation = Installation::new(directory.path(), &with_share(&cluster));
     for _ in 0..2 {
         installation.run(&["backup", "create"]);
     }

@@ -205,6 +205,11 @@ impl Cluster {
             Command::new(postgres("pg_ctl")).arg("-D").arg(&self.data).args(["-w", "-m", "immediate", "stop"]).output();
     }
 
+    /// Stops it as an administrator does, once nothing is left to write.
+    pub fn stop(&self) {
+        output(Command::new(postgres("pg_ctl")).arg("-D").arg(&self.data).args(["-w", "-m", "fast", "stop"]));
+    }
+
     /// The connection string.
     pub fn connection(&self) -> String {
         format!("host={} user=postgres dbname=postgres", self.socket.display())

@@ -6,7 +6,7 @@
 //! test-full` a new one each time), and PGBOSUN_TEST_STEPS is its length.
 
 use crate::support::{
-    Cluster, Installation, cluster_and_repository, directory, major, output, postgres, seconds, wait_until, with_clock,
+    Cluster, Installation, cluster_and_repository, directory, major, output, seconds, wait_until, with_clock,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -291,7 +291,7 @@ impl Walk {
     /// Recovery ends on a new timeline, as after a promotion.
     fn new_timeline(&mut self) {
         self.note("a new timeline");
-        output(Command::new(postgres("pg_ctl")).arg("-D").arg(&self.cluster.data).args(["-w", "-m", "fast", "stop"]));
+        self.cluster.stop();
         fs::write(self.cluster.data.join("recovery.signal"), "").expect("a signal");
         self.cluster.up();
         let cluster = &self.cluster;

@@ -144,7 +144,7 @@ impl Restore {
     /// Whether what recovers from it is a copy beside the original, and must not reach the original's places (C29). A standby is a
     /// member of its cluster, and has its tablespaces where the others have them.
     fn is_beside(&self) -> bool {
-        !self.in_place && !self.recovery.as_ref().is_some_and(|recovery| recovery.standby)
+        self.confinement().places
     }
 
     /// What must not reach it from the WAL.

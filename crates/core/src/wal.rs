@@ -17,6 +17,11 @@ pub enum WalFile {
     Backup(Segment, u32),
 }
 
+/// Whether segments can have this size, bytes (PostgreSQL: `IsValidWalSegSize`).
+pub const fn is_segment_size(size: u64) -> bool {
+    size.is_power_of_two() && size >= 1 << 20 && size <= 1 << 30
+}
+
 /// A segment by timeline and number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Segment {

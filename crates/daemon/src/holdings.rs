@@ -4,7 +4,7 @@
 use crate::{Error, api::Restorable, chain, engine::Engine};
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use pgbosun_backup::Catalogue;
+use pgbosun_backup::{Catalogue, Entry};
 use pgbosun_core::outcome::BackupState;
 use pgbosun_history::BackupRow;
 use pgbosun_jobs::reach;
@@ -39,6 +39,25 @@ pub struct Holding {
     pub bytes: u64,
     /// Bytes stored.
     pub stored_bytes: u64,
+}
+
+impl Holding {
+    /// One that is in a repository now.
+    pub fn of(repository: &str, entry: &Entry) -> Self {
+        let (info, health) = (&entry.info, entry.health());
+        Self {
+            cluster: info.cluster.clone(),
+            repository: repository.to_owned(),
+            label: info.label.clone(),
+            kind: info.kind.clone(),
+            state: health.word().to_owned(),
+            good: health.is_good(),
+            started_at: info.started_at,
+            finished_at: info.finished_at,
+            bytes: info.bytes,
+            stored_bytes: info.stored_bytes,
+        }
+    }
 }
 
 impl From<&BackupRow> for Holding {
@@ -86,7 +105,8 @@ pub(crate) async fn held(engine: &Engine) -> Result<Vec<Held>, Error> {
             let repository = opened.map_err(|error| chain(&error))?;
             let catalogue = tokio::time::timeout(limit, Catalogue::shown(&repository, None)).await;
             let catalogue = catalogue.map_err(|_| format!("it did not answer within {limit:?}"))?;
-            catalogue.map(|catalogue| holdings(&repository.name, &catalogue)).map_err(|error| chain(&error))
+            let catalogue = catalogue.map_err(|error| chain(&error))?;
+            Ok(catalogue.entries().iter().map(|entry| Holding::of(&repository.name, entry)).collect())
         });
         async move { (name.clone(), read.await.unwrap_or_else(|error| Err(error.to_string()))) }
     });
@@ -113,21 +133,4 @@ pub(crate) async fn restorable(engine: &Engine) -> BTreeMap<String, Restorable> 
         })
     });
     join_all(reads).await.into_iter().filter_map(|read| read.ok().flatten()).collect()
-}
-
-fn holdings(repository: &str, catalogue: &Catalogue) -> Vec<Holding> {
-    let entries = catalogue.entries().iter();
-    let holding = entries.map(|entry| Holding {
-        cluster: entry.info.cluster.clone(),
-        repository: repository.to_owned(),
-        label: entry.info.label.clone(),
-        kind: entry.info.kind.clone(),
-        state: entry.health().word().to_owned(),
-        good: entry.health().is_good(),
-        started_at: entry.info.started_at,
-        finished_at: entry.info.finished_at,
-        bytes: entry.info.bytes,
-        stored_bytes: entry.info.stored_bytes,
-    });
-    holding.collect()
 }

@@ -17,6 +17,7 @@ pub use physical::BackupPhysical;
 pub use reach::reach;
 pub use replicate::Replicate;
 pub use restore_test::RestoreTestJob;
+pub(crate) use verify::untrusted;
 pub use verify::{VerifyJob, note_verification};
 pub use wal_cleanup::WalCleanup;
 

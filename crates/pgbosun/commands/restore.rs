@@ -73,7 +73,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         cancel: cancel.clone(),
     };
     let name = plan.repository.name.clone();
-    let beside = !in_place && !arguments.standby;
+    let beside = confinement.places;
     let place = match (arguments.standby, in_place) {
         (true, _) => "as a standby",
         (false, true) => "in the original's place",

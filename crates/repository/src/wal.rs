@@ -329,9 +329,8 @@ const BEGINNING: usize = 36;
 fn limit(file: &WalFile, beginning: &[u8]) -> u64 {
     match file {
         WalFile::Segment(_) | WalFile::Partial(_) => {
-            let size = beginning.get(32..BEGINNING).and_then(|size| size.try_into().ok()).map_or(0, u32::from_le_bytes);
-            let is_size = size.is_power_of_two() && (1 << 20..=1 << 30).contains(&size);
-            if is_size { size.into() } else { 16 << 20 }
+            let said = beginning.get(32..BEGINNING).and_then(|size| size.try_into().ok()).map(u32::from_le_bytes);
+            said.map(u64::from).filter(|size| wal::is_segment_size(*size)).unwrap_or(16 << 20)
         }
         _ => 1 << 20,
     }

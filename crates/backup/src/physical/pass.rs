@@ -52,7 +52,7 @@ impl Pass<'_> {
     pub async fn run(
         &self,
         before: Inspection,
-        wal: Option<Replication>,
+        mut wal: Option<Replication>,
     ) -> Result<(Vec<(Repository, BackupInfo)>, Option<WhyFull>), Error> {
         for (_, repository) in self.to.alive() {
             if let Err(error) = repository.begin(self.to.place(), self.physical.instance).await {
@@ -61,7 +61,6 @@ impl Pass<'_> {
         }
         let started_at = clock::now().trunc_subsecs(3);
         let slot = format!("pgbosun_{}", Uuid::now_v7().simple());
-        let mut wal = wal;
         if let Some(wal) = &mut wal {
             wal.temporary_slot(&slot).await?;
         }

@@ -84,12 +84,11 @@ impl Restore {
 
     /// Each directory can be made or written into, and will belong to whoever starts the server: PostgreSQL takes no other.
     pub(super) fn check_access(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+        let user = geteuid();
+        let owner = nix::unistd::User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
         for directory in std::iter::once(&self.target).chain(places.values()) {
             let there = existing_part(directory);
             let found = fs::metadata(there).map_err(Error::file("look at", there))?;
-            let user = geteuid();
-            let owner =
-                nix::unistd::User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
             let (shown, place) = (directory.display(), there.display());
             if !found.is_dir() {
                 return Err(Error::Refused(format!("{shown} cannot be made: {place} is no directory")));

@@ -1,7 +1,7 @@
 //! A target that the archive does not reach yet: the server has written what is needed, and has not archived it.
 
 use super::{Plan, Request, Target, plan};
-use crate::Error;
+use crate::{Error, Role};
 use pgbosun_postgres::Server;
 use sqlx::{Connection, PgConnection};
 use std::time::{Duration, Instant};
@@ -16,8 +16,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// [`Error::Beyond`] as before, with what keeps the server from it; those of [`plan`].
 pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, beyond: String) -> Result<Plan, Error> {
     let add = |words: String| Error::Beyond { reason: format!("{beyond}; {words}"), system_id: system_id.to_owned() };
-    let (primary, _) = match crate::member(server, false).await {
-        Ok(member) => member,
+    let primary = match crate::member(server, false).await {
+        Ok((primary, Role::Primary)) => primary,
+        Ok(_) => return Err(add("no server that answers is the primary".into())),
         Err(error) => {
             return Err(add(format!(
                 "and the server does not answer ({}). If it lives elsewhere, \"select pg_switch_wal()\" on it has the rest archived; if \
@@ -26,8 +27,12 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
             )));
         }
     };
+    let answered = primary.system_id().await?;
+    if answered != system_id {
+        return Err(add(format!("the server that answers is another one, with the system identifier {answered}")));
+    }
     let mut connection = primary.connect().await?;
-    let refusal = end_segment(&mut connection, request.target.as_ref(), system_id).await;
+    let refusal = end_segment(&mut connection, request.target.as_ref()).await;
     let _ = connection.close().await;
     if let Some(refusal) = refusal? {
         return Err(add(refusal));
@@ -47,23 +52,12 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
 }
 
 /// Why the server cannot help, where it cannot.
-async fn end_segment(
-    connection: &mut PgConnection,
-    target: Option<&Target>,
-    system_id: &str,
-) -> Result<Option<String>, Error> {
-    let question = "select (select system_identifier::text from pg_catalog.pg_control_system()), \
-                    pg_catalog.current_setting('archive_mode') <> 'off' \
+async fn end_segment(connection: &mut PgConnection, target: Option<&Target>) -> Result<Option<String>, Error> {
+    let question = "select pg_catalog.current_setting('archive_mode') <> 'off' \
                     or exists (select from pg_catalog.pg_stat_replication), \
-                    pg_catalog.clock_timestamp(), \
-                    case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_wal_insert_lsn()::text end";
-    let row: (String, bool, chrono::DateTime<chrono::Utc>, Option<String>) =
+                    pg_catalog.clock_timestamp(), pg_catalog.pg_current_wal_insert_lsn()::text";
+    let (is_archived, now, written): (bool, chrono::DateTime<chrono::Utc>, String) =
         sqlx::query_as(question).fetch_one(&mut *connection).await.map_err(Error::query("ask for what is written"))?;
-    let (own_id, is_archived, now, written) = row;
-    if own_id != system_id {
-        return Ok(Some(format!("the server that answers is another one, with the system identifier {own_id}")));
-    }
-    let Some(written) = written else { return Ok(Some("no server that answers is the primary".into())) };
     match target {
         Some(Target::Time(time)) if *time >= now => return Ok(Some("it has not come yet".into())),
         Some(Target::Lsn(lsn)) if written.parse().is_ok_and(|written| *lsn > written) => {

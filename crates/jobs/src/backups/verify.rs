@@ -186,7 +186,12 @@ fn unreadable(repository: &str, error: &RepositoryError) -> Finding {
         return finding(repository, "backup.json", error.to_string());
     };
     let summary = format!("{object} in {repository} is not trusted");
-    Finding::new(Severity::Critical, format!("{repository}/{object}"), summary)
+    untrusted(format!("{repository}/{object}"), summary).detail(format!("error: {error}"))
+}
+
+/// C42: somebody else may have put it there, and retention stands still meanwhile.
+pub(crate) fn untrusted(object: String, summary: String) -> Finding {
+    Finding::new(Severity::Critical, object, summary)
         .meaning(
             "Somebody forged or changed a backup, or it was written before signing was set up or by a host whose key is not among \
              trusted-keys. It counts for nothing, and retention removes nothing there until that is settled.",
@@ -195,7 +200,6 @@ fn unreadable(repository: &str, error: &RepositoryError) -> Finding {
             "If it is yours, \"pgbosun backup sign\" verifies and signs it. Else find out who can write into the repository, and \
              remove the backup's directory by hand.",
         )
-        .detail(format!("error: {error}"))
 }
 
 pub(super) fn finding(repository: &str, label: &str, detail: String) -> Finding {

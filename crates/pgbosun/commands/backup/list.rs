@@ -6,38 +6,56 @@ use crate::{
     local::Context,
     output::{ago, bold, green, json, moment, red, table, yellow},
 };
-use pgbosun_backup::{Catalogue, Health};
+use chrono_tz::Tz;
+use pgbosun_backup::{Catalogue, Entry, Health};
 use pgbosun_core::{clock, human};
 use pgbosun_daemon::Holding;
-use pgbosun_repository::BackupInfo;
 
 /// A backup as a list shows it: where it lies, and how good it is with all it builds on (C27).
 struct Listed {
     repository: String,
-    info: BackupInfo,
-    health: Health,
+    entry: Entry,
 }
 
 impl Listed {
+    fn holding(&self) -> Holding {
+        Holding::of(&self.repository, &self.entry)
+    }
+
     fn state(&self) -> String {
-        if self.info.is_dated_ahead(clock::now()) {
+        if self.entry.info.is_dated_ahead(clock::now()) {
             return red("dated in the future");
         }
-        match &self.health {
-            Health::Verified => green(self.health.word()),
+        match self.entry.health() {
+            health @ Health::Verified => green(health.word()),
             Health::Unverified => String::new(),
             health => red(health.word()),
         }
     }
 
     /// What the last verification said of it and all it builds on, where it said anything.
-    const fn verified(&self) -> Option<bool> {
-        match self.health {
+    fn verified(&self) -> Option<bool> {
+        match self.entry.health() {
             Health::Verified => Some(true),
             Health::Damaged { .. } | Health::Broken { .. } => Some(false),
             Health::Unverified | Health::Orphaned { .. } | Health::Suspect { .. } => None,
         }
     }
+}
+
+/// A row of the list.
+fn row(holding: &Holding, state: String, zone: Tz) -> Vec<String> {
+    vec![
+        holding.label.clone(),
+        holding.cluster.clone(),
+        holding.repository.clone(),
+        holding.kind.clone(),
+        moment(holding.finished_at, zone),
+        human::span(holding.finished_at - holding.started_at),
+        human::size(holding.bytes),
+        human::size(holding.stored_bytes),
+        state,
+    ]
 }
 
 /// What history has of a repository that cannot be read: of the daemon, or of its journal. Where neither can be had nothing is known.
@@ -73,11 +91,8 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
         match Catalogue::shown(&repository, cluster).await {
             Ok(catalogue) => {
                 let name = &repository.name;
-                found.extend(catalogue.entries().iter().map(|entry| Listed {
-                    repository: name.clone(),
-                    info: entry.info.clone(),
-                    health: entry.health().clone(),
-                }));
+                let listed = |entry: &Entry| Listed { repository: name.clone(), entry: entry.clone() };
+                found.extend(catalogue.entries().iter().map(listed));
                 damaged.extend(catalogue.unreadable.into_iter().map(|error| format!("{name}: {error}")));
             }
             // C35: one that is away does not hide the others, and shows what it held.
@@ -91,33 +106,8 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
         json(&found.iter().map(summary).chain(away.iter().map(summary_of_away)).collect::<Vec<_>>())?;
     } else {
         let zone = context.zone();
-        let rows = found.iter().map(|listed| {
-            let info = &listed.info;
-            vec![
-                info.label.clone(),
-                info.cluster.clone(),
-                listed.repository.clone(),
-                info.kind.clone(),
-                moment(info.finished_at, zone),
-                human::span(info.finished_at - info.started_at),
-                human::size(info.bytes),
-                human::size(info.stored_bytes),
-                listed.state(),
-            ]
-        });
-        let unseen = away.iter().map(|holding| {
-            vec![
-                holding.label.clone(),
-                holding.cluster.clone(),
-                holding.repository.clone(),
-                holding.kind.clone(),
-                moment(holding.finished_at, zone),
-                human::span(holding.finished_at - holding.started_at),
-                human::size(holding.bytes),
-                human::size(holding.stored_bytes),
-                yellow(&format!("last seen {}", holding.state)),
-            ]
-        });
+        let rows = found.iter().map(|listed| row(&listed.holding(), listed.state(), zone));
+        let unseen = away.iter().map(|held| row(held, yellow(&format!("last seen {}", held.state)), zone));
         println!(
             "{}",
             table(
@@ -136,13 +126,13 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
 }
 
 fn summary(listed: &Listed) -> serde_json::Value {
-    let info = &listed.info;
+    let (info, health) = (&listed.entry.info, listed.entry.health());
     serde_json::json!({
         "label": info.label, "cluster": info.cluster, "repository": listed.repository, "kind": info.kind,
         "started-at": info.started_at, "finished-at": info.finished_at, "bytes": info.bytes,
         "stored-bytes": info.stored_bytes, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
         "timeline": info.timeline, "system-id": info.system_id, "server-version": info.server_version,
-        "suspect": !listed.health.is_good(), "verified": listed.verified(), "health": listed.health.to_string(), "parent": info.parent, "job": info.job,
+        "suspect": !health.is_good(), "verified": listed.verified(), "health": health.to_string(), "parent": info.parent, "job": info.job,
     })
 }
 

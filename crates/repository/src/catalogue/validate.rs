@@ -3,6 +3,7 @@
 //! The limits lie far beyond what a server has, and far below what would fill memory, overflow, or never end.
 
 use super::BackupInfo;
+use pgbosun_core::wal::is_segment_size;
 use std::collections::HashSet;
 
 /// Bytes of a backup: 8 PiB.
@@ -55,7 +56,7 @@ impl BackupInfo {
 
     fn validate_wal(&self) -> Result<(), String> {
         let size = self.wal_segment_size;
-        if !size.is_power_of_two() || !(1 << 20..=1 << 30).contains(&size) {
+        if !is_segment_size(size) {
             return Err(format!("{size} bytes are no size of a WAL segment (1 MiB to 1 GiB, a power of two)"));
         }
         if self.start_lsn > self.stop_lsn || self.stop_lsn.0 > 1 << 60 {

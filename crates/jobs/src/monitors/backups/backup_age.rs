@@ -2,6 +2,7 @@
 
 use crate::{
     JobError,
+    backups::untrusted,
     monitors::{Facts, Look, Monitor, Verdict, View},
 };
 use async_trait::async_trait;
@@ -165,22 +166,12 @@ fn dated_ahead(newest: &Newest) -> Option<Finding> {
     )
 }
 
-/// C42: somebody else may have put it there, and retention stands still meanwhile.
+/// C42
 fn not_trusted(newest: &Newest) -> Option<Finding> {
     newest.untrusted.first()?;
     let (repository, count) = (&newest.repository, human::count(newest.untrusted.len(), "backup"));
-    Some(
-        Finding::new(Severity::Critical, format!("{repository}/signatures"), format!("{count} in {repository} not trusted"))
-            .meaning(
-                "Somebody forged or changed a backup, or it was written before signing was set up or by a host whose key is not among \
-                 trusted-keys. It counts for nothing, and retention removes nothing there until that is settled.",
-            )
-            .advice(
-                "If it is yours, \"pgbosun backup sign\" verifies and signs it. Else find out who can write into the repository, and \
-                 remove the backup's directory by hand.",
-            )
-            .detail(format!("repository: {repository}\nerror: {}", newest.untrusted.join("\nerror: "))),
-    )
+    let finding = untrusted(format!("{repository}/signatures"), format!("{count} in {repository} not trusted"));
+    Some(finding.detail(format!("repository: {repository}\nerror: {}", newest.untrusted.join("\nerror: "))))
 }
 
 #[cfg(test)]
