@@ -212,6 +212,9 @@ fn c19_ten_random_times_are_what_they_were() {
     let last = cluster.sql("select max(pg_xact_commit_timestamp(xmin)) - interval '10 ms' from ledger");
     let gap = refused(&["--target-time", &last]);
     assert!(gap.contains(&format!("segment {segment} is missing")), "{gap}");
+    // C34: to replace what is there (--force) is not to lose what lies behind a gap.
+    let ends = refused(&["--latest", "--force"]);
+    assert!(ends.contains("recovery ends at") && ends.contains("say --accept-gap"), "{ends}");
     let listed = installation.try_run(&["wal", "list"]);
     assert_eq!(listed.status.code(), Some(1), "{}", String::from_utf8_lossy(&listed.stdout));
     fs::rename(directory.path().join("kept"), lost).unwrap();

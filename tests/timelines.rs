@@ -97,3 +97,68 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     assert!(!done.status.success() && words.contains("--timeline 1"), "{words}");
     assert_eq!(restored(&["--backup", orphan, "--timeline", "1", "--latest"]), "1 100 101 102 400");
 }
+
+#[test]
+fn c41_a_server_that_was_promoted_and_archives_nothing_decides_the_live_line_all_the_same() {
+    let directory = directory();
+    let socket = directory.path().join("b");
+    fs::create_dir(&socket).unwrap();
+    let (a, b) = (directory.path().display().to_string(), socket.display().to_string());
+    let configuration = |hosts: &str| {
+        let ports = hosts.split(',').map(|_| "5432").collect::<Vec<_>>().join(",");
+        format!(
+            "{MAIL}[clusters.main]\nconnection = \"host={hosts} port={ports} user=postgres dbname=postgres\"\n\
+             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n[jobs.full]\nkind = \"backup.physical\"\n\
+             repositories = [\"local\"]\n[jobs.gaps]\nkind = \"monitor.wal-gaps\"\n"
+        )
+    };
+    let installation = Installation::new(directory.path(), &configuration(&format!("{a},{b}")));
+    let old = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    old.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+    let data = directory.path().join("pg2");
+    let mut copy = Command::new(postgres("pg_basebackup"));
+    output(copy.arg("-D").arg(&data).args(["-R", "-X", "stream", "-c", "fast", "-d", &old.connection()]));
+    fs::write(data.join("postgresql.auto.conf"), {
+        let kept = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap();
+        format!("{kept}archive_mode = off\n")
+    })
+    .unwrap();
+    let new = Cluster::adopt(&data, &socket);
+    wait_until("it streams", seconds(30), || old.sql("select count(*) from pg_stat_replication") == "1");
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
+    wait_until("it is promoted", seconds(30), || new.sql("select pg_is_in_recovery()") == "f");
+    // The old primary writes on, and archives.
+    old.sql("insert into t values (100)");
+    old.archive_all();
+    new.sql("insert into t values (200)");
+
+    assert_eq!(new.sql("show archive_mode"), "off");
+    // Two more segments of the dead branch: PostgreSQL takes what it finds of a parent as long as it has nothing of the timeline itself.
+    for row in [101, 102] {
+        old.sql(&format!("insert into t values ({row})"));
+        old.archive_all();
+    }
+    // A restore asks the servers: what the old one wrote since is on a dead branch, and the live one's WAL is not there.
+    let target = directory.path().join("restored");
+    installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--latest"]);
+    let scratch = directory.path().join("c");
+    fs::create_dir(&scratch).unwrap();
+    let server = Cluster::adopt(&target, &scratch);
+    wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(server.sql("select string_agg(a::text, ' ' order by a) from t"), "1");
+    // Everybody else has the live line from now on, and a gap where it begins.
+    installation.run(&["job", "run", "gaps"]);
+    let found = installation.journal("select severity || ' ' || summary from findings where job = 'gaps'");
+    println!("{found}");
+    let backups = || installation.json(&["backup", "list"]).as_array().unwrap().clone();
+    installation.configure(&configuration(&a));
+    installation.try_run(&["backup", "create"]);
+    assert!(
+        installation.run(&["backup", "list"]).contains("orphaned"),
+        "the old one alone is not the cluster any more"
+    );
+    installation.configure(&configuration(&format!("{a},{b}")));
+    installation.run(&["backup", "create"]);
+    assert_eq!(backups().last().unwrap()["timeline"], 2);
+}

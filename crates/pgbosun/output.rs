@@ -127,16 +127,16 @@ pub fn end_with_reader() {
     }));
 }
 
-/// Asks before something is replaced or removed, which `question` names; `--force` answers yes.
+/// Asks before something is replaced, removed or lost, which `question` names; where `given` is set the option `flag` has answered yes.
 ///
 /// # Errors
 /// Where the answer is not yes, or nobody can be asked.
-pub fn confirm(question: &str, force: bool) -> anyhow::Result<()> {
-    if force {
+pub fn confirm(question: &str, given: bool, flag: &str) -> anyhow::Result<()> {
+    if given {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Exit::refused(format!("{question}, and there is no terminal to ask on: say --force")));
+        return Err(Exit::refused(format!("{question}, and there is no terminal to ask on: say {flag}")));
     }
     eprint!("{question}. Type yes: ");
     std::io::stderr().flush()?;

@@ -7,7 +7,7 @@ use crate::{
 };
 use pgbosun_core::human;
 use pgbosun_repository::{
-    Active, BackupInfo, BackupRef, Encoding, Frame, HEARTBEAT, Repository, WalArchive, WalEncoder, copy_object,
+    Active, BackupInfo, BackupRef, EncodedWal, Encoding, HEARTBEAT, Repository, WalArchive, copy_object,
 };
 use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -158,20 +158,13 @@ async fn copy_wal_held(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let mut encoder = WalEncoder::new(vec![encoding.clone()], &frames).await?;
         let plain = source.get(&object).await?;
-        let mut left = &plain[..];
-        while !left.is_empty() {
-            let mut frame = Frame::new(&frames);
-            left = frame.fill(left);
-            encoder.push(frame).await?;
-        }
-        for (_, encoded) in encoder.finish(&object.file, &object.sha256).await? {
-            let size = encoded.size();
-            if target.put(&object.file, &encoded.copy_of(&object)).await? {
-                copied.wal += 1;
-                copied.bytes += size;
-            }
+        let encoded = EncodedWal::of(&encoding, &frames, &object.file, &object.sha256, &plain);
+        let encoded = Box::pin(encoded).await?;
+        let size = encoded.size();
+        if target.put(&object.file, &encoded.copy_of(&object)).await? {
+            copied.wal += 1;
+            copied.bytes += size;
         }
     }
     Ok(copied)

@@ -19,7 +19,7 @@ pub(crate) struct Inspection {
     pub config_files: Vec<(&'static str, String)>,
 }
 
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 10] = [
     "max_connections",
     "max_worker_processes",
     "max_wal_senders",
@@ -28,6 +28,8 @@ const SETTINGS: [&str; 8] = [
     "shared_preload_libraries",
     "data_checksums",
     "summarize_wal",
+    "archive_mode",
+    "port",
 ];
 
 const CONFIG_FILES: [(&str, &str); 3] =

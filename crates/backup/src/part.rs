@@ -119,6 +119,7 @@ impl ScratchCopy {
         let tablespaces: BTreeMap<String, PathBuf> =
             info.tablespaces.iter().map(|space| (space.location.clone(), place(space.oid))).collect();
         let restore = Restore {
+            ports: Vec::new(),
             repository: self.plan.repository.clone(),
             info: info.clone(),
             target: directory.path.join("data"),

@@ -8,12 +8,13 @@ mod source;
 mod stream;
 
 pub use incremental::{Incremental, WhyFull};
-pub use source::{Role, member, now as server_time, primaries};
+pub use source::{Primary, Role, member, now as server_time, primaries};
 
 use crate::{
     Error, Progress,
     chain::newest_good,
     inspect::{Inspection, inspect},
+    wal::{bring_history, newest_primary},
 };
 use files::DataDirectory;
 use pass::Pass;
@@ -170,6 +171,10 @@ impl Physical {
         if ready.is_empty() {
             let first = dropped.into_iter().next().map(|(_, error)| error.into());
             return Err(first.unwrap_or_else(|| Error::Refused("no repository is configured to back up to".into())));
+        }
+        // C41: whether what was backed up before is still on the line is judged by the archives.
+        if let Some(primary) = newest_primary(&self.server).await {
+            bring_history(&primary, &self.cluster, &ready).await;
         }
         let place = self.new_place(&system_id);
         let _active = Active::claim(&place.lease());

@@ -21,7 +21,7 @@ use crate::{Error, Progress, manifest, pace::Pace, wal::Confinement};
 use account::{Account, Contents};
 use extract::{Access, Unpacking, Wanted};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use pgbosun_core::faults;
+use pgbosun_core::{faults, wal::Switch};
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -38,6 +38,8 @@ pub struct Restore {
     pub repository: Repository,
     /// Which backup; what it builds upon is found.
     pub info: BackupInfo,
+    /// Ports of the servers that are known: a copy takes none of them.
+    pub ports: Vec<u16>,
     /// The new data directory.
     pub target: PathBuf,
     /// What to do with what is there already.
@@ -103,8 +105,12 @@ impl Recovery {
         let (program, configuration) = (in_command(program), in_command(configuration));
         let flags = [(confinement.places, "--confined "), (confinement.settings, "--without-limits ")];
         let mut confined: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
+        if let Some(Switch { parent, at }) = confinement.until {
+            confined.push_str(&format!("--until {parent}@{at} "));
+        }
         for (old, new) in &confinement.moved {
-            let pair = PathBuf::from(format!("{old}={}", new.display()));
+            let escaped = |path: &str| path.replace('=', "\\=");
+            let pair = PathBuf::from(format!("{}={}", escaped(old), escaped(&new.display().to_string())));
             confined.extend(["--tablespace ", &in_command(&pair), " "]);
         }
         format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster} \"%f\" \"%p\"")
@@ -173,9 +179,11 @@ impl Restore {
         let present = match self.existing {
             Existing::Delta => {
                 let (target, combined) = (self.target.clone(), combined.clone());
-                let (expected, links) = (expected.clone(), links.clone());
-                blocking(&self.target, move || prepare::keep_what_is_right(&target, &expected, &combined, &links))
-                    .await?
+                let (expected, links, major) = (expected.clone(), links.clone(), self.info.major());
+                blocking(&self.target, move || {
+                    prepare::keep_what_is_right(&target, &expected, &combined, &links, major)
+                })
+                .await?
             }
             _ => HashSet::new(),
         };

@@ -162,6 +162,7 @@ impl RestoreTest {
             standby: false,
         });
         let restore = Restore {
+            ports: Vec::new(),
             repository: self.plan.repository.clone(),
             info: info.clone(),
             target: directory.path.join("data"),

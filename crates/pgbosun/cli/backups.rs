@@ -121,6 +121,9 @@ pub enum WalCommand {
         /// Recovery does not wait for settings such as max_connections that the original raised after the backup.
         #[arg(long)]
         without_limits: bool,
+        /// What this timeline has behind this position is left out: another timeline branched off there, which is the one to follow.
+        #[arg(long, value_name = "TIMELINE@LSN", value_parser = switch)]
+        until: Option<pgbosun_core::wal::Switch>,
         /// Where a tablespace goes that the WAL creates at OLD.
         #[arg(long, value_name = "OLD=NEW")]
         tablespace: Vec<String>,
@@ -143,4 +146,12 @@ pub enum WalCommand {
         #[arg(long)]
         cluster: Option<String>,
     },
+}
+
+/// Where a timeline was left.
+fn switch(text: &str) -> Result<pgbosun_core::wal::Switch, String> {
+    let (parent, at) = text.split_once('@').ok_or("write TIMELINE@LSN, as 1@0/30000A8")?;
+    let parent = parent.parse().map_err(|_| format!("\"{parent}\" is no timeline"))?;
+    let at = at.parse().map_err(|_| format!("\"{at}\" is no position in the WAL"))?;
+    Ok(pgbosun_core::wal::Switch { parent, at })
 }

@@ -52,6 +52,9 @@ pub struct RestoreTarget {
     /// Follow this timeline; the newest by default.
     #[arg(long)]
     pub timeline: Option<u32>,
+    /// Recover to where a segment is missing in the archive, without asking: what was committed after it is lost.
+    #[arg(long)]
+    pub accept_gap: bool,
 }
 
 /// A physical restore.
@@ -69,7 +72,7 @@ pub struct RestorePhysical {
     /// Become a standby (`standby.signal`) instead of ending recovery.
     #[arg(long)]
     pub standby: bool,
-    /// Where a tablespace goes, OLD=NEW; to its old place by default.
+    /// Where a tablespace goes, OLD=NEW; to its old place by default. An = in a path is written `\=`.
     #[arg(long, value_name = "OLD=NEW")]
     pub tablespace: Vec<String>,
     /// Into a directory that holds an earlier restore or the damaged cluster: keep the files that are right already.

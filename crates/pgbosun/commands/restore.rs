@@ -6,13 +6,14 @@ mod target;
 
 use super::{backup::watch, restore_test};
 use crate::{
-    cli::{RestoreCommand, RestorePhysical},
+    cli::{RestoreCommand, RestorePhysical, RestoreTarget},
     exit::Exit,
     local::Context,
     output,
 };
 use pgbosun_backup::{
-    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, plan, plan_beyond, wal::Confinement,
+    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, find_programs, plan, plan_beyond,
+    wal::{Confinement, bring_history, newest_primary},
 };
 use pgbosun_core::{config::Rate, human};
 use pgbosun_postgres::Server;
@@ -48,19 +49,18 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         let programs = arguments.program_directory;
         return Box::pin(restore_test::test(context, &request.cluster, plan, begun.elapsed(), programs)).await;
     };
-    // C34
-    if let Some(gap) = &plan.gap {
-        output::confirm(gap, arguments.force)?;
-    }
+    accept_gap(&plan, &arguments.target)?;
     let target = std::path::absolute(to)?;
     let existing = existing(&arguments, &target)?;
     let tablespaces = tablespaces::places(&plan.info, &arguments.tablespace, arguments.force)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
     let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces);
+    let confinement = Confinement { until: plan.until, ..confinement };
     let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, &confinement)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
     let restore = Restore {
+        ports: known_ports(context),
         repository: plan.repository.clone(),
         info: info.clone(),
         target: target.clone(),
@@ -111,7 +111,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
             "label": info.label, "cluster": info.cluster, "repository": name, "target": target,
             "in-place": in_place, "recovery-target": plan.target.to_string(), "timeline": plan.timeline,
             "files": restored.files, "bytes": restored.bytes, "kept": restored.kept, "configuration": restored.configuration,
-            "seconds": begun.elapsed().as_secs_f64(), "wal-held-until": held_until,
+            "gap": plan.gap, "seconds": begun.elapsed().as_secs_f64(), "wal-held-until": held_until,
         }))?;
         return Ok(0);
     }
@@ -122,9 +122,13 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     if in_place {
         println!("archiving, subscriptions and background jobs go on as its configuration says");
+        if info.settings.get("archive_mode").is_some_and(|mode| mode == "off") {
+            println!("{}: archive_mode was off when it was backed up: nothing is archived", output::yellow("warning"));
+        }
     }
-    let major = info.server_version.split('.').next().unwrap_or_default();
-    println!("start it with: /usr/lib/postgresql/{major}/bin/pg_ctl -D {} start", target.display());
+    let programs = find_programs(&info.server_version, arguments.program_directory.as_deref());
+    let program = programs.map_or_else(|_| PathBuf::from("pg_ctl"), |directory| directory.join("pg_ctl"));
+    println!("start it with: {} -D {} start", program.display(), quoted(&target));
     if goes_on {
         println!("it fetches WAL with this program and configuration while it recovers");
         if let Some(until) = held_until {
@@ -156,9 +160,31 @@ fn in_place(context: &Context, cluster: &str, arguments: &RestorePhysical, targe
              copy that does not)",
             target.display()
         );
-        output::confirm(&question, arguments.force)?;
+        output::confirm(&question, arguments.force, "--force")?;
     }
     Ok(its_place)
+}
+
+/// The ports of all configured servers, of those that are down too.
+fn known_ports(context: &Context) -> Vec<u16> {
+    let servers = context.config.clusters.values().filter_map(|cluster| Server::of(cluster).ok());
+    servers.flat_map(|server| server.conninfo.hosts.into_iter().map(|host| host.port)).collect()
+}
+
+/// A path as one word of a shell, for a command to copy.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// C34: recovery ends early only where somebody said that it may. That something may be replaced (`--force`) does not say that.
+pub(super) fn accept_gap(plan: &Plan, target: &RestoreTarget) -> anyhow::Result<()> {
+    let Some(gap) = &plan.gap else { return Ok(()) };
+    if target.accept_gap {
+        eprintln!("{}: {gap}", output::yellow("warning"));
+    }
+    output::confirm(gap, target.accept_gap, "--accept-gap")
 }
 
 /// Whether it is the backup that is not as it was written.
@@ -170,7 +196,17 @@ fn is_damage(error: &anyhow::Error) -> bool {
 /// Finds what serves a request, away from this runtime's threads.
 pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Result<Plan> {
     let (wanted, server) = (request.clone(), context.config.clusters.get(&request.cluster).map(Server::of));
-    let planned = context.bulk.spawn(async move { plan(&wanted).await }).await?;
+    let asked = server.as_ref().and_then(|server| server.as_ref().ok()).cloned();
+    let planned = context.bulk.spawn(async move {
+        // C41: the servers that answer have a say in which line is live.
+        if let Some(server) = asked
+            && let Some(primary) = newest_primary(&server).await
+        {
+            bring_history(&primary, &wanted.cluster, &wanted.repositories).await;
+        }
+        plan(&wanted).await
+    });
+    let planned = planned.await?;
     let (reason, system_id, server) = match (planned, server) {
         (Err(pgbosun_backup::Error::Beyond { reason, system_id }), Some(server)) => (reason, system_id, server?),
         (planned, _) => return Ok(planned?),
@@ -218,6 +254,7 @@ fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existi
             output::confirm(
                 &format!("everything in {place} that differs from the backup is replaced or removed"),
                 force,
+                "--force",
             )?;
             Ok(Existing::Delta)
         }

@@ -2,7 +2,7 @@
 
 use super::{backup::watch, job::run_now, restore::choose};
 use crate::{exit::DAMAGED, local::Context, output};
-use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest, wal::Confinement};
+use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
 use pgbosun_core::human;
 use pgbosun_daemon::{api, last_restore_test};
 use std::{
@@ -66,14 +66,14 @@ pub(super) async fn test(
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let (label, target) = (plan.info.label.clone(), plan.target.to_string());
     let test = RestoreTest {
-        plan,
         find,
         restore_command: Recovery::command(
             &std::env::current_exe()?,
             &context.config.path,
             cluster,
-            &Confinement::copy(),
+            &plan.confinement(),
         ),
+        plan,
         queries: Vec::new(),
         amcheck: true,
         extract: None,

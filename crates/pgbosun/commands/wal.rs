@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 pub async fn run(context: &Context, command: WalCommand) -> anyhow::Result<u8> {
     match command {
         WalCommand::Push { path, cluster } => push::run(context, &path, cluster.as_deref()).await,
-        WalCommand::Fetch { name, path, cluster, repository, confined, without_limits, tablespace, ahead } => {
+        WalCommand::Fetch { name, path, cluster, repository, confined, without_limits, until, tablespace, ahead } => {
             let moved = tablespace.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<_>>()?;
-            let confinement = Confinement { places: confined, settings: without_limits || confined, moved };
+            let confinement = Confinement { places: confined, settings: without_limits || confined, moved, until };
             let fetch = fetch::Arguments { name, path, cluster, repository, confinement };
             if ahead { fetch::ahead(context, fetch).await } else { Ok(fetch::run(context, fetch).await) }
         }

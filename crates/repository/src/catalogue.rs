@@ -129,6 +129,12 @@ pub struct BackupInfo {
 }
 
 impl BackupInfo {
+    /// The server's major version.
+    pub fn major(&self) -> u32 {
+        let digits = self.server_version.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|major| major.parse().ok()).unwrap_or_default()
+    }
+
     /// True for one that builds upon another.
     pub const fn is_incremental(&self) -> bool {
         self.parent.is_some()

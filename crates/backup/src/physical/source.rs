@@ -72,12 +72,23 @@ pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, R
     }
 }
 
-/// The servers of a cluster that take writes, each with its timeline. More than one is a split brain. One that does not answer is
-/// none of them.
-pub async fn primaries(cluster: &Server) -> Vec<(String, u32)> {
+/// A server that takes writes.
+#[derive(Clone, Debug)]
+pub struct Primary {
+    /// How it is reached.
+    pub server: Server,
+    /// Its host, as configured.
+    pub host: String,
+    /// Its timeline.
+    pub timeline: u32,
+}
+
+/// The servers of a cluster that take writes. More than one is a split brain. One that does not answer is none of them.
+pub async fn primaries(cluster: &Server) -> Vec<Primary> {
     let looks = cluster.conninfo.hosts.iter().map(|host| async move {
-        let timeline = look(&cluster.at(host)).await.ok()?.timeline?;
-        Some((host.to_string(), timeline))
+        let server = cluster.at(host);
+        let timeline = look(&server).await.ok()?.timeline?;
+        Some(Primary { server, host: host.to_string(), timeline })
     });
     futures::future::join_all(looks).await.into_iter().flatten().collect()
 }

@@ -106,7 +106,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         made.push(format!("{}: {name} is a comment now, it does not hold for what was restored", file.display()));
     }
     if standing == Standing::Beside {
-        let port = free_port();
+        let port = free_port(&taken_ports(restore));
         let text = beside(info, &removed, port);
         append(target, "postgresql.auto.conf", &text)?;
         let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
@@ -154,14 +154,20 @@ fn beside(info: &BackupInfo, removed: &Removed, port: Option<u16>) -> String {
     text
 }
 
+/// Ports that belong to servers which may be down just now: what connects to them must not meet a copy.
+fn taken_ports(restore: &Restore) -> Vec<u16> {
+    let original = restore.info.settings.get("port").and_then(|port| port.parse().ok());
+    restore.ports.iter().copied().chain(original).collect()
+}
+
 /// A port on which nobody listens now, above PostgreSQL's own.
-fn free_port() -> Option<u16> {
+fn free_port(taken: &[u16]) -> Option<u16> {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let no_socket = |port: &u16| {
         let places = ["/tmp", "/var/run/postgresql", "/run/postgresql"];
         !places.iter().any(|place| Path::new(place).join(format!(".s.PGSQL.{port}")).exists())
     };
-    (5433..6433).find(|port| is_free(port) && no_socket(port))
+    (5433..6433).find(|port| !taken.contains(port) && is_free(port) && no_socket(port))
 }
 
 /// The recovery settings, with the one target there may be. The others are set to nothing first: a file of the original that the

@@ -2,7 +2,7 @@
 
 use crate::{
     Catalogue, Error,
-    wal::{Archive, Event, Fetch, Scanner},
+    wal::{Archive, Confinement, Event, Fetch, Scanner},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::{
     clock,
     lsn::Lsn,
-    wal::{Segment, WalFile},
+    wal::{Segment, Switch, WalFile},
 };
 use pgbosun_repository::{BackupInfo, Repository, sort_backups};
 use std::{fmt, time::Duration};
@@ -85,8 +85,17 @@ pub struct Plan {
     pub timeline: u32,
     /// Segments of the archive that recovery will need.
     pub segments: u64,
+    /// C41: where they end before the timeline's own: what its parent wrote behind this place is on a dead branch.
+    pub until: Option<Switch>,
     /// C34: that it ends at a gap, and not at the end of the archive; which segment is missing, and what is reached.
     pub gap: Option<String>,
+}
+
+impl Plan {
+    /// What must not reach a copy that recovers by this plan (C29).
+    pub fn confinement(&self) -> Confinement {
+        Confinement { until: self.until, ..Confinement::copy() }
+    }
 }
 
 /// The times a restore can reach.
@@ -304,6 +313,15 @@ impl Planner<'_> {
         self.archive.way(self.timeline(info), info.stop_lsn)
     }
 
+    fn until(&self, info: &BackupInfo) -> Option<Switch> {
+        self.archive.until(self.timeline(info), info.timeline, info.stop_lsn)
+    }
+
+    /// From where on what lies in the segments on the way from a backup is on a dead branch.
+    fn dead_from(&self, info: &BackupInfo) -> Lsn {
+        self.until(info).map_or(Lsn(u64::MAX), |switch| switch.at)
+    }
+
     /// C14: a backup without WAL of its own needs the archive's from its start.
     fn check_own_wal(&self, info: &BackupInfo) -> Result<(), Error> {
         if info.object(pgbosun_repository::ObjectKind::Wal).is_some() {
@@ -327,6 +345,7 @@ impl Planner<'_> {
             target: target.clone(),
             timeline: self.timeline(info),
             segments: self.way(info).count() as u64,
+            until: self.until(info),
             gap: None,
         }
     }
@@ -374,7 +393,7 @@ impl Planner<'_> {
                 // The last segment may be filled in part only.
                 let mut scanner = Scanner::default();
                 scanner.segment(&self.read(last).await?, &mut |_| {});
-                scanner.end() >= lsn
+                scanner.end().min(self.dead_from(info)) >= lsn
             }
             Some(last) => last.start(size) > lsn,
             None => false,
@@ -405,7 +424,7 @@ impl Planner<'_> {
                     let at = match &event {
                         Event::End { at, .. } | Event::RestorePoint { at, .. } => *at,
                     };
-                    seen |= at >= info.stop_lsn && fits(&event);
+                    seen |= at >= info.stop_lsn && at < self.dead_from(info) && fits(&event);
                 });
                 if seen {
                     self.check_own_wal(info)?;
@@ -423,7 +442,7 @@ impl Planner<'_> {
 
     /// When the last transaction ended on the way from a backup.
     async fn last_end(&self, info: &BackupInfo) -> Result<Option<DateTime<Utc>>, Error> {
-        let way: Vec<_> = self.way(info).collect();
+        let (way, dead) = (self.way(info).collect::<Vec<_>>(), self.dead_from(info));
         let mut after: Option<Bytes> = None;
         for segment in way.into_iter().rev() {
             let bytes = self.read(segment).await?;
@@ -431,6 +450,7 @@ impl Planner<'_> {
             let mut note = |event: Event| {
                 if let Event::End { time, at, .. } = event
                     && at >= info.stop_lsn
+                    && at < dead
                 {
                     last = last.max(Some(time));
                 }

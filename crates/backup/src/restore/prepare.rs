@@ -8,6 +8,7 @@ use crate::{Error, manifest};
 use pgbosun_core::name::{to_path, to_text};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
     fs, io,
     os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
@@ -46,9 +47,10 @@ impl Restore {
         remove(&self.target.join(CONTROL))?;
         if self.existing == Existing::Replace {
             let stay = [MARKER, WAL].into_iter().map(PathBuf::from).chain(links.kept.iter().map(|name| to_path(name)));
-            empty(&self.target, &stay.collect::<Vec<_>>())?;
+            let stay: Vec<_> = stay.collect();
+            empty(&self.target, &|name| stay.iter().any(|kept| kept.as_os_str() == name))?;
             for directory in places.values() {
-                empty(directory, &[])?;
+                empty(directory, &|name| is_of_others(&name.to_string_lossy(), self.info.major()))?;
             }
             empty_wal(&self.target)?;
         }
@@ -58,7 +60,7 @@ impl Restore {
         // C18: links first, from what backup.json says, never from what an archive says.
         let links = self.target.join("pg_tblspc");
         access.create(&links)?;
-        empty(&links, &[])?;
+        empty(&links, &|_| false)?;
         for (oid, place) in places {
             symlink(place, links.join(oid.to_string())).map_err(Error::file("link tablespace", place))?;
         }
@@ -79,7 +81,7 @@ pub(super) struct Links {
 fn empty_wal(target: &Path) -> Result<(), Error> {
     let wal = target.join(WAL);
     match fs::symlink_metadata(&wal) {
-        Ok(found) if found.is_symlink() && wal.is_dir() => empty(&wal, &[]),
+        Ok(found) if found.is_symlink() && wal.is_dir() => empty(&wal, &|_| false),
         Ok(found) if found.is_dir() => fs::remove_dir_all(&wal).map_err(Error::file("remove", &wal)),
         _ => remove(&wal),
     }
@@ -92,8 +94,20 @@ fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Removes what is in a directory, links themselves and not what they lead to.
-fn empty(directory: &Path, except: &[PathBuf]) -> Result<(), Error> {
+/// Whether an entry of a tablespace's directory is none of this version's: after an upgrade the clusters of two versions share the place,
+/// and the root of a file system has lost+found.
+fn is_of_others(name: &str, major: u32) -> bool {
+    !name.starts_with(&format!("PG_{major}_"))
+}
+
+/// The same, for a path in a data directory.
+fn lies_with_others(path: &str, major: u32) -> bool {
+    let entry = path.strip_prefix("pg_tblspc/").and_then(|space| space.split_once('/'));
+    entry.is_some_and(|(_, entry)| is_of_others(entry, major))
+}
+
+/// Removes what is in a directory and not to be kept, links themselves and not what they lead to.
+fn empty(directory: &Path, keep: &dyn Fn(&OsStr) -> bool) -> Result<(), Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -101,7 +115,7 @@ fn empty(directory: &Path, except: &[PathBuf]) -> Result<(), Error> {
     };
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
-        if except.iter().any(|name| entry.file_name() == name.as_os_str()) {
+        if keep(&entry.file_name()) {
             continue;
         }
         let path = entry.path();
@@ -119,11 +133,12 @@ pub(super) fn keep_what_is_right(
     expected: &HashMap<String, manifest::Expected>,
     combined: &HashSet<String>,
     links: &Links,
+    major: u32,
 ) -> Result<HashSet<String>, Error> {
     empty_wal(target)?;
-    prune(target, "", &parents(expected))?;
+    prune(target, "", &parents(expected), major)?;
     let mut found = Vec::new();
-    walk(target, "", &mut found)?;
+    walk(target, "", major, &mut found)?;
     let mut right = HashSet::new();
     let mut doubtful = Vec::new();
     for (name, path, size) in found {
@@ -187,7 +202,7 @@ fn parents(expected: &HashMap<String, manifest::Expected>) -> HashSet<&str> {
 }
 
 /// Removes directories in which the backup has no file. Those that it has empty are made anew with it.
-fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>) -> Result<(), Error> {
+fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>, major: u32) -> Result<(), Error> {
     let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
@@ -195,8 +210,11 @@ fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>) -> Result<(), 
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(Error::file("look at", &path))?;
         let is_tablespace = kind.is_symlink() && prefix == "pg_tblspc";
+        if lies_with_others(&name, major) {
+            continue;
+        }
         if is_tablespace || (kind.is_dir() && (parents.contains(name.as_str()) || name == "pg_tblspc")) {
-            prune(&path, &name, parents)?;
+            prune(&path, &name, parents, major)?;
         } else if kind.is_dir() {
             fs::remove_dir_all(&path).map_err(Error::file("remove", &path))?;
         }
@@ -205,22 +223,52 @@ fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>) -> Result<(), 
 }
 
 /// Files below a data directory by their paths in the manifest, over the links of tablespaces too.
-fn walk(directory: &Path, prefix: &str, found: &mut Vec<(String, PathBuf, u64)>) -> Result<(), Error> {
+fn walk(directory: &Path, prefix: &str, major: u32, found: &mut Vec<(String, PathBuf, u64)>) -> Result<(), Error> {
     let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
     for entry in entries {
         let entry = entry.map_err(Error::file("look into", directory))?;
         let (path, name) = (entry.path(), to_text(entry.file_name().as_bytes()));
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
         let kind = entry.file_type().map_err(Error::file("look at", &path))?;
-        if name == WAL {
+        if name == WAL || lies_with_others(&name, major) {
             continue;
         }
         if kind.is_dir() || (kind.is_symlink() && prefix == "pg_tblspc") {
-            walk(&path, &name, found)?;
+            walk(&path, &name, major, found)?;
         } else {
             let size = entry.metadata().map_err(Error::file("look at", &path))?.len();
             found.push((name, path, size));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c31_what_another_version_has_in_a_tablespaces_place_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (target, place) = (directory.path().join("data"), directory.path().join("space"));
+        fs::create_dir_all(target.join("pg_tblspc")).unwrap();
+        for name in ["PG_15_202209061/5", "PG_17_202406281/5", "lost+found"] {
+            fs::create_dir_all(place.join(name)).unwrap();
+        }
+        for name in ["PG_15_202209061/5/old", "PG_17_202406281/5/live"] {
+            fs::write(place.join(name), name).unwrap();
+        }
+        symlink(&place, target.join("pg_tblspc/16400")).unwrap();
+        let there = || {
+            let mut names: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        keep_what_is_right(&target, &HashMap::new(), &HashSet::new(), &Links::default(), 15).unwrap();
+        assert_eq!(there(), ["PG_17_202406281", "lost+found"]);
+        assert!(place.join("PG_17_202406281/5/live").exists());
+        fs::create_dir(place.join("PG_15_202209061")).unwrap();
+        empty(&place, &|name| is_of_others(&name.to_string_lossy(), 15)).unwrap();
+        assert_eq!(there(), ["PG_17_202406281", "lost+found"]);
+    }
 }

@@ -5,7 +5,7 @@ use crate::Error;
 use pgbosun_core::{
     lineage::Lineage,
     lsn::Lsn,
-    wal::{Segment, WalFile},
+    wal::{Segment, Switch, WalFile},
 };
 use pgbosun_repository::{BackupInfo, Repository, WalArchive, WalContents};
 use std::collections::BTreeSet;
@@ -186,12 +186,20 @@ impl Archive {
             Some(segment)
         })
     }
+
+    /// Where that way ends before it has come to the target's own timeline: the place behind which what its parent wrote is on a dead
+    /// branch (C41). PostgreSQL does not look at that: as long as it has found nothing of a timeline it takes whatever segments of
+    /// the parent's there are.
+    pub fn until(&self, target: u32, timeline: u32, from: Lsn) -> Option<Switch> {
+        let parent = self.way(target, from).last().map_or(timeline, |last| last.timeline);
+        let stretch = self.lineage.line(target).into_iter().find(|stretch| stretch.timeline == parent)?;
+        stretch.end.map(|at| Switch { parent, at })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgbosun_core::wal::Switch;
 
     const SIZE: u64 = 16 << 20;
 
@@ -245,5 +253,9 @@ mod tests {
         let missing = archive.missing(2, Lsn(SIZE)).map(|s| (s.timeline, s.number));
         assert_eq!(missing, Some((2, 3)));
         assert_eq!(archive.missing(1, Lsn(SIZE)), None);
+        let left = Some(Switch { parent: 1, at: Lsn(3 * SIZE + 100) });
+        assert_eq!([archive.until(2, 1, Lsn(SIZE)), archive.until(2, 1, Lsn(8 * SIZE))], [left, left]);
+        assert_eq!(archive.until(2, 1, Lsn(4 * SIZE)), None, "it has come to the timeline itself");
+        assert_eq!(archive.until(1, 1, Lsn(SIZE)), None, "its own line goes on");
     }
 }

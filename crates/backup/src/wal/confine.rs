@@ -1,6 +1,9 @@
 //! C29: what WAL would do outside a copy's own directory. A record of `CREATE TABLESPACE` names the place of the original; replayed
 //! on a copy on the same machine it would be made there, and the copy would write into the live files.
 //!
+//! What an old primary wrote behind the place where the live line left it (C41): it lies in the same segment, and recovery would replay
+//! it where the new timeline's own segment is not archived.
+//!
 //! And settings that were raised after the backup: a record of them has a hot standby wait for somebody to raise its own, for good, and
 //! so a cluster that is restored in its place.
 //!
@@ -14,7 +17,10 @@ use super::{
     segment::{Header, number},
 };
 use crate::Error;
-use pgbosun_core::{lsn::Lsn, wal::WalFile};
+use pgbosun_core::{
+    lsn::Lsn,
+    wal::{Segment, Switch, WalFile},
+};
 use pgbosun_repository::BackupInfo;
 use std::{
     collections::BTreeMap,
@@ -49,12 +55,14 @@ pub struct Confinement {
     pub settings: bool,
     /// Where tablespaces go that the WAL creates, by the place that the original gave them.
     pub moved: BTreeMap<String, PathBuf>,
+    /// What a parent wrote behind this place is not on the line that is followed.
+    pub until: Option<Switch>,
 }
 
 impl Confinement {
     /// Of a copy beside its original.
     pub fn copy() -> Self {
-        Self { places: true, settings: true, moved: BTreeMap::new() }
+        Self { places: true, settings: true, ..Self::default() }
     }
 
     /// Of what is restored from a backup: a copy, what takes its original's place, or a standby, which replays what its primary wrote.
@@ -62,12 +70,28 @@ impl Confinement {
     pub fn of(info: &BackupInfo, in_place: bool, standby: bool, moved: &BTreeMap<String, PathBuf>) -> Self {
         let is_later = |old: &str| !info.tablespaces.iter().any(|space| space.location == old);
         let moved = moved.iter().filter(|(old, _)| is_later(old)).map(|(old, new)| (old.clone(), new.clone()));
-        Self { places: !standby && !in_place, settings: !standby, moved: moved.collect() }
+        Self { places: !standby && !in_place, settings: !standby, moved: moved.collect(), until: None }
     }
 
     /// Whether there is anything to change.
     pub fn is_needed(&self) -> bool {
-        self.places || self.settings || !self.moved.is_empty()
+        self.places || self.settings || !self.moved.is_empty() || self.until.is_some()
+    }
+
+    /// C41: whether nothing of a segment is on the line that is followed.
+    pub fn is_dead(&self, name: Segment, size: u64) -> bool {
+        self.until.is_some_and(|switch| switch.parent == name.timeline && switch.at <= name.start(size))
+    }
+
+    /// C41: empties a segment of a parent from where the line left it on, which to recovery is the end of WAL; returns whether that
+    /// changed anything. By its name: the first segment of a timeline begins with its parent's pages.
+    pub fn cut(&self, name: Segment, segment: &mut [u8]) -> bool {
+        let Some(switch) = self.until.filter(|switch| switch.parent == name.timeline) else { return false };
+        let from = switch.at.0.saturating_sub(name.start(segment.len() as u64).0);
+        let dead = usize::try_from(from).ok().and_then(|from| segment.get_mut(from..)).unwrap_or_default();
+        let any = dead.iter().any(|byte| *byte != 0);
+        dead.fill(0);
+        any
     }
 
     /// Makes the place of a tablespace that was moved, and the link to it: PostgreSQL takes a link that is there for the directory it
@@ -332,11 +356,28 @@ mod tests {
     }
 
     #[test]
+    fn c41_a_parents_segment_ends_where_the_line_left_it() {
+        let (whole, _) = segments(400, &record(16400, "/srv/place"));
+        let name = |timeline| Segment { timeline, log: 0, number: 1 };
+        let at = Lsn(SIZE as u64 + 408);
+        let confinement = Confinement { until: Some(Switch { parent: 1, at }), ..Confinement::default() };
+        let mut own = whole.clone();
+        assert!(!confinement.cut(name(2), &mut own), "the new timeline's own begins with its parent's pages");
+        assert_eq!(own, whole);
+        let mut parents = whole.clone();
+        assert!(confinement.cut(name(1), &mut parents));
+        assert_eq!(parents[..408], whole[..408]);
+        assert!(parents[408..].iter().all(|byte| *byte == 0));
+        let after = Segment { number: 2, ..name(1) };
+        assert!(confinement.is_dead(after, SIZE as u64) && !confinement.is_dead(name(1), SIZE as u64));
+        assert!(!confinement.cut(Segment { number: 0, ..name(1) }, &mut whole.clone()));
+    }
+
+    #[test]
     fn c29_in_place_what_was_moved_alone_is_changed_in_both_halves() {
         let moved = |place: &str| Confinement {
-            places: false,
-            settings: false,
             moved: [(place.to_owned(), "/srv/new".into())].into(),
+            ..Confinement::default()
         };
         let original = record(16400, "../strange place");
         let (first, second) = segments(SIZE - 40, &original);
@@ -359,8 +400,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (data, place) = (directory.path().join("data"), directory.path().join("new/place"));
         fs::create_dir_all(data.join("pg_tblspc")).unwrap();
-        let confinement =
-            Confinement { places: true, settings: true, moved: [("old".to_owned(), place.clone())].into() };
+        let confinement = Confinement { moved: [("old".to_owned(), place.clone())].into(), ..Confinement::copy() };
         let created = |oid, location: &str| CreatedTablespace { oid, location: location.into() };
         assert_eq!(confinement.place(&data, &created(1, "another")).unwrap(), data.join("pg_tblspc/1"));
         assert!(!data.join("pg_tblspc/1").exists(), "the server makes it");

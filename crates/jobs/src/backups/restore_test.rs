@@ -6,9 +6,7 @@ use super::{bulk_token, table_name::TableName};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pgbosun_backup::{
-    Catalogue, Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable, wal::Confinement,
-};
+use pgbosun_backup::{Catalogue, Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
 use pgbosun_core::{
     clock,
     config::{Config, Known, RawValue, Refusal, RepositoryName, Setting},
@@ -193,9 +191,9 @@ impl RestoreTestJob {
         let (cancel, _guard) = bulk_token(context);
         let scratch = self.scratch_directory.clone();
         let test = RestoreTest {
+            restore_command: Recovery::command(&program, &context.config.path, cluster, &plan.confinement()),
             plan,
             find: begun.elapsed(),
-            restore_command: Recovery::command(&program, &context.config.path, cluster, &Confinement::copy()),
             queries: self.queries.0.clone(),
             amcheck: self.amcheck,
             extract: self.extract.as_ref().map(|table| (table.database.clone(), table.quoted())),

@@ -126,7 +126,11 @@ async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]
                 let (backups, wal) = (labels.join(", "), would.wal_removed);
                 let what = if backups.is_empty() { "no backup".to_owned() } else { format!("backups {backups}") };
                 let place = &repository.name;
-                confirm(&format!("{what} and {wal} files of WAL of {cluster} are removed from {place}"), false)?;
+                confirm(
+                    &format!("{what} and {wal} files of WAL of {cluster} are removed from {place}"),
+                    false,
+                    "--force",
+                )?;
             }
         }
     }

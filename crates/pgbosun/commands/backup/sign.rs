@@ -52,7 +52,7 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
              there could have forged it",
             repository.name
         );
-        confirm(&question, force)?;
+        confirm(&question, force, "--force")?;
         sign_backups(context, &repository, unsigned, &mut told).await?;
         if label.is_none() {
             sign_archives(context, &repository, &mut told).await?;

@@ -1,11 +1,9 @@
 //! `pgbosun restore table|schema|database`: the cluster is recovered in a scratch server, and what is wanted is dumped
 //! from there. The live cluster is only ever added to.
 
-use super::{choose, recovery, request};
+use super::{accept_gap, choose, recovery, request};
 use crate::{cli::RestorePart, commands::backup::watch, exit::Exit, local::Context, output};
-use pgbosun_backup::{
-    Destination, Dump, DumpWhat, Load, LoadedAs, Part, Progress, ScratchCopy, find_programs, wal::Confinement,
-};
+use pgbosun_backup::{Destination, Dump, DumpWhat, Load, LoadedAs, Part, Progress, ScratchCopy, find_programs};
 use pgbosun_core::human;
 use pgbosun_postgres::Server;
 use std::{sync::Arc, time::Duration};
@@ -37,12 +35,9 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         load.rehearse(what.only.as_ref()).await?;
     }
     let plan = choose(context, &request).await?;
-    // C34
-    if let Some(gap) = &plan.gap {
-        output::confirm(gap, arguments.force)?;
-    }
+    accept_gap(&plan, &arguments.target)?;
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
-    let recovery = recovery(context, &request, &plan, "promote", false, &Confinement::copy())?;
+    let recovery = recovery(context, &request, &plan, "promote", false, &plan.confinement())?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     eprintln!("recovering {} of {} to {} in a scratch server", plan.info.label, plan.info.cluster, plan.target);
     let label = plan.info.label.clone();
@@ -109,7 +104,7 @@ fn destination(context: &Context, cluster: &str, arguments: &RestorePart) -> any
                 )));
             }
             if file.is_file() {
-                output::confirm(&format!("{} is replaced", file.display()), arguments.force)?;
+                output::confirm(&format!("{} is replaced", file.display()), arguments.force, "--force")?;
             }
             Ok(Destination::File(file.clone()))
         }

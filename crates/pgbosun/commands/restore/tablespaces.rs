@@ -21,7 +21,7 @@ pub(super) fn places(info: &BackupInfo, pairs: &[String], force: bool) -> anyhow
             "the backup puts tablespaces into {}, and that is no empty directory of this user; --tablespace OLD=NEW names another place",
             doubtful.join(", ")
         );
-        output::confirm(&question, force)?;
+        output::confirm(&question, force, "--force")?;
     }
     for place in places {
         eprintln!("a tablespace goes to {place:?}");
@@ -36,9 +36,12 @@ fn is_ready(place: &Path) -> bool {
     own && fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// OLD=NEW, with an `=` of the paths themselves as `\=`, as pg_basebackup has it.
 pub(crate) fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
-    match pair.split_once('=') {
-        Some((old, new)) if new.starts_with('/') => Ok((old.to_owned(), new.into())),
+    let border = pair.match_indices('=').map(|(at, _)| at).find(|at| !pair[..*at].ends_with('\\'));
+    let plain = |path: &str| path.replace("\\=", "=");
+    match border.map(|at| (&pair[..at], &pair[at + 1..])) {
+        Some((old, new)) if new.starts_with('/') => Ok((plain(old), plain(new).into())),
         _ => Err(Exit::usage(format!("--tablespace {pair}: write OLD=NEW with absolute paths"))),
     }
 }
@@ -46,6 +49,13 @@ pub(crate) fn mapping(pair: &str) -> anyhow::Result<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_may_have_an_equals_sign() {
+        assert_eq!(mapping(r"/srv/a\=b=/srv/c\=d").unwrap(), ("/srv/a=b".to_owned(), "/srv/c=d".into()));
+        assert_eq!(mapping("/srv/a=/srv/c").unwrap(), ("/srv/a".to_owned(), "/srv/c".into()));
+        assert!(mapping(r"/srv/a\=/srv/c").is_err() && mapping("/srv/a=c").is_err());
+    }
 
     #[test]
     fn c36_only_an_empty_directory_of_ones_own_is_taken_unasked() {

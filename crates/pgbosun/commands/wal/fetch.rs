@@ -96,19 +96,27 @@ async fn fetch(context: &Context, arguments: &Arguments) -> anyhow::Result<bool>
     if pgbosun_backup::wal::check_file(&place.file, &early, &place.fetch.system_id).is_ok()
         && Fetch::hand_over(&early, &place.target).is_ok()
     {
-        confine_to_copy(context, arguments, &place).await?;
-        read_ahead(context, arguments, &place);
-        return Ok(true);
+        return finish(context, arguments, &place).await;
     }
     let _ = fs::remove_file(&early);
     let (fetcher, file, target) = (place.fetch.clone(), place.file.clone(), place.target.clone());
     let patience = context.config.wal.fetch_patience;
     let found = context.bulk.spawn(async move { fetcher.fetch_patiently(&file, &target, patience).await }).await??;
-    if found {
-        confine_to_copy(context, arguments, &place).await?;
-        read_ahead(context, arguments, &place);
+    if found { finish(context, arguments, &place).await } else { Ok(false) }
+}
+
+/// Makes what was fetched fit for PostgreSQL; false where there is nothing in it to replay.
+async fn finish(context: &Context, arguments: &Arguments, place: &Place) -> anyhow::Result<bool> {
+    // C41: its size says which part of the WAL it has.
+    if let WalFile::Segment(segment) = place.file
+        && arguments.confinement.is_dead(segment, fs::metadata(&place.target)?.len())
+    {
+        fs::remove_file(&place.target)?;
+        return Ok(false);
     }
-    Ok(found)
+    confine_to_copy(context, arguments, place).await?;
+    read_ahead(context, arguments, place);
+    Ok(true)
 }
 
 /// C29: what PostgreSQL is about to replay makes no tablespace outside the copy. Where this fails the fetch has failed, and PostgreSQL
@@ -119,6 +127,7 @@ async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place
         return Ok(());
     }
     let mut bytes = fs::read(&place.target)?;
+    let cut = arguments.confinement.cut(segment, &mut bytes);
     let size = Header::read(&bytes).map_or(0, |header| header.segment_size);
     let (crosses_before, crosses_after) = borders(&bytes);
     let neighbour = |at: Option<Lsn>| {
@@ -143,7 +152,7 @@ async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place
     let after = neighbour(Some(Lsn(start + size)).filter(|_| crosses_after)).await??;
     let Confined { changed, created } =
         confine(&mut bytes, before.as_deref(), after.as_deref(), &arguments.confinement);
-    if !changed {
+    if !changed && !cut {
         return Ok(());
     }
     for created in &created {

@@ -77,8 +77,7 @@ impl BackupInfo {
         if self.kind != kind {
             return Err(format!("{:?} is not its kind, which is {kind}", self.kind));
         }
-        let major = self.server_version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-        if !matches!(major.parse(), Ok(9_u32..=999)) {
+        if !matches!(self.major(), 9..=999) {
             return Err(format!("{:?} is no version of PostgreSQL", self.server_version));
         }
         let words = [&self.label, &self.system_id, &self.superuser, &self.server_version, &self.program_version];

@@ -18,6 +18,28 @@ pub struct EncodedWal {
 }
 
 impl EncodedWal {
+    /// Encodes a file that is in memory.
+    ///
+    /// # Errors
+    /// [`Error::Key`], [`Error::Storage`].
+    pub async fn of(
+        encoding: &Encoding,
+        frames: &Arc<Frames>,
+        file: &WalFile,
+        sha256: &str,
+        plain: &[u8],
+    ) -> Result<Self, Error> {
+        let mut encoder = WalEncoder::new(vec![encoding.clone()], frames).await?;
+        let mut left = plain;
+        while !left.is_empty() {
+            let mut frame = Frame::new(frames);
+            left = frame.fill(left);
+            encoder.push(frame).await?;
+        }
+        let (_, encoded) = encoder.finish(file, sha256).await?.remove(0);
+        Ok(encoded)
+    }
+
     /// Keeps the signature of what this is a copy of, for a repository into which this host does not sign.
     pub fn copy_of(self, original: &WalObject) -> Self {
         Self { signature: original.signature.clone(), ..self }

@@ -1,21 +1,14 @@
 //! The archive on a local repository.
 
 use super::*;
+use crate::Encoding;
 use crate::storage::{Directories, Local, Storage};
-use crate::{Encoding, Frame};
 use std::sync::Arc;
 
 async fn stored(archive: &WalArchive, encoding: &Encoding, name: &str, plain: &'static [u8]) -> Result<bool, Error> {
     let file = WalFile::parse(name).unwrap();
-    let frames = Arc::default();
-    let mut encoder = WalEncoder::new(vec![encoding.clone()], &frames).await?;
-    let mut left = plain;
-    while !left.is_empty() {
-        let mut frame = Frame::new(&frames);
-        left = frame.fill(left);
-        encoder.push(frame).await?;
-    }
-    let (_, encoded) = encoder.finish(&file, &hex::encode(Sha256::digest(plain))).await?.remove(0);
+    let sha256 = hex::encode(Sha256::digest(plain));
+    let encoded = EncodedWal::of(encoding, &Arc::default(), &file, &sha256, plain).await?;
     archive.put(&file, &encoded).await
 }
 

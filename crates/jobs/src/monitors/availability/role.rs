@@ -74,7 +74,8 @@ impl Monitor for Role {
         look.release().await;
         let (_, server) = look.context.cluster()?;
         if server.conninfo.hosts.len() > 1 {
-            sample.primaries = pgbosun_backup::primaries(server).await;
+            let primaries = pgbosun_backup::primaries(server).await;
+            sample.primaries = primaries.into_iter().map(|one| (one.host, one.timeline)).collect();
         }
         Ok(sample)
     }

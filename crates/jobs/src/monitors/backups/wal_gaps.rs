@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use pgbosun_backup::wal::{Archive, Spool};
+use pgbosun_backup::wal::{Archive, Spool, bring_history, newest_primary};
 use pgbosun_core::{
     config::Needs,
     figure::Figure,
@@ -63,6 +63,9 @@ pub struct Sample {
     reaches: Vec<Reach>,
     /// Repositories that could not be asked, and why.
     away: Vec<(String, String)>,
+    /// Repositories whose archive lacks the history of the server's timeline, and could not be given it.
+    #[serde(default)]
+    unaware: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -76,7 +79,9 @@ impl Sample {
     /// Whether the last listing still says how it is.
     fn serves(&self, timeline: &str, now: DateTime<Utc>) -> bool {
         let settled = self.changed.is_none_or(|changed| now - changed > UNSETTLED);
-        let whole = self.away.is_empty() && self.reaches.iter().all(|reach| self.missing(reach) == 0);
+        let whole = self.away.is_empty()
+            && self.unaware.is_empty()
+            && self.reaches.iter().all(|reach| self.missing(reach) == 0);
         self.timeline == timeline && settled && whole && (TimeDelta::zero()..SERVES).contains(&(now - self.at))
     }
 
@@ -118,15 +123,19 @@ impl Monitor for WalGaps {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         // The server first: what it archives meanwhile is in the archive only.
         let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
+        look.release().await;
         let now = look.context.view.now;
         let known: Sample = look.context.memory();
-        if look.context.trigger != Trigger::Manual && known.serves(&row.timeline, now) {
+        let (cluster, server) = look.context.cluster()?;
+        // C41: of several servers the one that was promoted last is the cluster.
+        let primary = newest_primary(server).await;
+        let timeline = primary.as_ref().map_or(row.timeline, |primary| format!("{:08X}", primary.timeline));
+        if look.context.trigger != Trigger::Manual && known.serves(&timeline, now) {
             return Ok(known);
         }
         // C41: what a first look finds is no change.
-        let moved = !known.timeline.is_empty() && known.timeline != row.timeline;
+        let moved = !known.timeline.is_empty() && known.timeline != timeline;
         let changed = if moved { Some(now) } else { known.changed };
-        let (cluster, _) = look.context.cluster()?;
         let mut newest = None;
         for repository in look.context.backup_repositories(&[])? {
             // One that is away is told by monitor.backup-age.
@@ -137,14 +146,18 @@ impl Monitor for WalGaps {
             Some(WalFile::Segment(segment)) => Some(segment),
             _ => None,
         };
-        let (size, reaches, away) = (0, Vec::new(), Vec::new());
-        let timeline = row.timeline;
-        let mut sample = Sample { at: now, timeline, changed, last, ours: row.ours, size, reaches, away };
+        let (size, reaches, away, unaware) = (0, Vec::new(), Vec::new(), Vec::new());
+        let mut sample = Sample { at: now, timeline, changed, last, ours: row.ours, size, reaches, away, unaware };
         let Some(newest) = newest else { return Ok(sample) };
         sample.size = newest.wal_segment_size;
         let config = &look.context.config;
-        for (name, options) in config.wal_repositories(cluster) {
-            let repository = Repository::open(config, name, options)?;
+        let named = config.wal_repositories(cluster);
+        let opened = named.map(|(name, options)| Repository::open(config, name, options));
+        let repositories: Vec<_> = opened.collect::<Result<_, _>>()?;
+        if let Some(primary) = &primary {
+            bring_history(primary, cluster, &repositories).await;
+        }
+        for repository in repositories {
             let own = std::slice::from_ref(&repository);
             let archive = match Archive::read(own, cluster, &newest.system_id, newest.wal_segment_size).await {
                 Ok(archive) => archive,
@@ -153,6 +166,9 @@ impl Monitor for WalGaps {
                     continue;
                 }
             };
+            if primary.as_ref().is_some_and(|primary| archive.lineage.live() < primary.timeline) {
+                sample.unaware.push(repository.name.clone());
+            }
             let target = archive.lineage.towards(newest.timeline);
             let end = archive.end(target, newest.start_lsn);
             let begin = end.start(newest.wal_segment_size);
@@ -178,6 +194,18 @@ impl Monitor for WalGaps {
                 Finding::new(Severity::Unknown, repository, summary)
                     .advice("See why the repository does not answer: \"pgbosun check\".")
                     .detail(format!("error: {reason}")),
+            );
+        }
+        for repository in &sample.unaware {
+            let summary = format!("the archive in {repository} does not know the server's timeline");
+            verdict.find(
+                Finding::new(Severity::Critical, format!("{repository} timeline"), summary)
+                    .meaning("A restore follows the timeline before the promotion, and loses what was written since.")
+                    .advice(
+                        "See that archiving works on the server that was promoted. A role with REPLICATION lets pgbosun fetch the \
+                         history file itself.",
+                    )
+                    .detail(format!("timeline: {}", sample.timeline)),
             );
         }
         for reach in &sample.reaches {
