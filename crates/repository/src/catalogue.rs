@@ -2,11 +2,10 @@
 
 mod validate;
 
-use crate::{BackupRef, Error};
+use crate::{BackupRef, Error, sealed};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{lsn::Lsn, name::to_path};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// The newest format this program writes and reads.
@@ -166,9 +165,8 @@ impl BackupInfo {
     /// Never, for a value made of plain data; an error of the serializer otherwise.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut info = self.clone();
-        let failed = || Error::serialize("backup.json");
-        info.checksum = checksum(serde_json::to_value(&info).map_err(failed())?);
-        serde_json::to_vec_pretty(&info).map_err(failed())
+        info.checksum = sealed::checksum(sealed::fields("backup.json", &info)?);
+        serde_json::to_vec_pretty(&info).map_err(Error::serialize("backup.json"))
     }
 
     /// Reads a file, and refuses one that is not what was written.
@@ -177,24 +175,15 @@ impl BackupInfo {
     /// [`Error::Damaged`], [`Error::Format`].
     pub fn from_bytes(object: &str, bytes: &[u8]) -> Result<Self, Error> {
         let damaged = |reason: String| Error::Damaged { object: object.to_owned(), reason };
-        let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-        let found = value.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let fields = sealed::parse(object, bytes)?;
+        let found = fields.get("format").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if found > u64::from(FORMAT) {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(Error::Format { object: object.to_owned(), found, known: FORMAT });
         }
-        let info: Self = serde_json::from_value(value.clone()).map_err(|error| damaged(error.to_string()))?;
-        if checksum(value) != info.checksum {
-            return Err(damaged("its own checksum does not match".into()));
-        }
+        let info: Self = sealed::open(object, fields)?;
         // C36: a checksum says who made it is no accident, and nothing about who that was.
         info.validate().map_err(damaged)?;
         Ok(info)
     }
-}
-
-/// serde_json keeps the keys of a map sorted, so that the same content has the same bytes.
-pub(crate) fn checksum(mut value: serde_json::Value) -> String {
-    value["checksum"] = serde_json::Value::String(String::new());
-    hex::encode(Sha256::digest(value.to_string()))
 }

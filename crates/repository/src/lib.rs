@@ -16,6 +16,7 @@ mod lease;
 mod order;
 mod read;
 mod repository;
+mod sealed;
 mod signature;
 pub mod storage;
 mod tar_header;

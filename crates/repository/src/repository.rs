@@ -12,10 +12,7 @@ pub use notes::{Keep, Notes};
 pub use readers::{RECOVERY_HOLD, Reader, Reading};
 
 use crate::{
-    Error, Identities, SigningKey, Storage, TrustedKeys,
-    catalogue::{FORMAT, checksum},
-    known::Memory,
-    read::read_up_to,
+    Error, Identities, SigningKey, Storage, TrustedKeys, catalogue::FORMAT, known::Memory, read::read_up_to, sealed,
     storage,
 };
 use pgbosun_core::config::{self, Config};
@@ -233,20 +230,11 @@ impl Repository {
     /// Reads a small object written by [`Self::write_json`]; its own checksum must match.
     async fn read_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         let bytes = read_up_to(self.storage.as_ref(), key, NOTE).await?;
-        let damaged = |reason: String| Error::Damaged { object: key.to_owned(), reason };
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let written = value.get("checksum").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-        if checksum(value.clone()) != written {
-            return Err(damaged("its own checksum does not match".into()));
-        }
-        serde_json::from_value(value).map_err(|error| damaged(error.to_string()))
+        sealed::open(key, sealed::parse(key, &bytes)?)
     }
 
     async fn write_json<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {
-        let failed = || Error::serialize(key);
-        let mut value = serde_json::to_value(value).map_err(failed())?;
-        value["checksum"] = checksum(value.clone()).into();
-        let bytes = serde_json::to_vec_pretty(&value).map_err(failed())?;
+        let bytes = sealed::seal(key, sealed::fields(key, value)?)?;
         write_object(self.storage.as_ref(), key, bytes).await
     }
 }

@@ -107,7 +107,7 @@ fn is_object_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::{BackupInfo, Error};
+    use crate::{BackupInfo, Error, sealed};
     use serde_json::{Value, json};
 
     fn good() -> Value {
@@ -122,9 +122,9 @@ mod tests {
         })
     }
 
-    fn read(mut value: Value) -> Result<BackupInfo, Error> {
-        value["checksum"] = crate::catalogue::checksum(value.clone()).into();
-        BackupInfo::from_bytes("main/7/backups/x/backup.json", value.to_string().as_bytes())
+    fn read(value: Value) -> Result<BackupInfo, Error> {
+        let bytes = sealed::seal("x", sealed::fields("x", &value).unwrap()).unwrap();
+        BackupInfo::from_bytes("main/7/backups/x/backup.json", &bytes)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is written down beside backups: that one is kept, that one was verified. Each with its own checksum.
 
 use super::{BackupRef, CONCURRENT, IDENTITY, LEASES, Repository, accepted};
-use crate::{BackupInfo, Error};
+use crate::{BackupInfo, Error, sealed::Fields};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde::{Deserialize, Serialize};
 
@@ -95,12 +95,12 @@ impl Repository {
         &self,
         key: &str,
     ) -> Result<Option<Result<T, Error>>, Error> {
-        let Some(read) = self.note::<serde_json::Value>(key).await? else { return Ok(None) };
+        let Some(read) = self.note::<Fields>(key).await? else { return Ok(None) };
         let believed = read.and_then(|note| {
             self.check_note(key, note.clone())?;
             let damaged =
                 |error: serde_json::Error| Error::Damaged { object: key.to_owned(), reason: error.to_string() };
-            serde_json::from_value(note).map_err(damaged)
+            serde_json::from_value(note.into()).map_err(damaged)
         });
         match believed {
             Err(error @ Error::Signing(_)) => Err(error),

@@ -6,8 +6,8 @@
 use super::{BackupRef, INFO, NOTE, Repository, write_object};
 use crate::{
     BackupInfo, Error, SigningKey, TrustedKeys,
-    catalogue::checksum,
     read::read_up_to,
+    sealed::{self, Fields},
     signature::{self, Statement},
 };
 use serde::Serialize;
@@ -147,22 +147,22 @@ impl Repository {
 
     /// Writes a note, signed where this host signs.
     pub(super) async fn write_note<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {
-        let failed = |error: serde_json::Error| Error::Archive(error.to_string());
-        let mut value = serde_json::to_value(value).map_err(failed)?;
+        let mut fields = sealed::fields(key, value)?;
         if let Some(signing) = self.signing_key()? {
-            value["signature"] = signing.armoured(&Statement::new(key, &checksum(value.clone())))?.into();
+            let signature = signing.armoured(&Statement::new(key, &sealed::checksum(fields.clone())))?;
+            fields.insert("signature".into(), signature.into());
         }
-        self.write_json(key, &value).await
+        self.write_json(key, &fields).await
     }
 
     /// C42: says why a note that was read is not to be believed.
-    pub(super) fn check_note(&self, key: &str, mut note: serde_json::Value) -> Result<(), Error> {
+    pub(super) fn check_note(&self, key: &str, mut note: Fields) -> Result<(), Error> {
         let trusted = self.trusted_keys()?;
         if trusted.is_empty() {
             return Ok(());
         }
-        let armoured = note.as_object_mut().and_then(|fields| fields.remove("signature"));
-        let statement = Statement::new(key, &checksum(note));
+        let armoured = note.remove("signature");
+        let statement = Statement::new(key, &sealed::checksum(note));
         let checked = trusted.check(&statement, armoured.as_ref().and_then(serde_json::Value::as_str));
         checked.map_err(|reason| Error::Untrusted { object: key.to_owned(), reason })
     }
