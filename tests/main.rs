@@ -43,6 +43,7 @@ mod support;
 mod systemd;
 mod tables;
 mod timelines;
+mod trust;
 mod wal;
 mod walk;
 mod weekend;

@@ -159,9 +159,11 @@ impl Physical {
                     removed_leftovers.extend(removed);
                     ready.push(repository.clone());
                 }
-                // C10: another server is nobody's backup.
-                Err(Error::Repository(error @ RepositoryError::OtherSystem { .. })) => return Err(error.into()),
-                // C35: one that is away or full must not keep the others from having a backup.
+                // C10: another server is nobody's backup. Where a repository says so that must have it, nobody gets it.
+                Err(Error::Repository(error @ RepositoryError::OtherSystem { .. })) if repository.options.required => {
+                    return Err(error.into());
+                }
+                // C35: one that is away or full, or holds another server, must not keep the others from having a backup.
                 Err(Error::Repository(error)) if self.repositories.len() > 1 => {
                     dropped.push((repository.clone(), error));
                 }

@@ -13,9 +13,12 @@ pub use readers::{RECOVERY_HOLD, Reader, Reading};
 
 use crate::{
     Error, Identities, SigningKey, Storage, TrustedKeys, catalogue::FORMAT, known::Memory, read::read_up_to, sealed,
-    storage,
+    storage, wal::WalArchive,
 };
-use pgbosun_core::config::{self, Config};
+use pgbosun_core::{
+    config::{self, Config},
+    human,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
 use uuid::Uuid;
@@ -165,6 +168,19 @@ impl Repository {
         self.check_system_id(cluster, system_id).await
     }
 
+    /// Refuses to begin what would fill the place, where it knows how much room it has.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Storage`].
+    pub async fn check_space(&self, needed: u64) -> Result<(), Error> {
+        match self.storage.free_bytes().await?.filter(|free| *free < needed) {
+            Some(free) => {
+                Err(Error::Full { repository: self.name.clone(), free: human::size(free), needed: human::size(needed) })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The identity of the repository, or none where the place is no repository at this moment.
     ///
     /// # Errors
@@ -187,13 +203,21 @@ impl Repository {
         self.memory.as_ref().map_or(Ok(()), |memory| memory.check(&self.name, found))
     }
 
-    /// The system identifiers under a cluster's name; whatever else lies there is not ours.
+    /// The system identifiers under a cluster's name that anything lies below; whatever else lies there is not ours.
     ///
     /// # Errors
     /// [`Error::Storage`].
     pub async fn system_ids(&self, cluster: &str) -> Result<Vec<String>, Error> {
-        let names = self.storage.names(cluster).await?.into_iter();
-        Ok(names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
+        let mut found = self.storage.names(cluster).await?;
+        found.retain(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+        let mut holding = Vec::new();
+        for name in found {
+            // A file has nothing below it, nor has a directory that somebody made.
+            if !self.storage.names(&format!("{cluster}/{name}")).await?.is_empty() {
+                holding.push(name);
+            }
+        }
+        Ok(holding)
     }
 
     /// Refuses a server whose system identifier is not the one this cluster's name stands for here (C10).
@@ -201,22 +225,40 @@ impl Repository {
     /// # Errors
     /// [`Error::OtherSystem`], [`Error::Storage`].
     pub async fn check_system_id(&self, cluster: &str, system_id: &str) -> Result<(), Error> {
-        let present = self.system_ids(cluster).await?;
-        match present.iter().find(|name| *name != system_id) {
-            Some(other) if !self.is_accepted(cluster, system_id).await? => Err(Error::OtherSystem {
-                repository: self.name.clone(),
-                cluster: cluster.to_owned(),
-                present: other.clone(),
-                system_id: system_id.to_owned(),
-            }),
-            _ => Ok(()),
+        let mut others = self.system_ids(cluster).await?;
+        others.retain(|name| name != system_id);
+        if others.is_empty() || self.is_accepted(cluster, system_id).await? {
+            return Ok(());
         }
+        for present in others {
+            if self.holds_system(cluster, &present).await? {
+                let (repository, cluster) = (self.name.clone(), cluster.to_owned());
+                return Err(Error::OtherSystem { repository, cluster, present, system_id: system_id.to_owned() });
+            }
+            tracing::warn!(
+                repository = self.name,
+                "{cluster}/{present} is passed over: no backup or WAL in it is to be believed"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether there is a backup or WAL of a system that is to be believed (C42): a name alone, which anybody who can write here can
+    /// make, stands for no server.
+    async fn holds_system(&self, cluster: &str, system_id: &str) -> Result<bool, Error> {
+        if self.holds_backups(cluster, system_id).await? {
+            return Ok(true);
+        }
+        Ok(!WalArchive::new(self, cluster, system_id).contents().await?.believed.is_empty())
     }
 
     async fn is_accepted(&self, cluster: &str, system_id: &str) -> Result<bool, Error> {
-        // What cannot be read was a person's word all the same; what cannot be believed (C42) is nobody's.
-        let said = self.signed_note::<Keep>(&accepted(cluster, system_id)).await?;
-        Ok(!matches!(said, None | Some(Err(Error::Untrusted { .. }))))
+        Ok(match self.signed_note::<Keep>(&accepted(cluster, system_id)).await? {
+            None => false,
+            Some(Ok(_)) => true,
+            // What cannot be read was a person's word all the same, unless readers know whose word they believe (C42).
+            Some(Err(_)) => self.trusted_keys()?.is_empty(),
+        })
     }
 
     /// From now on the cluster's name stands for this system identifier too: after an upgrade or a new initdb (C10).
@@ -255,3 +297,6 @@ pub async fn write_object(storage: &dyn Storage, key: &str, bytes: impl Into<byt
     let reason = format!("{size} bytes were written and {reported} are stored");
     Err(Error::Damaged { object: key.to_owned(), reason })
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,17 +64,16 @@ impl Pusher {
         Self { cluster: cluster.to_owned(), system_id, repositories, admitted: Arc::default(), frames: Arc::default() }
     }
 
-    /// Refuses a repository that holds another server under this cluster's name (C10).
+    /// Refuses to begin where a repository that must take files holds another server under this cluster's name (C10).
     ///
     /// # Errors
-    /// [`Error::Refused`], or where a repository that must take files cannot be asked.
+    /// [`RepositoryError::OtherSystem`], or where a repository that must take files cannot be asked.
     pub async fn check_identity(&self) -> Result<(), Error> {
         for (repository, spool) in &self.repositories {
             match self.admit(repository).await {
                 Ok(()) => {}
-                Err(error @ RepositoryError::OtherSystem { .. }) => return Err(error.into()),
                 Err(error) if spool.is_none() => return Err(error.into()),
-                // It is away: what is for it waits in the spool.
+                // It is away, or holds another server until somebody accepts this one: what is for it waits in the spool (C35).
                 Err(_) => {}
             }
         }
@@ -176,9 +175,8 @@ impl Pusher {
         match (stored, spool) {
             (Ok(true), _) => Ok(Outcome::Stored),
             (Ok(false), _) => Ok(Outcome::Present),
-            // C2, C10: a conflict is never put off.
-            (Err(error @ (RepositoryError::Conflict { .. } | RepositoryError::OtherSystem { .. })), _)
-            | (Err(error), None) => Err(error.into()),
+            // C2: a conflict is never put off.
+            (Err(error @ RepositoryError::Conflict { .. }), _) | (Err(error), None) => Err(error.into()),
             (Err(error), Some(spool)) => {
                 let reason = human::chain(&error);
                 tracing::warn!(repository = repository.name, file = %file, "kept in the spool: {reason}");

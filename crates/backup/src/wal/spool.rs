@@ -5,13 +5,13 @@ use crate::Error;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{human, wal::WalFile};
 use pgbosun_repository::{
-    EncodedWal, Repository, Storage, WalArchive, read_object,
+    EncodedWal, Error as RepositoryError, Repository, Storage, WalArchive, read_object,
     storage::{Directories, Local},
     write_object,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     sync::Arc,
@@ -125,20 +125,33 @@ impl Spool {
     /// Brings up to `most` waiting files to their repository; returns how many.
     ///
     /// # Errors
-    /// Where the repository is still away; what was brought stays brought.
+    /// Where the repository is still away, or takes nothing of the servers whose files wait (C10); what was brought stays brought.
     pub async fn drain(&self, most: usize) -> Result<usize, Error> {
         let here = self.storage();
         let mut brought = 0;
-        let mut admitted = BTreeSet::new();
-        for (key, _) in self.waiting().await?.into_iter().take(most) {
+        let (mut admitted, mut refused) = (BTreeMap::new(), None);
+        for (key, _) in self.waiting().await? {
+            if brought == most {
+                break;
+            }
             let mut parts = key.split('/').map(str::to_owned);
-            if let (Some(cluster), Some(system_id)) = (parts.next(), parts.next())
-                && !admitted.contains(&(cluster.clone(), system_id.clone()))
-            {
+            let (Some(cluster), Some(system_id)) = (parts.next(), parts.next()) else { continue };
+            let system = (cluster, system_id);
+            if !admitted.contains_key(&system) {
                 // C10: it was away when the file was put here, and may hold another server's by now.
                 self.repository.check_signing()?;
-                self.repository.admit(&cluster, &system_id).await?;
-                admitted.insert((cluster, system_id));
+                let is_ours = match self.repository.admit(&system.0, &system.1).await {
+                    Err(error @ RepositoryError::OtherSystem { .. }) => {
+                        refused = Some(error);
+                        false
+                    }
+                    admitted => admitted.map(|()| true)?,
+                };
+                admitted.insert(system.clone(), is_ours);
+            }
+            // What waits for a person's word keeps no other server's files waiting.
+            if admitted.get(&system) == Some(&false) {
+                continue;
             }
             let waiting = key;
             let key = WalArchive::signed_key(&self.repository, &waiting)?;
@@ -153,6 +166,6 @@ impl Spool {
             here.delete(&waiting).await?;
             brought += 1;
         }
-        Ok(brought)
+        refused.filter(|_| brought == 0).map_or(Ok(brought), |error| Err(error.into()))
     }
 }

@@ -146,6 +146,18 @@ impl Repository {
         Ok(places)
     }
 
+    /// Whether there is a backup of a system that is to be believed, if only by a newer version.
+    pub(super) async fn holds_backups(&self, cluster: &str, system_id: &str) -> Result<bool, Error> {
+        for place in self.places(Some(cluster)).await?.iter().filter(|place| place.system_id == system_id) {
+            match self.info(place).await {
+                Ok(_) | Err(Error::Format { .. }) => return Ok(true),
+                Err(Error::NoBackup(_) | Error::Damaged { .. } | Error::Untrusted { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether a backup exists here.
     ///
     /// # Errors
