@@ -47,7 +47,7 @@ pub struct Pushed {
     pub present: Vec<String>,
     /// Repositories for which it waits in the spool.
     pub spooled: Vec<String>,
-    /// Repositories that will not have it: their spool is full.
+    /// Repositories that will not have it: neither they nor their spool took it.
     pub left_out: Vec<String>,
 }
 
@@ -55,7 +55,8 @@ enum Outcome {
     Stored,
     Present,
     Spooled,
-    LeftOut,
+    /// With the reasons.
+    LeftOut(String),
 }
 
 impl Pusher {
@@ -107,14 +108,15 @@ impl Pusher {
             self.store(repository, spool.as_ref(), &file, wal)
         });
         let mut pushed = Pushed { bytes, ..Pushed::default() };
-        let mut durable = 0;
+        let (mut durable, mut reasons) = (0, Vec::new());
         for ((repository, _), outcome) in self.repositories.iter().zip(join_all(stores).await) {
             let name = repository.name.clone();
             match outcome? {
                 Outcome::Stored => {}
                 Outcome::Present => pushed.present.push(name),
                 Outcome::Spooled => pushed.spooled.push(name),
-                Outcome::LeftOut => {
+                Outcome::LeftOut(reason) => {
+                    reasons.push(format!("{name}: {reason}"));
                     pushed.left_out.push(name);
                     continue;
                 }
@@ -122,8 +124,8 @@ impl Pusher {
             durable += 1;
         }
         if durable == 0 {
-            let reason = "no repository and no spool has room for it; PostgreSQL keeps it and tries again".into();
-            return Err(refused(reason));
+            let reasons = reasons.join("; ");
+            return Err(refused(format!("no repository took it; PostgreSQL keeps it and tries again ({reasons})")));
         }
         Ok(pushed)
     }
@@ -163,7 +165,7 @@ impl Pusher {
         file: &WalFile,
         encoded: Option<&EncodedWal>,
     ) -> Result<Outcome, Error> {
-        let Some(encoded) = encoded else { return Ok(Outcome::LeftOut) };
+        let Some(encoded) = encoded else { return Ok(Outcome::LeftOut("it was not encoded".into())) };
         let archive = WalArchive::new(repository, &self.cluster, &self.system_id);
         let limit = repository.options.stall_timeout;
         let put = async {
@@ -180,8 +182,8 @@ impl Pusher {
             (Err(error), Some(spool)) => {
                 let reason = human::chain(&error);
                 tracing::warn!(repository = repository.name, file = %file, "kept in the spool: {reason}");
-                let kept = spool.keep(&self.cluster, &self.system_id, file, encoded).await;
-                Ok(if kept { Outcome::Spooled } else { Outcome::LeftOut })
+                let left_out = spool.keep(&self.cluster, &self.system_id, file, encoded).await?;
+                Ok(left_out.map_or(Outcome::Spooled, |why| Outcome::LeftOut(format!("{reason}, and {why}"))))
             }
         }
     }
@@ -230,4 +232,40 @@ fn read(
         }
     }
     Ok((size, hex::encode(hash.finalize())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::config;
+    use pgbosun_repository::storage::{Directories, Local};
+
+    /// A repository at a path that need not take it, with a spool of so many bytes.
+    fn optional(directory: &Path, path: &Path, limit: u64) -> (Repository, Option<Spool>) {
+        let options = config::local_repository(path).unwrap();
+        let repository = Repository::on("share", &options, Arc::new(Local::new(path, Directories::Synced)));
+        let spool = Spool::new(&directory.join("spool"), limit, &repository);
+        (repository, Some(spool))
+    }
+
+    #[tokio::test]
+    async fn c2_c35_why_nothing_took_a_file_is_said_and_a_conflict_is_never_put_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, no_directory) = (directory.path().join("00000002.history"), directory.path().join("file"));
+        std::fs::write(&no_directory, "").unwrap();
+        let push = async |limit: u64, contents: &str| {
+            std::fs::write(&file, contents).unwrap();
+            let repositories = vec![optional(directory.path(), &no_directory.join("share"), limit)];
+            Pusher::new("main", "7".into(), repositories).push(&file).await
+        };
+        let full = push(0, "1\t0/3000000\tone\n").await.unwrap_err().to_string();
+        let words = ["no repository took it", "share: ", "directory", "the spool is full (spool-limit)"];
+        assert!(words.iter().all(|word| full.contains(word)), "{full}");
+
+        let kept = push(1 << 20, "1\t0/3000000\tone\n").await.unwrap();
+        assert_eq!((kept.spooled.len(), kept.left_out.len()), (1, 0));
+        assert_eq!(push(1 << 20, "1\t0/3000000\tone\n").await.unwrap().spooled, ["share"], "the same again");
+        let other = push(1 << 20, "1\t0/4000000\ttwo\n").await.unwrap_err();
+        assert!(matches!(other, Error::Repository(RepositoryError::Conflict { .. })), "{other}");
+    }
 }

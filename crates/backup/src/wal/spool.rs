@@ -67,29 +67,39 @@ impl Spool {
         Ok(waiting)
     }
 
-    /// Keeps a file for later, durably (C1), or writes down that it is left out. True where it is kept.
+    /// Keeps a file for later, durably (C1), or writes down that it is left out, and says why.
     ///
     /// C35: a spool that takes nothing, for its limit, a full disk or any other reason, costs the other repositories nothing.
-    pub async fn keep(&self, cluster: &str, system_id: &str, file: &WalFile, encoded: &EncodedWal) -> bool {
+    ///
+    /// # Errors
+    /// [`RepositoryError::Conflict`]: it is never put off, whether with what is in the repository or with what waits for it (C2).
+    pub async fn keep(
+        &self,
+        cluster: &str,
+        system_id: &str,
+        file: &WalFile,
+        encoded: &EncodedWal,
+    ) -> Result<Option<String>, Error> {
         let kept = async {
             let used: u64 = self.waiting().await?.iter().map(|(_, size)| size).sum();
             if used + encoded.size() > self.limit {
-                return Ok("the spool is full (spool-limit)".to_owned());
+                return Ok(Some("the spool is full (spool-limit)".to_owned()));
             }
             WalArchive::new(&self.repository(), cluster, system_id).put(file, encoded).await?;
-            Ok::<_, Error>(String::new())
+            Ok::<_, Error>(None)
         };
         let reason = match kept.await {
-            Ok(reason) if reason.is_empty() => return true,
-            Ok(reason) => reason,
-            Err(error) => human::chain(&error),
+            Ok(None) => return Ok(None),
+            Ok(Some(reason)) => reason,
+            Err(error @ Error::Repository(RepositoryError::Conflict { .. })) => return Err(error),
+            Err(error) => format!("the spool did not take it: {}", human::chain(&error)),
         };
         let repository = &self.repository.name;
         tracing::error!(repository, file = %file, "this file is left out there: {reason}");
         if let Err(error) = self.record_gap(cluster, file) {
             tracing::error!(repository, file = %file, "that it is left out is not written down: {}", human::chain(&error));
         }
-        false
+        Ok(Some(reason))
     }
 
     fn record_gap(&self, cluster: &str, file: &WalFile) -> Result<(), Error> {

@@ -51,7 +51,7 @@ fn tell(pushed: &Pushed) -> u8 {
         eprintln!("pgbosun: {repository} is away: the file waits in the spool");
     }
     for repository in &pushed.left_out {
-        eprintln!("pgbosun: {repository} is away and its spool is full: the file is left out there");
+        eprintln!("pgbosun: {repository} and its spool did not take the file: it is left out there");
     }
     0
 }
