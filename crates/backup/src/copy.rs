@@ -46,7 +46,7 @@ pub async fn copy_backup(
     if !entry.health().is_good() {
         return Err(refused(from, entry.health()));
     }
-    let mut copied = Copied::default();
+    let mut lacking = Vec::new();
     for info in source.chain(entry).links {
         if let Some(there) = target.find(&info.label).filter(|there| !there.health().is_good()) {
             return Err(refused(to, there.health()));
@@ -55,9 +55,15 @@ pub async fn copy_backup(
         // C42: what is there and cannot be used is no copy of it, and is not written over either.
         match to.find(Some(&place.cluster), &place.label).await {
             Ok(_) => continue,
-            Err(pgbosun_repository::Error::NoBackup(_)) => {}
+            Err(pgbosun_repository::Error::NoBackup(_)) => lacking.push(info),
             Err(error) => return Err(error.into()),
         }
+        // C42: nor is anything called copied that nobody would believe.
+        to.check_copy(&encrypted(to, info), from.signature(&place).await?.as_deref())?;
+    }
+    let mut copied = Copied::default();
+    for info in lacking {
+        let place = info.place();
         let _active = Active::claim(&place.lease());
         to.begin(&place, instance).await?;
         let done = tokio::select! {
@@ -91,16 +97,22 @@ async fn announced(to: &Repository, place: &BackupRef, instance: Uuid) {
     }
 }
 
+/// A backup with what a repository encrypts that was not encrypted before.
+fn encrypted(to: &Repository, info: &BackupInfo) -> BackupInfo {
+    let mut there = info.clone();
+    if there.encrypted_to.is_empty() {
+        there.encrypted_to = to.options.encrypt_to.clone();
+    }
+    there
+}
+
 async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> Result<BackupInfo, Error> {
     let place = info.place();
     let directory = place.prefix();
-    let mut there = info.clone();
+    let mut there = encrypted(to, info);
     there.objects.clear();
     for object in &info.objects {
         there.objects.push(copy_object(from, to, &directory, object).await?);
-    }
-    if there.encrypted_to.is_empty() {
-        there.encrypted_to = to.options.encrypt_to.clone();
     }
     there.stored_bytes = there.objects.iter().map(|object| object.size).sum();
     // C11: an expiry may have been there meanwhile.

@@ -119,9 +119,20 @@ impl WalArchive {
                 format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
             return Err(Error::Conflict { object: encoded.name.clone(), present });
         }
-        let signature = match self.repository.signing_key()? {
-            Some(key) => Some(key.compact(&self.statement(file, &encoded.sha256))?),
-            None => encoded.signature.clone(),
+        let statement = self.statement(file, &encoded.sha256);
+        let copied = encoded.signature.clone();
+        let signature = match (self.repository.check_signing(), self.repository.signing_key()?) {
+            (Ok(()), Some(key)) => Some(key.compact(&statement)?),
+            (Ok(()), None) => copied,
+            // C42: success is not said of what nobody will believe.
+            (Err(error), _) => {
+                let trusted = self.repository.trusted_keys()?;
+                let copied = copied.filter(|signature| trusted.believe(&statement, signature));
+                if copied.is_none() && believed.is_empty() {
+                    return Err(error);
+                }
+                copied
+            }
         };
         if let Some(present) = believed.iter().find(|present| present.signature.is_some() || signature.is_none()) {
             self.repository.storage.settle(&present.key).await?;

@@ -77,16 +77,34 @@ impl Repository {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Signs a `backup.json` of these bytes; where this host has no key, the signature of the one it is a copy of is as good, if
-    /// not a byte is different.
+    /// Signs a `backup.json` of these bytes, as far as this host signs.
     pub(super) async fn sign_info(&self, place: &BackupRef, bytes: &[u8], original: Option<&str>) -> Result<(), Error> {
-        let statement = Statement::of(&place.key(INFO), bytes);
-        let armoured = match (self.signing_key()?, original) {
-            (Some(key), _) => key.armoured(&statement)?,
-            (None, Some(original)) if signature::fits(&statement, original) => original.to_owned(),
-            _ => return Ok(()),
-        };
-        write_object(self.storage.as_ref(), &place.key(SIGNATURE), armoured).await
+        match self.signature_of(&Statement::of(&place.key(INFO), bytes), original)? {
+            Some(armoured) => write_object(self.storage.as_ref(), &place.key(SIGNATURE), armoured).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The signature of a `backup.json`; where this host has no key that is trusted, the signature of the one it is a copy of is as
+    /// good, if not a byte is different. C42: refused where readers would believe neither.
+    fn signature_of(&self, statement: &Statement, original: Option<&str>) -> Result<Option<String>, Error> {
+        match (self.check_signing(), self.signing_key()?) {
+            (Ok(()), Some(key)) => key.armoured(statement).map(Some),
+            (Ok(()), None) => Ok(original.filter(|original| signature::fits(statement, original)).map(str::to_owned)),
+            (Err(_), _) if original.is_some() && self.trusted_keys()?.check(statement, original).is_ok() => {
+                Ok(original.map(str::to_owned))
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Refuses to copy a backup that would be this one here, and that nobody would believe (C42).
+    ///
+    /// # Errors
+    /// [`Error::Signing`].
+    pub fn check_copy(&self, info: &BackupInfo, original: Option<&str>) -> Result<(), Error> {
+        let statement = Statement::of(&info.place().key(INFO), &info.to_bytes()?);
+        self.signature_of(&statement, original).map(drop)
     }
 
     /// C42: refuses a `backup.json` with this SHA-256 that nobody trusted has signed.

@@ -91,6 +91,10 @@ async fn c42_wal_is_believed_where_and_as_it_was_signed() {
     let contents = of(&reader).contents().await.unwrap();
     assert_eq!((contents.believed.len(), contents.untrusted.len()), (2, 2));
     assert_eq!(of(&reader).list().await.unwrap(), contents.believed);
+    // Who signs nothing stores nothing that nobody would believe, and what is there is there.
+    let refused = stored(&of(&reader), &encoding, &file(9), b"unsigned").await;
+    assert!(matches!(refused, Err(Error::Signing(_))), "{refused:?}");
+    assert!(!stored(&of(&reader), &encoding, &file(2), b"ours").await.unwrap());
     // Who checks nothing sees it all, and so did every version before.
     assert_eq!(of(&before).list().await.unwrap().len(), 4);
 
