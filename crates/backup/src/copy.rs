@@ -61,6 +61,7 @@ pub async fn copy_backup(
         // C42: nor is anything called copied that nobody would believe.
         to.check_copy(&encrypted(to, info), from.signature(&place).await?.as_deref())?;
     }
+    to.check_space(lacking.iter().map(|info| info.stored_bytes).sum()).await?;
     let mut copied = Copied::default();
     for info in lacking {
         let place = info.place();

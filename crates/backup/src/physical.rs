@@ -276,13 +276,8 @@ impl Physical {
     async fn check_space(&self, repository: &Repository, before: &Inspection) -> Result<u64, Error> {
         let newest = newest_good(repository, &self.cluster).await?;
         let estimate = newest.map_or_else(|| before.databases.values().sum::<u64>() / 5, |info| info.stored_bytes);
-        match repository.storage.free_bytes().await?.filter(|free| *free < estimate) {
-            Some(free) => {
-                let (free, needed) = (human::size(free), human::size(estimate));
-                Err(RepositoryError::Full { repository: repository.name.clone(), free, needed }.into())
-            }
-            None => Ok(estimate),
-        }
+        repository.check_space(estimate).await?;
+        Ok(estimate)
     }
 }
 
