@@ -1,10 +1,12 @@
-//! C10, C35, C36, C42: what somebody else put into a repository stops nobody who need not have it.
+//! C10, C35, C36, C42: what somebody else put into a repository stops nobody who need not have it, and nothing is called copied or
+//! signed that readers will not believe, or that nobody read.
 
 use crate::support::{Cluster, Installation, cluster_and_repository, directory, output};
+use pgbosun_repository::BackupInfo;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 fn said(done: &Output) -> String {
@@ -75,4 +77,83 @@ fn c10_c35_a_name_stands_for_no_server_and_another_one_in_a_share_costs_the_othe
     let done = installation.try_run(&["backup", "create"]);
     assert!(!done.status.success() && said(&done).contains("cluster accept main"), "{}", said(&done));
     assert_eq!(list().1, before.1);
+}
+
+#[test]
+fn c42_nothing_is_copied_or_signed_that_nobody_believes_or_read() {
+    let directory = directory();
+    let dir = directory.path();
+    let cluster = Cluster::start_with(dir, &Cluster::archiving(dir));
+    output(
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "ours", "-f"]).arg(dir.join("ours")),
+    );
+    let trusted = fs::read_to_string(dir.join("ours.pub")).unwrap();
+    let trusted = format!("trusted-keys = [\"{}\"]\n", trusted.trim());
+    let signs = format!("signing-key-file = \"{{dir}}/ours\"\n{trusted}");
+    let key = dir.join("key.txt");
+    output(Command::new("age-keygen").arg("-o").arg(&key).stderr(Stdio::null()));
+    let public = output(Command::new("age-keygen").arg("-y").arg(&key));
+    let encrypts = format!("encrypt-to = [\"{}\"]\n", public.trim());
+    let reads = format!("identity-file = \"{}\"\n", key.display());
+    let configure = |local: &str, other: &str| {
+        format!(
+            "{}{local}[repositories.other]\ntype = \"local\"\npath = \"{{dir}}/other\"\nrequired = false\n{other}\
+             [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nretries = 0\n\
+             [jobs.copies]\nkind = \"replicate\"\nfrom = \"local\"\nto = \"other\"\nretries = 0\n",
+            cluster_and_repository(&cluster)
+        )
+    };
+    let installation = Installation::new(dir, &configure(&signs, ""));
+    installation.run(&["backup", "create"]);
+    cluster.archive_all();
+    cluster.down();
+    output(Command::new("rm").arg("-rf").arg(dir.join("other/main")));
+    let place = below(&dir.join("repo"), "backup.json").remove(0);
+    let label = place.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+    let copy = || installation.try_run(&["backup", "copy", &label, "--to", "other"]);
+    let nothing_there = || assert!(below(dir, "backup.json").iter().all(|path| !path.starts_with(dir.join("other"))));
+
+    // It would be encrypted on the way, and so have no signature that fits.
+    installation.configure(&configure(&signs, &format!("{encrypts}{trusted}")));
+    let done = copy();
+    assert!(!done.status.success() && said(&done).contains("would be believed by nobody"), "{}", said(&done));
+    nothing_there();
+    // Nor has it one where the original has none.
+    installation.configure(&configure("", &trusted));
+    below(&dir.join("repo"), "*.sig").iter().for_each(|path| fs::rename(path, path.with_extension("kept")).unwrap());
+    let done = copy();
+    assert!(!done.status.success() && said(&done).contains("would be believed by nobody"), "{}", said(&done));
+    nothing_there();
+    let kept = below(&dir.join("repo"), "*.kept");
+    kept.iter().for_each(|path| fs::rename(path, path.with_extension("sig")).unwrap());
+    // The same to the byte has the original's.
+    let done = copy();
+    assert!(done.status.success(), "{}", said(&done));
+    output(Command::new("rm").arg("-rf").arg(dir.join("other/main")));
+
+    // C35: what the place has no room for is not begun.
+    let bytes = fs::read(&place).unwrap();
+    let whole = BackupInfo::from_bytes("backup.json", &bytes).unwrap();
+    let huge = BackupInfo { stored_bytes: 1 << 52, ..whole };
+    fs::write(&place, huge.to_bytes().unwrap()).unwrap();
+    installation.configure(&configure("", ""));
+    let done = copy();
+    assert!(!done.status.success() && said(&done).contains("the backup needs about 4.0 PiB"), "{}", said(&done));
+    nothing_there();
+    fs::write(&place, bytes).unwrap();
+
+    // What is encrypted and cannot be read here is not signed, neither the backup nor WAL.
+    installation.configure(&configure("", &encrypts));
+    installation.run_job("copies");
+    let signing = |more: &str| {
+        installation.configure(&configure("", &format!("{encrypts}{signs}{more}")));
+        installation.try_run(&["backup", "sign", "--all", "--force", "--repository", "other"])
+    };
+    let done = signing("");
+    let words = "it is encrypted, and cannot be read without a key";
+    assert!(done.status.code() == Some(2) && said(&done).matches(words).count() > 1, "{}", said(&done));
+    assert!(below(&dir.join("other"), "*.sig").is_empty() && below(&dir.join("other"), "*.signed").is_empty());
+    let done = signing(&reads);
+    assert!(done.status.success(), "{}", said(&done));
+    assert!(!below(&dir.join("other"), "*.sig").is_empty() && !below(&dir.join("other"), "*.signed").is_empty());
 }

@@ -41,5 +41,5 @@ pub use restore::{
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
 pub use retention::{Known, Needed, Rules, decide, needed};
 pub use scratch::{AHEAD_VARIABLE, find_programs};
-pub use sign::{SignedWal, sign_wal, unsigned_backups};
+pub use sign::{SignedWal, sign_wal, unreadable_backup, unsigned_backups};
 pub use verify::{Check, Verified, verify, verify_archive};

@@ -84,10 +84,26 @@ pub async fn sign_wal(
     reading_wal(repository, (cluster, system_id), "signing", Box::pin(work)).await
 }
 
-/// What is wrong with a file. One that is encrypted says nothing without a key; its hash is compared by whoever can read it.
+/// Why a backup cannot be read here, where it cannot: it is not signed then.
+///
+/// # Errors
+/// Where the key is configured and cannot be used.
+pub fn unreadable_backup(repository: &Repository, info: &BackupInfo) -> Result<Option<String>, Error> {
+    let encrypted = info.objects.iter().find(|object| is_encrypted(&object.name));
+    encrypted.map_or(Ok(None), |object| unreadable(repository, &object.name))
+}
+
+fn unreadable(repository: &Repository, name: &str) -> Result<Option<String>, Error> {
+    let keyless = is_encrypted(name) && repository.identities()?.is_empty();
+    let reason =
+        "it is encrypted, and cannot be read without a key: set identity-file, or sign on a host that has the key";
+    Ok(keyless.then(|| reason.to_owned()))
+}
+
+/// What is wrong with a file. One that cannot be read is not signed: whoever can read it signs it.
 async fn fault(archive: &WalArchive, object: &WalObject, system_id: &str) -> Result<Option<String>, Error> {
-    if is_encrypted(&object.key) && archive.repository().identities()?.is_empty() {
-        return Ok(None);
+    if let Some(reason) = unreadable(archive.repository(), &object.key)? {
+        return Ok(Some(reason));
     }
     match archive.get(object).await {
         Ok(bytes) => Ok(wal::check_segment(&object.file, &bytes, bytes.len() as u64, system_id).err()),

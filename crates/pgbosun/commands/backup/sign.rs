@@ -6,7 +6,7 @@ use crate::{
     local::Context,
     output::{confirm, green, json, red},
 };
-use pgbosun_backup::{Progress, sign_wal, unsigned_backups};
+use pgbosun_backup::{Progress, sign_wal, unreadable_backup, unsigned_backups};
 use pgbosun_jobs::note_verification;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::sync::Arc;
@@ -74,6 +74,10 @@ async fn sign_backups(
     told: &mut Told,
 ) -> anyhow::Result<()> {
     for info in unsigned {
+        if let Some(reason) = unreadable_backup(repository, &info)? {
+            told.refused.push(format!("{} in {}: {reason}", info.label, repository.name));
+            continue;
+        }
         let verified = verify_one(context, repository.unchecked(), info.clone()).await?;
         if !verified.passed() {
             let faults = verified.checks.iter().filter(|check| !check.passed);
