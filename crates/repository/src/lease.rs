@@ -1,6 +1,7 @@
 //! Leases: who is at work in a repository (C9). Kept in the repository, so that every host sees them.
 
 use chrono::{DateTime, Utc};
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
@@ -42,17 +43,17 @@ impl Lease {
         self.instance == instance && (self.process != process_id() || !Active::knows(key))
     }
 
-    /// True where the holder has said nothing for so long that nobody needs to wait for it. What it wrote is not for
-    /// others to remove all the same. One that is dated in the future says nothing about now (C33): it must not block
-    /// anybody until its time has come.
-    pub fn is_silent(&self) -> bool {
-        Self::is_silent_since(self.started_at, pgbosun_core::clock::now())
+    /// Whether somebody needs to wait for the holder. What it wrote is not for others to remove where it is not so.
+    pub fn is_alive(&self, instance: Option<Uuid>, key: &str) -> bool {
+        let dead = instance.is_some_and(|instance| self.is_dead(instance, key));
+        !dead && is_at_work(self.place.as_ref(), self.started_at, pgbosun_core::clock::now())
     }
+}
 
-    /// The same of any holder who last said something at this time.
-    pub(crate) fn is_silent_since(said: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        (now - said).abs() > LONGEST_SILENCE
-    }
+/// Whether one who last said something at this time may be at work still: it has not been silent for too long, nor is its process
+/// gone. What is dated in the future says nothing about now (C33): it must not block anybody until its time has come.
+pub(crate) fn is_at_work(place: Option<&Place>, said: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (now - said).abs() <= LONGEST_SILENCE && !place.is_some_and(Place::is_gone)
 }
 
 static ACTIVE: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
@@ -102,7 +103,14 @@ impl Place {
 
     /// True where the process is surely gone. Of one on another machine nobody can say.
     pub fn is_gone(&self) -> bool {
-        machine().is_some_and(|machine| machine == self.machine) && ticks(self.pid) != Some(self.ticks)
+        if machine().is_none_or(|machine| machine != self.machine) {
+            return false;
+        }
+        match ticks(self.pid) {
+            Some(ticks) => ticks != self.ticks,
+            // `/proc` may hide the processes of other users (`hidepid`).
+            None => i32::try_from(self.pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)),
+        }
     }
 }
 
@@ -132,8 +140,23 @@ mod tests {
     fn c33_a_lease_from_the_future_blocks_nobody() {
         let from_now = |minutes: i64| {
             let started_at = pgbosun_core::clock::now() + chrono::TimeDelta::minutes(minutes);
-            Lease { instance: Uuid::nil(), process: Uuid::nil(), started_at, place: None }.is_silent()
+            Lease { instance: Uuid::nil(), process: Uuid::nil(), started_at, place: None }.is_alive(None, "x")
         };
-        assert!(!from_now(-59) && !from_now(1) && from_now(-61) && from_now(60 * 24 * 365));
+        assert!(from_now(-59) && from_now(1) && !from_now(-61) && !from_now(60 * 24 * 365));
+    }
+
+    #[test]
+    fn c9_a_holder_of_another_installation_whose_process_is_gone_is_not_waited_for() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (ours, theirs) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let lease = Lease { process: Uuid::nil(), place: Place::of(child.id()), ..Lease::new(theirs) };
+        let elsewhere = Lease { place: None, ..lease.clone() };
+        assert!(lease.place.is_some() && lease.is_alive(Some(ours), "x") && lease.is_alive(None, "x"));
+        assert!(!lease.is_alive(Some(theirs), "x"), "an installation runs one process at a time");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!lease.is_alive(Some(ours), "x") && !lease.is_alive(None, "x"));
+        assert!(elsewhere.is_alive(Some(ours), "x"), "of one on another machine nobody can say");
+        assert!(!lease.is_dead(ours, "x"), "what it wrote is its installation's to remove");
     }
 }

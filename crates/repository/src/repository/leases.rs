@@ -48,7 +48,7 @@ impl Repository {
         let expiry = expiry_lease(&place.cluster, &place.system_id);
         let begun = std::time::Instant::now();
         while let Some(Ok(lease)) = self.note::<Lease>(&expiry).await? {
-            if lease.is_dead(instance, &expiry) || lease.is_silent() {
+            if !lease.is_alive(Some(instance), &expiry) {
                 break;
             }
             if begun.elapsed() > self.options.stall_timeout {
@@ -75,8 +75,7 @@ impl Repository {
     pub async fn begin_expiry(&self, cluster: &str, system_id: &str, instance: Uuid) -> Result<Expiry, Error> {
         let key = expiry_lease(cluster, system_id);
         if let Some(Ok(lease)) = self.note::<Lease>(&key).await?
-            && !lease.is_dead(instance, &key)
-            && !lease.is_silent()
+            && lease.is_alive(Some(instance), &key)
         {
             return Err(Error::Busy { what: "another expiry".into(), since: lease.started_at });
         }
@@ -89,8 +88,7 @@ impl Repository {
                 continue;
             }
             if let Some(Ok(lease)) = self.note::<Lease>(&other).await?
-                && !lease.is_dead(instance, &other)
-                && !lease.is_silent()
+                && lease.is_alive(Some(instance), &other)
             {
                 self.storage.delete(&key).await?;
                 let label = name.trim_end_matches(".json");

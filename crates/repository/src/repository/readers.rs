@@ -5,7 +5,10 @@
 //! an expiry after it has written its lease: one of the two sees the other.
 
 use super::{Repository, leases::expiry_lease};
-use crate::{BackupInfo, Error, HEARTBEAT, Lease, lease::Place};
+use crate::{
+    BackupInfo, Error, HEARTBEAT, Lease,
+    lease::{Place, is_at_work},
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use pgbosun_core::{clock, human, lsn::Lsn};
@@ -59,8 +62,7 @@ impl Reader {
     fn is_alive(&self, now: DateTime<Utc>) -> bool {
         match self.held_until {
             Some(until) => now < until && (now - self.renewed_at).abs() < RECOVERY_HOLD,
-            None if self.process.as_ref().is_some_and(Place::is_gone) => false,
-            None => !Lease::is_silent_since(self.renewed_at, now),
+            None => is_at_work(self.process.as_ref(), self.renewed_at, now),
         }
     }
 }
@@ -174,8 +176,7 @@ impl Repository {
         let key = expiry_lease(cluster, system_id);
         let begun = std::time::Instant::now();
         while let Ok(Some(Ok(lease))) = self.note::<Lease>(&key).await
-            && !lease.is_silent()
-            && !lease.place.as_ref().is_some_and(Place::is_gone)
+            && lease.is_alive(None, &key)
         {
             if begun.elapsed() > self.options.stall_timeout.min(PATIENCE) {
                 tracing::warn!(
