@@ -192,13 +192,14 @@ impl ScratchCopy {
                 // Through a file: what cannot be dumped whole is not loaded in part.
                 let file = archive(scratch.directory());
                 run(command.args(["--format=custom", "--compress=1", "--file"]).arg(&file), "pg_dump").await?;
-                match held {
+                let rows = match held {
                     Some(_) => Some(rows_in_archive(&self.programs, &file).await?),
                     None => None,
-                }
+                };
+                same(held, rows)?;
+                rows
             }
         };
-        same(held, written)?;
         let recovered_to = last.unwrap_or(self.plan.info.finished_at);
         Ok((Taken { recovered_to, rows: held.map(|held| (held, written)), unguarded, loaded: None }, owners))
     }
@@ -313,8 +314,13 @@ impl Private {
         self.file.try_clone().map_err(Error::file("write", &self.path))
     }
 
-    fn publish(self, to: &Path) -> Result<(), Error> {
-        self.file.sync_all().and_then(|()| std::fs::rename(&self.path, to)).map_err(Error::file("write", to))
+    /// Gives it its name, durably.
+    fn publish(&self, to: &Path) -> Result<(), Error> {
+        let published = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, to)).and_then(|()| {
+            let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
+            std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        });
+        published.map_err(Error::file("write", to))
     }
 }
 
@@ -328,10 +334,23 @@ async fn run(command: &mut Command, program: &'static str) -> Result<(), Error> 
     let failed = |said: String| Error::Program { program, said };
     let spawned = GroupChild::spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
     let mut child = spawned.map_err(Error::file("start", program))?;
-    let mut errors = String::new();
+    // What it says need not be UTF-8: names and messages come in the server's encoding.
+    let mut errors = Vec::new();
     if let Some(mut complaints) = child.child().stderr.take() {
-        let _ = complaints.read_to_string(&mut errors).await;
+        let _ = complaints.read_to_end(&mut errors).await;
     }
     let status = child.wait().await.map_err(Error::file("wait for", program))?;
-    if status.success() { Ok(()) } else { Err(failed(errors.trim().to_owned())) }
+    if status.success() { Ok(()) } else { Err(failed(String::from_utf8_lossy(&errors).trim().to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_says_is_kept_whatever_its_encoding() {
+        let mut command = Command::new("sh");
+        let error = run(command.args(["-c", r"printf 'no table \374ber\n' >&2; exit 1"]), "pg_dump").await.unwrap_err();
+        assert_eq!(error.to_string(), "pg_dump: no table \u{fffd}ber");
+    }
 }
