@@ -157,3 +157,36 @@ fn c42_nothing_is_copied_or_signed_that_nobody_believes_or_read() {
     assert!(done.status.success(), "{}", said(&done));
     assert!(!below(&dir.join("other"), "*.sig").is_empty() && !below(&dir.join("other"), "*.signed").is_empty());
 }
+
+#[test]
+fn what_keeps_a_part_from_its_place_is_known_before_anything_is_recovered() {
+    let directory = directory();
+    let dir = directory.path();
+    let cluster = Cluster::start_with(dir, &Cluster::archiving(dir));
+    cluster.sql("create schema shop; create table shop.a (); create role clerk; create table shop.b (); alter table shop.b owner to clerk");
+    let installation = Installation::new(
+        dir,
+        &format!(
+            "{}[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n",
+            cluster_and_repository(&cluster)
+        ),
+    );
+    installation.run(&["backup", "create"]);
+    let refused = |arguments: &[&str], words: &str| {
+        let done = installation.try_run(&[&["restore", "schema", "postgres.shop"], arguments].concat());
+        assert!(!done.status.success() && said(&done).contains(words), "{words}: {}", said(&done));
+        assert!(below(&dir.join("state"), "pg_control*").is_empty(), "{}", said(&done));
+    };
+    let (place, servers) = (dir.join("place"), dir.join("servers"));
+    fs::create_dir_all(&place).unwrap();
+    fs::create_dir_all(&servers).unwrap();
+    std::os::unix::fs::symlink(crate::support::postgres("postgres"), servers.join("postgres")).unwrap();
+    let part = ["--program-directory", servers.to_str().unwrap()];
+    refused(&["--to", place.to_str().unwrap(), part[0], part[1]], "is a directory: name a file in it");
+    let file = place.join("shop.sql");
+    refused(&["--to", file.to_str().unwrap(), part[0], part[1]], "there is no pg_dump in");
+    assert!(below(&place, "*shop*").is_empty(), "nothing is left");
+    output(Command::new("chmod").arg("a-w").arg(&place));
+    refused(&["--to", file.to_str().unwrap(), part[0], part[1]], "Permission denied");
+    refused(&["--into", "postgres", part[0], part[1]], "belongs to clerk, postgres: --role NAME");
+}

@@ -113,6 +113,12 @@ impl ScratchCopy {
     }
 
     async fn dump_held(&self, dump: &Dump) -> Result<Taken, Error> {
+        // Recovery may take hours: where it goes and what is needed for it is tried before.
+        let file = match &dump.to {
+            Destination::File(path) if path.as_os_str() != "-" => Some(Private::beside(path)?),
+            _ => None,
+        };
+        self.find_programs(dump)?;
         let info = &self.plan.info;
         let directory = Directory::create(&self.directory)?;
         let place = |oid: u32| directory.path.join("tablespaces").join(oid.to_string());
@@ -136,7 +142,7 @@ impl ScratchCopy {
         let limit = self.recovery_timeout;
         let scratch = Scratch::start(&self.programs, &directory.path, info, recovery, limit, &self.cancel).await?;
         let done = tokio::select! {
-            done = self.take(&scratch, dump) => done,
+            done = self.take(&scratch, dump, file.as_ref()) => done,
             () = self.cancel.cancelled() => Err(Error::Cancelled),
         };
         scratch.stop().await;
@@ -147,8 +153,28 @@ impl ScratchCopy {
         Ok(taken)
     }
 
-    /// Dumps; also says whose that was.
-    async fn take(&self, scratch: &Scratch, dump: &Dump) -> Result<(Taken, Vec<String>), Error> {
+    /// Refuses where the programs of the server are there, and not those of its clients: packages often keep them apart.
+    fn find_programs(&self, dump: &Dump) -> Result<(), Error> {
+        let loads = matches!(dump.to, Destination::Database(_));
+        for program in ["pg_dump", "pg_restore"].into_iter().take(if loads { 2 } else { 1 }) {
+            if !self.programs.join(program).is_file() {
+                return Err(Error::Refused(format!(
+                    "there is no {program} in {}: install the client programs of this version there, or name another directory with \
+                     --program-directory",
+                    self.programs.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Dumps, into the file where there is one; also says whose that was.
+    async fn take(
+        &self,
+        scratch: &Scratch,
+        dump: &Dump,
+        file: Option<&Private>,
+    ) -> Result<(Taken, Vec<String>), Error> {
         let source = scratch.server(&dump.what.database);
         let mut connection = source.connect().await?;
         let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
@@ -171,13 +197,12 @@ impl ScratchCopy {
         let _ = connection.close().await;
         let mut command = pg_dump(&self.programs, &source, &only);
         let mut unguarded = false;
-        let written = match &dump.to {
-            Destination::File(path) if path.as_os_str() == "-" => {
+        let written = match (&dump.to, file) {
+            (Destination::File(_), None) => {
                 run(command.stdout(Stdio::inherit()), "pg_dump").await?;
                 None
             }
-            Destination::File(path) => {
-                let file = Private::beside(path)?;
+            (Destination::File(path), Some(file)) => {
                 run(command.stdout(file.writer()?), "pg_dump").await?;
                 let rows = match held {
                     Some(_) => Some(rows_in_file(&file.path).await?),
@@ -188,7 +213,7 @@ impl ScratchCopy {
                 file.publish(path)?;
                 rows
             }
-            Destination::Database(_) => {
+            (Destination::Database(_), _) => {
                 // Through a file: what cannot be dumped whole is not loaded in part.
                 let file = archive(scratch.directory());
                 run(command.args(["--format=custom", "--compress=1", "--file"]).arg(&file), "pg_dump").await?;
@@ -303,6 +328,9 @@ struct Private {
 
 impl Private {
     fn beside(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            return Err(Error::Refused(format!("{} is a directory: name a file in it", path.display())));
+        }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let path = path.with_file_name(format!(".{name}.{}.pgbosun-unfinished", Uuid::new_v4().simple()));
         // `create_new` follows no link, and takes no file that somebody put there.
@@ -346,6 +374,20 @@ async fn run(command: &mut Command, program: &'static str) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_dump_cannot_go_is_known_before_it_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| Private::beside(path).map(|_| ()).unwrap_err().to_string();
+        assert!(refused(directory.path()).contains("is a directory: name a file in it"));
+        assert!(refused(&directory.path().join("none/dump.sql")).starts_with("create "));
+        let file = Private::beside(&directory.path().join("dump.sql")).unwrap();
+        file.publish(&directory.path().join("dump.sql")).unwrap();
+        drop(file);
+        let left: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["dump.sql"]);
+    }
 
     #[tokio::test]
     async fn what_a_program_says_is_kept_whatever_its_encoding() {

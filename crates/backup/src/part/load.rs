@@ -5,11 +5,11 @@
 //! (`lent`). `pg_restore` loads, not `psql`: what the dump holds is sent to the server, and is never a command to this machine
 //! (CVE-2025-8714, CVE-2025-8715), whatever version wrote it.
 
-use super::{Part, lent::LentRole, run};
+use super::{DumpWhat, Part, lent::LentRole, owners, quoted, run, tables};
 use crate::Error;
 use pgbosun_postgres::Server;
 use sqlx::Connection;
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 use tokio_util::sync::CancellationToken;
 
 /// A database of a live server, and who loads.
@@ -45,8 +45,12 @@ impl Load {
     ///
     /// # Errors
     /// What will not do, and what would.
-    pub async fn rehearse(&self, what: Option<&Part>) -> Result<(), Error> {
+    pub async fn rehearse(&self, what: &DumpWhat) -> Result<(), Error> {
         let server = self.primary().await?;
+        let owners = owners_now(&server, what).await;
+        if owners.len() > 1 {
+            loader(self.role.as_deref(), &owners)?;
+        }
         if let Some(role) = &self.role {
             self.login(&server, role).await?.end(&self.database, role).await;
         } else if superuser(&server, &server.conninfo.user).await? == Some(true) {
@@ -59,7 +63,7 @@ impl Load {
         let mut inside = server.clone();
         inside.conninfo = inside.conninfo.with_database(&self.database);
         let mut connection = inside.connect().await?;
-        let (schema, table) = match what {
+        let (schema, table) = match &what.only {
             None => return Ok(()),
             Some(Part::Schema(schema)) => (schema, None),
             Some(Part::Table { schema, table }) => (schema, Some(table)),
@@ -168,6 +172,25 @@ impl Login {
             lent.remove(database, Some(role)).await;
         }
     }
+}
+
+/// Whose that is now which is to be restored: what belongs to several will hardly have been one's then. Nobody's where it is not
+/// there any more, or cannot be looked at.
+async fn owners_now(server: &Server, what: &DumpWhat) -> Vec<String> {
+    let mut source = server.clone();
+    source.conninfo = source.conninfo.with_database(&what.database);
+    let Ok(mut connection) = source.connect().await else { return Vec::new() };
+    let found = match &what.only {
+        None => owners(&mut connection, None).await,
+        Some(Part::Schema(schema)) => owners(&mut connection, Some(schema)).await,
+        Some(Part::Table { schema, table }) => {
+            let found = tables(&mut connection, &format!("{}.{}", quoted(schema), quoted(table))).await;
+            found.map(|found| found.into_iter().map(|table| table.owner).collect())
+        }
+    };
+    let _ = connection.close().await;
+    let found: BTreeSet<_> = found.unwrap_or_default().into_iter().collect();
+    found.into_iter().collect()
 }
 
 /// Who loads: the one that was named, else whose it all is.

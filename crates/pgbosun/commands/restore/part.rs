@@ -32,7 +32,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     let request = request(context, &arguments.target)?;
     let to = destination(context, &request.cluster, &arguments)?;
     if let Destination::Database(load) = &to {
-        load.rehearse(what.only.as_ref()).await?;
+        load.rehearse(&what).await?;
     }
     let plan = choose(context, &request).await?;
     accept_gap(&plan, &arguments.target)?;
