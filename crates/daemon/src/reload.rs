@@ -102,6 +102,6 @@ fn warn_of_restarts(new: &[Effective], old: &Mutex<Vec<Effective>>) {
 fn refused(path: &Path, error: &Error) -> Finding {
     Finding::new(Severity::Warning, "configuration", "a reload was refused: the configuration is wrong")
         .meaning("The daemon goes on with the configuration it had.")
-        .advice("Mend what is named below, see \"pgbosun config check\", then reload again.")
+        .advice("Fix what is named below, see \"pgbosun config check\", then reload again.")
         .detail(format!("file: {}\n{}", path.display(), chain(error)))
 }

@@ -139,7 +139,7 @@ impl BackupInfo {
         self.parent.is_some()
     }
 
-    /// The object of a kind, where there is but one.
+    /// The object of a kind, of which there is only one.
     pub fn object(&self, kind: ObjectKind) -> Option<&Object> {
         self.objects.iter().find(|object| object.kind == kind)
     }

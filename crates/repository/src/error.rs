@@ -143,7 +143,7 @@ pub enum Error {
     /// There is no such backup.
     #[error("no backup {0}; \"pgbosun backup list\" shows what there is")]
     NoBackup(String),
-    /// What is to be written down cannot be said as JSON.
+    /// What is to be written down cannot be expressed as JSON.
     #[error("write {object} as JSON")]
     Serialize {
         /// Which.

@@ -155,7 +155,7 @@ options! {
     pub struct JobOptions {
         /// What the job does.
         kind: String;
-        /// The cluster it works on; the only one where there is but one.
+        /// The cluster it works on; by default the only one.
         cluster: Option<ClusterName>;
         /// When it runs: cron with five or six fields, `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`, `@reboot`.
         /// Without it the job runs only on demand.

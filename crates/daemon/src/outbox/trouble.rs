@@ -57,7 +57,7 @@ fn finding(backlog: &Backlog, patience: Duration, now: DateTime<Utc>) -> Option<
         Finding::new(Severity::Critical, channel, summary)
             .meaning("People who are told by this channel alone hear of no alert.")
             .advice(
-                "Mend the cause named below, then try it with \"pgbosun alert test\". \"pgbosun alert list\" shows what \
+                "Fix the cause named below, then try it with \"pgbosun alert test\". \"pgbosun alert list\" shows what \
                  they did not hear of.",
             )
             .detail(format!("channel: {channel}\ngiven up since yesterday: {}\nerror: {reason}", backlog.dead)),

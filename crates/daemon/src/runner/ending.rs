@@ -162,7 +162,7 @@ fn failure(run: &Run, severity: Severity) -> Finding {
         (format!("job {} {end}", run.job), "What it should have done is not done.")
     };
     let advice = format!(
-        "Mend the cause named below, then run it with \"pgbosun job run {0}\". \"journalctl PGBOSUN_RUN={1}\" shows \
+        "Fix the cause named below, then run it with \"pgbosun job run {0}\". \"journalctl PGBOSUN_RUN={1}\" shows \
          what happened.",
         run.job, run.id
     );

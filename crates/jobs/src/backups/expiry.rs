@@ -115,6 +115,6 @@ fn not_expired(repository: &str, error: &str) -> Finding {
         format!("old backups in {repository} were not removed"),
     )
     .meaning("The new backup is whole, but the repository grows.")
-    .advice("Mend the cause named below; the next backup tries again.")
+    .advice("Fix the cause named below; the next backup tries again.")
     .detail(format!("error: {error}"))
 }

@@ -241,7 +241,7 @@ fn not_there(repository: &Repository, label: &str, reason: &str, later: &str) ->
     )
     .meaning("The backup is whole in the other repositories, and this one lacks it.")
     .advice(format!(
-        "Mend the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
+        "Fix the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
         repository.name
     ))
     .detail(format!("during the backup: {reason}\nwhen it was copied afterwards: {later}"))

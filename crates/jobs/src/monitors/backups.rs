@@ -28,7 +28,7 @@ use pgbosun_core::{
 };
 use pgbosun_repository::Repository;
 
-/// What each repository has, or why that cannot be said.
+/// What each repository has, or why that is unknown.
 type InEach<T> = Vec<(String, Result<T, String>)>;
 
 /// Looks at the cluster's backups in each repository: one that is away says nothing about the others.
@@ -65,7 +65,7 @@ fn each<T>(all: Vec<(Repository, Result<Catalogue, String>)>, of: impl Fn(Catalo
 
 /// That a repository could not be looked into.
 fn not_seen(repository: &str, what: &str, reason: &str) -> Finding {
-    Finding::new(Severity::Unknown, repository, format!("{what} cannot be said of repository {repository}"))
+    Finding::new(Severity::Unknown, repository, format!("{what} in repository {repository} cannot be determined"))
         .meaning("What is wrong there is not seen.")
         .advice("\"pgbosun check\" says which repositories are away.")
         .detail(format!("repository: {repository}\nerror: {reason}"))

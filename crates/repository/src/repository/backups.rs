@@ -80,7 +80,7 @@ impl Repository {
                     cache.put(key, *stat, read);
                 }
             }
-            // Those that are gone are looked up never more; they go with the next whole look.
+            // Those that are gone are never looked up again; they go with the next whole look.
             if cluster.is_none() {
                 let present: HashSet<_> = places.iter().map(|place| place.key(INFO)).collect();
                 cache.retain(&present);

@@ -135,7 +135,7 @@ impl Monitor for Settings {
                     format!("the configuration is wrong: {}", first.error),
                 )
                 .meaning("With such a file the server may not start, and does not take over other changes.")
-                .advice("Mend the lines below, then select pg_reload_conf() and look at pg_file_settings.")
+                .advice("Fix the lines below, then select pg_reload_conf() and look at pg_file_settings.")
                 .detail(lines.join("\n")),
             );
         }

@@ -116,7 +116,7 @@ impl BackupAge {
         let limit = human::duration(self.critical_age);
         let (severity, summary, detail) = match &newest.backup {
             Err(reason) => {
-                let summary = "how old the newest backup is cannot be said".to_owned();
+                let summary = "the age of the newest backup cannot be determined".to_owned();
                 (Severity::Unknown, summary, format!("error: {reason}"))
             }
             Ok(None) => (Severity::Critical, format!("no backup exists (limit {limit})"), "newest: none".to_owned()),

@@ -154,7 +154,7 @@ impl Monitor for BackupCopies {
             let age = view.now - one.finished;
             for (repository, copy) in &one.copies {
                 match copy {
-                    Err(reason) => verdict.find(not_seen(repository, "whether the newest backup is there", reason)),
+                    Err(reason) => verdict.find(not_seen(repository, "whether the newest backup is present", reason)),
                     Ok(copy) => {
                         let Some((summary, faults)) = self.judge(one, repository, copy.as_ref(), age) else { continue };
                         let finished = format!("{} finished: {}, {} ago", one.label, one.finished, human::span(age));
@@ -233,7 +233,7 @@ mod tests {
         told(look(61, Ok(None)), "is not in repository offsite");
         told(look(1, Ok(copy(8, &[]))), "is another one");
         told(look(1, Ok(copy(9, &["base is not there"]))), "is not whole in repository offsite: 1 fault");
-        told(look(1, Err("away".into())), "cannot be said");
+        told(look(1, Err("away".into())), "cannot be determined");
     }
     #[test]
     fn copies_are_copied_on_and_no_name_stands_for_all() {

@@ -67,7 +67,7 @@ impl Monitor for BackupCount {
             let ends = match ends {
                 Ok(ends) => ends,
                 Err(reason) => {
-                    verdict.find(not_seen(repository, "how many backups there are", reason));
+                    verdict.find(not_seen(repository, "the number of backups", reason));
                     continue;
                 }
             };

@@ -59,7 +59,7 @@ impl Monitor for BackupSize {
                 Ok(sizes) => sizes,
                 Err(reason) => {
                     told.push(format!("{repository}: not known"));
-                    verdict.find(not_seen(repository, "how large backups are", reason));
+                    verdict.find(not_seen(repository, "the size of backups", reason));
                     continue;
                 }
             };

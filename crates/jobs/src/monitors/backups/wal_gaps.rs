@@ -189,7 +189,7 @@ impl Monitor for WalGaps {
             if words.is_empty() { "there is no backup that WAL would follow".into() } else { words.join("; ") };
         let mut verdict = Verdict::of(summary);
         for (repository, reason) in &sample.away {
-            let summary = format!("whether WAL is missing in {repository} cannot be said");
+            let summary = format!("unknown whether WAL is missing in {repository}");
             verdict.find(
                 Finding::new(Severity::Unknown, repository, summary)
                     .advice("See why the repository does not answer: \"pgbosun check\".")

@@ -117,7 +117,7 @@ impl Monitor for Hba {
             verdict.find(
                 Finding::new(Severity::Critical, "mistakes", format!("pg_hba.conf is wrong: {}", first.error))
                     .meaning("The server goes on with the old lines, and does not start with these.")
-                    .advice("Mend the lines below, then select pg_reload_conf().")
+                    .advice("Fix the lines below, then select pg_reload_conf().")
                     .detail(told.join("\n")),
             );
         }
