@@ -12,6 +12,9 @@ pub enum Error {
     /// The repository.
     #[error(transparent)]
     Repository(#[from] pgbosun_repository::Error),
+    /// None of a cluster's servers will do.
+    #[error(transparent)]
+    NoServer(#[from] crate::NoServer),
     /// A file of this machine.
     #[error("{action} {path}")]
     File {
@@ -82,6 +85,7 @@ impl Error {
         match self {
             Self::Postgres(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
+            Self::NoServer(error) => error.is_transient(),
             Self::Load { source, .. } => source.is_transient(),
             Self::Interrupted(_) => true,
             _ => false,

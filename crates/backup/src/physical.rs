@@ -8,7 +8,7 @@ mod source;
 mod stream;
 
 pub use incremental::{Incremental, WhyFull};
-pub use source::{Primary, Role, member, now as server_time, primaries};
+pub use source::{NoServer, Primary, Role, Unfit, member, now as server_time, primaries};
 
 use crate::{
     Error, Progress,

@@ -25,29 +25,96 @@ impl fmt::Display for Role {
     }
 }
 
+/// Why one of a cluster's servers will not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It could not be asked. Its causes are said here: an error has room for the causes of one server only.
+    #[error("{host}: {}", human::chain(.error))]
+    Silent {
+        /// The server.
+        host: String,
+        /// Why not.
+        error: Error,
+    },
+    /// A standby that is not up to date.
+    #[error("{host} is a standby that is behind or does not stream")]
+    Behind {
+        /// The server.
+        host: String,
+    },
+    /// A standby where the primary is wanted.
+    #[error("{host} is a standby (prefer-standby = true lets a backup take it)")]
+    Standby {
+        /// The server.
+        host: String,
+    },
+}
+
+impl Unfit {
+    /// A standby may catch up or be promoted; a server that could not be asked is as its error says.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Silent { error, .. } => error.is_transient(),
+            Self::Behind { .. } | Self::Standby { .. } => true,
+        }
+    }
+
+    fn error(&self) -> Option<&Error> {
+        match self {
+            Self::Silent { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// That none of a cluster's servers will do, with the reason of each.
+#[derive(Debug)]
+pub struct NoServer(pub Vec<Unfit>);
+
+impl NoServer {
+    /// True where the reason of one of them may pass: then it may be the one that will do.
+    pub fn is_transient(&self) -> bool {
+        self.0.iter().any(Unfit::is_transient)
+    }
+}
+
+impl fmt::Display for NoServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons: Vec<_> = self.0.iter().map(Unfit::to_string).collect();
+        write!(f, "no server of the cluster will do: {}", reasons.join("; "))
+    }
+}
+
+impl std::error::Error for NoServer {
+    /// The error that decides whether it is tried again.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let mut errors = self.0.iter().filter_map(Unfit::error);
+        let first = errors.clone().next();
+        errors.find(|error| error.is_transient()).or(first).map(|error| error as _)
+    }
+}
+
 /// The server to work on: of several the primary, or a standby that is fit where that is preferred.
 ///
 /// A standby is fit when it streams, replays, and is less than a minute behind.
 ///
 /// # Errors
-/// Where none of them will do, each with its reason.
+/// [`Error::NoServer`] where none of them will do; of a single one that cannot be asked, its error.
 pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, Role), Error> {
-    let (mut primary, mut standby, mut reasons, mut last): (Option<(Server, u32)>, _, _, _) =
-        (None, None, Vec::new(), None);
+    let (mut primary, mut standby, mut unfit): (Option<(Server, u32)>, Option<Server>, _) = (None, None, Vec::new());
     for host in &cluster.conninfo.hosts {
-        let server = cluster.at(host);
+        let (server, host) = (cluster.at(host), host.to_string());
         match look(&server).await {
             // C41: of two that take writes the one that was promoted last is the cluster; the other one should not be there.
             Ok(Answer { timeline: Some(timeline), .. }) => {
                 primary = primary.filter(|(_, known)| *known >= timeline).or(Some((server, timeline)));
             }
-            Ok(Answer { fit: true, .. }) => standby = standby.or(Some(server)),
-            Ok(_) => reasons.push(format!("{host} is a standby that is behind or does not stream")),
-            Err(error) => {
-                reasons.push(format!("{host}: {}", human::chain(&error)));
-                // What passes at one of them may let it be the one that will do.
-                last = last.filter(Error::is_transient).or(Some(error));
+            Ok(Answer { fit: true, .. }) => {
+                standby = standby.or(Some(server));
+                unfit.push(Unfit::Standby { host });
             }
+            Ok(_) => unfit.push(Unfit::Behind { host }),
+            Err(error) => unfit.push(Unfit::Silent { host, error }),
         }
     }
     let primary = primary.map(|(server, _)| (server, Role::Primary));
@@ -55,20 +122,13 @@ pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, R
     // Where only a standby is named it is the one that is meant.
     let alone = cluster.conninfo.hosts.len() == 1;
     let chosen = if prefer_standby { standby.or(primary) } else { primary.or(standby.filter(|_| alone)) };
-    match (chosen, last) {
+    match (chosen, unfit.pop_if(|_| alone)) {
         (Some(chosen), _) => Ok(chosen),
-        (None, Some(error)) if alone => Err(error),
-        (None, Some(error)) if error.is_transient() => {
-            Err(Error::Interrupted(format!("no server of the cluster will do: {}", reasons.join("; "))))
+        (None, Some(Unfit::Silent { error, .. })) => Err(error),
+        (None, last) => {
+            unfit.extend(last);
+            Err(NoServer(unfit).into())
         }
-        _ => Err(Error::Refused(format!(
-            "no server of the cluster will do: {}",
-            if reasons.is_empty() {
-                "there are only standbys; set prefer-standby = true".into()
-            } else {
-                reasons.join("; ")
-            }
-        ))),
     }
 }
 
@@ -133,5 +193,46 @@ pub(super) async fn switch_wal(cluster: &Server) {
     };
     if let Err(error) = switched.await {
         tracing::info!("the WAL segment is not ended early: {}", human::chain(&error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{error::Error as _, io};
+
+    fn silent(host: &str, kind: io::ErrorKind) -> Unfit {
+        let source = io::Error::new(kind, format!("{kind:?}"));
+        let repository = pgbosun_repository::Error::Storage { action: "ask", object: host.into(), source };
+        Unfit::Silent { host: host.into(), error: repository.into() }
+    }
+
+    /// The kind of the error of the system that an error comes from.
+    fn root(error: &Error) -> Option<io::ErrorKind> {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(next) = cause.source() {
+            cause = next;
+        }
+        cause.downcast_ref::<io::Error>().map(io::Error::kind)
+    }
+
+    #[test]
+    fn of_several_servers_each_keeps_its_reason() {
+        use io::ErrorKind::{ConnectionRefused, PermissionDenied};
+        // Whatever their order, the one that may pass decides, and is the source.
+        for [one, other] in [[PermissionDenied, ConnectionRefused], [ConnectionRefused, PermissionDenied]] {
+            let error = Error::from(NoServer(vec![silent("a", one), silent("b", other)]));
+            assert!(error.is_transient() && root(&error) == Some(ConnectionRefused), "{error:?}");
+            let words = human::chain(&error);
+            assert_eq!(words, format!("no server of the cluster will do: a: ask a: {one:?}; b: ask b: {other:?}"));
+        }
+        let lasting = Error::from(NoServer(vec![silent("a", PermissionDenied), silent("b", PermissionDenied)]));
+        assert!(!lasting.is_transient() && root(&lasting) == Some(PermissionDenied));
+        // A standby catches up, or is promoted.
+        let standbys = NoServer(vec![Unfit::Behind { host: "a".into() }, Unfit::Standby { host: "b".into() }]);
+        assert!(standbys.is_transient() && standbys.source().is_none());
+        assert!(
+            standbys.to_string().contains("a is a standby that is behind") && standbys.to_string().contains("b is")
+        );
     }
 }
