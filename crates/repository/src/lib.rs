@@ -3,6 +3,7 @@
 //! Invariants: an object exists whole or not at all; a backup exists once its `backup.json` does, which is written
 //! last and carries its own checksum; every object's SHA-256 as stored is in there. Knows nothing of servers.
 
+mod broken;
 mod cache;
 mod catalogue;
 mod copy;

@@ -1,6 +1,6 @@
 //! Reading: hashed as stored, decrypted, decompressed, handed to blocking code as plain bytes.
 
-use crate::{Error, Object, ObjectKind, Repository, Storage, decode::Decoding};
+use crate::{Error, Object, ObjectKind, Repository, Storage, broken::Broken, decode::Decoding};
 use sha2::{Digest, Sha256};
 use std::{
     io::{self, Read},
@@ -108,11 +108,16 @@ where
 {
     let seen: Seen = Arc::new(Mutex::new((Sha256::new(), 0)));
     let inner = repository.storage.open(key).await?;
-    let stored = BufReader::with_capacity(1 << 18, HashingReader { inner, seen: Arc::clone(&seen) });
+    let broken = Broken::default();
+    let hashed = broken.watch(HashingReader { inner, seen: Arc::clone(&seen) });
+    let stored = BufReader::with_capacity(1 << 18, hashed);
     let plain = match Decoding::of(&object.name).open(key, stored, &repository.identities()?).await {
         Ok(plain) => plain,
         // A header that is no longer one looks like a wrong key: the hash of what is stored tells them apart.
         Err(error) => {
+            if let Some(error) = broken.take(key) {
+                return Err(error.into());
+            }
             check_stored(repository, key, object).await?;
             return Err(error.into());
         }
@@ -135,10 +140,13 @@ where
     };
     // What was read first: where it is not what was written, that is the cause of whatever else went wrong.
     if let Err(error) = drained {
+        if let Some(error) = broken.take(key) {
+            return Err(error.into());
+        }
         check_stored(repository, key, object).await?;
         return Err(Error::Damaged { object: key.to_owned(), reason: format!("it does not decode: {error}") }.into());
     }
-    compare(key, object, &seen)?;
+    compare(key, object, &seen).map_err(|damaged| broken.take(key).unwrap_or(damaged))?;
     result
 }
 

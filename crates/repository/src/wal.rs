@@ -13,7 +13,9 @@ mod object;
 pub use encoder::{EncodedWal, WalEncoder};
 pub use object::{WalContents, WalObject};
 
-use crate::{Error, Repository, TrustedKeys, decode::Decoding, repository::write_object, signature::Statement};
+use crate::{
+    Error, Repository, TrustedKeys, broken::Broken, decode::Decoding, repository::write_object, signature::Statement,
+};
 use bytes::Bytes;
 use object::{SIGNED, gather, parse, parse_companion};
 use pgbosun_core::{
@@ -197,18 +199,15 @@ impl WalArchive {
     pub async fn copy<W: Write + Send + 'static>(&self, object: &WalObject, mut to: W) -> Result<W, Error> {
         let damaged = |reason: String| Error::Damaged { object: object.key.clone(), reason };
         let stored = self.repository.storage.open(&object.key).await?;
-        let plain = Decoding::of(&object.key).open(&object.key, stored, &self.repository.identities()?).await?;
-        let mut plain = SyncIoBridge::new(plain);
+        let broken = Broken::default();
+        let identities = self.repository.identities()?;
+        let plain = Decoding::of(&object.key).open(&object.key, broken.watch(stored), &identities).await;
+        let mut plain = SyncIoBridge::new(plain.map_err(|error| broken.take(&object.key).unwrap_or(error))?);
         let (key, file) = (object.key.clone(), object.file.clone());
         let copying = tokio::task::spawn_blocking(move || {
-            // An error of the system is one of disk or network; all others are the decoders'.
-            let passing = |error: &io::Error| {
-                let kinds = [io::ErrorKind::TimedOut, io::ErrorKind::ConnectionReset];
-                error.raw_os_error().is_some() || kinds.contains(&error.kind())
-            };
-            let undecoded = |error: io::Error| match passing(&error) {
-                true => Error::storage("read", &key)(error),
-                false => Error::Damaged { object: key.clone(), reason: format!("it does not decode: {error}") },
+            let undecoded = |error: io::Error| {
+                let damaged = || Error::Damaged { object: key.clone(), reason: format!("it does not decode: {error}") };
+                broken.take(&key).unwrap_or_else(damaged)
             };
             let mut hash = Sha256::new();
             let mut buffer = vec![0; 1 << 18];
