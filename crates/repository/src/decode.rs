@@ -1,6 +1,6 @@
 //! From an object as it is stored to the bytes it was made of. Its name says what was done to them.
 
-use crate::{Error, Identities};
+use crate::{Error, Identities, KeyError};
 use async_compression::tokio::bufread::{GzipDecoder, Lz4Decoder, ZstdDecoder};
 use pgbosun_core::config::Compression;
 use std::io::ErrorKind;
@@ -41,9 +41,9 @@ impl Decoding {
             let buffered = BufReader::with_capacity(BUFFER, stored).compat();
             let key = |error: age::DecryptError| match error {
                 age::DecryptError::NoMatchingKeys if identities.is_empty() => {
-                    Error::Key("no identity is configured".into())
+                    KeyError::Missing { object: object.to_owned() }.into()
                 }
-                age::DecryptError::NoMatchingKeys => Error::Key("none of the identities fits".into()),
+                age::DecryptError::NoMatchingKeys => KeyError::Other { object: object.to_owned() }.into(),
                 // Reading broke off, which may pass; an end too early is one of the object.
                 age::DecryptError::Io(error) if error.kind() != ErrorKind::UnexpectedEof => {
                     Error::storage("read", object)(error)

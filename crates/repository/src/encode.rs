@@ -8,7 +8,7 @@ mod frames;
 
 pub use frames::{Frame, Frames};
 
-use crate::{Error, Recipients};
+use crate::{Error, KeyError, Recipients};
 use bytes::{Bytes, BytesMut};
 use frames::Bench;
 use futures::{StreamExt, stream::FuturesOrdered};
@@ -143,7 +143,7 @@ impl Encoder {
         } else {
             let encryptor = encoding.recipients.encryptor()?;
             let wrapped = encryptor.wrap_async_output(gathered.clone().compat_write()).await;
-            Box::new(wrapped.map_err(|error| Error::Key(error.to_string()))?.compat_write())
+            Box::new(wrapped.map_err(|error| KeyError::Encrypt(error.into()))?.compat_write())
         };
         let compressing = (encoding.compression != Compression::None).then(|| Compressing {
             compression: encoding.compression,

@@ -1,6 +1,6 @@
 //! Encryption at rest with age: written for recipients, read with identities. Whoever writes needs no key.
 
-use crate::Error;
+use crate::KeyError;
 use age::{Identity, IdentityFile, Recipient, x25519};
 use std::{fmt, io::BufReader, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
@@ -21,15 +21,15 @@ impl Recipients {
         self.0.is_empty()
     }
 
-    pub(crate) fn encryptor(&self) -> Result<age::Encryptor, Error> {
+    pub(crate) fn encryptor(&self) -> Result<age::Encryptor, KeyError> {
         let parse = |word: &String| {
             let parsed = word.parse::<x25519::Recipient>();
             parsed
                 .map(|key| Box::new(key) as Box<dyn Recipient>)
-                .map_err(|error| Error::Key(format!("{word}: {error}")))
+                .map_err(|reason| KeyError::Recipient { word: word.clone(), reason })
         };
         let keys = self.0.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        age::Encryptor::with_recipients(keys.iter().map(AsRef::as_ref)).map_err(|error| Error::Key(error.to_string()))
+        age::Encryptor::with_recipients(keys.iter().map(AsRef::as_ref)).map_err(KeyError::Encrypt)
     }
 }
 
@@ -47,22 +47,22 @@ impl Identities {
     /// From a file that only its owner may read, or the systemd credential of this name; none where there is neither.
     ///
     /// # Errors
-    /// [`Error::Key`] where the file cannot be used.
-    pub fn load(file: Option<&Path>, credential: &str) -> Result<Self, Error> {
+    /// Where the file cannot be used.
+    pub fn load(file: Option<&Path>, credential: &str) -> Result<Self, KeyError> {
         let given = std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(credential));
         let path = match (file, given.filter(|path| path.exists())) {
             (Some(file), _) => file.to_owned(),
             (None, Some(given)) => given,
             (None, None) => return Ok(Self::default()),
         };
-        let failed = |reason: String| Error::Key(format!("identity file {}: {reason}", path.display()));
-        let opened = std::fs::File::open(&path).map_err(|error| failed(error.to_string()))?;
-        let mode = opened.metadata().map_err(|error| failed(error.to_string()))?.mode();
+        let failed = |source: std::io::Error| KeyError::File { path: path.clone(), source };
+        let opened = std::fs::File::open(&path).map_err(failed)?;
+        let mode = opened.metadata().map_err(failed)?.mode();
         if file.is_some() && mode & 0o077 != 0 {
-            return Err(failed(format!("it is open to others (mode {:04o}): chmod 0600", mode & 0o7777)));
+            return Err(KeyError::Exposed { path, mode: mode & 0o7777 });
         }
-        let parsed = IdentityFile::from_buffer(BufReader::new(opened)).map_err(|error| failed(error.to_string()))?;
-        let keys = parsed.into_identities().map_err(|error| failed(error.to_string()))?;
+        let parsed = IdentityFile::from_buffer(BufReader::new(opened)).map_err(failed)?;
+        let keys = parsed.into_identities().map_err(|source| KeyError::Identity { path, source })?;
         Ok(Self(Arc::new(keys)))
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong with a repository.
 
 use crate::storage::Foreign;
+use std::path::PathBuf;
 
 /// An error of a repository. Each names the object (C26).
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +38,8 @@ pub enum Error {
         limit: std::time::Duration,
     },
     /// A key of the encryption is missing or wrong.
-    #[error("encryption: {0}")]
-    Key(String),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A key for signatures is missing or wrong.
     #[error("{0}")]
     Signing(String),
@@ -166,6 +167,91 @@ pub enum Error {
     Archive(String),
 }
 
+/// What is wrong with a key of the encryption.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A public key is none.
+    #[error(
+        "encrypt-to: \"{word}\" is no public key of age ({reason}): age-keygen -y FILE shows the one of an identity"
+    )]
+    Recipient {
+        /// What is configured.
+        word: String,
+        /// In the words of age.
+        reason: &'static str,
+    },
+    /// Nothing can be encrypted for the public keys.
+    #[error("encrypt for the keys of encrypt-to")]
+    Encrypt(#[source] age::EncryptError),
+    /// The file with the secret keys cannot be read, or holds something else.
+    #[error("identity file {path}")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file with the secret keys is open to others (C25).
+    #[error("identity file {path}: it is open to others (mode {mode:04o}): chmod 0600")]
+    Exposed {
+        /// Where.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A secret key in the file cannot be used.
+    #[error("identity file {path}")]
+    Identity {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: age::DecryptError,
+    },
+    /// There is no secret key.
+    #[error("{object} is encrypted, and no identity is configured: set identity-file")]
+    Missing {
+        /// What was to be read.
+        object: String,
+    },
+    /// It was written for other keys.
+    #[error("{object} is encrypted for other keys: none of the identities fits")]
+    Other {
+        /// What was to be read.
+        object: String,
+    },
+}
+
+impl KeyError {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::File { source, .. } | Self::Encrypt(age::EncryptError::Io(source)) => may_pass(source),
+            _ => false,
+        }
+    }
+}
+
+/// True for an error of the operating system that trying again later may cure; a full disk is not such a case, since only a person
+/// frees it.
+pub fn may_pass(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::TimedOut
+            | Kind::Interrupted
+            | Kind::ConnectionReset
+            | Kind::ConnectionRefused
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::UnexpectedEof
+            | Kind::StaleNetworkFileHandle
+            | Kind::NetworkUnreachable
+            | Kind::HostUnreachable
+    )
+}
+
 impl Error {
     pub(crate) fn storage(action: &'static str, object: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let object = object.into();
@@ -191,23 +277,11 @@ impl Error {
         Self::Stalled { object: object.to_owned(), limit }
     }
 
-    /// True where trying again later may help; a full disk is not such a case, since only a person frees it.
+    /// True where trying again later may help.
     pub fn is_transient(&self) -> bool {
-        use std::io::ErrorKind as Kind;
         match self {
-            Self::Storage { source, .. } => matches!(
-                source.kind(),
-                Kind::TimedOut
-                    | Kind::Interrupted
-                    | Kind::ConnectionReset
-                    | Kind::ConnectionRefused
-                    | Kind::ConnectionAborted
-                    | Kind::BrokenPipe
-                    | Kind::UnexpectedEof
-                    | Kind::StaleNetworkFileHandle
-                    | Kind::NetworkUnreachable
-                    | Kind::HostUnreachable
-            ),
+            Self::Storage { source, .. } => may_pass(source),
+            Self::Key(error) => error.is_transient(),
             // What the layer repeated in vain it marks as lasting: the words of the transport still say what it was.
             Self::Store { source, .. } => {
                 use opendal::ErrorKind as Kind;
@@ -219,5 +293,42 @@ impl Error {
             Self::Stalled { .. } | Self::Busy { .. } | Self::NotThere { .. } => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::human::chain;
+    use std::{error::Error as _, io};
+
+    #[test]
+    fn an_error_of_a_key_keeps_its_source() {
+        let file = |kind: io::ErrorKind| {
+            Error::from(KeyError::File { path: "/keys/id".into(), source: io::Error::new(kind, "the system's words") })
+        };
+        let away = file(io::ErrorKind::StaleNetworkFileHandle);
+        assert!(away.is_transient() && !file(io::ErrorKind::PermissionDenied).is_transient());
+        assert!(away.source().is_some_and(|source| source.is::<io::Error>()));
+        assert_eq!(chain(&away), "identity file /keys/id: the system's words");
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let broken = Error::from(KeyError::Encrypt(age::EncryptError::Io(reset)));
+        assert!(broken.is_transient() && chain(&broken).ends_with("connection reset"), "{}", chain(&broken));
+    }
+
+    #[test]
+    fn c25_an_identity_file_that_cannot_be_used_says_what_and_why() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("id");
+        let failure = || crate::Identities::load(Some(&path), "none").unwrap_err();
+        let system = |error: &KeyError, kind: io::ErrorKind| matches!(error, KeyError::File { source, .. } if source.kind() == kind);
+        assert!(system(&failure(), io::ErrorKind::NotFound), "{:?}", failure());
+        std::fs::write(&path, "no key\n").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        assert!(matches!(failure(), KeyError::Exposed { mode: 0o640, .. }), "{:?}", failure());
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(system(&failure(), io::ErrorKind::InvalidData), "{:?}", failure());
+        let words = crate::Recipients::new(&["age1no".into()]).encryptor().map(|_| ()).unwrap_err().to_string();
+        assert!(words.starts_with("encrypt-to: \"age1no\" is no public key of age ("), "{words}");
     }
 }

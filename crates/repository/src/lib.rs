@@ -30,7 +30,7 @@ pub use copy::copy_object;
 pub use decode::decompress;
 pub use encode::{Encoding, Frame, Frames};
 pub use encryption::{Identities, Recipients};
-pub use error::Error;
+pub use error::{Error, KeyError, may_pass};
 pub use lease::{Active, HEARTBEAT, Lease, process_id};
 pub use order::{CLOCK_TOLERANCE, sort_backups};
 pub use read::{check_stored, is_encrypted, read_object, read_volume};
