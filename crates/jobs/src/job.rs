@@ -9,12 +9,11 @@ use pgbosun_backup::Progress;
 use pgbosun_core::{
     config::{Config, RepositoryName},
     finding::Severity,
-    human::chain,
     outcome::{Outcome, Record},
 };
 use pgbosun_history::Journal;
 use pgbosun_postgres::Server;
-use pgbosun_repository::Repository;
+use pgbosun_repository::{Repository, may_pass};
 use serde::de::DeserializeOwned;
 use std::{
     future::Future,
@@ -149,7 +148,7 @@ impl JobContext {
     {
         match self.bulk.spawn(work).await {
             Ok(done) => done.map_err(Into::into),
-            Err(error) => Err(JobError::lasting(format!("the job broke off: {error}"))),
+            Err(error) => Err(JobError::lasting("the job broke off").because(error)),
         }
     }
 }
@@ -195,6 +194,23 @@ impl JobError {
         Self { message: message.into(), cause: Cause::Unreachable, source: None }
     }
 
+    /// What it comes from. An error of the operating system that may pass makes the failure one that may.
+    #[must_use]
+    pub fn because(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let source = source.into();
+        let cause = match (self.cause, source.downcast_ref()) {
+            (Cause::Lasting, Some(error)) if may_pass(error) => Cause::Passing,
+            (cause, _) => cause,
+        };
+        Self { cause, source: Some(source), ..self }
+    }
+
+    /// The same failure of a server that is to be taken for away.
+    #[must_use]
+    pub fn as_unreachable(self) -> Self {
+        Self { cause: Cause::Unreachable, ..self }
+    }
+
     /// Whether a retry makes sense.
     pub const fn is_transient(&self) -> bool {
         matches!(self.cause, Cause::Passing | Cause::Slow | Cause::Unreachable)
@@ -216,9 +232,10 @@ impl JobError {
     }
 }
 
-/// The error says of itself what it says; its causes follow as the source of this one.
-fn told(error: &dyn std::error::Error, cause: Cause) -> JobError {
-    JobError { message: error.to_string(), cause, source: error.source().map(|source| chain(source).into()) }
+/// The error says of itself what it says, and stays what it is as the source of this one.
+fn told(error: impl Into<Box<dyn std::error::Error + Send + Sync>>, cause: Cause) -> JobError {
+    let error = error.into();
+    JobError { message: error.to_string(), cause, source: Some(error) }
 }
 
 impl From<pgbosun_postgres::Error> for JobError {
@@ -230,24 +247,63 @@ impl From<pgbosun_postgres::Error> for JobError {
             (true, false) => Cause::Passing,
             (false, _) => Cause::Lasting,
         };
-        told(&error, cause)
+        told(error, cause)
     }
 }
 
-macro_rules! from_errors {
-    ($($error:ty),+) => {$(
-        impl From<$error> for JobError {
-            fn from(error: $error) -> Self {
-                told(&error, if error.is_transient() { Cause::Passing } else { Cause::Lasting })
-            }
-        }
-    )+};
+impl From<pgbosun_repository::Error> for JobError {
+    fn from(error: pgbosun_repository::Error) -> Self {
+        let cause = if error.is_transient() { Cause::Passing } else { Cause::Lasting };
+        told(error, cause)
+    }
 }
 
-from_errors!(pgbosun_repository::Error, pgbosun_backup::Error);
+impl From<pgbosun_backup::Error> for JobError {
+    fn from(error: pgbosun_backup::Error) -> Self {
+        match error {
+            // Whatever it was done for, a server that is away is away.
+            pgbosun_backup::Error::Postgres(error) => error.into(),
+            pgbosun_backup::Error::Repository(error) => error.into(),
+            error => {
+                let cause = if error.is_transient() { Cause::Passing } else { Cause::Lasting };
+                told(error, cause)
+            }
+        }
+    }
+}
 
 impl From<pgbosun_history::Error> for JobError {
     fn from(error: pgbosun_history::Error) -> Self {
-        told(&error, Cause::Passing)
+        told(error, Cause::Passing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::human::chain;
+    use std::{error::Error as _, io};
+
+    #[test]
+    fn an_error_of_the_system_decides_whether_a_try_is_worth_it() {
+        let failure = |kind: io::ErrorKind| JobError::lasting("cannot look").because(io::Error::new(kind, "no answer"));
+        let away = failure(io::ErrorKind::TimedOut);
+        assert!(away.is_transient() && !failure(io::ErrorKind::PermissionDenied).is_transient());
+        assert_eq!(chain(&away), "cannot look: no answer");
+        assert!(away.source().is_some_and(|source| source.is::<io::Error>()));
+        // What is known to pass does, whatever it comes from.
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(JobError::passing("no answer").because(denied).is_transient());
+        assert!(!JobError::lasting("cannot look").because("in words").is_transient());
+    }
+
+    #[test]
+    fn an_error_of_a_server_stays_one_within_a_backup() {
+        let away = || pgbosun_postgres::Error::Connect { target: "db".into(), source: "nobody answered".into() };
+        for failure in [JobError::from(away()), pgbosun_backup::Error::from(away()).into()] {
+            assert!(failure.is_unreachable() && failure.is_transient());
+            assert!(failure.source().is_some_and(|source| source.is::<pgbosun_postgres::Error>()));
+            assert_eq!(chain(&failure), "connect to db: nobody answered");
+        }
     }
 }

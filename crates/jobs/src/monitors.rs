@@ -164,7 +164,7 @@ impl<M: Monitor> Job for Probe<M> {
         let mut verdict = self.0.verdict(&sample, &mut memory, &context.view);
         verdict.findings.extend(unseen);
         let after =
-            serde_json::to_value(&memory).map_err(|error| JobError::lasting(format!("cannot remember: {error}")))?;
+            serde_json::to_value(&memory).map_err(|error| JobError::lasting("cannot remember").because(error))?;
         Ok(Outcome {
             summary: verdict.summary,
             findings: verdict.findings,

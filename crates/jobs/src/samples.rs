@@ -56,7 +56,7 @@ impl Job for Sample {
         let local = context.config.clusters.get(cluster).and_then(|cluster| cluster.data_directory.clone());
         if let Some(data) = local {
             let seen = tokio::task::spawn_blocking(move || host::row(&data)).await;
-            let seen = seen.map_err(|error| JobError::lasting(format!("cannot look at the machine: {error}")))?;
+            let seen = seen.map_err(|error| JobError::lasting("cannot look at the machine").because(error))?;
             match seen {
                 Ok(row) => counters.add(Topic::Host, Vec::new(), &row),
                 Err(error) => tracing::warn!("the machine is not in this sample: {error}"),
@@ -107,9 +107,9 @@ fn hour(at: DateTime<Utc>) -> DateTime<Utc> {
 
 /// Counters of thousands of statements are mostly the same digits: a tenth of the bytes are left.
 fn pack(counters: &Counters) -> Result<Vec<u8>, JobError> {
-    let failed = |error: &dyn std::fmt::Display| JobError::lasting(format!("cannot keep the counters: {error}"));
-    let text = serde_json::to_vec(counters).map_err(|error| failed(&error))?;
-    zstd::bulk::compress(&text, 1).map_err(|error| failed(&error))
+    let failed = || JobError::lasting("cannot keep the counters");
+    let text = serde_json::to_vec(counters).map_err(|error| failed().because(error))?;
+    zstd::bulk::compress(&text, 1).map_err(|error| failed().because(error))
 }
 
 /// What another version left is none.

@@ -76,7 +76,11 @@ pub(super) async fn expire(
         Ok(expired) => tell(repository, cluster, &expired, outcome),
         // Somebody else is at work there, or it is away for a moment: the next expiry does it.
         Err(error) if error.is_transient() => {
-            outcome.summary.push_str(&format!("; nothing was removed from {}: {error}", repository.name));
+            outcome.summary.push_str(&format!(
+                "; nothing was removed from {}: {}",
+                repository.name,
+                human::chain(&error)
+            ));
         }
         Err(error) => outcome.findings.push(not_expired(&repository.name, &human::chain(&error))),
     }

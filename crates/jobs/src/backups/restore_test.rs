@@ -187,7 +187,8 @@ impl RestoreTestJob {
             let summary = format!("would restore {label} of {cluster} from {name} and recover it to {target}");
             return Ok(Outcome { summary, ..Outcome::default() });
         }
-        let program = std::env::current_exe().map_err(|error| JobError::lasting(error.to_string()))?;
+        let program =
+            std::env::current_exe().map_err(|error| JobError::lasting("cannot find this program").because(error))?;
         let (cancel, _guard) = bulk_token(context);
         let scratch = self.scratch_directory.clone();
         let test = RestoreTest {

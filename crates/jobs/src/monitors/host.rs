@@ -22,13 +22,22 @@ pub use reachability::Reachability;
 pub use temporary_files::TemporaryFiles;
 
 use crate::JobError;
+use std::{io, path::Path};
 use tokio::sync::Semaphore;
+
+/// What goes wrong in blocking work; an error of the operating system stays one.
+pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+/// The error of the operating system about a path.
+pub(super) fn about(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
 
 /// Runs blocking work on files or `/proc`, for so long at most: a dead NFS server must not hold a monitor for ever, and what
 /// hangs there holds so many threads at most.
 pub(super) async fn blocking<T: Send + 'static>(
     what: &str,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
 ) -> Result<T, JobError> {
     const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
     static THREADS: Semaphore = Semaphore::const_new(32);
@@ -40,9 +49,10 @@ pub(super) async fn blocking<T: Send + 'static>(
         };
         tokio::task::spawn_blocking(work).await
     };
+    let failed = || JobError::lasting(format!("cannot {what}"));
     match tokio::time::timeout(LIMIT, done).await {
-        Ok(Ok(done)) => done.map_err(|reason| JobError::lasting(format!("cannot {what}: {reason}"))),
-        Ok(Err(error)) => Err(JobError::lasting(format!("cannot {what}: {error}"))),
+        Ok(Ok(done)) => done.map_err(|error| failed().because(error)),
+        Ok(Err(error)) => Err(failed().because(error)),
         Err(_) => {
             Err(JobError::passing(format!("cannot {what}: no answer within {}", pgbosun_core::human::duration(LIMIT))))
         }

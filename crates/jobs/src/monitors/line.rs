@@ -347,10 +347,9 @@ impl<'a> Look<'a> {
             }
             Err(error) => {
                 let error = JobError::from(error);
-                let reason = human::chain(&error);
-                turn.silent = Some((clock::now(), reason.clone()));
+                turn.silent = Some((clock::now(), human::chain(&error)));
                 // Whoever watches whether the server is there connects to the same database, and sees the same.
-                Err(if error.is_transient() { JobError::unreachable(reason) } else { error })
+                Err(if error.is_transient() { error.as_unreachable() } else { error })
             }
         }
     }

@@ -83,7 +83,7 @@ pub(crate) async fn execute(
             .stdout(Stdio::piped())
             .stderr(Stdio::piped()),
     )
-    .map_err(|error| JobError::lasting(format!("cannot start {name}: {error}")))?;
+    .map_err(|error| JobError::lasting(format!("cannot start {name}")).because(error))?;
     let pipes = (child.child().stdout.take(), child.child().stderr.take());
     let (Some(stdout), Some(stderr)) = pipes else {
         return Err(JobError::lasting(format!("cannot read the output of {name}")));
@@ -96,7 +96,7 @@ pub(crate) async fn execute(
         child.terminate(patience).await;
         return Err(JobError::lasting(format!("{name} was ended")));
     };
-    let status = status.map_err(|error| JobError::lasting(format!("cannot wait for {name}: {error}")))?;
+    let status = status.map_err(|error| JobError::lasting(format!("cannot wait for {name}")).because(error))?;
     Ok(Ended { status, output, errors })
 }
 

@@ -2,7 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, host::blocking},
+    monitors::{
+        Facts, Look, Monitor, Query, Verdict, View,
+        host::{Fault, about, blocking},
+    },
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -86,16 +89,16 @@ impl Monitor for Certificate {
 }
 
 /// The certificates of a PEM file.
-fn read(file: PathBuf) -> Result<Vec<Sample>, String> {
-    let failed = |reason: String| format!("{}: {reason}", file.display());
-    let bytes = std::fs::read(&file).map_err(|error| failed(error.to_string()))?;
+fn read(file: PathBuf) -> Result<Vec<Sample>, Fault> {
+    let failed = |reason: &dyn std::fmt::Display| format!("{}: {reason}", file.display());
+    let bytes = std::fs::read(&file).map_err(about(&file))?;
     let mut found = Vec::new();
     for pem in Pem::iter_from_buffer(&bytes) {
-        let pem = pem.map_err(|error| failed(error.to_string()))?;
+        let pem = pem.map_err(|error| failed(&error))?;
         if pem.label != "CERTIFICATE" {
             continue;
         }
-        let certificate = pem.parse_x509().map_err(|error| failed(error.to_string()))?;
+        let certificate = pem.parse_x509().map_err(|error| failed(&error))?;
         let ends = DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0).unwrap_or_default();
         found.push(Sample { file: file.clone(), subject: certificate.subject().to_string(), ends });
     }

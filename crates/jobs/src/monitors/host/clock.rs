@@ -47,14 +47,13 @@ impl Monitor for Clock {
     type Memory = ();
 
     async fn sample(&self, _: &mut Look<'_>) -> Result<Sample, JobError> {
-        let offset = match &self.server {
-            Some(server) => Some(
-                offset(server)
-                    .await
-                    .map_err(|error| JobError::passing(format!("time server {server} does not answer: {error}")))?,
-            ),
-            None => None,
-        };
+        let offset =
+            match &self.server {
+                Some(server) => Some(offset(server).await.map_err(|error| {
+                    JobError::passing(format!("time server {server} does not answer")).because(error)
+                })?),
+                None => None,
+            };
         Ok(Sample { synchronized: synchronized().await, offset })
     }
 

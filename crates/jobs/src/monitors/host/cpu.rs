@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
-use procfs::{Current, CurrentSI, KernelStats, LoadAverage};
+use procfs::{Current, CurrentSI, KernelStats, LoadAverage, ProcResult};
 use std::time::Duration;
 
 options! {
@@ -37,8 +37,8 @@ pub struct Sample {
 }
 
 /// Ticks so far: working, waiting for disks, taken by the hypervisor, all.
-fn ticks() -> Result<[u64; 4], String> {
-    let total = KernelStats::current().map_err(|error| error.to_string())?.total;
+fn ticks() -> ProcResult<[u64; 4]> {
+    let total = KernelStats::current()?.total;
     let (waiting, stolen) = (total.iowait.unwrap_or_default(), total.steal.unwrap_or_default());
     let interrupts = total.irq.unwrap_or_default() + total.softirq.unwrap_or_default();
     let working = total.user + total.nice + total.system + interrupts;
@@ -68,7 +68,7 @@ impl Monitor for Cpu {
             let grown: Vec<_> =
                 after.iter().zip(before.0).map(|(after, before)| after.saturating_sub(before) as f64).collect();
             let share = |part: f64| 100.0 * part / grown[3].max(1.0);
-            let load = LoadAverage::current().map_err(|error| error.to_string())?.five;
+            let load = LoadAverage::current()?.five;
             let processors = std::thread::available_parallelism().map_or(1, usize::from);
             Ok(Sample {
                 busy: share(grown[0] + grown[2]),

@@ -17,6 +17,7 @@ use pgbosun_core::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -220,7 +221,7 @@ fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
 }
 
 /// One entry per file system, under the first of its paths. A repository that is not there yet counts where it will be.
-fn look_at(paths: &[PathBuf], unseen: &mut Vec<Unseen>) -> Result<Vec<FileSystem>, String> {
+fn look_at(paths: &[PathBuf], unseen: &mut Vec<Unseen>) -> io::Result<Vec<FileSystem>> {
     let mut systems = BTreeMap::new();
     for path in paths {
         if let Err(error) = path.try_exists() {
@@ -228,12 +229,11 @@ fn look_at(paths: &[PathBuf], unseen: &mut Vec<Unseen>) -> Result<Vec<FileSystem
             continue;
         }
         let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let failed = |error: &dyn std::fmt::Display| format!("cannot look at {}: {error}", there.display());
-        let device = there.metadata().map_err(|error| failed(&error))?.dev();
+        let device = there.metadata().map_err(super::about(there))?.dev();
         if systems.contains_key(&device) {
             continue;
         }
-        let stat = statvfs(there).map_err(|error| failed(&error))?;
+        let stat = statvfs(there).map_err(io::Error::from).map_err(super::about(there))?;
         let unit = stat.fragment_size();
         systems.insert(
             device,

@@ -43,7 +43,7 @@ impl Monitor for LogSize {
         let directory = look.log_directory()?;
         super::blocking("measure the log directory", move || {
             let mut largest = Vec::new();
-            for entry in std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))? {
+            for entry in std::fs::read_dir(&directory).map_err(super::about(&directory))? {
                 // A file may go while one looks.
                 let Some((entry, metadata)) = entry.ok().and_then(|entry| Some((entry.path(), entry.metadata().ok()?)))
                 else {

@@ -47,7 +47,7 @@ impl Monitor for Memory {
 
     async fn sample(&self, _: &mut Look<'_>) -> Result<Sample, JobError> {
         super::blocking("measure memory", || {
-            let info = Meminfo::current().map_err(|error| error.to_string())?;
+            let info = Meminfo::current()?;
             let available = info.mem_available.unwrap_or(info.mem_free + info.cached);
             let (total, swap, swap_free) = (info.mem_total, info.swap_total, info.swap_free);
             Ok(Sample { total, available, swap, swap_free, largest: processes::largest() })

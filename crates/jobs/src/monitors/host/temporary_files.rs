@@ -15,7 +15,7 @@ use pgbosun_core::{
 use std::{
     collections::BTreeSet,
     fs::DirEntry,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -138,7 +138,7 @@ impl Leftover {
 }
 
 /// Where PostgreSQL writes temporary files: in the default tablespace and in each other one.
-fn own_directories(data: &Path) -> Result<Vec<PathBuf>, String> {
+fn own_directories(data: &Path) -> io::Result<Vec<PathBuf>> {
     let mut directories = vec![data.join("base")];
     for space in entries(&data.join("pg_tblspc"))? {
         let versions = entries(&space.path())?.into_iter();
@@ -149,16 +149,16 @@ fn own_directories(data: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// What is in a directory; one that is not there has nothing.
-fn entries(directory: &Path) -> Result<Vec<DirEntry>, String> {
+fn entries(directory: &Path) -> io::Result<Vec<DirEntry>> {
     match std::fs::read_dir(directory) {
         Ok(entries) => Ok(entries.flatten().collect()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(format!("{}: {error}", directory.display())),
+        Err(error) => Err(super::about(directory)(error)),
     }
 }
 
 /// Files and directories that nobody wrote to for so long, with what they hold.
-fn old(directory: &Path, age: Duration) -> Result<Vec<(PathBuf, u64)>, String> {
+fn old(directory: &Path, age: Duration) -> io::Result<Vec<(PathBuf, u64)>> {
     let old = entries(directory)?.into_iter().filter_map(|entry| {
         let metadata = entry.metadata().ok()?;
         let idle = metadata.modified().ok()?.elapsed().unwrap_or_default();

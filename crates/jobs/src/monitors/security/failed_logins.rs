@@ -108,8 +108,8 @@ impl Monitor for FailedLogins {
             }
             Ok::<_, std::io::Error>(Sample { failures, positions })
         });
-        let read = read.await.map_err(|error| JobError::lasting(format!("cannot read the log: {error}")))?;
-        read.map_err(|error| JobError::lasting(format!("cannot read the log: {error}")))
+        let failed = || JobError::lasting("cannot read the log");
+        read.await.map_err(|error| failed().because(error))?.map_err(|error| failed().because(error))
     }
 
     fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {

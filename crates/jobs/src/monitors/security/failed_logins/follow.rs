@@ -6,6 +6,7 @@
 //! Must run where there is a runtime, on a thread that may block.
 
 use super::formats::Format;
+use crate::monitors::host::about;
 use pgbosun_core::config::Compression;
 use pgbosun_repository::decompress;
 use serde::{Deserialize, Serialize};
@@ -143,7 +144,7 @@ impl Log {
         match File::open(path) {
             Ok(file) => Ok(Some(Self { file, compression: Compression::of(&path.to_string_lossy()) })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+            Err(error) => Err(about(path)(error)),
         }
     }
 
