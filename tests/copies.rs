@@ -65,24 +65,15 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     let target = directory.path().join("copy");
     let told = installation.run(&["restore", "physical", "--to", target.to_str().unwrap()]);
     assert!(told.contains("include is a comment now"), "{told}");
-    let (_, port) = told.split_once("has port ").unwrap();
-    let port: String = port.chars().take_while(char::is_ascii_digit).collect();
-    let log = directory.path().join("copy.log");
-    let started =
-        Command::new(postgres("pg_ctl")).arg("-D").arg(&target).arg("-l").arg(&log).args(["-w", "start"]).output();
-    assert!(started.unwrap().status.success(), "{}", fs::read_to_string(&log).unwrap());
-    let ask = |question: &str| {
-        let place = format!("{} port={port}", cluster.connection());
-        let mut psql = Command::new(postgres("psql"));
-        output(psql.arg("-d").arg(place).args(["-XAtqc", question])).trim().to_owned()
-    };
+    let copy = Cluster::beside(&cluster, &target, &told);
+    let ask = |question: &str| copy.sql(question);
     wait_until("the copy has recovered", seconds(60), || ask("select pg_is_in_recovery()") == "f");
     assert_eq!(ask("select count(*) from t"), "101");
     assert_eq!(ask("show cluster_name"), "copy of main");
     assert_eq!(ask("show max_logical_replication_workers"), "0");
     assert_eq!(ask("show max_connections"), "120", "from the file that is no longer included");
     assert_eq!(cluster.sql("select count(*) from t"), "101");
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&target).args(["-w", "-m", "immediate", "stop"]));
+    drop(copy);
     assert_eq!((mode(&target), mode(&target.join("PG_VERSION"))), (0o700, 0o600));
 
     // In its place.

@@ -39,6 +39,7 @@ mod signatures;
 mod standby;
 mod standing;
 mod stores;
+mod subscribers;
 mod support;
 mod systemd;
 mod tables;

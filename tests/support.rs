@@ -110,6 +110,8 @@ pub struct Cluster {
     pub socket: PathBuf,
     options: String,
     clock: Option<PathBuf>,
+    /// Where it is not PostgreSQL's own.
+    port: Option<u16>,
 }
 
 impl Cluster {
@@ -126,7 +128,7 @@ impl Cluster {
     /// The same with a clock that is as far ahead as this file says, by libfaketime.
     pub fn start_at(directory: &Path, settings: &str, clock: Option<&Path>) -> Self {
         let (data, socket, options) = (directory.join("pg"), directory.to_owned(), String::new());
-        let cluster = Self { data, socket, options, clock: clock.map(Path::to_owned) };
+        let cluster = Self { data, socket, options, clock: clock.map(Path::to_owned), port: None };
         // One initdb for all tests, then a copy for each.
         static TEMPLATE: OnceLock<tempfile::TempDir> = OnceLock::new();
         let template = TEMPLATE.get_or_init(|| {
@@ -153,14 +155,27 @@ impl Cluster {
     /// A server on a data directory that is there, with options for the postmaster; no pgbosun made it.
     pub fn adopt(data: &Path, socket: &Path) -> Self {
         let options = format!("-c listen_addresses= -c unix_socket_directories={} -c port=5432", socket.display());
-        let cluster = Self { data: data.to_owned(), socket: socket.to_owned(), options, clock: None };
+        let cluster = Self { data: data.to_owned(), socket: socket.to_owned(), options, clock: None, port: None };
         cluster.up();
         cluster
     }
 
+    /// A copy that was restored beside its original, started as the restore told: with nothing but what it says of itself.
+    pub fn beside(original: &Self, data: &Path, told: &str) -> Self {
+        let port = told.split_once("has port ").and_then(|(_, rest)| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        });
+        assert!(port.is_some(), "no port is told: {told}");
+        let socket = original.socket.clone();
+        let copy = Self { data: data.to_owned(), socket, options: String::new(), clock: None, port };
+        copy.up();
+        copy
+    }
+
     /// None yet: for what is configured before it is made.
     pub fn nowhere_at(socket: &Path) -> Self {
-        Self { data: PathBuf::new(), socket: socket.to_owned(), options: String::new(), clock: None }
+        Self { data: PathBuf::new(), socket: socket.to_owned(), options: String::new(), clock: None, port: None }
     }
 
     /// Starts the server.
@@ -170,7 +185,7 @@ impl Cluster {
 
     /// Starts the server, which says what it says in a language it has a translation for.
     pub fn up_in(&self, language: &str) {
-        let log = self.socket.join("pg.log");
+        let log = self.socket.join(self.port.map_or_else(|| "pg.log".to_owned(), |port| format!("pg.{port}.log")));
         let mut command = Command::new(postgres("pg_ctl"));
         if let Some(clock) = &self.clock {
             command
@@ -212,7 +227,8 @@ impl Cluster {
 
     /// The connection string.
     pub fn connection(&self) -> String {
-        format!("host={} user=postgres dbname=postgres", self.socket.display())
+        let port = self.port.map_or_else(String::new, |port| format!(" port={port}"));
+        format!("host={} user=postgres dbname=postgres{port}", self.socket.display())
     }
 
     /// Runs SQL; rows as lines, columns with `|` between.
