@@ -115,7 +115,7 @@ fn c21_a_copy_with_big_segments_recovers() {
 #[test]
 fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     let directory = directory();
-    let cluster = Cluster::start(directory.path());
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
     let job = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
     let installation = Installation::new(directory.path(), &format!("{}{job}", cluster_and_repository(&cluster)));
     let space = directory.path().join("space");
@@ -123,14 +123,19 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     cluster.sql(&format!("create tablespace s location '{}'", space.display()));
     cluster.sql("create table t tablespace s as select 1 a");
     installation.run(&["backup", "create"]);
-    let refused = |target: &Path, moved: &Path, words: &str| {
-        let mapping = format!("{}={}", space.display(), moved.display());
-        let done =
-            installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), "--tablespace", &mapping]);
+    cluster.archive_all();
+    let created_later = Path::new("/nowhere/later");
+    let refused_of = |target: &Path, places: &[(&Path, &Path)], words: &str| {
+        let mut restore = installation.command(&["restore", "physical", "--to", target.to_str().unwrap()]);
+        for (old, new) in places {
+            restore.arg("--tablespace").arg(format!("{}={}", old.display(), new.display()));
+        }
+        let done = restore.output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert!(!done.status.success() && said.contains(words), "{words}: {said}");
         assert!(!target.join("PG_VERSION").exists() && !target.join("base").exists(), "{words}");
     };
+    let refused = |target: &Path, moved: &Path, words: &str| refused_of(target, &[(&space, moved)], words);
     let (target, moved) = (directory.path().join("target"), directory.path().join("moved"));
     let closed = directory.path().join("closed");
     fs::create_dir(&closed).unwrap();
@@ -142,6 +147,27 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     refused(&file.join("target"), &moved, "is no directory");
     refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
     refused(&target, &space, "no tablespace of");
+    refused(&target, &target, "two things are to go to");
+
+    // Where recovery is to put what was created after the backup, it must be able to: found out then, hours would be lost.
+    let link = directory.path().join("link");
+    symlink(directory.path().join("gone"), &link).unwrap();
+    let is_empty = |path: &&Path| fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let foreign = ["/mnt", "/srv", "/media"].map(Path::new).into_iter().find(is_empty);
+    let places = [
+        (closed.join("later"), "may not write into"),
+        (closed, "may not write into"),
+        (file.join("later"), "is no directory"),
+        (file, "is no directory"),
+        (link.join("later"), "is a link that leads nowhere"),
+        (link, "is a link that leads nowhere"),
+        (space.clone(), "is not empty"),
+        (moved.clone(), "two things are to go to"),
+    ];
+    let foreign = foreign.map(|path| (path.to_owned(), "does not belong to"));
+    for (later, words) in places.into_iter().chain(foreign) {
+        refused_of(&target, &[(&space, &moved), (created_later, &later)], words);
+    }
 }
 
 #[test]

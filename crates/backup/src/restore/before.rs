@@ -6,7 +6,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use pgbosun_core::human;
 use pgbosun_repository::{ObjectKind, TablespaceInfo};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{
         self,
@@ -82,12 +82,26 @@ impl Restore {
         Ok(())
     }
 
-    /// Each directory can be made or written into, and will belong to whoever starts the server: PostgreSQL takes no other.
+    /// Each directory can be made or written into, and will belong to whoever starts the server: PostgreSQL takes no other. Those of
+    /// tablespaces that recovery creates are no exception: it would stop there, after hours.
     pub(super) fn check_access(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
         let user = geteuid();
         let owner = nix::unistd::User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
-        for directory in std::iter::once(&self.target).chain(places.values()) {
+        let later = self.confinement().moved;
+        let mut taken = BTreeSet::new();
+        for directory in std::iter::once(&self.target).chain(places.values()).chain(later.values()) {
+            let leads_nowhere = |path: &&Path| path.is_symlink() && !path.exists();
+            if let Some(link) = directory.ancestors().find(leads_nowhere) {
+                let (shown, link) = (directory.display(), link.display());
+                return Err(Error::Refused(format!("{shown} cannot be made: {link} is a link that leads nowhere")));
+            }
             let there = existing_part(directory);
+            if !taken.insert(resolved(directory, there)) {
+                return Err(Error::Refused(format!(
+                    "two things are to go to {}: each tablespace needs a directory of its own",
+                    directory.display()
+                )));
+            }
             let found = fs::metadata(there).map_err(Error::file("look at", there))?;
             let (shown, place) = (directory.display(), there.display());
             if !found.is_dir() {
@@ -164,6 +178,12 @@ fn running(directory: &Path) -> Option<i32> {
 /// The directory, or what exists of the path to it.
 fn existing_part(directory: &Path) -> &Path {
     directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+/// Where a directory is or will be, whichever of its names was said.
+fn resolved(directory: &Path, there: &Path) -> PathBuf {
+    let missing = directory.strip_prefix(there).unwrap_or(directory);
+    there.canonicalize().unwrap_or_else(|_| there.to_owned()).components().chain(missing.components()).collect()
 }
 
 /// What the files below a directory have, but for those below `except`.
