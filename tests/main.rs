@@ -22,6 +22,7 @@ mod gaps;
 mod hostile;
 mod imports;
 mod in_place;
+mod links;
 mod loading;
 mod logs;
 mod maintenance;

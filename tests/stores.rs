@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    fn options(&self) -> config::Repository {
+    pub fn options(&self) -> config::Repository {
         let mut options = config::local_repository(&self.directory).unwrap();
         options.bucket = Some("backups".into());
         options.prefix = "a/prefix".into();

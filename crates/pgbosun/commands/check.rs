@@ -198,7 +198,11 @@ async fn check_repositories(report: &mut Report, context: &Context) {
             let free = repository.storage.free_bytes().await?;
             Ok::<_, RepositoryError>((backups, damaged, free, stays))
         };
-        match looked.await {
+        let looked = looked.await;
+        if let Ok(Some(exposed)) = repository.storage.exposed().await {
+            report.add(Severity::Warning, object.clone(), exposed);
+        }
+        match looked {
             Ok((_, damaged, _, Some(error))) if damaged.is_empty() => {
                 let message = format!("writable, and nothing can be removed, which retention needs: {}", chain(&error));
                 report.add(Severity::Warning, object, message);

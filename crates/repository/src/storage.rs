@@ -77,6 +77,11 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// Free bytes, where the place knows.
     async fn free_bytes(&self) -> Result<Option<u64>, Error>;
+
+    /// Says where others could lead us elsewhere by links (C36), which this place cannot exclude by itself.
+    async fn exposed(&self) -> Result<Option<String>, Error> {
+        Ok(None)
+    }
 }
 
 /// What a place knows of an object without reading it.

@@ -4,8 +4,10 @@
 //! C1 holds there too: an object is written under a temporary name, fsynced (`fsync@openssh.com`), renamed
 //! (`posix-rename@openssh.com`). A server without these extensions is refused.
 //!
-//! C36: the protocol cannot open without following links. So every name on the way to an object is looked at before
-//! (lstat, all at once), and what is no plain file is refused; a walk never goes through a link.
+//! C36: the protocol takes whole paths, and follows what links are in them. So every name on the way to an object is looked at
+//! (lstat, all at once) before anything is done there and again afterwards; what is no plain file is refused, what was opened must be
+//! what was looked at, and a walk never goes through a link. Who exchanges a directory for a link and back just in between is not
+//! seen: [`Storage::exposed`] says where others than the account could.
 
 use super::{
     Foreign, ObjectWriter, OverNetwork, Stat, Storage, is_unfinished, temporary_name,
@@ -196,48 +198,69 @@ impl Sftp {
         Ok(found)
     }
 
-    /// Whether a directory of ours lies there. A link in its place is reported, and is none.
+    /// Whether a directory lies there; what else does is no directory of ours.
+    async fn look_at_directory(&self, key: &str) -> Result<bool, Error> {
+        match self.look(key).await?.and_then(|found| found.file_type()) {
+            Some(kind) if !kind.is_dir() => {
+                let name = key.rsplit('/').next().unwrap_or(key);
+                let foreign = Foreign::new(name, "no directory, and probably a link");
+                Err(Error::storage("look at", self.path(key).display().to_string())(foreign.into()))
+            }
+            found => Ok(found.is_some()),
+        }
+    }
+
+    /// The same for a walk: a link in its place is reported, and is none.
     async fn is_directory(&self, prefix: &str) -> Result<bool, Error> {
         if prefix.is_empty() {
             return Ok(true);
         }
-        match self.look(prefix).await {
-            Ok(None) => Ok(false),
-            Ok(Some(found)) if found.file_type().is_none_or(|kind| kind.is_dir()) => Ok(true),
-            Ok(Some(_)) => {
-                tracing::warn!(object = prefix, "it is no directory, and not followed");
-                Ok(false)
-            }
+        match self.look_at_directory(prefix).await {
             Err(error @ Error::Damaged { .. }) => {
                 tracing::warn!(object = prefix, "{error}");
                 Ok(false)
             }
-            Err(error) => Err(error),
+            looked => looked,
         }
     }
 
-    async fn create_directories(&self, directory: &Path) -> Result<(), Error> {
-        let known = self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await?;
-        if known.is_some() {
+    /// Creates what is missing of the way to a key, and goes through no link below the root.
+    async fn create_parents(&self, key: &str) -> Result<(), Error> {
+        let Some((parent, _)) = key.rsplit_once('/') else { return self.create_root(&self.root).await };
+        if self.look_at_directory(parent).await? {
+            return Ok(());
+        }
+        Box::pin(self.create_parents(parent)).await?;
+        match self.create_directory(&self.path(parent)).await {
+            // Another writer may have been faster.
+            Err(error) if !self.look_at_directory(parent).await? => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates what is missing of the root, which the configuration names: it may lie behind a link.
+    async fn create_root(&self, directory: &Path) -> Result<(), Error> {
+        let known = async || self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await;
+        if known().await?.is_some() {
             return Ok(());
         }
         if let Some(parent) = directory.parent() {
-            Box::pin(self.create_directories(parent)).await?;
+            Box::pin(self.create_root(parent)).await?;
         }
+        match self.create_directory(directory).await {
+            Err(error) if known().await?.is_none() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn create_directory(&self, directory: &Path) -> Result<(), Error> {
         let made = self.request("create", directory, async |mut fs, _| {
             let mut builder = fs.dir_builder();
             let mut mode = Permissions::new();
             mode.set_read_by_owner(true).set_write_by_owner(true).set_execute_by_owner(true);
             builder.permissions(mode).create(directory).await
         });
-        match made.await {
-            Ok(_) => Ok(()),
-            // Another writer may have been faster.
-            Err(error) => {
-                let known = self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await?;
-                known.map(drop).ok_or(error)
-            }
-        }
+        made.await.map(drop)
     }
 
     /// Name, kind and size of what lies in a directory; nothing where there is none.
@@ -264,7 +287,8 @@ impl Sftp {
             }
             Ok(found)
         });
-        Ok(read.await?.unwrap_or_default())
+        let found = read.await?.unwrap_or_default();
+        Ok(if self.is_directory(prefix).await? { found } else { Vec::new() })
     }
 
     async fn walk(&self, prefix: &str, found: &mut Vec<(String, u64)>) -> Result<(), Error> {
@@ -294,24 +318,37 @@ impl Storage for Sftp {
         let path = self.path(key);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let temporary = path.with_file_name(temporary_name(&name));
-        if let Some(parent) = path.parent() {
-            self.create_directories(parent).await?;
-        }
-        self.look(key).await?;
+        self.create_parents(key).await?;
         let opened = self.request("create", &temporary, async |_, client| {
             client.options().write(true).create_new(true).open(&temporary).await
         });
         let missing = || Error::storage("create", temporary.display().to_string())(io::ErrorKind::NotFound.into());
         let file = opened.await?.ok_or_else(missing)?;
-        Ok(Box::new(Upload { file: Some(file), store: self.clone(), temporary, path, finished: false }))
+        // From here on it is removed where anything is wrong.
+        let upload = Upload { file: Some(file), store: self.clone(), temporary, key: key.to_owned(), finished: false };
+        self.look(key).await?;
+        Ok(Box::new(upload))
     }
 
     async fn open(&self, key: &str) -> Result<Box<dyn AsyncRead + Send + Unpin>, Error> {
         let path = self.path(key);
-        let missing = || Error::storage("open", path.display().to_string())(io::ErrorKind::NotFound.into());
-        self.look_at_file(key).await?.ok_or_else(&missing)?;
-        let opened = self.request("open", &path, async |_, client| client.open(&path).await).await?;
-        Ok(Box::new(OverNetwork(Box::pin(TokioCompatFile::new(opened.ok_or_else(missing)?)))))
+        let failed = |error: io::Error| Error::storage("open", path.display().to_string())(error);
+        let missing = || failed(io::ErrorKind::NotFound.into());
+        // A lease or a note may be replaced meanwhile, but not each time.
+        for _ in 0..REPLACED {
+            let seen = self.look_at_file(key).await?.ok_or_else(missing)?;
+            let opened = self.request("open", &path, async |_, client| {
+                let mut file = client.open(&path).await?;
+                Ok((file.metadata().await?, file))
+            });
+            let (held, file) = opened.await?.ok_or_else(missing)?;
+            self.look(key).await?;
+            if is_same(&seen, &held) {
+                return Ok(Box::new(OverNetwork(Box::pin(TokioCompatFile::new(file)))));
+            }
+        }
+        let name = key.rsplit('/').next().unwrap_or(key);
+        Err(failed(Foreign::new(name, "exchanged for something else whenever it is opened").into()))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
@@ -342,6 +379,7 @@ impl Storage for Sftp {
             return Ok(());
         }
         self.remove(&path).await?;
+        self.look(key).await?;
         let mut directory = path.parent();
         // A directory goes with its last object; one that is not empty refuses, which ends the walk.
         while let Some(parent) = directory.filter(|parent| *parent != self.root && parent.starts_with(&self.root)) {
@@ -366,6 +404,32 @@ impl Storage for Sftp {
     async fn free_bytes(&self) -> Result<Option<u64>, Error> {
         Ok(None)
     }
+
+    async fn exposed(&self) -> Result<Option<String>, Error> {
+        let root = &self.root;
+        let found = self.request("look at", root, async |mut fs, _| fs.metadata(root).await).await?;
+        let mode = found.and_then(|found| found.permissions());
+        let is_open = mode.is_some_and(|mode| (mode.write_by_group() || mode.write_by_other()) && !mode.svtx());
+        Ok(is_open.then(|| {
+            let root = root.display();
+            format!(
+                "others than the account may exchange directories in {root} for links, which SFTP cannot exclude to follow: on that \
+                 machine, chmod go-w {root}, or chmod +t {root} where they have to write into it, or ChrootDirectory for the account"
+            )
+        }))
+    }
+}
+
+/// How often an object may be replaced while it is opened.
+const REPLACED: usize = 5;
+
+/// Whether a file is the one that was looked at, as far as the protocol can tell.
+fn is_same(seen: &MetaData, held: &MetaData) -> bool {
+    let told = |of: &MetaData| {
+        let kind = of.file_type().map(|kind| kind.as_raw());
+        (of.len(), of.uid(), of.gid(), kind, of.permissions().map(|mode| mode.as_raw()), of.modified())
+    };
+    told(seen) == told(held)
 }
 
 /// A file that is renamed into place when it is finished, and removed when it is not.
@@ -373,36 +437,45 @@ struct Upload {
     file: Option<openssh_sftp_client::file::File>,
     store: Sftp,
     temporary: PathBuf,
-    path: PathBuf,
+    key: String,
     finished: bool,
 }
 
 impl Upload {
-    fn failed(&self, action: &'static str, error: SftpError) -> Error {
-        Error::storage(action, self.path.display().to_string())(io::Error::new(io::ErrorKind::ConnectionReset, error))
+    fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {
+        Error::storage(action, self.store.path(&self.key).display().to_string())
+    }
+
+    fn broken(&self, action: &'static str) -> impl FnOnce(SftpError) -> Error + use<> {
+        let failed = self.failed(action);
+        move |error| failed(io::Error::new(io::ErrorKind::ConnectionReset, error))
     }
 }
 
 #[async_trait]
 impl ObjectWriter for Upload {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        let broken = self.broken("write");
         let Some(file) = &mut self.file else { return Ok(()) };
-        let written = file.write_all(&data).await;
-        written.map_err(|error| self.failed("write", error))
+        file.write_all(&data).await.map_err(broken)
     }
 
     async fn finish(mut self: Box<Self>) -> Result<u64, Error> {
         let Some(mut file) = self.file.take() else { return Ok(0) };
-        file.sync_all().await.map_err(|error| self.failed("sync", error))?;
-        file.close().await.map_err(|error| self.failed("close", error))?;
-        let (temporary, path) = (self.temporary.clone(), self.path.clone());
+        file.sync_all().await.map_err(self.broken("sync"))?;
+        file.close().await.map_err(self.broken("close"))?;
+        // Hours may have passed since the way was looked at.
+        self.store.look(&self.key).await?;
+        let (temporary, path) = (self.temporary.clone(), self.store.path(&self.key));
         let renamed = self.store.request("store", &path, async |mut fs, _| fs.rename(&temporary, &path).await).await?;
         self.finished = renamed.is_some();
-        let gone = || Error::storage("store", self.path.display().to_string())(io::ErrorKind::NotFound.into());
-        renamed.ok_or_else(&gone)?;
-        let path = self.path.clone();
-        let stored = self.store.request("look at", &path, async |mut fs, _| fs.metadata(&path).await).await?;
-        Ok(stored.ok_or_else(gone)?.len().unwrap_or(0))
+        let gone = self.failed("store");
+        let stored = match renamed {
+            Some(()) => self.store.look_at_file(&self.key).await?,
+            None => None,
+        };
+        let stored = stored.ok_or_else(|| gone(io::ErrorKind::NotFound.into()))?;
+        Ok(stored.len().unwrap_or(0))
     }
 }
 
