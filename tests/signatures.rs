@@ -445,3 +445,100 @@ fn c42_what_was_there_before_is_signed_once_it_is_verified_and_keys_follow_each_
     assert!(installation.try_run(&["backup", "verify", "--all"]).status.success());
     restores("");
 }
+
+#[test]
+fn c42_what_is_not_signed_can_delay_and_decides_nothing() {
+    let directory = directory();
+    let dir = directory.path();
+    let cluster = Cluster::start_with(dir, &Cluster::archiving(dir));
+    let ours = keygen(dir, "ours");
+    let trusting = format!("{}{}", cluster_and_repository(&cluster), signs("ours", &[&ours]));
+    let installation = Installation::new(dir, &format!("{trusting}stall-timeout = \"2s\"\n{JOB}"));
+    installation.run(&["backup", "create"]);
+    cluster.archive_all();
+    let share = Share::new(dir);
+    let place = share.backups().remove(0);
+    let system = place.parent().unwrap().parent().unwrap().to_owned();
+    let forge = |path: &Path, mut object: serde_json::Value| {
+        object["checksum"] = "".into();
+        object["checksum"] = hex::encode(Sha256::digest(object.to_string())).into();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, object.to_string()).unwrap();
+    };
+    let read = |path: &Path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap();
+    let count = || installation.json(&["backup", "list"]).as_array().map(Vec::len);
+    let target = dir.join("restored");
+
+    // The repository's own description: who may read what is written, and how, is for the configuration to say.
+    let description = share.root.join("pgbosun.json");
+    let honest = read(&description);
+    let mut forged = honest.clone();
+    for (name, value) in [("encryption", "off"), ("compression", "lz4"), ("path", "/tmp"), ("wal-segment-size", "0")] {
+        forged[name] = value.into();
+    }
+    forged["recipients"] = serde_json::json!(["age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg"]);
+    forge(&description, forged);
+    installation.run(&["backup", "create"]);
+    let written = info(share.backups().last().unwrap());
+    assert!(written.objects.iter().all(|object| !object.name.contains("age") && !object.name.contains("lz4")));
+    // A format of the future stops who writes, and nobody who restores: every backup says its own, signed.
+    let mut forged = honest.clone();
+    forged["format"] = 99.into();
+    forge(&description, forged);
+    let done = installation.try_run(&["backup", "list"]);
+    assert!(said(&done).contains(&written.label) && said(&done).contains("pgbosun.json"), "{}", said(&done));
+    let done = installation.try_run(&["backup", "create"]);
+    assert!(!done.status.success() && said(&done).contains("pgbosun.json"), "{}", said(&done));
+    let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", said(&done));
+    // Another repository than before is none that anything is written into, or removed from.
+    let mut forged = honest.clone();
+    forged["id"] = "01890000-0000-7000-8000-000000000000".into();
+    forge(&description, forged);
+    for arguments in [["backup", "create"].as_slice(), &["backup", "expire", "--force"], &["check"]] {
+        let done = installation.try_run(arguments);
+        assert!(!done.status.success() && said(&done).contains("another repository than before"), "{}", said(&done));
+    }
+    forge(&description, honest);
+    assert_eq!(count(), Some(2));
+
+    // An expiry that nobody announces: no backup and no reader waits for it, no other expiry stays away.
+    let now = chrono::Utc::now();
+    let lease = |at: chrono::DateTime<chrono::Utc>| {
+        let somebody = "01890000-0000-7000-8000-000000000000";
+        serde_json::json!({"instance": somebody, "process": somebody, "started-at": at.to_rfc3339()})
+    };
+    let expiry = system.join("leases/expire.json");
+    forge(&expiry, lease(now));
+    installation.run(&["backup", "create"]);
+    assert!(expiry.exists() && count() == Some(3));
+    let done = installation.try_run(&["backup", "expire", "--force"]);
+    assert!(done.status.success(), "{}", said(&done));
+    // A backup that nobody writes: an expiry says who it waits for, and for no longer than a lease may last.
+    let writing = system.join("leases/20990101T000000Z.json");
+    forge(&writing, lease(now));
+    let done = installation.try_run(&["backup", "expire", "--force"]);
+    assert!(!done.status.success() && said(&done).contains("20990101T000000Z"), "{}", said(&done));
+    for minutes in [-61, 61] {
+        forge(&writing, lease(now + chrono::TimeDelta::minutes(minutes)));
+        let done = installation.try_run(&["backup", "expire", "--force"]);
+        assert!(done.status.success(), "{}", said(&done));
+    }
+    assert_eq!(count(), Some(3), "nobody's backup is taken for a leftover");
+
+    // One that is damaged, and was found to be, is not called good by whoever says so.
+    let place = share.backups().remove(0);
+    let volume = place.join(&info(&place).object(ObjectKind::Data).unwrap().name);
+    fs::write(&volume, &fs::read(&volume).unwrap()[1..]).unwrap();
+    let label = info(&place).label;
+    assert!(!installation.try_run(&["backup", "verify", &label]).status.success());
+    forge(&place.join("verified.json"), serde_json::json!({"at": now.to_rfc3339(), "passed": true}));
+    let listed = installation.json(&["backup", "list"]);
+    let listed = listed.as_array().unwrap().iter().find(|backup| backup["label"] == *label).unwrap();
+    assert_ne!(listed["health"], "verified", "{listed}");
+
+    // Who cannot announce an expiry so that others believe it expires nothing.
+    installation.configure(&format!("{}trusted-keys = [\"{ours}\"]\n{JOB}", cluster_and_repository(&cluster)));
+    let done = installation.try_run(&["backup", "expire", "--force"]);
+    assert!(!done.status.success() && said(&done).contains("no signing-key-file"), "{}", said(&done));
+}

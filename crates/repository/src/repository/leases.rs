@@ -47,7 +47,7 @@ impl Repository {
         self.write_json(&place.lease(), &Lease::new(instance)).await?;
         let expiry = expiry_lease(&place.cluster, &place.system_id);
         let begun = std::time::Instant::now();
-        while let Some(Ok(lease)) = self.note::<Lease>(&expiry).await? {
+        while let Some(lease) = self.expiry_at_work(&expiry).await? {
             if !lease.is_alive(Some(instance), &expiry) {
                 break;
             }
@@ -71,16 +71,18 @@ impl Repository {
     /// Announces an expiry, which is the only work that nothing else may go on beside (C9).
     ///
     /// # Errors
-    /// [`Error::Busy`] where somebody writes a backup or expires; [`Error::Storage`].
+    /// [`Error::Busy`] where somebody writes a backup or expires; [`Error::Signing`] where others would not believe it;
+    /// [`Error::Storage`].
     pub async fn begin_expiry(&self, cluster: &str, system_id: &str, instance: Uuid) -> Result<Expiry, Error> {
+        self.check_signing()?;
         let key = expiry_lease(cluster, system_id);
-        if let Some(Ok(lease)) = self.note::<Lease>(&key).await?
+        if let Some(lease) = self.expiry_at_work(&key).await?
             && lease.is_alive(Some(instance), &key)
         {
             return Err(Error::Busy { what: "another expiry".into(), since: lease.started_at });
         }
         let active = Active::claim(&key);
-        self.write_json(&key, &Lease::new(instance)).await?;
+        self.write_note(&key, &Lease::new(instance)).await?;
         let leases = format!("{cluster}/{system_id}/{LEASES}");
         for name in self.storage.names(&leases).await? {
             let other = format!("{leases}/{name}");
@@ -99,6 +101,18 @@ impl Repository {
         // A clock that a test moved on is moved on everywhere.
         let store_time = modified.and_then(DateTime::from_timestamp_millis).map(|time| time + faults::ahead());
         Ok(Expiry { repository: self.clone(), key, store_time, _active: active })
+    }
+
+    /// The lease of an expiry, which all others wait for. C42: one that nobody trusted has signed stops nobody. Other leases are not
+    /// signed: whoever reads or copies holds them too, and has no key.
+    pub(super) async fn expiry_at_work(&self, key: &str) -> Result<Option<Lease>, Error> {
+        match self.signed_note(key).await? {
+            Some(Err(error)) => {
+                tracing::warn!(repository = self.name, "passed over: {error}");
+                Ok(None)
+            }
+            found => Ok(found.and_then(Result::ok)),
+        }
     }
 
     /// Removes what dead processes left of a cluster; returns the labels.

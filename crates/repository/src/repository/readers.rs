@@ -6,7 +6,7 @@
 
 use super::{Repository, leases::expiry_lease};
 use crate::{
-    BackupInfo, Error, HEARTBEAT, Lease,
+    BackupInfo, Error, HEARTBEAT,
     lease::{Place, is_at_work},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -175,7 +175,7 @@ impl Repository {
     async fn wait_for_expiry(&self, cluster: &str, system_id: &str) {
         let key = expiry_lease(cluster, system_id);
         let begun = std::time::Instant::now();
-        while let Ok(Some(Ok(lease))) = self.note::<Lease>(&key).await
+        while let Ok(Some(lease)) = self.expiry_at_work(&key).await
             && lease.is_alive(None, &key)
         {
             if begun.elapsed() > self.options.stall_timeout.min(PATIENCE) {
