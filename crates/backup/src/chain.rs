@@ -265,13 +265,13 @@ async fn lineages(
         }
         match WalArchive::new(repository, &info.cluster, &info.system_id).live_line().await {
             Ok(lineage) => drop(lineages.insert(system, lineage)),
-            Err(error @ RepositoryError::Storage { .. }) => return Err(error),
             // Sealed: who has no key sees less.
             Err(RepositoryError::Key(_)) => drop(lineages.insert(system, Lineage::default())),
-            Err(error) => {
+            Err(error) if error.is_about_object() => {
                 unreadable.push(error);
                 lineages.insert(system, Lineage::default());
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(lineages)

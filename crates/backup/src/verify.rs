@@ -261,7 +261,7 @@ async fn files(
         }
         // Found again with the objects, where its name and fault are told.
         Err(RepositoryError::Damaged { .. } | RepositoryError::Key(_)) => Ok(None),
-        Err(RepositoryError::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -311,10 +311,8 @@ async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Fa
             faults.chain.push(error.to_string());
             Ok(String::new())
         }
-        Err(Error::Repository(RepositoryError::Storage { source, action, object }))
-            if source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            faults.chain.push(format!("{action} {object}: {source}"));
+        Err(Error::Repository(error)) if error.is_missing() => {
+            faults.chain.push(human::chain(&error));
             Ok(String::new())
         }
         Err(error) => Err(error),

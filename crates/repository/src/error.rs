@@ -277,6 +277,20 @@ impl Error {
         Self::Stalled { object: object.to_owned(), limit }
     }
 
+    /// True where something is known of an object: it is not what it should be. Otherwise nobody could look.
+    pub const fn is_about_object(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Format { .. } | Self::Untrusted { .. })
+    }
+
+    /// True where the place says that there is no such object.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Storage { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Store { source, .. } => source.kind() == opendal::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     /// True where trying again later may help.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -314,6 +328,21 @@ mod tests {
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
         let broken = Error::from(KeyError::Encrypt(age::EncryptError::Io(reset)));
         assert!(broken.is_transient() && chain(&broken).ends_with("connection reset"), "{}", chain(&broken));
+    }
+
+    #[test]
+    fn a_place_that_does_not_answer_says_nothing_of_an_object() {
+        let kinds = [(opendal::ErrorKind::NotFound, true), (opendal::ErrorKind::Unexpected, false)];
+        for (kind, missing) in kinds {
+            let error = Error::store("read", "a")(opendal::Error::new(kind, "the store's words"));
+            assert!(error.is_missing() == missing && error.is_transient() != missing && !error.is_about_object());
+        }
+        let kinds = [(io::ErrorKind::NotFound, true), (io::ErrorKind::ConnectionReset, false)];
+        for (kind, missing) in kinds {
+            let error = Error::storage("read", "a")(kind.into());
+            assert!(error.is_missing() == missing && error.is_transient() != missing && !error.is_about_object());
+        }
+        assert!(Error::Damaged { object: "a".into(), reason: "it is".into() }.is_about_object());
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Job for Replicate {
                 let (cancel, _guard) = bulk_token(context);
                 let (source, target, cluster) = (from.clone(), to.clone(), cluster.to_owned());
                 let copied = context
-                    .in_bulk(async move { copy_wal(&source, &target, &cluster, &system_id, &cancel).await })
+                    .in_bulk(Box::pin(async move { copy_wal(&source, &target, &cluster, &system_id, &cancel).await }))
                     .await?;
                 wal += copied.wal;
                 bytes += copied.bytes;

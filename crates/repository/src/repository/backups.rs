@@ -184,7 +184,7 @@ impl Repository {
         let object = key.clone();
         // A catalogue of a large cluster takes its time, which is not the scheduler's.
         let parsed = tokio::task::spawn_blocking(move || BackupInfo::from_bytes(&object, &bytes)).await;
-        let parsed = parsed.map_err(|error| Error::Damaged { object: key, reason: error.to_string() })?;
+        let parsed = parsed.map_err(|error| Error::storage("read", key)(std::io::Error::other(error)))?;
         // Where it lies counts, not where it says it lay: a directory may have been moved or copied.
         parsed.map(|info| {
             let BackupRef { cluster, system_id, label } = place.clone();
@@ -290,9 +290,7 @@ async fn sort_out<T>(looks: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<(Vec
         match look {
             Ok(read) => found.push(read),
             Err(Error::NoBackup(_)) => {}
-            Err(error @ (Error::Damaged { .. } | Error::Format { .. } | Error::Untrusted { .. })) => {
-                damaged.push(error)
-            }
+            Err(error) if error.is_about_object() => damaged.push(error),
             Err(error) => return Err(error),
         }
     }
