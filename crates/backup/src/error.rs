@@ -1,5 +1,6 @@
 //! What can go wrong with a backup or a restore.
 
+use pgbosun_repository::may_pass;
 use std::path::PathBuf;
 
 /// An error of this crate.
@@ -36,6 +37,18 @@ pub enum Error {
         reason: String,
         /// The cluster's system identifier.
         system_id: String,
+    },
+    /// The data directory is to be read, and cannot be.
+    #[error("the data directory cannot be read")]
+    DataDirectory(#[source] Box<Self>),
+    /// A task of ours came to no end.
+    #[error("{what} broke off")]
+    BrokeOff {
+        /// What it did.
+        what: &'static str,
+        /// How it ended.
+        #[source]
+        source: tokio::task::JoinError,
     },
     /// It broke off for a reason that may pass.
     #[error("{0}")]
@@ -80,15 +93,43 @@ impl Error {
         move |source| Self::Postgres(pgbosun_postgres::Error::Query { what: what.into(), source })
     }
 
+    pub(crate) fn broke_off(what: &'static str) -> impl FnOnce(tokio::task::JoinError) -> Self {
+        move |source| Self::BrokeOff { what, source }
+    }
+
     /// True where trying again later may help.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Postgres(error) => error.is_transient(),
             Self::Repository(error) => error.is_transient(),
             Self::NoServer(error) => error.is_transient(),
-            Self::Load { source, .. } => source.is_transient(),
+            Self::Load { source, .. } | Self::DataDirectory(source) => source.is_transient(),
+            Self::File { source, .. } => may_pass(source),
+            // Else it is a fault of pgbosun.
+            Self::BrokeOff { source, .. } => source.is_cancelled(),
             Self::Interrupted(_) => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{self, ErrorKind};
+
+    #[tokio::test]
+    async fn what_carries_an_error_passes_where_that_one_does() {
+        let file = |kind: ErrorKind| Error::file("read", "/data/postmaster.pid")(io::Error::new(kind, "its words"));
+        let unread = |error: Error| Error::DataDirectory(Box::new(error));
+        let away = unread(file(ErrorKind::StaleNetworkFileHandle));
+        assert!(away.is_transient() && !unread(file(ErrorKind::PermissionDenied)).is_transient());
+        assert!(!unread(Error::Refused("source = \"stream\"".into())).is_transient());
+        let words = "the data directory cannot be read: read /data/postmaster.pid: its words";
+        assert_eq!(pgbosun_core::human::chain(&away), words);
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        let ended = Error::broke_off("storing")(task.await.unwrap_err());
+        assert!(ended.is_transient() && std::error::Error::source(&ended).is_some(), "{ended:?}");
     }
 }

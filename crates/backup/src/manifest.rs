@@ -4,6 +4,7 @@
 use crate::Error;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{lsn::Lsn, name::to_text};
+use pgbosun_repository::Error as RepositoryError;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::{
@@ -84,7 +85,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
 /// The manifest of a combined backup: that of its last one, in which the combined files and the label are as they are
 /// now (C12).
 pub(crate) fn combined(bytes: &[u8], files: &HashSet<String>, root: &Path) -> Result<Vec<u8>, Error> {
-    let broken = |reason: String| Error::Refused(format!("backup_manifest: {reason}"));
+    let broken = |reason: String| RepositoryError::Damaged { object: "backup_manifest".into(), reason };
     let mut manifest: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
     let entries = manifest.get_mut("Files").and_then(serde_json::Value::as_array_mut);
     for entry in entries.ok_or_else(|| broken("it names no files".into()))? {

@@ -135,7 +135,7 @@ impl Physical {
             Ok(data) => format!("the data directory {}", data.root().display()),
             Err(reason) => {
                 Replication::connect(&server.conninfo, server.connect_timeout).await?;
-                format!("the replication connection ({reason})")
+                format!("the replication connection ({})", human::chain(&reason))
             }
         };
         let bytes = before.databases.values().sum();
@@ -253,13 +253,13 @@ impl Physical {
     }
 
     /// The data directory to read, or why the server sends the data instead.
-    async fn data_directory(&self, server: &Server, system_id: &str) -> Result<Result<DataDirectory, String>, Error> {
+    async fn data_directory(&self, server: &Server, system_id: &str) -> Result<Result<DataDirectory, Error>, Error> {
         match self.source {
-            Source::Stream => Ok(Err("source = \"stream\"".into())),
+            Source::Stream => Ok(Err(Error::Refused("source = \"stream\"".into()))),
             Source::Auto => DataDirectory::find(server, system_id).await,
             Source::Files => match DataDirectory::find(server, system_id).await? {
                 Ok(found) => Ok(Ok(found)),
-                Err(reason) => Err(Error::Refused(format!("the data directory cannot be read: {reason}"))),
+                Err(reason) => Err(Error::DataDirectory(Box::new(reason))),
             },
         }
     }

@@ -37,6 +37,12 @@ pub enum Error {
     /// A server.
     #[error(transparent)]
     Postgres(#[from] pgbosun_postgres::Error),
+    /// A job, or what does a job's work.
+    #[error(transparent)]
+    Job(#[from] pgbosun_jobs::JobError),
+    /// A task of ours came to no end, which is a fault of pgbosun.
+    #[error("{0} broke off")]
+    BrokeOff(&'static str, #[source] tokio::task::JoinError),
     /// What was asked for cannot be done; the words say why and what would work.
     #[error("{0}")]
     Refused(String),

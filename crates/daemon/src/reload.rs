@@ -51,7 +51,7 @@ pub(crate) async fn reload(
             applied
         }
         Ok(Err(problems)) => Err(Error::Configuration(problems)),
-        Err(error) => Err(Error::Refused(format!("reading the configuration broke off: {error}"))),
+        Err(error) => Err(Error::BrokeOff("reading the configuration", error)),
     };
     let verdict = match applied {
         Ok(()) => {

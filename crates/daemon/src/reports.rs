@@ -5,7 +5,7 @@
 use crate::{
     api::{ReportAbout, ReportRequest},
     engine::Engine,
-    error::{Error, chain},
+    error::Error,
 };
 use pgbosun_core::{
     config::{Cluster, Config, Section, defaults},
@@ -13,7 +13,7 @@ use pgbosun_core::{
     report::Report,
 };
 use pgbosun_history::NewNotification;
-use pgbosun_jobs::{About, DrillReport, Health, HealthReport, JobError, PerformanceReport};
+use pgbosun_jobs::{About, DrillReport, Health, HealthReport, PerformanceReport};
 use pgbosun_notify::{Desk, report};
 use pgbosun_postgres::Server;
 use std::{
@@ -32,9 +32,9 @@ pub async fn make(engine: &Engine, request: &ReportRequest) -> Result<Report, Er
     let config = engine.config();
     let issue = match &request.about {
         ReportAbout::Performance { cluster, window, beside } => {
-            let server = Server::of(known(&config, cluster)?).map_err(|error| Error::Refused(chain(&error)))?;
+            let server = Server::of(known(&config, cluster)?)?;
             let about = About { config: &config, journal: &engine.journal, cluster, server: &server };
-            let report = made(pgbosun_jobs::performance(&about, *window, *beside).await)?;
+            let report = pgbosun_jobs::performance(&about, *window, *beside).await?;
             let job: PerformanceReport = job(config.options_of(cluster).next())?;
             Issue::new(report, &job.groups, job.keep)
         }
@@ -50,7 +50,7 @@ pub async fn make(engine: &Engine, request: &ReportRequest) -> Result<Report, Er
             };
             // It reads repositories, away from the threads of the scheduler.
             let report = engine.bulk.spawn(async move { health.report().await }).await;
-            let report = made(report.map_err(|error| Error::Refused(error.to_string()))?)?;
+            let report = report.map_err(|error| Error::BrokeOff("the report", error))??;
             let own =
                 config.jobs.values().filter(|job| config.cluster_of(job).map(|(name, _)| name) == cluster.as_deref());
             let mut jobs = own.filter_map(|job| job.options::<HealthReport>());
@@ -60,14 +60,13 @@ pub async fn make(engine: &Engine, request: &ReportRequest) -> Result<Report, Er
         ReportAbout::Drill { cluster } => {
             known(&config, cluster)?;
             let job: DrillReport = job(config.options_of(cluster).next())?;
-            let report = made(job.report(&config, &engine.journal, cluster).await)?;
+            let report = job.report(&config, &engine.journal, cluster).await?;
             Issue::new(report, &job.groups, job.keep)
         }
     };
     let report = issue.report.clone();
     if request.mail {
-        let messages =
-            publish(engine, issue).await.map_err(|error| Error::Refused(format!("keep the report: {error}")))?;
+        let messages = publish(engine, issue).await.map_err(|error| Error::System("keep the report", error))?;
         engine.journal.post(messages).await?;
         engine.outbox.notify_one();
     }
@@ -81,10 +80,6 @@ fn known<'a>(config: &'a Config, name: &str) -> Result<&'a Cluster, Error> {
 /// A job's options, or what they are where there is none.
 fn job<T: Section>(job: Option<T>) -> Result<T, Error> {
     job.or_else(defaults).ok_or_else(|| Error::Refused("no job makes such reports".into()))
-}
-
-fn made(report: Result<Report, JobError>) -> Result<Report, Error> {
-    report.map_err(|error| Error::Refused(chain(&error)))
 }
 
 /// The directory of reports.

@@ -30,6 +30,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 /// Chunks of a worker that may wait to be stored.
 const AHEAD: usize = 8;
 
+/// What the tasks here do.
+const READING: &str = "reading the data directory";
+
 /// A server in backup mode, and its data directory. The session must live as long: when it ends, so does backup mode.
 pub(super) struct Files {
     data: DataDirectory,
@@ -72,7 +75,7 @@ impl Files {
             }
             Ok((control.timeline, Listing::of(&looking, control.catalogue)?))
         });
-        let (timeline, listing) = looked.await.map_err(broke_off)??;
+        let (timeline, listing) = looked.await.map_err(Error::broke_off(READING))??;
         let begun =
             BackupStart { lsn: start, timeline, tablespaces: listing.tablespaces.clone(), bytes: listing.bytes };
         let max_rate = options.max_rate;
@@ -98,7 +101,7 @@ impl Files {
             working.spawn(to.tasks().track_future(work(Arc::clone(&reader), Arc::clone(to))));
         }
         while let Some(done) = working.join_next().await {
-            let (volumes, contents) = done.map_err(broke_off)??;
+            let (volumes, contents) = done.map_err(Error::broke_off(READING))??;
             written.extend(volumes);
             files.extend(contents);
         }
@@ -113,7 +116,7 @@ impl Files {
                 None => Ok((control, data.server_version)),
             }
         });
-        let (control, server_version) = control.await.map_err(broke_off)??;
+        let (control, server_version) = control.await.map_err(Error::broke_off(READING))??;
         let (end, label) = stop(&mut session, &reader).await?;
         if !label.contains(&format!("START WAL LOCATION: {start} "))
             || !label.contains(&format!("TIMELINE: {timeline}\n"))
@@ -161,7 +164,7 @@ async fn work(reader: Arc<Reader>, to: Arc<Destinations>) -> Result<(Written, Ve
     let (steps, coming) = mpsc::channel(AHEAD);
     let reading = tokio::task::spawn_blocking(move || reader.read(&steps));
     let stored = store(&to, coming).await;
-    let read = reading.await.map_err(broke_off)?;
+    let read = reading.await.map_err(Error::broke_off(READING))?;
     // A reader that nobody listens to any more says only that it was given up.
     let written = stored?;
     Ok((written, read?))
@@ -190,9 +193,4 @@ async fn store(to: &Arc<Destinations>, mut coming: mpsc::Receiver<Step>) -> Resu
         written.extend(last.finish().await?);
     }
     Ok(written)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn broke_off(error: tokio::task::JoinError) -> Error {
-    Error::Interrupted(format!("reading the data directory broke off: {error}"))
 }

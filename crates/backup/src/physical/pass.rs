@@ -108,7 +108,11 @@ impl Pass<'_> {
                 Ok(Begun { start, reading: Reading::Files(Box::new(files)), parent: None, why_full })
             }
             Err(reason) => {
-                tracing::info!(cluster = place.cluster, "reads over the replication connection: {reason}");
+                tracing::info!(
+                    cluster = place.cluster,
+                    "reads over the replication connection: {}",
+                    human::chain(&reason)
+                );
                 let (start, backup) = self.connect().await?.base_backup(&options).await?;
                 Ok(Begun { start, reading: Reading::Stream(Box::new(backup)), parent: None, why_full })
             }
@@ -187,14 +191,15 @@ impl Pass<'_> {
             // Without its WAL the backup is worth nothing: there is no need to copy the rest.
             Some(ended) = beside.join_next() => Err(match ended {
                 Ok(Err(error)) => error,
-                other => Error::Interrupted(format!("the WAL receiver ended: {other:?}")),
+                Ok(Ok(_)) => Error::Interrupted("the server ended the WAL before the backup".into()),
+                Err(error) => Error::broke_off("receiving WAL")(error),
             }),
         };
         let (mut written, end) = copied?;
         let _ = stop.send(Some(end.lsn));
         match beside.join_next().await {
-            Some(Ok(received)) => written.extend(received?),
-            other => return Err(Error::Interrupted(format!("the WAL receiver ended: {other:?}"))),
+            Some(received) => written.extend(received.map_err(Error::broke_off("receiving WAL"))??),
+            None => return Err(Error::Interrupted("the server ended the WAL before the backup".into())),
         }
         Ok((written, end))
     }

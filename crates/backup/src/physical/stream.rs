@@ -61,7 +61,7 @@ struct Task(JoinHandle<Result<Written, Error>>);
 
 impl Task {
     async fn join(mut self) -> Result<Written, Error> {
-        (&mut self.0).await.unwrap_or_else(|error| Err(Error::Interrupted(format!("storing broke off: {error}"))))
+        (&mut self.0).await.unwrap_or_else(|error| Err(Error::broke_off("storing")(error)))
     }
 }
 

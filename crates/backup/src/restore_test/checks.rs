@@ -3,6 +3,7 @@
 use super::RestoreTest;
 use crate::{Error, scratch::Scratch};
 use chrono::{DateTime, TimeDelta, Utc};
+use pgbosun_core::human;
 use pgbosun_postgres::GroupChild;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::{path::Path, process::Stdio};
@@ -138,7 +139,7 @@ impl RestoreTest {
 }
 
 async fn answer(scratch: &Scratch, database: &str, sql: &str) -> Result<Option<String>, String> {
-    let mut connection = scratch.server(database).connect().await.map_err(|error| error.to_string())?;
+    let mut connection = scratch.server(database).connect().await.map_err(|error| human::chain(&error))?;
     // It is the administrator's own query, asked of a copy.
     let wrapped = format!("select answer::text from ({}) as asked (answer)", sql.trim_end().trim_end_matches(';'));
     let row: Result<Option<Option<String>>, _> =

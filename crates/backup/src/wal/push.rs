@@ -153,7 +153,7 @@ impl Pusher {
         while let Some(frame) = coming.recv().await {
             encoder.push(frame).await?;
         }
-        let read = reading.await.map_err(|error| Error::Interrupted(format!("reading WAL broke off: {error}")))?;
+        let read = reading.await.map_err(Error::broke_off("reading WAL"))?;
         let (size, sha256) = read?;
         Ok((size, encoder.finish(file, &sha256).await?))
     }

@@ -77,7 +77,7 @@ impl Archiver {
         let made = pusher(&config, &request.cluster, &request.data_directory)?;
         let checked = made.clone();
         let checked = self.engine.bulk.spawn(async move { checked.check_identity().await }).await;
-        checked.map_err(|error| Error::Refused(error.to_string()))??;
+        checked.map_err(|error| Error::BrokeOff("looking at the repositories", error))??;
         self.state().pushers.insert(request.data_directory.clone(), (config, made.clone()));
         Ok(made)
     }

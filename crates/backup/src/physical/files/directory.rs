@@ -26,7 +26,7 @@ impl DataDirectory {
     ///
     /// The server and we must see the same `postmaster.pid`, and the same system identifier: a server elsewhere may well
     /// have its data under a path that exists here, too.
-    pub async fn find(server: &Server, system_id: &str) -> Result<Result<Self, String>, Error> {
+    pub async fn find(server: &Server, system_id: &str) -> Result<Result<Self, Error>, Error> {
         let mut connection = server.connect().await?;
         let found = Self::ask(&mut connection).await;
         let _ = connection.close().await;
@@ -34,49 +34,49 @@ impl DataDirectory {
     }
 
     /// What the server says of its data directory, with its `postmaster.pid`.
-    async fn ask(connection: &mut PgConnection) -> Result<Result<(Self, String), String>, Error> {
+    async fn ask(connection: &mut PgConnection) -> Result<Result<(Self, String), Error>, Error> {
         let asked = sqlx::query_as(include_str!("directory.sql")).fetch_one(&mut *connection).await;
         let failed = || Error::query("look for the data directory");
         let (root, may_start, usual, checksums, server_version): (Option<String>, bool, bool, bool, i32) =
             asked.map_err(failed())?;
+        let refused = |reason: &str| Ok(Err(Error::Refused(reason.into())));
         if !may_start {
-            return Ok(Err("the role may not call pg_backup_start and pg_backup_stop".into()));
+            return refused("the role may not call pg_backup_start and pg_backup_stop");
         }
         if !usual {
-            return Ok(Err("the server was built with another size of blocks or segments".into()));
+            return refused("the server was built with another size of blocks or segments");
         }
         let Some(root) = root else {
-            return Ok(Err("the role may not see data_directory: it is not in pg_monitor".into()));
+            return refused("the role may not see data_directory: it is not in pg_monitor");
         };
         let pid = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')").fetch_one(connection).await;
         match pid {
             Ok(pid) => Ok(Ok((Self { root: root.into(), checksums, server_version }, pid))),
             Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == "42501") => {
-                Ok(Err(format!("the role may not read postmaster.pid: {}", error.message())))
+                refused(&format!("the role may not read postmaster.pid: {}", error.message()))
             }
             Err(error) => Err(failed()(error)),
         }
     }
 
-    fn check(&self, pid: &str, system_id: &str) -> Result<(), String> {
+    fn check(&self, pid: &str, system_id: &str) -> Result<(), Error> {
+        let refused = |reason: &str| Error::Refused(format!("{} {reason}", self.root.display()));
         let path = self.root.join("postmaster.pid");
         // Read by group or capability, one file that is its owner's alone would end every backup.
         let owner = fs::metadata(&self.root).map(|metadata| metadata.uid()).ok();
         let user = nix::unistd::geteuid();
         if !user.is_root() && owner.is_some_and(|owner| owner != user.as_raw()) {
-            return Err(format!("{} belongs to another user", self.root.display()));
+            return Err(refused("belongs to another user"));
         }
         let here = fs::read_to_string(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{} is not on this machine", self.root.display()),
-            _ => format!("{}: {error}", path.display()),
+            io::ErrorKind::NotFound => refused("is not on this machine"),
+            _ => Error::file("read", &path)(error),
         })?;
-        let ours = system_identifier(&self.root).map_err(|error| pgbosun_core::human::chain(&error))?;
-        if here != pid || ours != system_id {
-            return Err(format!("{} here is that of another server", self.root.display()));
+        if here != pid || system_identifier(&self.root)? != system_id {
+            return Err(refused("here is that of another server"));
         }
-        let control = Control::read(&self.root).map_err(|error| pgbosun_core::human::chain(&error))?;
-        match self.hidden_tablespace(control.catalogue) {
-            Some(path) => Err(format!("the tablespace {} cannot be seen from here", path.display())),
+        match self.hidden_tablespace(Control::read(&self.root)?.catalogue) {
+            Some(path) => Err(Error::Refused(format!("the tablespace {} cannot be seen from here", path.display()))),
             None => Ok(()),
         }
     }
