@@ -16,6 +16,7 @@ mod crashes;
 mod day;
 mod delivery;
 mod endings;
+mod errors;
 mod faults;
 mod files_alone;
 mod gaps;
