@@ -188,3 +188,22 @@ fn doubt(now: DateTime<Utc>, newest: Option<&Known>, witnesses: &[(String, DateT
         shown(time)
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn c33_a_clock_that_any_witness_contradicts_removes_nothing() {
+        let now = pgbosun_core::clock::now();
+        let witness = |name: &str, ahead: TimeDelta| (name.to_owned(), now + ahead);
+        let (agrees, server) =
+            (witness("the store", TimeDelta::minutes(-5)), witness("the server", TimeDelta::days(-400)));
+        assert_eq!(doubt(now, None, &[]), None);
+        assert_eq!(doubt(now, None, std::slice::from_ref(&agrees)), None);
+        let said = doubt(now, None, &[agrees, server]).unwrap();
+        assert!(said.contains("and the server says") && said.contains("set it right"), "{said}");
+        assert!(doubt(now, None, &[witness("its uptime", TimeDelta::hours(2))]).is_some());
+    }
+}

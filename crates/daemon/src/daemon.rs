@@ -11,6 +11,7 @@ use crate::{
     starts, systemd, wal,
 };
 use pgbosun_core::{
+    clock,
     config::Loaded,
     finding::{Finding, Severity},
     run::Run,
@@ -37,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// What keeps it from starting; once it is ready it ends only by a signal.
 pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Error> {
+    // C33: from now on a clock that is set is seen.
+    let _ = clock::by_uptime();
     let state = &loaded.config.daemon.state_directory;
     let lock = StateLock::wait(state, PATIENCE).await?;
     let journal = Journal::open(state).await?;

@@ -55,6 +55,9 @@ pub async fn witnesses(cluster: &str, server: &Server) -> Vec<(String, DateTime<
     time.map(|time| (format!("the server of {cluster}"), time)).into_iter().collect()
 }
 
+/// Who contradicts a clock that was set while the daemon runs.
+const PASSED: &str = "its uptime since pgbosun began (restart pgbosun where the clock was put right since)";
+
 /// Expires, and adds to an outcome what came of it: a step of its own, whose failure does not make the job fail (C28). What this run
 /// has just taken stays.
 pub(super) async fn expire(
@@ -72,6 +75,9 @@ pub(super) async fn expire(
     }
     expire.spared = spared.to_vec();
     expire.witnesses = witnesses(cluster, server).await;
+    // On one machine the store and the server have the same clock: only what has passed contradicts one that was set ahead.
+    let passed = clock::by_uptime().map(|time| (PASSED.to_owned(), time));
+    expire.witnesses.extend(passed);
     match context.in_bulk(async move { expire.run(clock::now()).await }).await {
         Ok(expired) => tell(repository, cluster, &expired, outcome),
         // Somebody else is at work there, or it is away for a moment: the next expiry does it.
