@@ -5,7 +5,9 @@
 
 use chrono::{DateTime, Utc};
 use pgbosun_core::{clock, human, lineage::Lineage};
-use pgbosun_repository::{BackupInfo, Error as RepositoryError, Notes, Repository, WalArchive};
+use pgbosun_repository::{
+    BackupInfo, BackupRef, Error as RepositoryError, Notes, Repository, WalArchive, sort_backups,
+};
 use std::{collections::HashMap, fmt};
 
 /// How good a backup is, with everything it builds on.
@@ -138,7 +140,8 @@ pub struct Chain<'a> {
 #[derive(Debug, Default)]
 pub struct Catalogue {
     entries: Vec<Entry>,
-    /// Catalogues that cannot be read: there may be a backup, or a link of one.
+    /// What cannot be read: catalogues, where there may be a backup or a link of one, and histories of timelines, by which it may be
+    /// orphaned.
     pub unreadable: Vec<RepositoryError>,
 }
 
@@ -210,9 +213,9 @@ impl Catalogue {
         self.entries.iter().map(|entry| &entry.info)
     }
 
-    /// The backup with this label.
-    pub fn find(&self, label: &str) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.info.label == label)
+    /// The backup at this place: a label alone may be there under several system identifiers.
+    pub fn find(&self, place: &BackupRef) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.info.place() == *place)
     }
 
     /// The backup with what it builds on.
@@ -239,6 +242,12 @@ impl Catalogue {
     }
 }
 
+/// The newest of what several repositories hold of a cluster, by the one order (C33): positions are compared within a system alone.
+pub fn newest_of(mut found: Vec<BackupInfo>, now: DateTime<Utc>) -> Option<BackupInfo> {
+    sort_backups(&mut found, |info| info, now);
+    found.pop()
+}
+
 /// The newest backup of a cluster in a repository that nothing is known against.
 ///
 /// # Errors
@@ -251,7 +260,8 @@ pub async fn newest_good(repository: &Repository, cluster: &str) -> Result<Optio
 /// The live line of each cluster and system identifier, as the WAL archive beside the backups has it.
 pub type Lineages = HashMap<(String, String), Lineage>;
 
-/// Reads the live lines beside backups. A history that is damaged speaks against nobody, and is told with what cannot be read.
+/// Reads the live lines beside backups. A history that is sealed or damaged speaks against nobody; the damage is told with what cannot
+/// be read.
 async fn lineages(
     repository: &Repository,
     backups: &[BackupInfo],
@@ -265,13 +275,13 @@ async fn lineages(
         }
         match WalArchive::new(repository, &info.cluster, &info.system_id).live_line().await {
             Ok(lineage) => drop(lineages.insert(system, lineage)),
-            // Sealed: who has no key sees less.
-            Err(RepositoryError::Key(_)) => drop(lineages.insert(system, Lineage::default())),
-            Err(error) if error.is_about_object() => {
-                unreadable.push(error);
+            // C41: a network that is away for a moment makes no orphan good.
+            Err(error) if !error.is_of_contents() => return Err(error),
+            Err(error) => {
+                // Sealed: who has no key sees less.
+                unreadable.extend(Some(error).filter(|error| !matches!(error, RepositoryError::Key(_))));
                 lineages.insert(system, Lineage::default());
             }
-            Err(error) => return Err(error),
         }
     }
     Ok(lineages)
@@ -336,4 +346,4 @@ fn place(info: &BackupInfo, lineages: &Lineages) -> Health {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -39,7 +39,7 @@ pub async fn copy_backup(
     // C27: damage is not spread, and nothing is put on top of damage.
     let (source, target) =
         (Catalogue::read(from, Some(&info.cluster)).await?, Catalogue::read(to, Some(&info.cluster)).await?);
-    let entry = source.find(&info.label).ok_or_else(|| pgbosun_repository::Error::NoBackup(info.label.clone()))?;
+    let entry = source.find(&info.place()).ok_or_else(|| pgbosun_repository::Error::NoBackup(info.label.clone()))?;
     let refused = |repository: &Repository, health: &Health| {
         Error::Refused(format!("{} cannot be copied: in {}, {health}", info.label, repository.name))
     };
@@ -48,7 +48,7 @@ pub async fn copy_backup(
     }
     let mut lacking = Vec::new();
     for info in source.chain(entry).links {
-        if let Some(there) = target.find(&info.label).filter(|there| !there.health().is_good()) {
+        if let Some(there) = target.find(&info.place()).filter(|there| !there.health().is_good()) {
             return Err(refused(to, there.health()));
         }
         let place = info.place();

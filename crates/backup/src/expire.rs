@@ -112,11 +112,12 @@ impl Expire {
         if !self.backups {
             decided.fill(Some("only WAL is looked at".into()));
         }
-        // C11, C42: what a backup builds upon whose catalogue cannot be read, or is not to be believed, is not known. It counts for
-        // nothing, and is not removed either: it may be one from before signing was set up.
+        // C11, C41, C42: what a backup builds upon whose catalogue cannot be read, or is not to be believed, is not known, and without
+        // the history of the live timeline not what is orphaned. So nothing is removed, what cannot be read neither: it may be from
+        // before signing was set up.
         if !damaged.is_empty() {
             decided.fill(Some(
-                "another backup cannot be read or is not trusted: nothing goes until that is settled".into(),
+                "something here cannot be read or is not trusted: nothing goes until that is settled".into(),
             ));
             expired.doubts.extend(damaged.iter().map(ToString::to_string));
         }

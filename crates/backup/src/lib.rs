@@ -25,7 +25,7 @@ mod sign;
 mod verify;
 pub mod wal;
 
-pub use chain::{Catalogue, Chain, Entry, Health, newest_good};
+pub use chain::{Catalogue, Chain, Entry, Health, newest_good, newest_of};
 pub use copy::{Copied, copy_backup, copy_wal};
 pub use error::Error;
 pub use expire::{Expire, Expired};

@@ -30,7 +30,10 @@ pub async fn unsigned_backups(repository: &Repository, label: Option<&str>) -> R
     let everything = Catalogue::read(&repository.unchecked(), None).await?;
     let chosen: Vec<&BackupInfo> = match label {
         None => everything.infos().collect(),
-        Some(label) => everything.find(label).map_or_else(Vec::new, |entry| everything.chain(entry).links),
+        Some(label) => {
+            let named = everything.entries().iter().filter(|entry| entry.info.label == label);
+            named.flat_map(|entry| everything.chain(entry).links).collect()
+        }
     };
     let lacks = |info: &&BackupInfo| untrusted.contains(&info.place().key("backup.json"));
     Ok(chosen.into_iter().filter(lacks).cloned().collect())

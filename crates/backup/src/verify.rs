@@ -15,7 +15,8 @@ use crate::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::{human, lsn::Lsn, name::to_text};
 use pgbosun_repository::{
-    BackupInfo, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted, read_volume,
+    BackupInfo, BackupRef, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted,
+    read_volume,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -280,7 +281,7 @@ fn check_listing(object: &Object, volume: &Volume, listed: &BTreeMap<String, Vec
 async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Faults) -> Result<String, Error> {
     let Some(label) = &info.parent else { return Ok("a full backup".into()) };
     let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
-    let Some(entry) = catalogue.find(&info.label) else {
+    let Some(entry) = catalogue.find(&info.place()) else {
         return Err(RepositoryError::NoBackup(info.label.clone()).into());
     };
     let chain = catalogue.chain(entry);
@@ -288,7 +289,8 @@ async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Fa
         faults.chain.push(entry.health().to_string());
         return Ok(String::new());
     }
-    if let Some(parent) = catalogue.find(label).filter(|parent| !parent.health().is_sound()) {
+    let parent = BackupRef { label: label.clone(), ..info.place() };
+    if let Some(parent) = catalogue.find(&parent).filter(|parent| !parent.health().is_sound()) {
         faults.chain.push(format!("it builds on {label}, and {}", parent.health()));
     }
     for link in chain.links.iter().filter(|link| link.label != info.label) {

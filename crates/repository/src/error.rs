@@ -282,7 +282,14 @@ impl Error {
         matches!(self, Self::Damaged { .. } | Self::Format { .. } | Self::Untrusted { .. })
     }
 
-    /// True where the place says that there is no such object.
+    /// Whether it tells of what lies there, and not of the way to it: sealed for this host, damaged, in conflict, or not to be
+    /// believed. It is the same at every try, so what is read beside something else may be known in part; after any other error
+    /// nothing is known.
+    pub const fn is_of_contents(&self) -> bool {
+        self.is_about_object() || matches!(self, Self::Key(_) | Self::Conflict { .. })
+    }
+
+    /// True where the place says that there is no such object. Of what a backup declares that is damage.
     pub fn is_missing(&self) -> bool {
         match self {
             Self::Storage { source, .. } => source.kind() == std::io::ErrorKind::NotFound,

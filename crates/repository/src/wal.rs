@@ -20,7 +20,7 @@ use bytes::Bytes;
 use object::{SIGNED, gather, parse, parse_companion};
 use pgbosun_core::{
     lineage::Lineage,
-    wal::{self, WalFile},
+    wal::{self, Switch, WalFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -289,7 +289,9 @@ impl WalArchive {
                 continue;
             };
             match self.find(&file).await {
-                Ok(Some(history)) => return self.lineage_of(&[history]).await,
+                Ok(Some(history)) => {
+                    return Ok(Lineage::new([(file.timeline(), self.history(&history).await?)].into()));
+                }
                 Ok(None) => {}
                 // C42: no timeline begins because somebody who writes here says so.
                 Err(error @ Error::Untrusted { .. }) => tracing::warn!(repository = self.repository.name, "{error}"),
@@ -299,19 +301,28 @@ impl WalArchive {
         Ok(Lineage::default())
     }
 
-    /// How the timelines of the archive descend from each other, of files that were listed.
+    /// How the timelines of the archive descend from each other, of files that were listed; and those whose history is there and
+    /// cannot be read, each with the reason.
     ///
     /// # Errors
-    /// [`Error::Damaged`] where a history file is none, [`Error::Key`], [`Error::Storage`].
-    pub async fn lineage_of(&self, objects: &[WalObject]) -> Result<Lineage, Error> {
-        let mut histories = BTreeMap::new();
-        for object in objects {
-            let WalFile::History(timeline) = object.file else { continue };
-            let text = self.get(object).await?;
-            let damaged = |reason| Error::Damaged { object: object.key.clone(), reason };
-            histories.insert(timeline, wal::history(timeline, &String::from_utf8_lossy(&text)).map_err(damaged)?);
+    /// What is not of the contents ([`Error::is_of_contents`]): then nothing is known of this archive.
+    pub async fn lineage_of(&self, objects: &[WalObject]) -> Result<(Lineage, Vec<(u32, Error)>), Error> {
+        let (mut histories, mut unread) = (BTreeMap::new(), Vec::new());
+        for object in objects.iter().filter(|object| matches!(object.file, WalFile::History(_))) {
+            match self.history(object).await {
+                Ok(history) => drop(histories.insert(object.file.timeline(), history)),
+                Err(error) if error.is_of_contents() => unread.push((object.file.timeline(), error)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Lineage::new(histories))
+        Ok((Lineage::new(histories), unread))
+    }
+
+    /// The ancestors of a timeline, as its history file tells.
+    async fn history(&self, object: &WalObject) -> Result<Vec<Switch>, Error> {
+        let text = self.get(object).await?;
+        let damaged = |reason| Error::Damaged { object: object.key.clone(), reason };
+        wal::history(object.file.timeline(), &String::from_utf8_lossy(&text)).map_err(damaged)
     }
 
     /// Removes a file.

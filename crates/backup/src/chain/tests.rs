@@ -43,7 +43,8 @@ fn noted(verified: Option<bool>) -> Notes {
 
 fn health(backups: Vec<(BackupInfo, Option<bool>)>, label: &str) -> Health {
     let backups = backups.into_iter().map(|(info, verified)| (info, noted(verified))).collect();
-    Catalogue::of(backups, &Lineages::new(), Vec::new()).find(label).unwrap().health().clone()
+    let catalogue = Catalogue::of(backups, &Lineages::new(), Vec::new());
+    catalogue.entries().iter().find(|entry| entry.info.label == label).unwrap().health().clone()
 }
 
 #[test]
@@ -129,7 +130,7 @@ proptest! {
                 all_verified &= at.notes.verified == Some(true);
                 link = match &at.info.parent {
                     Some(parent) => {
-                        let parent = catalogue.find(parent);
+                        let parent = catalogue.find(&BackupRef { label: parent.clone(), ..at.info.place() });
                         all_good &= parent.is_some();
                         parent
                     }
@@ -147,5 +148,21 @@ proptest! {
                 prop_assert!(entry.health().is_good() || !dependent.health().is_good());
             }
         }
+    }
+}
+
+#[test]
+fn c33_an_old_system_wins_neither_by_its_positions_nor_by_a_label_that_both_have() {
+    let old = backup("a", 900, None);
+    let taken = old.started_at + TimeDelta::days(1);
+    let new = BackupInfo { system_id: "2".into(), started_at: taken, finished_at: taken, ..backup("a", 1, None) };
+    let now = taken + TimeDelta::hours(2);
+    for found in [vec![old.clone(), new.clone()], vec![new.clone(), old.clone()]] {
+        assert_eq!(newest_of(found, now).as_ref(), Some(&new));
+    }
+    let both = [&old, &new].map(|info| (info.clone(), Notes::default())).to_vec();
+    let catalogue = Catalogue::of(both, &Lineages::new(), Vec::new());
+    for info in [&old, &new] {
+        assert_eq!(&catalogue.find(&info.place()).unwrap().info, info);
     }
 }

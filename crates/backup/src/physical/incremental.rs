@@ -84,7 +84,7 @@ impl Incremental {
         }
         for repository in &repositories[1..] {
             let there = Catalogue::read(repository, Some(cluster)).await?;
-            match there.find(&newest.label) {
+            match there.find(&newest.place()) {
                 Some(entry) if entry.health().is_good() => {
                     if let Some(why) = lost(repository, &there.chain(entry)).await? {
                         return Ok(Err(why));

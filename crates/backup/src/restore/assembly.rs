@@ -40,7 +40,7 @@ impl Assembly {
         // C27: what cannot be read beside a backup keeps nobody from restoring it; a chain that is broken does.
         let catalogue = Catalogue::for_restore(repository, &last.cluster).await?;
         let none = || pgbosun_repository::Error::NoBackup(last.label.clone());
-        let entry = catalogue.find(&last.label).ok_or_else(none)?;
+        let entry = catalogue.find(&last.place()).ok_or_else(none)?;
         if !entry.health().is_whole() {
             return Err(Error::Refused(entry.health().to_string()));
         }

@@ -27,25 +27,25 @@ pub async fn verify_archive(
     let (small, damaged) = repository.check_small_objects(cluster).await?;
     let (mut conflicts, mut untrusted) = (Vec::new(), Vec::new());
     let (mut faults, mut files, mut sealed) = (Vec::new(), 0_u64, 0_u64);
-    let mut gaps = Vec::new();
+    let (mut gaps, mut unlooked) = (Vec::new(), None);
     for system_id in repository.system_ids(cluster).await? {
         let work = async {
-            let mut missing = gaps_of(repository, cluster, &system_id).await?;
+            let (mut missing, unknown) = gaps_of(repository, cluster, &system_id).await?;
             // Several segments are archived at once: for a moment a later one may be there before an earlier.
             for _ in 1..GAP_TRIES {
                 if !missing.is_empty() {
                     tokio::time::sleep(GAP_PAUSE).await;
-                    let still = gaps_of(repository, cluster, &system_id).await?;
+                    let (still, _) = gaps_of(repository, cluster, &system_id).await?;
                     missing.retain(|gap| still.contains(gap));
                 }
             }
             gaps.extend(missing);
+            unlooked = unlooked.take().or(unknown);
             let archive = WalArchive::new(repository, cluster, &system_id);
-            let WalContents { believed: objects, untrusted: unsigned } = archive.contents().await?;
+            let contents = archive.contents().await?;
+            conflicts.extend(contents.conflicts().map(|file| format!("{file} is there with different contents")));
+            let WalContents { believed: objects, untrusted: unsigned } = contents;
             untrusted.extend(unsigned.iter().map(|object| object.untrusted().to_string()));
-            for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file) {
-                conflicts.push(format!("{} is there with different contents", pair[0].file));
-            }
             progress.expect(objects.iter().map(|object| object.size).sum());
             let keyless = repository.identities()?.is_empty();
             let (archive, system_id) = (&archive, system_id.as_str());
@@ -95,6 +95,10 @@ pub async fn verify_archive(
         format!("{files} files are what PostgreSQL archived")
     };
     let damaged = damaged.into_iter().map(|error| error.to_string()).collect();
+    let continuity = match unlooked {
+        Some(reason) => format!("not looked at: which timeline is live is not known: {reason}"),
+        None => "no segment is missing between backups, or after the newest".into(),
+    };
     // C42
     let signatures = match repository.trusted_keys()?.is_empty() {
         true => "not looked at: no trusted-keys are configured here",
@@ -105,7 +109,7 @@ pub async fn verify_archive(
         checks: vec![
             check("signatures", untrusted, signatures.into()),
             check("wal", faults, read),
-            check("continuity", gaps, "no segment is missing between backups, or after the newest".into()),
+            check("continuity", gaps, continuity),
             check("conflicts", conflicts, "no name has two contents".into()),
             check("objects", damaged, format!("{small} small objects have their checksums")),
         ],
@@ -113,17 +117,26 @@ pub async fn verify_archive(
 }
 
 /// C34: segments that are missing after a backup while later ones are there. Where retention has removed the WAL after an older one,
-/// nothing but what makes that one consistent is left of it, and nothing is missing.
-async fn gaps_of(repository: &Repository, cluster: &str, system_id: &str) -> Result<Vec<String>, Error> {
+/// nothing but what makes that one consistent is left of it, and nothing is missing. Beside them why not every backup could be looked
+/// at: the history of a later timeline is sealed, or damaged, which is told where it is read.
+async fn gaps_of(
+    repository: &Repository,
+    cluster: &str,
+    system_id: &str,
+) -> Result<(Vec<String>, Option<String>), Error> {
     let catalogue = Catalogue::read(repository, Some(cluster)).await?;
     // Nothing is to be reached from what lies on a dead branch.
     let on_line = catalogue.entries().iter().filter(|entry| !matches!(entry.health(), Health::Orphaned { .. }));
     let own: Vec<_> = on_line.map(|entry| &entry.info).filter(|info| info.system_id == system_id).collect();
-    let Some(newest) = own.last() else { return Ok(Vec::new()) };
+    let Some(newest) = own.last() else { return Ok((Vec::new(), None)) };
     let size = newest.wal_segment_size;
     let archive = Archive::read(std::slice::from_ref(repository), cluster, system_id, size).await?;
-    let mut gaps = std::collections::BTreeSet::new();
+    let (mut gaps, mut unknown) = (std::collections::BTreeSet::new(), None);
     for info in own.iter().filter(|info| info.wal_segment_size == size) {
+        if let Some(error) = archive.unknown_line(info.timeline) {
+            unknown = Some(pgbosun_core::human::chain(error));
+            continue;
+        }
         let timeline = archive.lineage.towards(info.timeline);
         let goes_on = info.label == newest.label || archive.way(timeline, info.stop_lsn).nth(1).is_some();
         let missing = archive.missing(timeline, info.stop_lsn).filter(|_| goes_on);
@@ -134,5 +147,5 @@ async fn gaps_of(repository: &Repository, cluster: &str, system_id: &str) -> Res
             )
         }));
     }
-    Ok(gaps.into_iter().collect())
+    Ok((gaps.into_iter().collect(), unknown))
 }

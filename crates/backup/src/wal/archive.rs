@@ -7,11 +7,11 @@ use pgbosun_core::{
     lsn::Lsn,
     wal::{Segment, Switch, WalFile},
 };
-use pgbosun_repository::{BackupInfo, Repository, WalArchive, WalContents};
+use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository, WalArchive, WalContents};
 use std::collections::BTreeSet;
 
 /// Everything archived of one cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Archive {
     /// Bytes of a segment.
     pub segment_size: u64,
@@ -19,6 +19,8 @@ pub struct Archive {
     pub segments: BTreeSet<Segment>,
     /// How its timelines descend from each other.
     pub lineage: Lineage,
+    /// Timelines whose history is there and cannot be read in any repository, with the reason: sealed for this host, or damaged.
+    pub unread: Vec<(u32, RepositoryError)>,
     /// Bytes stored, over all repositories.
     pub stored_bytes: u64,
     /// Two files under one name (C2).
@@ -39,10 +41,11 @@ pub struct Coverage {
 }
 
 impl Archive {
-    /// Reads what there is. Of several repositories one that cannot be asked is passed over: the others must serve.
+    /// Reads what there is. Of several repositories one that cannot be asked is passed over: the others must serve; and so they do
+    /// for a history file that one of them cannot read.
     ///
     /// # Errors
-    /// Where no repository can be asked, or a history file cannot be read.
+    /// Where no repository can be asked.
     pub async fn read(
         repositories: &[Repository],
         cluster: &str,
@@ -52,12 +55,8 @@ impl Archive {
         let mut archive = Self { segment_size, ..Self::default() };
         let (mut asked, mut away) = (0, None);
         for repository in repositories {
-            let place = WalArchive::new(repository, cluster, system_id);
-            match place.contents().await {
-                Ok(contents) => {
-                    archive.add(&place, contents).await?;
-                    asked += 1;
-                }
+            match archive.add(&WalArchive::new(repository, cluster, system_id)).await {
+                Ok(()) => asked += 1,
                 Err(error) => {
                     if repositories.len() > 1 {
                         let reason = pgbosun_core::human::chain(&error);
@@ -67,23 +66,23 @@ impl Archive {
                 }
             }
         }
+        let lineage = &archive.lineage;
+        archive.unread.retain(|(timeline, _)| lineage.timelines().all(|known| known != *timeline));
         match away {
             Some(error) if asked == 0 => Err(error.into()),
             _ => Ok(archive),
         }
     }
 
-    /// Adds what one repository has.
-    ///
-    /// # Errors
-    /// Where a history file cannot be read.
-    pub async fn add(&mut self, place: &WalArchive, contents: WalContents) -> Result<(), Error> {
+    /// Adds what one repository has, or nothing of it.
+    async fn add(&mut self, place: &WalArchive) -> Result<(), RepositoryError> {
+        let contents = place.contents().await?;
+        let (lineage, unread) = place.lineage_of(&contents.believed).await?;
+        self.lineage.merge(lineage);
+        self.unread.extend(unread);
+        self.conflicts.extend(contents.conflicts().map(ToString::to_string));
         let WalContents { believed: objects, untrusted } = contents;
         self.untrusted.extend(untrusted.iter().map(|object| (object.file.clone(), object.untrusted().to_string())));
-        for pair in objects.windows(2).filter(|pair| pair[0].file == pair[1].file && pair[0].sha256 != pair[1].sha256) {
-            self.conflicts.push(pair[0].file.to_string());
-        }
-        self.lineage.merge(place.lineage_of(&objects).await?);
         for object in objects {
             self.stored_bytes += object.size;
             if let WalFile::Segment(segment) = object.file {
@@ -91,6 +90,13 @@ impl Archive {
             }
         }
         Ok(())
+    }
+
+    /// C41: why it is not known which timeline is live for what was written on `from`: a later one has begun, and where it branched
+    /// off cannot be read.
+    pub fn unknown_line(&self, from: u32) -> Option<&RepositoryError> {
+        let known = self.lineage.towards(from);
+        self.unread.iter().find(|(timeline, _)| *timeline > known).map(|(_, error)| error)
     }
 
     /// Words about a segment that is missing: it may be there and not to be believed (C42).
@@ -154,6 +160,23 @@ impl Archive {
         (later && before).then_some(missing)
     }
 
+    /// C34: what is missing between what is archived on the live line: the first segment of each gap, and how many. What an old primary
+    /// wrote on a dead branch has none.
+    pub fn gaps(&self) -> Vec<(Segment, u64)> {
+        let newest = self.segments.last().map_or(1, |segment| segment.timeline);
+        let target = self.lineage.towards(newest);
+        let on_line = self.segments.iter().filter(|segment| self.is_on_line(target, **segment));
+        let begins: BTreeSet<Lsn> = on_line.map(|segment| segment.start(self.segment_size)).collect();
+        let pairs = begins.iter().zip(begins.iter().skip(1));
+        let gap = |(before, after): (&Lsn, &Lsn)| {
+            let first = Lsn(before.0 + self.segment_size);
+            let missing = (after.0 - first.0) / self.segment_size.max(1);
+            let of_line = self.lineage.segments(target, first, self.segment_size);
+            Some((of_line.first().copied()?, missing)).filter(|_| missing > 0)
+        };
+        pairs.filter_map(gap).collect()
+    }
+
     /// Whether a segment is one that the line to `target` takes, and no parent's that its child has as well.
     pub fn is_on_line(&self, target: u32, segment: Segment) -> bool {
         let begin = segment.start(self.segment_size);
@@ -198,6 +221,9 @@ impl Archive {
 }
 
 #[cfg(test)]
+mod reads;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -232,6 +258,8 @@ mod tests {
         assert_eq!(archive.way(1, Lsn(3 * SIZE)).count(), 0);
         let missing = |from: u64| archive.missing(1, Lsn(from * SIZE)).map(|segment| segment.number);
         assert_eq!([missing(0), missing(1), missing(3), missing(4)], [None, Some(3), Some(3), None]);
+        let gaps: Vec<_> = archive.gaps().iter().map(|(first, count)| (first.number, *count)).collect();
+        assert_eq!(gaps, [(3, 1)]);
     }
 
     #[test]
@@ -252,6 +280,12 @@ mod tests {
         assert_eq!(way, [(1, 1), (1, 2), (1, 3)]);
         let missing = archive.missing(2, Lsn(SIZE)).map(|s| (s.timeline, s.number));
         assert_eq!(missing, Some((2, 3)));
+        let gaps =
+            |archive: &Archive| archive.gaps().iter().map(|(s, n)| (s.timeline, s.number, *n)).collect::<Vec<_>>();
+        assert_eq!(gaps(&archive), [(2, 3, 1)]);
+        // An old primary that goes on with holes in it.
+        let dead = super::tests::archive(&[(1, 2), (2, 3), (2, 4), (1, 5), (1, 9)], branched);
+        assert_eq!(gaps(&dead), []);
         assert_eq!(archive.missing(1, Lsn(SIZE)), None);
         let left = Some(Switch { parent: 1, at: Lsn(3 * SIZE + 100) });
         assert_eq!([archive.until(2, 1, Lsn(SIZE)), archive.until(2, 1, Lsn(8 * SIZE))], [left, left]);

@@ -42,7 +42,7 @@ impl Job for Replicate {
             // C27: damage is not spread.
             .filter(|entry| entry.health().is_good())
             .map(|entry| entry.info.clone())
-            .filter(|info| there.find(&info.label).is_none())
+            .filter(|info| there.find(&info.place()).is_none())
             .filter(|info| oldest(info).is_none_or(|oldest| info.position() > oldest.position()))
             .collect();
         let mut outcome = Outcome::default();

@@ -138,7 +138,7 @@ pub async fn note_verification(
 ) -> Result<(Health, Vec<BackupStateRecord>), pgbosun_repository::Error> {
     repository.note_verified(&info.place(), passed).await?;
     let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
-    let Some(entry) = catalogue.find(&info.label) else {
+    let Some(entry) = catalogue.find(&info.place()) else {
         return Err(pgbosun_repository::Error::NoBackup(info.label.clone()));
     };
     let changed = std::iter::once(entry).chain(catalogue.dependents(&entry.info));

@@ -35,18 +35,6 @@ pub async fn run(context: &Context, cluster: Option<&str>, repository: Option<&s
     Ok(if whole { 0 } else { 1 })
 }
 
-/// The first archived stretch and its successors must touch; what lies between is a gap.
-fn gaps(archive: &Archive, timeline: u32) -> Vec<(String, u64)> {
-    let stretches = archive.coverage(timeline);
-    let gap = |pair: &[pgbosun_backup::wal::Coverage]| {
-        let first = pair[0].last.next(archive.segment_size);
-        let missing = (pair[1].first.start(archive.segment_size).0 - first.start(archive.segment_size).0)
-            / archive.segment_size.max(1);
-        (first.to_string(), missing)
-    };
-    stretches.windows(2).map(gap).collect()
-}
-
 /// Whether the archive has what makes a backup consistent, and how far it goes on from there.
 fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
     let timeline = archive.lineage.towards(info.timeline);
@@ -68,14 +56,15 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         })
     });
     println!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"], rows));
-    for timeline in &timelines {
-        for (first, missing) in gaps(archive, *timeline) {
-            whole = false;
-            println!("{} timeline {timeline} lacks {missing} segments from {first}", red("gap"));
-        }
+    for (first, missing) in archive.gaps() {
+        whole = false;
+        println!("{} timeline {} lacks {missing} segments from {first}", red("gap"), first.timeline);
     }
     for conflict in &archive.conflicts {
         println!("{} {conflict} is there with different contents", red("conflict"));
+    }
+    for (timeline, error) in &archive.unread {
+        println!("{} history of timeline {timeline}: {}", red("not read"), human::chain(error));
     }
     // Of an archive from before signing was set up there are many of a kind.
     if let Some((_, reason)) = archive.untrusted.first() {
@@ -106,6 +95,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
 }
 
 fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> serde_json::Value {
+    let gaps = archive.gaps();
     let timelines: Vec<_> = archive
         .timelines()
         .into_iter()
@@ -117,9 +107,9 @@ fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups:
                     |s| serde_json::json!({"first": s.first.to_string(), "last": s.last.to_string(), "count": s.count}),
                 )
                 .collect();
-            let gaps: Vec<_> = gaps(archive, timeline)
-                .into_iter()
-                .map(|(first, missing)| serde_json::json!({"first": first, "count": missing}))
+            let of_timeline = gaps.iter().filter(|(first, _)| first.timeline == timeline);
+            let gaps: Vec<_> = of_timeline
+                .map(|(first, missing)| serde_json::json!({"first": first.to_string(), "count": missing}))
                 .collect();
             serde_json::json!({"timeline": timeline, "stretches": stretches, "gaps": gaps})
         })
@@ -137,6 +127,7 @@ fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups:
     serde_json::json!({
         "repository": repository.name, "system-id": system_id, "segments": archive.segments.len(),
         "stored-bytes": archive.stored_bytes, "timelines": timelines, "conflicts": archive.conflicts, "backups": backups,
+        "unread-histories": archive.unread.iter().map(|(timeline, _)| timeline).collect::<Vec<_>>(),
         "untrusted": archive.untrusted.iter().map(|(file, _)| file.to_string()).collect::<Vec<_>>(),
     })
 }

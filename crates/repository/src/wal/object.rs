@@ -33,6 +33,16 @@ pub struct WalContents {
     pub untrusted: Vec<WalObject>,
 }
 
+impl WalContents {
+    /// C2: the files of which there are two with different contents. The same content may be there under several names, with and
+    /// without a signature or by two signers, and that is no conflict.
+    pub fn conflicts(&self) -> impl Iterator<Item = &WalFile> {
+        let files = self.believed.chunk_by(|one, other| one.file == other.file);
+        let differ = |objects: &&[WalObject]| objects.iter().any(|object| object.sha256 != objects[0].sha256);
+        files.filter(differ).map(|objects| &objects[0].file)
+    }
+}
+
 /// Objects with what lies beside them.
 pub(super) fn gather(stored: impl IntoIterator<Item = (String, u64)>) -> Vec<WalObject> {
     let (mut found, mut beside) = (Vec::new(), HashMap::<WalFile, Vec<(String, String)>>::new());
@@ -84,4 +94,24 @@ pub(super) fn parse_companion(stored: &str) -> Option<(WalFile, String)> {
     let (name, signature) = stored.strip_suffix(SIGNED)?.rsplit_once('.')?;
     is_compact(signature).then_some(())?;
     Some((WalFile::parse(name)?, signature.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c2_one_content_under_two_names_is_no_conflict() {
+        let (one, other) = ("0".repeat(64), "1".repeat(64));
+        let conflicts = |names: &[String]| {
+            let believed = gather(names.iter().map(|name| (format!("main/7/wal/{name}"), 0)));
+            let contents = WalContents { believed, untrusted: Vec::new() };
+            contents.conflicts().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (first, second) = ("000000010000000000000001", "000000010000000000000002");
+        let twice = [format!("{first}-{one}.zst"), format!("{first}-{one}.zst.age"), format!("{second}-{other}.zst")];
+        assert!(conflicts(&twice).is_empty());
+        let differ = [&twice[..], &[format!("{first}-{other}.zst"), format!("{first}-{other}.gz")]].concat();
+        assert_eq!(conflicts(&differ), [first]);
+    }
 }

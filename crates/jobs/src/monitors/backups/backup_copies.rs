@@ -18,7 +18,7 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     human, options,
 };
-use pgbosun_repository::{BackupInfo, Error, ObjectKind, Repository};
+use pgbosun_repository::{BackupInfo, BackupRef, Error, ObjectKind, Repository, sort_backups};
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
@@ -60,8 +60,8 @@ fn likeness(info: &BackupInfo) -> Likeness {
 }
 
 /// What there is of a backup and those it builds on; nothing is read but their catalogues and notes.
-async fn copy(repository: &Repository, catalogue: &Catalogue, label: &str) -> Result<Option<Copy>, Error> {
-    let Some(entry) = catalogue.find(label) else { return Ok(None) };
+async fn copy(repository: &Repository, catalogue: &Catalogue, place: &BackupRef) -> Result<Option<Copy>, Error> {
+    let Some(entry) = catalogue.find(place) else { return Ok(None) };
     let mut faults = Vec::new();
     if !entry.health().is_good() {
         faults.push(entry.health().to_string());
@@ -74,8 +74,8 @@ async fn copy(repository: &Repository, catalogue: &Catalogue, label: &str) -> Re
 }
 
 /// The repositories that have a backup.
-fn lying(all: &[(Repository, Result<Catalogue, String>)], label: &str) -> Vec<RepositoryName> {
-    let found = all.iter().filter(|(_, there)| there.as_ref().is_ok_and(|there| there.find(label).is_some()));
+fn lying(all: &[(Repository, Result<Catalogue, String>)], place: &BackupRef) -> Vec<RepositoryName> {
+    let found = all.iter().filter(|(_, there)| there.as_ref().is_ok_and(|there| there.find(place).is_some()));
     found.map(|(repository, _)| RepositoryName(repository.name.clone())).collect()
 }
 
@@ -106,18 +106,13 @@ impl Monitor for BackupCopies {
         let config = &look.context.config;
         let mut newest: BTreeMap<&str, &BackupInfo> = BTreeMap::new();
         let known = |job: &str| config.jobs.get(job).is_some_and(|job| job.options::<BackupPhysical>().is_some());
-        for info in all.iter().filter_map(|(_, there)| there.as_ref().ok()).flat_map(Catalogue::infos) {
+        let there = all.iter().filter_map(|(_, there)| there.as_ref().ok());
+        let mut infos: Vec<&BackupInfo> = there.flat_map(Catalogue::infos).collect();
+        // C33: the one order, over all repositories.
+        sort_backups(&mut infos, |info| info, look.context.view.now);
+        for info in infos {
             // Of what no job of today took, the newest counts too.
-            let job = info.job.as_deref().filter(|job| known(job)).unwrap_or_default();
-            let newest = newest.entry(job).or_insert(info);
-            // C33: within a system LSNs say which is newer.
-            let newer = match info.system_id == newest.system_id {
-                true => info.position() > newest.position(),
-                false => info.finished_at > newest.finished_at,
-            };
-            if newer {
-                *newest = info;
-            }
+            newest.insert(info.job.as_deref().filter(|job| known(job)).unwrap_or_default(), info);
         }
         let copied: Vec<Replicate> = config.options_of(cluster).collect();
         let mut sample = Vec::new();
@@ -126,13 +121,15 @@ impl Monitor for BackupCopies {
             let wanted = match named.map(|job| job.repositories) {
                 _ if !self.repositories.is_empty() => self.repositories.clone(),
                 Some(named) => with_copies(named, &copied),
-                None => with_copies(lying(&all, &newest.label), &copied),
+                None => with_copies(lying(&all, &newest.place()), &copied),
             };
             let mut copies = InEach::new();
             let here = |name: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.0 == name);
             for (repository, backups) in all.iter().filter(|(repository, _)| here(&repository.name)) {
                 let copy = match backups {
-                    Ok(backups) => copy(repository, backups, &newest.label).await.map_err(|error| human::chain(&error)),
+                    Ok(backups) => {
+                        copy(repository, backups, &newest.place()).await.map_err(|error| human::chain(&error))
+                    }
                     Err(reason) => Err(reason.clone()),
                 };
                 copies.push((repository.name.clone(), copy));

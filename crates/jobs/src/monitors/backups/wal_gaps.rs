@@ -7,7 +7,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use pgbosun_backup::wal::{Archive, Spool, bring_history, newest_primary};
+use pgbosun_backup::{
+    newest_good, newest_of,
+    wal::{Archive, Spool, bring_history, newest_primary},
+};
 use pgbosun_core::{
     config::Needs,
     figure::Figure,
@@ -16,7 +19,7 @@ use pgbosun_core::{
     run::Trigger,
     wal::{Segment, WalFile},
 };
-use pgbosun_repository::{BackupInfo, Repository};
+use pgbosun_repository::Repository;
 use serde::{Deserialize, Serialize};
 
 options! {
@@ -136,11 +139,10 @@ impl Monitor for WalGaps {
         // C41: what a first look finds is no change.
         let moved = !known.timeline.is_empty() && known.timeline != timeline;
         let changed = if moved { Some(now) } else { known.changed };
-        let mut newest = None;
+        let mut found = Vec::new();
         for repository in look.context.backup_repositories(&[])? {
             // One that is away is told by monitor.backup-age.
-            let found = pgbosun_backup::newest_good(&repository, cluster).await.ok().flatten();
-            newest = newest.into_iter().chain(found).max_by_key(|info: &BackupInfo| info.position());
+            found.extend(newest_good(&repository, cluster).await.ok().flatten());
         }
         let last = match WalFile::parse(&row.last) {
             Some(WalFile::Segment(segment)) => Some(segment),
@@ -148,7 +150,7 @@ impl Monitor for WalGaps {
         };
         let (size, reaches, away, unaware) = (0, Vec::new(), Vec::new(), Vec::new());
         let mut sample = Sample { at: now, timeline, changed, last, ours: row.ours, size, reaches, away, unaware };
-        let Some(newest) = newest else { return Ok(sample) };
+        let Some(newest) = newest_of(found, now) else { return Ok(sample) };
         sample.size = newest.wal_segment_size;
         let config = &look.context.config;
         let named = config.wal_repositories(cluster);
@@ -166,6 +168,10 @@ impl Monitor for WalGaps {
                     continue;
                 }
             };
+            if let Some(error) = archive.unknown_line(newest.timeline) {
+                sample.away.push((repository.name.clone(), human::chain(error)));
+                continue;
+            }
             if primary.as_ref().is_some_and(|primary| archive.lineage.live() < primary.timeline) {
                 sample.unaware.push(repository.name.clone());
             }
