@@ -133,6 +133,45 @@ fn c36_a_restore_writes_what_the_manifest_names_each_once_or_fails() {
 }
 
 #[test]
+fn c27_c36_what_a_restore_refuses_is_no_verified_backup_and_a_list_of_nothing_fills_no_memory() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let job = "compression = \"none\"\n[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+    let installation = Installation::new(directory.path(), &format!("{}{job}", cluster_and_repository(&cluster)));
+    installation.run(&["backup", "create"]);
+    let mut forged = Forged::open(directory.path());
+    let (index, label) = (forged.name(ObjectKind::Index), forged.info.label.clone());
+    let whole = forged.read(&index);
+    let text = String::from_utf8(whole.clone()).unwrap();
+    // With as much memory as a verification needs, and no more.
+    let verify = || {
+        let inner = installation.command(&["backup", "verify", &label]);
+        let mut limited = Command::new("prlimit");
+        limited.arg("--as=700000000").arg(inner.get_program()).args(inner.get_args()).env("MALLOC_ARENA_MAX", "1");
+        let envs = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let done = limited.envs(envs).output().unwrap();
+        (
+            done.status.code(),
+            format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr)),
+        )
+    };
+    let (code, said) = verify();
+    assert_eq!(code, Some(0), "{said}");
+    let nothing = format!("{{\"base.0001.tar\":[{}\"\"]}}", "\"\",".repeat(17 << 20));
+    for (words, forgery) in [
+        ("has \"base/1/1\" whole", text.replacen("\"PG_VERSION\"", "\"PG_VERSION\",\"base/1/INCREMENTAL.1\"", 1)),
+        ("is damaged: ", text.replacen('[', "[7,", 1)),
+        ("more files are listed", nothing),
+    ] {
+        forged.write(&index, forgery.as_bytes());
+        let (code, said) = verify();
+        assert!(code == Some(1) && said.contains(words), "{words}: {code:?} {said:.2000}");
+    }
+    forged.write(&index, &whole);
+    assert_eq!(verify().0, Some(0));
+}
+
+#[test]
 fn c29_a_scratch_server_writes_nowhere_outside_its_directory() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());

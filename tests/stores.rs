@@ -139,12 +139,9 @@ async fn conforms(storage: &dyn Storage) {
     assert!(storage.list("").await.unwrap().is_empty());
     assert_eq!(storage.stat("a/b/object").await.unwrap(), None);
     assert!(storage.names("nowhere").await.unwrap().is_empty());
-    assert!(
-        storage.open("a/nothing").await.is_err() || {
-            let mut reader = storage.open("a/nothing").await.unwrap();
-            reader.read(&mut [0; 8]).await.is_err()
-        }
-    );
+    // Whoever opens or reads what is not there learns that, and no other error.
+    let absent = read_object(storage, "a/nothing").await.unwrap_err();
+    assert!(absent.is_absent() && !absent.is_transient(), "{absent:?}");
     // It exists when it is finished, and not before.
     let mut writer = storage.create("a/b/object").await.unwrap();
     writer.write(Bytes::from_static(b"hello ")).await.unwrap();

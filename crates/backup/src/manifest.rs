@@ -5,21 +5,83 @@ use crate::Error;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{lsn::Lsn, name::to_text};
 use pgbosun_repository::Error as RepositoryError;
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    fmt,
     io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-#[derive(Deserialize)]
-struct Parsed {
-    #[serde(rename = "Files")]
-    files: Vec<File>,
-    #[serde(rename = "Manifest-Checksum")]
-    checksum: String,
+/// What is read of a manifest, of at most so many files.
+struct Manifest {
+    most: u64,
+    files: HashMap<String, Expected>,
+    checksum: Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Manifest {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Manifest {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a backup manifest")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "Files" => map.next_value_seed(Files(self))?,
+                "Manifest-Checksum" => self.checksum = Some(map.next_value()?),
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Files<'a>(&'a mut Manifest);
+
+impl<'de> DeserializeSeed<'de> for Files<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Files<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the files of a backup manifest")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut files: A) -> Result<(), A::Error> {
+        while let Some(file) = files.next_element::<File>()? {
+            let (path, expected) = file.expected().map_err(A::Error::custom)?;
+            if self.0.files.len() as u64 == self.0.most {
+                return Err(A::Error::custom("it names more files than fit into the volumes"));
+            }
+            match self.0.files.entry(path) {
+                Entry::Occupied(known) => return Err(A::Error::custom(format!("it names {:?} twice", known.key()))),
+                Entry::Vacant(new) => drop(new.insert(expected)),
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -34,6 +96,18 @@ struct File {
     algorithm: Option<String>,
     #[serde(rename = "Checksum")]
     checksum: Option<String>,
+}
+
+impl File {
+    fn expected(self) -> Result<(String, Expected), String> {
+        let path = match (self.path, self.encoded_path) {
+            (Some(path), _) => path,
+            (None, Some(encoded)) => to_text(&hex::decode(encoded).map_err(|error| error.to_string())?),
+            (None, None) => return Err("a file has no path".into()),
+        };
+        let crc32c = self.checksum.filter(|_| self.algorithm.as_deref() == Some("CRC32C"));
+        Ok((path, Expected { size: self.size, crc32c }))
+    }
 }
 
 /// What the manifest says of one file.
@@ -55,31 +129,18 @@ impl Expected {
     }
 }
 
-/// The files of a manifest by the text of their path.
-pub(crate) fn parse(bytes: &[u8]) -> Result<HashMap<String, Expected>, String> {
-    let parsed: Parsed = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+/// The files of a manifest by the text of their path; at most so many (C36).
+pub(crate) fn parse(bytes: &[u8], most: u64) -> Result<HashMap<String, Expected>, String> {
+    let mut parsed = Manifest { most, files: HashMap::new(), checksum: None };
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    (&mut parsed).deserialize(&mut json).and_then(|()| json.end()).map_err(|error| error.to_string())?;
     // The checksum covers everything before its own line.
     let line = b"\"Manifest-Checksum\"";
     let end = bytes.windows(line.len()).rposition(|window| window == line).ok_or("it has no checksum")?;
-    if hex::encode(Sha256::digest(&bytes[..end])) != parsed.checksum {
+    if parsed.checksum != Some(hex::encode(Sha256::digest(&bytes[..end]))) {
         return Err("its own checksum does not match".into());
     }
-    let mut files = HashMap::new();
-    for file in parsed.files {
-        let path = match (file.path, file.encoded_path) {
-            (Some(path), _) => path,
-            (None, Some(encoded)) => {
-                let bytes = hex::decode(encoded).map_err(|error| error.to_string())?;
-                to_text(&bytes)
-            }
-            (None, None) => return Err("a file has no path".into()),
-        };
-        let crc32c = file.checksum.filter(|_| file.algorithm.as_deref() == Some("CRC32C"));
-        if files.insert(path.clone(), Expected { size: file.size, crc32c }).is_some() {
-            return Err(format!("it names {path:?} twice"));
-        }
-    }
-    Ok(files)
+    Ok(parsed.files)
 }
 
 /// The manifest of a combined backup: that of its last one, in which the combined files and the label are as they are
@@ -216,13 +277,14 @@ mod tests {
         for (version, word) in [(160_004, "Version\": 1,"), (180_001, "\"System-Identifier\": 77,")] {
             let bytes = write(&files, wal, version, "77");
             assert!(String::from_utf8_lossy(&bytes).contains(word));
-            let parsed = parse(&bytes).unwrap();
+            assert!(parse(&bytes, 1).unwrap_err().contains("more files"));
+            let parsed = parse(&bytes, 2).unwrap();
             let expected = Expected { size: 9, crc32c: Some("839206e3".into()) };
             assert_eq!(parsed.get("base/1/\"a\""), Some(&expected));
             assert_eq!(parsed.len(), 2);
         }
         let mut bytes = write(&files, wal, 150_000, "77");
         bytes[60] ^= 1;
-        assert!(parse(&bytes).is_err());
+        assert!(parse(&bytes, 2).is_err());
     }
 }

@@ -13,7 +13,7 @@ mod reach;
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 pub use reach::plan_beyond;
 
-pub(crate) use assembly::Assembly;
+pub(crate) use assembly::{Assembly, Link};
 pub(crate) use finish::settings as recovery_settings;
 pub(crate) use plan::{GAP_PAUSE, GAP_TRIES};
 
@@ -269,11 +269,10 @@ impl Restore {
 
     /// C36: the WAL that the backup brings along is whole, or is not there at all and comes from the archive.
     fn check_wal(&self, account: &Account) -> Result<(), Error> {
-        // One that a promotion fell into has its first segments on the timeline before.
-        if self.info.object(ObjectKind::Wal).is_none() || self.info.start_timeline != self.info.timeline {
+        if self.info.object(ObjectKind::Wal).is_none() {
             return Ok(());
         }
-        let missing = self.info.segments().find(|name| !account.has(&WAL, name));
+        let missing = self.info.own_segments().find(|name| !account.has(&WAL, name));
         missing.map_or(Ok(()), |name| {
             Err(Error::Refused(format!("backup {} lacks the WAL segment {name} that it needs", self.info.label)))
         })

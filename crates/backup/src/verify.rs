@@ -2,6 +2,7 @@
 //! about it is compared with what is there.
 
 mod archive;
+mod tally;
 
 pub use archive::verify_archive;
 
@@ -10,10 +11,10 @@ use crate::{
     manifest::{self, Expected},
     member,
     reading::reading,
-    restore::Assembly,
+    restore::{Assembly, Link},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use pgbosun_core::{human, lsn::Lsn, name::to_text};
+use pgbosun_core::{human, name::to_text, wal::Segment};
 use pgbosun_repository::{
     BackupInfo, BackupRef, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted,
     read_volume,
@@ -23,7 +24,9 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::Read,
+    sync::Arc,
 };
+use tally::{Few, Tally};
 use tokio_util::sync::CancellationToken;
 
 /// One named test and its result.
@@ -63,24 +66,17 @@ struct Faults {
     chain: Vec<String>,
 }
 
-/// What the files of a volume turned out to be.
-#[derive(Default)]
-struct Volume {
-    files: Vec<(String, u64, String)>,
-    wal_starts: Vec<(String, Vec<u8>)>,
-}
-
 /// What came of one object.
 enum Found {
-    Whole(Volume),
+    Whole(tally::Found),
     /// Its hash is right, and without a key no more can be said.
     Sealed,
     Missing(String),
     Damaged(String),
 }
 
-/// Missing segments that are named; of more only the number says anything.
-const NAMED: usize = 100;
+/// The files of each volume.
+type Listed = BTreeMap<String, Vec<String>>;
 
 /// Objects that are read at the same time.
 const PARALLEL: usize = 4;
@@ -106,82 +102,57 @@ async fn verify_held(
     cancel: &CancellationToken,
 ) -> Result<Verified, Error> {
     let mut faults = Faults::default();
-    let mut seen: HashMap<String, (u64, String)> = HashMap::new();
-    let mut segments = BTreeSet::new();
-    let mut sealed = 0;
+    let (mut sealed, mut all) = (0, tally::Found::default());
     let listed = files(repository, info, &mut faults).await?;
+    let expected = read_manifest(repository, info, &mut faults).await?;
+    let in_manifest = expected.len();
+    let tally = Arc::new(Tally::new(info, expected, listed));
     let lost = repository.lost_objects(info).await?;
     progress.expect(info.stored_bytes);
     let reads: Vec<BoxFuture<'_, _>> = info
         .objects
         .iter()
         .map(|object| {
-            let lost = lost.get(&object.name);
+            let (lost, tally) = (lost.get(&object.name), Arc::clone(&tally));
             async move {
                 if cancel.is_cancelled() {
                     return Err(Error::Cancelled);
                 }
                 let read = match lost {
                     Some(words) => Found::Missing(words.clone()),
-                    None => read(repository, info, object).await?,
+                    None => read(repository, object, tally).await?,
                 };
                 progress.add(object.size);
-                Ok((object, read))
+                Ok(read)
             }
             .boxed()
         })
         .collect();
     let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
     while let Some(read) = reads.next().await {
-        let (object, read) = read?;
-        let volume = match read {
-            Found::Whole(volume) => volume,
-            Found::Sealed => {
-                sealed += 1;
-                continue;
-            }
-            Found::Missing(words) => {
-                faults.missing.push(words);
-                continue;
-            }
-            Found::Damaged(words) => {
-                faults.damaged.push(words);
-                continue;
-            }
-        };
-        check_wal_starts(info, &volume, &mut faults);
-        if let Some(listed) = &listed {
-            check_listing(object, &volume, listed, &mut faults);
-        }
-        for (name, size, crc) in volume.files {
-            match object.kind {
-                ObjectKind::Data | ObjectKind::Tablespace(_) => {
-                    let path = match object.kind {
-                        ObjectKind::Tablespace(oid) => format!("pg_tblspc/{oid}/{name}"),
-                        _ => name,
-                    };
-                    if seen.insert(path.clone(), (size, crc)).is_some() {
-                        faults.contents.push(format!("{path:?} is there twice"));
-                    }
-                }
-                ObjectKind::Wal => drop(segments.insert(name)),
-                ObjectKind::Config | ObjectKind::Manifest | ObjectKind::Index => {}
-            }
+        match read? {
+            Found::Whole(found) => all.append(found),
+            Found::Sealed => sealed += 1,
+            Found::Missing(words) => faults.missing.push(words),
+            Found::Damaged(words) => faults.damaged.push(words),
         }
     }
     drop(reads);
-    let expected = read_manifest(repository, info, &mut faults).await?;
+    let (listed, unseen) = Arc::into_inner(tally).map(Tally::end).unwrap_or_default();
+    faults.contents.extend(all.misplaced.words());
+    faults.wal.extend(all.wal.words());
     if sealed == 0 && faults.missing.is_empty() && faults.damaged.is_empty() && faults.manifest.is_empty() {
-        compare(&expected, &seen, &mut faults);
+        faults.contents.extend(all.unlike.words().into_iter().chain(unseen.words()));
     }
     let own_wal = info.object(ObjectKind::Wal).is_some();
     if own_wal && sealed == 0 {
-        check_segments(info, &segments, &mut faults);
+        check_segments(info, &all.segments, &mut faults);
     }
-    let chain = check_chain(repository, info, &mut faults).await?;
-    let check = |name, mut faults: Vec<String>, good: String| {
-        faults.sort();
-        Check { name, passed: faults.is_empty(), detail: if faults.is_empty() { good } else { faults.join("\n") } }
+    let chain = check_chain(repository, info, listed, &mut faults).await?;
+    let check = |name, faults: Vec<String>, good: String| Check {
+        name,
+        passed: faults.is_empty(),
+        detail: if faults.is_empty() { good } else { faults.join("\n") },
     };
     let unread = || "not looked into: it is encrypted, and no identity is configured here".to_owned();
     let within = |words: String| if sealed > 0 { unread() } else { words };
@@ -195,8 +166,8 @@ async fn verify_held(
         checks: vec![
             check("objects", faults.missing, format!("{} objects present with their sizes", info.objects.len())),
             check("checksums", faults.damaged, stored.into()),
-            check("manifest", faults.manifest, format!("{} files, its own checksum matches", expected.len())),
-            check("contents", faults.contents, within(format!("{} files agree with the manifest", seen.len()))),
+            check("manifest", faults.manifest, format!("{in_manifest} files, its own checksum matches")),
+            check("contents", faults.contents, within(format!("{} files agree with the manifest", all.files))),
             check("wal", faults.wal, wal),
             check("chain", faults.chain, chain),
         ],
@@ -204,25 +175,35 @@ async fn verify_held(
 }
 
 /// Reads one object to its end.
-async fn read(repository: &Repository, info: &BackupInfo, object: &Object) -> Result<Found, Error> {
-    let key = info.place().key(&object.name);
+async fn read(repository: &Repository, object: &Object, tally: Arc<Tally>) -> Result<Found, Error> {
+    let key = tally.info.place().key(&object.name);
     let read = if is_encrypted(&object.name) && repository.identities()?.is_empty() {
         check_stored(repository, &key, object).await.map(|()| Found::Sealed).map_err(Error::from)
     } else {
-        read_volume_of(repository, &key, object).await.map(Found::Whole)
+        read_volume_of(repository, &key, object, tally).await.map(Found::Whole)
     };
     match read {
         Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => Ok(Found::Damaged(error.to_string())),
+        // It went after the listing.
+        Err(Error::Repository(error)) if error.is_absent() => {
+            Ok(Found::Missing(format!("{} is not there", object.name)))
+        }
         other => other,
     }
 }
 
-async fn read_volume_of(repository: &Repository, key: &str, object: &Object) -> Result<Volume, Error> {
-    let (kind, name) = (object.kind, object.name.clone());
+async fn read_volume_of(
+    repository: &Repository,
+    key: &str,
+    object: &Object,
+    tally: Arc<Tally>,
+) -> Result<tally::Found, Error> {
+    let read = object.clone();
     read_volume(repository, key, object, move |reader| {
-        let mut volume = Volume::default();
+        let (kind, name) = (read.kind, &read.name);
+        let mut volume = tally.volume(&read);
         if matches!(kind, ObjectKind::Manifest | ObjectKind::Index) {
-            return Ok(volume);
+            return Ok(volume.found);
         }
         let damaged = |reason: String| Error::from(RepositoryError::Damaged { object: name.clone(), reason });
         let broken = |error: std::io::Error| damaged(format!("it is no readable tar: {error}"));
@@ -235,51 +216,50 @@ async fn read_volume_of(repository: &Repository, key: &str, object: &Object) -> 
                 continue;
             }
             let path = to_text(&entry.path_bytes());
+            let mut beginning = Vec::new();
             if kind == ObjectKind::Wal {
-                let mut header = vec![0; 40.min(usize::try_from(entry.size()).unwrap_or(0))];
-                entry.read_exact(&mut header).map_err(broken)?;
-                volume.wal_starts.push((path.clone(), header));
+                beginning.resize(40.min(usize::try_from(entry.size()).unwrap_or(0)), 0);
+                entry.read_exact(&mut beginning).map_err(broken)?;
             }
             let (size, crc) = manifest::measure(&mut entry).map_err(broken)?;
-            volume.files.push((path, size, crc));
+            volume.member(&path, &beginning, size, &crc);
         }
-        Ok(volume)
+        Ok(volume.found)
     })
     .await
 }
 
-/// The list of files, where it can be read: it is damaged or sealed like any other object.
-async fn files(
-    repository: &Repository,
-    info: &BackupInfo,
-    faults: &mut Faults,
-) -> Result<Option<BTreeMap<String, Vec<String>>>, Error> {
+/// The list of files, where it can be read.
+async fn files(repository: &Repository, info: &BackupInfo, faults: &mut Faults) -> Result<Option<Listed>, Error> {
     match repository.files(info).await {
         Ok(files) => Ok(Some(files)),
-        Err(RepositoryError::Damaged { reason, .. }) if info.object(ObjectKind::Index).is_none() => {
-            faults.contents.push(reason);
+        // It may have its checksum and say nonsense, which a restore refuses.
+        Err(error @ RepositoryError::Damaged { .. }) => {
+            faults.contents.push(error.to_string());
             Ok(None)
         }
-        // Found again with the objects, where its name and fault are told.
-        Err(RepositoryError::Damaged { .. } | RepositoryError::Key(_)) => Ok(None),
+        // Found again with the objects, where that is told.
+        Err(RepositoryError::Key(_)) => Ok(None),
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The list says which file is in which volume: restores rely on it.
-fn check_listing(object: &Object, volume: &Volume, listed: &BTreeMap<String, Vec<String>>, faults: &mut Faults) {
-    let Some(at) = object.name.find(".tar") else { return };
-    let listed: BTreeSet<&str> = listed.get(&object.name[..at + 4]).into_iter().flatten().map(String::as_str).collect();
-    if let Some((name, ..)) = volume.files.iter().find(|(name, ..)| !listed.contains(name.as_str())) {
-        faults.contents.push(format!("{}: {name:?} is in the volume and not in the list of files", object.name));
-    }
-}
-
 /// C11, C27: what an incremental backup builds on must be there and good, down to a full one, and the chain must put together
 /// every file: the restore is planned as a whole, from the lists of files. Returns what was found in words.
-async fn check_chain(repository: &Repository, info: &BackupInfo, faults: &mut Faults) -> Result<String, Error> {
-    let Some(label) = &info.parent else { return Ok("a full backup".into()) };
+async fn check_chain(
+    repository: &Repository,
+    info: &BackupInfo,
+    listed: Option<Listed>,
+    faults: &mut Faults,
+) -> Result<String, Error> {
+    let Some(label) = &info.parent else {
+        // A list that cannot be read is told where it is read.
+        let links = listed.map(|files| vec![Link { info: info.clone(), files }]);
+        let planned = links.map(|links| Assembly { links }.volumes(&HashSet::new()));
+        faults.chain.extend(planned.and_then(Result::err).map(|error| error.to_string()));
+        return Ok("a full backup".into());
+    };
     let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
     let Some(entry) = catalogue.find(&info.place()) else {
         return Err(RepositoryError::NoBackup(info.label.clone()).into());
@@ -341,49 +321,17 @@ async fn read_manifest(
         faults.manifest.push("its SHA-256 is not the one written down".into());
         return Ok(HashMap::new());
     }
-    Ok(manifest::parse(&bytes).unwrap_or_else(|reason| {
+    Ok(manifest::parse(&bytes, info.most_files()).unwrap_or_else(|reason| {
         faults.manifest.push(reason);
         HashMap::new()
     }))
 }
 
-fn compare(expected: &HashMap<String, Expected>, seen: &HashMap<String, (u64, String)>, faults: &mut Faults) {
-    for (path, file) in expected {
-        match seen.get(path) {
-            None => faults.contents.push(format!("{path:?} is in the manifest and in no volume")),
-            Some((size, crc)) => {
-                faults.contents.extend(file.difference(*size, crc).map(|reason| format!("{path:?} {reason}")));
-            }
-        }
+fn check_segments(info: &BackupInfo, segments: &BTreeSet<Segment>, faults: &mut Faults) {
+    let segments: HashSet<_> = segments.iter().map(ToString::to_string).collect();
+    let mut missing = Few::default();
+    for name in info.own_segments().filter(|name| !segments.contains(name)) {
+        missing.push(|| format!("{name} is missing"));
     }
-    for path in seen.keys().filter(|path| !expected.contains_key(*path)) {
-        faults.contents.push(format!("{path:?} is in a volume and not in the manifest"));
-    }
-    faults.contents.sort();
-}
-
-/// C5: page address, system identifier and segment size in the header of each segment's first page.
-fn check_wal_starts(info: &BackupInfo, volume: &Volume, faults: &mut Faults) {
-    for (name, header) in volume.wal_starts.iter().filter(|(name, _)| !name.ends_with(".history")) {
-        let field = |from: usize, to: usize| {
-            header
-                .get(from..to)
-                .map_or(0, |bytes| bytes.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)))
-        };
-        let (address, system_id, segment_size) = (Lsn(field(8, 16)), field(24, 32), field(32, 36));
-        if system_id.to_string() != info.system_id {
-            faults.wal.push(format!("{name} belongs to system identifier {system_id}"));
-        } else if segment_size != info.wal_segment_size || address.segment_name(info.timeline, segment_size) != *name {
-            faults.wal.push(format!("{name} begins at {address}"));
-        }
-    }
-}
-
-fn check_segments(info: &BackupInfo, segments: &BTreeSet<String>, faults: &mut Faults) {
-    let mut missing = info.segments().filter(|name| !segments.contains(name));
-    faults.wal.extend(missing.by_ref().take(NAMED).map(|name| format!("{name} is missing")));
-    let more = missing.count();
-    if more > 0 {
-        faults.wal.push(format!("and {more} more are missing"));
-    }
+    faults.wal.extend(missing.words());
 }

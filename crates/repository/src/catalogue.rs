@@ -2,6 +2,9 @@
 
 mod validate;
 
+#[cfg(test)]
+pub(crate) use validate::tests::info as test_info;
+
 use crate::{BackupRef, Error, sealed};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{lsn::Lsn, name::to_path};
@@ -151,6 +154,12 @@ impl BackupInfo {
         std::iter::successors(Some(first), after)
             .take_while(|at| *at < self.stop_lsn)
             .map(|at| at.segment_name(self.timeline, self.wal_segment_size))
+    }
+
+    /// The segments that WAL which is kept with it must hold. Where a promotion fell into it the first ones are on the timeline before,
+    /// and up to where is not written down: then none is named.
+    pub fn own_segments(&self) -> impl Iterator<Item = String> + '_ {
+        self.segments().filter(|_| self.start_timeline == self.timeline)
     }
 
     /// Where it lies.

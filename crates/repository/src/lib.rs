@@ -14,6 +14,7 @@ mod error;
 mod fan;
 mod known;
 mod lease;
+mod listing;
 mod order;
 mod read;
 mod repository;

@@ -202,7 +202,7 @@ pub(super) async fn read_manifest(
         Ok::<_, Error>(bytes)
     });
     let bytes = bytes.await?;
-    let parsed =
-        manifest::parse(&bytes).map_err(|reason| pgbosun_repository::Error::Damaged { object: key.clone(), reason })?;
+    let parsed = manifest::parse(&bytes, info.most_files())
+        .map_err(|reason| pgbosun_repository::Error::Damaged { object: key.clone(), reason })?;
     Ok((bytes, parsed))
 }

@@ -106,7 +106,7 @@ fn is_object_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use crate::{BackupInfo, Error, sealed};
     use serde_json::{Value, json};
 
@@ -120,6 +120,10 @@ mod tests {
             "checksum-failures": false, "bytes": 9, "stored-bytes": 9, "compression": "zstd", "checksum": "",
             "objects": [{"name": "base.0001.tar.zst", "kind": "data", "size": 9, "plain-size": 9, "sha256": "0".repeat(64)}]
         })
+    }
+
+    pub(crate) fn info() -> BackupInfo {
+        read(good()).unwrap()
     }
 
     fn read(value: Value) -> Result<BackupInfo, Error> {

@@ -5,6 +5,7 @@ use crate::{
     BackupInfo, Error, ObjectKind,
     cache::Cache,
     known::Memory,
+    listing,
     order::sort_backups,
     read::{read_up_to, read_volume},
     write_object,
@@ -200,9 +201,9 @@ impl Repository {
         let none = || Error::Damaged { object: info.label.clone(), reason: "it has no list of files".into() };
         let object = info.object(ObjectKind::Index).ok_or_else(none)?;
         let key = info.place().key(&object.name);
-        let name = key.clone();
+        let (name, info) = (key.clone(), info.clone());
         read_volume(self, &key, object, move |reader| {
-            serde_json::from_reader(reader).map_err(|error| Error::Damaged { object: name, reason: error.to_string() })
+            listing::parse(&info, reader).map_err(|error| Error::Damaged { object: name, reason: error.to_string() })
         })
         .await
     }
