@@ -79,6 +79,13 @@ fn c35_status_and_list_say_the_same_of_a_repository_that_is_there_away_or_emptie
     }
     // Somebody removed them behind its back: what is gone is not there.
     let found = output(std::process::Command::new("find").arg(&share).args(["-name", "backup.json"]));
+    // What is there and cannot be read is told by both.
+    std::fs::write(found.lines().next().unwrap(), "nothing").unwrap();
+    for arguments in [&["status"][..], &["backup", "list"]] {
+        let shown = installation.try_run(arguments);
+        let words = String::from_utf8_lossy(&[shown.stdout, shown.stderr].concat()).into_owned();
+        assert!(words.contains("not listed: share: ") && words.contains("is damaged"), "{words}");
+    }
     for file in found.lines() {
         std::fs::remove_dir_all(std::path::Path::new(file).parent().unwrap()).unwrap();
     }

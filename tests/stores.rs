@@ -141,7 +141,7 @@ async fn conforms(storage: &dyn Storage) {
     assert!(storage.names("nowhere").await.unwrap().is_empty());
     // Whoever opens or reads what is not there learns that, and no other error.
     let absent = read_object(storage, "a/nothing").await.unwrap_err();
-    assert!(absent.is_absent() && !absent.is_transient(), "{absent:?}");
+    assert!(absent.is_missing() && !absent.is_transient(), "{absent:?}");
     // It exists when it is finished, and not before.
     let mut writer = storage.create("a/b/object").await.unwrap();
     writer.write(Bytes::from_static(b"hello ")).await.unwrap();

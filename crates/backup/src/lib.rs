@@ -31,8 +31,8 @@ pub use error::Error;
 pub use expire::{Expire, Expired};
 pub use part::{Destination, Dump, DumpWhat, Load, LoadedAs, Part, ScratchCopy, Taken};
 pub use physical::{
-    Estimate, Incremental, NoServer, Physical, PhysicalBackup, Primary, Role, Source, Unfit, WalSource, WhyFull, member,
-    primaries, server_time,
+    Estimate, Incremental, NoServer, Physical, PhysicalBackup, Primary, Role, Source, Unfit, WalSource, WhyFull,
+    member, primaries, server_time,
 };
 pub use progress::{Progress, Snapshot};
 pub use restore::{

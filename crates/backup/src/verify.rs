@@ -185,7 +185,7 @@ async fn read(repository: &Repository, object: &Object, tally: Arc<Tally>) -> Re
     match read {
         Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => Ok(Found::Damaged(error.to_string())),
         // It went after the listing.
-        Err(Error::Repository(error)) if error.is_absent() => {
+        Err(Error::Repository(error)) if error.is_missing() => {
             Ok(Found::Missing(format!("{} is not there", object.name)))
         }
         other => other,

@@ -29,6 +29,9 @@ pub struct Status {
     pub paused: Option<String>,
     /// Configured clusters.
     pub clusters: Vec<ClusterStatus>,
+    /// What lies in the repositories and cannot be read, in words.
+    #[serde(default)]
+    pub unreadable: Vec<String>,
     /// Alerts that are not resolved, worst first.
     pub alerts: Vec<AlertInfo>,
     /// Runs at work.

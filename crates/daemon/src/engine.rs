@@ -1,6 +1,13 @@
 //! What every part of the daemon shares: configuration, journal, running runs. Commands without a daemon use it too.
 
-use crate::{beats::Beats, figures::Figures, wal::Receivers};
+use crate::{
+    api::Restorable,
+    beats::Beats,
+    figures::Figures,
+    holdings::{PATIENCE, SERVES, Seen},
+    reads::Reads,
+    wal::Receivers,
+};
 use chrono::{DateTime, Utc};
 use pgbosun_backup::Progress;
 use pgbosun_core::config::{Config, Job};
@@ -9,7 +16,7 @@ use pgbosun_jobs::Line;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::Handle,
@@ -62,6 +69,10 @@ pub struct Engine {
     pub receivers: Receivers,
     /// What jobs measured last.
     pub figures: Figures,
+    /// What each repository holds.
+    pub(crate) held: Reads<Seen>,
+    /// What a restore of each cluster can reach.
+    pub(crate) reaches: Reads<Option<Restorable>>,
     live: Mutex<HashMap<String, Live>>,
     lines: Mutex<HashMap<String, Arc<Line>>>,
 }
@@ -85,6 +96,8 @@ impl Engine {
             history_trouble: watch::Sender::new(None),
             receivers: Receivers::default(),
             figures: Figures::default(),
+            held: Reads::new(PATIENCE, Duration::ZERO),
+            reaches: Reads::new(PATIENCE, SERVES),
             live: Mutex::default(),
             lines: Mutex::default(),
         })

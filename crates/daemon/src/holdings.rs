@@ -1,5 +1,5 @@
-//! What the repositories hold (C35): each says so itself; for one that cannot be read history tells what it held when it was last seen,
-//! marked so. `status` and `backup list` both ask here.
+//! What the repositories hold (C35): each says so itself, within a limit of time; for one that cannot be read history tells what it held
+//! when it was last seen, marked so. `status` ([`held`]) and `backup list` ([`look`]) both ask here.
 
 use crate::{Error, api::Restorable, chain, engine::Engine};
 use chrono::{DateTime, Utc};
@@ -11,9 +11,13 @@ use pgbosun_jobs::reach;
 use pgbosun_repository::Repository;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::runtime::Handle;
 
 /// How long a repository may take to say what it holds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an answer serves to which moments a restore can reach: finding that out lists whole WAL archives.
+pub(crate) const SERVES: Duration = Duration::from_secs(180);
 
 /// A backup in a repository.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,43 +98,80 @@ pub(crate) struct Held {
     /// Why it cannot be read; what it holds is then what it held.
     pub away: Option<String>,
     pub backups: Vec<Holding>,
+    /// What is there and cannot be read, in words.
+    pub unreadable: Vec<String>,
+}
+
+/// The backups of a repository and what of it cannot be read; or why nothing can be said.
+pub(crate) type Seen = Result<(Vec<Holding>, Vec<String>), String>;
+
+async fn read(repository: Repository, cluster: Option<String>) -> Result<Catalogue, String> {
+    Catalogue::shown(&repository, cluster.as_deref()).await.map_err(|error| chain(&error))
+}
+
+fn silent() -> String {
+    format!("it did not answer within {PATIENCE:?}")
+}
+
+/// What each of these repositories holds, or why that cannot be said, in words: it may take [`PATIENCE`] to answer.
+pub async fn look(bulk: &Handle, repositories: &[Repository], cluster: Option<&str>) -> Vec<Result<Catalogue, String>> {
+    let looks = repositories.iter().map(|repository| {
+        let read = bulk.spawn(read(repository.clone(), cluster.map(str::to_owned)));
+        async {
+            let answered = tokio::time::timeout(PATIENCE, read).await.map_err(|_| silent())?;
+            answered.unwrap_or_else(|error| Err(error.to_string()))
+        }
+    });
+    join_all(looks).await
 }
 
 /// What every configured repository holds, in their order; each backup after those it follows.
 pub(crate) async fn held(engine: &Engine) -> Result<Vec<Held>, Error> {
     let config = engine.config();
     let reads = config.repositories.iter().map(|(name, options)| {
-        let (opened, limit) = (Repository::open(&config, name, options), PATIENCE);
-        let read = engine.bulk.spawn(async move {
+        let opened = Repository::open(&config, name, options);
+        let seen = || async {
             let repository = opened.map_err(|error| chain(&error))?;
-            let catalogue = tokio::time::timeout(limit, Catalogue::shown(&repository, None)).await;
-            let catalogue = catalogue.map_err(|_| format!("it did not answer within {limit:?}"))?;
-            let catalogue = catalogue.map_err(|error| chain(&error))?;
-            Ok(catalogue.entries().iter().map(|entry| Holding::of(&repository.name, entry)).collect())
-        });
-        async move { (name.clone(), read.await.unwrap_or_else(|error| Err(error.to_string()))) }
+            let name = repository.name.clone();
+            let catalogue = read(repository, None).await?;
+            let backups = catalogue.entries().iter().map(|entry| Holding::of(&name, entry)).collect();
+            Ok((backups, catalogue.unreadable.iter().map(|error| chain(error)).collect()))
+        };
+        let config = &config;
+        async move {
+            let seen = engine.held.ask(&engine.bulk, config, name, seen).await;
+            (name.clone(), seen.unwrap_or_else(|| Err(silent())))
+        }
     });
     let mut all = Vec::new();
     for (repository, read) in join_all(reads).await {
-        let (away, backups) = match read {
-            Ok(backups) => (None, backups),
-            Err(reason) => (Some(reason), last_seen(engine, &repository).await?),
+        let (away, backups, unreadable) = match read {
+            Ok((backups, unreadable)) => (None, backups, unreadable),
+            Err(reason) => (Some(reason), last_seen(engine, &repository).await?, Vec::new()),
         };
-        all.push(Held { repository, away, backups });
+        all.push(Held { repository, away, backups, unreadable });
     }
     Ok(all)
 }
 
-/// The moments of each cluster that a restore can reach, by name; one of which that cannot be found out is left out.
+/// The moments of each cluster that a restore can reach, by name, as they were at most [`SERVES`] ago; one of which that cannot be found
+/// out is left out.
 pub(crate) async fn restorable(engine: &Engine) -> BTreeMap<String, Restorable> {
     let config = engine.config();
     let reads = config.clusters.keys().map(|name| {
         let (config, cluster) = (Arc::clone(&config), name.clone());
-        engine.bulk.spawn(async move {
-            let found = tokio::time::timeout(PATIENCE, Box::pin(reach(&config, &cluster))).await;
-            let found = found.ok()?.ok()??;
-            Some((cluster, Restorable { from: found.from, to: found.to }))
-        })
+        async move {
+            let (of, name) = (Arc::clone(&config), cluster.clone());
+            let read = || async move {
+                let found = Box::pin(reach(&of, &name)).await.ok()??;
+                Some(Restorable { from: found.from, to: found.to })
+            };
+            let found = engine.reaches.ask(&engine.bulk, &config, &cluster, read).await.flatten();
+            if found.is_none() {
+                engine.reaches.forget(&cluster);
+            }
+            Some((cluster, found?))
+        }
     });
-    join_all(reads).await.into_iter().filter_map(|read| read.ok().flatten()).collect()
+    join_all(reads).await.into_iter().flatten().collect()
 }

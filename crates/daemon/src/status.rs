@@ -102,7 +102,12 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         upcoming(&config, now, now + Duration::days(31), 1).into_iter().partition(|next| is_monitor(&next.job));
     next.truncate(8);
     let trouble = engine.history_trouble.borrow().clone();
+    let unreadable = held.iter().flat_map(|held| {
+        let name = &held.repository;
+        held.unreadable.iter().map(move |reason| format!("{name}: {reason}"))
+    });
     Ok(Status {
+        unreadable: unreadable.collect(),
         version: env!("CARGO_PKG_VERSION").into(),
         instance: config.instance_name(),
         daemon_since: daemon.then_some(engine.started.0),

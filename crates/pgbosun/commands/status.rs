@@ -78,6 +78,9 @@ fn print(status: &Status, context: &Context) {
     for cluster in &status.clusters {
         print_cluster(cluster, zone);
     }
+    for reason in &status.unreadable {
+        println!("  {} {}", red("not listed:"), first_line(reason));
+    }
 
     if !status.running.is_empty() {
         println!("\n{}", bold("RUNNING"));

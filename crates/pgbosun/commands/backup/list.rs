@@ -7,9 +7,9 @@ use crate::{
     output::{ago, bold, green, json, moment, red, table, yellow},
 };
 use chrono_tz::Tz;
-use pgbosun_backup::{Catalogue, Entry, Health};
+use pgbosun_backup::{Entry, Health};
 use pgbosun_core::{clock, human};
-use pgbosun_daemon::Holding;
+use pgbosun_daemon::{Holding, look};
 
 /// A backup as a list shows it: where it lies, and how good it is with all it builds on (C27).
 struct Listed {
@@ -87,17 +87,19 @@ fn summary_of_away(holding: &Holding) -> serde_json::Value {
 pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
     let mut found = Vec::new();
     let (mut damaged, mut away) = (Vec::new(), Vec::new());
-    for repository in context.repositories(None)? {
-        match Catalogue::shown(&repository, cluster).await {
+    let repositories = context.repositories(None)?;
+    let seen = look(&context.bulk, &repositories, cluster).await;
+    for (repository, seen) in repositories.iter().zip(seen) {
+        match seen {
             Ok(catalogue) => {
                 let name = &repository.name;
                 let listed = |entry: &Entry| Listed { repository: name.clone(), entry: entry.clone() };
                 found.extend(catalogue.entries().iter().map(listed));
-                damaged.extend(catalogue.unreadable.into_iter().map(|error| format!("{name}: {error}")));
+                damaged.extend(catalogue.unreadable.iter().map(|error| format!("{name}: {}", human::chain(error))));
             }
             // C35: one that is away does not hide the others, and shows what it held.
             Err(error) => {
-                damaged.push(format!("{}: {}", repository.name, human::chain(&error)));
+                damaged.push(format!("{}: {error}", repository.name));
                 away.extend(last_seen(context, &repository.name, cluster).await);
             }
         }
