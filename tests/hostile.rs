@@ -165,7 +165,7 @@ fn c27_c36_what_a_restore_refuses_is_no_verified_backup_and_a_list_of_nothing_fi
     ] {
         forged.write(&index, forgery.as_bytes());
         let (code, said) = verify();
-        assert!(code == Some(1) && said.contains(words), "{words}: {code:?} {said:.2000}");
+        assert!(code == Some(2) && said.contains(words), "{words}: {code:?} {said:.2000}");
     }
     forged.write(&index, &whole);
     assert_eq!(verify().0, Some(0));
