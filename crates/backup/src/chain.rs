@@ -279,7 +279,7 @@ async fn lineages(
             Err(error) if !error.is_of_contents() => return Err(error),
             Err(error) => {
                 // Sealed: who has no key sees less.
-                unreadable.extend(Some(error).filter(|error| !matches!(error, RepositoryError::Key(_))));
+                unreadable.extend(Some(error).filter(|error| !error.is_sealed()));
                 lineages.insert(system, Lineage::default());
             }
         }

@@ -126,6 +126,7 @@ impl ScratchCopy {
             info.tablespaces.iter().map(|space| (space.location.clone(), place(space.oid))).collect();
         let restore = Restore {
             ports: Vec::new(),
+            until: self.plan.until,
             repository: self.plan.repository.clone(),
             info: info.clone(),
             target: directory.path.join("data"),
@@ -344,11 +345,14 @@ impl Private {
 
     /// Gives it its name, durably.
     fn publish(&self, to: &Path) -> Result<(), Error> {
-        let published = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, to)).and_then(|()| {
-            let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty());
-            std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-        });
-        published.map_err(Error::file("write", to))
+        let published = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, to));
+        published.map_err(Error::file("write", to))?;
+        let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // One that may be written into and not read, or a file system that knows no such thing: it is there all the same.
+        if let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all()) {
+            tracing::warn!("{} is written; its directory was not flushed to disk: {error}", to.display());
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     Error, Progress,
     chain::newest_good,
     inspect::{Inspection, inspect},
-    wal::{bring_history, newest_primary},
+    wal::follow_primary,
 };
 use files::DataDirectory;
 use pass::Pass;
@@ -175,9 +175,7 @@ impl Physical {
             return Err(first.unwrap_or_else(|| Error::Refused("no repository is configured to back up to".into())));
         }
         // C41: whether what was backed up before is still on the line is judged by the archives.
-        if let Some(primary) = newest_primary(&self.server).await {
-            bring_history(&primary, &self.cluster, &ready).await;
-        }
+        follow_primary(&self.server, &self.cluster, &ready).await;
         let place = self.new_place(&system_id);
         let _active = Active::claim(&place.lease());
         let to = Arc::new(Destinations::new(&ready, &place));

@@ -38,6 +38,8 @@ pub struct Restore {
     pub repository: Repository,
     /// Which backup; what it builds upon is found.
     pub info: BackupInfo,
+    /// Where the line that is followed leaves the backup's (C41).
+    pub until: Option<Switch>,
     /// Ports of the servers that are known: a copy takes none of them.
     pub ports: Vec<u16>,
     /// The new data directory.
@@ -156,7 +158,7 @@ impl Restore {
     /// What must not reach it from the WAL.
     fn confinement(&self) -> Confinement {
         let standby = self.recovery.as_ref().is_some_and(|recovery| recovery.standby);
-        Confinement::of(&self.info, self.in_place, standby, &self.tablespaces)
+        Confinement { until: self.until, ..Confinement::of(&self.info, self.in_place, standby, &self.tablespaces) }
     }
 
     /// Restores. Must run away from the scheduler's threads.

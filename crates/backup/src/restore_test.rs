@@ -163,6 +163,7 @@ impl RestoreTest {
         });
         let restore = Restore {
             ports: Vec::new(),
+            until: self.plan.until,
             repository: self.plan.repository.clone(),
             info: info.clone(),
             target: directory.path.join("data"),

@@ -138,7 +138,9 @@ async fn verify_held(
         }
     }
     drop(reads);
-    let (listed, unseen) = Arc::into_inner(tally).map(Tally::end).unwrap_or_default();
+    let (listed, unseen) = Arc::into_inner(tally)
+        .map(Tally::end)
+        .ok_or_else(|| Error::Interrupted("a reader of the backup has not ended".into()))?;
     faults.contents.extend(all.misplaced.words());
     faults.wal.extend(all.wal.words());
     if sealed == 0 && faults.missing.is_empty() && faults.damaged.is_empty() && faults.manifest.is_empty() {

@@ -13,7 +13,7 @@ mod spool;
 
 pub use archive::{Archive, Coverage};
 pub use confine::{Confined, Confinement, CreatedTablespace, borders, confine, confine_directory};
-pub use descent::{bring_history, newest_primary};
+pub use descent::{follow_primary, newest_primary};
 pub use fetch::Fetch;
 pub use push::{Pushed, Pusher};
 pub use receive::{Lag, Receive, system_id_of};

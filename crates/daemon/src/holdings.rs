@@ -113,7 +113,7 @@ fn silent() -> String {
     format!("it did not answer within {PATIENCE:?}")
 }
 
-/// What each of these repositories holds, or why that cannot be said, in words: it may take [`PATIENCE`] to answer.
+/// What each of these repositories holds, or why that is unknown, in words: it may take [`PATIENCE`] to answer.
 pub async fn look(bulk: &Handle, repositories: &[Repository], cluster: Option<&str>) -> Vec<Result<Catalogue, String>> {
     let looks = repositories.iter().map(|repository| {
         let read = bulk.spawn(read(repository.clone(), cluster.map(str::to_owned)));

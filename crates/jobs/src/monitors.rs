@@ -26,8 +26,8 @@ pub use health::{
     Autovacuum, Bloat, CacheHit, Checkpoints, Checksums, InvalidIndexes, Sequences, Statements, Statistics, Unlogged,
     Vacuum,
 };
-pub(crate) use host::FileSystem;
 pub use host::{Clock, Cpu, Disk, LogSize, Memory, Permissions, Pressure, Reachability, TemporaryFiles};
+pub(crate) use host::{FileSystem, synchronized};
 pub use line::{Line, Look};
 pub use rates::{Rate, Rates};
 pub use reference::reference;

@@ -13,7 +13,7 @@ use crate::{
 };
 use pgbosun_backup::{
     Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, find_programs, plan, plan_beyond,
-    wal::{Confinement, bring_history, newest_primary},
+    wal::{Confinement, follow_primary},
 };
 use pgbosun_core::{config::Rate, human};
 use pgbosun_postgres::Server;
@@ -66,6 +66,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         target: target.clone(),
         existing,
         tablespaces,
+        until: plan.until,
         in_place,
         recovery,
         max_rate: arguments.rate_limit.map(Rate::bytes),
@@ -199,10 +200,8 @@ pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Resu
     let asked = server.as_ref().and_then(|server| server.as_ref().ok()).cloned();
     let planned = context.bulk.spawn(async move {
         // C41: the servers that answer have a say in which line is live.
-        if let Some(server) = asked
-            && let Some(primary) = newest_primary(&server).await
-        {
-            bring_history(&primary, &wanted.cluster, &wanted.repositories).await;
+        if let Some(server) = asked {
+            follow_primary(&server, &wanted.cluster, &wanted.repositories).await;
         }
         plan(&wanted).await
     });

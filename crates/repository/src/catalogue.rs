@@ -147,19 +147,14 @@ impl BackupInfo {
         self.objects.iter().find(|object| object.kind == kind)
     }
 
-    /// The WAL segments from its start to its end.
-    pub fn segments(&self) -> impl Iterator<Item = String> + '_ {
-        let first = self.start_lsn.segment_start(self.wal_segment_size);
+    /// The segments, from its start to its end, that WAL which is kept with it must hold. Where a promotion fell into it the first ones
+    /// are on the timeline before, and up to where is not written down: then none is named.
+    pub fn own_segments(&self) -> impl Iterator<Item = String> + '_ {
+        let first = Some(self.start_lsn.segment_start(self.wal_segment_size));
         let after = move |at: &Lsn| Some(Lsn(at.0 + self.wal_segment_size));
-        std::iter::successors(Some(first), after)
+        std::iter::successors(first.filter(|_| self.start_timeline == self.timeline), after)
             .take_while(|at| *at < self.stop_lsn)
             .map(|at| at.segment_name(self.timeline, self.wal_segment_size))
-    }
-
-    /// The segments that WAL which is kept with it must hold. Where a promotion fell into it the first ones are on the timeline before,
-    /// and up to where is not written down: then none is named.
-    pub fn own_segments(&self) -> impl Iterator<Item = String> + '_ {
-        self.segments().filter(|_| self.start_timeline == self.timeline)
     }
 
     /// Where it lies.

@@ -286,7 +286,12 @@ impl Error {
     /// believed. It is the same at every try, so what is read beside something else may be known in part; after any other error
     /// nothing is known.
     pub const fn is_of_contents(&self) -> bool {
-        self.is_about_object() || matches!(self, Self::Key(_) | Self::Conflict { .. })
+        self.is_about_object() || self.is_sealed() || matches!(self, Self::Conflict { .. })
+    }
+
+    /// Whether it is encrypted to somebody else, as on a host that only writes. A key that cannot be read just now says nothing of that.
+    pub const fn is_sealed(&self) -> bool {
+        matches!(self, Self::Key(KeyError::Missing { .. } | KeyError::Other { .. }))
     }
 
     /// True where the place says that there is no such object. Of what a backup declares that is damage.

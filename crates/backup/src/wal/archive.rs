@@ -123,6 +123,13 @@ impl Archive {
         stretches
     }
 
+    /// C41: whether what follows a backup on timeline `from` is known to lead to `timeline`: its history is there, read or not, or a
+    /// backup of it is the newest. An archive that was never begun knows nothing, and need not.
+    pub fn knows(&self, timeline: u32, from: u32) -> bool {
+        let unread = self.unread.iter().any(|(known, _)| *known >= timeline);
+        self.segments.is_empty() || unread || self.lineage.towards(from) >= timeline
+    }
+
     /// All timelines there is anything of.
     pub fn timelines(&self) -> BTreeSet<u32> {
         self.segments.iter().map(|segment| segment.timeline).chain(self.lineage.timelines()).collect()
@@ -291,5 +298,6 @@ mod tests {
         assert_eq!([archive.until(2, 1, Lsn(SIZE)), archive.until(2, 1, Lsn(8 * SIZE))], [left, left]);
         assert_eq!(archive.until(2, 1, Lsn(4 * SIZE)), None, "it has come to the timeline itself");
         assert_eq!(archive.until(1, 1, Lsn(SIZE)), None, "its own line goes on");
+        assert!(archive.knows(2, 1) && archive.knows(3, 3) && !archive.knows(3, 1) && Archive::default().knows(3, 1));
     }
 }

@@ -25,11 +25,11 @@ impl Receiver {
         to: &Arc<Destinations>,
         timeline: u32,
         segment_size: u64,
-        history: Option<(String, String)>,
+        history: Option<(String, Vec<u8>)>,
     ) -> Result<Self, Error> {
         let mut volume = VolumeWriter::create(to, "wal.0001", ObjectKind::Wal).await?;
         if let Some((name, text)) = &history {
-            volume.add_file(name, text.as_bytes()).await?;
+            volume.add_file(name, text).await?;
         }
         Ok(Self { volume, timeline, segment_size, position: None })
     }

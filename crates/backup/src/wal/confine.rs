@@ -187,8 +187,12 @@ pub fn confine_directory(data_directory: &Path, confinement: &Confinement) -> Re
         let before = index.checked_sub(1).and_then(|before| names.get(before)).filter(|_| crosses_before);
         let after = names.get(index + 1).filter(|_| crosses_after);
         let (before, after) = (before.map(read).transpose()?, after.map(read).transpose()?);
+        let cut = match WalFile::parse(name) {
+            Some(WalFile::Segment(name)) => confinement.cut(name, &mut segment),
+            _ => false,
+        };
         let found = confine(&mut segment, before.as_deref(), after.as_deref(), confinement);
-        if found.changed {
+        if found.changed || cut {
             let path = pg_wal.join(name);
             fs::write(&path, segment).map_err(Error::file("write", &path))?;
             for created in &found.created {

@@ -1,8 +1,8 @@
 //! The live line by the servers that answer (C41).
 //!
 //! The live line is that of the highest timeline whose history is archived. A server that was promoted and has archived nothing yet, its
-//! archiving being off or failing, would leave what its predecessor writes on looking live. So whoever asks the servers brings what
-//! they know into the archives, and everybody goes on asking the archives alone.
+//! archiving being off or failing, would leave what its predecessor writes on looking live. So a backup and a restore bring what the
+//! servers know into the archives, and everybody goes on asking the archives alone. Monitors write nothing there.
 
 use crate::{Error, Primary};
 use pgbosun_core::{human, wal::WalFile};
@@ -16,41 +16,54 @@ pub async fn newest_primary(servers: &Server) -> Option<Primary> {
     crate::primaries(servers).await.into_iter().max_by_key(|primary| primary.timeline)
 }
 
-/// Brings the history of a primary's timeline into those archives that lack it. Where that fails it is logged: the caller's own work is
-/// none the worse for it.
-pub async fn bring_history(primary: &Primary, cluster: &str, repositories: &[Repository]) {
-    let Primary { server, host, timeline } = primary;
-    // The first timeline has no history.
-    for repository in repositories.iter().filter(|_| *timeline > 1) {
-        match bring(server, *timeline, cluster, repository).await {
-            Ok(false) => {}
-            Ok(true) => tracing::warn!(
-                cluster,
-                repository = repository.name,
-                "timeline {timeline} of {host} was not known to the archive; its history is archived now"
-            ),
-            Err(error) => tracing::warn!(
-                cluster,
-                repository = repository.name,
-                "whether the archive knows timeline {timeline} of {host} cannot be said: {}",
-                human::chain(&error)
-            ),
+/// Brings the history of the newest primary's timeline into those archives that lack it. Where that fails it is logged: the caller's own
+/// work is none the worse for it, nor does a server that hangs keep it waiting.
+pub async fn follow_primary(servers: &Server, cluster: &str, repositories: &[Repository]) {
+    let limit = servers.connect_timeout * 3;
+    let follow = async {
+        let Some(primary) = newest_primary(servers).await else { return };
+        // The first timeline has no history.
+        for repository in repositories.iter().filter(|_| primary.timeline > 1) {
+            tell(&primary, cluster, repository, bring(&primary, cluster, repository).await);
         }
+    };
+    if tokio::time::timeout(limit, follow).await.is_err() {
+        tracing::warn!(cluster, "the server did not say within {limit:?} on which timeline it is");
+    }
+}
+
+fn tell(primary: &Primary, cluster: &str, repository: &Repository, brought: Result<bool, Error>) {
+    let (Primary { host, timeline, .. }, repository) = (primary, &repository.name);
+    match brought {
+        Ok(false) => {}
+        Ok(true) => tracing::warn!(
+            cluster,
+            repository,
+            "timeline {timeline} of {host} was not known to the archive; its history is archived now"
+        ),
+        Err(error) => tracing::warn!(
+            cluster,
+            repository,
+            "the history of timeline {timeline} of {host} was not brought into the archive: {}",
+            human::chain(&error)
+        ),
     }
 }
 
 /// Returns whether the archive learned anything. One that was never begun is left so.
-async fn bring(server: &Server, timeline: u32, cluster: &str, repository: &Repository) -> Result<bool, Error> {
+async fn bring(primary: &Primary, cluster: &str, repository: &Repository) -> Result<bool, Error> {
+    let Primary { server, timeline, .. } = primary;
     let archive = WalArchive::new(repository, cluster, &server.system_id().await?);
-    if !archive.is_begun().await? || archive.live_line().await?.live() >= timeline {
+    let file = WalFile::History(*timeline);
+    // By its name: whether this host can read it does not matter.
+    if !archive.is_begun().await? || archive.find(&file).await?.is_some() {
         return Ok(false);
     }
     let mut connection = Replication::connect(&server.conninfo, server.connect_timeout).await?;
-    let (_, text) = connection.timeline_history(timeline).await?;
+    let (_, history) = connection.timeline_history(*timeline).await?;
     repository.check_signing()?;
-    let (file, sha256) = (WalFile::History(timeline), hex::encode(Sha256::digest(&text)));
-    let encoding = Encoding::of(&repository.options);
-    let frames = Arc::default();
-    let encoded = Box::pin(EncodedWal::of(&encoding, &frames, &file, &sha256, text.as_bytes())).await?;
+    let (encoding, frames) = (Encoding::of(&repository.options), Arc::default());
+    let sha256 = hex::encode(Sha256::digest(&history));
+    let encoded = Box::pin(EncodedWal::of(&encoding, &frames, &file, &sha256, &history)).await?;
     Ok(archive.put(&file, &encoded).await?)
 }

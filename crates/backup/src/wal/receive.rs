@@ -285,7 +285,7 @@ impl Receive {
         }
     }
 
-    async fn archive_history(&self, name: &str, text: &str) -> Result<(), Error> {
+    async fn archive_history(&self, name: &str, text: &[u8]) -> Result<(), Error> {
         let path = self.directory.join(name);
         fs::write(&path, text).map_err(Error::file("write", &path))?;
         self.push(&path).await

@@ -1,7 +1,7 @@
 //! Expiry as part of other jobs and of the command: the rules of a cluster, and what came of them in words.
 
 use super::BackupPhysical;
-use crate::JobContext;
+use crate::{JobContext, monitors::synchronized};
 use chrono::{DateTime, Utc};
 use pgbosun_backup::{Expire, Expired, Rules, server_time};
 use pgbosun_core::{
@@ -75,9 +75,11 @@ pub(super) async fn expire(
     }
     expire.spared = spared.to_vec();
     expire.witnesses = witnesses(cluster, server).await;
-    // On one machine the store and the server have the same clock: only what has passed contradicts one that was set ahead.
-    let passed = clock::by_uptime().map(|time| (PASSED.to_owned(), time));
-    expire.witnesses.extend(passed);
+    // On one machine the store and the server have the same clock: only what has passed contradicts one that was set ahead. Where a time
+    // service keeps it, it was set right: after a pause of a virtual machine, or of a clock that was wrong at the start.
+    if synchronized().await != Some(true) {
+        expire.witnesses.extend(clock::by_uptime().map(|time| (PASSED.to_owned(), time)));
+    }
     match context.in_bulk(async move { expire.run(clock::now()).await }).await {
         Ok(expired) => tell(repository, cluster, &expired, outcome),
         // Somebody else is at work there, or it is away for a moment: the next expiry does it.

@@ -12,6 +12,7 @@ mod reachability;
 mod temporary_files;
 
 pub use clock::Clock;
+pub(crate) use clock::synchronized;
 pub use cpu::Cpu;
 pub use disk::{Disk, FileSystem};
 pub use log_size::LogSize;

@@ -2,7 +2,7 @@
 
 use crate::{
     local::Context,
-    output::{bold, green, json, red, table},
+    output::{bold, green, json, red, table, yellow},
 };
 use pgbosun_backup::wal::Archive;
 use pgbosun_core::human;
@@ -64,7 +64,16 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         println!("{} {conflict} is there with different contents", red("conflict"));
     }
     for (timeline, error) in &archive.unread {
-        println!("{} history of timeline {timeline}: {}", red("not read"), human::chain(error));
+        let told = human::chain(error);
+        if error.is_sealed() {
+            println!(
+                "{} history of timeline {timeline}: {told}; gaps before it are not looked for",
+                yellow("not read")
+            );
+        } else {
+            whole = false;
+            println!("{} history of timeline {timeline}: {told}", red("not read"));
+        }
     }
     // Of an archive from before signing was set up there are many of a kind.
     if let Some((_, reason)) = archive.untrusted.first() {

@@ -3,7 +3,7 @@
 use super::connection::{Received, Replication, columns, payload, unexpected};
 use crate::Error;
 use bytes::{Buf, Bytes};
-use pgbosun_core::lsn::Lsn;
+use pgbosun_core::{lsn::Lsn, name};
 use postgres_protocol::message::backend::Message;
 use std::time::{Duration, Instant};
 
@@ -65,14 +65,15 @@ impl Replication {
         Ok(field(1).and_then(|lsn| lsn.parse().ok()).zip(field(2).and_then(|timeline| timeline.parse().ok())))
     }
 
-    /// The history file of a timeline after the first: its name and text.
+    /// The history file of a timeline after the first: its name and what is in it, byte by byte.
     ///
     /// # Errors
     /// The server's refusal.
-    pub async fn timeline_history(&mut self, timeline: u32) -> Result<(String, String), Error> {
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<(String, Vec<u8>), Error> {
         let rows = self.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
         let field = |index: usize| rows.first().and_then(|row| row.get(index)?.clone());
-        field(0).zip(field(1)).ok_or_else(|| unexpected("answer to TIMELINE_HISTORY"))
+        let answer = field(0).zip(field(1)).ok_or_else(|| unexpected("answer to TIMELINE_HISTORY"))?;
+        Ok((answer.0, name::from_text(&answer.1)))
     }
 
     /// Starts streaming at `start`, which is best the start of a segment.

@@ -408,12 +408,15 @@ impl Storage for Sftp {
     async fn exposed(&self) -> Result<Option<String>, Error> {
         let root = &self.root;
         let found = self.request("look at", root, async |mut fs, _| fs.metadata(root).await).await?;
+        // A group of the same number is the account's own.
+        let shared = found.as_ref().is_some_and(|found| found.uid() != found.gid());
         let mode = found.and_then(|found| found.permissions());
-        let is_open = mode.is_some_and(|mode| (mode.write_by_group() || mode.write_by_other()) && !mode.svtx());
+        let is_open =
+            mode.is_some_and(|mode| (shared && mode.write_by_group() || mode.write_by_other()) && !mode.svtx());
         Ok(is_open.then(|| {
             let root = root.display();
             format!(
-                "others than the account may exchange directories in {root} for links, which SFTP cannot exclude to follow: on that \
+                "others than the account may replace directories in {root} by links, and SFTP cannot be told not to follow them: on that \
                  machine, chmod go-w {root}, or chmod +t {root} where they have to write into it, or ChrootDirectory for the account"
             )
         }))

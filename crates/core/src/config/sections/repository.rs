@@ -114,8 +114,8 @@ options! {
         ca_file: Option<PathBuf>;
         /// `s3`, `gcs`, `azure`: objects are uploaded in parts of this size, two at a time.
         part_size: ByteSize = "\"16MiB\"";
-        /// `sftp`: the machine. Others than the account must not be able to write into `path` there (`chmod go-w`, or `chmod +t`): SFTP
-        /// cannot exclude that they exchange a directory for a link while it works. `check` says where they can.
+        /// `sftp`: the machine. Only the account may be able to write into `path` there (`chmod go-w`, or `chmod +t`), since SFTP cannot
+        /// keep others from replacing a directory by a link while it works. `check` says where they can.
         host: Option<String>;
         /// `sftp`: its port.
         port: u16 = "22";

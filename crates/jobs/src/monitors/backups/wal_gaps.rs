@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_backup::{
     newest_good, newest_of,
-    wal::{Archive, Spool, bring_history, newest_primary},
+    wal::{Archive, Spool, newest_primary},
 };
 use pgbosun_core::{
     config::Needs,
@@ -66,7 +66,7 @@ pub struct Sample {
     reaches: Vec<Reach>,
     /// Repositories that could not be asked, and why.
     away: Vec<(String, String)>,
-    /// Repositories whose archive lacks the history of the server's timeline, and could not be given it.
+    /// Repositories whose archive lacks the history of the server's timeline.
     #[serde(default)]
     unaware: Vec<String>,
 }
@@ -131,8 +131,10 @@ impl Monitor for WalGaps {
         let known: Sample = look.context.memory();
         let (cluster, server) = look.context.cluster()?;
         // C41: of several servers the one that was promoted last is the cluster.
-        let primary = newest_primary(server).await;
-        let timeline = primary.as_ref().map_or(row.timeline, |primary| format!("{:08X}", primary.timeline));
+        let several = server.conninfo.hosts.len() > 1;
+        let primary = if several { newest_primary(server).await } else { None };
+        let timeline = primary.map_or(row.timeline, |primary| format!("{:08X}", primary.timeline));
+        let number = u32::from_str_radix(&timeline, 16).unwrap_or_default();
         if look.context.trigger != Trigger::Manual && known.serves(&timeline, now) {
             return Ok(known);
         }
@@ -156,9 +158,6 @@ impl Monitor for WalGaps {
         let named = config.wal_repositories(cluster);
         let opened = named.map(|(name, options)| Repository::open(config, name, options));
         let repositories: Vec<_> = opened.collect::<Result<_, _>>()?;
-        if let Some(primary) = &primary {
-            bring_history(primary, cluster, &repositories).await;
-        }
         for repository in repositories {
             let own = std::slice::from_ref(&repository);
             let archive = match Archive::read(own, cluster, &newest.system_id, newest.wal_segment_size).await {
@@ -172,7 +171,8 @@ impl Monitor for WalGaps {
                 sample.away.push((repository.name.clone(), human::chain(error)));
                 continue;
             }
-            if primary.as_ref().is_some_and(|primary| archive.lineage.live() < primary.timeline) {
+            // A server that was promoted just now may be archiving its history.
+            if !moved && !archive.knows(number, newest.timeline) {
                 sample.unaware.push(repository.name.clone());
             }
             let target = archive.lineage.towards(newest.timeline);
@@ -208,8 +208,8 @@ impl Monitor for WalGaps {
                 Finding::new(Severity::Critical, format!("{repository} timeline"), summary)
                     .meaning("A restore follows the timeline before the promotion, and loses what was written since.")
                     .advice(
-                        "See that archiving works on the server that was promoted. A role with REPLICATION lets pgbosun fetch the \
-                         history file itself.",
+                        "See that archiving works on the server that was promoted. The next backup brings the history file into the \
+                         archive, where the role has REPLICATION.",
                     )
                     .detail(format!("timeline: {}", sample.timeline)),
             );

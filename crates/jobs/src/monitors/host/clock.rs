@@ -81,8 +81,8 @@ impl Monitor for Clock {
     }
 }
 
-/// `None` where there is no systemd to ask.
-async fn synchronized() -> Option<bool> {
+/// Whether the clock is kept by a time service; `None` where there is no systemd to ask.
+pub(crate) async fn synchronized() -> Option<bool> {
     let asked =
         Command::new("timedatectl").args(["show", "--property=NTPSynchronized", "--value"]).kill_on_drop(true).output();
     let said = timeout(Duration::from_secs(5), asked).await.ok()?.ok()?;
