@@ -70,7 +70,9 @@ impl Scratch {
     /// # Errors
     /// What pg_ctl says.
     pub fn start(&self) -> anyhow::Result<()> {
-        let mut options = format!("-c listen_addresses= -c unix_socket_directories={}", self.socket.display());
+        // A port says nothing where the socket is its own, and a restored copy has one of its own.
+        let mut options =
+            format!("-c listen_addresses= -c port=5432 -c unix_socket_directories={}", self.socket.display());
         // Where it is installed, reports know of statements.
         if self.programs.join("../lib/pg_stat_statements.so").exists() {
             options.push_str(" -c shared_preload_libraries=pg_stat_statements");
