@@ -15,6 +15,7 @@ mod copies;
 mod crashes;
 mod day;
 mod delivery;
+mod demo;
 mod endings;
 mod errors;
 mod faults;
