@@ -420,7 +420,7 @@ impl Planner<'_> {
         };
         let mut until = Lsn(u64::MAX);
         for (repository, info) in self.candidates.iter().filter(|(_, info)| self.fits(info)) {
-            let size = self.archive.segment_size;
+            let (size, dead) = (self.archive.segment_size, self.dead_from(info));
             let way = self.way(info).take_while(|segment| segment.start(size) < until);
             let reads: Vec<BoxFuture<'_, _>> = way.map(|segment| self.read(segment).boxed()).collect();
             let mut read = stream::iter(reads).buffered(4);
@@ -430,7 +430,7 @@ impl Planner<'_> {
                     let at = match &event {
                         Event::End { at, .. } | Event::RestorePoint { at, .. } => *at,
                     };
-                    seen |= at >= info.stop_lsn && at < self.dead_from(info) && fits(&event);
+                    seen |= at >= info.stop_lsn && at < dead && fits(&event);
                 });
                 if seen {
                     self.check_own_wal(info)?;
