@@ -1,7 +1,8 @@
 //! C29: what runs on a copy stays in the copy. The original's directories are watched, byte by byte, while copies of it recover.
 
 use crate::support::{
-    Cluster, Installation, MAIL, cluster_and_repository, directory, output, postgres, seconds, wait_until,
+    Cluster, Installation, MAIL, backup_and_restore_test, cluster_and_repository, directory, output, postgres, seconds,
+    wait_until,
 };
 use std::{fs, path::Path, process::Command};
 
@@ -39,11 +40,7 @@ fn c29_a_tablespace_made_after_the_backup_stays_inside_every_copy() {
     fs::create_dir(&space).unwrap();
     fs::create_dir(&other).unwrap();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let jobs = format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    );
+    let jobs = backup_and_restore_test();
     let installation =
         Installation::new(directory.path(), &format!("{}{MAIL}{jobs}", cluster_and_repository(&cluster)));
     cluster.sql(&format!("create tablespace early location '{}'", other.display()));

@@ -1,22 +1,16 @@
 //! C29, C30, C31: a copy starts wherever its original would, with what its configuration says about the original put right; and what
 //! belongs to the place stays.
 
-use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres, seconds, wait_until};
+use crate::support::{
+    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, postgres, seconds,
+    wait_until,
+};
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::Command,
 };
-
-/// A job that backs up, and one that tests.
-fn jobs() -> String {
-    format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    )
-}
 
 /// Adds lines to a file.
 fn add(file: &Path, lines: &str) {
@@ -35,7 +29,8 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     let long = directory.path().join("a".repeat(60));
     fs::create_dir(&long).unwrap();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(&long));
-    let installation = Installation::new(&long, &format!("{}{}", cluster_and_repository(&cluster), jobs()));
+    let installation =
+        Installation::new(&long, &format!("{}{}", cluster_and_repository(&cluster), backup_and_restore_test()));
     cluster.stop();
     // An earlier recovery's target and a delay are left, in a file of its own and in one that lies elsewhere.
     let (elsewhere, linked) = (directory.path().join("etc"), directory.path().join("linked"));
@@ -98,7 +93,10 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
 fn c21_a_copy_with_big_segments_recovers() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());
-    let installation = Installation::new(directory.path(), &format!("{}{}", cluster_and_repository(&cluster), jobs()));
+    let installation = Installation::new(
+        directory.path(),
+        &format!("{}{}", cluster_and_repository(&cluster), backup_and_restore_test()),
+    );
     cluster.stop();
     output(Command::new(postgres("pg_resetwal")).args(["--wal-segsize", "64", "-D"]).arg(&cluster.data));
     add(&cluster.data.join("postgresql.auto.conf"), &Cluster::archiving(directory.path()));

@@ -1,17 +1,13 @@
 //! C34: a gap in the archive is said, and asked about; it is never taken for the end.
 
-use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres};
+use crate::support::{Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output};
 use std::{fs, process::Command};
 
 #[test]
 fn c34_a_missing_segment_is_no_end_of_the_archive() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let jobs = format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    );
+    let jobs = backup_and_restore_test();
     let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
     installation.run(&["backup", "create"]);
     cluster.sql("create table t as select 0 a");

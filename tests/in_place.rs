@@ -1,6 +1,8 @@
 //! C31: a restore in the original's place keeps what belongs there, and leaves nothing that does not.
 
-use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres, seconds, wait_until};
+use crate::support::{
+    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, seconds, wait_until,
+};
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 #[test]
@@ -22,11 +24,7 @@ fn link_out(data: &Path, name: &str, outside: &Path) {
 fn over_a_lost_cluster(how: &str) {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let jobs = format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    );
+    let jobs = backup_and_restore_test();
     let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
     let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
     let jobs = format!("{jobs}[jobs.archive]\nkind = \"monitor.wal-archive\"\n");

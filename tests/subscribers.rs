@@ -1,6 +1,8 @@
 //! C29: a copy of a logical subscriber leaves the changes that the publisher has for the original where they are.
 
-use crate::support::{Cluster, Installation, cluster_and_repository, directory, postgres, seconds, wait_until};
+use crate::support::{
+    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, seconds, wait_until,
+};
 use std::fs;
 
 #[test]
@@ -10,11 +12,7 @@ fn c29_a_copy_of_a_subscriber_takes_no_changes_meant_for_the_original() {
     fs::create_dir(&place).unwrap();
     let publisher = Cluster::start_with(&place, "wal_level = logical\nlog_replication_commands = on");
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let jobs = format!(
-        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
-         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
-        postgres("").display()
-    );
+    let jobs = backup_and_restore_test();
     let installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
     let publish = |number: u32| publisher.sql(&format!("insert into t values ({number})"));
     let rows = "select string_agg(a::text, ',' order by a) from t";

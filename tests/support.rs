@@ -479,6 +479,15 @@ pub fn cluster_and_repository(cluster: &Cluster) -> String {
     )
 }
 
+/// A job that backs up, and one that tests.
+pub fn backup_and_restore_test() -> String {
+    format!(
+        "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+         [jobs.test]\nkind = \"restore-test\"\nprogram-directory = \"{}\"\namcheck = false\n",
+        postgres("").display()
+    )
+}
+
 /// A session that has executed something and stays open until it is dropped.
 pub struct Session(Child);
 

@@ -1,22 +1,38 @@
 //! C41: after a split brain the live line is one, everywhere it is asked.
 
 use crate::support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until};
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
+
+/// A cluster with these hosts.
+fn of(hosts: &str) -> String {
+    let ports = hosts.split(',').map(|_| "5432").collect::<Vec<_>>().join(",");
+    format!(
+        "{MAIL}[clusters.main]\nconnection = \"host={hosts} port={ports} user=postgres dbname=postgres\"\n\
+         [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\nretention = {{ count = 2 }}\n\
+         [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n[jobs.role]\nkind = \"monitor.role\"\n\
+         [jobs.gaps]\nkind = \"monitor.wal-gaps\"\n"
+    )
+}
+
+/// A standby that was promoted while nobody stopped the old primary; with further settings.
+fn promoted(old: &Cluster, data: &Path, socket: &Path, settings: &str) -> Cluster {
+    let mut copy = Command::new(postgres("pg_basebackup"));
+    output(copy.arg("-D").arg(data).args(["-R", "-X", "stream", "-c", "fast", "-d", &old.connection()]));
+    let file = data.join("postgresql.auto.conf");
+    let kept = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{kept}{settings}")).unwrap();
+    let new = Cluster::adopt(data, socket);
+    wait_until("it streams", seconds(30), || old.sql("select count(*) from pg_stat_replication") == "1");
+    output(Command::new(postgres("pg_ctl")).arg("-D").arg(data).args(["-w", "promote"]));
+    wait_until("it is promoted", seconds(30), || new.sql("select pg_is_in_recovery()") == "f");
+    new
+}
 
 #[test]
 fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     let directory = directory();
     let socket = directory.path().join("b");
     fs::create_dir(&socket).unwrap();
-    let of = |hosts: &str| {
-        let ports = hosts.split(',').map(|_| "5432").collect::<Vec<_>>().join(",");
-        format!(
-            "{MAIL}[clusters.main]\nconnection = \"host={hosts} port={ports} user=postgres dbname=postgres\"\n\
-             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\nretention = {{ count = 2 }}\n\
-             [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n[jobs.role]\nkind = \"monitor.role\"\n\
-             [jobs.gaps]\nkind = \"monitor.wal-gaps\"\n"
-        )
-    };
     let (a, b) = (directory.path().display().to_string(), socket.display().to_string());
     let installation = Installation::new(directory.path(), &of(&format!("{a},{b}")));
     let old = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
@@ -25,12 +41,7 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
 
     // A standby is promoted, and nobody stops the old primary.
     let data = directory.path().join("pg2");
-    let mut copy = Command::new(postgres("pg_basebackup"));
-    output(copy.arg("-D").arg(&data).args(["-R", "-X", "stream", "-c", "fast", "-d", &old.connection()]));
-    let new = Cluster::adopt(&data, &socket);
-    wait_until("it streams", seconds(30), || old.sql("select count(*) from pg_stat_replication") == "1");
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
-    wait_until("it is promoted", seconds(30), || new.sql("select pg_is_in_recovery()") == "f");
+    let new = promoted(&old, &data, &socket, "");
     for round in 0..3 {
         old.sql(&format!("insert into t values ({})", 100 + round));
         old.archive_all();
@@ -104,30 +115,12 @@ fn c41_a_server_that_was_promoted_and_archives_nothing_decides_the_live_line_all
     let socket = directory.path().join("b");
     fs::create_dir(&socket).unwrap();
     let (a, b) = (directory.path().display().to_string(), socket.display().to_string());
-    let configuration = |hosts: &str| {
-        let ports = hosts.split(',').map(|_| "5432").collect::<Vec<_>>().join(",");
-        format!(
-            "{MAIL}[clusters.main]\nconnection = \"host={hosts} port={ports} user=postgres dbname=postgres\"\n\
-             [repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n[jobs.full]\nkind = \"backup.physical\"\n\
-             repositories = [\"local\"]\n[jobs.gaps]\nkind = \"monitor.wal-gaps\"\n"
-        )
-    };
-    let installation = Installation::new(directory.path(), &configuration(&format!("{a},{b}")));
+    let installation = Installation::new(directory.path(), &of(&format!("{a},{b}")));
     let old = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
     old.sql("create table t as select 1 a");
     installation.run(&["backup", "create"]);
     let data = directory.path().join("pg2");
-    let mut copy = Command::new(postgres("pg_basebackup"));
-    output(copy.arg("-D").arg(&data).args(["-R", "-X", "stream", "-c", "fast", "-d", &old.connection()]));
-    fs::write(data.join("postgresql.auto.conf"), {
-        let kept = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap();
-        format!("{kept}archive_mode = off\n")
-    })
-    .unwrap();
-    let new = Cluster::adopt(&data, &socket);
-    wait_until("it streams", seconds(30), || old.sql("select count(*) from pg_stat_replication") == "1");
-    output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
-    wait_until("it is promoted", seconds(30), || new.sql("select pg_is_in_recovery()") == "f");
+    let new = promoted(&old, &data, &socket, "archive_mode = off\n");
     // The old primary writes on, and archives.
     old.sql("insert into t values (100)");
     old.archive_all();
@@ -154,13 +147,13 @@ fn c41_a_server_that_was_promoted_and_archives_nothing_decides_the_live_line_all
     let history = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", "00000002.history*"]));
     assert_eq!(history.lines().count(), 1, "{history}");
     let backups = || installation.json(&["backup", "list"]).as_array().unwrap().clone();
-    installation.configure(&configuration(&a));
+    installation.configure(&of(&a));
     installation.try_run(&["backup", "create"]);
     assert!(
         installation.run(&["backup", "list"]).contains("orphaned"),
         "the old one alone is not the cluster any more"
     );
-    installation.configure(&configuration(&format!("{a},{b}")));
+    installation.configure(&of(&format!("{a},{b}")));
     installation.run(&["backup", "create"]);
     assert_eq!(backups().last().unwrap()["timeline"], 2);
 }

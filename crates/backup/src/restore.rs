@@ -158,7 +158,7 @@ impl Restore {
     /// What must not reach it from the WAL.
     fn confinement(&self) -> Confinement {
         let standby = self.recovery.as_ref().is_some_and(|recovery| recovery.standby);
-        Confinement { until: self.until, ..Confinement::of(&self.info, self.in_place, standby, &self.tablespaces) }
+        Confinement::of(&self.info, self.in_place, standby, &self.tablespaces, self.until)
     }
 
     /// Restores. Must run away from the scheduler's threads.

@@ -54,8 +54,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let existing = existing(&arguments, &target)?;
     let tablespaces = tablespaces::places(&plan.info, &arguments.tablespace, arguments.force)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
-    let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces);
-    let confinement = Confinement { until: plan.until, ..confinement };
+    let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces, plan.until);
     let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, &confinement)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();

@@ -67,10 +67,16 @@ impl Confinement {
 
     /// Of what is restored from a backup: a copy, what takes its original's place, or a standby, which replays what its primary wrote.
     /// What was moved and is no tablespace of the backup is one that the WAL creates.
-    pub fn of(info: &BackupInfo, in_place: bool, standby: bool, moved: &BTreeMap<String, PathBuf>) -> Self {
+    pub fn of(
+        info: &BackupInfo,
+        in_place: bool,
+        standby: bool,
+        moved: &BTreeMap<String, PathBuf>,
+        until: Option<Switch>,
+    ) -> Self {
         let is_later = |old: &str| !info.tablespaces.iter().any(|space| space.location == old);
         let moved = moved.iter().filter(|(old, _)| is_later(old)).map(|(old, new)| (old.clone(), new.clone()));
-        Self { places: !standby && !in_place, settings: !standby, moved: moved.collect(), until: None }
+        Self { places: !standby && !in_place, settings: !standby, moved: moved.collect(), until }
     }
 
     /// Whether there is anything to change.

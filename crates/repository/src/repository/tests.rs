@@ -2,19 +2,15 @@
 
 use super::*;
 use crate::{
-    EncodedWal, Frame, WalEncoder,
+    EncodedWal, Encoding,
     storage::{Directories, Local},
 };
 use pgbosun_core::wal::WalFile;
 use std::{fs, path::Path};
 
 async fn encoded(file: &WalFile) -> EncodedWal {
-    let frames = Arc::default();
-    let mut encoder = WalEncoder::new(vec![crate::Encoding::of(&crate::test_options())], &frames).await.unwrap();
-    let mut frame = Frame::new(&frames);
-    assert!(frame.fill(b"history").is_empty());
-    encoder.push(frame).await.unwrap();
-    encoder.finish(file, &"0".repeat(64)).await.unwrap().remove(0).1
+    let encoding = Encoding::of(&crate::test_options());
+    EncodedWal::of(&encoding, &Arc::default(), file, &"0".repeat(64), b"history").await.unwrap()
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::{Catalogue, Progress, chain::tests::backup, verify_archive};
 use async_trait::async_trait;
 use pgbosun_core::config;
 use pgbosun_repository::{
-    Encoding, Frame, ObjectWriter, Storage, WalEncoder,
+    EncodedWal, Encoding, ObjectWriter, Storage,
     storage::{self, Stat},
 };
 use sha2::{Digest, Sha256};
@@ -26,13 +26,10 @@ async fn promoted(place: &Path, sealed: bool) -> Repository {
     info.server_version = "15.1".into();
     repository.publish(&info.place(), &info).await.unwrap();
     let file = WalFile::History(2);
-    let frames = Arc::default();
-    let mut encoder = WalEncoder::new(vec![Encoding::of(&options)], &frames).await.unwrap();
-    let mut frame = Frame::new(&frames);
-    assert!(frame.fill(HISTORY.as_bytes()).is_empty());
-    encoder.push(frame).await.unwrap();
-    let mut encoded = encoder.finish(&file, &hex::encode(Sha256::digest(HISTORY))).await.unwrap();
-    WalArchive::new(&repository, "main", "1").put(&file, &encoded.remove(0).1).await.unwrap();
+    let sha256 = hex::encode(Sha256::digest(HISTORY));
+    let (encoding, frames) = (Encoding::of(&options), Arc::default());
+    let encoded = EncodedWal::of(&encoding, &frames, &file, &sha256, HISTORY.as_bytes());
+    WalArchive::new(&repository, "main", "1").put(&file, &encoded.await.unwrap()).await.unwrap();
     repository
 }
 
