@@ -1,5 +1,5 @@
 #!/bin/bash
-# test.sh [--day | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, and a day of faults; with --day
+# test.sh [--day | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, a day of faults among them; with --day
 # that alone, written to docs/day-of-faults.md; with --ticks the tests of 15, each a moment before the first of a month (ticks.sh).
 # PGBOSUN_TEST_VERSIONS says which versions; without it, it is 15, and 17 for the
 # monitors. What needs PostgreSQL runs as an ordinary user, since it refuses root; what needs a booted systemd needs root, and
@@ -45,7 +45,7 @@ from_suite() {
     as_root tests/tools/debian-suite.sh "$1" "postgresql-$version" "/opt/pg$version" "/usr/lib/postgresql/$version/bin/*" >/dev/null
 }
 
-# on VERSION [FILTER…] - integration tests on a version of PostgreSQL, which is fetched where it is not there.
+# on VERSION ARGUMENT… - integration tests on a version of PostgreSQL, which is fetched where it is not there.
 on() {
     version=$1
     shift
@@ -63,7 +63,7 @@ on() {
     fi
     [ -x "$binaries/postgres" ] || { echo "PostgreSQL $version is not to be had on this machine" >&2; exit 1; }
     echo "integration tests on PostgreSQL $version"
-    (cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" --test-threads 2 --skip systemd:: --skip day:: "$@")
+    (cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" --test-threads 2 --skip systemd:: "$@")
 }
 
 if [ -n "$day" ]; then
@@ -81,11 +81,11 @@ fi
 
 # What monitors ask is not the same on 17 as before, and incremental backups begin there.
 [ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains:: walk::
-for version in $versions; do on "$version" "$@"; done
-
-# By itself: it fills the disk, a little.
-echo "a day of faults"
-(cd "$work" && PGBOSUN_TEST_BINARIES=$binaries run_as_user "$work/integration" day::)
+# The day of faults is apart from the others since it fills the disk, a little; the weekend, as long, goes beside it.
+for version in $versions; do
+    on "$version" --skip day:: --skip weekend:: "$@"
+    on "$version" day:: weekend::
+done
 
 echo "integration tests in a booted systemd"
 (cd "$work" && as_root env PGBOSUN_TEST_PROGRAM="$PGBOSUN_TEST_PROGRAM" PGBOSUN_TEST_FILES="$PGBOSUN_TEST_FILES" \
