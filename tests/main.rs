@@ -32,6 +32,7 @@ mod metrics;
 mod monitors;
 mod names;
 mod network;
+mod planted;
 mod readers;
 mod recovery;
 mod reports;

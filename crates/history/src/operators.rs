@@ -261,7 +261,13 @@ impl OperatorNews {
         let failed = Error::dba_ops("listen for changes of operators");
         let mut last = None;
         for host in &server.conninfo.hosts {
-            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout);
+            let itself = server.clone();
+            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout).after_connect(
+                move |connection, _| {
+                    let itself = itself.clone();
+                    Box::pin(async move { itself.settle(connection).await })
+                },
+            );
             match PgListener::connect_with(&pool.connect_lazy_with(server.options(host))).await {
                 Ok(mut listener) => {
                     listener.listen(CHANNEL).await.map_err(&failed)?;

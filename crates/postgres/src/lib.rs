@@ -1,15 +1,17 @@
 //! Talking to a PostgreSQL server: connection strings, queries, and the replication protocol.
 //!
-//! Invariants: every connection carries a timeout and `application_name = pgbosun`; a password is never part of
+//! Invariants: every connection begins with settings of ours (`session`), carries a timeout and `application_name = pgbosun`; a password is never part of
 //! an error; one connection string serves queries, replication and client programs alike.
 
 mod child;
 pub mod conninfo;
 mod databases;
 mod error;
+mod extension;
 mod program;
 mod query;
 pub mod replication;
+mod session;
 
 use pgbosun_core::config::Secret;
 
@@ -17,7 +19,9 @@ pub use child::GroupChild;
 pub use conninfo::Conninfo;
 pub use databases::{DATABASE_SIZES, DATABASES, Database, DatabaseBytes};
 pub use error::Error;
+pub use extension::{Extension, ForeignSchema};
 pub use query::{Server, cancel_backend};
+pub use session::Session;
 
 /// What a server keeps of a password (SCRAM-SHA-256), for statements that a server may log.
 pub fn password_verifier(password: &Secret) -> String {

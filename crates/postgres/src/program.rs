@@ -7,6 +7,7 @@
 use crate::{
     Server,
     conninfo::{ChannelBinding, SslMode},
+    session,
 };
 use std::path::Path;
 use tokio::process::Command;
@@ -38,7 +39,8 @@ impl Server {
             .env("PGDATABASE", database)
             .env("PGSSLMODE", conninfo.sslmode.word())
             .env("PGCONNECT_TIMEOUT", self.connect_timeout.as_secs().max(1).to_string())
-            .env("PGAPPNAME", "pgbosun");
+            .env("PGAPPNAME", "pgbosun")
+            .env("PGOPTIONS", session::options(None));
         command
     }
 }
@@ -70,6 +72,7 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::ZERO,
             lock_timeout: Duration::ZERO,
+            session: crate::Session::Ours,
         };
         let command = server.client_program(Path::new("pg_dump"), "a=b");
         let set = |name: &str| {

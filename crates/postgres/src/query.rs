@@ -1,8 +1,9 @@
 //! Connections for queries, with the limits that keep a monitor from hurting what it watches.
 
 use crate::{
-    Conninfo, Error,
+    Conninfo, Error, Session,
     conninfo::{Host, SslMode},
+    session,
 };
 use pgbosun_core::config::Cluster;
 use sqlx::{
@@ -22,6 +23,8 @@ pub struct Server {
     pub statement_timeout: Duration,
     /// How long a query may wait for a lock, on the server.
     pub lock_timeout: Duration,
+    /// What a session begins with.
+    pub session: Session,
 }
 
 impl Server {
@@ -35,6 +38,7 @@ impl Server {
             connect_timeout: cluster.connect_timeout,
             statement_timeout: cluster.statement_timeout,
             lock_timeout: cluster.lock_timeout,
+            session: Session::Ours,
         })
     }
 
@@ -44,6 +48,12 @@ impl Server {
         let mut server = self.clone();
         server.conninfo.hosts = vec![host.clone()];
         server
+    }
+
+    /// The same place, for SQL that the user wrote.
+    #[must_use]
+    pub fn for_own_sql(&self) -> Self {
+        Self { session: Session::AsTheServerHasIt, ..self.clone() }
     }
 
     /// A new connection to the first host that answers (and takes writes, where the string asks for that).
@@ -65,7 +75,7 @@ impl Server {
 
     async fn connect_to(&self, host: &Host) -> Result<PgConnection, Error> {
         let failed = |source: sqlx::Error| Error::connect(&self.conninfo, host, source);
-        let mut connection = self.options(host).connect().await.map_err(failed)?;
+        let mut connection = self.begin(host).await.map_err(failed)?;
         if self.conninfo.primary_only {
             let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")
                 .fetch_one(&mut connection)
@@ -78,6 +88,31 @@ impl Server {
             }
         }
         Ok(connection)
+    }
+
+    async fn begin(&self, host: &Host) -> Result<PgConnection, sqlx::Error> {
+        let mut known: &[(&str, &str)] = &[];
+        loop {
+            let mut connection = self.options(host).options(known.iter().copied()).connect().await?;
+            match self.settle(&mut connection).await {
+                Ok(()) => return Ok(connection),
+                Err(error) => match session::known_by(&error).filter(|_| known.is_empty()) {
+                    Some(settings) => known = settings,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// The rest of the settings, on a connection that was made with [`Server::options`].
+    ///
+    /// # Errors
+    /// Where the connection breaks.
+    pub async fn settle(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        match self.session {
+            Session::Ours => session::settle(connection).await,
+            Session::AsTheServerHasIt => Ok(()),
+        }
     }
 
     /// The system identifier of the cluster (C10); no replication connection is needed for it.
@@ -94,7 +129,7 @@ impl Server {
         Ok(found.map_err(failed)?.cast_unsigned().to_string())
     }
 
-    /// sqlx's options for one host.
+    /// sqlx's options for one host; the connection wants [`Server::settle`] then.
     pub fn options(&self, host: &Host) -> PgConnectOptions {
         let conninfo = &self.conninfo;
         let mut options = PgConnectOptions::new_without_pgpass()
@@ -115,6 +150,9 @@ impl Server {
                 ("idle_in_transaction_session_timeout", "60000".to_owned()),
             ])
             .disable_statement_logging();
+        if self.session == Session::Ours {
+            options = options.options(session::SETTINGS);
+        }
         options = if host.name.starts_with('/') { options.socket(&host.name) } else { options.host(&host.name) };
         if let Some(file) = &conninfo.sslrootcert {
             options = options.ssl_root_cert(file);

@@ -4,7 +4,7 @@ use super::RestoreTest;
 use crate::{Error, scratch::Scratch};
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::human;
-use pgbosun_postgres::GroupChild;
+use pgbosun_postgres::{GroupChild, Server};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::{path::Path, process::Stdio};
 use tokio::io::AsyncReadExt;
@@ -65,7 +65,7 @@ impl RestoreTest {
     async fn ask(&self, scratch: &Scratch, looked: &mut Looked) {
         for query in &self.queries {
             let place = format!("query \"{}\" in {}", query.sql, query.database);
-            let answer = answer(scratch, &query.database, &query.sql).await;
+            let answer = answer(&scratch.server(&query.database).for_own_sql(), &query.sql).await;
             match (answer, &query.expect) {
                 (Ok(None), _) => looked.faults.push(format!("{place} has no answer")),
                 (Ok(Some(answer)), Some(expect)) if answer != *expect => {
@@ -79,7 +79,7 @@ impl RestoreTest {
 
     async fn check_heartbeat(&self, scratch: &Scratch, looked: &mut Looked) {
         let Some((database, table)) = &self.heartbeat else { return };
-        let newest = answer(scratch, database, &format!("select max(at)::text from {table}")).await;
+        let newest = answer(&scratch.server(database), &format!("select pg_catalog.max(at) from {table}")).await;
         let parsed =
             newest.map(|text| text.and_then(|text| DateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f%#z").ok()));
         match parsed {
@@ -138,9 +138,8 @@ impl RestoreTest {
     }
 }
 
-async fn answer(scratch: &Scratch, database: &str, sql: &str) -> Result<Option<String>, String> {
-    let mut connection = scratch.server(database).connect().await.map_err(|error| human::chain(&error))?;
-    // It is the administrator's own query, asked of a copy.
+async fn answer(server: &Server, sql: &str) -> Result<Option<String>, String> {
+    let mut connection = server.connect().await.map_err(|error| human::chain(&error))?;
     let wrapped = format!("select answer::text from ({}) as asked (answer)", sql.trim_end().trim_end_matches(';'));
     let row: Result<Option<Option<String>>, _> =
         sqlx::query_scalar(AssertSqlSafe(wrapped)).fetch_optional(&mut connection).await;

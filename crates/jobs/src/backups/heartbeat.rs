@@ -31,15 +31,19 @@ impl Job for Heartbeat {
         let (mut server, _) = member(server, false).await?;
         server.conninfo = server.conninfo.with_database(&self.table.database);
         let mut connection = server.connect().await?;
-        let gone = self.beat(&mut connection, &table).await;
+        let failed = |source| Error::Query { what: format!("write the time into {table}"), source };
+        self.create(&mut connection, &table).await.map_err(failed)?;
+        if let Some(words) = self.stranger(&mut connection).await.map_err(failed)? {
+            return Err(JobError::lasting(words));
+        }
+        let gone = self.beat(&mut connection, &table).await.map_err(failed)?;
         let _ = connection.close().await;
-        let gone = gone.map_err(|source| Error::Query { what: format!("write the time into {table}"), source })?;
         Ok(Outcome { summary: format!("the time is in {table}; {gone} old rows went"), ..Outcome::default() })
     }
 }
 
 impl Heartbeat {
-    async fn beat(&self, connection: &mut PgConnection, table: &str) -> Result<u64, sqlx::Error> {
+    async fn create(&self, connection: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
         let there: bool = sqlx::query_scalar("select pg_catalog.to_regclass($1) is not null")
             .bind(table)
             .fetch_one(&mut *connection)
@@ -52,6 +56,25 @@ impl Heartbeat {
             );
             sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await?;
         }
+        Ok(())
+    }
+
+    /// C39: triggers, defaults and rules of a table run with the rights of whoever writes into it, so only a table is written into that
+    /// nobody else can change or exchange.
+    async fn stranger(&self, connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+        let TableName { schema, name, .. } = &self.table;
+        let found: Option<(String, String)> =
+            sqlx::query_as(include_str!("heartbeat.sql")).bind(schema).bind(name).fetch_optional(connection).await?;
+        let words = |(what, owner): (String, String)| {
+            format!(
+                "{what} belongs to {owner}, whose triggers would run with our rights: give it to the role of this connection \
+                 (\"alter {what} owner to …\"), or name another table"
+            )
+        };
+        Ok(found.map(words))
+    }
+
+    async fn beat(&self, connection: &mut PgConnection, table: &str) -> Result<u64, sqlx::Error> {
         let insert = format!("insert into {table} default values");
         sqlx::query(AssertSqlSafe(insert)).execute(&mut *connection).await?;
         let old = format!("delete from {table} where at < pg_catalog.now() - pg_catalog.make_interval(secs => $1)");

@@ -9,7 +9,8 @@ pub struct TableName {
     pub database: String,
     /// Its schema.
     pub(super) schema: String,
-    name: String,
+    /// Its name.
+    pub(super) name: String,
 }
 
 impl Setting for TableName {

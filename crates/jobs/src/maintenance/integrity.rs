@@ -15,6 +15,7 @@ use pgbosun_core::{
     options,
     outcome::{Outcome, Record},
 };
+use pgbosun_postgres::ForeignSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
@@ -209,7 +210,7 @@ impl Integrity {
         let mut all = Vec::new();
         for database in databases {
             let Some(session) = shift.session(database).await? else { continue };
-            let Some((schema, functions)) = session.extension("amcheck").await? else {
+            let Some(extension) = session.extension("amcheck").await? else {
                 found.advice.push(missing(
                     database,
                     "without the extension nobody looks whether tables and indexes are whole",
@@ -217,7 +218,14 @@ impl Integrity {
                 ));
                 continue;
             };
-            let has = |name: &str| functions.iter().any(|function| function == name);
+            let schema = match extension.schema() {
+                Ok(schema) => schema,
+                Err(foreign) => {
+                    found.advice.push(missing(database, &foreign.to_string(), &ForeignSchema::remedy("amcheck")));
+                    continue;
+                }
+            };
+            let has = |name: &str| extension.has(name);
             if !has("verify_heapam") || (session.major >= 18 && !has("gin_index_check")) {
                 found.advice.push(missing(
                     database,
@@ -226,7 +234,7 @@ impl Integrity {
                 ));
             }
             let listed: Vec<Relation> = session.rows("list the relations", include_str!("relations.sql")).await?;
-            all.extend(listed.iter().flat_map(|relation| self.tasks(database, relation, &schema, has)));
+            all.extend(listed.iter().flat_map(|relation| self.tasks(database, relation, schema, has)));
         }
         all.sort_by(|a, b| a.place.cmp(&b.place));
         Ok(all)
@@ -256,14 +264,16 @@ impl Integrity {
                     let last = first.saturating_add(step.max(1)) - 1;
                     let last = (last < blocks - 1).then_some(last);
                     let (until, reason) = match last {
-                        Some(last) => (format!(", endblock => {last}"), format!("its turn, blocks {first} to {last}")),
-                        None if first > 0 => (String::new(), format!("its turn, blocks {first} to the end")),
-                        None => (String::new(), "its turn".to_owned()),
+                        Some(last) => (last.to_string(), format!("its turn, blocks {first} to {last}")),
+                        None if first > 0 => ("null".to_owned(), format!("its turn, blocks {first} to the end")),
+                        None => ("null".to_owned(), "its turn".to_owned()),
                     };
-                    let from = if first > 0 { format!(", startblock => {first}") } else { String::new() };
+                    let from = if first > 0 { first.to_string() } else { "null".to_owned() };
+                    // Each argument with its type: no other function of that name can fit better.
                     let statement = format!(
                         "select pg_catalog.format('block %s, row %s: %s', blkno, offnum, msg) \
-                         from {schema}.verify_heapam({oid}::regclass, skip => 'none'{from}{until}) limit {TOLD}"
+                         from {schema}.verify_heapam({oid}::regclass, false, false, 'none'::text, {from}::bigint, {until}::bigint) \
+                         limit {TOLD}"
                     );
                     let size =
                         last.map_or(bytes, |last| (last + 1) * relation.block_size) - first * relation.block_size;

@@ -10,7 +10,7 @@ mod work;
 use super::shift::Shift;
 use crate::JobError;
 use pgbosun_core::human;
-use pgbosun_postgres::{Error, Server};
+use pgbosun_postgres::{Error, Extension, Server};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, postgres::PgRow};
 use std::{
     future::Future,
@@ -155,12 +155,8 @@ impl Session {
     ///
     /// # Errors
     /// Where the server cannot be asked.
-    pub async fn extension(&mut self, name: &str) -> Result<Option<(String, Vec<String>)>, JobError> {
-        Ok(sqlx::query_as(include_str!("extension.sql"))
-            .bind(name)
-            .fetch_optional(&mut self.watch)
-            .await
-            .map_err(failed("look for an extension"))?)
+    pub async fn extension(&mut self, name: &str) -> Result<Option<Extension>, JobError> {
+        Ok(Extension::find(&mut self.watch, name).await?)
     }
 
     /// Makes a setting of the connection that works.

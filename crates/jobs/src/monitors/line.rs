@@ -271,7 +271,7 @@ impl<'a> Look<'a> {
     /// # Errors
     /// Where it cannot be asked.
     pub async fn text(&mut self, query: &str, database: Option<&str>) -> Result<Vec<Vec<Option<String>>>, JobError> {
-        let server = self.server_with(database)?;
+        let server = self.server_with(database)?.for_own_sql();
         let failed = |source| Error::Query { what: "run the query".into(), source };
         let Open { mut connection, process } = self.turn().await.anew(&server).await?;
         self.is_free(&mut connection).await?;

@@ -24,7 +24,7 @@ impl Job for SqlJob {
         if context.dry_run {
             return Ok(Outcome { summary: format!("would run: {}", self.statement), ..Outcome::default() });
         }
-        let mut server = server.clone();
+        let mut server = server.for_own_sql();
         // The job's own timeout counts, and it cancels on the server.
         server.statement_timeout = std::time::Duration::ZERO;
         if let Some(database) = &self.database {

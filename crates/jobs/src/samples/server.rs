@@ -8,7 +8,7 @@ use pgbosun_core::{
     human,
     sample::{Counters, Frame, QueryText, Topic},
 };
-use pgbosun_postgres::{Database, Error, Server};
+use pgbosun_postgres::{Database, Error, Extension, ForeignSchema, Server};
 use regex::Regex;
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection};
 use std::{sync::LazyLock, time::Duration};
@@ -84,9 +84,17 @@ pub(super) async fn take(
             }
         }
         if taken.statements_in.is_none()
-            && let Some(schema) = schema(&mut connection).await?
+            && let Some(extension) = Extension::find(&mut connection, "pg_stat_statements").await?
         {
-            match statements(&mut connection, &schema).await {
+            let asked = match extension.schema() {
+                Ok(schema) => statements(&mut connection, schema).await,
+                Err(foreign) => {
+                    let remedy = ForeignSchema::remedy("pg_stat_statements");
+                    taken.missing.push(format!("pg_stat_statements in {name}: {foreign}: {remedy}"));
+                    continue;
+                }
+            };
+            match asked {
                 Ok(rows) => {
                     rows.into_iter().for_each(|row| counters.add(Topic::Statements, row.key, &row.values));
                     taken.statements_in = Some(name);
@@ -133,8 +141,9 @@ pub(super) async fn texts(
     let mut target = server.clone();
     target.conninfo = target.conninfo.with_database(database);
     let mut connection = target.connect().await?;
-    let Some(schema) = schema(&mut connection).await? else { return Ok(Vec::new()) };
-    let sql = include_str!("texts.sql").replace("{schema}", &schema);
+    let Some(extension) = Extension::find(&mut connection, "pg_stat_statements").await? else { return Ok(Vec::new()) };
+    let Ok(schema) = extension.schema() else { return Ok(Vec::new()) };
+    let sql = include_str!("texts.sql").replace("{schema}", schema);
     let most = i32::try_from(most).unwrap_or(i32::MAX);
     let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(wanted)
@@ -155,15 +164,6 @@ fn without_secrets(text: &str) -> String {
         Some(pattern) => pattern.replace_all(text, "$1$2'…'").into_owned(),
         None => String::new(),
     }
-}
-
-async fn schema(connection: &mut PgConnection) -> Result<Option<String>, JobError> {
-    let found: Option<(String, Vec<String>)> = sqlx::query_as(include_str!("../maintenance/extension.sql"))
-        .bind("pg_stat_statements")
-        .fetch_optional(connection)
-        .await
-        .map_err(failed("look for pg_stat_statements"))?;
-    Ok(found.map(|(schema, _)| schema))
 }
 
 async fn count(

@@ -4,6 +4,7 @@ use super::tls;
 use crate::{
     Conninfo, Error,
     conninfo::{Host, SslMode},
+    session,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -83,13 +84,14 @@ impl Replication {
             }
         };
         let mut connection = Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new() };
-        let mut parameters = vec![
+        let options = session::options(conninfo.options.as_deref());
+        let parameters = [
             ("user", conninfo.user.as_str()),
             ("replication", "true"),
             ("application_name", "pgbosun"),
             ("client_encoding", "UTF8"),
+            ("options", options.as_str()),
         ];
-        parameters.extend(conninfo.options.as_deref().map(|options| ("options", options)));
         frontend::startup_message(parameters, &mut connection.output)?;
         connection.flush().await?;
         connection.authenticate(conninfo, host).await?;

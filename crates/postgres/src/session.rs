@@ -1,0 +1,81 @@
+//! The settings that every session of ours begins with, whatever a role, a database or a file of the server sets (C39).
+//!
+//! Invariants: who owns a database can set most of these for it (`alter database … set`), and what a connection asks for when it
+//! begins goes before that. `pg_temp` comes last in the search path, since it comes first where it is not named. The SQL that users
+//! write themselves, and nothing else, runs in a session as their server makes it ([`Session::AsTheServerHasIt`]).
+//!
+//! Left as they are: `session_preload_libraries`, which only a superuser can set (a scratch server has none), and `role`, which
+//! administrators set for login roles: it takes rights away and gives none.
+
+use sqlx::PgConnection;
+
+/// What a session begins with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Session {
+    /// Our settings, for our own SQL.
+    #[default]
+    Ours,
+    /// The settings of the server, the database and the role, for SQL of the user's own.
+    AsTheServerHasIt,
+}
+
+/// What servers of all supported versions know and any role may set, without limits of time.
+pub(crate) const SETTINGS: [(&str, &str); 17] = [
+    ("search_path", "pg_catalog,pg_temp"),
+    ("local_preload_libraries", ""),
+    ("row_security", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_deferrable", "off"),
+    ("client_min_messages", "warning"),
+    ("exit_on_error", "off"),
+    ("standard_conforming_strings", "on"),
+    ("quote_all_identifiers", "off"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("bytea_output", "hex"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("TimeZone", "UTC"),
+    ("lc_numeric", "C"),
+];
+
+/// What some versions do not know, or not every role may set.
+const LATER: &str = "select pg_catalog.set_config(name, value, false) \
+     from (values ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('lc_messages', 'C')) as ours (name, value) \
+     where pg_catalog.current_setting(name, true) is not null \
+       and (name <> 'lc_messages' or pg_catalog.current_setting('is_superuser') = 'on')";
+
+/// What a server knows that ended a session before we could set it, so that the next may ask for it when it connects.
+pub(crate) fn known_by(error: &sqlx::Error) -> Option<&'static [(&'static str, &'static str)]> {
+    const LIMITS: [(&str, &str); 2] = [("idle_session_timeout", "0"), ("transaction_timeout", "0")];
+    match error.as_database_error()?.code()?.as_ref() {
+        "57P05" => Some(&LIMITS[..1]),
+        "25P04" => Some(&LIMITS),
+        _ => None,
+    }
+}
+
+/// What a session of ours begins with and could not ask for when it connected.
+pub(crate) async fn settle(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(LATER).execute(connection).await.map(drop)
+}
+
+/// The settings as libpq's `options`, behind those of the connection string.
+pub(crate) fn options(asked: Option<&str>) -> String {
+    let escaped = |value: &str| value.replace('\\', "\\\\").replace(' ', "\\ ");
+    let ours = SETTINGS.iter().map(|(name, value)| format!("-c {name}={}", escaped(value)));
+    asked.map(str::to_owned).into_iter().chain(ours).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c39_options_are_escaped_and_ours_come_last() {
+        let options = options(Some("-c search_path=trap"));
+        assert!(options.starts_with("-c search_path=trap -c search_path=pg_catalog,pg_temp "), "{options}");
+        assert!(options.contains(r"-c default_transaction_isolation=read\ committed "), "{options}");
+    }
+}
