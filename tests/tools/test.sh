@@ -80,7 +80,7 @@ if [ -n "$ticks" ]; then
 fi
 
 # What monitors ask is not the same on 17 as before, and incremental backups begin there.
-[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains:: walk::
+[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains:: walk:: planted::
 # The day of faults is apart from the others since it fills the disk, a little; the weekend, as long, goes beside it.
 for version in $versions; do
     on "$version" --skip day:: --skip weekend:: "$@"

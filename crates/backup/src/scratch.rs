@@ -7,7 +7,7 @@ use crate::{
     settings,
 };
 use nix::sys::signal::Signal;
-use pgbosun_postgres::{Conninfo, GroupChild, Server, Session, conninfo::Host};
+use pgbosun_postgres::{Conninfo, GroupChild, Server, SessionSettings, conninfo::Host};
 use pgbosun_repository::BackupInfo;
 use sqlx::Connection;
 use std::{
@@ -208,7 +208,7 @@ impl Scratch {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::ZERO,
             lock_timeout: Duration::from_secs(10),
-            session: Session::Ours,
+            session: SessionSettings::Ours,
         }
     }
 

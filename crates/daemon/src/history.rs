@@ -9,7 +9,7 @@ use crate::{
 use chrono::Duration;
 use pgbosun_core::config::Config;
 use pgbosun_history::{Delivery, Old, OperatorNews};
-use pgbosun_postgres::{Conninfo, Server, Session};
+use pgbosun_postgres::{Conninfo, Server, SessionSettings};
 use std::{
     sync::Arc,
     time::{Duration as StdDuration, Instant},
@@ -42,7 +42,7 @@ fn server(config: &Config) -> Result<Option<Server>, Error> {
         connect_timeout: StdDuration::from_secs(10),
         statement_timeout: StdDuration::from_secs(30),
         lock_timeout: StdDuration::from_secs(10),
-        session: Session::Ours,
+        session: SessionSettings::Ours,
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{exit::Exit, local::Context, output};
 use anyhow::Context as _;
-use pgbosun_postgres::{Conninfo, Server, Session};
+use pgbosun_postgres::{Conninfo, Server, SessionSettings};
 use std::time::Duration;
 
 /// Migrates.
@@ -19,7 +19,7 @@ pub async fn run(context: &Context) -> anyhow::Result<u8> {
         connect_timeout: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(600),
         lock_timeout: Duration::from_secs(60),
-        session: Session::Ours,
+        session: SessionSettings::Ours,
     };
     let count = pgbosun_history::migrate(&server).await.context("bring dba_ops up to date")?;
     println!("{} schema dba_ops on {} ({count} migrations)", output::green("up to date:"), server.conninfo);

@@ -21,7 +21,7 @@ pub use databases::{DATABASE_SIZES, DATABASES, Database, DatabaseBytes};
 pub use error::Error;
 pub use extension::{Extension, ForeignSchema};
 pub use query::{Server, cancel_backend};
-pub use session::Session;
+pub use session::SessionSettings;
 
 /// What a server keeps of a password (SCRAM-SHA-256), for statements that a server may log.
 pub fn password_verifier(password: &Secret) -> String {

@@ -72,7 +72,7 @@ mod tests {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::ZERO,
             lock_timeout: Duration::ZERO,
-            session: crate::Session::Ours,
+            session: crate::SessionSettings::Ours,
         };
         let command = server.client_program(Path::new("pg_dump"), "a=b");
         let set = |name: &str| {

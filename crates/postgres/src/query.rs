@@ -1,7 +1,7 @@
 //! Connections for queries, with the limits that keep a monitor from hurting what it watches.
 
 use crate::{
-    Conninfo, Error, Session,
+    Conninfo, Error, SessionSettings,
     conninfo::{Host, SslMode},
     session,
 };
@@ -24,7 +24,7 @@ pub struct Server {
     /// How long a query may wait for a lock, on the server.
     pub lock_timeout: Duration,
     /// What a session begins with.
-    pub session: Session,
+    pub session: SessionSettings,
 }
 
 impl Server {
@@ -38,7 +38,7 @@ impl Server {
             connect_timeout: cluster.connect_timeout,
             statement_timeout: cluster.statement_timeout,
             lock_timeout: cluster.lock_timeout,
-            session: Session::Ours,
+            session: SessionSettings::Ours,
         })
     }
 
@@ -53,7 +53,7 @@ impl Server {
     /// The same place, for SQL that the user wrote.
     #[must_use]
     pub fn for_own_sql(&self) -> Self {
-        Self { session: Session::AsTheServerHasIt, ..self.clone() }
+        Self { session: SessionSettings::AsTheServerHasIt, ..self.clone() }
     }
 
     /// A new connection to the first host that answers (and takes writes, where the string asks for that).
@@ -110,8 +110,8 @@ impl Server {
     /// Where the connection breaks.
     pub async fn settle(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         match self.session {
-            Session::Ours => session::settle(connection).await,
-            Session::AsTheServerHasIt => Ok(()),
+            SessionSettings::Ours => session::settle(connection).await,
+            SessionSettings::AsTheServerHasIt => Ok(()),
         }
     }
 
@@ -150,7 +150,7 @@ impl Server {
                 ("idle_in_transaction_session_timeout", "60000".to_owned()),
             ])
             .disable_statement_logging();
-        if self.session == Session::Ours {
+        if self.session == SessionSettings::Ours {
             options = options.options(session::SETTINGS);
         }
         options = if host.name.starts_with('/') { options.socket(&host.name) } else { options.host(&host.name) };

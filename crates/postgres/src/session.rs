@@ -2,7 +2,7 @@
 //!
 //! Invariants: who owns a database can set most of these for it (`alter database … set`), and what a connection asks for when it
 //! begins goes before that. `pg_temp` comes last in the search path, since it comes first where it is not named. The SQL that users
-//! write themselves, and nothing else, runs in a session as their server makes it ([`Session::AsTheServerHasIt`]).
+//! write themselves, and nothing else, runs in a session as their server makes it ([`SessionSettings::AsTheServerHasIt`]).
 //!
 //! Left as they are: `session_preload_libraries`, which only a superuser can set (a scratch server has none), and `role`, which
 //! administrators set for login roles: it takes rights away and gives none.
@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 
 /// What a session begins with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Session {
+pub enum SessionSettings {
     /// Our settings, for our own SQL.
     #[default]
     Ours,
