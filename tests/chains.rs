@@ -170,6 +170,41 @@ fn c27_an_increment_over_a_dropped_tablespace_restores_and_a_plan_that_fails_fai
 }
 
 #[test]
+fn c27_after_a_change_of_keys_the_next_backup_is_full_and_the_others_are_looked_into_all_the_same() {
+    if major() < 17 {
+        return;
+    }
+    let directory = directory();
+    let cluster = summarizing(directory.path());
+    let installation = installation(directory.path(), &cluster, "incremental = true", "");
+    let written = fs::read_to_string(directory.path().join("pgbosun.toml")).unwrap();
+    let use_key = |name: &str| {
+        let key = directory.path().join(name);
+        output(Command::new("age-keygen").arg("-o").arg(&key).stderr(std::process::Stdio::null()));
+        let recipient = output(Command::new("age-keygen").arg("-y").arg(&key)).trim().to_owned();
+        let lines =
+            format!("type = \"local\"\nencrypt-to = [\"{recipient}\"]\nidentity-file = \"{}\"\n", key.display());
+        fs::write(directory.path().join("pgbosun.toml"), written.replace("type = \"local\"\n", &lines)).unwrap();
+    };
+    use_key("first");
+    installation.run(&["backup", "create"]);
+    installation.run(&["backup", "create"]);
+    use_key("second");
+    let said = installation.try_run(&["backup", "create"]);
+    let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.contains("is encrypted to other keys than encrypt-to"), "{said}");
+    let parents: Vec<_> = listed(&installation).iter().map(|one| one["parent"].is_string()).collect();
+    assert_eq!(parents, [false, true, false]);
+    // What the new key does not open is told, and says nothing about what it opens.
+    let done = installation.try_run(&["backup", "verify", "--all"]);
+    let (said, errors) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    let newest = labels(&installation).pop().unwrap();
+    assert!(!done.status.success() && said.contains(&newest), "{said}{errors}");
+    assert_eq!(errors.matches("is encrypted for other keys").count(), 2, "{said}{errors}");
+    installation.run(&["backup", "verify", &newest]);
+}
+
+#[test]
 fn c28_a_published_backup_is_recorded_though_it_cannot_be_verified() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());

@@ -146,6 +146,12 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
     refused(&target, &space, "no tablespace of");
     refused(&target, &target, "two things are to go to");
+    // C29: what belongs to a server or is a repository gets no guests.
+    refused(&cluster.data.join("base/copy"), &moved, "which is a data directory");
+    refused(&target, &cluster.data.join("space"), "which is a data directory");
+    refused(&directory.path().join("repo/copy"), &moved, "which is a repository");
+    let owned = fs::read_dir(&space).unwrap().next().unwrap().unwrap().path();
+    refused(&target, &owned.join("copy"), "which is what a server has in a tablespace");
 
     // Where recovery is to put what was created after the backup, it must be able to: found out then, hours would be lost.
     let link = directory.path().join("link");

@@ -107,6 +107,18 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     let words = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(!done.status.success() && words.contains("--timeline 1"), "{words}");
     assert_eq!(restored(&["--backup", orphan, "--timeline", "1", "--latest"]), "1 100 101 102 400");
+
+    // The history file is lost and so are the backups of that timeline, and no server is left to bring it back: which line is live is
+    // not known any more.
+    drop((old, new));
+    let repository = directory.path().join("repo");
+    let label = live["label"].as_str().unwrap();
+    let lost = output(Command::new("find").arg(&repository).args(["-type", "d", "-name", label]));
+    fs::remove_dir_all(lost.trim()).unwrap();
+    output(Command::new("find").arg(&repository).args(["-name", "00000002.history*", "-delete"]));
+    let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), "--latest"]);
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && words.contains("00000002.history is missing in the archive"), "{words}");
 }
 
 #[test]

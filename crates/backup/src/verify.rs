@@ -16,8 +16,8 @@ use crate::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::{human, name::to_text, wal::Segment};
 use pgbosun_repository::{
-    BackupInfo, BackupRef, Error as RepositoryError, Object, ObjectKind, Repository, check_stored, is_encrypted,
-    read_volume,
+    BackupInfo, BackupRef, Error as RepositoryError, KeyError, Object, ObjectKind, Repository, check_stored,
+    is_encrypted, read_volume,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -288,10 +288,15 @@ async fn check_chain(
             Ok(format!("builds on {label}; every file is whole in the chain of {count}"))
         }
         // The lists of files are sealed, like the rest.
-        Err(Error::Repository(RepositoryError::Key(_))) => {
+        Err(Error::Repository(RepositoryError::Key(KeyError::Missing { .. }))) => {
             Ok(format!("builds on {label}, which is there; which file comes from where cannot be read without a key"))
         }
         Err(Error::Repository(error @ (RepositoryError::Damaged { .. } | RepositoryError::NoBackup(_)))) => {
+            faults.chain.push(error.to_string());
+            Ok(String::new())
+        }
+        // Who has keys, and none that fits, cannot restore it.
+        Err(Error::Repository(error @ RepositoryError::Key(KeyError::Other { .. }))) => {
             faults.chain.push(error.to_string());
             Ok(String::new())
         }

@@ -3,7 +3,7 @@
 use crate::{Catalogue, Chain, Error, inspect::Inspection};
 use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, ObjectKind, Repository, read_volume};
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 /// When to take an incremental backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,9 @@ impl Incremental {
                 format!("{} on {full} already (chain-limit)", human::count(length, "incremental backup")).into()
             ));
         }
+        if let Some(why) = unlike(first, &chain) {
+            return Ok(Err(why));
+        }
         if let Some(why) = lost(first, &chain).await? {
             return Ok(Err(why));
         }
@@ -86,7 +89,11 @@ impl Incremental {
             let there = Catalogue::read(repository, Some(cluster)).await?;
             match there.find(&newest.place()) {
                 Some(entry) if entry.health().is_good() => {
-                    if let Some(why) = lost(repository, &there.chain(entry)).await? {
+                    let chain = there.chain(entry);
+                    if let Some(why) = unlike(repository, &chain) {
+                        return Ok(Err(why));
+                    }
+                    if let Some(why) = lost(repository, &chain).await? {
                         return Ok(Err(why));
                     }
                 }
@@ -108,6 +115,20 @@ impl Incremental {
         let manifest = manifest.await?;
         Ok(Ok(Parent { info: newest.clone(), manifest }))
     }
+}
+
+/// C27: a chain is restored as a whole, so all of it opens with the same keys: after a change of them the next backup is a full one.
+fn unlike(repository: &Repository, chain: &Chain<'_>) -> Option<WhyFull> {
+    let keys = |all: &[String]| all.iter().cloned().collect::<BTreeSet<_>>();
+    let now = keys(&repository.options.encrypt_to);
+    let other = chain.links.iter().find(|link| keys(&link.encrypted_to) != now)?;
+    let reason = match now.is_empty() {
+        true => format!("in repository {}, {} is encrypted, and encrypt-to is not set", repository.name, other.label),
+        false => {
+            format!("in repository {}, {} is encrypted to other keys than encrypt-to", repository.name, other.label)
+        }
+    };
+    Some(reason.into())
 }
 
 /// The first backup of a chain that lost an object since it was verified, if any (C27): a listing costs little beside what would be

@@ -39,6 +39,26 @@ impl Restore {
         Ok(spaces.map(|space| (space.oid, place(space))).collect())
     }
 
+    /// C29: nothing goes below what belongs to a server or is a repository, whatever of it is running: files that nobody expects there
+    /// end up in its backups, and are removed with it.
+    pub(super) fn check_surroundings(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+        let own = resolved(&self.target, existing_part(&self.target));
+        let later = self.confinement().moved;
+        for directory in std::iter::once(&self.target).chain(places.values()).chain(later.values()) {
+            let place = resolved(directory, existing_part(directory));
+            for above in place.ancestors().skip(1).filter(|above| **above != own) {
+                if let Some(what) = occupied(above) {
+                    return Err(Error::Refused(format!(
+                        "{} lies inside {}, which is {what}: name a place outside of it",
+                        directory.display(),
+                        above.display()
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// C17: never over a running server, and over what is there only when told to.
     pub(super) fn check_target(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
         for (index, directory) in std::iter::once(&self.target).chain(places.values()).enumerate() {
@@ -175,6 +195,20 @@ fn running(directory: &Path) -> Option<i32> {
     (pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH))).then_some(pid)
 }
 
+/// What a directory is, where nothing of another may go below it.
+fn occupied(directory: &Path) -> Option<&'static str> {
+    if directory.join("PG_VERSION").exists() {
+        return Some("a data directory");
+    }
+    if directory.join("pgbosun.json").exists() {
+        return Some("a repository");
+    }
+    // `PG_15_202209061`, as PostgreSQL names what it has in a tablespace.
+    let (major, catalog) = directory.file_name()?.to_str()?.strip_prefix("PG_")?.split_once('_')?;
+    let number = |word: &str| word.parse::<u32>().is_ok();
+    (number(major) && number(catalog)).then_some("what a server has in a tablespace")
+}
+
 /// The directory, or what exists of the path to it.
 fn existing_part(directory: &Path) -> &Path {
     directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
@@ -200,6 +234,19 @@ fn size_below(directory: &Path, except: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c29_what_belongs_to_a_server_or_is_a_repository_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let space = directory.path().join("space/PG_15_202209061");
+        fs::create_dir_all(&space).unwrap();
+        assert_eq!(occupied(&space), Some("what a server has in a tablespace"));
+        assert_eq!((occupied(directory.path()), occupied(Path::new("/PG_x_1"))), (None, None));
+        for (file, what) in [("pgbosun.json", "a repository"), ("PG_VERSION", "a data directory")] {
+            fs::write(directory.path().join(file), "").unwrap();
+            assert_eq!(occupied(directory.path()), Some(what));
+        }
+    }
 
     #[test]
     fn c17_a_server_that_runs_is_seen_and_one_that_died_is_not() {

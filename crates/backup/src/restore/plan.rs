@@ -168,8 +168,7 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
     let (system_id, size, newest) = (newest.system_id.clone(), newest.wal_segment_size, newest.timeline);
     candidates.retain(|(_, info)| info.system_id == system_id);
     let archive = Archive::read(&request.repositories, &request.cluster, &system_id, size).await?;
-    if let (None, Some(error)) = (request.timeline, archive.unknown_line(newest)) {
-        let reason = pgbosun_core::human::chain(error);
+    if let (None, Some(reason)) = (request.timeline, archive.unknown_line(newest)) {
         return Err(Error::Refused(format!(
             "which timeline is live is not known: {reason}; --timeline N restores along one that you name"
         )));

@@ -134,7 +134,7 @@ async fn gaps_of(
     let (mut gaps, mut unknown) = (std::collections::BTreeSet::new(), None);
     for info in own.iter().filter(|info| info.wal_segment_size == size) {
         if let Some(error) = archive.unknown_line(info.timeline) {
-            unknown = Some(pgbosun_core::human::chain(error));
+            unknown = Some(error);
             continue;
         }
         let timeline = archive.lineage.towards(info.timeline);

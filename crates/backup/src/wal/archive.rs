@@ -21,6 +21,8 @@ pub struct Archive {
     pub lineage: Lineage,
     /// Timelines whose history is there and cannot be read in any repository, with the reason: sealed for this host, or damaged.
     pub unread: Vec<(u32, RepositoryError)>,
+    /// Timelines of which there are segments beside those of earlier ones, and no history.
+    pub lost: BTreeSet<u32>,
     /// Bytes stored, over all repositories.
     pub stored_bytes: u64,
     /// Two files under one name (C2).
@@ -68,6 +70,7 @@ impl Archive {
         }
         let lineage = &archive.lineage;
         archive.unread.retain(|(timeline, _)| lineage.timelines().all(|known| known != *timeline));
+        archive.lost = archive.without_history();
         match away {
             Some(error) if asked == 0 => Err(error.into()),
             _ => Ok(archive),
@@ -92,11 +95,30 @@ impl Archive {
         Ok(())
     }
 
+    /// A server archives the history of its timeline before any segment, so where there is none it was lost. The oldest timeline needs
+    /// none: archiving may have begun on it.
+    fn without_history(&self) -> BTreeSet<u32> {
+        let oldest = self.segments.iter().map(|segment| segment.timeline).min();
+        let there: BTreeSet<u32> =
+            self.lineage.timelines().chain(self.unread.iter().map(|(known, _)| *known)).collect();
+        let later = self.segments.iter().map(|segment| segment.timeline).filter(|timeline| Some(*timeline) > oldest);
+        later.filter(|timeline| !there.contains(timeline)).collect()
+    }
+
     /// C41: why it is not known which timeline is live for what was written on `from`: a later one has begun, and where it branched
     /// off cannot be read.
-    pub fn unknown_line(&self, from: u32) -> Option<&RepositoryError> {
+    pub fn unknown_line(&self, from: u32) -> Option<String> {
         let known = self.lineage.towards(from);
-        self.unread.iter().find(|(timeline, _)| *timeline > known).map(|(_, error)| error)
+        let unread = self.unread.iter().find(|(timeline, _)| *timeline > known);
+        let lost = || self.lost.iter().find(|timeline| **timeline > known);
+        unread.map(|(_, error)| pgbosun_core::human::chain(error)).or_else(|| {
+            lost().map(|timeline| {
+                format!(
+                    "{timeline:08X}.history is missing in the archive, which has WAL of that timeline and of earlier ones; where a \
+                     server still has the file in its pg_wal, \"pgbosun wal push\" brings it back"
+                )
+            })
+        })
     }
 
     /// Words about a segment that is missing: it may be there and not to be believed (C42).

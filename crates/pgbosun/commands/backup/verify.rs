@@ -43,16 +43,26 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
     let (mut results, mut noted) = (Vec::new(), Vec::new());
     let work = async {
         for (repository, info) in chosen {
-            let verified = verify_one(context, repository.clone(), info.clone()).await?;
-            results.push((repository.name.clone(), verified.clone()));
-            noted.push((repository, info, verified.passed()));
+            match verify_one(context, repository.clone(), info.clone()).await {
+                Ok(verified) => {
+                    results.push((repository.name.clone(), verified.clone()));
+                    noted.push((repository, info, verified.passed()));
+                }
+                Err(error) if label.is_some() || is_cancelled(&error) => return Err(error),
+                // What cannot be looked into says nothing about the others.
+                Err(error) => broken.push(format!("{} in {}: {error:#}", info.label, repository.name)),
+            }
         }
         let archives = if all { context.repositories(None)? } else { Vec::new() };
         for repository in archives {
             for cluster in context.config.clusters.keys() {
                 // One that is away is told of above.
                 if repository.system_ids(cluster).await.is_ok_and(|known| !known.is_empty()) {
-                    results.push((repository.name.clone(), verify_wal(context, repository.clone(), cluster).await?));
+                    match verify_wal(context, repository.clone(), cluster).await {
+                        Ok(verified) => results.push((repository.name.clone(), verified)),
+                        Err(error) if is_cancelled(&error) => return Err(error),
+                        Err(error) => broken.push(format!("WAL of {cluster} in {}: {error:#}", repository.name)),
+                    }
                 }
             }
         }
@@ -93,6 +103,10 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
         eprintln!("{} {error}", red("not verified:"));
     }
     Ok(if good { 0 } else { DAMAGED })
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(pgbosun_backup::Error::Cancelled))
 }
 
 pub(super) async fn verify_one(

@@ -59,7 +59,7 @@ async fn c41_a_history_that_one_repository_cannot_read_is_taken_from_another() {
     // Where none can read it the reason is told, for what was written before it.
     for (alone, word) in [(&sealed, "no identity is configured"), (&broken, "damaged")] {
         let archive = read(&[alone]).await;
-        let reason = archive.unknown_line(1).expect("a later timeline").to_string();
+        let reason = archive.unknown_line(1).expect("a later timeline");
         assert!(reason.contains(word) && archive.unknown_line(2).is_none(), "{reason}");
     }
 }

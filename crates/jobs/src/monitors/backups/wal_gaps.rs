@@ -167,13 +167,13 @@ impl Monitor for WalGaps {
                     continue;
                 }
             };
-            if let Some(error) = archive.unknown_line(newest.timeline) {
-                sample.away.push((repository.name.clone(), human::chain(error)));
-                continue;
-            }
             // A server that was promoted just now may be archiving its history.
             if !moved && !archive.knows(number, newest.timeline) {
                 sample.unaware.push(repository.name.clone());
+            }
+            if let Some(reason) = archive.unknown_line(newest.timeline) {
+                sample.away.push((repository.name.clone(), reason));
+                continue;
             }
             let target = archive.lineage.towards(newest.timeline);
             let end = archive.end(target, newest.start_lsn);
