@@ -88,3 +88,35 @@ fn over_a_lost_cluster(how: &str) {
     assert_eq!(found(), "critical nothing is archived, and WAL was archived before");
     assert!(check().contains("nothing is archived, and WAL was archived before"));
 }
+
+#[test]
+fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
+    let installation = Installation::new(directory.path(), &format!("{configuration}{}", backup_and_restore_test()));
+    let space = directory.path().join("space");
+    fs::create_dir(&space).unwrap();
+    cluster.sql(&format!("create tablespace s location '{}'", space.display()));
+    cluster.sql("create table t tablespace s as select 1 a");
+    installation.run(&["backup", "create"]);
+    cluster.sql("insert into t values (2)");
+    cluster.sql("create table later tablespace s as select 3 a");
+    cluster.archive_all();
+    cluster.stop();
+    fs::remove_dir_all(&cluster.data).unwrap();
+    fs::write(space.join("of-somebody"), "stays").unwrap();
+
+    let data = cluster.data.to_str().unwrap();
+    // A copy beside it gets nothing of the original's.
+    let copy = directory.path().join("copy");
+    let beside = ["restore", "physical", "--to", copy.to_str().unwrap(), "--beside", "--force"];
+    let said = String::from_utf8_lossy(&installation.try_run(&beside).stderr).into_owned();
+    assert!(said.contains("is not empty and no tablespace of"), "{said}");
+    installation.run(&["restore", "physical", "--to", data, "--in-place", "--force"]);
+    cluster.up();
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select sum(a) from (table t union all table later) as all_of_it"), "6");
+    assert_eq!(fs::read_to_string(space.join("of-somebody")).unwrap(), "stays");
+}

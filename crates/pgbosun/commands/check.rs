@@ -192,6 +192,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
         let object = format!("repository {}", repository.name);
         let looked = async {
             repository.check_signing()?;
+            repository.identities()?;
             repository.prepare().await?;
             let stays = repository.try_to_write().await?;
             let (backups, damaged) = repository.backups(None).await?;

@@ -243,10 +243,7 @@ fn recovery(
 /// C17: what is there is replaced only when somebody said so.
 fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existing> {
     let occupied = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some());
-    if !occupied {
-        return Ok(Existing::Refuse);
-    }
-    match (arguments.delta, arguments.force) {
+    match (arguments.delta && occupied, arguments.force) {
         (true, force) => {
             let place = target.display();
             output::confirm(

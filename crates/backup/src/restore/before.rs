@@ -85,10 +85,14 @@ impl Restore {
             // A tablespace's directory is replaced only where it is this target's: the original's may lie there, and live.
             let linked = fs::read_dir(self.target.join("pg_tblspc")).into_iter().flatten().flatten();
             let own = linked.filter_map(|link| link.path().canonicalize().ok()).collect::<Vec<_>>();
-            if index > 0 && !directory.canonicalize().is_ok_and(|place| own.contains(&place)) {
+            // Of a data directory that is lost in its place the tablespaces may be all that is left.
+            let left = self.in_place
+                && !self.target.join("pg_tblspc").exists()
+                && self.info.tablespaces.iter().any(|space| space.place() == *directory);
+            if index > 0 && !left && !directory.canonicalize().is_ok_and(|place| own.contains(&place)) {
                 return Err(Error::Refused(format!(
                     "the tablespace directory {shown} is not empty and no tablespace of {}: nothing in it is replaced; \
-                     say where it goes with --tablespace OLD=NEW",
+                     --tablespace OLD=NEW says where it goes, or empty it first",
                     self.target.display()
                 )));
             }
