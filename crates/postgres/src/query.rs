@@ -91,17 +91,18 @@ impl Server {
     }
 
     async fn begin(&self, host: &Host) -> Result<PgConnection, sqlx::Error> {
-        let mut known: &[(&str, &str)] = &[];
-        loop {
-            let mut connection = self.options(host).options(known.iter().copied()).connect().await?;
-            match self.settle(&mut connection).await {
-                Ok(()) => return Ok(connection),
-                Err(error) => match session::known_by(&error).filter(|_| known.is_empty()) {
-                    Some(settings) => known = settings,
-                    None => return Err(error),
-                },
+        let options = self.options(host);
+        let mut connection = options.connect().await?;
+        let limits = session::limits_of(connection.server_version_num().unwrap_or_default());
+        match self.settle(&mut connection).await {
+            // A very short limit may have ended the session, whatever the error says: a write may fail before its reason is read.
+            Err(_) if !limits.is_empty() => {
+                connection = options.options(limits.iter().copied()).connect().await?;
+                self.settle(&mut connection).await?;
             }
+            settled => settled?,
         }
+        Ok(connection)
     }
 
     /// The rest of the settings, on a connection that was made with [`Server::options`].

@@ -46,13 +46,13 @@ const LATER: &str = "select pg_catalog.set_config(name, value, false) \
      where pg_catalog.current_setting(name, true) is not null \
        and (name <> 'lc_messages' or pg_catalog.current_setting('is_superuser') = 'on')";
 
-/// What a server knows that ended a session before we could set it, so that the next may ask for it when it connects.
-pub(crate) fn known_by(error: &sqlx::Error) -> Option<&'static [(&'static str, &'static str)]> {
+/// Limits that a server of this version knows, for a session that may have been ended by one before we could set it.
+pub(crate) fn limits_of(version: u32) -> &'static [(&'static str, &'static str)] {
     const LIMITS: [(&str, &str); 2] = [("idle_session_timeout", "0"), ("transaction_timeout", "0")];
-    match error.as_database_error()?.code()?.as_ref() {
-        "57P05" => Some(&LIMITS[..1]),
-        "25P04" => Some(&LIMITS),
-        _ => None,
+    match version {
+        170_000.. => &LIMITS,
+        140_000.. => &LIMITS[..1],
+        _ => &[],
     }
 }
 
