@@ -3,14 +3,13 @@
 use crate::support::{Cluster, Installation, cluster_and_repository, directory, output, postgres};
 use std::{collections::BTreeMap, fs, process::Command};
 
-/// What becomes of an ordinary role where a superuser calls it.
+/// What a superuser who calls it makes of `{role}`.
 const STRIKE: &str = "
     create schema trap;
     create function trap.strike() returns boolean language plpgsql as $f$
     begin
         if pg_catalog.current_setting('is_superuser') operator(pg_catalog.=) 'on' then
-            execute 'alter role ' operator(pg_catalog.||) pg_catalog.quote_ident(pg_catalog.split_part(
-                pg_catalog.current_setting('trap.owner', true), ',', 1)) operator(pg_catalog.||) ' superuser';
+            execute 'alter role {role} superuser';
         end if;
         return true;
     end $f$;
@@ -229,11 +228,7 @@ fn c39_an_owner_who_plants_operators_functions_and_types_stays_an_ordinary_role(
         "create extension amcheck; grant create on schema public to mallory; grant create on database yard to mallory;",
     );
     for (role, database) in [("eve", "shop"), ("mallory", "yard")] {
-        ground.sql_as(
-            role,
-            database,
-            &STRIKE.replace("pg_catalog.current_setting('trap.owner', true)", &format!("'{role}'")),
-        );
+        ground.sql_as(role, database, &STRIKE.replace("{role}", role));
     }
     ground.sql_as("eve", "shop", PLANT);
     ground.sql_as("eve", "shop", TABLES);

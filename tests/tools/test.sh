@@ -1,6 +1,6 @@
 #!/bin/bash
-# test.sh [--day | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, a day of faults among them; with --day
-# that alone, written to docs/day-of-faults.md; with --ticks the tests of 15, each a moment before the first of a month (ticks.sh).
+# test.sh [--day | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, a day of faults among
+# them; with --day that alone, written to docs/day-of-faults.md; with --ticks the tests of 15, each a moment before the first of a month (ticks.sh).
 # PGBOSUN_TEST_VERSIONS says which versions; without it, it is 15, and 17 for the
 # monitors. What needs PostgreSQL runs as an ordinary user, since it refuses root; what needs a booted systemd needs root, and
 # is run through sudo where that asks nothing.

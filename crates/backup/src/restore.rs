@@ -168,7 +168,6 @@ impl Restore {
     /// target holds no `pg_control`, and nothing starts from it.
     pub async fn run(&self) -> Result<Restored, Error> {
         let places = self.places()?;
-        self.check_surroundings(&places)?;
         self.check_target(&places)?;
         self.check_access(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;

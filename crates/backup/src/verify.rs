@@ -291,12 +291,12 @@ async fn check_chain(
         Err(Error::Repository(RepositoryError::Key(KeyError::Missing { .. }))) => {
             Ok(format!("builds on {label}, which is there; which file comes from where cannot be read without a key"))
         }
-        Err(Error::Repository(error @ (RepositoryError::Damaged { .. } | RepositoryError::NoBackup(_)))) => {
-            faults.chain.push(error.to_string());
-            Ok(String::new())
-        }
-        // Who has keys, and none that fits, cannot restore it.
-        Err(Error::Repository(error @ RepositoryError::Key(KeyError::Other { .. }))) => {
+        // Who has keys, and none that fits, cannot restore it either.
+        Err(Error::Repository(
+            error @ (RepositoryError::Damaged { .. }
+            | RepositoryError::NoBackup(_)
+            | RepositoryError::Key(KeyError::Other { .. })),
+        )) => {
             faults.chain.push(error.to_string());
             Ok(String::new())
         }

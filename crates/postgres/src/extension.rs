@@ -5,6 +5,38 @@
 use crate::Error;
 use sqlx::PgConnection;
 
+/// In SQL, the name of the role to which what has this owner belongs, where that is neither a superuser nor the role of the session:
+/// it can rename a schema, at any moment, and put another in its place. A database comes with a schema public that belongs to
+/// whoever owns the database (15 and newer).
+#[macro_export]
+macro_rules! stranger {
+    ($owner:literal) => {
+        concat!(
+            "(select r.rolname::text
+  from pg_catalog.pg_roles named
+  join pg_catalog.pg_database d on d.datname = pg_catalog.current_database()
+  join pg_catalog.pg_roles r on r.oid = case named.rolname when 'pg_database_owner' then d.datdba else named.oid end
+  where named.oid = ",
+            $owner,
+            " and not r.rolsuper and r.rolname <> current_user)"
+        )
+    };
+}
+
+const FIND: &str = concat!(
+    "select pg_catalog.quote_ident(n.nspname) as schema,
+       array(select p.proname::text from pg_catalog.pg_proc p where p.pronamespace = n.oid
+             and exists (select from pg_catalog.pg_depend d
+                         where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid
+                           and d.refclassid = 'pg_catalog.pg_extension'::regclass and d.refobjid = e.oid)) as functions,
+       ",
+    stranger!("n.nspowner"),
+    " as stranger
+from pg_catalog.pg_extension e
+join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+where e.extname = $1"
+);
+
 /// An extension of the database.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Extension {
@@ -19,7 +51,7 @@ impl Extension {
     /// # Errors
     /// Where the database cannot be asked.
     pub async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, Error> {
-        let asked = sqlx::query_as(include_str!("extension.sql")).bind(name).fetch_optional(connection).await;
+        let asked = sqlx::query_as(FIND).bind(name).fetch_optional(connection).await;
         asked.map_err(|source| Error::Query { what: format!("look for the extension {name}"), source })
     }
 

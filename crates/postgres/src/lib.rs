@@ -1,7 +1,7 @@
 //! Talking to a PostgreSQL server: connection strings, queries, and the replication protocol.
 //!
-//! Invariants: every connection begins with settings of ours (`session`), carries a timeout and `application_name = pgbosun`; a password is never part of
-//! an error; one connection string serves queries, replication and client programs alike.
+//! Invariants: every connection begins with settings of ours (`session`), carries a timeout and `application_name = pgbosun`; a
+//! password is never part of an error; one connection string serves queries, replication and client programs alike.
 
 mod child;
 pub mod conninfo;

@@ -4,16 +4,15 @@
 //! begins goes before that. `pg_temp` comes last in the search path, since it comes first where it is not named. The SQL that users
 //! write themselves, and nothing else, runs in a session as their server makes it ([`SessionSettings::AsTheServerHasIt`]).
 //!
-//! Left as they are: `session_preload_libraries`, which only a superuser can set (a scratch server has none), and `role`, which
-//! administrators set for login roles: it takes rights away and gives none.
+//! Left as they are: `session_preload_libraries`, which only a superuser can set, and `role`, which administrators set for login
+//! roles: it takes rights away and gives none.
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 /// What a session begins with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionSettings {
     /// Our settings, for our own SQL.
-    #[default]
     Ours,
     /// The settings of the server, the database and the role, for SQL of the user's own.
     AsTheServerHasIt,
@@ -40,13 +39,11 @@ pub(crate) const SETTINGS: [(&str, &str); 17] = [
     ("lc_numeric", "C"),
 ];
 
-/// What some versions do not know, or not every role may set.
-const LATER: &str = "select pg_catalog.set_config(name, value, false) \
-     from (values ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('lc_messages', 'C')) as ours (name, value) \
-     where pg_catalog.current_setting(name, true) is not null \
-       and (name <> 'lc_messages' or pg_catalog.current_setting('is_superuser') = 'on')";
+/// Messages in English, where the role may choose.
+const LANGUAGE: &str = "select pg_catalog.set_config('lc_messages', 'C', false) \
+     where pg_catalog.current_setting('is_superuser') = 'on'";
 
-/// Limits that a server of this version knows, for a session that may have been ended by one before we could set it.
+/// Limits that older servers do not know: asked for in a statement, or by a connection when the version is known.
 pub(crate) fn limits_of(version: u32) -> &'static [(&'static str, &'static str)] {
     const LIMITS: [(&str, &str); 2] = [("idle_session_timeout", "0"), ("transaction_timeout", "0")];
     match version {
@@ -58,7 +55,9 @@ pub(crate) fn limits_of(version: u32) -> &'static [(&'static str, &'static str)]
 
 /// What a session of ours begins with and could not ask for when it connected.
 pub(crate) async fn settle(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(LATER).execute(connection).await.map(drop)
+    let limits = limits_of(connection.server_version_num().unwrap_or_default());
+    let statements: String = limits.iter().map(|(name, value)| format!("set {name} = {value}; ")).collect();
+    sqlx::raw_sql(AssertSqlSafe(statements + LANGUAGE)).execute(connection).await.map(drop)
 }
 
 /// The settings as libpq's `options`, behind those of the connection string.

@@ -39,26 +39,6 @@ impl Restore {
         Ok(spaces.map(|space| (space.oid, place(space))).collect())
     }
 
-    /// C29: nothing goes below what belongs to a server or is a repository, whatever of it is running: files that nobody expects there
-    /// end up in its backups, and are removed with it.
-    pub(super) fn check_surroundings(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
-        let own = resolved(&self.target, existing_part(&self.target));
-        let later = self.confinement().moved;
-        for directory in std::iter::once(&self.target).chain(places.values()).chain(later.values()) {
-            let place = resolved(directory, existing_part(directory));
-            for above in place.ancestors().skip(1).filter(|above| **above != own) {
-                if let Some(what) = occupied(above) {
-                    return Err(Error::Refused(format!(
-                        "{} lies inside {}, which is {what}: name a place outside of it",
-                        directory.display(),
-                        above.display()
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// C17: never over a running server, and over what is there only when told to.
     pub(super) fn check_target(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
         for (index, directory) in std::iter::once(&self.target).chain(places.values()).enumerate() {
@@ -107,11 +87,13 @@ impl Restore {
     }
 
     /// Each directory can be made or written into, and will belong to whoever starts the server: PostgreSQL takes no other. Those of
-    /// tablespaces that recovery creates are no exception: it would stop there, after hours.
+    /// tablespaces that recovery creates are no exception: it would stop there, after hours. C29: none lies below what belongs to a
+    /// server or is a repository: files that nobody expects there end up in its backups, and are removed with it.
     pub(super) fn check_access(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
         let user = geteuid();
         let owner = nix::unistd::User::from_uid(user).ok().flatten().map_or_else(|| user.to_string(), |user| user.name);
         let later = self.confinement().moved;
+        let own = resolved(&self.target, existing_part(&self.target));
         let mut taken = BTreeSet::new();
         for directory in std::iter::once(&self.target).chain(places.values()).chain(later.values()) {
             let leads_nowhere = |path: &&Path| path.is_symlink() && !path.exists();
@@ -120,7 +102,16 @@ impl Restore {
                 return Err(Error::Refused(format!("{shown} cannot be made: {link} is a link that leads nowhere")));
             }
             let there = existing_part(directory);
-            if !taken.insert(resolved(directory, there)) {
+            let resolved = resolved(directory, there);
+            let mut around = resolved.ancestors().skip(1).filter(|above| **above != own);
+            if let Some((above, what)) = around.find_map(|above| Some((above, occupied(above)?))) {
+                return Err(Error::Refused(format!(
+                    "{} lies inside {}, which is {what}: name a place outside of it",
+                    directory.display(),
+                    above.display()
+                )));
+            }
+            if !taken.insert(resolved) {
                 return Err(Error::Refused(format!(
                     "two things are to go to {}: each tablespace needs a directory of its own",
                     directory.display()

@@ -5,7 +5,7 @@ use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_backup::member;
 use pgbosun_core::{options, outcome::Outcome};
-use pgbosun_postgres::Error;
+use pgbosun_postgres::{Error, stranger};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
 
@@ -19,6 +19,23 @@ options! {
         keep: Duration = "\"8d\"";
     }
 }
+
+/// Whose the table and its schema are, where that is neither our own role nor a superuser.
+const STRANGER: &str = concat!(
+    "select what, stranger
+from (select pg_catalog.format('schema %I', n.nspname) as what, ",
+    stranger!("n.nspowner"),
+    " as stranger
+      from pg_catalog.pg_namespace n where n.nspname = $1
+      union all
+      select pg_catalog.format('table %I.%I', n.nspname, c.relname), ",
+    stranger!("c.relowner"),
+    "
+      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = $1 and c.relname = $2) as parts
+where stranger is not null
+limit 1"
+);
 
 #[async_trait]
 impl Job for Heartbeat {
@@ -64,7 +81,7 @@ impl Heartbeat {
     async fn stranger(&self, connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
         let TableName { schema, name, .. } = &self.table;
         let found: Option<(String, String)> =
-            sqlx::query_as(include_str!("heartbeat.sql")).bind(schema).bind(name).fetch_optional(connection).await?;
+            sqlx::query_as(STRANGER).bind(schema).bind(name).fetch_optional(connection).await?;
         let words = |(what, owner): (String, String)| {
             format!(
                 "{what} belongs to {owner}, whose triggers would run with our rights: give it to the role of this connection \

@@ -11,6 +11,7 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     options,
 };
+use pgbosun_postgres::{ForeignSchema, stranger};
 
 options! {
     /// Alerts when `pg_stat_statements` throws statements out: reports then miss what they should show. Quiet where the
@@ -26,8 +27,32 @@ pub struct Sample {
     evicted: Option<i64>,
     /// The extension is there, in whatever version.
     installed: bool,
+    /// Who owns its schema, where that is a stranger.
+    stranger: Option<String>,
     maximum: Option<i64>,
 }
+
+/// C39: asked only where nobody else can put another view in its place. Asked through XML, since the view is in whatever schema the
+/// extension is in, and may not be there at all.
+const EVICTED: &str = concat!(
+    "select (select (pg_catalog.xpath('//dealloc/text()',
+                    pg_catalog.query_to_xml(pg_catalog.format('select dealloc from %I.pg_stat_statements_info', n.nspname),
+                                            false, true, '')))[1]::text::bigint
+        from pg_catalog.pg_extension e
+        join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+        where e.extname = 'pg_stat_statements' and ",
+    stranger!("n.nspowner"),
+    " is null
+          and pg_catalog.to_regclass(pg_catalog.format('%I.pg_stat_statements_info', n.nspname)) is not null) as evicted,
+       exists (select from pg_catalog.pg_extension where extname = 'pg_stat_statements') as installed,
+       (select ",
+    stranger!("n.nspowner"),
+    "
+        from pg_catalog.pg_extension e
+        join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+        where e.extname = 'pg_stat_statements') as stranger,
+       pg_catalog.current_setting('pg_stat_statements.max', true)::bigint as maximum"
+);
 
 #[async_trait]
 impl Monitor for Statements {
@@ -37,7 +62,7 @@ impl Monitor for Statements {
         looks: 1,
         needs: Needs::Cluster,
         source: "pg_stat_statements_info.dealloc, by delta",
-        queries: &[Query { what: "read pg_stat_statements_info", sql: include_str!("statements.sql") }],
+        queries: &[Query { what: "read pg_stat_statements_info", sql: EVICTED }],
     };
     type Sample = Sample;
     type Memory = Rates;
@@ -49,7 +74,16 @@ impl Monitor for Statements {
     fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
         let Some(evicted) = sample.evicted else {
             let mut verdict = Verdict::of("pg_stat_statements is not here");
-            if sample.installed {
+            if let Some(owner) = &sample.stranger {
+                verdict.summary = format!("pg_stat_statements is not asked: its schema belongs to {owner}");
+                verdict.find(
+                    Finding::new(Severity::Warning, "schema", &verdict.summary)
+                        .meaning(
+                            "Who owns the schema can put another view in its place, which would run with our rights.",
+                        )
+                        .advice(ForeignSchema::remedy("pg_stat_statements")),
+                );
+            } else if sample.installed {
                 verdict.summary = "pg_stat_statements is of an old version".into();
                 verdict.find(
                     Finding::new(Severity::Warning, "version", &verdict.summary)
