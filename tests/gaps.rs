@@ -1,6 +1,8 @@
 //! C34: a gap in the archive is said, and asked about; it is never taken for the end.
 
-use crate::support::{Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output};
+use crate::support::{
+    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, seconds, wait_until,
+};
 use std::{fs, process::Command};
 
 #[test]
@@ -46,4 +48,51 @@ fn c34_a_missing_segment_is_no_end_of_the_archive() {
     // Whoever knows of it may go on, and is told once more.
     let (done, words) = said(&["restore", "physical", "--to", to, "--latest", "--accept-gap"]);
     assert!(done && words.contains("recovery ends at"), "{words}");
+}
+
+#[test]
+fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_it() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let installation =
+        Installation::new(directory.path(), &format!("{}{}", cluster_and_repository(&cluster), backup_and_restore_test()));
+    installation.run(&["backup", "create"]);
+    cluster.sql("create table t as select 0 a");
+    for row in 1..4 {
+        cluster.sql(&format!("insert into t values ({row})"));
+        cluster.archive_all();
+    }
+    let found =
+        output(Command::new("find").arg(directory.path().join("repo")).args(["-path", "*/wal/*", "-name", "0000*"]));
+    let mut segments: Vec<_> = found.lines().filter(|path| path.contains(".zst")).collect();
+    segments.sort_unstable_by_key(|path| path.rsplit('/').next());
+    let stop = installation.json(&["backup", "list"])[0]["stop-lsn"].as_str().unwrap().to_owned();
+    let stop = cluster.sql(&format!("select pg_walfile_name('{stop}')"));
+    let in_use = segments.iter().position(|path| path.contains(&stop)).expect("the segment of the end");
+    for gone in &segments[..=in_use] {
+        fs::remove_file(gone).unwrap();
+    }
+    // All of it is in the backup.
+    installation.run(&["backup", "verify", "--all"]);
+    installation.run(&["restore-test"]);
+    let target = directory.path().join("restored");
+    let to = target.to_str().unwrap();
+    installation.run(&["restore", "physical", "--to", to]);
+    let scratch = directory.path().join("c");
+    fs::create_dir(&scratch).unwrap();
+    let server = Cluster::adopt(&target, &scratch);
+    wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(server.sql("select count(*) from t"), "4");
+    drop(server);
+    fs::remove_dir_all(&target).unwrap();
+
+    // The one after it is nowhere.
+    let gone = segments[in_use + 1];
+    let name = &gone.rsplit('/').next().unwrap()[..24];
+    fs::remove_file(gone).unwrap();
+    for arguments in [&["restore", "physical", "--to", to][..], &["backup", "verify", "--all"], &["restore-test"]] {
+        let done = installation.try_run(arguments);
+        let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert!(!done.status.success() && words.contains(&format!("{name} is missing")), "{words}");
+    }
 }

@@ -12,6 +12,7 @@ pub(crate) struct Inspection {
     pub version_number: i32,
     pub wal_segment_size: u64,
     pub superuser: String,
+    pub standby: bool,
     pub databases: BTreeMap<String, u64>,
     /// Settings that a restored server must not undercut (C21), and `shared_preload_libraries`.
     pub settings: BTreeMap<String, String>,
@@ -42,8 +43,8 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         .await
         .map_err(Error::query("read the server's version"))?;
     let failed = Error::query("read the server's version");
-    let (version, version_number, segment, superuser): (String, i32, i64, String) =
-        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))().map_err(failed)?;
+    let (version, version_number, segment, superuser, standby): (String, i32, i64, String, bool) =
+        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?)))().map_err(failed)?;
     let databases: Vec<DatabaseBytes> = sqlx::query_as(DATABASE_SIZES)
         .fetch_all(&mut connection)
         .await
@@ -63,6 +64,7 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         version_number,
         wal_segment_size: segment.unsigned_abs(),
         superuser,
+        standby,
         databases: databases.into_iter().map(|found| (found.name, found.bytes.unsigned_abs())).collect(),
         settings: settings.into_iter().collect(),
         config_files,

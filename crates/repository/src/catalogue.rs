@@ -113,6 +113,9 @@ pub struct BackupInfo {
     pub settings: BTreeMap<String, String>,
     /// Tablespaces.
     pub tablespaces: Vec<TablespaceInfo>,
+    /// Its own WAL holds whole segments up to here, where that is known: what follows is the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_end: Option<Lsn>,
     /// C15: the server found pages with a wrong checksum. Such a backup is suspect and never the last good one.
     pub checksum_failures: bool,
     /// Bytes read from the server.

@@ -29,6 +29,9 @@ struct Begun {
     why_full: Option<WhyFull>,
 }
 
+/// Bytes of the largest segment whose rest is received for the sake of what follows it.
+const LARGEST_WAITED_FOR: u64 = 64 << 20;
+
 /// One backup being taken.
 pub(super) struct Pass<'a> {
     pub physical: &'a Physical,
@@ -66,9 +69,9 @@ impl Pass<'_> {
         }
         let Begun { start, reading, parent, why_full } = self.begin(&before).await?;
         self.physical.progress.expect(start.bytes);
-        let (written, end) = match wal {
+        let (written, end, wal_end) = match wal {
             Some(wal) => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
-            None => self.copy(reading).await?,
+            None => self.copy(reading).await.map(|(written, end)| (written, end, None))?,
         };
         if end.timeline != start.timeline {
             let reason = format!("the server changed to timeline {} during the backup: take it again", end.timeline);
@@ -77,7 +80,7 @@ impl Pass<'_> {
         if let WalSource::Archive(patience) = self.physical.wal {
             self.await_archive(&before, &start, &end, patience).await?;
         }
-        let stored = self.publish(before, &start, end, started_at, written, parent).await?;
+        let stored = self.publish(before, &start, (end, wal_end), started_at, written, parent).await?;
         Ok((stored, why_full))
     }
 
@@ -175,7 +178,7 @@ impl Pass<'_> {
         slot: &str,
         start: &BackupStart,
         reading: Reading,
-    ) -> Result<(Written, BackupEnd), Error> {
+    ) -> Result<(Written, BackupEnd, Option<Lsn>), Error> {
         let history = match start.timeline {
             0 | 1 => None,
             timeline => Some(wal.timeline_history(timeline).await?),
@@ -196,12 +199,16 @@ impl Pass<'_> {
             }),
         };
         let (mut written, end) = copied?;
-        let _ = stop.send(Some(end.lsn));
+        // A primary leaves the segment as the backup ends (PostgreSQL: `pg_backup_stop`), so all of it comes; one of the largest is
+        // not worth waiting for.
+        let whole = Lsn(end.lsn.0.next_multiple_of(segment_size));
+        let wal_end = (!before.standby && segment_size <= LARGEST_WAITED_FOR).then_some(whole);
+        let _ = stop.send(Some(wal_end.unwrap_or(end.lsn)));
         match beside.join_next().await {
             Some(received) => written.extend(received.map_err(Error::broke_off("receiving WAL"))??),
             None => return Err(Error::Interrupted("the server ended the WAL before the backup".into())),
         }
-        Ok((written, end))
+        Ok((written, end, wal_end))
     }
 
     /// C14: a backup without WAL of its own is good once the archive has all it needs.

@@ -3,7 +3,7 @@
 use super::Pass;
 use crate::{Error, inspect::Inspection, physical::source};
 use chrono::{DateTime, SubsecRound, Utc};
-use pgbosun_core::clock;
+use pgbosun_core::{clock, lsn::Lsn};
 use pgbosun_postgres::replication::{BackupEnd, BackupStart};
 use pgbosun_repository::{
     BackupInfo, FORMAT, ObjectKind, PlainWriter, Repository, TablespaceInfo, VolumeWriter, Written,
@@ -14,7 +14,7 @@ impl Pass<'_> {
         &self,
         before: Inspection,
         start: &BackupStart,
-        end: BackupEnd,
+        (end, wal_end): (BackupEnd, Option<Lsn>),
         started_at: DateTime<Utc>,
         mut written: Written,
         parent: Option<BackupInfo>,
@@ -58,6 +58,7 @@ impl Pass<'_> {
             databases: before.databases,
             settings: before.settings,
             tablespaces: tablespaces.map(|t| TablespaceInfo { oid: t.oid, location: t.location.clone() }).collect(),
+            wal_end,
             checksum_failures: end.checksum_failures,
             bytes: 0,
             stored_bytes: 0,

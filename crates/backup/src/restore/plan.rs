@@ -252,7 +252,7 @@ impl Planner<'_> {
             Some(target) => target.clone(),
             // C34: also where the very first segment after the backup is missing.
             None if self.way(newest).next().is_some() => Target::Latest,
-            None if self.archive.missing(self.timeline(newest), newest.stop_lsn).is_some() => Target::Latest,
+            None if self.missing(newest).is_some() => Target::Latest,
             None => Target::BackupEnd,
         };
         match &target {
@@ -263,7 +263,7 @@ impl Planner<'_> {
             }
             Target::Latest => {
                 self.check_own_wal(newest)?;
-                let missing = self.archive.missing(self.timeline(newest), newest.stop_lsn);
+                let missing = self.missing(newest);
                 let gap = match missing {
                     None => None,
                     Some(missing) => {
@@ -315,11 +315,19 @@ impl Planner<'_> {
 
     /// The archived segments from a backup's end onwards.
     fn way(&self, info: &BackupInfo) -> impl Iterator<Item = Segment> + '_ {
-        self.archive.way(self.timeline(info), info.stop_lsn)
+        self.archive.way(self.timeline(info), self.onward(info))
+    }
+
+    fn onward(&self, info: &BackupInfo) -> Lsn {
+        self.archive.onward(self.timeline(info), info)
+    }
+
+    fn missing(&self, info: &BackupInfo) -> Option<Segment> {
+        self.archive.missing(self.timeline(info), self.onward(info))
     }
 
     fn until(&self, info: &BackupInfo) -> Option<Switch> {
-        self.archive.until(self.timeline(info), info.timeline, info.stop_lsn)
+        self.archive.until(self.timeline(info), info.timeline, self.onward(info))
     }
 
     /// From where on what lies in the segments on the way from a backup is on a dead branch.
@@ -406,7 +414,7 @@ impl Planner<'_> {
         if reached {
             return Ok(self.chosen(repository, info, target));
         }
-        let end = last.map_or(info.stop_lsn, |last| Lsn(last.start(size).0 + size));
+        let end = last.map_or(self.onward(info), |last| Lsn(last.start(size).0 + size));
         Err(self.beyond(target, &format!("the archive ends before {end}"), info).await)
     }
 
@@ -482,7 +490,7 @@ impl Planner<'_> {
 
     /// What was written later may be archived yet, where the live timeline is followed and no segment is missing (C34).
     async fn beyond(&self, target: &Target, reason: &str, info: &BackupInfo) -> Error {
-        if let Some(missing) = self.archive.missing(self.timeline(info), info.stop_lsn) {
+        if let Some(missing) = self.missing(info) {
             let reason =
                 format!("{reason}; segment {missing} {}, and there are later ones", self.archive.how_missing(missing));
             return self.unreachable(target, &reason).await;
@@ -515,14 +523,14 @@ impl Planner<'_> {
     /// The oldest of these backups, newest first, from which WAL goes on without a gap until the newest.
     fn begin<'b>(&self, fitting: &[&'b BackupInfo]) -> &'b BackupInfo {
         let size = self.archive.segment_size;
-        let goal = fitting[0].stop_lsn.segment_start(size);
+        let goal = self.onward(fitting[0]).segment_start(size);
         let mut gap = Lsn(0);
         for info in fitting.iter().rev().copied() {
             // What begins before a gap that was met comes to the same gap.
             if info.stop_lsn < gap {
                 continue;
             }
-            gap = Lsn(info.stop_lsn.segment_start(size).0 + size * self.way(info).count() as u64);
+            gap = Lsn(self.onward(info).segment_start(size).0 + size * self.way(info).count() as u64);
             if gap > goal {
                 return info;
             }

@@ -138,8 +138,9 @@ async fn gaps_of(
             continue;
         }
         let timeline = archive.lineage.towards(info.timeline);
-        let goes_on = info.label == newest.label || archive.way(timeline, info.stop_lsn).nth(1).is_some();
-        let missing = archive.missing(timeline, info.stop_lsn).filter(|_| goes_on);
+        let from = archive.onward(timeline, info);
+        let goes_on = info.label == newest.label || archive.way(timeline, from).nth(1).is_some();
+        let missing = archive.missing(timeline, from).filter(|_| goes_on);
         gaps.extend(missing.map(|missing| {
             format!(
                 "{missing} is missing, and later ones are there: no moment after it can be reached from {}",

@@ -7,7 +7,7 @@ use pgbosun_core::{
     lsn::Lsn,
     wal::{Segment, Switch, WalFile},
 };
-use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository, WalArchive, WalContents};
+use pgbosun_repository::{BackupInfo, Error as RepositoryError, ObjectKind, Repository, WalArchive, WalContents};
 use std::collections::BTreeSet;
 
 /// Everything archived of one cluster.
@@ -176,17 +176,21 @@ impl Archive {
         None
     }
 
+    /// Where the archive goes on from a backup: in the segment that holds its end. Where that is not archived, and the backup has it
+    /// whole, in the next one: a backup may be the last thing before archiving begins.
+    pub fn onward(&self, target: u32, info: &BackupInfo) -> Lsn {
+        let end = info.stop_lsn.segment_start(self.segment_size);
+        let own = info.wal_end.filter(|whole| *whole > end && info.object(ObjectKind::Wal).is_some());
+        own.filter(|_| self.segment(target, end).is_none()).unwrap_or(info.stop_lsn)
+    }
+
     /// C34: the first segment that is missing on the way from a position, where later ones of that line are archived: the way
-    /// ends there, and that is not the end of the archive. Where nothing before it is archived either, archiving began later, and
-    /// nothing is missing.
+    /// ends there, and that is not the end of the archive.
     pub fn missing(&self, target: u32, from: Lsn) -> Option<Segment> {
         let missing = self.end(target, from);
         let at = missing.start(self.segment_size);
-        let begun = |known: &Segment| known.start(self.segment_size) < from;
         let beyond = |known: &Segment| known.start(self.segment_size) > at && self.is_on_line(target, *known);
-        let later = self.segments.iter().any(beyond);
-        let before = self.way(target, from).next().is_some() || self.segments.iter().any(begun);
-        (later && before).then_some(missing)
+        self.segments.iter().any(beyond).then_some(missing)
     }
 
     /// C34: what is missing between what is archived on the live line: the first segment of each gap, and how many. What an old primary
@@ -286,7 +290,7 @@ mod tests {
         assert_eq!(archive.way(1, Lsn(SIZE)).count(), 2);
         assert_eq!(archive.way(1, Lsn(3 * SIZE)).count(), 0);
         let missing = |from: u64| archive.missing(1, Lsn(from * SIZE)).map(|segment| segment.number);
-        assert_eq!([missing(0), missing(1), missing(3), missing(4)], [None, Some(3), Some(3), None]);
+        assert_eq!([missing(0), missing(1), missing(3), missing(4)], [Some(0), Some(3), Some(3), None]);
         let gaps: Vec<_> = archive.gaps().iter().map(|(first, count)| (first.number, *count)).collect();
         assert_eq!(gaps, [(3, 1)]);
     }

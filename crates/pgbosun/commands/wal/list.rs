@@ -38,7 +38,7 @@ pub async fn run(context: &Context, cluster: Option<&str>, repository: Option<&s
 /// Whether the archive has what makes a backup consistent, and how far it goes on from there.
 fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
     let timeline = archive.lineage.towards(info.timeline);
-    (archive.lacks(info).is_none(), archive.way(timeline, info.stop_lsn).count() as u64)
+    (archive.lacks(info).is_none(), archive.way(timeline, archive.onward(timeline, info)).count() as u64)
 }
 
 fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> bool {
