@@ -54,8 +54,10 @@ fn c34_a_missing_segment_is_no_end_of_the_archive() {
 fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_it() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let installation =
-        Installation::new(directory.path(), &format!("{}{}", cluster_and_repository(&cluster), backup_and_restore_test()));
+    let installation = Installation::new(
+        directory.path(),
+        &format!("{}{}", cluster_and_repository(&cluster), backup_and_restore_test()),
+    );
     installation.run(&["backup", "create"]);
     cluster.sql("create table t as select 0 a");
     for row in 1..4 {

@@ -120,3 +120,25 @@ fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
     assert_eq!(cluster.sql("select sum(a) from (table t union all table later) as all_of_it"), "6");
     assert_eq!(fs::read_to_string(space.join("of-somebody")).unwrap(), "stays");
 }
+
+#[test]
+fn c17_a_server_in_another_container_is_not_restored_over() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let installation = Installation::new(
+        directory.path(),
+        &format!("{}{}", cluster_and_repository(&cluster), backup_and_restore_test()),
+    );
+    installation.run(&["backup", "create"]);
+    // Seen from here its process has a number that nobody has. (What the server itself reads is left alone: it would stop.)
+    let written = fs::read_to_string(cluster.data.join("postmaster.pid")).unwrap();
+    let (_, rest) = written.split_once('\n').unwrap();
+    let data = directory.path().join("mounted");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("PG_VERSION"), "").unwrap();
+    fs::write(data.join("postmaster.pid"), format!("4194999\n{rest}")).unwrap();
+    let done = installation.try_run(&["restore", "physical", "--to", data.to_str().unwrap(), "--in-place", "--force"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains("runs from") && said.contains("stop it first"), "{said}");
+    assert_eq!(cluster.sql("select 1"), "1");
+}

@@ -44,7 +44,8 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         .map_err(Error::query("read the server's version"))?;
     let failed = Error::query("read the server's version");
     let (version, version_number, segment, superuser, standby): (String, i32, i64, String, bool) =
-        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?)))().map_err(failed)?;
+        (|| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?)))()
+            .map_err(failed)?;
     let databases: Vec<DatabaseBytes> = sqlx::query_as(DATABASE_SIZES)
         .fetch_all(&mut connection)
         .await

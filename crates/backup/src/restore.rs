@@ -9,6 +9,7 @@ mod finish;
 mod plan;
 mod prepare;
 mod reach;
+mod served;
 
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 pub use reach::plan_beyond;
@@ -22,6 +23,7 @@ use account::{Account, Contents};
 use extract::{Access, Unpacking, Wanted};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use pgbosun_core::{faults, wal::Switch};
+use pgbosun_postgres::Server;
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -40,8 +42,8 @@ pub struct Restore {
     pub info: BackupInfo,
     /// Where the line that is followed leaves the backup's (C41).
     pub until: Option<Switch>,
-    /// Ports of the servers that are known: a copy takes none of them.
-    pub ports: Vec<u16>,
+    /// The servers that are known: a copy takes none of their ports, and nothing is restored over one that answers.
+    pub servers: Vec<Server>,
     /// The new data directory.
     pub target: PathBuf,
     /// What to do with what is there already.
@@ -168,6 +170,12 @@ impl Restore {
     /// target holds no `pg_control`, and nothing starts from it.
     pub async fn run(&self) -> Result<Restored, Error> {
         let places = self.places()?;
+        if let Some(host) = served::served_by(&self.target, &self.servers).await {
+            return Err(Error::Refused(format!(
+                "the server at {host} runs from {}, as its start time and port there say: stop it first",
+                self.target.display()
+            )));
+        }
         self.check_target(&places)?;
         self.check_access(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;

@@ -162,7 +162,7 @@ impl RestoreTest {
             standby: false,
         });
         let restore = Restore {
-            ports: Vec::new(),
+            servers: Vec::new(),
             until: self.plan.until,
             repository: self.plan.repository.clone(),
             info: info.clone(),

@@ -59,7 +59,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
     let restore = Restore {
-        ports: known_ports(context),
+        servers: context.config.clusters.values().filter_map(|cluster| Server::of(cluster).ok()).collect(),
         repository: plan.repository.clone(),
         info: info.clone(),
         target: target.clone(),
@@ -163,12 +163,6 @@ fn in_place(context: &Context, cluster: &str, arguments: &RestorePhysical, targe
         output::confirm(&question, arguments.force, "--force")?;
     }
     Ok(its_place)
-}
-
-/// The ports of all configured servers, of those that are down too.
-fn known_ports(context: &Context) -> Vec<u16> {
-    let servers = context.config.clusters.values().filter_map(|cluster| Server::of(cluster).ok());
-    servers.flat_map(|server| server.conninfo.hosts.into_iter().map(|host| host.port)).collect()
 }
 
 /// A path as one word of a shell, for a command to copy.

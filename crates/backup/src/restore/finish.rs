@@ -157,7 +157,8 @@ fn beside(info: &BackupInfo, removed: &Removed, port: Option<u16>) -> String {
 /// Ports that belong to servers which may be down just now: what connects to them must not meet a copy.
 fn taken_ports(restore: &Restore) -> Vec<u16> {
     let original = restore.info.settings.get("port").and_then(|port| port.parse().ok());
-    restore.ports.iter().copied().chain(original).collect()
+    let hosts = restore.servers.iter().flat_map(|server| &server.conninfo.hosts);
+    hosts.map(|host| host.port).chain(original).collect()
 }
 
 /// A port on which nobody listens now, above PostgreSQL's own.
