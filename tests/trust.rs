@@ -198,3 +198,31 @@ fn what_keeps_a_part_from_its_place_is_known_before_anything_is_recovered() {
     refused(&["--to", file.to_str().unwrap(), part[0], part[1]], "Permission denied");
     refused(&["--into", "postgres", part[0], part[1]], "belongs to clerk, postgres: --role NAME");
 }
+
+#[test]
+fn c35_two_names_for_one_place_are_no_two_repositories() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let longterm = "[repositories.longterm]\ntype = \"local\"\npath = \"{dir}/link\"\nrequired = false\n";
+    let job = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\", \"longterm\"]\n";
+    let installation =
+        Installation::new(directory.path(), &format!("{}{longterm}{job}", cluster_and_repository(&cluster)));
+    fs::create_dir(directory.path().join("repo")).unwrap();
+    std::os::unix::fs::symlink(directory.path().join("repo"), directory.path().join("link")).unwrap();
+    installation.try_run(&["backup", "create"]);
+    let done = installation.try_run(&["check"]);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("repository longterm: it is the same place as repository local"), "{said}");
+    let listed = installation.json(&["backup", "list"]);
+    let there: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["repository"].clone()).collect();
+    assert_eq!(there, ["local"], "{listed:#}");
+    // A copy elsewhere is another one, though it has the same identity.
+    fs::remove_file(directory.path().join("link")).unwrap();
+    output(
+        std::process::Command::new("cp")
+            .arg("-a")
+            .arg(directory.path().join("repo"))
+            .arg(directory.path().join("link")),
+    );
+    installation.run(&["backup", "create"]);
+}

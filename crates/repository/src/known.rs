@@ -6,7 +6,7 @@
 use crate::Error;
 use pgbosun_core::config::{self, Config, RepositoryType};
 use serde::{Deserialize, Serialize};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 use uuid::Uuid;
 
 /// Where it is remembered.
@@ -15,6 +15,8 @@ pub(crate) struct Memory {
     file: PathBuf,
     place: String,
     local: bool,
+    /// The other configured ones.
+    others: Vec<(String, Memory)>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -38,8 +40,28 @@ fn place(options: &config::Repository) -> String {
 
 impl Memory {
     pub fn of(config: &Config, name: &str, options: &config::Repository) -> Self {
-        let file = config.daemon.state_directory.join("repositories").join(format!("{name}.json"));
-        Self { file, place: place(options), local: options.r#type == RepositoryType::Local }
+        let alone = |name: &str, options: &config::Repository| Self {
+            file: config.daemon.state_directory.join("repositories").join(format!("{name}.json")),
+            place: place(options),
+            local: options.r#type == RepositoryType::Local,
+            others: Vec::new(),
+        };
+        let others = config.repositories.iter().filter(|(other, _)| *other != name);
+        let others = others.map(|(other, options)| (other.clone(), alone(other, options))).collect();
+        Self { others, ..alone(name, options) }
+    }
+
+    /// Which earlier name stands for the very same place: the first of several is the one to use. A copy of a repository elsewhere has its
+    /// identity as well, and is another one.
+    fn twin(&self, repository: &str, id: Uuid) -> Option<&str> {
+        let earlier = self.others.iter().filter(|(other, _)| other.as_str() < repository);
+        let twins = earlier.filter(|(_, other)| other.known() == Some(id));
+        let inode = |memory: &Self| fs::metadata(&memory.place).map(|found| (found.dev(), found.ino())).ok();
+        let same = |other: &Self| match self.local && other.local {
+            true => inode(self).is_some() && inode(self) == inode(other),
+            false => self.place == other.place,
+        };
+        twins.filter(|(_, other)| same(other)).map(|(name, _)| name.as_str()).next()
     }
 
     fn known(&self) -> Option<Uuid> {
@@ -54,6 +76,11 @@ impl Memory {
 
     /// Compares what is there with what is remembered, and remembers what is new.
     pub fn check(&self, repository: &str, found: Option<Uuid>) -> Result<(), Error> {
+        // One would expire what the other keeps, and one backup would count as two.
+        if let Some(twin) = found.and_then(|id| self.twin(repository, id)) {
+            let reason = format!("it is the same place as repository {twin}: give it one of its own");
+            return Err(Error::Configuration { repository: repository.to_owned(), reason });
+        }
         let (id, before) = match (self.known(), found) {
             (None, None) => return Ok(()),
             (Some(before), Some(id)) if before == id => return Ok(()),
