@@ -137,6 +137,23 @@ fn c1_c2_a_push_that_dies_at_any_point_is_repeated_and_no_harm_is_done() {
 }
 
 #[test]
+fn c1_a_daemon_that_hangs_does_not_hold_up_archiving() {
+    let directory = directory();
+    let (mut installation, cluster) = set_up(directory.path());
+    installation.run(&["backup", "create"]);
+    installation.start();
+    let segment = cluster.sql("select pg_walfile_name(pg_current_wal_lsn() - 1) from pg_switch_wal()");
+    installation.signal("-STOP");
+    let begun = std::time::Instant::now();
+    let mut push = installation.command(&["wal", "push", &format!("pg_wal/{segment}")]);
+    output(push.current_dir(&cluster.data));
+    assert!(begun.elapsed() < seconds(60));
+    installation.signal("-CONT");
+    let archived = installation.json(&["wal", "list"]).to_string();
+    assert!(archived.contains(&segment), "{archived}");
+}
+
+#[test]
 fn c4_absent_is_said_only_when_every_repository_said_so() {
     let directory = directory();
     let (installation, cluster) = set_up(directory.path());

@@ -1,6 +1,6 @@
 //! The scheduler and the runner in a running daemon. What depends on the clock alone is proved in `core::schedule`.
 
-use crate::support::{Cluster, Installation, MAIL, directory, output, seconds, wait_until};
+use crate::support::{Cluster, Installation, MAIL, directory, output, program, seconds, wait_until};
 use std::{fs, process::Command, time::Instant};
 
 fn command(name: &str, script: &str, more: &str) -> String {
@@ -223,4 +223,14 @@ fn two_daemons_do_not_share_a_state_directory() {
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("is in use by another pgbosun process"));
     assert!(installation.try_run(&["job", "list"]).status.success(), "the first one lives on");
+    // Nor a control socket: the first one would be deaf.
+    let written = fs::read_to_string(directory.path().join("pgbosun.toml")).unwrap();
+    let other = directory.path().join("other.toml");
+    fs::write(&other, written.replace("/state\"", "/other\"")).unwrap();
+    let mut second = Command::new(program());
+    let second = second.arg("--config").arg(&other).arg("daemon").output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains("another daemon listens on"), "{said}");
+    let socket = directory.path().join("control.sock");
+    assert!(std::os::unix::net::UnixStream::connect(socket).is_ok(), "the first one answers");
 }

@@ -388,7 +388,8 @@ impl Installation {
         fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default()
     }
 
-    fn signal(&mut self, signal: &str) {
+    /// Sends the daemon a signal.
+    pub fn signal(&mut self, signal: &str) {
         if let Some(daemon) = &self.daemon {
             output(Command::new("kill").arg(signal).arg(daemon.id().to_string()));
         }

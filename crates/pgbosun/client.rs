@@ -44,6 +44,12 @@ impl Client {
         }
     }
 
+    /// Whether it answers within a time: one that hangs accepts connections all the same.
+    pub async fn answers(&self, limit: Duration) -> bool {
+        let answer = self.exchange(Method::GET, "/running", Bytes::new());
+        matches!(tokio::time::timeout(limit, answer).await, Ok(Ok(_)))
+    }
+
     /// Reads.
     ///
     /// # Errors

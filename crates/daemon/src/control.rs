@@ -74,6 +74,13 @@ pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
     if let Some(directory) = socket.parent() {
         std::fs::create_dir_all(directory).map_err(failed)?;
     }
+    // It would be deaf, and its end would take the socket of this one away.
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        return Err(Error::Refused(format!(
+            "another daemon listens on {}: stop it, or give this one a control-socket of its own",
+            socket.display()
+        )));
+    }
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

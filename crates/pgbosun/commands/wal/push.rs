@@ -14,6 +14,9 @@ use std::{path::Path, time::Duration};
 /// How long the daemon may take with one file; it answers when the file is durable, or when that failed.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
+/// How long the daemon may take to say that it is there.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// Archives one file.
 ///
 /// # Errors
@@ -23,6 +26,10 @@ pub async fn run(context: &Context, path: &Path, cluster: Option<&str>) -> anyho
     let cluster = cluster_of(context, cluster, &data_directory)?;
     let request = PushRequest { cluster: cluster.clone(), data_directory: data_directory.clone(), path: path.clone() };
     match context.daemon().await {
+        // C1: a daemon that hangs must not hold up archiving, which nobody would be told.
+        Ok(Some(daemon)) if !daemon.answers(ANSWER).await => {
+            tracing::warn!("the daemon does not answer within {ANSWER:?}, going on without it");
+        }
         Ok(Some(daemon)) => match daemon.ask(PATIENCE, "/wal/push", &request).await {
             Ok(pushed) => return Ok(tell(&pushed)),
             // Its own answer counts; where it did not answer, the file is pushed from here.
