@@ -206,6 +206,11 @@ fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore()
     assert!(!succeeded && said.contains("it has not come yet"), "{said}");
     let (succeeded, said) = restore("beyond", "--target-lsn", "FF/0");
     assert!(!succeeded && said.contains("the server has written up to"), "{said}");
+    // What is nowhere is not waited for longer than it takes to archive all there is.
+    let begun = std::time::Instant::now();
+    let (succeeded, said) = restore("nowhere", "--target-name", "no such restore point");
+    assert!(!succeeded && said.contains("all that the server wrote is archived"), "{said}");
+    assert!(begun.elapsed() < seconds(50), "{:?}", begun.elapsed());
     cluster.stop();
     let (succeeded, said) = restore("gone", "--target-lsn", "FF/0");
     assert!(!succeeded && said.contains("select pg_switch_wal()"), "{said}");

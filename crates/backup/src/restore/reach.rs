@@ -2,7 +2,9 @@
 
 use super::{Plan, Request, Target, plan};
 use crate::{Error, Role};
+use pgbosun_core::wal::WalFile;
 use pgbosun_postgres::Server;
+use pgbosun_repository::WalArchive;
 use sqlx::{Connection, PgConnection};
 use std::time::{Duration, Instant};
 
@@ -32,18 +34,27 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
         return Err(add(format!("the server that answers is another one, with the system identifier {answered}")));
     }
     let mut connection = primary.connect().await?;
-    let refusal = end_segment(&mut connection, request.target.as_ref()).await;
+    let ended = end_segment(&mut connection, request.target.as_ref()).await;
     let _ = connection.close().await;
-    if let Some(refusal) = refusal? {
-        return Err(add(refusal));
-    }
+    let last = match ended? {
+        Ok(last) => last,
+        Err(refusal) => return Err(add(refusal)),
+    };
     let begun = Instant::now();
+    let mut seen = 0;
     loop {
+        // Several are archived at once: earlier ones may come a moment after the last.
+        seen += u32::from(is_archived(request, system_id, &last).await);
+        let all = seen > 2;
         match Box::pin(plan(request)).await {
-            Err(Error::Beyond { .. }) if begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
+            Err(Error::Beyond { .. }) if !all && begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
             Err(Error::Beyond { reason, system_id }) => {
-                let reason =
-                    format!("{reason}; the server was asked to archive the rest, and did not within {PATIENCE:?}");
+                let reason = match all {
+                    true => format!("{reason}, and all that the server wrote is archived"),
+                    false => {
+                        format!("{reason}; the server was asked to archive the rest, and did not within {PATIENCE:?}")
+                    }
+                };
                 return Err(Error::Beyond { reason, system_id });
             }
             planned => return planned,
@@ -51,30 +62,49 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
     }
 }
 
-/// Why the server cannot help, where it cannot.
-async fn end_segment(connection: &mut PgConnection, target: Option<&Target>) -> Result<Option<String>, Error> {
+/// Whether a repository has a file; what cannot be asked has it not.
+async fn is_archived(request: &Request, system_id: &str, file: &WalFile) -> bool {
+    for repository in &request.repositories {
+        let archive = WalArchive::new(repository, &request.cluster, system_id);
+        if archive.find(file).await.is_ok_and(|found| found.is_some()) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The segment that the server ended, or why it cannot help.
+async fn end_segment(connection: &mut PgConnection, target: Option<&Target>) -> Result<Result<WalFile, String>, Error> {
     let question = "select pg_catalog.current_setting('archive_mode') <> 'off' \
                     or exists (select from pg_catalog.pg_stat_replication), \
                     pg_catalog.clock_timestamp(), pg_catalog.pg_current_wal_insert_lsn()::text";
     let (is_archived, now, written): (bool, chrono::DateTime<chrono::Utc>, String) =
         sqlx::query_as(question).fetch_one(&mut *connection).await.map_err(Error::query("ask for what is written"))?;
     match target {
-        Some(Target::Time(time)) if *time >= now => return Ok(Some("it has not come yet".into())),
+        Some(Target::Time(time)) if *time >= now => return Ok(Err("it has not come yet".into())),
         Some(Target::Lsn(lsn)) if written.parse().is_ok_and(|written| *lsn > written) => {
-            return Ok(Some(format!("the server has written up to {written}")));
+            return Ok(Err(format!("the server has written up to {written}")));
         }
         _ => {}
     }
     if !is_archived {
-        return Ok(Some("the server archives nothing".into()));
+        return Ok(Err("the server archives nothing".into()));
     }
     // A recovery stops at the first transaction that ended after the time: there has to be one.
-    for statement in ["select pg_catalog.pg_current_xact_id()", "select pg_catalog.pg_switch_wal()"] {
-        if let Err(error) = sqlx::query(statement).execute(&mut *connection).await {
-            return Ok(Some(format!(
-                "\"{statement}\" on the server would have the rest archived, and failed: {error}"
-            )));
+    let statements = [
+        "select pg_catalog.pg_current_xact_id()::text",
+        "select pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal())",
+    ];
+    let mut answer = String::new();
+    for statement in statements {
+        match sqlx::query_scalar(statement).fetch_one(&mut *connection).await {
+            Ok(answered) => answer = answered,
+            Err(error) => {
+                return Ok(Err(format!(
+                    "\"{statement}\" on the server would have the rest archived, and failed: {error}"
+                )));
+            }
         }
     }
-    Ok(None)
+    Ok(WalFile::parse(&answer).ok_or_else(|| format!("the server calls its segment {answer}")))
 }
