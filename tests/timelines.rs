@@ -1,6 +1,8 @@
 //! C41: after a split brain the live line is one, everywhere it is asked.
 
-use crate::support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until};
+use crate::support::{
+    Cluster, Installation, MAIL, cluster_and_repository, directory, output, postgres, seconds, wait_until,
+};
 use std::{fs, path::Path, process::Command};
 
 /// A cluster with these hosts.
@@ -168,4 +170,44 @@ fn c41_a_server_that_was_promoted_and_archives_nothing_decides_the_live_line_all
     installation.configure(&of(&format!("{a},{b}")));
     installation.run(&["backup", "create"]);
     assert_eq!(backups().last().unwrap()["timeline"], 2);
+}
+
+#[test]
+fn c41_a_moment_that_only_the_timeline_before_has_is_not_taken_for_the_branch() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let jobs = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
+    let installation = Installation::new(directory.path(), &format!("{configuration}{jobs}"));
+    installation.run(&["backup", "create"]);
+    let now = || cluster.sql("select clock_timestamp() at time zone 'UTC' || '+00'");
+    cluster.sql("create table t as select 1 a");
+    let early = now();
+    cluster.sql("insert into t values (2)");
+    cluster.sql("insert into t values (3)");
+    let late = now();
+    cluster.sql("insert into t values (4)");
+    cluster.archive_all();
+    let data = cluster.data.to_str().unwrap();
+    let restore = |arguments: &[&str]| {
+        cluster.stop();
+        let done = installation
+            .try_run(&[&["restore", "physical", "--to", data, "--in-place", "--force"][..], arguments].concat());
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        cluster.up();
+        wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+        (done.status.success(), said, cluster.sql("select string_agg(a::text, ' ' order by a) from t"))
+    };
+    let (done, said, rows) = restore(&["--target-time", &early]);
+    assert!(done && rows == "1", "{said}{rows}");
+    // One minute too early: before anything is written, and after it.
+    for _ in 0..2 {
+        let (done, said, _) = restore(&["--target-time", &late]);
+        assert!(!done && said.contains("--timeline 1 restores along it"), "{said}");
+        cluster.sql("insert into t values (10)");
+        cluster.archive_all();
+    }
+    let (done, said, rows) = restore(&["--target-time", &late, "--timeline", "1"]);
+    assert!(done && rows == "1 2 3", "{said}{rows}");
 }

@@ -1,5 +1,7 @@
 //! Which backup serves a recovery target, and whether the WAL reaches it: decided before the first byte (C19).
 
+mod branch;
+
 use crate::{
     Catalogue, Error,
     wal::{Archive, Confinement, Event, Fetch, Scanner},
@@ -375,6 +377,7 @@ impl Planner<'_> {
             return Err(self.unreachable(target, &reason).await);
         };
         self.check_own_wal(info)?;
+        self.check_branch(info, time).await?;
         match self.last_end(info).await? {
             // The server stops at the first transaction that ended later; without one it would fail (PostgreSQL:
             // "recovery ended before configured recovery target was reached").
