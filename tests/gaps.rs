@@ -65,8 +65,8 @@ fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_i
         cluster.archive_all();
     }
     let found =
-        output(Command::new("find").arg(directory.path().join("repo")).args(["-path", "*/wal/*", "-name", "0000*"]));
-    let mut segments: Vec<_> = found.lines().filter(|path| path.contains(".zst")).collect();
+        output(Command::new("find").arg(directory.path().join("repo")).args(["-path", "*/wal/*", "-type", "f"]));
+    let mut segments: Vec<_> = found.lines().filter(|path| !path.contains(".backup")).collect();
     segments.sort_unstable_by_key(|path| path.rsplit('/').next());
     let stop = installation.json(&["backup", "list"])[0]["stop-lsn"].as_str().unwrap().to_owned();
     let stop = cluster.sql(&format!("select pg_walfile_name('{stop}')"));
@@ -92,7 +92,10 @@ fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_i
     let gone = segments[in_use + 1];
     let name = &gone.rsplit('/').next().unwrap()[..24];
     fs::remove_file(gone).unwrap();
-    for arguments in [&["restore", "physical", "--to", to][..], &["backup", "verify", "--all"], &["restore-test"]] {
+    assert!(!installation.try_run(&["restore-test"]).status.success());
+    let tested = installation.journal("select detail from findings where job = 'test'");
+    assert!(tested.contains(&format!("{name} is missing")), "{tested}");
+    for arguments in [&["restore", "physical", "--to", to][..], &["backup", "verify", "--all"]] {
         let done = installation.try_run(arguments);
         let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
         assert!(!done.status.success() && words.contains(&format!("{name} is missing")), "{words}");

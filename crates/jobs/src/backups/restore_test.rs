@@ -209,8 +209,9 @@ impl RestoreTestJob {
         let trend = Trend::read(context.state.as_ref()).with(result.started_at, result.total);
         Ok(Outcome {
             summary: format!(
-                "{label} restored, recovered to {target} and checked in {}: {} databases, {} tables, {} rows; its state \
+                "{}{label} restored, recovered to {target} and checked in {}: {} databases, {} tables, {} rows; its state \
                  is {} old",
+                result.faults.first().map_or_else(String::new, |fault| format!("not as it should be: {fault}; ")),
                 human::duration(result.total),
                 result.databases,
                 result.tables,
