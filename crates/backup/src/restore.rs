@@ -170,13 +170,14 @@ impl Restore {
     /// target holds no `pg_control`, and nothing starts from it.
     pub async fn run(&self) -> Result<Restored, Error> {
         let places = self.places()?;
+        self.check_surroundings(&places)?;
+        self.check_target(&places)?;
         if let Some(host) = served::served_by(&self.target, &self.servers).await {
             return Err(Error::Refused(format!(
                 "the server at {host} runs from {}, as its start time and port there say: stop it first",
                 self.target.display()
             )));
         }
-        self.check_target(&places)?;
         self.check_access(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
         self.check_space(&places, &assembly)?;
