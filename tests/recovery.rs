@@ -202,10 +202,10 @@ fn c19_ten_random_times_are_what_they_were() {
     assert!(refused(&["--target-name", "never"]).contains("is not in the archived WAL"));
     assert!(refused(&["--target-lsn", "FF/0"]).contains("the archive ends before"));
     assert!(refused(&["--timeline", "7"]).contains("timeline 7"));
-    // A segment that is lost makes what lies behind it unreachable, and is named.
+    // A segment that is lost makes what lies behind it unreachable, and is named. (Its last one a backup has itself.)
     let list = installation.json(&["backup", "list"]);
     let stop = list.as_array().unwrap().last().unwrap()["stop-lsn"].as_str().unwrap().to_owned();
-    let segment = cluster.sql(&format!("select pg_walfile_name('{stop}'::pg_lsn + 1)"));
+    let segment = cluster.sql(&format!("select pg_walfile_name('{stop}'::pg_lsn + 16 * 1024 * 1024)"));
     let lost = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", &format!("{segment}-*")]));
     let lost = lost.trim();
     fs::rename(lost, directory.path().join("kept")).unwrap();
@@ -220,7 +220,7 @@ fn c19_ten_random_times_are_what_they_were() {
     fs::rename(directory.path().join("kept"), lost).unwrap();
     // Before a gap there is no moment that can be reached and that goes on to the end.
     let first = list[0]["stop-lsn"].as_str().unwrap();
-    let segment = cluster.sql(&format!("select pg_walfile_name('{first}'::pg_lsn + 1)"));
+    let segment = cluster.sql(&format!("select pg_walfile_name('{first}'::pg_lsn + 16 * 1024 * 1024)"));
     let lost = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", &format!("{segment}-*")]));
     fs::rename(lost.trim(), directory.path().join("kept")).unwrap();
     let begin = |words: &str| words.split("reachable: ").nth(1).unwrap().split(" to ").next().unwrap().to_owned();

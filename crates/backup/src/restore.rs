@@ -170,7 +170,6 @@ impl Restore {
     /// target holds no `pg_control`, and nothing starts from it.
     pub async fn run(&self) -> Result<Restored, Error> {
         let places = self.places()?;
-        self.check_surroundings(&places)?;
         self.check_target(&places)?;
         if let Some(host) = served::served_by(&self.target, &self.servers).await {
             return Err(Error::Refused(format!(
