@@ -142,6 +142,10 @@ fn c17_a_restore_refuses_what_it_would_overwrite() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());
     let installation = installation(directory.path(), &cluster);
+    // Where that goes is no question before the target will do.
+    let space = directory.path().join("space");
+    fs::create_dir(&space).unwrap();
+    cluster.sql(&format!("create tablespace space location '{}'", space.display()));
     installation.run(&["backup", "create"]);
     let refused = |target: &Path| {
         let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap()]);

@@ -101,3 +101,42 @@ fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_i
         assert!(!done.status.success() && words.contains(&format!("{name} is missing")), "{words}");
     }
 }
+
+#[test]
+fn c14_a_backup_without_wal_of_its_own_is_good_where_the_archive_has_it_and_is_copied_with_it() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let second = "[repositories.second]\ntype = \"local\"\npath = \"{dir}/second\"\nrequired = false\n";
+    let job = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nwal = \"archive\"\n";
+    let installation =
+        Installation::new(directory.path(), &format!("{}{second}{job}", cluster_and_repository(&cluster)));
+    installation.run(&["backup", "create"]);
+    let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
+    // The second repository has no WAL: it came after the archive, or was away.
+    let wal = |repository: &str| {
+        let place = directory.path().join(repository);
+        output(Command::new("find").arg(place).args(["-path", "*/wal/*", "-name", "0000000100000*-*"]))
+    };
+    output(Command::new("find").arg(directory.path().join("second")).args(["-path", "*/wal/*", "-delete"]));
+    assert_eq!(wal("second"), "");
+    let said = installation.run(&["backup", "copy", &label, "--to", "second"]);
+    assert!(said.contains("WAL after its end is not copied"), "{said}");
+    // By that one alone it is restored.
+    fs::rename(directory.path().join("repo"), directory.path().join("gone")).unwrap();
+    let clusters = format!("[clusters.main]\nconnection = \"{}\"\n", cluster.connection());
+    installation.configure(&format!("{clusters}{second}"));
+    let target = directory.path().join("restored");
+    installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--immediate"]);
+    let scratch = directory.path().join("c");
+    fs::create_dir(&scratch).unwrap();
+    let server = Cluster::adopt(&target, &scratch);
+    wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    drop(server);
+    installation.run(&["backup", "verify", &label]);
+    for file in wal("second").lines() {
+        fs::remove_file(file).unwrap();
+    }
+    let done = installation.try_run(&["backup", "verify", &label]);
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(!done.status.success() && words.contains("is missing in the archive"), "{words}");
+}

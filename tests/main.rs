@@ -9,6 +9,7 @@ mod backup;
 mod by_hand;
 mod chains;
 mod channels;
+mod cloned;
 mod configuration;
 mod confined;
 mod copies;

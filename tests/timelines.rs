@@ -211,3 +211,41 @@ fn c41_a_moment_that_only_the_timeline_before_has_is_not_taken_for_the_branch() 
     let (done, said, rows) = restore(&["--target-time", &late, "--timeline", "1"]);
     assert!(done && rows == "1 2 3", "{said}{rows}");
 }
+
+#[test]
+fn c21_a_transaction_that_was_prepared_before_a_change_of_timeline_is_there_after_it() {
+    let directory = directory();
+    let settings = format!("{}max_prepared_transactions = 5\n", Cluster::archiving(directory.path()));
+    let cluster = Cluster::start_with(directory.path(), &settings);
+    let installation = Installation::new(directory.path(), &cluster_and_repository(&cluster));
+    let jobs = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+    installation.configure(&format!("{}{jobs}", cluster_and_repository(&cluster)));
+    cluster.sql("create table t (a int)");
+    installation.run(&["backup", "create"]);
+    cluster.archive_all();
+    cluster.sql("begin; insert into t values (1); prepare transaction 'x'");
+    cluster.sql("select pg_create_restore_point('here')");
+    cluster.sql("insert into t values (2)");
+    cluster.archive_all();
+    cluster.stop();
+    let ended = |server: &Cluster| {
+        wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    };
+    let pg = cluster.data.to_str().unwrap().to_owned();
+    installation.run(&["restore", "physical", "--in-place", "--to", &pg, "--force", "--target-name", "here"]);
+    cluster.up();
+    ended(&cluster);
+    cluster.sql("insert into t values (3)");
+    cluster.archive_all();
+
+    let target = directory.path().join("restored");
+    let told = installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--latest"]);
+    assert!(told.contains("hot_standby is off"), "{told}");
+    let copy = Cluster::beside(&cluster, &target, &told);
+    wait_until("it lets people in", seconds(60), || {
+        let mut asked = Command::new(postgres("psql"));
+        asked.arg("-d").arg(copy.connection()).args(["-Xqc", "select 1"]).output().unwrap().status.success()
+    });
+    copy.sql("commit prepared 'x'");
+    assert_eq!(copy.sql("select string_agg(a::text, ' ' order by a) from t"), "1 3");
+}

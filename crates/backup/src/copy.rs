@@ -5,9 +5,10 @@ use crate::{
     Catalogue, Error, Health,
     reading::{reading, reading_wal},
 };
-use pgbosun_core::human;
+use pgbosun_core::{human, wal::WalFile};
 use pgbosun_repository::{
-    Active, BackupInfo, BackupRef, EncodedWal, Encoding, HEARTBEAT, Repository, WalArchive, copy_object,
+    Active, BackupInfo, BackupRef, EncodedWal, Encoding, HEARTBEAT, ObjectKind, Repository, WalArchive, WalObject,
+    copy_object,
 };
 use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -116,6 +117,9 @@ async fn copy_objects(from: &Repository, to: &Repository, info: &BackupInfo) -> 
         there.objects.push(copy_object(from, to, &directory, object).await?);
     }
     there.stored_bytes = there.objects.iter().map(|object| object.size).sum();
+    if info.object(ObjectKind::Wal).is_none() {
+        Box::pin(copy_needed_wal(from, to, info)).await?;
+    }
     // C11: an expiry may have been there meanwhile.
     if let Some(parent) = &info.parent {
         to.find(Some(&info.cluster), parent).await?;
@@ -158,7 +162,6 @@ async fn copy_wal_held(
     let (backups, _) = to.backups(Some(cluster)).await?;
     let own = backups.iter().filter(|info| info.system_id == system_id);
     let oldest = own.min_by_key(|info| info.start_lsn).map(|info| (info.start_lsn, info.wal_segment_size));
-    let (encoding, frames) = (Encoding::of(&to.options), Arc::default());
     let mut copied = Copied::default();
     for object in source.list().await? {
         let before = |segment: pgbosun_core::wal::Segment| {
@@ -171,14 +174,36 @@ async fn copy_wal_held(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        let plain = source.get(&object).await?;
-        let encoded = EncodedWal::of(&encoding, &frames, &object.file, &object.sha256, &plain);
-        let encoded = Box::pin(encoded).await?;
-        let size = encoded.size();
-        if target.put(&object.file, &encoded.copy_of(&object)).await? {
+        if let Some(size) = copy_file(&source, &target, &object).await? {
             copied.wal += 1;
             copied.bytes += size;
         }
     }
     Ok(copied)
+}
+
+/// C14: a backup without WAL of its own is none without what makes it consistent.
+async fn copy_needed_wal(from: &Repository, to: &Repository, info: &BackupInfo) -> Result<(), Error> {
+    let archive = |repository| WalArchive::new(repository, &info.cluster, &info.system_id);
+    let (source, target, size) = (archive(from), archive(to), info.wal_segment_size);
+    let is_needed = |file: &WalFile| match file {
+        WalFile::History(timeline) => *timeline <= info.timeline,
+        WalFile::Segment(segment) => {
+            segment.start(size) < info.stop_lsn && segment.next(size).start(size) > info.start_lsn
+        }
+        _ => false,
+    };
+    for object in source.list().await?.iter().filter(|object| is_needed(&object.file)) {
+        copy_file(&source, &target, object).await?;
+    }
+    Ok(())
+}
+
+/// Copies a file of WAL; returns the bytes stored, or none where it was there.
+async fn copy_file(source: &WalArchive, target: &WalArchive, object: &WalObject) -> Result<Option<u64>, Error> {
+    let (encoding, frames) = (Encoding::of(&target.repository().options), Arc::default());
+    let plain = source.get(object).await?;
+    let encoded = Box::pin(EncodedWal::of(&encoding, &frames, &object.file, &object.sha256, &plain)).await?;
+    let size = encoded.size();
+    Ok(target.put(&object.file, &encoded.copy_of(object)).await?.then_some(size))
 }

@@ -1,17 +1,21 @@
 //! Expiry: what retention no longer keeps is removed, backups first, then the WAL that nothing needs any more.
 //!
 //! C7 to C9, C11: decided from the catalogue of the repository itself, announced by a lease, never by file age. C33: a clock that
-//! others contradict removes nothing.
+//! others contradict removes nothing. C43: nor does anybody where two servers pass for one.
 
 use crate::{
     Catalogue, Error,
+    physical::of_another,
     retention::{Known, Needed, Rules, decide, needed},
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::wal::WalFile;
-use pgbosun_repository::{BackupInfo, CLOCK_TOLERANCE, Repository, WalArchive};
-use std::collections::BTreeMap;
+use pgbosun_repository::{BackupInfo, CLOCK_TOLERANCE, Repository, WalArchive, WalContents};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 use uuid::Uuid;
 
 /// What to expire, and how.
@@ -36,6 +40,9 @@ pub struct Expire {
     /// Clocks to compare this machine's with: whose, and what it says.
     pub witnesses: Vec<(String, DateTime<Utc>)>,
 }
+
+/// How long the archive may take to come up to a backup that was just taken.
+const ARCHIVING: Duration = Duration::from_secs(30);
 
 /// What was decided and done.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +72,7 @@ impl Expire {
     pub async fn run(&self, now: DateTime<Utc>) -> Result<Expired, Error> {
         let mut expired = Expired::default();
         if !self.dry_run {
+            self.await_archive().await?;
             expired.leftovers = self.repository.remove_leftovers(&self.cluster, self.instance).await?;
         }
         for system_id in self.repository.system_ids(&self.cluster).await? {
@@ -82,6 +90,21 @@ impl Expire {
         Ok(expired)
     }
 
+    /// A server archives the last segment of a backup a moment after it: what was just taken shall count.
+    async fn await_archive(&self) -> Result<(), Error> {
+        let (backups, _) = self.repository.shown(Some(&self.cluster)).await?;
+        let Some(info) = backups.iter().rfind(|info| self.spared.contains(&info.label)) else { return Ok(()) };
+        let archive = WalArchive::new(&self.repository, &self.cluster, &info.system_id);
+        let begun = Instant::now();
+        while let Some((last, _)) = info.last_segment()
+            && archive.newest(last.timeline).await?.is_some_and(|(newest, _)| newest < last)
+            && begun.elapsed() < ARCHIVING
+        {
+            tokio::time::sleep(ARCHIVING / 60).await;
+        }
+        Ok(())
+    }
+
     async fn of_system(
         &self,
         system_id: &str,
@@ -96,6 +119,13 @@ impl Expire {
         let mut known: Vec<Known> = of_system().map(Known::new).collect();
         for known in known.iter_mut().filter(|known| self.spared.contains(&known.label)) {
             known.kept = Some("taken by this run".into());
+        }
+        let archive = WalArchive::new(&self.repository, &self.cluster, system_id);
+        let contents = archive.contents().await?;
+        // C43: what is not known to be of the server that archives is in nobody's place.
+        for (known, _) in known.iter_mut().zip(&backups).filter(|(_, info)| contents.is_behind(info)) {
+            (known.good, known.verified) = (false, false);
+            known.kept = Some("the WAL archive has not come up to it: it counts for nothing until then".into());
         }
         // C32: with its chain, which goes with it, and its WAL.
         let readers = self.repository.readers(&self.cluster, system_id, !self.dry_run).await?;
@@ -121,6 +151,14 @@ impl Expire {
             ));
             expired.doubts.extend(damaged.iter().map(ToString::to_string));
         }
+        // C43: which of the two is the cluster is for a person to say.
+        let strange = backups.iter().filter(|info| contents.is_of_another(info)).map(of_another).collect::<Vec<_>>();
+        if !strange.is_empty() {
+            decided.fill(Some(
+                "two servers with one system identifier write here: nothing goes until that is settled".into(),
+            ));
+            expired.doubts.extend(strange.iter().cloned());
+        }
         // Children go before what they build upon: a crash in between leaves no chain without its beginning (C11).
         for (info, _) in backups.iter().zip(&decided).rev().filter(|(_, reason)| reason.is_none()) {
             if !self.dry_run {
@@ -132,9 +170,9 @@ impl Expire {
         let retained: Vec<&Known> =
             known.iter().zip(&decided).filter(|(_, reason)| reason.is_some()).map(|(known, _)| known).collect();
         // C7: what a catalogue that cannot be read would need is not known, so nothing goes.
-        if damaged.is_empty() && !retained.is_empty() {
+        if damaged.is_empty() && strange.is_empty() && !retained.is_empty() {
             let needed = needed(&retained, &self.rules, now).and_from(readers.iter().map(|reader| reader.wal_from));
-            self.wal(system_id, &backups, &needed, expired).await?;
+            self.wal(&archive, contents, &backups, &needed, expired).await?;
         }
         expired.decisions.extend(backups.into_iter().zip(decided));
         Ok(())
@@ -142,7 +180,8 @@ impl Expire {
 
     async fn wal(
         &self,
-        system_id: &str,
+        archive: &WalArchive,
+        contents: WalContents,
         backups: &[BackupInfo],
         needed: &Needed,
         expired: &mut Expired,
@@ -150,9 +189,7 @@ impl Expire {
         let sizes: BTreeMap<u64, ()> = backups.iter().map(|info| (info.wal_segment_size, ())).collect();
         // Positions of segments depend on their size; pg_resetwal can change it, and then nothing is certain.
         let (Some((size, ())), 1) = (sizes.first_key_value(), sizes.len()) else { return Ok(()) };
-        let archive = WalArchive::new(&self.repository, &self.cluster, system_id);
         // C42: every backup here is to be believed. WAL that is not serves none of them, and goes at the same place as the rest.
-        let contents = archive.contents().await?;
         for object in contents.believed.into_iter().chain(contents.untrusted) {
             let stays = match &object.file {
                 WalFile::History(_) => true,

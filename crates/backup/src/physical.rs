@@ -3,11 +3,13 @@
 mod files;
 mod incremental;
 mod pass;
+mod position;
 mod publish;
 mod source;
 mod stream;
 
 pub use incremental::{Incremental, WhyFull};
+pub(crate) use position::{last_segment_of_another, of_another};
 pub use source::{NoServer, Primary, Role, Unfit, member, now as server_time, primaries};
 
 use crate::{
@@ -121,6 +123,7 @@ impl Physical {
         for repository in &self.repositories {
             repository.check_signing()?;
             repository.admit(&self.cluster, &system_id).await?;
+            self.check_position(repository, &server, &system_id, &before).await?;
             stored_bytes = stored_bytes.max(self.check_space(repository, &before).await?);
         }
         let parent = match &self.incremental {
@@ -154,7 +157,7 @@ impl Physical {
         let mut ready = Vec::new();
         let mut dropped = Vec::new();
         for repository in &self.repositories {
-            match self.prepare(repository, &system_id, &before).await {
+            match self.prepare(repository, &server, &system_id, &before).await {
                 Ok(removed) => {
                     removed_leftovers.extend(removed);
                     ready.push(repository.clone());
@@ -235,6 +238,7 @@ impl Physical {
     async fn prepare(
         &self,
         repository: &Repository,
+        server: &Server,
         system_id: &str,
         before: &Inspection,
     ) -> Result<Vec<String>, Error> {
@@ -246,8 +250,23 @@ impl Physical {
             Vec::new()
         });
         repository.check_system_id(&self.cluster, system_id).await?;
+        self.check_position(repository, server, system_id, before).await?;
         self.check_space(repository, before).await?;
         Ok(removed)
+    }
+
+    /// C43: a standby may be behind.
+    async fn check_position(
+        &self,
+        repository: &Repository,
+        server: &Server,
+        system_id: &str,
+        before: &Inspection,
+    ) -> Result<(), Error> {
+        match before.standby {
+            true => Ok(()),
+            false => position::check(server, repository, (&self.cluster, system_id), before.wal_segment_size).await,
+        }
     }
 
     /// The data directory to read, or why the server sends the data instead.

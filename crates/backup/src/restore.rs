@@ -163,21 +163,30 @@ impl Restore {
         Confinement::of(&self.info, self.in_place, standby, &self.tablespaces, self.until)
     }
 
+    /// What can be told of the target before anybody is asked anything (C17). Returns where each tablespace goes.
+    ///
+    /// # Errors
+    /// Those of [`Self::run`].
+    pub fn check(&self) -> Result<BTreeMap<u32, PathBuf>, Error> {
+        let places = self.places()?;
+        self.check_target(&places)?;
+        self.check_access(&places)?;
+        Ok(places)
+    }
+
     /// Restores. Must run away from the scheduler's threads.
     ///
     /// # Errors
     /// [`Error::Refused`] before the first byte where the target will not do (C17); whatever went wrong later: then the
     /// target holds no `pg_control`, and nothing starts from it.
     pub async fn run(&self) -> Result<Restored, Error> {
-        let places = self.places()?;
-        self.check_target(&places)?;
+        let places = self.check()?;
         if let Some(host) = served::served_by(&self.target, &self.servers).await {
             return Err(Error::Refused(format!(
                 "the server at {host} runs from {}, as its start time and port there say: stop it first",
                 self.target.display()
             )));
         }
-        self.check_access(&places)?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
         self.check_space(&places, &assembly)?;
         let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;

@@ -10,8 +10,10 @@ use crate::{
     Catalogue, Error, Progress,
     manifest::{self, Expected},
     member,
+    physical::last_segment_of_another,
     reading::reading,
     restore::{Assembly, Link},
+    wal::Archive,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::{human, name::to_text, wal::Segment};
@@ -147,9 +149,17 @@ async fn verify_held(
         faults.contents.extend(all.unlike.words().into_iter().chain(unseen.words()));
     }
     let own_wal = info.object(ObjectKind::Wal).is_some();
-    if own_wal && sealed == 0 {
+    if !own_wal {
+        // C14: each repository stands by itself.
+        let (cluster, system_id) = (&info.cluster, &info.system_id);
+        let archive =
+            Archive::read(std::slice::from_ref(repository), cluster, system_id, info.wal_segment_size).await?;
+        let missing = archive.lacks(info);
+        faults.wal.extend(missing.map(|segment| format!("segment {segment} {}", archive.how_missing(segment))));
+    } else if sealed == 0 {
         check_segments(info, &all.segments, &mut faults);
     }
+    faults.wal.extend(last_segment_of_another(repository, info).await?);
     let chain = check_chain(repository, info, listed, &mut faults).await?;
     let check = |name, faults: Vec<String>, good: String| Check {
         name,

@@ -52,7 +52,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     accept_gap(&plan, &arguments.target)?;
     let target = std::path::absolute(to)?;
     let existing = existing(&arguments, &target)?;
-    let tablespaces = tablespaces::places(&plan.info, &arguments.tablespace, arguments.force)?;
+    let tablespaces = tablespaces::said(&arguments.tablespace)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
     let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces, plan.until);
     let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, &confinement)?;
@@ -72,6 +72,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         progress: Arc::clone(&progress),
         cancel: cancel.clone(),
     };
+    // What is wrong with the target is told before a question about its tablespaces.
+    restore.check()?;
+    tablespaces::confirm(&info, &restore.tablespaces, arguments.force)?;
     let name = plan.repository.name.clone();
     let beside = confinement.places;
     let place = match (arguments.standby, in_place) {

@@ -7,7 +7,7 @@ pub(crate) use validate::tests::info as test_info;
 
 use crate::{BackupRef, Error, sealed};
 use chrono::{DateTime, Utc};
-use pgbosun_core::{lsn::Lsn, name::to_path};
+use pgbosun_core::{lsn::Lsn, name::to_path, wal::Segment};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -65,6 +65,16 @@ impl TablespaceInfo {
     }
 }
 
+/// A whole segment as the server sent it during a backup. By it the archive is known to be of the same server (C43).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LastSegment {
+    /// Where it ends: what follows is the next one.
+    pub end: Lsn,
+    /// SHA-256 of the plain file, hex.
+    pub sha256: String,
+}
+
 /// A complete backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -113,9 +123,9 @@ pub struct BackupInfo {
     pub settings: BTreeMap<String, String>,
     /// Tablespaces.
     pub tablespaces: Vec<TablespaceInfo>,
-    /// Its own WAL holds whole segments up to here, where that is known: what follows is the next one.
+    /// The last segment that its own WAL has whole, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wal_end: Option<Lsn>,
+    pub last_segment: Option<LastSegment>,
     /// C15: the server found pages with a wrong checksum. Such a backup is suspect and never the last good one.
     pub checksum_failures: bool,
     /// Bytes read from the server.
@@ -158,6 +168,13 @@ impl BackupInfo {
         std::iter::successors(first.filter(|_| self.start_timeline == self.timeline), after)
             .take_while(|at| *at < self.stop_lsn)
             .map(|at| at.segment_name(self.timeline, self.wal_segment_size))
+    }
+
+    /// C43: the last segment it has whole, with its SHA-256.
+    pub fn last_segment(&self) -> Option<(Segment, &str)> {
+        let LastSegment { end, sha256 } = self.last_segment.as_ref()?;
+        let begin = Lsn(end.0.checked_sub(self.wal_segment_size)?);
+        Some((Segment::holding(begin, self.timeline, self.wal_segment_size), sha256))
     }
 
     /// Where it lies.

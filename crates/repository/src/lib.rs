@@ -26,7 +26,7 @@ mod tar_stream;
 mod volume;
 mod wal;
 
-pub use catalogue::{BackupInfo, FORMAT, Object, ObjectKind, TablespaceInfo};
+pub use catalogue::{BackupInfo, FORMAT, LastSegment, Object, ObjectKind, TablespaceInfo};
 pub use copy::copy_object;
 pub use decode::decompress;
 pub use encode::{Encoding, Frame, Frames};

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use object::{SIGNED, gather, parse, parse_companion};
 use pgbosun_core::{
     lineage::Lineage,
-    wal::{self, Switch, WalFile},
+    wal::{self, Segment, Switch, WalFile},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -79,7 +79,10 @@ impl WalArchive {
     }
 
     /// Everything under a file's name.
-    async fn look(&self, file: &WalFile) -> Result<WalContents, Error> {
+    ///
+    /// # Errors
+    /// [`Error::Signing`], [`Error::Storage`].
+    pub async fn look(&self, file: &WalFile) -> Result<WalContents, Error> {
         let (directory, name) = (self.directory(file), file.to_string());
         let names = self.repository.storage.names(&directory).await?.into_iter();
         let of_file = names.filter(|stored| stored.starts_with(&name));
@@ -267,6 +270,30 @@ impl WalArchive {
         // A hundred thousand signatures take seconds, which are not the scheduler's.
         let sorted = tokio::task::spawn_blocking(move || archive.sort_out(found, &trusted)).await;
         sorted.map_err(|error| Error::storage("read", &self.root)(io::Error::other(error)))
+    }
+
+    /// The newest segment of a timeline, without a listing of the others.
+    ///
+    /// # Errors
+    /// [`Error::Signing`], [`Error::Storage`].
+    pub async fn newest(&self, timeline: u32) -> Result<Option<(Segment, WalObject)>, Error> {
+        let (root, trusted) = (format!("{}/{timeline:08X}", self.root), self.repository.trusted_keys()?);
+        let mut logs = self.repository.storage.names(&root).await?;
+        logs.sort_unstable_by(|one, other| other.cmp(one));
+        // Names of history files are longer.
+        for log in logs.into_iter().filter(|name| name.len() == 8) {
+            let directory = format!("{root}/{log}");
+            let names = self.repository.storage.names(&directory).await?.into_iter();
+            let found = gather(names.map(|name| (format!("{directory}/{name}"), 0)));
+            let segments = self.sort_out(found, &trusted).believed.into_iter().filter_map(|object| match object.file {
+                WalFile::Segment(segment) if segment.timeline == timeline => Some((segment, object)),
+                _ => None,
+            });
+            if let Some(newest) = segments.max() {
+                return Ok(Some(newest));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether there is anything in it.

@@ -27,7 +27,7 @@ pub(crate) fn backup(label: &str, lsn: u64, parent: Option<&str>) -> BackupInfo 
         databases: Default::default(),
         settings: Default::default(),
         tablespaces: Vec::new(),
-        wal_end: None,
+        last_segment: None,
         checksum_failures: false,
         bytes: 1,
         stored_bytes: 1,

@@ -47,6 +47,7 @@ impl Load {
     /// What will not do, and what would.
     pub async fn rehearse(&self, what: &DumpWhat) -> Result<(), Error> {
         let server = self.primary().await?;
+        self.check_database(&server).await?;
         let owners = owners_now(&server, what).await;
         if owners.len() > 1 {
             loader(self.role.as_deref(), &owners)?;
@@ -94,6 +95,21 @@ impl Load {
             }
             _ => return Ok(()),
         }))
+    }
+
+    async fn check_database(&self, server: &Server) -> Result<(), Error> {
+        let mut connection = server.connect().await?;
+        let there = sqlx::query_scalar(
+            "select exists (select from pg_catalog.pg_database where datname operator(pg_catalog.=) $1)",
+        );
+        let there: Result<bool, _> = there.bind(&self.database).fetch_one(&mut connection).await;
+        let _ = connection.close().await;
+        match there.map_err(Error::query("look for the database"))? {
+            true => Ok(()),
+            false => {
+                Err(Error::Refused(format!("there is no database {} on the server: create it first", self.database)))
+            }
+        }
     }
 
     /// Loads an archive of `pg_dump` whose objects belong to `owners`.

@@ -1,5 +1,6 @@
 //! Incremental backups (PostgreSQL 17 and later): which backup the next one builds upon, or why it must be a full one.
 
+use super::last_segment_of_another;
 use crate::{Catalogue, Chain, Error, inspect::Inspection};
 use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, ObjectKind, Repository, read_volume};
@@ -84,6 +85,10 @@ impl Incremental {
         }
         if let Some(why) = lost(first, &chain).await? {
             return Ok(Err(why));
+        }
+        // C43
+        if let Some(reason) = last_segment_of_another(first, newest).await? {
+            return Ok(Err(WhyFull { reason, lost: Some((first.clone(), newest.clone())) }));
         }
         for repository in &repositories[1..] {
             let there = Catalogue::read(repository, Some(cluster)).await?;

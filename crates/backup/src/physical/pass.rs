@@ -8,7 +8,7 @@ use pgbosun_postgres::{
     Server,
     replication::{BackupEnd, BackupOptions, BackupStart, BaseBackup, Replication},
 };
-use pgbosun_repository::{BackupInfo, Destinations, HEARTBEAT, Repository, Written};
+use pgbosun_repository::{BackupInfo, Destinations, HEARTBEAT, LastSegment, Repository, Written};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
@@ -69,7 +69,7 @@ impl Pass<'_> {
         }
         let Begun { start, reading, parent, why_full } = self.begin(&before).await?;
         self.physical.progress.expect(start.bytes);
-        let (written, end, wal_end) = match wal {
+        let (written, end, last_segment) = match wal {
             Some(wal) => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
             None => self.copy(reading).await.map(|(written, end)| (written, end, None))?,
         };
@@ -80,7 +80,7 @@ impl Pass<'_> {
         if let WalSource::Archive(patience) = self.physical.wal {
             self.await_archive(&before, &start, &end, patience).await?;
         }
-        let stored = self.publish(before, &start, (end, wal_end), started_at, written, parent).await?;
+        let stored = self.publish(before, &start, (end, last_segment), started_at, written, parent).await?;
         Ok((stored, why_full))
     }
 
@@ -178,7 +178,7 @@ impl Pass<'_> {
         slot: &str,
         start: &BackupStart,
         reading: Reading,
-    ) -> Result<(Written, BackupEnd, Option<Lsn>), Error> {
+    ) -> Result<(Written, BackupEnd, Option<LastSegment>), Error> {
         let history = match start.timeline {
             0 | 1 => None,
             timeline => Some(wal.timeline_history(timeline).await?),
@@ -201,14 +201,14 @@ impl Pass<'_> {
         let (mut written, end) = copied?;
         // A primary leaves the segment as the backup ends (PostgreSQL: `pg_backup_stop`), so all of it comes; one of the largest is
         // not worth waiting for.
-        let whole = Lsn(end.lsn.0.next_multiple_of(segment_size));
-        let wal_end = (!before.standby && segment_size <= LARGEST_WAITED_FOR).then_some(whole);
-        let _ = stop.send(Some(wal_end.unwrap_or(end.lsn)));
-        match beside.join_next().await {
-            Some(received) => written.extend(received.map_err(Error::broke_off("receiving WAL"))??),
-            None => return Err(Error::Interrupted("the server ended the WAL before the backup".into())),
-        }
-        Ok((written, end, wal_end))
+        let whole = !before.standby && segment_size <= LARGEST_WAITED_FOR;
+        let _ = stop.send(Some(if whole { Lsn(end.lsn.0.next_multiple_of(segment_size)) } else { end.lsn }));
+        let Some(received) = beside.join_next().await else {
+            return Err(Error::Interrupted("the server ended the WAL before the backup".into()));
+        };
+        let (wal, last_segment) = received.map_err(Error::broke_off("receiving WAL"))??;
+        written.extend(wal);
+        Ok((written, end, last_segment))
     }
 
     /// C14: a backup without WAL of its own is good once the archive has all it needs.

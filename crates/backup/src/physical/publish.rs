@@ -3,10 +3,10 @@
 use super::Pass;
 use crate::{Error, inspect::Inspection, physical::source};
 use chrono::{DateTime, SubsecRound, Utc};
-use pgbosun_core::{clock, lsn::Lsn};
+use pgbosun_core::clock;
 use pgbosun_postgres::replication::{BackupEnd, BackupStart};
 use pgbosun_repository::{
-    BackupInfo, FORMAT, ObjectKind, PlainWriter, Repository, TablespaceInfo, VolumeWriter, Written,
+    BackupInfo, FORMAT, LastSegment, ObjectKind, PlainWriter, Repository, TablespaceInfo, VolumeWriter, Written,
 };
 
 impl Pass<'_> {
@@ -14,7 +14,7 @@ impl Pass<'_> {
         &self,
         before: Inspection,
         start: &BackupStart,
-        (end, wal_end): (BackupEnd, Option<Lsn>),
+        (end, last_segment): (BackupEnd, Option<LastSegment>),
         started_at: DateTime<Utc>,
         mut written: Written,
         parent: Option<BackupInfo>,
@@ -58,7 +58,7 @@ impl Pass<'_> {
             databases: before.databases,
             settings: before.settings,
             tablespaces: tablespaces.map(|t| TablespaceInfo { oid: t.oid, location: t.location.clone() }).collect(),
-            wal_end,
+            last_segment,
             checksum_failures: end.checksum_failures,
             bytes: 0,
             stored_bytes: 0,

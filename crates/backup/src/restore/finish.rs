@@ -1,7 +1,7 @@
 //! The last steps of a restore: configuration, recovery settings, durability, and `pg_control` at the very end (C12).
 
 use super::{
-    Recovery, Restore, Target,
+    Action, Recovery, Restore, Target,
     configuration::{Removed, Standing, neutralize, without_job_runners},
     extract::{Access, CONTROL, CONTROL_UNFINISHED, write_file},
 };
@@ -119,9 +119,26 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
     }
     if let Some(recovery) = &restore.recovery {
         append(target, "postgresql.auto.conf", &settings(recovery))?;
+        if loses_prepared_transactions(recovery, info) {
+            append(target, "postgresql.auto.conf", "hot_standby = 'off'\n")?;
+            made.push(
+                "postgresql.auto.conf: hot_standby is off, nobody gets in before recovery has ended: PostgreSQL does not follow a \
+                 change of timeline with a prepared transaction while it lets readers in. Remove the line before this server \
+                 becomes a standby"
+                    .to_owned(),
+            );
+        }
         append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
     }
     Ok(made)
+}
+
+/// Whether this recovery could end in "requested WAL segment … has already been removed": of a transaction that is prepared at a change
+/// of timeline a server with hot_standby looks for the record in a segment of the new timeline (PostgreSQL: `PrescanPreparedTransactions`
+/// by `xlog_redo`). A standby must let readers in, and so must one that is to wait for them.
+fn loses_prepared_transactions(recovery: &Recovery, info: &BackupInfo) -> bool {
+    let prepared = info.settings.get("max_prepared_transactions").is_some_and(|most| most != "0");
+    prepared && recovery.timeline != info.timeline && recovery.action == Action::Promote && !recovery.standby
 }
 
 /// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs

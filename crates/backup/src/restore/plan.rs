@@ -168,6 +168,7 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
     let Some((_, newest)) = candidates.first() else { return Ok(None) };
     // C10: another system identifier is another cluster.
     let (system_id, size, newest) = (newest.system_id.clone(), newest.wal_segment_size, newest.timeline);
+    let other = candidates.iter().find(|(_, info)| info.system_id != system_id).map(|(_, info)| info.label.clone());
     candidates.retain(|(_, info)| info.system_id == system_id);
     let archive = Archive::read(&request.repositories, &request.cluster, &system_id, size).await?;
     if let (None, Some(reason)) = (request.timeline, archive.unknown_line(newest)) {
@@ -182,7 +183,7 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
         spools: Vec::new(),
         partial_directory: None,
     };
-    Ok(Some(Planner { request, archive, fetch, candidates }))
+    Ok(Some(Planner { request, archive, fetch, candidates, other }))
 }
 
 /// Good backups, newest first (C33), each in the first repository that has it so. One that something is known against (C27) is
@@ -243,6 +244,8 @@ struct Planner<'a> {
     archive: Archive,
     fetch: Fetch,
     candidates: Vec<(Repository, BackupInfo)>,
+    /// The newest of another system identifier, as from before pg_upgrade: taken where it is named (C10).
+    other: Option<String>,
 }
 
 impl Planner<'_> {
@@ -510,6 +513,13 @@ impl Planner<'_> {
         let mut words = format!("{target} cannot be reached: {reason}");
         if let Ok(Some(reachable)) = self.reachable().await {
             words.push_str(&format!("; {reachable}"));
+        }
+        if let Some(label) = &self.other {
+            let cluster = &self.request.cluster;
+            words.push_str(&format!(
+                "; {cluster} had another system identifier before: what lies there is restored from a backup of it that --backup \
+                 names, {label} being the newest"
+            ));
         }
         Error::Refused(words)
     }

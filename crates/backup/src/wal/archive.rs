@@ -88,6 +88,11 @@ impl Archive {
         self.untrusted.extend(untrusted.iter().map(|object| (object.file.clone(), object.untrusted().to_string())));
         for object in objects {
             self.stored_bytes += object.size;
+            if object.size == 0 {
+                // Not even its header: a crash of the store, or somebody's hand. Recovery cannot use it, so it is missing (C34).
+                self.untrusted.push((object.file, format!("{} is empty", object.key)));
+                continue;
+            }
             if let WalFile::Segment(segment) = object.file {
                 self.segments.insert(segment);
             }
@@ -180,7 +185,8 @@ impl Archive {
     /// whole, in the next one: a backup may be the last thing before archiving begins.
     pub fn onward(&self, target: u32, info: &BackupInfo) -> Lsn {
         let end = info.stop_lsn.segment_start(self.segment_size);
-        let own = info.wal_end.filter(|whole| *whole > end && info.object(ObjectKind::Wal).is_some());
+        let own = info.last_segment.as_ref().map(|last| last.end);
+        let own = own.filter(|whole| *whole > end && info.object(ObjectKind::Wal).is_some());
         own.filter(|_| self.segment(target, end).is_none()).unwrap_or(info.stop_lsn)
     }
 

@@ -6,7 +6,8 @@ use crate::{
 };
 use pgbosun_core::lsn::Lsn;
 use pgbosun_postgres::replication::WalStream;
-use pgbosun_repository::{Destinations, ObjectKind, VolumeWriter, Written};
+use pgbosun_repository::{Destinations, LastSegment, ObjectKind, VolumeWriter, Written};
+use sha2::{Digest, Sha256};
 use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -17,6 +18,10 @@ pub(crate) struct Receiver {
     segment_size: u64,
     /// The position up to which WAL is written; the start of a segment before the first byte.
     position: Option<Lsn>,
+    /// Over what came of the segment at that position.
+    hash: Sha256,
+    /// The last one that came whole.
+    whole: Option<LastSegment>,
 }
 
 impl Receiver {
@@ -31,15 +36,16 @@ impl Receiver {
         if let Some((name, text)) = &history {
             volume.add_file(name, text).await?;
         }
-        Ok(Self { volume, timeline, segment_size, position: None })
+        Ok(Self { volume, timeline, segment_size, position: None, hash: Sha256::new(), whole: None })
     }
 
-    /// Receives until everything before the stop position is written, which is known only later, and makes it durable.
+    /// Receives until everything before the stop position is written, which is known only later, and makes it durable. Returns with
+    /// it the last segment that came whole.
     pub async fn receive(
         mut self,
         mut stream: WalStream,
         mut stop: watch::Receiver<Option<Lsn>>,
-    ) -> Result<Written, Error> {
+    ) -> Result<(Written, Option<LastSegment>), Error> {
         loop {
             let known = *stop.borrow_and_update();
             if let (Some(stop), Some(position)) = (known, self.position)
@@ -82,16 +88,20 @@ impl Receiver {
             }
             let left = usize::try_from(self.segment_size - within).unwrap_or(usize::MAX);
             let (piece, rest) = data.split_at(left.min(data.len()));
+            self.hash.update(piece);
             self.volume.write(piece).await?;
             at += piece.len() as u64;
             data = rest;
+            if at.is_multiple_of(self.segment_size) {
+                self.whole = Some(LastSegment { end: Lsn(at), sha256: hex::encode(self.hash.finalize_reset()) });
+            }
         }
         self.position = Some(Lsn(at));
         Ok(())
     }
 
     /// Fills the last segment with zeros, as the server does itself, and makes the volume durable.
-    async fn finish(mut self) -> Result<Written, Error> {
+    async fn finish(mut self) -> Result<(Written, Option<LastSegment>), Error> {
         let zeros = vec![0; 1 << 16];
         let mut left = match self.position.map(|position| position.0 % self.segment_size) {
             None | Some(0) => 0,
@@ -102,7 +112,7 @@ impl Receiver {
             self.volume.write(&zeros[..piece]).await?;
             left -= piece as u64;
         }
-        Ok(self.volume.finish().await?)
+        Ok((self.volume.finish().await?, self.whole))
     }
 }
 

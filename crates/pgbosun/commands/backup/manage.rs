@@ -39,7 +39,8 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     match copied.backups.as_slice() {
         [] => println!("{to} has {label} already"),
         labels => {
-            println!("{} {} from {name} to {to} ({})", green("copied"), labels.join(", "), human::size(copied.bytes))
+            println!("{} {} from {name} to {to} ({})", green("copied"), labels.join(", "), human::size(copied.bytes));
+            println!("WAL after its end is not copied: a job of kind replicate brings that, for other moments");
         }
     }
     Ok(0)

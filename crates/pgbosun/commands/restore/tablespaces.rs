@@ -9,10 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// By old location, as it was said. C36: a place that the backup alone names is shown, and taken without a question only where it is
-/// an empty directory of this user.
-pub(super) fn places(info: &BackupInfo, pairs: &[String], force: bool) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let said = pairs.iter().map(|pair| mapping(pair)).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+/// By old location, as it was said.
+pub(super) fn said(pairs: &[String]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    pairs.iter().map(|pair| mapping(pair)).collect()
+}
+
+/// C36: a place that the backup alone names is shown, and taken without a question only where it is an empty directory of this user.
+pub(super) fn confirm(info: &BackupInfo, said: &BTreeMap<String, PathBuf>, force: bool) -> anyhow::Result<()> {
     let unnamed = info.tablespaces.iter().filter(|space| !said.contains_key(&space.location));
     let places: Vec<_> = unnamed.map(TablespaceInfo::place).collect();
     let doubtful: Vec<_> = places.iter().filter(|place| !is_ready(place)).map(|place| format!("{place:?}")).collect();
@@ -26,7 +29,7 @@ pub(super) fn places(info: &BackupInfo, pairs: &[String], force: bool) -> anyhow
     for place in places {
         eprintln!("a tablespace goes to {place:?}");
     }
-    Ok(said)
+    Ok(())
 }
 
 /// Whether it is an empty directory of this user.

@@ -37,7 +37,7 @@ impl BackupInfo {
             if !names.insert(object.name.as_str()) {
                 return Err(format!("it lists {} twice", object.name));
             }
-            if object.sha256.len() != 64 || !object.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            if !is_sha256(&object.sha256) {
                 return Err(format!("what it says of {} is no SHA-256", object.name));
             }
         }
@@ -69,6 +69,11 @@ impl BackupInfo {
         if self.start_timeline == 0 || self.timeline < self.start_timeline {
             return Err(format!("no backup leads from timeline {} to {}", self.start_timeline, self.timeline));
         }
+        if let Some(last) = &self.last_segment
+            && (!is_sha256(&last.sha256) || !last.end.0.is_multiple_of(size) || last.end.0 > (1 << 60) + size)
+        {
+            return Err(format!("{} is no end of its last segment, or its SHA-256 none", last.end));
+        }
         Ok(())
     }
 
@@ -98,6 +103,10 @@ impl BackupInfo {
 /// Text without anything that a terminal, a file of configuration or a path would take for more than text.
 fn is_word(text: &str, longest: usize) -> bool {
     text.len() <= longest && !text.contains(char::is_control)
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn is_object_name(name: &str) -> bool {
@@ -155,6 +164,8 @@ pub(crate) mod tests {
             ("objects", object("a b", 9)),
             ("objects", object("a", u64::MAX)),
             ("bytes", json!(u64::MAX)),
+            ("last-segment", json!({"end": "0/3000001", "sha256": "0".repeat(64)})),
+            ("last-segment", json!({"end": "0/3000000", "sha256": "../x"})),
             ("databases", json!({"a": u64::MAX})),
         ] {
             let mut forged = good();

@@ -1,7 +1,7 @@
 //! What lies in an archive: the names of objects, and the signatures in them.
 
 use crate::{
-    Error,
+    BackupInfo, Error,
     signature::{COMPACT, is_compact, unsigned},
 };
 use pgbosun_core::wal::WalFile;
@@ -40,6 +40,22 @@ impl WalContents {
         let files = self.believed.chunk_by(|one, other| one.file == other.file);
         let differ = |objects: &&[WalObject]| objects.iter().any(|object| object.sha256 != objects[0].sha256);
         files.filter(differ).map(|objects| &objects[0].file)
+    }
+
+    /// C43: whether there is another segment under the name of a backup's last one, and not that: not the same server wrote both.
+    pub fn is_of_another(&self, info: &BackupInfo) -> bool {
+        let Some((segment, sha256)) = info.last_segment() else { return false };
+        let file = WalFile::Segment(segment);
+        let first = self.believed.partition_point(|object| object.file < file);
+        let mut there = self.believed[first..].iter().take_while(|object| object.file == file).peekable();
+        there.peek().is_some() && there.all(|object| object.sha256 != sha256)
+    }
+
+    /// C43: whether the archive was begun and has not come up to a backup's last segment. One of a later timeline is past it.
+    pub fn is_behind(&self, info: &BackupInfo) -> bool {
+        let segments = self.believed.partition_point(|object| matches!(object.file, WalFile::Segment(_)));
+        let newest = self.believed[..segments].last().map(|object| &object.file);
+        info.last_segment().is_some_and(|(last, _)| newest.is_some_and(|newest| *newest < WalFile::Segment(last)))
     }
 }
 
