@@ -30,6 +30,8 @@ fn a_backup_that_was_found_damaged_is_shown_so_and_not_restored_from() {
     for _ in 0..2 {
         installation.run(&["backup", "create"]);
     }
+    // No daemon has ever run here.
+    assert_eq!(installation.json(&["status"])["last"][0]["job"], "full");
     let labels = |installation: &Installation| {
         let list = installation.json(&["backup", "list"]);
         let list = list.as_array().unwrap().iter();

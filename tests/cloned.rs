@@ -49,7 +49,7 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
         let done = installation.try_run(&["backup", "create"]);
         let words = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(
-            !done.status.success() && words.contains(reason) && words.contains("a copy of that one's machine"),
+            !done.status.success() && words.contains(reason) && words.contains("is a copy of the other's machine"),
             "{words}"
         );
     };
@@ -71,9 +71,11 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
     assert_eq!((both.len(), &both[0]), (2, &first[0]), "{both:?}");
     let why = installation.run(&["backup", "expire", "--dry-run"]);
     assert!(why.contains("the WAL archive has not come up to it"), "{why}");
+    // Nor does it keep the original, which is behind it, from its own.
+    installation.configure(&at(directory.path()));
+    installation.run(&["backup", "create"]);
 
     // Once the original has come so far, it is seen which of the two is not of the archive, and nothing goes.
-    installation.configure(&at(directory.path()));
     write(&original, 9);
     original.archive_all();
     let strange = "two servers with system identifier";
@@ -104,4 +106,96 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
     installation.run(&["backup", "create"]);
     let listed = installation.json(&["backup", "list"]);
     assert_eq!(listed.as_array().unwrap().last().unwrap()["timeline"], 2, "{listed:#}");
+}
+
+#[test]
+fn c43_an_archive_that_is_not_in_use_any_more_does_not_hold_retention_up() {
+    let directory = directory();
+    let installation = Installation::new(directory.path(), &at(directory.path()));
+    let server = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let labels = || installation.json(&["backup", "list"]).as_array().unwrap().len();
+    installation.run(&["backup", "create"]);
+    server.sql("alter system set archive_command = ''");
+    server.sql("select pg_reload_conf()");
+    server.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+    assert_eq!(labels(), 2, "the archive may still come up to what was just taken");
+    let wal = directory.path().join("repo/main");
+    let aged = ["-path", "*/wal/*", "-type", "f", "-exec", "touch", "-d", "2 days ago", "{}", "+"];
+    output(Command::new("find").arg(wal).args(aged));
+    installation.run(&["backup", "expire", "--force"]);
+    assert_eq!(labels(), 1);
+}
+
+#[test]
+fn c35_c43_a_share_that_a_copy_of_the_machine_was_backed_up_to_costs_the_others_nothing() {
+    let directory = directory();
+    let socket = directory.path().join("copy");
+    fs::create_dir(&socket).unwrap();
+    let share = "[repositories.share]\ntype = \"local\"\npath = \"{dir}/share\"\nrequired = false\n";
+    let original = Cluster::start(directory.path());
+    let both = at(directory.path()).replace("[jobs.full]", &format!("{share}[jobs.full]"));
+    let both = both.replace("[\"local\"]", "[\"local\", \"share\"]");
+    let installation = Installation::new(directory.path(), &both);
+    installation.run(&["backup", "create"]);
+    original.stop();
+    let data = directory.path().join("pg2");
+    output(Command::new("cp").arg("-a").arg(&original.data).arg(&data));
+    original.up();
+    let copy = Cluster::adopt(&data, &socket);
+    for _ in 0..4 {
+        copy.sql("select txid_current()");
+        copy.sql("select pg_switch_wal()");
+    }
+    // The copy was backed up to the share alone: the original is behind it there.
+    let of_copy = at(&socket).replace("{dir}/repo", "{dir}/share");
+    installation.configure(&of_copy);
+    installation.run(&["backup", "create"]);
+    installation.configure(&both);
+    let done = installation.try_run(&["backup", "create"]);
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && words.contains("partly: it is not in share"), "{words}");
+    let found = installation.journal("select summary || ' ' || detail from findings");
+    assert!(found.contains("is not the one that repository share has backups and WAL of"), "{found}");
+}
+
+#[test]
+fn c43_a_backup_that_waits_for_the_archive_takes_no_other_servers_wal() {
+    let directory = directory();
+    let socket = directory.path().join("copy");
+    fs::create_dir(&socket).unwrap();
+    let original = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let configured = |socket: &Path| at(socket).replace("[\"local\"]", "[\"local\"]\nwal = \"archive\"");
+    let installation = Installation::new(directory.path(), &configured(directory.path()));
+    installation.run(&["backup", "create"]);
+    let named = ["-name", "backup.json", "-exec", "grep", "-A", "2", "last-segment", "{}", "+"];
+    let noted = output(Command::new("find").arg(directory.path().join("repo")).args(named));
+    assert!(noted.contains("sha256"), "{noted}");
+    original.stop();
+    let data = directory.path().join("pg2");
+    output(Command::new("cp").arg("-a").arg(&original.data).arg(&data));
+    let settings = data.join("postgresql.auto.conf");
+    fs::write(&settings, fs::read_to_string(&settings).unwrap() + "archive_mode = off\n").unwrap();
+    original.up();
+    let copy = Cluster::adopt(&data, &socket);
+    // Ahead of the archive at first, which then comes past it: all its segments seem to be there.
+    copy.sql("create table of_copy as select 1 a");
+    for _ in 0..6 {
+        copy.sql("insert into of_copy values (1)");
+        copy.sql("select pg_switch_wal()");
+    }
+    installation.configure(&configured(&socket));
+    let mut backup = installation.command(&["backup", "create"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    for _ in 0..12 {
+        original.sql("select txid_current()");
+        original.sql("select pg_switch_wal()");
+    }
+    original.archive_all();
+    let mut words = String::new();
+    std::io::Read::read_to_string(backup.stdout.as_mut().unwrap(), &mut words).unwrap();
+    assert!(
+        !backup.wait().unwrap().success() && words.contains("is another than the one in the WAL archive"),
+        "{words}"
+    );
 }

@@ -232,8 +232,8 @@ fn c7_c26_an_expiry_that_dies_at_any_point_leaves_what_stays_whole_and_the_next_
         write(&text.replace("count = 2", "count = 9"));
         for _ in 0..3 {
             cluster.sql("update known set id = id + 1");
-            let segment = cluster.sql("select pg_walfile_name(pg_current_wal_lsn() - 1) from pg_switch_wal()");
             installation.run(&["backup", "create"]);
+            let segment = cluster.sql("select pg_walfile_name(pg_current_wal_lsn() - 1) from pg_switch_wal()");
             let mut push = installation.command(&["wal", "push", &format!("pg_wal/{segment}")]);
             output(push.current_dir(&cluster.data));
         }

@@ -122,6 +122,34 @@ fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
 }
 
 #[test]
+fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
+    let installation = Installation::new(directory.path(), &format!("{configuration}{}", backup_and_restore_test()));
+    cluster.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+    // What the archive has of this timeline the restored cluster will not write once more.
+    cluster.sql("insert into t values (2)");
+    cluster.archive_all();
+    cluster.sql("insert into t values (3)");
+    cluster.archive_all();
+    cluster.stop();
+    let data = cluster.data.to_str().unwrap();
+    installation.run(&["restore", "physical", "--to", data, "--immediate", "--delta", "--force"]);
+    cluster.up();
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select sum(a) from t"), "1");
+    cluster.sql("insert into t values (4)");
+    cluster.archive_all();
+    installation.run(&["backup", "create"]);
+    installation.run(&["restore-test"]);
+    let listed = installation.json(&["backup", "list"]);
+    assert_eq!(listed.as_array().unwrap().last().unwrap()["timeline"], 2, "{listed:#}");
+}
+
+#[test]
 fn c17_a_server_in_another_container_is_not_restored_over() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());

@@ -225,8 +225,27 @@ full-disk)
     mount -o remount,size=200M /var/backups/pgbosun
     bosun backup create || fail "the next backup, with room"
     bosun backup verify || fail "verify"
+    # Full to the last byte: expiry, which makes room, still begins. The second time what it had held back is used up by one that died.
+    sed -i 's/^kind = "backup.physical"/&\nretention = { count = 1 }/' /etc/pgbosun/pgbosun.toml
+    mount -o remount,size=400M /var/backups/pgbosun
+    for turn in whole died; do
+        systemctl stop pgbosun
+        sed -i 's/{ count = 1 }/{ count = 9 }/' /etc/pgbosun/pgbosun.toml
+        systemctl start pgbosun
+        bosun backup create || fail "a backup more ($turn)"
+        systemctl stop pgbosun
+        sed -i 's/{ count = 9 }/{ count = 1 }/' /etc/pgbosun/pgbosun.toml
+        leases=$(dirname "$(find /var/backups/pgbosun -name reserve)")
+        [ $turn = whole ] || mv "$leases/reserve" "$leases/expire.json"
+        mkdir -p /var/backups/pgbosun/lost+found
+        dd if=/dev/zero of=/var/backups/pgbosun/lost+found/filler bs=64k 2>/dev/null || :
+        dd if=/dev/zero of=/var/backups/pgbosun/lost+found/filler.2 bs=1 2>/dev/null || :
+        bosun backup expire || fail "a full repository cannot be expired ($turn)"
+        [ "$(bosun --json backup list | grep -c '"label"')" = 1 ] || fail "nothing was expired ($turn)"
+        rm -r /var/backups/pgbosun/lost+found
+        [ -e "$leases/reserve" ] || fail "no room is held back again ($turn)"
+    done
     # A full state directory: the daemon lives, and what could not be written is made up for when there is room.
-    systemctl stop pgbosun
     cp -a /var/lib/pgbosun /tmp/state
     mount -t tmpfs -o "size=4M,mode=700,uid=$(id -u postgres),gid=$(id -g postgres)" state /var/lib/pgbosun
     cp -a /tmp/state/. /var/lib/pgbosun/

@@ -4,11 +4,12 @@
 use crate::{
     Catalogue, Error, Health,
     reading::{reading, reading_wal},
+    wal::needed,
 };
 use pgbosun_core::{human, wal::WalFile};
 use pgbosun_repository::{
-    Active, BackupInfo, BackupRef, EncodedWal, Encoding, HEARTBEAT, ObjectKind, Repository, WalArchive, WalObject,
-    copy_object,
+    Active, BackupInfo, BackupRef, EncodedWal, Encoding, Frames, HEARTBEAT, ObjectKind, Repository, WalArchive,
+    WalObject, copy_object,
 };
 use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -162,6 +163,7 @@ async fn copy_wal_held(
     let (backups, _) = to.backups(Some(cluster)).await?;
     let own = backups.iter().filter(|info| info.system_id == system_id);
     let oldest = own.min_by_key(|info| info.start_lsn).map(|info| (info.start_lsn, info.wal_segment_size));
+    let encoding = (Encoding::of(&to.options), Arc::default());
     let mut copied = Copied::default();
     for object in source.list().await? {
         let before = |segment: pgbosun_core::wal::Segment| {
@@ -174,7 +176,7 @@ async fn copy_wal_held(
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
-        if let Some(size) = copy_file(&source, &target, &object).await? {
+        if let Some(size) = copy_file(&source, &target, &object, &encoding).await? {
             copied.wal += 1;
             copied.bytes += size;
         }
@@ -185,25 +187,31 @@ async fn copy_wal_held(
 /// C14: a backup without WAL of its own is none without what makes it consistent.
 async fn copy_needed_wal(from: &Repository, to: &Repository, info: &BackupInfo) -> Result<(), Error> {
     let archive = |repository| WalArchive::new(repository, &info.cluster, &info.system_id);
-    let (source, target, size) = (archive(from), archive(to), info.wal_segment_size);
-    let is_needed = |file: &WalFile| match file {
-        WalFile::History(timeline) => *timeline <= info.timeline,
-        WalFile::Segment(segment) => {
-            segment.start(size) < info.stop_lsn && segment.next(size).start(size) > info.start_lsn
-        }
-        _ => false,
-    };
-    for object in source.list().await?.iter().filter(|object| is_needed(&object.file)) {
-        copy_file(&source, &target, object).await?;
+    let (source, target) = (archive(from), archive(to));
+    let segments = needed(&source, info).await?;
+    let mut wanted = segments.map_err(|words| {
+        let (label, name) = (&info.label, &from.name);
+        Error::Refused(format!("{label} is not copied, it has no WAL of its own: in repository {name}, {words}"))
+    })?;
+    for timeline in 2..=info.timeline {
+        wanted.extend(source.find(&WalFile::History(timeline)).await?);
+    }
+    let encoding = (Encoding::of(&to.options), Arc::default());
+    for object in &wanted {
+        copy_file(&source, &target, object, &encoding).await?;
     }
     Ok(())
 }
 
 /// Copies a file of WAL; returns the bytes stored, or none where it was there.
-async fn copy_file(source: &WalArchive, target: &WalArchive, object: &WalObject) -> Result<Option<u64>, Error> {
-    let (encoding, frames) = (Encoding::of(&target.repository().options), Arc::default());
+async fn copy_file(
+    source: &WalArchive,
+    target: &WalArchive,
+    object: &WalObject,
+    (encoding, frames): &(Encoding, Arc<Frames>),
+) -> Result<Option<u64>, Error> {
     let plain = source.get(object).await?;
-    let encoded = Box::pin(EncodedWal::of(&encoding, &frames, &object.file, &object.sha256, &plain)).await?;
+    let encoded = Box::pin(EncodedWal::of(encoding, frames, &object.file, &object.sha256, &plain)).await?;
     let size = encoded.size();
     Ok(target.put(&object.file, &encoded.copy_of(object)).await?.then_some(size))
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     Catalogue, Error,
-    physical::of_another,
+    another::{self, is_in_use},
     retention::{Known, Needed, Rules, decide, needed},
 };
 use chrono::{DateTime, Utc};
@@ -72,7 +72,7 @@ impl Expire {
     pub async fn run(&self, now: DateTime<Utc>) -> Result<Expired, Error> {
         let mut expired = Expired::default();
         if !self.dry_run {
-            self.await_archive().await?;
+            self.await_archive(now).await?;
             expired.leftovers = self.repository.remove_leftovers(&self.cluster, self.instance).await?;
         }
         for system_id in self.repository.system_ids(&self.cluster).await? {
@@ -90,16 +90,24 @@ impl Expire {
         Ok(expired)
     }
 
-    /// A server archives the last segment of a backup a moment after it: what was just taken shall count.
-    async fn await_archive(&self) -> Result<(), Error> {
-        let (backups, _) = self.repository.shown(Some(&self.cluster)).await?;
-        let Some(info) = backups.iter().rfind(|info| self.spared.contains(&info.label)) else { return Ok(()) };
+    /// A server archives the last segment of a backup a moment after it: what was just taken shall count, where that lets anything go.
+    async fn await_archive(&self, now: DateTime<Utc>) -> Result<(), Error> {
+        let catalogue = Catalogue::shown(&self.repository, Some(&self.cluster)).await?;
+        let taken = catalogue.entries().iter().rfind(|entry| self.spared.contains(&entry.info.label));
+        let Some(info) = taken.map(|entry| &entry.info) else { return Ok(()) };
+        let Some((last, _)) = info.last_segment() else { return Ok(()) };
+        let of_system = catalogue.entries().iter().filter(|entry| entry.info.system_id == info.system_id);
+        let known: Vec<_> = of_system.map(Known::new).collect();
+        if decide(&known, &self.rules, self.zone, now).iter().all(Option::is_some) {
+            return Ok(());
+        }
         let archive = WalArchive::new(&self.repository, &self.cluster, &info.system_id);
+        let Some(newest) = archive.contents().await?.newest_before(info).cloned() else { return Ok(()) };
+        if !is_in_use(&self.repository, &newest, info).await? {
+            return Ok(());
+        }
         let begun = Instant::now();
-        while let Some((last, _)) = info.last_segment()
-            && archive.newest(last.timeline).await?.is_some_and(|(newest, _)| newest < last)
-            && begun.elapsed() < ARCHIVING
-        {
+        while archive.look(&WalFile::Segment(last)).await?.believed.is_empty() && begun.elapsed() < ARCHIVING {
             tokio::time::sleep(ARCHIVING / 60).await;
         }
         Ok(())
@@ -123,9 +131,13 @@ impl Expire {
         let archive = WalArchive::new(&self.repository, &self.cluster, system_id);
         let contents = archive.contents().await?;
         // C43: what is not known to be of the server that archives is in nobody's place.
-        for (known, _) in known.iter_mut().zip(&backups).filter(|(_, info)| contents.is_behind(info)) {
-            (known.good, known.verified) = (false, false);
-            known.kept = Some("the WAL archive has not come up to it: it counts for nothing until then".into());
+        for (known, info) in known.iter_mut().zip(&backups) {
+            if let Some(newest) = contents.newest_before(info)
+                && is_in_use(&self.repository, newest, info).await?
+            {
+                (known.good, known.verified) = (false, false);
+                known.kept = Some("the WAL archive has not come up to it: it counts for nothing until then".into());
+            }
         }
         // C32: with its chain, which goes with it, and its WAL.
         let readers = self.repository.readers(&self.cluster, system_id, !self.dry_run).await?;
@@ -152,7 +164,8 @@ impl Expire {
             expired.doubts.extend(damaged.iter().map(ToString::to_string));
         }
         // C43: which of the two is the cluster is for a person to say.
-        let strange = backups.iter().filter(|info| contents.is_of_another(info)).map(of_another).collect::<Vec<_>>();
+        let strange =
+            backups.iter().filter(|info| contents.is_of_another(info)).map(another::words).collect::<Vec<_>>();
         if !strange.is_empty() {
             decided.fill(Some(
                 "two servers with one system identifier write here: nothing goes until that is settled".into(),

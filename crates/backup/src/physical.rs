@@ -3,17 +3,16 @@
 mod files;
 mod incremental;
 mod pass;
-mod position;
 mod publish;
 mod source;
 mod stream;
 
 pub use incremental::{Incremental, WhyFull};
-pub(crate) use position::{last_segment_of_another, of_another};
 pub use source::{NoServer, Primary, Role, Unfit, member, now as server_time, primaries};
 
 use crate::{
     Error, Progress,
+    another::check_primary,
     chain::newest_good,
     inspect::{Inspection, inspect},
     wal::follow_primary,
@@ -162,8 +161,10 @@ impl Physical {
                     removed_leftovers.extend(removed);
                     ready.push(repository.clone());
                 }
-                // C10: another server is nobody's backup. Where a repository says so that must have it, nobody gets it.
-                Err(Error::Repository(error @ RepositoryError::OtherSystem { .. })) if repository.options.required => {
+                // C10, C43: another server is nobody's backup. Where a repository says so that must have it, nobody gets it.
+                Err(Error::Repository(
+                    error @ (RepositoryError::OtherSystem { .. } | RepositoryError::AnotherServer { .. }),
+                )) if repository.options.required => {
                     return Err(error.into());
                 }
                 // C35: one that is away or full, or holds another server, must not keep the others from having a backup.
@@ -265,7 +266,7 @@ impl Physical {
     ) -> Result<(), Error> {
         match before.standby {
             true => Ok(()),
-            false => position::check(server, repository, (&self.cluster, system_id), before.wal_segment_size).await,
+            false => check_primary(server, repository, (&self.cluster, system_id), before.wal_segment_size).await,
         }
     }
 

@@ -7,19 +7,18 @@ mod tally;
 pub use archive::verify_archive;
 
 use crate::{
-    Catalogue, Error, Progress,
+    Catalogue, Error, Progress, another,
     manifest::{self, Expected},
     member,
-    physical::last_segment_of_another,
     reading::reading,
     restore::{Assembly, Link},
-    wal::Archive,
+    wal::needed,
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use pgbosun_core::{human, name::to_text, wal::Segment};
 use pgbosun_repository::{
-    BackupInfo, BackupRef, Error as RepositoryError, KeyError, Object, ObjectKind, Repository, check_stored,
-    is_encrypted, read_volume,
+    BackupInfo, BackupRef, Error as RepositoryError, KeyError, Object, ObjectKind, Repository, WalArchive,
+    check_stored, is_encrypted, read_volume,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -151,15 +150,12 @@ async fn verify_held(
     let own_wal = info.object(ObjectKind::Wal).is_some();
     if !own_wal {
         // C14: each repository stands by itself.
-        let (cluster, system_id) = (&info.cluster, &info.system_id);
-        let archive =
-            Archive::read(std::slice::from_ref(repository), cluster, system_id, info.wal_segment_size).await?;
-        let missing = archive.lacks(info);
-        faults.wal.extend(missing.map(|segment| format!("segment {segment} {}", archive.how_missing(segment))));
+        let archive = WalArchive::new(repository, &info.cluster, &info.system_id);
+        faults.wal.extend(needed(&archive, info).await?.err());
     } else if sealed == 0 {
         check_segments(info, &all.segments, &mut faults);
     }
-    faults.wal.extend(last_segment_of_another(repository, info).await?);
+    faults.wal.extend(another::backup(repository, info).await?);
     let chain = check_chain(repository, info, listed, &mut faults).await?;
     let check = |name, faults: Vec<String>, good: String| Check {
         name,

@@ -5,6 +5,7 @@ mod beside;
 mod confine;
 mod descent;
 mod fetch;
+mod needed;
 mod push;
 mod receive;
 mod scan;
@@ -22,3 +23,4 @@ pub use segment::{Header, check as check_segment, check_file, system_identifier}
 pub use spool::{Gap, Spool};
 
 pub(crate) use beside::Receiver;
+pub(crate) use needed::needed;

@@ -68,7 +68,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// Makes the socket. One that a dead daemon left is replaced; the lock of the state directory says that it is dead.
+/// Makes the socket. One on which nobody listens is what a dead daemon left, and is replaced.
 pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
     let failed = |source| Error::Socket { path: socket.to_owned(), source };
     if let Some(directory) = socket.parent() {

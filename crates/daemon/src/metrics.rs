@@ -43,8 +43,9 @@ pub async fn text(engine: &Engine) -> Result<String, Error> {
 
 async fn jobs(engine: &Engine, page: &mut Page) -> Result<(), Error> {
     let config = engine.config();
+    let jobs = || config.jobs.keys().map(String::as_str);
     let labels = |run: &Run| [("job", run.job.clone()), ("kind", run.kind.clone()), ("cluster", cluster(run))];
-    for run in engine.journal.last_runs().await? {
+    for run in engine.journal.last_runs(jobs()).await? {
         let labels = labels(&run);
         let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
         if let Some(finished) = run.finished_at {
@@ -56,7 +57,7 @@ async fn jobs(engine: &Engine, page: &mut Page) -> Result<(), Error> {
         let succeeded = f64::from(u8::from(run.state == RunState::Succeeded));
         page.add("pgbosun_job_last_succeeded", "Whether the job last did what it should.", &labels, succeeded);
     }
-    for run in engine.journal.last_successes().await? {
+    for run in engine.journal.last_successes(jobs()).await? {
         let labels = labels(&run);
         let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let at = run.finished_at.unwrap_or(run.scheduled_for).timestamp() as f64;

@@ -119,7 +119,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         next,
         monitors: config.jobs.values().filter(|job| job.is_monitor()).count(),
         next_look: looks.first().map(|look| look.at),
-        last: journal.last_runs().await?,
+        last: journal.last_runs(config.jobs.keys().map(String::as_str)).await?,
         outbox: journal.outbox_depth().await?,
         history: HistoryStatus {
             configured: config.history.connection.is_some(),
@@ -139,7 +139,7 @@ async fn paused_all(engine: &Engine) -> Result<Option<Pause>, Error> {
 pub async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
     let (config, now) = (engine.config(), engine.now());
     let rows = engine.journal.jobs().await?;
-    let last = engine.journal.last_runs().await?;
+    let last = engine.journal.last_runs(config.jobs.keys().map(String::as_str)).await?;
     let next = upcoming(&config, now, now + Duration::days(400), 1);
     let all = paused_all(engine).await?;
     Ok(config

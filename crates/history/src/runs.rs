@@ -183,29 +183,31 @@ impl Journal {
         Ok(rows.into_iter().map(Run::from).collect())
     }
 
-    /// The newest ended run of every job that succeeded or failed, by job.
+    /// The newest ended run of each of these jobs that succeeded or failed, by job.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn last_runs(&self) -> Result<Vec<Run>, Error> {
-        self.newest("state not in ('queued', 'running', 'skipped', 'missed')").await
+    pub async fn last_runs(&self, jobs: impl Iterator<Item = &str> + Send) -> Result<Vec<Run>, Error> {
+        self.newest(jobs, "state not in ('queued', 'running', 'skipped', 'missed')").await
     }
 
-    /// The newest run of every job that succeeded, by job.
+    /// The newest run of each of these jobs that succeeded, by job.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn last_successes(&self) -> Result<Vec<Run>, Error> {
-        self.newest("state = 'succeeded'").await
+    pub async fn last_successes(&self, jobs: impl Iterator<Item = &str> + Send) -> Result<Vec<Run>, Error> {
+        self.newest(jobs, "state = 'succeeded'").await
     }
 
-    /// The newest run of every configured job that is like this: one look into the index a job.
-    async fn newest(&self, like: &'static str) -> Result<Vec<Run>, Error> {
+    /// The newest run of each job that is like this: one look into the index a job.
+    async fn newest(&self, jobs: impl Iterator<Item = &str>, like: &'static str) -> Result<Vec<Run>, Error> {
         let query = format!(
-            "select {COLUMNS} from runs where id in (select (select id from runs where job = jobs.name and {like}
-                 order by scheduled_for desc, id desc limit 1) from jobs where configured) order by job"
+            "select {COLUMNS} from runs where id in (select (select id from runs where job = wanted.value and {like}
+                 order by scheduled_for desc, id desc limit 1) from json_each(?) wanted) order by job"
         );
+        let jobs = serde_json::Value::from_iter(jobs).to_string();
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
+            .bind(jobs)
             .fetch_all(&self.readers)
             .await
             .map_err(Error::journal("read runs"))?;

@@ -55,7 +55,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let tablespaces = tablespaces::said(&arguments.tablespace)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
     let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces, plan.until);
-    let recovery = recovery(context, &request, &plan, &arguments.target_action, arguments.standby, &confinement)?;
+    let how = (arguments.target_action.as_str(), arguments.standby, in_place);
+    let recovery = recovery(context, &request, &plan, how, &confinement)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
     let restore = Restore {
@@ -211,25 +212,28 @@ pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Resu
     Ok(context.bulk.spawn(async move { plan_beyond(&wanted, &server, &system_id, reason).await }).await??)
 }
 
-/// How the restored server recovers; `None` where the WAL in the backup is all that is needed.
+/// How the restored server recovers; `None` where the WAL in the backup is all that is needed. What takes the original's place needs a
+/// timeline of its own: the archive has what the original wrote on this one (C2, C43).
 fn recovery(
     context: &Context,
     request: &Request,
     plan: &Plan,
-    action: &str,
-    standby: bool,
+    (action, standby, in_place): (&str, bool, bool),
     confinement: &Confinement,
 ) -> anyhow::Result<Option<Recovery>> {
     let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
-    match plan.target {
-        Target::BackupEnd if !standby => return Ok(None),
-        Target::Immediate if own_wal && !standby => return Ok(None),
-        _ => {}
+    let is_enough = match plan.target {
+        Target::BackupEnd => true,
+        Target::Immediate => own_wal,
+        _ => false,
+    };
+    if is_enough && !standby && !in_place {
+        return Ok(None);
     }
     let program = std::env::current_exe()?;
     Ok(Some(Recovery {
         restore_command: Recovery::command(&program, &context.config.path, &request.cluster, confinement),
-        target: plan.target.clone(),
+        target: if plan.target == Target::BackupEnd { Target::Immediate } else { plan.target.clone() },
         timeline: plan.timeline,
         exclusive: request.exclusive,
         action: action.parse().unwrap_or(Action::Promote),

@@ -77,6 +77,21 @@ pub enum Error {
         /// What was to be written.
         system_id: String,
     },
+    /// A copy of the machine whose server's backups and WAL these are, or that one, put back to an earlier state (C43).
+    #[error(
+        "the server is not the one that repository {repository} has backups and WAL of: {reason}. Either one is a copy of the other's \
+         machine: it needs a cluster name of its own in the configuration, and what it brought here has to be removed. Or it was put \
+         back to an earlier state: to go on as {cluster} it needs a timeline of its own: create standby.signal in its data \
+         directory, restart it, and call pg_promote()"
+    )]
+    AnotherServer {
+        /// Where.
+        repository: String,
+        /// The cluster.
+        cluster: String,
+        /// How that shows.
+        reason: String,
+    },
     /// Somebody else is at work that must end first (C9).
     #[error("{what} has been at work in this repository since {since}; it is tried again later")]
     Busy {
@@ -273,8 +288,19 @@ impl Error {
         move |source| Self::Serialize { object, source }
     }
 
+    /// The server is not the one that a repository has backups and WAL of.
+    pub fn another_server(repository: &crate::Repository, cluster: &str, reason: String) -> Self {
+        Self::AnotherServer { repository: repository.name.clone(), cluster: cluster.to_owned(), reason }
+    }
+
     pub(crate) fn stalled(object: &str, limit: std::time::Duration) -> Self {
         Self::Stalled { object: object.to_owned(), limit }
+    }
+
+    /// True where the place has no room left, and says so.
+    pub(crate) fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Storage { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
     /// True where something is known of an object: it is not what it should be. Otherwise nobody could look.

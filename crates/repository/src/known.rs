@@ -51,17 +51,18 @@ impl Memory {
         Self { others, ..alone(name, options) }
     }
 
-    /// Which earlier name stands for the very same place: the first of several is the one to use. A copy of a repository elsewhere has its
-    /// identity as well, and is another one.
+    /// Which other name stands for the very same place: of several the one to use is remembered, and the first of those. A copy of a
+    /// repository elsewhere has its identity as well, and is another one.
     fn twin(&self, repository: &str, id: Uuid) -> Option<&str> {
-        let earlier = self.others.iter().filter(|(other, _)| other.as_str() < repository);
-        let twins = earlier.filter(|(_, other)| other.known() == Some(id));
+        let is_known = self.known() == Some(id);
+        let first = self.others.iter().filter(|(other, _)| !is_known || other.as_str() < repository);
+        let mut twins = first.filter(|(_, other)| other.known() == Some(id));
         let inode = |memory: &Self| fs::metadata(&memory.place).map(|found| (found.dev(), found.ino())).ok();
         let same = |other: &Self| match self.local && other.local {
             true => inode(self).is_some() && inode(self) == inode(other),
             false => self.place == other.place,
         };
-        twins.filter(|(_, other)| same(other)).map(|(name, _)| name.as_str()).next()
+        twins.find(|(_, other)| same(other)).map(|(name, _)| name.as_str())
     }
 
     fn known(&self) -> Option<Uuid> {
@@ -78,7 +79,8 @@ impl Memory {
     pub fn check(&self, repository: &str, found: Option<Uuid>) -> Result<(), Error> {
         // One would expire what the other keeps, and one backup would count as two.
         if let Some(twin) = found.and_then(|id| self.twin(repository, id)) {
-            let reason = format!("it is the same place as repository {twin}: give it one of its own");
+            let reason =
+                format!("it is the same place as repository {twin}: give it one of its own, or one name to both");
             return Err(Error::Configuration { repository: repository.to_owned(), reason });
         }
         let (id, before) = match (self.known(), found) {

@@ -4,6 +4,7 @@ mod backups;
 mod leases;
 mod notes;
 mod readers;
+mod reserve;
 mod trust;
 
 pub(crate) use backups::ReadInfo;
@@ -15,9 +16,10 @@ use crate::{
     Error, Identities, SigningKey, Storage, TrustedKeys, catalogue::FORMAT, known::Memory, read::read_up_to, sealed,
     storage, wal::WalArchive,
 };
+use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::{self, Config},
-    human,
+    faults, human,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, OnceLock};
@@ -273,6 +275,16 @@ impl Repository {
     async fn read_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T, Error> {
         let bytes = read_up_to(self.storage.as_ref(), key, NOTE).await?;
         sealed::open(key, sealed::parse(key, &bytes)?)
+    }
+
+    /// When an object was stored, by the store's own clock, where it dates objects.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn stored_at(&self, key: &str) -> Result<Option<DateTime<Utc>>, Error> {
+        let modified = self.storage.stat(key).await?.and_then(|stat| stat.modified);
+        // A clock that a test moved on is moved on everywhere.
+        Ok(modified.and_then(DateTime::from_timestamp_millis).map(|time| time + faults::ahead()))
     }
 
     async fn write_json<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {

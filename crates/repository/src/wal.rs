@@ -139,9 +139,11 @@ impl WalArchive {
                 copied
             }
         };
-        if let Some(present) = believed.iter().find(|present| present.signature.is_some() || signature.is_none()) {
-            self.repository.storage.settle(&present.key).await?;
-            return Ok(false);
+        for present in believed.iter().filter(|present| present.signature.is_some() || signature.is_none()) {
+            if !self.is_empty(present).await? {
+                self.repository.storage.settle(&present.key).await?;
+                return Ok(false);
+            }
         }
         for object in untrusted.iter().filter(|object| object.sha256 != encoded.sha256) {
             tracing::warn!(repository = self.repository.name, "{}", object.untrusted());
@@ -193,6 +195,14 @@ impl WalArchive {
         // A little more than a segment has: reading to the end wants room to see it.
         let bytes = self.copy(object, Vec::with_capacity((16 << 20) + 64)).await?;
         Ok(bytes.into())
+    }
+
+    /// Whether not even a byte of a file is there: a crash of the store, or somebody's hand. Recovery cannot use it, so it is missing (C34).
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn is_empty(&self, object: &WalObject) -> Result<bool, Error> {
+        Ok(self.repository.storage.stat(&object.key).await?.is_some_and(|stat| stat.size == 0))
     }
 
     /// Copies a file to `to`, in bounded memory; its SHA-256 must be the one in its name.

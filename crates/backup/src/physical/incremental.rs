@@ -1,7 +1,6 @@
 //! Incremental backups (PostgreSQL 17 and later): which backup the next one builds upon, or why it must be a full one.
 
-use super::last_segment_of_another;
-use crate::{Catalogue, Chain, Error, inspect::Inspection};
+use crate::{Catalogue, Chain, Error, another, inspect::Inspection};
 use pgbosun_core::human;
 use pgbosun_repository::{BackupInfo, ObjectKind, Repository, read_volume};
 use std::{collections::BTreeSet, fmt};
@@ -24,7 +23,7 @@ pub(crate) struct Parent {
 pub struct WhyFull {
     /// In words.
     pub reason: String,
-    /// A backup that turned out to have lost objects, and where: it is to be verified.
+    /// A backup that turned out to be none to build on, and where: it is to be verified.
     pub lost: Option<(Repository, BackupInfo)>,
 }
 
@@ -86,9 +85,8 @@ impl Incremental {
         if let Some(why) = lost(first, &chain).await? {
             return Ok(Err(why));
         }
-        // C43
-        if let Some(reason) = last_segment_of_another(first, newest).await? {
-            return Ok(Err(WhyFull { reason, lost: Some((first.clone(), newest.clone())) }));
+        if let Some(why) = of_another(first, newest).await? {
+            return Ok(Err(why));
         }
         for repository in &repositories[1..] {
             let there = Catalogue::read(repository, Some(cluster)).await?;
@@ -99,6 +97,9 @@ impl Incremental {
                         return Ok(Err(why));
                     }
                     if let Some(why) = lost(repository, &chain).await? {
+                        return Ok(Err(why));
+                    }
+                    if let Some(why) = of_another(repository, newest).await? {
                         return Ok(Err(why));
                     }
                 }
@@ -146,4 +147,11 @@ async fn lost(repository: &Repository, chain: &Chain<'_>) -> Result<Option<WhyFu
         }
     }
     Ok(None)
+}
+
+/// C43: that the archive has another segment under the name of the backup's last one.
+async fn of_another(repository: &Repository, info: &BackupInfo) -> Result<Option<WhyFull>, Error> {
+    let reason = another::backup(repository, info).await?;
+    let reason = reason.map(|words| format!("in repository {}, {words}", repository.name));
+    Ok(reason.map(|reason| WhyFull { reason, lost: Some((repository.clone(), info.clone())) }))
 }

@@ -1,7 +1,12 @@
 //! One pass over the data: begun, copied with the WAL beside it, published.
 
 use super::{Incremental, Physical, Source, WalSource, WhyFull, files::Files, source, stream};
-use crate::{Error, inspect::Inspection, wal};
+use crate::{
+    Error,
+    another::{LARGEST, check_segment},
+    inspect::Inspection,
+    wal,
+};
 use chrono::SubsecRound;
 use pgbosun_core::{clock, human, lsn::Lsn};
 use pgbosun_postgres::{
@@ -28,9 +33,6 @@ struct Begun {
     parent: Option<BackupInfo>,
     why_full: Option<WhyFull>,
 }
-
-/// Bytes of the largest segment whose rest is received for the sake of what follows it.
-const LARGEST_WAITED_FOR: u64 = 64 << 20;
 
 /// One backup being taken.
 pub(super) struct Pass<'a> {
@@ -69,7 +71,7 @@ impl Pass<'_> {
         }
         let Begun { start, reading, parent, why_full } = self.begin(&before).await?;
         self.physical.progress.expect(start.bytes);
-        let (written, end, last_segment) = match wal {
+        let (written, end, mut last_segment) = match wal {
             Some(wal) => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
             None => self.copy(reading).await.map(|(written, end)| (written, end, None))?,
         };
@@ -78,7 +80,7 @@ impl Pass<'_> {
             return Err(Error::Interrupted(reason));
         }
         if let WalSource::Archive(patience) = self.physical.wal {
-            self.await_archive(&before, &start, &end, patience).await?;
+            last_segment = self.await_archive(&before, &start, &end, patience).await?;
         }
         let stored = self.publish(before, &start, (end, last_segment), started_at, written, parent).await?;
         Ok((stored, why_full))
@@ -184,7 +186,7 @@ impl Pass<'_> {
             timeline => Some(wal.timeline_history(timeline).await?),
         };
         let segment_size = before.wal_segment_size;
-        let stream = wal.stream_wal(slot, start.lsn.segment_start(segment_size), start.timeline).await?;
+        let stream = wal.stream_wal(Some(slot), start.lsn.segment_start(segment_size), start.timeline).await?;
         let (stop, stop_known) = watch::channel(None::<Lsn>);
         let receiver = wal::Receiver::create(&self.to, start.timeline, segment_size, history).await?;
         let mut beside = JoinSet::new();
@@ -201,7 +203,7 @@ impl Pass<'_> {
         let (mut written, end) = copied?;
         // A primary leaves the segment as the backup ends (PostgreSQL: `pg_backup_stop`), so all of it comes; one of the largest is
         // not worth waiting for.
-        let whole = !before.standby && segment_size <= LARGEST_WAITED_FOR;
+        let whole = !before.standby && segment_size <= LARGEST;
         let _ = stop.send(Some(if whole { Lsn(end.lsn.0.next_multiple_of(segment_size)) } else { end.lsn }));
         let Some(received) = beside.join_next().await else {
             return Err(Error::Interrupted("the server ended the WAL before the backup".into()));
@@ -211,19 +213,21 @@ impl Pass<'_> {
         Ok((written, end, last_segment))
     }
 
-    /// C14: a backup without WAL of its own is good once the archive has all it needs.
+    /// C14: a backup without WAL of its own is good once the archive has all it needs, and C43: of this server. Returns the last
+    /// segment of it, where the server has that still.
     async fn await_archive(
         &self,
         before: &Inspection,
         start: &BackupStart,
         end: &BackupEnd,
         patience: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<LastSegment>, Error> {
         let begun = std::time::Instant::now();
         let place = self.to.place();
         // The last segment is archived when the next begins; on a standby only the primary can begin one.
         source::switch_wal(&self.physical.server).await;
         let size = before.wal_segment_size;
+        let mut known = None;
         for (_, repository) in self.to.alive() {
             let archive = pgbosun_repository::WalArchive::new(&repository, &place.cluster, &place.system_id);
             let mut segment = pgbosun_core::wal::Segment::holding(start.lsn, start.timeline, size);
@@ -243,7 +247,14 @@ impl Pass<'_> {
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
+            let last = Lsn(end.lsn.0.saturating_sub(1));
+            let segment = pgbosun_core::wal::Segment::holding(last, start.timeline, size);
+            match check_segment(&self.server, &archive, &place.cluster, (segment, size)).await {
+                Ok(own) => known = own.map(|sha256| LastSegment { end: segment.next(size).start(size), sha256 }),
+                Err(Error::Repository(error)) => self.to.leave(&repository.name, error),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Ok(known)
     }
 }

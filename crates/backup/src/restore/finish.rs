@@ -102,8 +102,13 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
     }
     let standing = if restore.is_beside() { Standing::Beside } else { Standing::InPlace };
     let removed = neutralize(target, standing)?;
-    for (file, name) in &removed {
-        made.push(format!("{}: {name} is a comment now, it does not hold for what was restored", file.display()));
+    for of_file in removed.iter().collect::<Vec<_>>().chunk_by(|(one, _), (other, _)| one == other) {
+        let names = of_file.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>();
+        made.push(format!(
+            "{}: comments now, since they do not hold for what was restored: {}",
+            of_file[0].0.display(),
+            names.join(", ")
+        ));
     }
     if standing == Standing::Beside {
         let port = free_port(&taken_ports(restore));

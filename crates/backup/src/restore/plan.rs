@@ -107,6 +107,8 @@ pub struct Reachable {
     pub from: DateTime<Utc>,
     /// To: the last transaction that ended in the archive, without a gap.
     pub to: DateTime<Utc>,
+    /// Along this timeline.
+    pub timeline: u32,
 }
 
 impl fmt::Display for Reachable {
@@ -530,7 +532,7 @@ impl Planner<'_> {
         let Some(newest) = fitting.first() else { return Ok(None) };
         let to = self.last_end(newest).await?.unwrap_or(newest.finished_at);
         let from = self.begin(&fitting).finished_at;
-        Ok(Some(Reachable { from, to: to.max(newest.finished_at) }))
+        Ok(Some(Reachable { from, to: to.max(newest.finished_at), timeline: self.timeline(newest) }))
     }
 
     /// The oldest of these backups, newest first, from which WAL goes on without a gap until the newest.

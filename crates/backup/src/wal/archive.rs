@@ -89,7 +89,7 @@ impl Archive {
         for object in objects {
             self.stored_bytes += object.size;
             if object.size == 0 {
-                // Not even its header: a crash of the store, or somebody's hand. Recovery cannot use it, so it is missing (C34).
+                // C34, as `WalArchive::is_empty` says.
                 self.untrusted.push((object.file, format!("{} is empty", object.key)));
                 continue;
             }
@@ -130,7 +130,7 @@ impl Archive {
     pub fn how_missing(&self, segment: Segment) -> String {
         let file = WalFile::Segment(segment);
         match self.untrusted.iter().find(|(known, _)| *known == file) {
-            Some((_, reason)) => format!("counts as missing in the archive ({reason})"),
+            Some((_, reason)) => counts_as_missing(reason),
             None => "is missing in the archive".into(),
         }
     }
@@ -259,6 +259,11 @@ impl Archive {
     }
 }
 
+/// Words about a segment that is there and of no use.
+pub(crate) fn counts_as_missing(reason: &str) -> String {
+    format!("counts as missing in the archive ({reason})")
+}
+
 #[cfg(test)]
 mod reads;
 
@@ -331,5 +336,26 @@ mod tests {
         assert_eq!(archive.until(2, 1, Lsn(4 * SIZE)), None, "it has come to the timeline itself");
         assert_eq!(archive.until(1, 1, Lsn(SIZE)), None, "its own line goes on");
         assert!(archive.knows(2, 1) && archive.knows(3, 3) && !archive.knows(3, 1) && Archive::default().knows(3, 1));
+    }
+
+    #[test]
+    fn c34_an_archive_goes_on_from_the_end_of_a_backup_or_of_what_it_has_itself() {
+        let mut info = crate::chain::tests::backup("a", 2 * SIZE, None);
+        (info.stop_lsn, info.wal_segment_size) = (Lsn(2 * SIZE + 100), SIZE);
+        let whole = pgbosun_repository::LastSegment { end: Lsn(3 * SIZE), sha256: "0".repeat(64) };
+        let (after, both) = (archive(&[(1, 3), (1, 4)], &[]), archive(&[(1, 2), (1, 3)], &[]));
+        let goes_on = |archive: &Archive, info: &BackupInfo| archive.onward(1, info).0 / SIZE;
+        assert_eq!([goes_on(&after, &info), goes_on(&both, &info)], [2, 2]);
+        info.last_segment = Some(whole);
+        assert_eq!(goes_on(&after, &info), 2, "the WAL is not its own");
+        let wal = pgbosun_repository::Object {
+            name: "wal.0001.tar".into(),
+            kind: ObjectKind::Wal,
+            size: 1,
+            sha256: String::new(),
+            plain_size: 1,
+        };
+        info.objects.push(wal);
+        assert_eq!([goes_on(&after, &info), goes_on(&both, &info)], [3, 2]);
     }
 }

@@ -121,7 +121,13 @@ impl Fetch {
         };
         let unfinished = Unfinished::beside(to);
         let created = File::create(&unfinished.0).map_err(Error::file("write", to))?;
-        archive.copy(&object, created).await?;
+        if let Err(error) = archive.copy(&object, created).await {
+            if archive.is_empty(&object).await? {
+                tracing::warn!(repository = repository.name, "counts as missing: {} is empty", object.key);
+                return Ok(None);
+            }
+            return Err(error.into());
+        }
         segment::check_file(file, &unfinished.0, &self.system_id).map_err(damaged)?;
         unfinished.finish(to)?;
         Ok(Some(Bytes::new()))

@@ -100,7 +100,7 @@ impl Receive {
                 self.archive_history(&name, &text).await?;
             }
             tracing::info!(slot = self.slot, timeline, "receiving WAL from {start}");
-            let mut stream = connection.stream_wal(&self.slot, start, timeline).await?;
+            let mut stream = connection.stream_wal(Some(&self.slot), start, timeline).await?;
             let mut partial: Option<Partial> = None;
             let mut synced = Instant::now();
             let ended = loop {

@@ -10,7 +10,7 @@ use pgbosun_core::{
     human, options,
     outcome::{BackupRecord, BackupState, Outcome, Record},
 };
-use pgbosun_repository::{BackupInfo, Repository};
+use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository};
 use std::{sync::Arc, time::Duration};
 
 options! {
@@ -204,7 +204,14 @@ impl BackupPhysical {
             let (cancel, _guard) = bulk_token(context);
             let (from, to, backup, instance) =
                 (source.clone(), repository.clone(), info.clone(), context.journal.instance());
+            // C43: among a copy's backups nobody could tell it from them.
+            let strange = matches!(reason, RepositoryError::AnotherServer { .. });
             let copied = context.in_bulk(async move {
+                if strange {
+                    return Err(pgbosun_backup::Error::Refused(
+                        "it is not copied among another server's backups".into(),
+                    ));
+                }
                 copy_backup(&from, &to, &backup, instance, &cancel).await?;
                 Ok::<_, pgbosun_backup::Error>(to.find(Some(&backup.cluster), &backup.label).await?)
             });

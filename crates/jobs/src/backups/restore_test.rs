@@ -263,6 +263,8 @@ impl RestoreTestJob {
                 let request = request.clone();
                 context.in_bulk(async move { reachable(&request).await }).await?
             };
+            // No person means a moment that is drawn, so nobody is asked which timeline is meant.
+            request.timeline = window.map(|window| window.timeline);
             // The end itself cannot be a target: the server must see a later transaction.
             request.target = window.and_then(|window| {
                 let width = (window.to - window.from).num_milliseconds() - 1;

@@ -37,7 +37,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     let plan = choose(context, &request).await?;
     accept_gap(&plan, &arguments.target)?;
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
-    let recovery = recovery(context, &request, &plan, "promote", false, &plan.confinement())?;
+    let recovery = recovery(context, &request, &plan, ("promote", false, false), &plan.confinement())?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     eprintln!("recovering {} of {} to {} in a scratch server", plan.info.label, plan.info.cluster, plan.target);
     let label = plan.info.label.clone();

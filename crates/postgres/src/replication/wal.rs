@@ -76,12 +76,13 @@ impl Replication {
         Ok((answer.0, name::from_text(&answer.1)))
     }
 
-    /// Starts streaming at `start`, which is best the start of a segment.
+    /// Starts streaming at `start`, which is best the start of a segment; without a slot nothing keeps the server from removing it.
     ///
     /// # Errors
     /// The server's refusal, where it no longer has that WAL for one.
-    pub async fn stream_wal(mut self, slot: &str, start: Lsn, timeline: u32) -> Result<WalStream, Error> {
-        self.send(&format!("START_REPLICATION SLOT \"{slot}\" PHYSICAL {start} TIMELINE {timeline}")).await?;
+    pub async fn stream_wal(mut self, slot: Option<&str>, start: Lsn, timeline: u32) -> Result<WalStream, Error> {
+        let slot = slot.map_or_else(String::new, |slot| format!("SLOT \"{slot}\" "));
+        self.send(&format!("START_REPLICATION {slot}PHYSICAL {start} TIMELINE {timeline}")).await?;
         match self.receive().await? {
             Received::CopyBoth => {
                 Ok(WalStream { connection: self, sent: start, server: start, flushed: start, told: Instant::now() })

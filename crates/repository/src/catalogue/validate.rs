@@ -69,8 +69,9 @@ impl BackupInfo {
         if self.start_timeline == 0 || self.timeline < self.start_timeline {
             return Err(format!("no backup leads from timeline {} to {}", self.start_timeline, self.timeline));
         }
+        let ends = self.start_lsn.0 + 1..=self.stop_lsn.0.next_multiple_of(size);
         if let Some(last) = &self.last_segment
-            && (!is_sha256(&last.sha256) || !last.end.0.is_multiple_of(size) || last.end.0 > (1 << 60) + size)
+            && !(is_sha256(&last.sha256) && last.end.0.is_multiple_of(size) && ends.contains(&last.end.0))
         {
             return Err(format!("{} is no end of its last segment, or its SHA-256 none", last.end));
         }

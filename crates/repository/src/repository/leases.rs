@@ -4,7 +4,6 @@ use super::{BackupRef, CONCURRENT, LEASES, Repository};
 use crate::{Active, Error, Lease};
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
-use pgbosun_core::faults;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -18,7 +17,8 @@ pub(super) fn expiry_lease(cluster: &str, system_id: &str) -> String {
 #[derive(Debug)]
 pub struct Expiry {
     repository: Repository,
-    key: String,
+    cluster: String,
+    system_id: String,
     store_time: Option<DateTime<Utc>>,
     _active: Active,
 }
@@ -34,7 +34,10 @@ impl Expiry {
     /// # Errors
     /// [`Error::Storage`]; then the lease is found dead later.
     pub async fn end(self) -> Result<(), Error> {
-        self.repository.storage.delete(&self.key).await
+        let Self { repository, cluster, system_id, .. } = &self;
+        repository.storage.delete(&expiry_lease(cluster, system_id)).await?;
+        repository.hold_reserve(cluster, system_id).await;
+        Ok(())
     }
 }
 
@@ -45,6 +48,7 @@ impl Repository {
     /// [`Error::Storage`], [`Error::Busy`] where an expiry does not end.
     pub async fn begin(&self, place: &BackupRef, instance: Uuid) -> Result<(), Error> {
         self.write_json(&place.lease(), &Lease::new(instance)).await?;
+        self.hold_reserve(&place.cluster, &place.system_id).await;
         let expiry = expiry_lease(&place.cluster, &place.system_id);
         let begun = std::time::Instant::now();
         while let Some(lease) = self.expiry_at_work(&expiry).await? {
@@ -82,7 +86,16 @@ impl Repository {
             return Err(Error::Busy { what: "another expiry".into(), since: lease.started_at });
         }
         let active = Active::claim(&key);
-        self.write_note(&key, &Lease::new(instance)).await?;
+        let lease = Lease::new(instance);
+        match self.write_note(&key, &lease).await {
+            // C26: it is what makes room. One that died may have used the reserve up.
+            Err(error) if error.is_full() => {
+                self.storage.delete(&key).await?;
+                self.give_reserve(cluster, system_id).await?;
+                self.write_note(&key, &lease).await?;
+            }
+            written => written?,
+        }
         let leases = format!("{cluster}/{system_id}/{LEASES}");
         for name in self.storage.names(&leases).await? {
             let other = format!("{leases}/{name}");
@@ -97,10 +110,9 @@ impl Repository {
                 return Err(Error::Busy { what: format!("the backup {label}"), since: lease.started_at });
             }
         }
-        let modified = self.storage.stat(&key).await?.and_then(|stat| stat.modified);
-        // A clock that a test moved on is moved on everywhere.
-        let store_time = modified.and_then(DateTime::from_timestamp_millis).map(|time| time + faults::ahead());
-        Ok(Expiry { repository: self.clone(), key, store_time, _active: active })
+        let store_time = self.stored_at(&key).await?;
+        let (cluster, system_id) = (cluster.to_owned(), system_id.to_owned());
+        Ok(Expiry { repository: self.clone(), cluster, system_id, store_time, _active: active })
     }
 
     /// The lease of an expiry, which all others wait for. C42: one that nobody trusted has signed stops nobody. Other leases are not

@@ -51,11 +51,12 @@ impl WalContents {
         there.peek().is_some() && there.all(|object| object.sha256 != sha256)
     }
 
-    /// C43: whether the archive was begun and has not come up to a backup's last segment. One of a later timeline is past it.
-    pub fn is_behind(&self, info: &BackupInfo) -> bool {
+    /// C43: the newest segment of an archive that was begun and has not come up to a backup's last one. A later timeline is past it.
+    pub fn newest_before(&self, info: &BackupInfo) -> Option<&WalObject> {
         let segments = self.believed.partition_point(|object| matches!(object.file, WalFile::Segment(_)));
-        let newest = self.believed[..segments].last().map(|object| &object.file);
-        info.last_segment().is_some_and(|(last, _)| newest.is_some_and(|newest| *newest < WalFile::Segment(last)))
+        let newest = self.believed[..segments].last()?;
+        let (last, _) = info.last_segment()?;
+        (newest.file < WalFile::Segment(last)).then_some(newest)
     }
 }
 
@@ -129,5 +130,30 @@ mod tests {
         assert!(conflicts(&twice).is_empty());
         let differ = [&twice[..], &[format!("{first}-{other}.zst"), format!("{first}-{other}.gz")]].concat();
         assert_eq!(conflicts(&differ), [first]);
+    }
+
+    #[test]
+    fn c43_an_archive_says_of_a_backup_that_it_is_anothers_or_that_it_does_not_know_yet() {
+        let (ours, theirs) = ("0".repeat(64), "1".repeat(64));
+        let mut info = crate::catalogue::test_info();
+        info.timeline = 2;
+        info.last_segment =
+            Some(crate::LastSegment { end: pgbosun_core::lsn::Lsn(4 * info.wal_segment_size), sha256: ours.clone() });
+        let looked = |names: &[(&str, &str)]| {
+            let keys = names.iter().map(|(name, sha256)| (format!("main/7/wal/{name}-{sha256}.zst"), 9));
+            let contents = WalContents { believed: gather(keys), untrusted: Vec::new() };
+            (contents.is_of_another(&info), contents.newest_before(&info).map(|object| object.file.to_string()))
+        };
+        let name = |timeline: u32, number: u32| format!("{timeline:08X}00000000{number:08X}");
+        let (before, last, after, earlier) = (name(2, 2), name(2, 3), name(2, 4), name(1, 9));
+        assert_eq!(looked(&[]), (false, None), "an archive that was never begun");
+        assert_eq!(looked(&[(&earlier, &ours), (&before, &theirs)]), (false, Some(before.clone())));
+        assert_eq!(looked(&[(&earlier, &ours)]), (false, Some(earlier.clone())), "it has not come to the timeline");
+        assert_eq!(looked(&[(&before, &ours), (&last, &ours)]), (false, None));
+        assert_eq!(looked(&[(&last, &theirs)]), (true, None));
+        assert_eq!(looked(&[(&last, &theirs), (&last, &ours)]), (false, None), "a conflict, of which this is one");
+        assert_eq!(looked(&[(&after, &theirs), (&name(3, 1), &theirs)]), (false, None), "removed since");
+        info.last_segment = None;
+        assert!(info.last_segment().is_none());
     }
 }

@@ -47,7 +47,15 @@ impl Planner<'_> {
     async fn first_end(&self, segments: Vec<Segment>, from: Lsn) -> Result<Option<DateTime<Utc>>, Error> {
         let (mut scanner, mut first) = (Scanner::default(), None);
         for segment in segments {
-            scanner.segment(&self.read(segment).await?, &mut |event| {
+            // It decides whether somebody is asked, no more: what cannot be read there must not keep a restore that does without.
+            let bytes = match self.read(segment).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    tracing::warn!(%segment, "not looked into: {}", pgbosun_core::human::chain(&error));
+                    break;
+                }
+            };
+            scanner.segment(&bytes, &mut |event| {
                 if let Event::End { time, at, .. } = event
                     && at >= from
                 {

@@ -19,7 +19,7 @@ use pgbosun_core::{
     run::Trigger,
     wal::{Segment, WalFile},
 };
-use pgbosun_repository::Repository;
+use pgbosun_repository::{ObjectKind, Repository};
 use serde::{Deserialize, Serialize};
 
 options! {
@@ -176,7 +176,10 @@ impl Monitor for WalGaps {
                 continue;
             }
             let target = archive.lineage.towards(newest.timeline);
-            let end = archive.end(target, newest.start_lsn);
+            // What it has itself is not missing.
+            let own = newest.object(ObjectKind::Wal).is_some();
+            let from = if own { archive.onward(target, &newest) } else { newest.start_lsn };
+            let end = archive.end(target, from);
             let begin = end.start(newest.wal_segment_size);
             let beyond = archive.segments.iter().filter(|segment| archive.is_on_line(target, **segment));
             let next = beyond.filter(|segment| segment.start(newest.wal_segment_size) > begin).min().copied();
