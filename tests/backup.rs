@@ -29,7 +29,9 @@ fn reading(source: &str, directory: &Path, cluster: &Cluster) -> Installation {
 
 /// Every file of the one backup there is.
 fn objects(directory: &Path) -> Vec<PathBuf> {
-    let listed = output(Command::new("find").arg(directory.join("repo/main")).args(["-type", "f"]));
+    // What only holds room back says nothing.
+    let holds_something = ["-type", "f", "!", "-name", "reserve"];
+    let listed = output(Command::new("find").arg(directory.join("repo/main")).args(holds_something));
     listed.lines().map(PathBuf::from).collect()
 }
 
@@ -293,6 +295,9 @@ fn a_cancelled_backup_leaves_nothing_and_a_failed_verification_alerts() {
             "!",
             "-name",
             "pgbosun.json",
+            "!",
+            "-name",
+            "reserve",
         ]))
         .is_empty()
     });

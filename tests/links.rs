@@ -109,7 +109,14 @@ async fn links(storage: Arc<dyn Storage>, root: &Path, victim: &Path) {
         let (over, root, victim) = (Arc::clone(&over), root.to_owned(), victim.join("b/object"));
         move || {
             let (planted, object) = (root.join("planted"), root.join("a/b/object"));
-            while !over.load(Ordering::Relaxed) {
+            for turn in 0.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                if turn % 8 == 0 {
+                    // Left alone for a while, so that a slow reader has its turn, too.
+                    std::thread::sleep(std::time::Duration::from_millis(turn / 8 % 16));
+                }
                 symlink(&victim, &planted).unwrap();
                 fs::rename(&planted, &object).unwrap();
                 fs::hard_link(root.join("kept"), &planted).unwrap();

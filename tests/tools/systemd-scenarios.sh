@@ -235,15 +235,15 @@ full-disk)
         bosun backup create || fail "a backup more ($turn)"
         systemctl stop pgbosun
         sed -i 's/{ count = 9 }/{ count = 1 }/' /etc/pgbosun/pgbosun.toml
-        leases=$(dirname "$(find /var/backups/pgbosun -name reserve)")
-        [ $turn = whole ] || mv "$leases/reserve" "$leases/expire.json"
+        reserve=$(find /var/backups/pgbosun -name reserve)
+        [ $turn = whole ] || mv "$reserve" "$(dirname "$reserve")/leases/expire.json"
         mkdir -p /var/backups/pgbosun/lost+found
         dd if=/dev/zero of=/var/backups/pgbosun/lost+found/filler bs=64k 2>/dev/null || :
         dd if=/dev/zero of=/var/backups/pgbosun/lost+found/filler.2 bs=1 2>/dev/null || :
         bosun backup expire --force || fail "a full repository cannot be expired ($turn)"
         [ "$(bosun --json backup list | grep -c '"label"')" = 1 ] || fail "nothing was expired ($turn)"
         rm -r /var/backups/pgbosun/lost+found
-        [ -e "$leases/reserve" ] || fail "no room is held back again ($turn)"
+        [ -e "$reserve" ] || fail "no room is held back again ($turn)"
     done
     # A full state directory: the daemon lives, and what could not be written is made up for when there is room.
     cp -a /var/lib/pgbosun /tmp/state

@@ -1,25 +1,14 @@
 //! Room that is held back where there is an end to it (C26): without any, not even an expiry could begin, which makes room.
 
-use super::{LEASES, Repository};
+use super::{Repository, write_object};
 use crate::Error;
-use serde::Serialize;
 use uuid::Uuid;
 
-/// No lease: its name has no suffix.
+/// Bytes: a block of most file systems, or several.
+const SIZE: usize = 64 << 10;
+
 fn reserve(cluster: &str, system_id: &str) -> String {
-    format!("{cluster}/{system_id}/{LEASES}/reserve")
-}
-
-#[derive(Serialize)]
-struct Padding {
-    padding: String,
-}
-
-impl Padding {
-    /// 64 KiB, a block of most file systems or several; nothing that one of them could compress.
-    fn new() -> Self {
-        Self { padding: (0..2048).map(|_| Uuid::new_v4().simple().to_string()).collect() }
-    }
+    format!("{cluster}/{system_id}/reserve")
 }
 
 impl Repository {
@@ -28,7 +17,9 @@ impl Repository {
         let key = reserve(cluster, system_id);
         let held = async {
             if self.storage.free_bytes().await?.is_some() && self.storage.stat(&key).await?.is_none() {
-                self.write_json(&key, &Padding::new()).await?;
+                // Nothing that a file system could compress.
+                let noise = std::iter::repeat_with(|| *Uuid::new_v4().as_bytes()).flatten();
+                write_object(self.storage.as_ref(), &key, noise.take(SIZE).collect::<Vec<_>>()).await?;
             }
             Ok::<_, Error>(())
         };
