@@ -1,7 +1,8 @@
 //! C31: a restore in the original's place keeps what belongs there, and leaves nothing that does not.
 
 use crate::support::{
-    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, seconds, wait_until,
+    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, postgres, seconds,
+    wait_until,
 };
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -147,6 +148,17 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     installation.run(&["restore-test"]);
     let listed = installation.json(&["backup", "list"]);
     assert_eq!(listed.as_array().unwrap().last().unwrap()["timeline"], 2, "{listed:#}");
+
+    // What recovery needed is gone, so that a standby that is made from it follows the timeline that it is on.
+    let left = fs::read_to_string(cluster.data.join("postgresql.auto.conf")).unwrap();
+    assert!(!left.contains("recovery") && !left.contains("restore_command"), "{left}");
+    let (standby, socket) = (directory.path().join("standby"), directory.path().join("s"));
+    fs::create_dir(&socket).unwrap();
+    let connection = format!("host={} user=postgres", directory.path().display());
+    let standby_of = ["-R", "-c", "fast", "-d", &connection, "-D", standby.to_str().unwrap()];
+    output(Command::new(postgres("pg_basebackup")).args(standby_of));
+    let standby = Cluster::adopt(&standby, &socket);
+    wait_until("the standby follows", seconds(60), || standby.sql("select sum(a) from t") == "5");
 }
 
 #[test]

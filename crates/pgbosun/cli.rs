@@ -150,6 +150,9 @@ pub enum Command {
         #[arg(last = true, required = true)]
         program: Vec<std::ffi::OsString>,
     },
+    /// Take what recovery needed out of the configuration of the data directory this runs in: what a restored server calls in the end.
+    #[command(hide = true)]
+    RecoveryEnded,
     /// Bring the schema dba_ops up to date.
     Migrate,
     /// The whole program on a scratch PostgreSQL, then what to look at.

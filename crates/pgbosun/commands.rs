@@ -44,6 +44,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         // Dispatched before, since they work without a valid configuration or outside this runtime.
         Command::Daemon
         | Command::Fence { .. }
+        | Command::RecoveryEnded
         | Command::Config { .. }
         | Command::Demo { .. }
         | Command::Completions { .. }

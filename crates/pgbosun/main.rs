@@ -80,6 +80,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             let error = pgbosun_backup::fence::run(writable, program, arguments);
             return Err(anyhow::Error::new(error).context(format!("start {}", program.display())));
         }
+        Command::RecoveryEnded => {
+            pgbosun_backup::forget_recovery(Path::new("."))?;
+            return Ok(0);
+        }
         Command::Completions { shell } => return Ok(commands::help::completions(*shell)),
         Command::Man { directory } => return commands::help::man(directory),
         Command::Demo { directory, keep_running } => {

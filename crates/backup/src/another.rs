@@ -5,7 +5,7 @@
 //! what a repository has of its own timeline is a copy, or was put back. One that has overtaken its original has other WAL than the archive,
 //! and so have its backups: a backup knows the SHA-256 of a segment ([`BackupInfo::last_segment`]).
 
-use crate::Error;
+use crate::{Error, inspect::Inspection};
 use chrono::TimeDelta;
 use pgbosun_core::{
     lsn::Lsn,
@@ -18,9 +18,6 @@ use sqlx::Connection;
 
 /// An archive into which nothing came for so long before a backup is not in use: it says nothing of that backup.
 const QUIET: TimeDelta = TimeDelta::days(1);
-
-/// Bytes of the largest segment that is fetched from a server, or waited for, for the sake of its SHA-256.
-pub(crate) const LARGEST: u64 = 64 << 20;
 
 /// Whether the archive whose newest segment this is was in use when a backup ended. Of a store that dates nothing nobody can say.
 ///
@@ -52,53 +49,61 @@ pub(crate) fn words(info: &BackupInfo) -> String {
     let segment = info.last_segment().map(|(segment, _)| segment.to_string()).unwrap_or_default();
     format!(
         "{segment} in the WAL archive is another than the one in {}: two servers with system identifier {} write here, the original and \
-         a copy of its machine. Give the copy a cluster name of its own, and remove what it brought; this backup lies in {}",
-        info.label,
-        info.system_id,
-        info.place().prefix()
+         a copy of its machine. Give the copy a cluster name of its own; \"pgbosun backup remove\" takes away what it brought",
+        info.label, info.system_id
     )
 }
 
-/// Refuses a primary that is behind what a repository has of its timeline, or has other WAL than the archive.
+/// Refuses a server that has other WAL than the archive or the newest backup of its timeline, and a primary that is behind them.
 ///
 /// # Errors
 /// [`RepositoryError::AnotherServer`]; what the server or the repository answered.
-pub(crate) async fn check_primary(
-    primary: &Server,
+pub(crate) async fn check(
+    server: &Server,
     repository: &Repository,
     (cluster, system_id): (&str, &str),
-    segment_size: u64,
+    before: &Inspection,
 ) -> Result<(), Error> {
-    let (timeline, _) = position(primary).await?;
+    let (timeline, _) = position(server).await?;
     let archive = WalArchive::new(repository, cluster, system_id);
-    let newest = archive.newest(timeline).await?;
     let (backups, _) = repository.shown(Some(cluster)).await?;
     let own = backups.iter().filter(|info| info.system_id == system_id && info.timeline == timeline);
     let mut own: Vec<_> = own.collect();
     own.sort_by_key(|info| std::cmp::Reverse(info.stop_lsn));
+    // After pg_resetwal the names of segments mean other positions than before.
+    let size = before.wal_segment_size;
+    let is_as_before = own.first().is_none_or(|info| info.wal_segment_size == size);
+    let newest = if is_as_before { archive.newest(timeline).await? } else { None };
     let mut known = None;
     for info in own {
         if is_of_archive(repository, info, newest.as_ref()).await? {
-            known = Some((info.stop_lsn, format!("backup {}", info.label)));
+            known = Some(info);
             break;
         }
     }
-    let segment = newest.as_ref().map(|(segment, _)| {
-        let end = segment.next(segment_size).start(segment_size);
-        (end, format!("WAL segment {segment}"))
-    });
-    let Some((end, what)) = known.into_iter().chain(segment).max() else { return Ok(()) };
+    let of_backup = known.map(|info| (info.stop_lsn, format!("backup {}", info.label)));
+    let of_archive = newest.as_ref().map(|(segment, _)| (segment.next(size).start(size), format!("segment {segment}")));
     // Asked after the repository was: what came into it meanwhile was written before.
-    let (now_on, at) = position(primary).await?;
+    let (now_on, at) = position(server).await?;
     if now_on != timeline {
         return Ok(());
     }
-    let refused = |reason| RepositoryError::another_server(repository, cluster, reason);
-    if at < end {
-        return Err(refused(format!("it is at {at} of timeline {timeline}, and {what} there ends at {end}")).into());
+    let refused = |reason| Error::from(RepositoryError::another_server(repository, cluster, reason));
+    match of_backup.into_iter().chain(of_archive).max() {
+        // A standby may be behind.
+        Some((end, what)) if at < end && !before.standby => {
+            return Err(refused(format!("it is at {at} of timeline {timeline}, and {what} there ends at {end}")));
+        }
+        _ => {}
+    }
+    if let Some((segment, sha256)) = known.filter(|_| is_as_before).and_then(BackupInfo::last_segment)
+        && own_segment(server, segment, size).await?.is_some_and(|own| own != sha256)
+    {
+        let label = known.map(|info| info.label.as_str()).unwrap_or_default();
+        return Err(refused(format!("its own {segment} is another than the one in backup {label} there")));
     }
     match newest {
-        Some((segment, _)) => check_segment(primary, &archive, cluster, (segment, segment_size)).await.map(drop),
+        Some((segment, _)) => check_segment(server, &archive, cluster, (segment, size)).await.map(drop),
         None => Ok(()),
     }
 }
@@ -114,7 +119,7 @@ pub(crate) async fn check_segment(
     (segment, size): (Segment, u64),
 ) -> Result<Option<String>, Error> {
     let there = archive.look(&WalFile::Segment(segment)).await?.believed;
-    let Some(own) = own(server, segment, size).await? else { return Ok(None) };
+    let Some(own) = own_segment(server, segment, size).await? else { return Ok(None) };
     if there.is_empty() || there.iter().any(|object| object.sha256 == own) {
         return Ok(Some(own));
     }
@@ -137,10 +142,7 @@ async fn is_of_archive(
 
 /// The SHA-256 of a segment as the server itself has it. It may have removed it, and may not let this role in to replicate: then nothing
 /// is known.
-async fn own(server: &Server, segment: Segment, segment_size: u64) -> Result<Option<String>, Error> {
-    if segment_size > LARGEST {
-        return Ok(None);
-    }
+async fn own_segment(server: &Server, segment: Segment, segment_size: u64) -> Result<Option<String>, Error> {
     let streamed = async {
         let connection = Replication::connect(&server.conninfo, server.connect_timeout).await?;
         let mut stream = connection.stream_wal(None, segment.start(segment_size), segment.timeline).await?;
@@ -167,13 +169,13 @@ async fn own(server: &Server, segment: Segment, segment_size: u64) -> Result<Opt
 }
 
 /// Timeline, and up to where WAL is safe on its disk.
-async fn position(primary: &Server) -> Result<(u32, Lsn), Error> {
-    let mut connection = primary.connect().await?;
+async fn position(server: &Server) -> Result<(u32, Lsn), Error> {
+    let mut connection = server.connect().await?;
     let row = sqlx::query_as(include_str!("another/position.sql")).fetch_one(&mut connection).await;
     let _ = connection.close().await;
-    let (segment, lsn): (String, String) = row.map_err(Error::query("read the server's position"))?;
-    match (WalFile::parse(&segment), lsn.parse()) {
-        (Some(file), Ok(lsn)) => Ok((file.timeline(), lsn)),
-        _ => Err(Error::Interrupted(format!("the server says it is at \"{lsn}\", in segment \"{segment}\""))),
+    let (timeline, lsn): (i32, String) = row.map_err(Error::query("read the server's position"))?;
+    match (u32::try_from(timeline), lsn.parse()) {
+        (Ok(timeline), Ok(lsn)) => Ok((timeline, lsn)),
+        _ => Err(Error::Interrupted(format!("the server says it is at \"{lsn}\" of timeline {timeline}"))),
     }
 }

@@ -17,6 +17,7 @@ mod part;
 mod physical;
 mod progress;
 mod reading;
+mod remove;
 mod restore;
 mod restore_test;
 mod retention;
@@ -36,8 +37,10 @@ pub use physical::{
     member, primaries, server_time,
 };
 pub use progress::{Progress, Snapshot};
+pub use remove::{check_removal, remove_backup};
 pub use restore::{
-    Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, plan, plan_beyond, reachable,
+    Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, forget_recovery, plan,
+    plan_beyond, reachable, recovery_end_command,
 };
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
 pub use retention::{Known, Needed, Rules, decide, needed};

@@ -11,8 +11,7 @@ pub use incremental::{Incremental, WhyFull};
 pub use source::{NoServer, Primary, Role, Unfit, member, now as server_time, primaries};
 
 use crate::{
-    Error, Progress,
-    another::check_primary,
+    Error, Progress, another,
     chain::newest_good,
     inspect::{Inspection, inspect},
     wal::follow_primary,
@@ -122,7 +121,7 @@ impl Physical {
         for repository in &self.repositories {
             repository.check_signing()?;
             repository.admit(&self.cluster, &system_id).await?;
-            self.check_position(repository, &server, &system_id, &before).await?;
+            another::check(&server, repository, (&self.cluster, &system_id), &before).await?;
             stored_bytes = stored_bytes.max(self.check_space(repository, &before).await?);
         }
         let parent = match &self.incremental {
@@ -251,23 +250,9 @@ impl Physical {
             Vec::new()
         });
         repository.check_system_id(&self.cluster, system_id).await?;
-        self.check_position(repository, server, system_id, before).await?;
+        another::check(server, repository, (&self.cluster, system_id), before).await?;
         self.check_space(repository, before).await?;
         Ok(removed)
-    }
-
-    /// C43: a standby may be behind.
-    async fn check_position(
-        &self,
-        repository: &Repository,
-        server: &Server,
-        system_id: &str,
-        before: &Inspection,
-    ) -> Result<(), Error> {
-        match before.standby {
-            true => Ok(()),
-            false => check_primary(server, repository, (&self.cluster, system_id), before.wal_segment_size).await,
-        }
     }
 
     /// The data directory to read, or why the server sends the data instead.

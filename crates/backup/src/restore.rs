@@ -9,10 +9,12 @@ mod finish;
 mod plan;
 mod prepare;
 mod reach;
+mod recovered;
 mod served;
 
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 pub use reach::plan_beyond;
+pub use recovered::forget_recovery;
 
 pub(crate) use assembly::{Assembly, Link};
 pub(crate) use finish::settings as recovery_settings;
@@ -100,6 +102,8 @@ pub struct Recovery {
     pub action: Action,
     /// Become a standby instead of ending recovery.
     pub standby: bool,
+    /// Run when recovery has ended; empty for none.
+    pub end_command: String,
 }
 
 impl Recovery {
@@ -119,6 +123,11 @@ impl Recovery {
         }
         format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster} \"%f\" \"%p\"")
     }
+}
+
+/// The `recovery_end_command` that calls [`forget_recovery`]: it runs in the data directory.
+pub fn recovery_end_command(program: &Path) -> String {
+    format!("{} recovery-ended", in_command(program))
 }
 
 /// A path in a command of PostgreSQL's configuration: for the shell, which reads it, and for PostgreSQL, to which % means something.

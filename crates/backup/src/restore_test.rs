@@ -160,6 +160,7 @@ impl RestoreTest {
             exclusive: false,
             action: Action::Promote,
             standby: false,
+            end_command: String::new(),
         });
         let restore = Restore {
             servers: Vec::new(),

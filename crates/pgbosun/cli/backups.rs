@@ -61,6 +61,18 @@ pub enum BackupCommand {
         /// Its label.
         label: String,
     },
+    /// Remove one backup, whatever retention says of it: that of another server, for one. WAL that it alone needs goes with the next
+    /// expiry.
+    Remove {
+        /// Its label.
+        label: String,
+        /// From this repository only.
+        #[arg(long)]
+        repository: Option<String>,
+        /// Do not ask.
+        #[arg(long)]
+        force: bool,
+    },
     /// Verify and sign what no trusted key has signed: what was written before signing was set up, or with a key that is trusted no
     /// more. See docs/signatures.md. Exits with 2 if something is damaged and stays unsigned.
     Sign {

@@ -2,6 +2,7 @@
 
 mod list;
 mod manage;
+mod remove;
 mod sign;
 mod verify;
 
@@ -29,6 +30,9 @@ pub async fn run(context: &Context, command: BackupCommand) -> anyhow::Result<u8
         }
         BackupCommand::Keep { label, reason } => manage::keep(context, &label, Some(reason)).await,
         BackupCommand::Unkeep { label } => manage::keep(context, &label, None).await,
+        BackupCommand::Remove { label, repository, force } => {
+            remove::run(context, &label, repository.as_deref(), force).await
+        }
         BackupCommand::Sign { label, all, repository, force } => {
             sign::run(context, label.as_deref().filter(|_| !all), repository.as_deref(), force).await
         }

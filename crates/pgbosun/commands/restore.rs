@@ -13,6 +13,7 @@ use crate::{
 };
 use pgbosun_backup::{
     Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, find_programs, plan, plan_beyond,
+    recovery_end_command,
     wal::{Confinement, follow_primary},
 };
 use pgbosun_core::{config::Rate, human};
@@ -237,6 +238,8 @@ fn recovery(
         timeline: plan.timeline,
         exclusive: request.exclusive,
         action: action.parse().unwrap_or(Action::Promote),
+        // A standby that is promoted may be one again.
+        end_command: if standby { String::new() } else { recovery_end_command(&program) },
         standby,
     }))
 }

@@ -79,10 +79,10 @@ pub enum Error {
     },
     /// A copy of the machine whose server's backups and WAL these are, or that one, put back to an earlier state (C43).
     #[error(
-        "the server is not the one that repository {repository} has backups and WAL of: {reason}. Either one is a copy of the other's \
-         machine: it needs a cluster name of its own in the configuration, and what it brought here has to be removed. Or it was put \
-         back to an earlier state: to go on as {cluster} it needs a timeline of its own: create standby.signal in its data \
-         directory, restart it, and call pg_promote()"
+        "the server is not the one that repository {repository} has backups and WAL of: {reason}. One of the two is a copy of the \
+         other's machine, or this one was put back to an earlier state. Give it a name of its own in the configuration, \
+         [clusters.NAME] in place of [clusters.{cluster}]: under that its backups and WAL begin anew, and what is here stays. Where \
+         what is here is the copy's, \"pgbosun backup remove\" takes it away"
     )]
     AnotherServer {
         /// Where.

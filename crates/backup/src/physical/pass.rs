@@ -1,12 +1,7 @@
 //! One pass over the data: begun, copied with the WAL beside it, published.
 
 use super::{Incremental, Physical, Source, WalSource, WhyFull, files::Files, source, stream};
-use crate::{
-    Error,
-    another::{LARGEST, check_segment},
-    inspect::Inspection,
-    wal,
-};
+use crate::{Error, another::check_segment, inspect::Inspection, wal};
 use chrono::SubsecRound;
 use pgbosun_core::{clock, human, lsn::Lsn};
 use pgbosun_postgres::{
@@ -33,6 +28,9 @@ struct Begun {
     parent: Option<BackupInfo>,
     why_full: Option<WhyFull>,
 }
+
+/// Bytes of the largest segment whose rest is received for the sake of what follows it.
+const LARGEST_WAITED_FOR: u64 = 64 << 20;
 
 /// One backup being taken.
 pub(super) struct Pass<'a> {
@@ -203,7 +201,7 @@ impl Pass<'_> {
         let (mut written, end) = copied?;
         // A primary leaves the segment as the backup ends (PostgreSQL: `pg_backup_stop`), so all of it comes; one of the largest is
         // not worth waiting for.
-        let whole = !before.standby && segment_size <= LARGEST;
+        let whole = !before.standby && segment_size <= LARGEST_WAITED_FOR;
         let _ = stop.send(Some(if whole { Lsn(end.lsn.0.next_multiple_of(segment_size)) } else { end.lsn }));
         let Some(received) = beside.join_next().await else {
             return Err(Error::Interrupted("the server ended the WAL before the backup".into()));

@@ -4,6 +4,7 @@ use super::{
     Action, Recovery, Restore, Target,
     configuration::{Removed, Standing, neutralize, without_job_runners},
     extract::{Access, CONTROL, CONTROL_UNFINISHED, write_file},
+    recovered::{BEGIN, END},
 };
 use crate::{Error, wal::confine_directory};
 use pgbosun_core::faults;
@@ -123,16 +124,17 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         ));
     }
     if let Some(recovery) = &restore.recovery {
-        append(target, "postgresql.auto.conf", &settings(recovery))?;
+        let mut text = settings(recovery);
         if loses_prepared_transactions(recovery, info) {
-            append(target, "postgresql.auto.conf", "hot_standby = 'off'\n")?;
+            text.push_str(&crate::settings::line("hot_standby", "off"));
             made.push(
-                "postgresql.auto.conf: hot_standby is off, nobody gets in before recovery has ended: PostgreSQL does not follow a \
-                 change of timeline with a prepared transaction while it lets readers in. Remove the line before this server \
-                 becomes a standby"
+                "hot_standby is off until recovery has ended, nobody gets in before: PostgreSQL does not follow a change of timeline \
+                 with a prepared transaction while it lets readers in"
                     .to_owned(),
             );
         }
+        text.push_str(END);
+        append(target, "postgresql.auto.conf", &text)?;
         append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
     }
     Ok(made)
@@ -201,10 +203,11 @@ pub(crate) fn settings(recovery: &Recovery) -> String {
     values.extend([
         ("recovery_min_apply_delay", "0".to_owned()),
         ("restore_command", recovery.restore_command.clone()),
-        ("recovery_target_timeline", recovery.timeline.to_string()),
+        // A standby follows every promotion.
+        ("recovery_target_timeline", if recovery.standby { "latest".into() } else { recovery.timeline.to_string() }),
         ("recovery_target_inclusive", if recovery.exclusive { "off" } else { "on" }.into()),
         ("recovery_target_action", recovery.action.to_string()),
-        ("recovery_end_command", String::new()),
+        ("recovery_end_command", recovery.end_command.clone()),
         ("archive_cleanup_command", String::new()),
     ]);
     values.extend(match &recovery.target {
@@ -217,5 +220,5 @@ pub(crate) fn settings(recovery: &Recovery) -> String {
         Target::Name(name) => Some(("recovery_target_name", name.clone())),
     });
     let lines = values.into_iter().map(|(name, value)| crate::settings::line(name, &value));
-    format!("# Recovery, written by pgbosun.\n{}", lines.collect::<String>())
+    format!("{BEGIN}{}", lines.collect::<String>())
 }

@@ -48,7 +48,7 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
 
 /// Who this command is for leases: the installation itself only while nothing else of it can be at work, which the lock
 /// of the state directory says; beside a daemon it is nobody, and judges nobody's work dead.
-fn identity(context: &Context) -> (Uuid, Option<StateLock>) {
+pub(super) fn identity(context: &Context) -> (Uuid, Option<StateLock>) {
     let directory = &context.config.daemon.state_directory;
     let Ok(lock) = StateLock::take(directory) else { return (Uuid::now_v7(), None) };
     let known = std::fs::read_to_string(directory.join("instance"));

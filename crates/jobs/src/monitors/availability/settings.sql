@@ -17,7 +17,8 @@ select name,
        coalesce(unit, '') as unit,
        source,
        coalesce(sourcefile, '') as file,
-       pending_restart,
+       -- What a recovery was told to do means nothing once it has ended.
+       pending_restart and (name !~ '^(recovery_target_.*|hot_standby)$' or pg_catalog.pg_is_in_recovery()) as pending_restart,
        secret,
        pg_catalog.pg_has_role('pg_read_all_settings', 'usage')
            and pg_catalog.pg_has_role('pg_read_all_stats', 'usage') as all_seen

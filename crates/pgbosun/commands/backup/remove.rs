@@ -1,0 +1,57 @@
+//! `pgbosun backup remove`: one backup, whatever retention says of it.
+
+use super::{find, manage::identity};
+use crate::{
+    exit::Exit,
+    local::Context,
+    output::{confirm, green, json},
+};
+use pgbosun_backup::{Catalogue, check_removal, remove_backup};
+use pgbosun_core::outcome::{BackupState, BackupStateRecord};
+
+/// Removes a backup from every repository, or the one that is named.
+///
+/// # Errors
+/// Where there is no such backup, others need it, or somebody is at work in a repository.
+pub async fn run(context: &Context, label: &str, repository: Option<&str>, force: bool) -> anyhow::Result<u8> {
+    let mut found = find(context, label).await?;
+    found.retain(|(known, _)| repository.is_none_or(|name| name == known.name));
+    if found.is_empty() {
+        return Err(Exit::refused(format!("{} has no backup {label}", repository.unwrap_or("no repository"))));
+    }
+    for (repository, info) in &found {
+        let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
+        let last = match check_removal(&catalogue, info)? {
+            true => ", where it is the last good one",
+            false => "",
+        };
+        confirm(&format!("{label} of {} is removed from {}{last}", info.cluster, repository.name), force, "--force")?;
+    }
+    let (instance, lock) = identity(context);
+    let (mut removed, mut done) = (Vec::new(), Ok(()));
+    for (repository, info) in &found {
+        let (place, backup) = (repository.clone(), info.clone());
+        done = context.bulk.spawn(async move { remove_backup(&place, &backup, instance).await }).await?;
+        if done.is_err() {
+            break;
+        }
+        if !context.json {
+            println!("{} {label} from {}", green("removed"), repository.name);
+        }
+        removed.push(BackupStateRecord {
+            label: label.to_owned(),
+            cluster: info.cluster.clone(),
+            repository: repository.name.clone(),
+            state: BackupState::Removed,
+        });
+    }
+    drop(lock);
+    if context.json {
+        let names: Vec<_> = removed.iter().map(|record| &record.repository).collect();
+        json(&serde_json::json!({"label": label, "removed-from": names}))?;
+    }
+    // What was removed before it broke off is written down all the same.
+    context.note_backups(removed).await;
+    done?;
+    Ok(0)
+}
