@@ -1,6 +1,8 @@
 //! Journal and `dba_ops`: whatever happens to PostgreSQL, afterwards the two hold the same rows.
 
-use crate::support::{Cluster, Installation, MAIL, directory, last_lines, output, seconds, wait_until};
+use crate::support::{
+    Cluster, Installation, MAIL, cluster_and_repository, directory, last_lines, output, seconds, wait_until,
+};
 use std::time::{Duration, Instant};
 
 /// The rows of a table in the journal, in the spelling of PostgreSQL.
@@ -183,4 +185,29 @@ fn without_a_history_database_operator_add_names_the_key_to_use() {
         !done.status.success() && words.contains("groups.database.recipients") && words.contains("history.connection"),
         "{words}"
     );
+}
+
+#[test]
+fn c39_a_schema_that_another_made_before_is_not_written_into() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let history = format!("[history]\nconnection = \"{}\"\n", cluster.connection());
+    let installation = Installation::new(directory.path(), &format!("{}{history}", cluster_and_repository(&cluster)));
+    cluster.sql("create role eve");
+    cluster.sql("create schema dba_ops authorization eve");
+    let said = |arguments: &[&str]| {
+        let done = installation.try_run(arguments);
+        format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
+    };
+    let refused = "schema dba_ops belongs to eve, whose triggers would run with our rights";
+    assert!(said(&["migrate"]).contains(refused), "{}", said(&["migrate"]));
+    assert!(said(&["check"]).contains(refused));
+    assert_eq!(cluster.sql("select count(*) from pg_class where relnamespace = 'dba_ops'::regnamespace"), "0");
+    cluster.sql("alter schema dba_ops owner to postgres");
+    installation.run(&["migrate"]);
+    cluster.sql("alter table dba_ops.operators owner to eve");
+    let refused = "table dba_ops.operators belongs to eve";
+    assert!(said(&["operator", "list"]).contains(refused), "{}", said(&["operator", "list"]));
+    cluster.sql("alter table dba_ops.operators owner to postgres");
+    installation.run(&["operator", "list"]);
 }

@@ -4,7 +4,7 @@
 //! crash at any moment repeats nothing visible and loses nothing, and a lost or restored database is filled again.
 
 use crate::{Error, Journal};
-use pgbosun_postgres::Server;
+use pgbosun_postgres::{Foreign, Server};
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 use uuid::Uuid;
@@ -68,7 +68,7 @@ impl Delivery {
     /// Where the server does not answer or refuses.
     pub async fn look(&self) -> Result<Option<i64>, Error> {
         let failed = Error::dba_ops("look at dba_ops");
-        let mut connection = self.server.connect().await?;
+        let mut connection = connect(&self.server).await?;
         let there: bool = sqlx::query_scalar("select pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null")
             .fetch_one(&mut connection)
             .await
@@ -95,7 +95,7 @@ impl Delivery {
             None => {
                 migrate(&self.server).await?;
                 self.delivered = None;
-                self.server.connect().await?
+                connect(&self.server).await?
             }
         };
         Ok(self.connection.insert(connection))
@@ -201,6 +201,15 @@ async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> 
     Ok((until, batches))
 }
 
+/// C39: a connection to the history database, in which `dba_ops` and all in it is ours or a superuser's.
+async fn connect(server: &Server) -> Result<PgConnection, Error> {
+    let mut connection = server.connect().await?;
+    match Foreign::find(&mut connection, "dba_ops", None).await? {
+        Some(foreign) => Err(foreign.into()),
+        None => Ok(connection),
+    }
+}
+
 /// Brings the schema `dba_ops` up to date; returns how many migrations it has.
 ///
 /// On a connection of its own: a migration that fails leaves its advisory lock with the connection, and both end here.
@@ -210,7 +219,7 @@ async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> 
 /// # Errors
 /// Where the server is out of reach, the role may not create the schema, or the schema is newer than this program.
 pub async fn migrate(server: &Server) -> Result<usize, Error> {
-    let mut connection = server.connect().await?;
+    let mut connection = connect(server).await?;
     let mut migrator = sqlx::migrate!("../../migrations/dba_ops");
     migrator.create_schema("dba_ops");
     migrator.dangerous_set_table_name("dba_ops._sqlx_migrations");

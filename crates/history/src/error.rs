@@ -42,6 +42,9 @@ pub enum Error {
     /// The connection to the history database.
     #[error(transparent)]
     Server(#[from] pgbosun_postgres::Error),
+    /// C39: it is somebody else's.
+    #[error(transparent)]
+    Foreign(#[from] pgbosun_postgres::Foreign),
     /// `dba_ops` said no.
     #[error("dba_ops: {what}")]
     DbaOps {

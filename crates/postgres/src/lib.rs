@@ -8,6 +8,7 @@ pub mod conninfo;
 mod databases;
 mod error;
 mod extension;
+mod owner;
 mod program;
 mod query;
 pub mod replication;
@@ -20,6 +21,7 @@ pub use conninfo::Conninfo;
 pub use databases::{DATABASE_SIZES, DATABASES, Database, DatabaseBytes};
 pub use error::Error;
 pub use extension::{Extension, ForeignSchema};
+pub use owner::Foreign;
 pub use query::{Server, cancel_backend};
 pub use session::SessionSettings;
 

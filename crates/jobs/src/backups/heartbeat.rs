@@ -5,7 +5,7 @@ use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_backup::member;
 use pgbosun_core::{options, outcome::Outcome};
-use pgbosun_postgres::{Error, stranger};
+use pgbosun_postgres::{Error, Foreign};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
 
@@ -20,23 +20,6 @@ options! {
     }
 }
 
-/// Whose the table and its schema are, where that is neither our own role nor a superuser.
-const STRANGER: &str = concat!(
-    "select what, stranger
-from (select pg_catalog.format('schema %I', n.nspname) as what, ",
-    stranger!("n.nspowner"),
-    " as stranger
-      from pg_catalog.pg_namespace n where n.nspname = $1
-      union all
-      select pg_catalog.format('table %I.%I', n.nspname, c.relname), ",
-    stranger!("c.relowner"),
-    "
-      from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = $1 and c.relname = $2) as parts
-where stranger is not null
-limit 1"
-);
-
 #[async_trait]
 impl Job for Heartbeat {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
@@ -50,8 +33,9 @@ impl Job for Heartbeat {
         let mut connection = server.connect().await?;
         let failed = |source| Error::Query { what: format!("write the time into {table}"), source };
         self.create(&mut connection, &table).await.map_err(failed)?;
-        if let Some(words) = self.stranger(&mut connection).await.map_err(failed)? {
-            return Err(JobError::lasting(words));
+        let TableName { schema, name, .. } = &self.table;
+        if let Some(foreign) = Foreign::find(&mut connection, schema, Some(name)).await? {
+            return Err(JobError::lasting(format!("{foreign}, or name another table")));
         }
         let gone = self.beat(&mut connection, &table).await.map_err(failed)?;
         let _ = connection.close().await;
@@ -74,21 +58,6 @@ impl Heartbeat {
             sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await?;
         }
         Ok(())
-    }
-
-    /// C39: triggers, defaults and rules of a table run with the rights of whoever writes into it, so only a table is written into that
-    /// nobody else can change or exchange.
-    async fn stranger(&self, connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-        let TableName { schema, name, .. } = &self.table;
-        let found: Option<(String, String)> =
-            sqlx::query_as(STRANGER).bind(schema).bind(name).fetch_optional(connection).await?;
-        let words = |(what, owner): (String, String)| {
-            format!(
-                "{what} belongs to {owner}, whose triggers would run with our rights: give it to the role of this connection \
-                 (\"alter {what} owner to …\"), or name another table"
-            )
-        };
-        Ok(found.map(words))
     }
 
     async fn beat(&self, connection: &mut PgConnection, table: &str) -> Result<u64, sqlx::Error> {
