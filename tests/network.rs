@@ -95,3 +95,28 @@ fn backup_over_tcp_with_tls_and_scram() {
         "0"
     );
 }
+
+#[test]
+fn the_options_of_a_connection_string_reach_every_session_and_go_no_further_than_our_own_settings() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    cluster.sql("create table seen (work_mem text, path text)");
+    let configuration = |options: &str| {
+        format!(
+            "[clusters.main]\nconnection = \"{} options='{options}'\"\n\
+             [jobs.seen]\nkind = \"sql\"\n\
+             statement = \"insert into seen values (current_setting('work_mem'), current_setting('search_path'))\"\n",
+            cluster.connection()
+        )
+    };
+    let installation = Installation::new(directory.path(), &configuration("-c work_mem=7MB --search-path=public"));
+    installation.run(&["job", "run", "seen"]);
+    assert_eq!(cluster.sql("select * from seen"), "7MB|public");
+    // Names without a schema are PostgreSQL's in our own sessions, whatever is asked for.
+    let said = String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
+    assert!(said.contains("answers as postgres") && said.contains("replication works"), "{said}");
+    installation.configure(&configuration("-x 3"));
+    let done = installation.try_run(&["check"]);
+    let words = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(words.contains("options: \"-x\" is not of the form"), "{words}");
+}

@@ -74,8 +74,8 @@ pub struct Conninfo {
     pub channel_binding: ChannelBinding,
     /// Only a server that takes writes will do (`target_session_attrs=read-write` or `primary`).
     pub primary_only: bool,
-    /// Settings for the session, as libpq's `options`.
-    pub options: Option<String>,
+    /// Settings for the session, from libpq's `options`. Those of ours go before them (C39).
+    pub options: Vec<(String, String)>,
     password: Option<Secret>,
     passfile: Option<PathBuf>,
 }
@@ -107,7 +107,7 @@ impl Conninfo {
             sslrootcert: None,
             channel_binding: ChannelBinding::Prefer,
             primary_only: false,
-            options: None,
+            options: Vec::new(),
             password: None,
             passfile: None,
         }

@@ -40,7 +40,7 @@ impl Server {
             .env("PGSSLMODE", conninfo.sslmode.word())
             .env("PGCONNECT_TIMEOUT", self.connect_timeout.as_secs().max(1).to_string())
             .env("PGAPPNAME", "pgbosun")
-            .env("PGOPTIONS", session::options(None));
+            .env("PGOPTIONS", session::options(&conninfo.options));
         command
     }
 }

@@ -145,6 +145,7 @@ impl Server {
                 SslMode::VerifyCa => PgSslMode::VerifyCa,
                 SslMode::VerifyFull => PgSslMode::VerifyFull,
             })
+            .options(conninfo.options.iter().map(|(name, value)| (name, value)))
             .options([
                 ("statement_timeout", self.statement_timeout.as_millis().to_string()),
                 ("lock_timeout", self.lock_timeout.as_millis().to_string()),

@@ -61,10 +61,38 @@ pub(crate) async fn settle(connection: &mut PgConnection) -> Result<(), sqlx::Er
 }
 
 /// The settings as libpq's `options`, behind those of the connection string.
-pub(crate) fn options(asked: Option<&str>) -> String {
+pub(crate) fn options(asked: &[(String, String)]) -> String {
     let escaped = |value: &str| value.replace('\\', "\\\\").replace(' ', "\\ ");
-    let ours = SETTINGS.iter().map(|(name, value)| format!("-c {name}={}", escaped(value)));
-    asked.map(str::to_owned).into_iter().chain(ours).collect::<Vec<_>>().join(" ")
+    let asked = asked.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let words = asked.chain(SETTINGS).map(|(name, value)| format!("-c {name}={}", escaped(value)));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The settings in libpq's `options` (PostgreSQL: `pg_split_opts`, `process_postgres_switches`), or the word that is none.
+pub(crate) fn asked(text: &str) -> Result<Vec<(String, String)>, String> {
+    let (mut words, mut word, mut escaped) = (Vec::new(), None::<String>, false);
+    for letter in text.chars() {
+        match letter {
+            '\\' if !escaped => escaped = true,
+            _ if letter.is_ascii_whitespace() && !escaped => words.extend(word.take()),
+            _ => {
+                word.get_or_insert_default().push(letter);
+                escaped = false;
+            }
+        }
+    }
+    words.extend(word);
+    let (mut words, mut settings) = (words.into_iter(), Vec::new());
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("-c").or_else(|| word.strip_prefix("--")) {
+            Some("") if word == "-c" => words.next(),
+            rest => rest.map(str::to_owned),
+        };
+        let pair = setting.as_deref().and_then(|setting| setting.split_once('='));
+        let (name, value) = pair.ok_or_else(|| format!("options: \"{word}\" is not of the form \"-c name=value\""))?;
+        settings.push((name.replace('-', "_"), value.to_owned()));
+    }
+    Ok(settings)
 }
 
 #[cfg(test)]
@@ -73,8 +101,23 @@ mod tests {
 
     #[test]
     fn c39_options_are_escaped_and_ours_come_last() {
-        let options = options(Some("-c search_path=trap"));
+        let options = options(&[("search_path".into(), "trap".into())]);
         assert!(options.starts_with("-c search_path=trap -c search_path=pg_catalog,pg_temp "), "{options}");
         assert!(options.contains(r"-c default_transaction_isolation=read\ committed "), "{options}");
+    }
+
+    #[test]
+    fn options_are_read_as_the_server_reads_them() {
+        let read = |text: &str| {
+            asked(text).map(|all| all.into_iter().map(|(name, value)| format!("{name}:{value}")).collect::<Vec<_>>())
+        };
+        assert_eq!(read("").unwrap(), Vec::<String>::new());
+        assert_eq!(
+            read(r" -c work_mem=1MB  -cgeqo=off --lock-timeout=3 -c a=b\ c=d\\").unwrap(),
+            ["work_mem:1MB", "geqo:off", "lock_timeout:3", r"a:b c=d\"]
+        );
+        for wrong in ["-c", "-B 5", "x", "-c work_mem", "--"] {
+            assert!(read(wrong).unwrap_err().contains("-c name=value"), "{wrong}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The two written forms, and what they mean together with libpq's defaults.
 
 use super::{ChannelBinding, Conninfo, Host, SslMode};
+use crate::session;
 use pgbosun_core::config::Secret;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -211,7 +212,7 @@ pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
         sslrootcert: get("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
         channel_binding,
         primary_only,
-        options: get("options", "PGOPTIONS"),
+        options: session::asked(&get("options", "PGOPTIONS").unwrap_or_default())?,
         password: get("password", "PGPASSWORD").map(Secret::new),
         passfile: get("passfile", "PGPASSFILE").map(PathBuf::from),
         user,

@@ -84,7 +84,7 @@ impl Replication {
             }
         };
         let mut connection = Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new() };
-        let options = session::options(conninfo.options.as_deref());
+        let options = session::options(&conninfo.options);
         let parameters = [
             ("user", conninfo.user.as_str()),
             ("replication", "true"),
