@@ -210,6 +210,7 @@ fn c39_an_owner_who_plants_operators_functions_and_types_stays_an_ordinary_role(
     for statement in [
         "create role eve login",
         "create role mallory login",
+        "create role blind",
         "create database shop owner eve",
         "create database yard",
         "create database quay owner eve",
@@ -247,6 +248,7 @@ fn c39_an_owner_who_plants_operators_functions_and_types_stays_an_ordinary_role(
          alter database quay set default_transaction_read_only = on;
          alter database quay set statement_timeout = '1ms';
          alter database quay set idle_session_timeout = '1ms';
+         alter database quay set role = 'blind';
          alter database quay set exit_on_error = on;
          alter database quay set quote_all_identifiers = on;
          alter database quay set \"DateStyle\" = 'SQL, DMY';

@@ -202,7 +202,9 @@ impl Scratch {
     /// The server as a place to connect to.
     pub fn server(&self, database: &str) -> Server {
         let host = Host { name: self.socket.display().to_string(), port: PORT };
-        let conninfo = Conninfo::local(host, &self.user, database);
+        let mut conninfo = Conninfo::local(host, &self.user, database);
+        // Whatever the copied databases say: programs get this too.
+        conninfo.options.push(("role".into(), "none".into()));
         Server {
             conninfo,
             connect_timeout: Duration::from_secs(5),

@@ -111,7 +111,7 @@ impl Server {
     /// Where the connection breaks.
     pub async fn settle(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         match self.session {
-            SessionSettings::Ours => session::settle(connection).await,
+            SessionSettings::Ours => session::settle(connection, &self.conninfo.options).await,
             SessionSettings::AsTheServerHasIt => Ok(()),
         }
     }

@@ -5,7 +5,7 @@
 //! write themselves, and nothing else, runs in a session as their server makes it ([`SessionSettings::AsTheServerHasIt`]).
 //!
 //! Left as they are: `session_preload_libraries`, which only a superuser can set, and `role`, which administrators set for login
-//! roles: it takes rights away and gives none.
+//! roles: it takes rights away and gives none. For a database its owner can set it, to blind us; that does not count.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -39,6 +39,18 @@ pub(crate) const SETTINGS: [(&str, &str); 17] = [
     ("lc_numeric", "C"),
 ];
 
+/// The rights of the role we log in as, where whoever owns the database has others used in it; an administrator who wants that sets it for
+/// the role, or in the connection string.
+const ROLE: &str = "select pg_catalog.set_config('role', 'none', false)
+     from (select coalesce(pg_catalog.bool_or(s.setrole = 0), false) as of_database,
+                  coalesce(pg_catalog.bool_or(r.rolname = session_user), false) as of_role
+           from pg_catalog.pg_db_role_setting s
+           left join pg_catalog.pg_roles r on r.oid = s.setrole
+           cross join pg_catalog.unnest(s.setconfig) setting
+           where pg_catalog.left(setting, 5) = 'role='
+             and s.setdatabase in (0, (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))) found
+     where current_user <> session_user and of_database and not of_role; ";
+
 /// Messages in English, where the role may choose.
 const LANGUAGE: &str = "select pg_catalog.set_config('lc_messages', 'C', false) \
      where pg_catalog.current_setting('is_superuser') = 'on'";
@@ -53,11 +65,12 @@ pub(crate) fn limits_of(version: u32) -> &'static [(&'static str, &'static str)]
     }
 }
 
-/// What a session of ours begins with and could not ask for when it connected.
-pub(crate) async fn settle(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// What a session of ours begins with and could not ask for when it connected. `asked` are the settings of its connection string.
+pub(crate) async fn settle(connection: &mut PgConnection, asked: &[(String, String)]) -> Result<(), sqlx::Error> {
     let limits = limits_of(connection.server_version_num().unwrap_or_default());
     let statements: String = limits.iter().map(|(name, value)| format!("set {name} = {value}; ")).collect();
-    sqlx::raw_sql(AssertSqlSafe(statements + LANGUAGE)).execute(connection).await.map(drop)
+    let role = if asked.iter().any(|(name, _)| name == "role") { "" } else { ROLE };
+    sqlx::raw_sql(AssertSqlSafe(statements + role + LANGUAGE)).execute(connection).await.map(drop)
 }
 
 /// The settings as libpq's `options`, behind those of the connection string.
