@@ -112,6 +112,14 @@ fn c14_a_backup_without_wal_of_its_own_is_good_where_the_archive_has_it_and_is_c
         Installation::new(directory.path(), &format!("{}{second}{job}", cluster_and_repository(&cluster)));
     installation.run(&["backup", "create"]);
     let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
+    // A repository that gets no WAL would wait for it in vain.
+    let text = format!("{}{second}{job}", cluster_and_repository(&cluster));
+    let only_first = text.replacen("[clusters.main]\n", "[clusters.main]\nwal-repositories = [\"local\"]\n", 1);
+    installation.configure(&only_first.replace("[\"local\"]\nwal =", "[\"local\", \"second\"]\nwal ="));
+    let done = installation.try_run(&["backup", "create"]);
+    let words = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(!done.status.success() && words.contains("second, which gets no WAL of main"), "{words}");
+    installation.configure(&text);
     // The second repository has no WAL: it came after the archive, or was away.
     let wal = |repository: &str| {
         let place = directory.path().join(repository);

@@ -37,7 +37,7 @@ pub(crate) async fn is_in_use(
 ///
 /// # Errors
 /// What the repository answered.
-pub(crate) async fn backup(repository: &Repository, info: &BackupInfo) -> Result<Option<String>, RepositoryError> {
+pub async fn backup(repository: &Repository, info: &BackupInfo) -> Result<Option<String>, RepositoryError> {
     let Some((segment, _)) = info.last_segment() else { return Ok(None) };
     let archive = WalArchive::new(repository, &info.cluster, &info.system_id);
     let contents = archive.look(&WalFile::Segment(segment)).await?;

@@ -12,7 +12,7 @@ use crate::{
     output,
 };
 use pgbosun_backup::{
-    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, find_programs, plan, plan_beyond,
+    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, plan, plan_beyond,
     recovery_end_command,
     wal::{Confinement, follow_primary},
 };
@@ -60,6 +60,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let recovery = recovery(context, &request, &plan, how, &confinement)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
+    if let Some(words) = another::backup(&plan.repository, &info).await? {
+        eprintln!("{} {words}", output::red("note:"));
+    }
     let restore = Restore {
         servers: context.config.clusters.values().filter_map(|cluster| Server::of(cluster).ok()).collect(),
         repository: plan.repository.clone(),

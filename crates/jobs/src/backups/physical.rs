@@ -145,10 +145,22 @@ impl BackupPhysical {
         cancel: tokio_util::sync::CancellationToken,
     ) -> Result<Physical, JobError> {
         let (cluster, server) = context.cluster()?;
+        let repositories = context.repositories(&self.repositories)?;
+        // C14: it would wait in vain for what never comes there.
+        let has_wal = |name: &str| context.config.wal_repositories(cluster).any(|(known, _)| known == name);
+        if let (WalFrom::Archive, Some(without)) =
+            (self.wal, repositories.iter().find(|repository| !has_wal(&repository.name)))
+        {
+            return Err(JobError::lasting(format!(
+                "wal = \"archive\" does not go together with repository {0}, which gets no WAL of {cluster}: name {0} among the \
+                 wal-repositories of the cluster, or let the backup stream its WAL",
+                without.name
+            )));
+        }
         Ok(Physical {
             cluster: cluster.to_owned(),
             server: server.clone(),
-            repositories: context.repositories(&self.repositories)?,
+            repositories,
             instance: context.journal.instance(),
             job: Some(context.job.clone()),
             fast_checkpoint: self.checkpoint == Checkpoint::Fast,
