@@ -128,7 +128,8 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
     let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
     let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
-    let installation = Installation::new(directory.path(), &format!("{configuration}{}", backup_and_restore_test()));
+    let jobs = format!("{}[jobs.settings]\nkind = \"monitor.settings\"\n", backup_and_restore_test());
+    let installation = Installation::new(directory.path(), &format!("{configuration}{jobs}"));
     cluster.sql("create table t as select 1 a");
     installation.run(&["backup", "create"]);
     // What the archive has of this timeline the restored cluster will not write once more.
@@ -149,9 +150,23 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     let listed = installation.json(&["backup", "list"]);
     assert_eq!(listed.as_array().unwrap().last().unwrap()["timeline"], 2, "{listed:#}");
 
+    // Once more, paused, when ALTER SYSTEM writes the file anew without its comments.
+    cluster.stop();
+    installation.run(&["restore", "physical", "--to", data, "--delta", "--force", "--target-action", "pause"]);
+    cluster.up();
+    cluster.sql("alter system set work_mem = '7MB'");
+    cluster.sql("select pg_promote()");
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select sum(a) from t"), "5");
+
     // What recovery needed is gone, so that a standby that is made from it follows the timeline that it is on.
     let left = fs::read_to_string(cluster.data.join("postgresql.auto.conf")).unwrap();
-    assert!(!left.contains("recovery") && !left.contains("restore_command"), "{left}");
+    let counts = |line: &str| !line.starts_with('#') && (line.contains("recovery") || line.contains("restore_command"));
+    assert!(!left.lines().any(counts) && left.contains("work_mem = '7MB'"), "{left}");
+    cluster.sql("select pg_reload_conf()");
+    installation.run(&["job", "run", "settings"]);
+    let found = "select severity || ' ' || summary || ' ' || detail from findings where job = 'settings'";
+    assert_eq!(installation.journal(found), "");
     let (standby, socket) = (directory.path().join("standby"), directory.path().join("s"));
     fs::create_dir(&socket).unwrap();
     let connection = format!("host={} user=postgres", directory.path().display());

@@ -1,7 +1,7 @@
 //! Removal of one backup by hand, such as that of another server (C43). Retention is not asked; what others need stays.
 
 use crate::{Catalogue, Error};
-use pgbosun_repository::{BackupInfo, Repository};
+use pgbosun_repository::{BackupInfo, Reader, Repository};
 use uuid::Uuid;
 
 /// Why a backup cannot be removed, or whether it is the last good one of its server in the repository.
@@ -12,7 +12,10 @@ pub fn check_removal(catalogue: &Catalogue, info: &BackupInfo) -> Result<bool, E
     let label = &info.label;
     let dependents: Vec<_> = catalogue.dependents(info).map(|entry| entry.info.label.as_str()).collect();
     if !dependents.is_empty() {
-        return Err(Error::Refused(format!("{} builds upon {label}: remove that first", dependents.join(", "))));
+        return Err(Error::Refused(format!(
+            "{label} carries {}: remove what builds upon it first",
+            dependents.join(", ")
+        )));
     }
     let kept = catalogue.find(&info.place()).and_then(|entry| entry.notes.keep.as_ref());
     if let Some(keep) = kept {
@@ -36,7 +39,9 @@ pub async fn remove_backup(repository: &Repository, info: &BackupInfo, instance:
     let removed = async {
         check_removal(&Catalogue::read(repository, Some(cluster)).await?, info)?;
         let readers = repository.readers(cluster, system_id, true).await?;
-        if let Some(reader) = readers.iter().find(|reader| reader.label == info.label) {
+        // One that has ended reads WAL alone, which stays.
+        let reads = |reader: &&Reader| reader.label == info.label && reader.held_until.is_none();
+        if let Some(reader) = readers.iter().find(reads) {
             return Err(Error::Refused(format!("{} reads {} since {}", reader.work, info.label, reader.began_at)));
         }
         Ok(repository.remove(&info.place()).await?)
@@ -63,7 +68,7 @@ mod tests {
         };
         let (none, damaged) = (Notes::default(), Notes { verified: Some(false), ..Notes::default() });
         let chain = [(&full, none.clone()), (&middle, none.clone())];
-        assert_eq!(looked(&chain, &full), Err("b builds upon a: remove that first".into()));
+        assert_eq!(looked(&chain, &full), Err("a carries b: remove what builds upon it first".into()));
         assert_eq!(looked(&chain, &middle), Ok(false), "the full one is left");
         assert_eq!(looked(&[(&other, none.clone())], &other), Ok(true));
         assert_eq!(looked(&[(&full, damaged), (&other, none)], &other), Ok(true), "what is left is damaged");

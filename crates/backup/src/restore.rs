@@ -125,9 +125,9 @@ impl Recovery {
     }
 }
 
-/// The `recovery_end_command` that calls [`forget_recovery`]: it runs in the data directory.
+/// The `recovery_end_command` that calls [`forget_recovery`]: it runs in the data directory. Whatever becomes of it, the server starts.
 pub fn recovery_end_command(program: &Path) -> String {
-    format!("{} recovery-ended", in_command(program))
+    format!("{} recovery-ended || :", in_command(program))
 }
 
 /// A path in a command of PostgreSQL's configuration: for the shell, which reads it, and for PostgreSQL, to which % means something.

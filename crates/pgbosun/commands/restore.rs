@@ -139,6 +139,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     println!("start it with: {} -D {} start", program.display(), quoted(&target));
     if goes_on {
         println!("it fetches WAL with this program and configuration while it recovers");
+        if !arguments.standby {
+            println!("then the settings for that go; until its next start a reload logs that they cannot be changed");
+        }
         if let Some(until) = held_until {
             println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
         }
@@ -231,7 +234,7 @@ fn recovery(
         Target::Immediate => own_wal,
         _ => false,
     };
-    if is_enough && !standby && !in_place {
+    if is_enough && !standby && !in_place && action == Action::Promote.to_string() {
         return Ok(None);
     }
     let program = std::env::current_exe()?;

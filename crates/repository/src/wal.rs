@@ -98,6 +98,7 @@ impl WalArchive {
     /// [`Error::Storage`].
     pub async fn find(&self, file: &WalFile) -> Result<Option<WalObject>, Error> {
         let WalContents { believed, untrusted } = self.look(file).await?;
+        let believed = if is_one(&believed) { believed } else { self.not_empty(believed).await? };
         let mut believed = believed.into_iter();
         let Some(object) = believed.next() else {
             // C4, C42: what is not to be believed is not absent.
@@ -119,6 +120,7 @@ impl WalArchive {
     /// [`Error::Conflict`], [`Error::Signing`], [`Error::Storage`].
     pub async fn put(&self, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
         let WalContents { believed, untrusted } = self.look(file).await?;
+        let believed = self.not_empty(believed).await?;
         if let Some(present) = believed.iter().find(|present| present.sha256 != encoded.sha256) {
             let present =
                 format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
@@ -139,11 +141,9 @@ impl WalArchive {
                 copied
             }
         };
-        for present in believed.iter().filter(|present| present.signature.is_some() || signature.is_none()) {
-            if !self.is_empty(present).await? {
-                self.repository.storage.settle(&present.key).await?;
-                return Ok(false);
-            }
+        if let Some(present) = believed.iter().find(|present| present.signature.is_some() || signature.is_none()) {
+            self.repository.storage.settle(&present.key).await?;
+            return Ok(false);
         }
         for object in untrusted.iter().filter(|object| object.sha256 != encoded.sha256) {
             tracing::warn!(repository = self.repository.name, "{}", object.untrusted());
@@ -203,6 +203,16 @@ impl WalArchive {
     /// [`Error::Storage`].
     pub async fn is_empty(&self, object: &WalObject) -> Result<bool, Error> {
         Ok(self.repository.storage.stat(&object.key).await?.is_some_and(|stat| stat.size == 0))
+    }
+
+    async fn not_empty(&self, objects: Vec<WalObject>) -> Result<Vec<WalObject>, Error> {
+        let mut whole = Vec::new();
+        for object in objects {
+            if !self.is_empty(&object).await? {
+                whole.push(object);
+            }
+        }
+        Ok(whole)
     }
 
     /// Copies a file to `to`, in bounded memory; its SHA-256 must be the one in its name.
@@ -373,6 +383,11 @@ impl WalArchive {
         }
         self.repository.storage.delete(&object.key).await
     }
+}
+
+/// Whether there are no two contents.
+fn is_one(objects: &[WalObject]) -> bool {
+    objects.iter().all(|object| object.sha256 == objects[0].sha256)
 }
 
 fn short(sha256: &str) -> &str {

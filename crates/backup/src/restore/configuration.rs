@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Left of an earlier recovery, or of a standby's life: a restore brings its own.
-const RECOVERY: [&str; 14] = [
+pub(super) const RECOVERY: [&str; 14] = [
     "restore_command",
     "recovery_target",
     "recovery_target_time",
@@ -174,7 +174,7 @@ pub(crate) fn without_job_runners(libraries: &str) -> Option<String> {
 }
 
 /// Name and value of a line of a configuration file, where it has a setting (PostgreSQL: `guc-file.l`).
-fn setting(line: &str) -> Option<(String, String)> {
+pub(super) fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim_start();
     let end = line
         .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || !c.is_ascii()))

@@ -4,7 +4,7 @@ use super::{
     Action, Recovery, Restore, Target,
     configuration::{Removed, Standing, neutralize, without_job_runners},
     extract::{Access, CONTROL, CONTROL_UNFINISHED, write_file},
-    recovered::{BEGIN, END},
+    recovered::{CLOSED, HEAD},
 };
 use crate::{Error, wal::confine_directory};
 use pgbosun_core::faults;
@@ -116,9 +116,16 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         let text = beside(info, &removed, port);
         append(target, "postgresql.auto.conf", &text)?;
         let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
+        // C43: on a timeline of which the archive has another continuation it would archive nothing, and be backed up nowhere.
+        let place = match &restore.recovery {
+            Some(_) => "Remove these lines and restart where it is to take the original's place",
+            None => {
+                "It goes on on the original's timeline and so cannot take its place: for that restore with --in-place"
+            }
+        };
         made.push(format!(
             "postgresql.auto.conf: {} are set for a copy beside its original: it archives nothing, takes no changes meant for the \
-             original, runs no background jobs{}. Remove these lines and restart where it is to take the original's place",
+             original, runs no background jobs{}. {place}",
             names.collect::<Vec<_>>().join(", "),
             port.map_or_else(String::new, |port| format!(", has port {port}"))
         ));
@@ -126,14 +133,13 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
     if let Some(recovery) = &restore.recovery {
         let mut text = settings(recovery);
         if loses_prepared_transactions(recovery, info) {
-            text.push_str(&crate::settings::line("hot_standby", "off"));
+            text.push_str(CLOSED);
             made.push(
                 "hot_standby is off until recovery has ended, nobody gets in before: PostgreSQL does not follow a change of timeline \
                  with a prepared transaction while it lets readers in"
                     .to_owned(),
             );
         }
-        text.push_str(END);
         append(target, "postgresql.auto.conf", &text)?;
         append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
     }
@@ -220,5 +226,5 @@ pub(crate) fn settings(recovery: &Recovery) -> String {
         Target::Name(name) => Some(("recovery_target_name", name.clone())),
     });
     let lines = values.into_iter().map(|(name, value)| crate::settings::line(name, &value));
-    format!("{BEGIN}{}", lines.collect::<String>())
+    format!("{HEAD}{}", lines.collect::<String>())
 }

@@ -1,22 +1,31 @@
-//! What recovery needed goes with it: left in `postgresql.auto.conf`, the timeline that was followed would keep every standby made from
-//! the server, and the server itself as one, from following it further.
+//! What recovery needed goes with it: left in `postgresql.auto.conf`, a target or the timeline that was followed would hold for every
+//! standby made from the server, which then stops where this one did, or never follows it.
 
-use super::extract::{Access, write_file};
+use super::{
+    configuration::{RECOVERY, setting},
+    extract::{Access, write_file},
+};
 use crate::Error;
 use std::{fs, path::Path};
 
-pub(super) const BEGIN: &str = "# Recovery, written by pgbosun.\n";
-pub(super) const END: &str = "# The end of what recovery needs; it goes when recovery has ended.\n";
+/// Stands above what is written for recovery.
+pub(super) const HEAD: &str = "# Recovery, written by pgbosun.\n";
+
+/// What keeps readers out until recovery has ended.
+pub(super) const CLOSED: &str = "hot_standby = 'off'\n";
 
 /// Takes the settings of a recovery out of a data directory's `postgresql.auto.conf`; false where there are none. PostgreSQL calls it at
-/// the end of recovery (`recovery_end_command`), when nobody can change the file yet.
+/// the end of recovery (`recovery_end_command`). By their names, since ALTER SYSTEM leaves no comment in the file.
 ///
 /// # Errors
-/// [`Error::File`]; then they stay, which ends no server.
+/// [`Error::File`]; then they stay.
 pub fn forget_recovery(data: &Path) -> Result<bool, Error> {
     let path = data.join("postgresql.auto.conf");
     let text = fs::read(&path).map_err(Error::file("read", &path))?;
-    let Some(kept) = without_block(&text) else { return Ok(false) };
+    let kept = without_recovery(&text);
+    if kept == text {
+        return Ok(false);
+    }
     let unfinished = data.join("postgresql.auto.conf.pgbosun-unfinished");
     write_file(&unfinished, Access::of(data).file(), &mut kept.as_slice())?;
     fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(Error::file("sync", &unfinished))?;
@@ -25,15 +34,15 @@ pub fn forget_recovery(data: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The file without what stands between the two lines; `None` where they are not both there. Bytes, since its lines may be in any encoding.
-fn without_block(text: &[u8]) -> Option<Vec<u8>> {
-    let find = |from: usize, line: &str| {
-        let mut places = text.get(from..)?.windows(line.len());
-        places.position(|part| part == line.as_bytes()).map(|at| from + at)
+/// Bytes, since lines may be in any encoding.
+fn without_recovery(text: &[u8]) -> Vec<u8> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let stays = |line: &&[u8]| {
+        let said = String::from_utf8_lossy(line);
+        let is_ours = said == HEAD || said == CLOSED;
+        !is_ours && setting(&said).is_none_or(|(name, _)| !RECOVERY.contains(&name.as_str()))
     };
-    let begin = find(0, BEGIN)?;
-    let end = find(begin, END)? + END.len();
-    Some([&text[..begin], &text[end..]].concat())
+    lines.filter(stays).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]
@@ -42,12 +51,14 @@ mod tests {
 
     #[test]
     fn what_recovery_needed_goes_and_nothing_else() {
-        let text = format!("a = '1'\n{BEGIN}recovery_target_timeline = '1'\n{END}b = '\u{fc}'\n");
-        assert_eq!(without_block(text.as_bytes()).unwrap(), "a = '1'\nb = '\u{fc}'\n".as_bytes());
-        for other in ["a = '1'\n", BEGIN, &format!("{END}a = '1'\n{BEGIN}")] {
-            assert_eq!(without_block(other.as_bytes()), None);
-        }
-        let latin = [text.as_bytes(), b"c = '\xfc'\n"].concat();
-        assert!(without_block(&latin).unwrap().ends_with(b"c = '\xfc'\n"));
+        let read = |text: &[u8]| String::from_utf8_lossy(&without_recovery(text)).into_owned();
+        let ours = format!("a = '1'\n{HEAD}recovery_target_time = 'x'\nRestore_Command = 'y'\n{CLOSED}b = '2'\n");
+        assert_eq!(read(ours.as_bytes()), "a = '1'\nb = '2'\n");
+        // As ALTER SYSTEM leaves it, with the comments of an earlier restore, and lines that mean something else.
+        let others = "archive_mode = 'off'\n# recovery_target_time = 'before'\nhot_standby = 'on'\ncluster_name = 'recovery_target'\n";
+        let mixed = format!("recovery_target_timeline = '1'\n{others}recovery_end_command = 'z'\n");
+        assert_eq!(read(mixed.as_bytes()), others);
+        let latin = [mixed.as_bytes(), b"c = '\xfc'\n"].concat();
+        assert!(without_recovery(&latin).ends_with(b"c = '\xfc'\n"));
     }
 }

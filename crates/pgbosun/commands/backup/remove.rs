@@ -1,23 +1,41 @@
 //! `pgbosun backup remove`: one backup, whatever retention says of it.
 
-use super::{find, manage::identity};
+use super::manage::identity;
 use crate::{
     exit::Exit,
     local::Context,
-    output::{confirm, green, json},
+    output::{confirm, green, json, red},
 };
 use pgbosun_backup::{Catalogue, check_removal, remove_backup};
-use pgbosun_core::outcome::{BackupState, BackupStateRecord};
+use pgbosun_core::{
+    human,
+    outcome::{BackupState, BackupStateRecord},
+};
+use pgbosun_repository::Error as RepositoryError;
 
 /// Removes a backup from every repository, or the one that is named.
 ///
 /// # Errors
 /// Where there is no such backup, others need it, or somebody is at work in a repository.
 pub async fn run(context: &Context, label: &str, repository: Option<&str>, force: bool) -> anyhow::Result<u8> {
-    let mut found = find(context, label).await?;
-    found.retain(|(known, _)| repository.is_none_or(|name| name == known.name));
-    if found.is_empty() {
-        return Err(Exit::refused(format!("{} has no backup {label}", repository.unwrap_or("no repository"))));
+    let (mut found, mut away) = (Vec::new(), None);
+    for repository in context.repositories(repository)? {
+        let looked = async {
+            // The mount point of a share that is away looks like an empty repository.
+            repository.identity().await?;
+            repository.find(None, label).await
+        };
+        match looked.await {
+            Ok(info) => found.push((repository, info)),
+            Err(RepositoryError::NoBackup(_)) => {}
+            Err(error) => {
+                eprintln!("{} {}: {}", red("not looked into:"), repository.name, human::chain(&error));
+                away = Some(format!("{label} may still be in {}, which was not looked into", repository.name));
+            }
+        }
+    }
+    if found.is_empty() && away.is_none() {
+        return Err(RepositoryError::NoBackup(label.to_owned()).into());
     }
     for (repository, info) in &found {
         let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
@@ -53,5 +71,5 @@ pub async fn run(context: &Context, label: &str, repository: Option<&str>, force
     // What was removed before it broke off is written down all the same.
     context.note_backups(removed).await;
     done?;
-    Ok(0)
+    away.map_or(Ok(0), |words| Err(Exit::refused(words)))
 }

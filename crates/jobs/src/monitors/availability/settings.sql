@@ -5,8 +5,9 @@ with own as (
                     'recovery_end_command', 'ssl_passphrase_command')
                or name ~* '\..*(pass|secret|key|token|credential|conninfo)' as secret
     from pg_catalog.pg_settings
-    where source not in ('default', 'client', 'session', 'override')
-       or pending_restart
+    where (source not in ('default', 'client', 'session', 'override') or pending_restart)
+      -- What a recovery was told to do means nothing once it has ended.
+      and (pg_catalog.pg_is_in_recovery() or name <> 'hot_standby' and name <> 'restore_command' and name !~ '^(recovery_target|recovery_end_|recovery_min_|archive_cleanup_)')
 )
 select name,
        case when secret and setting <> ''
@@ -17,8 +18,7 @@ select name,
        coalesce(unit, '') as unit,
        source,
        coalesce(sourcefile, '') as file,
-       -- What a recovery was told to do means nothing once it has ended.
-       pending_restart and (name !~ '^(recovery_target_.*|hot_standby)$' or pg_catalog.pg_is_in_recovery()) as pending_restart,
+       pending_restart,
        secret,
        pg_catalog.pg_has_role('pg_read_all_settings', 'usage')
            and pg_catalog.pg_has_role('pg_read_all_stats', 'usage') as all_seen
