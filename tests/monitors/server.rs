@@ -48,9 +48,17 @@ fn availability() {
         let rows = installation.journal(&format!("select * from {table}"));
         assert!(!rows.contains("hush"), "{table}: {rows}");
     }
-    fs::write(cluster.data.join("postgresql.conf"), "max_connections = many\n").unwrap();
-    assert!(look(&installation, "settings").contains(&"critical configuration files".to_owned()));
-    fs::write(cluster.data.join("postgresql.conf"), "").unwrap();
+    let file = cluster.data.join("postgresql.conf");
+    let good = fs::read_to_string(&file).unwrap();
+    for wrong in ["maintenance_work_mem = many", "no_such_setting = 1", "= what"] {
+        fs::write(&file, format!("{good}\n{wrong}\n")).unwrap();
+        let looked = look(&installation, "settings");
+        assert!(looked.contains(&"critical configuration files".to_owned()), "{wrong}: {looked:?}");
+    }
+    // What is taken out of it waits for a restart.
+    fs::write(&file, "").unwrap();
+    let looked = look(&installation, "settings");
+    assert!(!looked.contains(&"critical configuration files".to_owned()), "{looked:?}");
 
     for (days, expected) in [("3", Some("critical")), ("20", Some("warning")), ("90", None)] {
         let (key, certificate) = (cluster.data.join("server.key"), cluster.data.join("server.crt"));

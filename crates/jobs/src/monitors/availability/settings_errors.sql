@@ -1,7 +1,8 @@
-select coalesce(name, '') as name, coalesce(sourcefile, '') as file, coalesce(sourceline, 0) as line, error
-from pg_catalog.pg_file_settings
--- What only waits for a restart is told as that.
-where error <> 'setting could not be applied'
-  -- That a setting is gone which counts until the next start has neither name nor place, and is told as that, too.
-  and (name is not null or sourcefile is not null)
-order by sourcefile, sourceline
+select coalesce(f.name, '') as name, coalesce(f.sourcefile, '') as file, coalesce(f.sourceline, 0) as line, f.error
+from pg_catalog.pg_file_settings f
+left join pg_catalog.pg_settings s on s.name = f.name
+where f.error is not null
+  -- What only waits for a restart is told as that. Of a setting that is gone there is neither name nor place.
+  and not coalesce(s.pending_restart, false)
+  and (f.name is not null or f.sourcefile is not null)
+order by f.sourcefile, f.sourceline
