@@ -236,7 +236,10 @@ full-disk)
         systemctl stop pgbosun
         sed -i 's/{ count = 9 }/{ count = 1 }/' /etc/pgbosun/pgbosun.toml
         reserve=$(find /var/backups/pgbosun -name reserve)
-        [ $turn = whole ] || mv "$reserve" "$(dirname "$reserve")/leases/expire.json"
+        if [ $turn = died ]; then
+            runuser -u postgres -- mkdir -p "$(dirname "$reserve")/leases"
+            mv "$reserve" "$(dirname "$reserve")/leases/expire.json"
+        fi
         mkdir -p /var/backups/pgbosun/lost+found
         dd if=/dev/zero of=/var/backups/pgbosun/lost+found/filler bs=64k 2>/dev/null || :
         dd if=/dev/zero of=/var/backups/pgbosun/lost+found/filler.2 bs=1 2>/dev/null || :
