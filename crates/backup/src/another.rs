@@ -15,9 +15,13 @@ use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository, WalArchive, WalObject};
 use sha2::{Digest, Sha256};
 use sqlx::Connection;
+use std::time::Duration;
 
 /// An archive into which nothing came for so long before a backup is not in use: it says nothing of that backup.
 const QUIET: TimeDelta = TimeDelta::days(1);
+
+/// How long a server may keep us waiting for the next piece of a segment.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// Whether the archive whose newest segment this is was in use when a backup ended. Of a store that dates nothing nobody can say.
 ///
@@ -147,13 +151,15 @@ async fn own_segment(server: &Server, segment: Segment, segment_size: u64) -> Re
         let connection = Replication::connect(&server.conninfo, server.connect_timeout).await?;
         let mut stream = connection.stream_wal(None, segment.start(segment_size), segment.timeline).await?;
         let (mut hash, mut left) = (Sha256::new(), usize::try_from(segment_size).unwrap_or_default());
-        while let Some(chunk) = stream.next().await? {
+        // A standby may have no more than its beginning, and comes to the rest who knows when.
+        while let Ok(chunk) = tokio::time::timeout(STALLED, stream.next()).await {
+            let Some(chunk) = chunk? else { break };
             let piece = &chunk.data[..chunk.data.len().min(left)];
             hash.update(piece);
             left -= piece.len();
             if left == 0 {
                 // What else is under way is of no use, and an end without a word would be one in the server's log.
-                let _ = stream.end().await;
+                let _ = tokio::time::timeout(STALLED, stream.end()).await;
                 return Ok(Some(hex::encode(hash.finalize())));
             }
         }
