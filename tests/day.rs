@@ -19,8 +19,8 @@ use std::{
 
 /// How far the clock moves from look to look.
 const TICK: i64 = 5;
-/// What is written to fill the disk, and what must stay free of it.
-const FILL: u64 = 2 << 30;
+/// Free bytes without which there is no day.
+const LEAST: u64 = 4 << 30;
 
 struct Day {
     installation: Installation,
@@ -33,6 +33,8 @@ struct Day {
     mail_directory: std::path::PathBuf,
     mail_port: u16,
     session: Option<Child>,
+    /// Bytes that fill the disk: a quarter of what is free, so that what others write meanwhile, or remove, is little beside it.
+    fill: u64,
 }
 
 impl Day {
@@ -57,7 +59,8 @@ impl Day {
         cluster.sql("select pg_reload_conf()");
         let free = nix::sys::statvfs::statvfs(directory).unwrap();
         let free = free.blocks_available() * free.fragment_size();
-        assert!(free > 4 * FILL, "the day needs {} MB of free disk", (4 * FILL) >> 20);
+        assert!(free > LEAST, "the day needs {} MB of free disk", LEAST >> 20);
+        let fill = free / 4;
         let password = directory.join("password");
         fs::write(&password, "right password").unwrap();
         output(Command::new("chmod").arg("600").arg(&password));
@@ -65,7 +68,7 @@ impl Day {
             .unwrap()
             .replace("{connection}", &cluster.connection())
             .replace("{port}", &mail_server.port.to_string())
-            .replace("{floor}", &(free - FILL / 2).to_string());
+            .replace("{floor}", &(free - fill / 2).to_string());
         let mut installation = Installation::new(directory, &configuration);
         let path = directory.join("pgbosun.toml");
         fs::write(&path, fs::read_to_string(&path).unwrap().replace("heartbeat = \"1s\"", "heartbeat = \"100ms\""))
@@ -84,6 +87,7 @@ impl Day {
             mail_directory,
             mail_port,
             session: None,
+            fill,
         };
         day.set_clock(0, 0);
         day.installation.start();
@@ -244,7 +248,7 @@ fn a_day_of_faults_brings_the_mails_that_were_written_down_before() {
     day.until(8, 0);
     day.say("a disk fills");
     let large = directory.path().join("large");
-    output(Command::new("fallocate").args(["-l", &FILL.to_string()]).arg(&large));
+    output(Command::new("fallocate").args(["-l", &day.fill.to_string()]).arg(&large));
     day.until(9, 0);
     day.say("there is room again");
     fs::remove_file(&large).unwrap();

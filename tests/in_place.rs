@@ -123,6 +123,47 @@ fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
 }
 
 #[test]
+fn c31_what_was_committed_last_and_is_not_archived_is_not_done_away_with_in_silence() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
+    let installation = Installation::new(directory.path(), &format!("{configuration}{}", backup_and_restore_test()));
+    cluster.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+    cluster.sql("insert into t values (2)");
+    cluster.archive_all();
+    cluster.sql("insert into t values (4)");
+    cluster.down();
+    fs::remove_dir_all(cluster.data.join("base")).unwrap();
+    fs::remove_file(cluster.data.join("global/pg_control")).unwrap();
+
+    let data = cluster.data.to_str().unwrap();
+    for how in [&["--force"][..], &["--force", "--delta"]] {
+        let done = installation.try_run(&[&["restore", "physical", "--to", data][..], how].concat());
+        let words = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && words.contains("not in the archive: 0000000100000000"), "{words}");
+        assert!(words.contains("with 1 transaction up to"), "{words}");
+    }
+    let told = installation.try_run(&["restore", "physical", "--to", data, "--force"]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    let (_, rest) = told.split_once("not in the archive: ").unwrap();
+    let segment = cluster.data.join("pg_wal").join(rest.split(',').next().unwrap());
+    installation.run(&["wal", "push", "--cluster", "main", segment.to_str().unwrap()]);
+    installation.run(&["restore", "physical", "--to", data, "--force", "--delta"]);
+    cluster.up();
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select sum(a) from t"), "7");
+
+    cluster.sql("insert into t values (8)");
+    cluster.down();
+    installation.run(&["restore", "physical", "--to", data, "--force", "--delta", "--discard-wal"]);
+    cluster.up();
+    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(cluster.sql("select sum(a) from t"), "7");
+}
+
+#[test]
 fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again() {
     let directory = directory();
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));

@@ -3,7 +3,7 @@
 use crate::{cli::Colour, exit::Exit};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use pgbosun_core::{finding::Severity, human, run::RunState};
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -91,6 +91,10 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
+    }
+    // What a line is about is copied into the next command: it stays in one piece.
+    if let Some(first) = table.column_mut(0) {
+        first.set_constraint(ColumnConstraint::ContentWidth);
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

@@ -11,6 +11,7 @@ mod receive;
 mod scan;
 mod segment;
 mod spool;
+mod unarchived;
 
 pub use archive::{Archive, Coverage};
 pub use confine::{Confined, Confinement, CreatedTablespace, borders, confine, confine_directory};
@@ -21,6 +22,7 @@ pub use receive::{Lag, Receive, system_id_of};
 pub use scan::{Event, Scanner};
 pub use segment::{Header, check as check_segment, check_file, system_identifier};
 pub use spool::{Gap, Spool};
+pub use unarchived::{Unarchived, unarchived};
 
 pub(crate) use beside::Receiver;
 pub(crate) use needed::needed;

@@ -14,10 +14,11 @@ use crate::{
 use pgbosun_backup::{
     Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, plan, plan_beyond,
     recovery_end_command,
-    wal::{Confinement, follow_primary},
+    wal::{Confinement, follow_primary, unarchived},
 };
 use pgbosun_core::{config::Rate, human};
 use pgbosun_postgres::Server;
+use pgbosun_repository::BackupInfo;
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -79,6 +80,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     };
     // What is wrong with the target is told before a question about its tablespaces.
     restore.check()?;
+    if in_place && !arguments.discard_wal {
+        refuse_to_discard(context, &request, &info, &target).await?;
+    }
     tablespaces::confirm(&info, &restore.tablespaces, arguments.force)?;
     let name = plan.repository.name.clone();
     let beside = confinement.places;
@@ -248,6 +252,29 @@ fn recovery(
         end_command: if standby { String::new() } else { recovery_end_command(&program) },
         standby,
     }))
+}
+
+/// C31: what was committed last is not done away with in silence.
+async fn refuse_to_discard(
+    context: &Context,
+    request: &Request,
+    info: &BackupInfo,
+    target: &Path,
+) -> anyhow::Result<()> {
+    let (repositories, data) = (request.repositories.clone(), target.to_owned());
+    let (cluster, system_id) = (info.cluster.clone(), info.system_id.clone());
+    let looked = context.bulk.spawn(async move { unarchived(&data, &repositories, &cluster, &system_id).await });
+    let Some(found) = looked.await?? else { return Ok(()) };
+    let names: Vec<_> = found.segments.iter().map(ToString::to_string).collect();
+    Err(Exit::refused(format!(
+        "what was committed last is in {} alone, not in the archive: {}, with {} up to {}. \"pgbosun wal push --cluster {} FILE\" \
+         gives each of these files to the archive, and a restore has it then; --discard-wal lets it go",
+        target.join("pg_wal").display(),
+        names.join(", "),
+        human::count(usize::try_from(found.transactions).unwrap_or(usize::MAX), "transaction"),
+        found.last.format("%Y-%m-%d %H:%M:%SZ"),
+        info.cluster,
+    )))
 }
 
 /// C17: what is there is replaced only when somebody said so.

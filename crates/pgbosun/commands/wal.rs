@@ -34,9 +34,11 @@ fn data_directory(path: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     let here = std::env::current_dir()?;
     let absolute = here.join(path);
     let beside = absolute.parent().and_then(Path::parent).map(Path::to_owned);
-    // PostgreSQL runs its commands in the data directory; by hand a path within one will do.
+    // PostgreSQL runs its commands in the data directory; by hand a path within one will do, and one that has lost all but its WAL.
+    let in_wal = absolute.parent().is_some_and(|directory| directory.ends_with("pg_wal"));
+    let left = beside.clone().filter(|_| in_wal);
     let found = [Some(here), beside].into_iter().flatten().find(|place| place.join("global/pg_control").exists());
-    match found {
+    match found.or(left) {
         Some(directory) => Ok((directory, absolute)),
         None => Err(Exit::refused(format!(
             "{} lies in no data directory: run this in one, as PostgreSQL does, or name a file in its pg_wal",

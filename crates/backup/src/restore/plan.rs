@@ -3,7 +3,7 @@
 mod branch;
 
 use crate::{
-    Catalogue, Error,
+    Catalogue, Error, another,
     wal::{Archive, Confinement, Event, Fetch, Scanner},
 };
 use bytes::Bytes;
@@ -139,19 +139,30 @@ pub(crate) const GAP_TRIES: u32 = 3;
 pub(crate) const GAP_PAUSE: Duration = Duration::from_secs(2);
 
 async fn plan_once(request: &Request) -> Result<Plan, Error> {
-    match planner(request).await? {
-        Some(planner) => planner.plan().await,
-        None => Err(Error::Refused(match &request.backup {
-            Some(label) => {
-                format!("no good backup {label} of {}; \"pgbosun backup list\" shows what there is", request.cluster)
+    let mut planner = planner(request).await?;
+    while let Some(known) = &mut planner {
+        let plan = known.plan().await?;
+        // C43: what the archive says is another server's is taken only by its label.
+        match another::backup(&plan.repository, &plan.info).await? {
+            Some(words) if request.backup.is_none() => {
+                tracing::warn!(cluster = request.cluster, "passed over: {words}");
+                known.candidates.retain(|(_, info)| info.label != plan.info.label);
+                if known.candidates.is_empty() {
+                    planner = None;
+                }
             }
-            None => format!(
-                "there is no good backup of {}; \"pgbosun backup list\" shows what there is, and --backup LABEL takes one all \
-                 the same",
-                request.cluster
-            ),
-        })),
+            _ => return Ok(plan),
+        }
     }
+    Err(Error::Refused(match &request.backup {
+        Some(label) => {
+            format!("no good backup {label} of {}; \"pgbosun backup list\" shows what there is", request.cluster)
+        }
+        None => format!(
+            "there is no good backup of {}; \"pgbosun backup list\" shows what there is, and --backup LABEL takes one all the same",
+            request.cluster
+        ),
+    }))
 }
 
 /// The times a request could reach, if there is any good backup.

@@ -5,7 +5,12 @@ use pgbosun_core::{
     lsn::Lsn,
     wal::{Segment, WalFile},
 };
-use std::{fs, io::Read, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, Read},
+    path::Path,
+};
 
 /// The header of a segment's first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,17 +98,37 @@ pub fn check_file(file: &WalFile, path: &Path, system_id: &str) -> Result<(), St
     check(file, &beginning, size, system_id)
 }
 
-/// The system identifier in a data directory's `pg_control`: its first eight bytes.
+/// The system identifier in a data directory's `pg_control`: its first eight bytes. Where that is lost, what its `pg_wal` says.
 ///
 /// # Errors
 /// Where it cannot be read.
 pub fn system_identifier(data_directory: &Path) -> Result<String, Error> {
     let path = data_directory.join("global/pg_control");
-    let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let left = system_identifier_of_wal(&data_directory.join("pg_wal"));
+            return left.ok_or_else(|| Error::file("read", &path)(error));
+        }
+        read => read.map_err(Error::file("read", &path))?,
+    };
     match bytes.get(..8) {
         Some(identifier) => Ok(number(identifier).to_string()),
         None => Err(Error::Refused(format!("{} is too short to be a control file", path.display()))),
     }
+}
+
+fn system_identifier_of_wal(directory: &Path) -> Option<String> {
+    let segments = fs::read_dir(directory).ok()?.flatten().filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| matches!(WalFile::parse(name), Some(WalFile::Segment(_))))
+    });
+    let headers = segments.filter_map(|entry| {
+        let mut bytes = [0; LONG_HEADER];
+        fs::File::open(entry.path()).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
+        Header::read(&bytes)
+    });
+    let identifiers: BTreeSet<u64> = headers.map(|header| header.system_id).collect();
+    // Of two nobody could say whose it is.
+    identifiers.first().filter(|_| identifiers.len() == 1).map(ToString::to_string)
 }
 
 #[cfg(test)]
