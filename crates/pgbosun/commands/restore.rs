@@ -144,7 +144,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if goes_on {
         println!("it fetches WAL with this program and configuration while it recovers");
         if !arguments.standby {
-            println!("then the settings for that go; until its next start a reload logs that they cannot be changed");
+            println!(
+                "when that has ended it takes its settings for it out of postgresql.auto.conf; a reload before the next start logs that"
+            );
         }
         if let Some(until) = held_until {
             println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));

@@ -80,9 +80,10 @@ pub enum Error {
     /// A copy of the machine whose server's backups and WAL these are, or that one, put back to an earlier state (C43).
     #[error(
         "the server is not the one that repository {repository} has backups and WAL of: {reason}. One of the two is a copy of the \
-         other's machine, or this one was put back to an earlier state. Give it a name of its own in the configuration, \
-         [clusters.NAME] in place of [clusters.{cluster}]: under that its backups and WAL begin anew, and what is here stays. Where \
-         what is here is the copy's, \"pgbosun backup remove\" takes it away"
+         other's machine, or this one was put back to an earlier state. Give this server a name of its own in the configuration, \
+         [clusters.NAME] in place of [clusters.{cluster}]: its backups and WAL begin anew under that, and what the repository has \
+         under {cluster} stays, for a configuration file that still names it. Where only backups there are a copy's, \
+         \"pgbosun backup remove\" takes them away"
     )]
     AnotherServer {
         /// Where.

@@ -119,9 +119,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         // C43: on a timeline of which the archive has another continuation it would archive nothing, and be backed up nowhere.
         let place = match &restore.recovery {
             Some(_) => "Remove these lines and restart where it is to take the original's place",
-            None => {
-                "It goes on on the original's timeline and so cannot take its place: for that restore with --in-place"
-            }
+            None => "It stays on the original's timeline and cannot take its place: for that restore with --in-place",
         };
         made.push(format!(
             "postgresql.auto.conf: {} are set for a copy beside its original: it archives nothing, takes no changes meant for the \
