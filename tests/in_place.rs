@@ -22,14 +22,19 @@ fn link_out(data: &Path, name: &str, outside: &Path) {
     symlink(outside.join(name), data.join(name)).unwrap();
 }
 
+/// A cluster that archives and whose place the configuration knows; with these jobs beside those that back up and test.
+fn in_its_place(directory: &Path, jobs: &str) -> (Cluster, Installation) {
+    let cluster = Cluster::start_with(directory, &Cluster::archiving(directory));
+    let place = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &place);
+    let text = format!("{configuration}{}{jobs}", backup_and_restore_test());
+    let installation = Installation::new(directory, &text);
+    (cluster, installation)
+}
+
 fn over_a_lost_cluster(how: &str) {
     let directory = directory();
-    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let jobs = backup_and_restore_test();
-    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
-    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
-    let jobs = format!("{jobs}[jobs.archive]\nkind = \"monitor.wal-archive\"\n");
-    let installation = Installation::new(directory.path(), &format!("{configuration}{jobs}"));
+    let (cluster, installation) = in_its_place(directory.path(), "[jobs.archive]\nkind = \"monitor.wal-archive\"\n");
     cluster.stop();
     let outside = directory.path().join("etc");
     fs::create_dir(&outside).unwrap();
@@ -93,10 +98,7 @@ fn over_a_lost_cluster(how: &str) {
 #[test]
 fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
     let directory = directory();
-    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
-    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
-    let installation = Installation::new(directory.path(), &format!("{configuration}{}", backup_and_restore_test()));
+    let (cluster, installation) = in_its_place(directory.path(), "");
     let space = directory.path().join("space");
     fs::create_dir(&space).unwrap();
     cluster.sql(&format!("create tablespace s location '{}'", space.display()));
@@ -125,10 +127,7 @@ fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
 #[test]
 fn c31_what_was_committed_last_and_is_not_archived_is_not_done_away_with_in_silence() {
     let directory = directory();
-    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
-    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
-    let installation = Installation::new(directory.path(), &format!("{configuration}{}", backup_and_restore_test()));
+    let (cluster, installation) = in_its_place(directory.path(), "");
     cluster.sql("create table t as select 1 a");
     installation.run(&["backup", "create"]);
     cluster.sql("insert into t values (2)");
@@ -166,11 +165,7 @@ fn c31_what_was_committed_last_and_is_not_archived_is_not_done_away_with_in_sile
 #[test]
 fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again() {
     let directory = directory();
-    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
-    let configured = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
-    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &configured);
-    let jobs = format!("{}[jobs.settings]\nkind = \"monitor.settings\"\n", backup_and_restore_test());
-    let installation = Installation::new(directory.path(), &format!("{configuration}{jobs}"));
+    let (cluster, installation) = in_its_place(directory.path(), "[jobs.settings]\nkind = \"monitor.settings\"\n");
     cluster.sql("create table t as select 1 a");
     installation.run(&["backup", "create"]);
     // What the archive has of this timeline the restored cluster will not write once more.

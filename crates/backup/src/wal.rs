@@ -26,3 +26,4 @@ pub use unarchived::{Unarchived, unarchived};
 
 pub(crate) use beside::Receiver;
 pub(crate) use needed::needed;
+pub(crate) use unarchived::is_archived;

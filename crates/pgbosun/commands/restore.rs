@@ -61,7 +61,10 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let recovery = recovery(context, &request, &plan, how, &confinement)?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let info = plan.info.clone();
-    if let Some(words) = another::backup(&plan.repository, &info).await? {
+    // By itself a plan takes none such.
+    if request.backup.is_some()
+        && let Some(words) = another::backup(&plan.repository, &info).await?
+    {
         eprintln!("{} {words}", output::red("note:"));
     }
     let restore = Restore {

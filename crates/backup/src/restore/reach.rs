@@ -1,7 +1,7 @@
 //! A target that the archive does not reach yet: the server has written what is needed, and has not archived it.
 
 use super::{Plan, Request, Target, plan};
-use crate::{Error, Role};
+use crate::{Error, Role, wal::is_archived};
 use pgbosun_core::wal::WalFile;
 use pgbosun_postgres::Server;
 use pgbosun_repository::WalArchive;
@@ -40,11 +40,13 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
         Ok(last) => last,
         Err(refusal) => return Err(add(refusal)),
     };
+    let archives = request.repositories.iter().map(|place| WalArchive::new(place, &request.cluster, system_id));
+    let archives: Vec<_> = archives.collect();
     let begun = Instant::now();
     let mut seen = 0;
     loop {
         // Several are archived at once: earlier ones may come a moment after the last.
-        seen += u32::from(is_archived(request, system_id, &last).await);
+        seen += u32::from(is_archived(&archives, &last).await);
         let all = seen > 2;
         match Box::pin(plan(request)).await {
             Err(Error::Beyond { .. }) if !all && begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
@@ -60,17 +62,6 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
             planned => return planned,
         }
     }
-}
-
-/// Whether a repository has a file; what cannot be asked has it not.
-async fn is_archived(request: &Request, system_id: &str, file: &WalFile) -> bool {
-    for repository in &request.repositories {
-        let archive = WalArchive::new(repository, &request.cluster, system_id);
-        if archive.find(file).await.is_ok_and(|found| found.is_some()) {
-            return true;
-        }
-    }
-    false
 }
 
 /// The segment that the server ended, or why it cannot help.

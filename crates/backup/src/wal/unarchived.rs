@@ -49,7 +49,7 @@ pub async fn unarchived(
     there.sort_unstable();
     let (mut scanner, mut found) = (Scanner::default(), None::<Unarchived>);
     for segment in there {
-        if is_archived(&archives, segment).await {
+        if is_archived(&archives, &WalFile::Segment(segment)).await {
             continue;
         }
         let path = directory.join(segment.to_string());
@@ -71,9 +71,10 @@ pub async fn unarchived(
     Ok(found)
 }
 
-async fn is_archived(archives: &[WalArchive], segment: Segment) -> bool {
+/// Whether one of the archives has a file; one that cannot be asked has it not.
+pub(crate) async fn is_archived(archives: &[WalArchive], file: &WalFile) -> bool {
     for archive in archives {
-        if matches!(archive.find(&WalFile::Segment(segment)).await, Ok(Some(_))) {
+        if matches!(archive.find(file).await, Ok(Some(_))) {
             return true;
         }
     }
