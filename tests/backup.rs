@@ -325,14 +325,30 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
     let cluster = Cluster::start(directory.path());
     let text = format!("{}{MAIL}{}", cluster_and_repository(&cluster), jobs())
         .replace("[jobs.full]\n", "[jobs.full]\nretention = { count = 2 }\n");
-    let installation = Installation::new(directory.path(), &text);
+    let copies = format!(
+        "[repositories.second]\ntype = \"local\"\npath = \"{}\"\n\
+         [jobs.copies]\nkind = \"replicate\"\nfrom = \"local\"\nto = \"second\"\nwal = false\n",
+        directory.path().join("second").display()
+    );
+    let installation = Installation::new(directory.path(), &(text + &copies));
     for _ in 0..4 {
-        installation.run(&["backup", "create"]);
+        installation.run(&["backup", "create", "full"]);
     }
     let listed = installation.json(&["backup", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     assert_eq!(installation.journal("select count(*) from backups where state = 'removed'"), "2");
     installation.run(&["backup", "verify", "--all"]);
+
+    // What is kept is listed so; what is older than all that the other repository has is left out there, and said.
+    let label = |of: usize| listed[of]["label"].as_str().unwrap();
+    installation.run(&["backup", "keep", label(0), "--reason", "audit"]);
+    let told = installation.run(&["backup", "list"]);
+    assert_eq!(told.lines().filter(|line| line.contains("kept")).count(), 1, "{told}");
+    let kept = installation.json(&["backup", "list"]);
+    assert!(kept[0]["kept"].as_str().unwrap().starts_with("audit (") && kept[1]["kept"].is_null(), "{kept}");
+    installation.run(&["backup", "copy", label(1), "--to", "second"]);
+    let replicated = installation.run(&["job", "run", "copies", "--wait"]);
+    assert!(replicated.contains("1 backup older than all in second: left out"), "{replicated}");
 }
 
 #[test]

@@ -24,6 +24,21 @@ fn c34_a_missing_segment_is_no_end_of_the_archive() {
     segments.sort_unstable_by_key(|path| path.rsplit('/').next());
     let gone = segments[segments.len() - 3];
     let name = &gone.rsplit('/').next().unwrap()[..24];
+    let wal = |arguments: &[&str]| {
+        let mut command = installation.command(&[&["wal"], arguments].concat());
+        command.current_dir(&cluster.data).output().unwrap().status
+    };
+    assert!(wal(&["fetch", name, "pg_wal/RECOVERYXLOG"]).success());
+
+    // One that is there without a byte is missing too, is handed to no recovery, and is stored anew when it comes again.
+    fs::write(gone, "").unwrap();
+    let done = installation.try_run(&["backup", "verify", "--all"]);
+    let words = String::from_utf8_lossy(&done.stdout);
+    assert!(!done.status.success() && words.contains(&format!("{name} is missing")), "{words}");
+    assert!(!wal(&["fetch", name, "pg_wal/EMPTY"]).success() && !cluster.data.join("pg_wal/EMPTY").exists());
+    fs::rename(cluster.data.join("pg_wal/RECOVERYXLOG"), cluster.data.join("pg_wal").join(name)).unwrap();
+    assert!(wal(&["push", &format!("pg_wal/{name}")]).success());
+    installation.run(&["backup", "verify", "--all"]);
     fs::remove_file(gone).unwrap();
 
     let target = directory.path().join("restored");

@@ -271,6 +271,7 @@ fn c10_c19_a_promotion_in_the_middle_is_followed() {
     wait_until("the standby streams", seconds(30), || {
         cluster.sql("select count(*) from pg_stat_replication where state = 'streaming'") == "1"
     });
+    assert_eq!(standby.sql("show recovery_target_timeline"), "latest", "it follows whoever is promoted");
     let ledger = Ledger::start(&cluster);
     std::thread::sleep(seconds(1));
     let said = installation.run(&["backup", "create", "standby"]);

@@ -125,6 +125,12 @@ impl Entry {
     pub const fn health(&self) -> &Health {
         &self.health
     }
+
+    /// Why it stays whatever retention says, and by whose word, where somebody had it kept.
+    pub fn kept(&self) -> Option<String> {
+        let keep = self.notes.keep.as_ref()?;
+        Some(human::plain(&format!("{} ({})", keep.reason, keep.by)).into_owned())
+    }
 }
 
 /// A backup with those it builds on, the full one first.

@@ -5,7 +5,7 @@ mod times;
 use crate::chain::Entry;
 use chrono::{DateTime, Datelike, Days, Utc};
 use chrono_tz::Tz;
-use pgbosun_core::{config::Retention, human, lsn::Lsn, wal::Segment};
+use pgbosun_core::{config::Retention, lsn::Lsn, wal::Segment};
 use std::collections::{BTreeMap, BTreeSet};
 use times::Dates;
 
@@ -54,11 +54,7 @@ impl Known {
             stop_lsn: info.stop_lsn,
             good: entry.health().is_good(),
             verified: entry.health().is_verified(),
-            kept: entry
-                .notes
-                .keep
-                .as_ref()
-                .map(|keep| human::plain(&format!("kept by hand: {} ({})", keep.reason, keep.by)).into_owned()),
+            kept: entry.kept().map(|why| format!("kept by hand: {why}")),
         }
     }
 }

@@ -39,7 +39,8 @@ pub fn span(span: chrono::Duration) -> String {
 }
 
 /// `1 failed login`, `3 failed logins`.
-pub fn count(count: usize, what: &str) -> String {
+pub fn count(count: impl TryInto<u128>, what: &str) -> String {
+    let count: u128 = count.try_into().unwrap_or_default();
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 

@@ -223,7 +223,7 @@ pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Resu
         (Err(pgbosun_backup::Error::Beyond { reason, system_id }), Some(server)) => (reason, system_id, server?),
         (planned, _) => return Ok(planned?),
     };
-    eprintln!("{} is asked to archive what it wrote since", request.cluster);
+    eprintln!("{} is asked for what it wrote since", request.cluster);
     let wanted = request.clone();
     Ok(context.bulk.spawn(async move { plan_beyond(&wanted, &server, &system_id, reason).await }).await??)
 }

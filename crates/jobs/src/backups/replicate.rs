@@ -36,19 +36,25 @@ impl Job for Replicate {
         let (there, here) = (Catalogue::read(&to, Some(cluster)).await?, Catalogue::read(&from, Some(cluster)).await?);
         // C33: older by LSN, within each system.
         let oldest = |info: &BackupInfo| there.infos().find(|known| known.system_id == info.system_id);
-        let lacking: Vec<_> = here
-            .entries()
-            .iter()
-            // C27: damage is not spread.
-            .filter(|entry| entry.health().is_good())
-            .map(|entry| entry.info.clone())
+        // C27: damage is not spread.
+        let good = here.entries().iter().filter(|entry| entry.health().is_good()).map(|entry| entry.info.clone());
+        let (lacking, older): (Vec<_>, Vec<_>) = good
             .filter(|info| there.find(&info.place()).is_none())
-            .filter(|info| oldest(info).is_none_or(|oldest| info.position() > oldest.position()))
-            .collect();
+            .partition(|info| oldest(info).is_none_or(|oldest| info.position() > oldest.position()));
+        let left_out = match older.len() {
+            0 => String::new(),
+            count => format!("; {} older than all in {}: left out", human::count(count, "backup"), to.name),
+        };
         let mut outcome = Outcome::default();
         if context.dry_run {
             let labels: Vec<_> = lacking.iter().map(|info| info.label.as_str()).collect();
-            outcome.summary = format!("would copy {} backups to {}: {}", labels.len(), to.name, labels.join(", "));
+            outcome.summary = match labels.len() {
+                0 => format!("would copy no backup to {}{left_out}", to.name),
+                count => {
+                    let backups = human::count(count, "backup");
+                    format!("would copy {backups} to {}: {}{left_out}", to.name, labels.join(", "))
+                }
+            };
             return Ok(outcome);
         }
         let (mut labels, mut bytes, mut wal, mut refused) = (Vec::new(), 0, 0, Vec::new());
@@ -90,9 +96,11 @@ impl Job for Replicate {
         outcome.summary = match (labels.len(), wal) {
             (0, 0) => format!("{} has what {} has", to.name, from.name),
             (backups, wal) => {
-                format!("copied {backups} backups and {wal} files of WAL to {} ({})", to.name, human::size(bytes))
+                let (backups, wal) = (human::count(backups, "backup"), human::count(wal, "file"));
+                format!("copied {backups} and {wal} of WAL to {} ({})", to.name, human::size(bytes))
             }
         };
+        outcome.summary.push_str(&left_out);
         if !refused.is_empty() {
             let words = human::count(refused.len(), "backup");
             outcome.failed = Some(format!("{words} could not be copied to {}: {}", to.name, refused.join("; ")));

@@ -33,6 +33,12 @@ impl Listed {
         }
     }
 
+    /// Its state, and whether somebody has it kept.
+    fn told(&self) -> String {
+        let words = [self.state(), self.entry.kept().map(|_| "kept".to_owned()).unwrap_or_default()];
+        words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")
+    }
+
     /// What the last verification said of it and all it builds on, where it said anything.
     fn verified(&self) -> Option<bool> {
         match self.entry.health() {
@@ -108,7 +114,7 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
         json(&found.iter().map(summary).chain(away.iter().map(summary_of_away)).collect::<Vec<_>>())?;
     } else {
         let zone = context.zone();
-        let rows = found.iter().map(|listed| row(&listed.holding(), listed.state(), zone));
+        let rows = found.iter().map(|listed| row(&listed.holding(), listed.told(), zone));
         let unseen = away.iter().map(|held| row(held, yellow(&format!("last seen {}", held.state)), zone));
         println!(
             "{}",
@@ -135,6 +141,7 @@ fn summary(listed: &Listed) -> serde_json::Value {
         "stored-bytes": info.stored_bytes, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
         "timeline": info.timeline, "system-id": info.system_id, "server-version": info.server_version,
         "suspect": !health.is_good(), "verified": listed.verified(), "health": health.to_string(), "parent": info.parent, "job": info.job,
+        "kept": listed.entry.kept(),
     })
 }
 

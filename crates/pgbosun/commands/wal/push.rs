@@ -55,7 +55,7 @@ pub async fn run(context: &Context, path: &Path, cluster: Option<&str>) -> anyho
 
 fn tell(pushed: &Pushed) -> u8 {
     for repository in &pushed.spooled {
-        eprintln!("pgbosun: {repository} is away: the file waits in the spool");
+        eprintln!("pgbosun: {repository} did not take the file: it waits in the spool");
     }
     for repository in &pushed.left_out {
         eprintln!("pgbosun: {repository} and its spool did not take the file: it is left out there");
