@@ -106,7 +106,8 @@ fn ten_times(directory: &Path, repository: &str) -> (Installation, Cluster, (u64
         directory.display()
     );
     let mut installation = Installation::new(directory, &configuration);
-    let cluster = Cluster::start_with(directory, &Cluster::archiving(directory));
+    let settings = "max_prepared_transactions = 5\nwal_level = logical\n";
+    let cluster = Cluster::start_with(directory, &format!("{}{settings}", Cluster::archiving(directory)));
     set_up(directory, &cluster);
     installation.start();
     let ledger = Ledger::start(&cluster);
@@ -185,6 +186,20 @@ fn c19_ten_random_times_are_what_they_were() {
     assert_eq!(recovered(&["--target-xid", &xid]), all - 20);
     assert_eq!(recovered(&["--target-xid", &xid, "--target-exclusive"]), all - 21);
     assert!(recovered(&["--immediate"]) < all);
+    // One that was prepared ends with lists of what it did before its number.
+    cluster.sql(
+        "begin; create table gone (a int primary key); savepoint s; insert into gone values (1); release s; drop table gone; \
+         insert into ledger default values; prepare transaction 'two phases'",
+    );
+    let xid = cluster.sql("select transaction from pg_prepared_xacts");
+    cluster.sql("commit prepared 'two phases'");
+    cluster.sql("insert into ledger default values");
+    for _ in 0..2 {
+        cluster.sql("select pg_create_restore_point('again')");
+    }
+    cluster.archive_all();
+    assert_eq!(recovered(&["--target-xid", &xid]), all + 1);
+    assert_eq!(recovered(&["--target-xid", &xid, "--target-exclusive"]), all);
 
     // What cannot be reached is refused before the first byte, with what can be.
     let refused = |further: &[&str]| {
@@ -199,6 +214,8 @@ fn c19_ten_random_times_are_what_they_were() {
     let early = refused(&["--target-time", "2001-01-01 00:00:00Z"]);
     assert!(early.contains("oldest good backup ended at") && early.contains("reachable: 20"), "{early}");
     assert!(refused(&["--target-time", "2026-11-21 08:00:00"]).contains("zone"), "C20");
+    let twice = refused(&["--target-name", "again"]);
+    assert!(twice.contains("restore points of this name at") && twice.contains("--target-lsn"), "{twice}");
     assert!(refused(&["--target-name", "never"]).contains("is not in the archived WAL"));
     assert!(refused(&["--target-lsn", "FF/0"]).contains("the archive ends before"));
     assert!(refused(&["--timeline", "7"]).contains("timeline 7"));

@@ -450,17 +450,31 @@ impl Planner<'_> {
             let way = self.way(info).take_while(|segment| segment.start(size) < until);
             let reads: Vec<BoxFuture<'_, _>> = way.map(|segment| self.read(segment).boxed()).collect();
             let mut read = stream::iter(reads).buffered(4);
-            let (mut scanner, mut seen) = (Scanner::default(), false);
+            let (mut scanner, mut seen) = (Scanner::default(), Vec::new());
             while let Some(bytes) = read.next().await {
                 scanner.segment(&bytes?, &mut |event| {
-                    let at = match &event {
-                        Event::End { at, .. } | Event::RestorePoint { at, .. } => *at,
-                    };
-                    seen |= at >= info.stop_lsn && at < dead && fits(&event);
+                    let (Event::End { at, time, .. } | Event::RestorePoint { at, time, .. }) = &event;
+                    if *at >= info.stop_lsn && *at < dead && fits(&event) {
+                        seen.push(format!("{at} ({})", time.format("%Y-%m-%d %H:%M:%SZ")));
+                    }
                 });
-                if seen {
+                // A transaction ends once. A name can be given again, and recovery stops at the first.
+                if !seen.is_empty() && matches!(target, Target::Xid(_)) {
+                    break;
+                }
+            }
+            match seen.as_slice() {
+                [] => {}
+                [_] => {
                     self.check_own_wal(info)?;
                     return Ok(self.chosen(repository, info, target));
+                }
+                [earlier @ .., last] => {
+                    let reason = format!(
+                        "there are restore points of this name at {} and {last}: say which with --target-lsn",
+                        earlier.join(", ")
+                    );
+                    return Err(self.unreachable(target, &reason).await);
                 }
             }
             until = info.stop_lsn;

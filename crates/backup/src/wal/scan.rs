@@ -15,7 +15,7 @@ pub enum Event {
     End {
         /// Where its record begins.
         at: Lsn,
-        /// The transaction; 0 for a prepared one.
+        /// The transaction; of one that was prepared, its own.
         xid: u32,
         /// When.
         time: DateTime<Utc>,
@@ -42,6 +42,8 @@ const XACT_COMMIT: u8 = 0x00;
 const XACT_ABORT: u8 = 0x20;
 const XACT_COMMIT_PREPARED: u8 = 0x30;
 const XACT_ABORT_PREPARED: u8 = 0x40;
+/// `XLOG_PAGE_MAGIC` of PostgreSQL 18.
+const MAGIC_18: u16 = 0xD118;
 
 /// A part of a record on one page: where it lies, and its bytes.
 pub(super) type Piece = (Lsn, usize);
@@ -73,7 +75,8 @@ impl Scanner {
 
     /// Reads one segment and tells `found` of each event. Returns false where the WAL ends within it.
     pub fn segment(&mut self, bytes: &[u8], found: &mut dyn FnMut(Event)) -> bool {
-        self.records(bytes, &mut |bytes, at, _| record(bytes, at, found))
+        let magic = Header::read(bytes).map_or(0, |header| header.magic);
+        self.records(bytes, &mut |bytes, at, _| record(bytes, at, magic, found))
     }
 
     /// Reads one segment record by record. Returns false where the WAL ends within it.
@@ -172,7 +175,7 @@ impl Scanner {
 }
 
 /// Looks at one record; false where it is none.
-fn record(bytes: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
+fn record(bytes: &[u8], at: Lsn, magic: u16, found: &mut dyn FnMut(Event)) -> bool {
     let field = |from: usize, to: usize| bytes.get(from..to).map_or(0, number);
     let (info, manager) = (field(16, 17) as u8, field(17, 18) as u8);
     let ends = manager == RM_XACT
@@ -189,13 +192,33 @@ fn record(bytes: &[u8], at: Lsn, found: &mut dyn FnMut(Event)) -> bool {
         return true;
     };
     if ends {
+        // The record of one that was prepared is written by whoever ends it, and names it in its data.
         let prepared = matches!(info & XACT_MASK, XACT_COMMIT_PREPARED | XACT_ABORT_PREPARED);
-        found(Event::End { at, xid: if prepared { 0 } else { field(4, 8) as u32 }, time });
+        let xid = if prepared { prepared_xid(data, magic).unwrap_or(0) } else { field(4, 8) as u32 };
+        found(Event::End { at, xid, time });
     } else {
         let name: Vec<u8> = data.iter().skip(8).take(64).copied().take_while(|byte| *byte != 0).collect();
         found(Event::RestorePoint { at, name: String::from_utf8_lossy(&name).into_owned(), time });
     }
     true
+}
+
+/// The transaction that `COMMIT PREPARED` or `ROLLBACK PREPARED` ended. It stands behind the lists that their record has
+/// (PostgreSQL: `ParseCommitRecord`, `xl_xact_xinfo`).
+fn prepared_xid(data: &[u8], magic: u16) -> Option<u32> {
+    const DATABASE: u64 = 1 << 0;
+    // Flag, and bytes of an entry: subtransactions, files of dropped relations, their statistics, invalidations.
+    let stats = if magic < MAGIC_18 { 12 } else { 16 };
+    let lists = [(1_u64 << 1, 4), (1 << 2, 12), (1 << 8, stats), (1 << 3, 16)];
+    let number_at = |at: usize| data.get(at..at.checked_add(4)?).map(number);
+    let flags = number_at(8)?;
+    let mut at = if flags & DATABASE == 0 { 12 } else { 20 };
+    for (flag, entry) in lists {
+        if flags & flag != 0 {
+            at += 4 + entry * number_at(at)? as usize;
+        }
+    }
+    number_at(at).map(|xid| xid as u32)
 }
 
 /// The checksum a record should have: over its data, then its header up to the checksum.
