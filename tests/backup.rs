@@ -322,7 +322,7 @@ fn a_cancelled_backup_leaves_nothing_and_a_failed_verification_alerts() {
 #[test]
 fn c7_c8_retention_removes_what_nothing_keeps() {
     let directory = directory();
-    let cluster = Cluster::start(directory.path());
+    let cluster = Cluster::nowhere_at(directory.path());
     let text = format!("{}{MAIL}{}", cluster_and_repository(&cluster), jobs())
         .replace("[jobs.full]\n", "[jobs.full]\nretention = { count = 2 }\n");
     let copies = format!(
@@ -330,9 +330,14 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
          [jobs.copies]\nkind = \"replicate\"\nfrom = \"local\"\nto = \"second\"\nwal = false\n",
         directory.path().join("second").display()
     );
-    let installation = Installation::new(directory.path(), &(text + &copies));
-    for _ in 0..4 {
+    let mut installation = Installation::new(directory.path(), &(text + &copies));
+    let _cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    installation.start();
+    let reachable = || installation.json(&["status"])["clusters"][0]["restorable"]["from"].as_str().unwrap().to_owned();
+    for round in 0..4 {
+        let before = (round > 1).then(reachable);
         installation.run(&["backup", "create", "full"]);
+        assert!(before.is_none_or(|before| before < reachable()), "what retention removed cannot be reached any more");
     }
     let listed = installation.json(&["backup", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");

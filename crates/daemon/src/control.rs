@@ -162,8 +162,9 @@ async fn note_backups(
     Json(changes): Json<Vec<BackupStateRecord>>,
 ) -> Answer<()> {
     let journal = &control.engine.journal;
-    for BackupStateRecord { label, repository, state, .. } in &changes {
+    for BackupStateRecord { label, repository, state, cluster } in &changes {
         journal.audit(&who, "note backup", label, &format!("{state} in {repository}")).await?;
+        control.engine.reaches.forget(cluster);
     }
     Ok(Json(journal.note_backups(changes, control.engine.now()).await?))
 }

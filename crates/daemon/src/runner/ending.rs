@@ -11,7 +11,7 @@ use chrono::Duration;
 use pgbosun_core::{
     config::Job,
     finding::{Finding, Severity},
-    outcome::{Outcome, Record},
+    outcome::{BackupStateRecord, Outcome, Record},
     run::{Run, RunState},
 };
 use pgbosun_history::{NewNotification, RunEnd};
@@ -106,6 +106,11 @@ pub(super) async fn finish(
         let written = write(engine, job, &run, &outcome, &messages, verdict.clone()).await;
         match written {
             Ok(()) => {
+                for record in &outcome.records {
+                    if let Record::BackupState(BackupStateRecord { cluster, .. }) = record {
+                        engine.reaches.forget(cluster);
+                    }
+                }
                 if !dry_run {
                     engine.figures.count(&run);
                 }
