@@ -114,8 +114,8 @@ async fn links(storage: Arc<dyn Storage>, root: &Path, victim: &Path) {
                     break;
                 }
                 if turn % 8 == 0 {
-                    // Left alone for a while, so that a slow reader has its turn, too.
-                    std::thread::sleep(std::time::Duration::from_millis(turn / 8 % 16));
+                    // Left alone for a while, and longer from time to time: the slowest reader has its turn, too.
+                    std::thread::sleep(std::time::Duration::from_millis(turn / 8 % 200));
                 }
                 symlink(&victim, &planted).unwrap();
                 fs::rename(&planted, &object).unwrap();
@@ -124,8 +124,9 @@ async fn links(storage: Arc<dyn Storage>, root: &Path, victim: &Path) {
             }
         }
     });
-    let mut opened = 0;
-    for _ in 0..100 {
+    let (mut opened, mut tries) = (0, 0);
+    while tries < 100 || (opened == 0 && tries < 5000) {
+        tries += 1;
         match read_object(storage.as_ref(), "a/b/object").await {
             Ok(read) => {
                 assert_eq!(read, b"ours");

@@ -75,7 +75,7 @@ impl Context {
             }
         };
         if let Err(error) = noted.await {
-            eprintln!("{} {}", yellow("not in history:"), crate::exit::describe(&error));
+            tell!("{} {}", yellow("not in history:"), crate::exit::describe(&error));
         }
     }
 

@@ -1,6 +1,9 @@
 //! Logs: to journald with structured fields where the daemon runs under systemd, to standard error otherwise.
 
+mod plain;
+
 use crate::cli::{Cli, Command};
+use plain::Plain;
 use tracing::Level;
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{EnvFilter, Layer, fmt::format::debug_fn, layer::SubscriberExt, util::SubscriberInitExt};
@@ -28,17 +31,19 @@ pub fn start(cli: &Cli) {
     // JOURNAL_STREAM is set where standard error goes to journald (systemd.exec(5)).
     let journald = std::env::var_os("JOURNAL_STREAM").filter(|_| daemon).and_then(|_| tracing_journald::layer().ok());
     let layer = match journald {
-        Some(journald) => journald
-            .with_field_prefix(None)
-            .with_priority_mappings(PriorityMappings {
-                error: Priority::Error,
-                warn: Priority::Warning,
-                info: Priority::Informational,
-                debug: Priority::Debug,
-                trace: Priority::Debug,
-            })
-            .with_syslog_identifier("pgbosun".into())
-            .boxed(),
+        Some(journald) => Plain(
+            journald
+                .with_field_prefix(None)
+                .with_priority_mappings(PriorityMappings {
+                    error: Priority::Error,
+                    warn: Priority::Warning,
+                    info: Priority::Informational,
+                    debug: Priority::Debug,
+                    trace: Priority::Debug,
+                })
+                .with_syslog_identifier("pgbosun".into()),
+        )
+        .boxed(),
         None => stderr(),
     };
     tracing_subscriber::registry().with(filter).with(layer).init();
@@ -54,10 +59,10 @@ where
         "message" => write!(writer, "{value:?}"),
         name => write!(writer, " {name}={value:?}"),
     });
-    tracing_subscriber::fmt::layer()
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(crate::output::colours_on_stderr())
-        .fmt_fields(events)
-        .boxed()
+        .fmt_fields(events);
+    Plain(layer).boxed()
 }

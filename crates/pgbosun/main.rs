@@ -1,6 +1,10 @@
 //! The command `pgbosun`: one file per subcommand. It talks to the daemon's control socket where the daemon runs, and
 //! does the work itself where it does not.
 
+#![warn(clippy::disallowed_macros)]
+
+#[macro_use]
+mod console;
 mod cli;
 mod client;
 mod commands;
@@ -18,7 +22,7 @@ use std::{path::Path, process::ExitCode};
 
 fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("pgbosun: a TLS provider was installed twice");
+        tell!("pgbosun: a TLS provider was installed twice");
     }
     if fetches() {
         // C4: the code of a panic, 101, would say that there is no such file.
@@ -37,12 +41,11 @@ fn main() -> ExitCode {
         }
     };
     output::set_colour(cli.color);
-    output::end_with_reader();
     logging::start(&cli);
     match dispatch(cli) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => ExitCode::from(console::lost(code)),
         Err(error) => {
-            eprintln!("{} {}", output::red("pgbosun:"), exit::describe(&error));
+            tell!("{} {}", output::red("pgbosun:"), exit::describe(&error));
             failed(exit::code_of(&error))
         }
     }
@@ -102,7 +105,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             Some(loaded) => {
                 let warning =
                     output::yellow("the daemon works with what it read before this mistake, and so does this:");
-                eprintln!("{warning} {}", exit::describe(&error));
+                tell!("{warning} {}", exit::describe(&error));
                 Ok(loaded)
             }
             None => Err(error),
@@ -112,7 +115,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         if let (Command::Check { .. }, false) = (&cli.command, cli.json) {
             // Whoever calls this as a plugin reads the first line of the output.
             let first = exit::describe(error).lines().next().unwrap_or_default().replace('|', "/");
-            println!("PGBOSUN UNKNOWN - {first}");
+            say!("PGBOSUN UNKNOWN - {first}");
         }
     })?;
     if let Command::Daemon = cli.command {

@@ -1,12 +1,12 @@
 //! What people see: colours, tables, times.
 
-use crate::{cli::Colour, exit::Exit};
+use crate::{cli::Colour, console, exit::Exit};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use pgbosun_core::{finding::Severity, human, run::RunState};
 use std::{
-    io::{BufRead, IsTerminal, Write},
+    io::{BufRead, IsTerminal},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -31,7 +31,7 @@ pub fn colours_on_stderr() -> bool {
 }
 
 fn painted(code: &str, text: &str) -> String {
-    if COLOURS.load(Ordering::Relaxed) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    if COLOURS.load(Ordering::Relaxed) { console::painted(code, text) } else { text.to_owned() }
 }
 
 /// Bold.
@@ -114,21 +114,8 @@ pub fn ago(at: DateTime<Utc>) -> String {
 /// # Errors
 /// Those of the serializer.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    console::exact(&format!("{}\n", serde_json::to_string_pretty(value)?));
     Ok(())
-}
-
-/// Ends the program without a word where nobody reads its output any more, as `pgbosun schedule | head` does.
-pub fn end_with_reader() {
-    /// What a shell shows of a program that SIGPIPE ended.
-    const SIGPIPE: i32 = 128 + 13;
-    let otherwise = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic.to_string().contains("failed printing to stdout: Broken pipe") {
-            std::process::exit(SIGPIPE);
-        }
-        otherwise(panic);
-    }));
 }
 
 /// Asks before something is replaced, removed or lost, which `question` names; where `given` is set the option `flag` has answered yes.
@@ -142,8 +129,7 @@ pub fn confirm(question: &str, given: bool, flag: &str) -> anyhow::Result<()> {
     if !std::io::stdin().is_terminal() {
         return Err(Exit::refused(format!("{question}, and there is no terminal to ask on: say {flag}")));
     }
-    eprint!("{question}. Type yes: ");
-    std::io::stderr().flush()?;
+    console::ask(format_args!("{question}. Type yes: "))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() == "yes" { Ok(()) } else { Err(Exit::refused("nothing was touched")) }

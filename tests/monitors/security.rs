@@ -33,6 +33,12 @@ fn failed_logins_in_every_format_once() {
             log.display()
         );
         let installation = Installation::new(&place, &text);
+        let checked = String::from_utf8(installation.try_run(&["check"]).stdout).unwrap();
+        assert_eq!(
+            checked.contains("names in the log can pass for other records"),
+            destination == "stderr",
+            "{checked}"
+        );
         let fail = || {
             let mut psql = Command::new(postgres("psql"));
             let target = format!("host=127.0.0.1 port={port} user=eve dbname=shop password=wrong");
@@ -55,6 +61,104 @@ fn failed_logins_in_every_format_once() {
         fail();
         wait_until("all are counted", seconds(10), || look(&installation, "logins") == ["critical 127.0.0.1"]);
         assert!(told(&installation, "logins").contains("3 failed logins"), "{destination}");
+    }
+}
+
+/// Knocks as PostgreSQL's protocol has it, with any bytes for names, and a wrong password.
+fn knock(port: u16, user: &[u8], database: &[u8]) {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut packet = [0_u8, 3, 0, 0].to_vec();
+    for text in [b"user", user, b"database", database] {
+        packet.extend(text);
+        packet.push(0);
+    }
+    packet.push(0);
+    let mut send = |packet: &[u8], kind: &[u8]| {
+        let length = u32::try_from(packet.len() + 4).unwrap().to_be_bytes();
+        stream.write_all(&[kind, &length, packet].concat()).unwrap();
+        let mut answer = [0; 1024];
+        let read = std::io::Read::read(&mut stream, &mut answer).unwrap_or(0);
+        answer[..read].to_vec()
+    };
+    if send(&packet, b"").first() == Some(&b'R') {
+        send(b"guess\0", b"p");
+    }
+}
+
+#[test]
+fn c44_names_hide_no_guess_and_move_no_cursor() {
+    let directory = directory();
+    for destination in ["stderr", "csvlog", "jsonlog"] {
+        let place = directory.path().join(destination);
+        fs::create_dir(&place).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = place.join("log");
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nlogging_collector = on\nlog_destination = '{destination}'\n\
+             log_directory = '{}'\nlog_line_prefix = '%m [%p] %q%u@%d %h '",
+            log.display()
+        );
+        let cluster = Cluster::start_with(&place, &settings);
+        fs::write(cluster.data.join("pg_hba.conf"), "local all all trust\nhost all all 127.0.0.1/32 password\n")
+            .unwrap();
+        cluster.down();
+        cluster.up();
+        let text = format!(
+            "{MAIL}[clusters.main]\nconnection = \"host={} port={port} user=postgres dbname=postgres\"\nlog-directory = \"{}\"\n\
+             [jobs.logins]\nkind = \"monitor.failed-logins\"\n",
+            place.display(),
+            log.display()
+        );
+        let mut installation = Installation::new(&place, &text);
+        assert_eq!(look(&installation, "logins"), [""; 0]);
+        installation.start();
+        let names: [(&[u8], &[u8]); 6] = [
+            (b"postgres", b"x LOG:  y"),
+            (b"\x1b[2J\x1b[31mALL IS WELL\x1b]0;owned\x07", b"x"),
+            (b"x\n2026-11-28 03:50:00.000 UTC [4000] boss", b"postgres"),
+            (b"x LOG:  a\n2026-11-28 03:50:00.000 UTC [4] b", b"d 1.1.1.1 FATAL:  role \"b\" does not exist\ny"),
+            (b"j\xfcrgen", b"b\xfccher"),
+            ("x\u{202e}\u{9b}2J".as_bytes(), b"\r\nBcc: evil@example.org"),
+        ];
+        for (user, database) in names {
+            knock(port, user, database);
+        }
+        for f in fs::read_dir(&log).unwrap().flatten() {
+            println!("{:?}", String::from_utf8_lossy(&fs::read(f.path()).unwrap()));
+        }
+        wait_until("all are counted", seconds(10), || {
+            let said = installation.run(&["job", "run", "logins", "--wait"]);
+            println!("{said}");
+            said.contains("6 within")
+        });
+        assert_eq!(look(&installation, "logins"), ["warning 127.0.0.1"], "{destination}");
+        wait_until("it is mailed", seconds(20), || !installation.mails().is_empty());
+        installation.stop();
+        let shown = |arguments: &[&str]| installation.run(&[&["--color", "always"], arguments].concat());
+        let alerts = installation.json(&["alert", "list"]);
+        let id = alerts[0]["id"].as_str().unwrap();
+        let mails: String = fs::read_dir(place.join("mail"))
+            .unwrap()
+            .map(|mail| String::from_utf8_lossy(&fs::read(mail.unwrap().path()).unwrap()).into_owned())
+            .collect();
+        let told = [
+            String::from_utf8_lossy(&installation.try_run(&["--color", "always", "status"]).stdout).into_owned(),
+            shown(&["alert", "list"]),
+            shown(&["alert", "show", id]),
+            fs::read_to_string(place.join("daemon.log")).unwrap(),
+            mails,
+        ];
+        for text in &told {
+            let hostile = |c: char| (c.is_control() && !"\r\n\t\u{1b}".contains(c)) || c == '\u{202e}';
+            assert!(!text.contains(hostile), "{destination}: {text:?}");
+            for moves in ["\u{1b}[2J", "\u{1b}[31m", "\u{1b}]"] {
+                assert!(!text.contains(moves), "{destination}: {text:?}");
+            }
+        }
+        assert!(told[2].contains("\\u{1b}[2J\\u{1b}[31mALL IS WELL"), "{}", told[2]);
+        assert!(!told[4].lines().any(|line| line.starts_with("Bcc:")), "{}", told[4]);
+        // Each failure is one line, whatever line ends its names have.
+        assert_eq!(alerts[0]["detail"].as_str().unwrap().lines().count(), 6, "{alerts}");
     }
 }
 

@@ -65,18 +65,32 @@ pub fn milliseconds(value: f64) -> String {
     }
 }
 
-/// Text of others for a terminal, a log or a mail (C36): what would move a cursor or change a title is written as Rust escapes it. Ends
-/// of lines and tabulators stay.
+/// Text of others for a terminal, a log or a mail (C44): what would move a cursor, change a title or turn the direction of writing is
+/// written as Rust escapes it. Ends of lines and tabulators stay.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let is_hostile = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !text.contains(is_hostile) {
+    escaped(text, |c| is_hostile(c) && c != '\n' && c != '\t')
+}
+
+/// The same in one line: a name with line ends makes no lines of its own.
+pub fn line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_hostile)
+}
+
+/// Control characters, ends of lines and paragraphs, and what Unicode has to turn the direction of text (UAX #9).
+fn is_hostile(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escaped(text: &str, is_hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_hostile) {
         return Cow::Borrowed(text);
     }
-    let mut plain = String::with_capacity(text.len() + 8);
+    let mut escaped = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if is_hostile(c) { plain.extend(c.escape_default()) } else { plain.push(c) }
+        if is_hostile(c) { escaped.extend(c.escape_default()) } else { escaped.push(c) }
     }
-    Cow::Owned(plain)
+    Cow::Owned(escaped)
 }
 
 /// An error and its causes in one line, each cause once. Whatever a server or a repository put into them is text and no more.
@@ -99,10 +113,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c36_what_a_stranger_wrote_does_not_move_a_cursor() {
+    fn c44_what_a_stranger_wrote_does_not_move_a_cursor() {
         let error = std::io::Error::other("look at \u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}1m this\nand\tthat");
         assert_eq!(chain(&error), "look at \\u{1b}]0;title\\u{7}\\u{1b}[2J\\r\\u{9b}1m this\nand\tthat");
         assert!(matches!(plain("plain: ü"), Cow::Borrowed(_)));
+        assert_eq!(line("a\nOK \u{202e}all is well"), "a\\nOK \\u{202e}all is well");
     }
 
     #[test]

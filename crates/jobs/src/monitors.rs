@@ -32,7 +32,7 @@ pub use line::{Line, Look};
 pub use rates::{Rate, Rates};
 pub use reference::reference;
 pub use replication::{ReplicationLag, Slots, Standby};
-pub use security::{FailedLogins, Hba, Passwords, Superusers};
+pub use security::{FailedLogins, Hba, Passwords, Superusers, log_advice};
 pub use transactions::{Deadlocks, Locks, LongTransactions, XidAge};
 pub use view::View;
 

@@ -6,9 +6,9 @@ use crate::{
     bulletin::{Attached, Bulletin, Item},
     report,
 };
-use minijinja::{Environment, Value, context};
+use minijinja::{Environment, Value, context, escape_formatter};
 use pgbosun_core::{alert::Notice, finding::Severity, human, report::Report};
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 /// Lines of an alert's detail that a mail shows; the whole is attached where there are more.
 const LINES: usize = 25;
@@ -53,12 +53,23 @@ const fn colours(severity: Severity) -> (&'static str, &'static str) {
     }
 }
 
+/// An environment in which whatever is written is text: what it holds of strangers moves no cursor (C44).
+pub(crate) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_formatter(|out, state, value| match value.as_str().map(human::plain) {
+        Some(Cow::Owned(plain)) if value.is_safe() => escape_formatter(out, state, &Value::from_safe_string(plain)),
+        Some(Cow::Owned(plain)) => escape_formatter(out, state, &Value::from(plain)),
+        _ => escape_formatter(out, state, value),
+    });
+    environment
+}
+
 impl Renderer {
     /// With the built-in templates, each replaced by the file of its name in `directory` where there is one that parses.
     pub fn new(directory: &Path) -> Self {
-        let mut templates = Environment::new();
-        templates.set_trim_blocks(true);
-        templates.set_lstrip_blocks(true);
+        let mut templates = environment();
         for (name, built_in) in TEMPLATES {
             let own = std::fs::read_to_string(directory.join(name)).ok();
             let replaced = own.is_some_and(|own| match templates.add_template_owned(name, own) {

@@ -5,7 +5,8 @@
 
 mod charts;
 
-use minijinja::{Environment, Value, context};
+use crate::render::environment;
+use minijinja::{Value, context};
 use pgbosun_core::{
     finding::Severity,
     report::{Chart, Kind, Report, Section, Table},
@@ -81,9 +82,7 @@ pub fn mail(report: &Report) -> ReportMail {
 }
 
 fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(&Section) -> Vec<Value>) -> String {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let mut environment = environment();
     environment.set_keep_trailing_newline(true);
     for (name, source) in TEMPLATES {
         if let Err(error) = environment.add_template(name, source) {

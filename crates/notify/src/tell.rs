@@ -16,6 +16,7 @@ use pgbosun_core::{
     alert::{Alert, AlertState, Notice, Told},
     config::{Config, Group},
     finding::Severity,
+    human,
     report::Report,
 };
 use pgbosun_history::{NewNotification, Notification, Scene, Telling};
@@ -266,7 +267,7 @@ impl Desk<'_> {
         let severity = alert.current();
         let before = alert.told.unwrap_or(Told { at: self.now, severity, worst: severity, incident });
         let told = Told { at: self.now, severity, worst: before.worst.max(severity), incident: before.incident };
-        Item { notice, alert: Alert { told: Some(told), ..alert.clone() } }
+        Item { notice, alert: Alert { told: Some(told), ..plain(alert) } }
     }
 
     fn bulletin(
@@ -288,6 +289,20 @@ impl Desk<'_> {
             report: None,
             at: self.now,
         }
+    }
+}
+
+/// The alert as people are told of it: names and messages of strangers are in it, and are text and no more (C44).
+fn plain(alert: &Alert) -> Alert {
+    let line = |text: &str| human::line(text).into_owned();
+    let lines = |text: &str| human::plain(text).into_owned();
+    Alert {
+        fingerprint: line(&alert.fingerprint),
+        summary: line(&alert.summary),
+        meaning: lines(&alert.meaning),
+        advice: lines(&alert.advice),
+        detail: lines(&alert.detail),
+        ..alert.clone()
     }
 }
 

@@ -10,7 +10,10 @@ use crate::{
     local::Context,
     output::{bold, dim, green, json, moment, severity, table},
 };
-use pgbosun_core::alert::{Alert, AlertState};
+use pgbosun_core::{
+    alert::{Alert, AlertState},
+    human,
+};
 use pgbosun_daemon::{
     acknowledge,
     api::{Action, AlertInfo},
@@ -91,7 +94,7 @@ async fn list(context: &Context, all: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     if alerts.is_empty() {
-        println!("{}", green("no alerts"));
+        say!("{}", green("no alerts"));
         return Ok(0);
     }
     let zone = context.zone();
@@ -101,13 +104,13 @@ async fn list(context: &Context, all: bool) -> anyhow::Result<u8> {
             severity(alert.severity),
             standing(info),
             alert.cluster.clone().unwrap_or_default(),
-            alert.summary.clone(),
+            human::line(&alert.summary).into_owned(),
             moment(alert.opened_at, zone),
             alert.resolved_at.map_or_else(String::new, |at| moment(at, zone)),
             short(alert.id),
         ]
     });
-    println!("{}", table(&["SEVERITY", "STATE", "CLUSTER", "WHAT", "SINCE", "UNTIL", "ID"], rows));
+    say!("{}", table(&["SEVERITY", "STATE", "CLUSTER", "WHAT", "SINCE", "UNTIL", "ID"], rows));
     Ok(0)
 }
 
@@ -120,8 +123,13 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let zone = context.zone();
-    println!("{} {}: {}", severity(alert.severity), bold(alert.cluster.as_deref().unwrap_or("-")), alert.summary);
-    println!("{} {}\n", alert.meaning, alert.advice);
+    say!(
+        "{} {}: {}",
+        severity(alert.severity),
+        bold(alert.cluster.as_deref().unwrap_or("-")),
+        human::line(&alert.summary)
+    );
+    say!("{} {}\n", alert.meaning, alert.advice);
     let acknowledged = alert.acknowledged.as_ref();
     let by = acknowledged.map(|a| format!("by {}, {}: {}", a.by, moment(a.at, zone), a.reason));
     for (name, value) in [
@@ -137,9 +145,9 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         ("about", alert.object().to_owned()),
         ("id", alert.id.to_string()),
     ] {
-        println!("  {name:<10} {value}");
+        say!("  {name:<10} {value}");
     }
-    println!("\n{}", alert.detail);
+    say!("\n{}", alert.detail);
     Ok(0)
 }
 
@@ -159,7 +167,7 @@ async fn ack(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> 
     }
     debug_assert_eq!(alert.state, AlertState::Acknowledged);
     let place = alert.cluster.as_deref().unwrap_or(&alert.job);
-    println!("{} {place}: {}", green("acknowledged"), alert.summary);
-    println!("{}", dim("it is told no more until it gets worse or is over"));
+    say!("{} {place}: {}", green("acknowledged"), human::line(&alert.summary));
+    say!("{}", dim("it is told no more until it gets worse or is over"));
     Ok(0)
 }

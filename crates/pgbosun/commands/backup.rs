@@ -66,7 +66,7 @@ pub async fn find(context: &Context, label: &str) -> anyhow::Result<Vec<(Reposit
     match (found.is_empty(), away) {
         (false, away) => {
             for (name, error) in away {
-                eprintln!("{} {name}: {}", red("not looked into:"), human::chain(&error));
+                tell!("{} {name}: {}", red("not looked into:"), human::chain(&error));
             }
             Ok(found)
         }

@@ -13,7 +13,7 @@ use pgbosun_core::{
     human,
 };
 use pgbosun_daemon::{chain, channel, open_history};
-use pgbosun_jobs::needs_replication;
+use pgbosun_jobs::{log_advice, needs_replication};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::{Error as RepositoryError, Repository};
@@ -87,9 +87,9 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     if context.json {
         json(&report.0)?;
     } else {
-        println!("{}", report.headline());
+        say!("{}", report.headline());
         for line in &report.0 {
-            println!("{} {:<24} {}", severity(line.severity), line.object, line.message);
+            say!("{} {:<24} {}", severity(line.severity), line.object, line.message);
         }
     }
     Ok(worst.exit_code())
@@ -143,6 +143,9 @@ async fn check_cluster(report: &mut Report, config: &Config, name: &str, server:
     if !yes("data_checksums") {
         let message = "data checksums are off: damaged pages go unnoticed (pg_checksums --enable, server stopped)";
         report.add(Severity::Warning, name, message);
+    }
+    if let Some(advice) = log_advice(config, name, &text("log_destination"), &text("log_line_prefix")) {
+        report.add(Severity::Ok, name, advice);
     }
     if needs_replication(config, name) {
         if !yes("may_replicate") {

@@ -18,7 +18,7 @@ pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<u
     for repository in context.repositories(None)? {
         repository.prepare().await?;
         repository.accept_system_id(&cluster, &system_id, &decision).await?;
-        println!("{cluster} is system identifier {system_id} in {} from now on", repository.name);
+        say!("{cluster} is system identifier {system_id} in {} from now on", repository.name);
     }
     Ok(0)
 }

@@ -5,6 +5,7 @@ mod init;
 pub use init::init;
 
 use crate::{
+    console,
     exit::{CONFIGURATION, Exit},
     output,
 };
@@ -20,7 +21,7 @@ pub fn check(path: &Path) -> anyhow::Result<u8> {
         Ok(loaded) => {
             let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
             let config = &loaded.config;
-            println!(
+            say!(
                 "{} {} clusters, {} repositories, {} jobs in {}",
                 output::green("configuration is valid:"),
                 config.clusters.len(),
@@ -32,7 +33,7 @@ pub fn check(path: &Path) -> anyhow::Result<u8> {
         }
         Err(problems) => {
             for problem in &problems.0 {
-                eprintln!("{} {problem}", output::red("error:"));
+                tell!("{} {problem}", output::red("error:"));
             }
             let count = problems.0.len();
             let message = format!("{count} {} in the configuration", if count == 1 { "mistake" } else { "mistakes" });
@@ -60,10 +61,10 @@ pub fn show(path: &Path, json: bool) -> anyhow::Result<u8> {
     for key in &loaded.effective {
         if key.section != section {
             section = &key.section;
-            println!("{}{}", if section == "daemon" { "" } else { "\n" }, output::bold(&format!("[{section}]")));
+            say!("{}{}", if section == "daemon" { "" } else { "\n" }, output::bold(&format!("[{section}]")));
         }
         let setting = format!("{} = {}", key.key, key.value);
-        println!("{setting:<60} {}", output::dim(&format!("# {}", key.source)));
+        say!("{setting:<60} {}", output::dim(&format!("# {}", key.source)));
     }
     Ok(0)
 }
@@ -74,19 +75,19 @@ pub fn show(path: &Path, json: bool) -> anyhow::Result<u8> {
 /// Never.
 pub fn reference(markdown: bool, monitors: bool, samples: bool) -> anyhow::Result<u8> {
     if samples {
-        println!("{}\n", include_str!("config/samples.md").trim_end());
-        print!("{}", pgbosun_core::sample::reference());
+        say!("{}\n", include_str!("config/samples.md").trim_end());
+        console::exact(&pgbosun_core::sample::reference());
         return Ok(0);
     }
     if monitors {
-        print!("{}", pgbosun_jobs::monitors_page());
+        console::exact(&pgbosun_jobs::monitors_page());
         return Ok(0);
     }
     let page = if markdown { Page::Markdown } else { Page::Text };
     if markdown {
-        println!("{}", include_str!("config/reference.md").trim_end());
-        println!();
+        say!("{}", include_str!("config/reference.md").trim_end());
+        say!("");
     }
-    print!("{}", write_reference(&pgbosun_jobs::kinds(), page));
+    console::exact(&write_reference(&pgbosun_jobs::kinds(), page));
     Ok(0)
 }

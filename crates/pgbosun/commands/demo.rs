@@ -54,7 +54,7 @@ pub fn run(directory: &Path, keep_running: bool) -> anyhow::Result<u8> {
     let restored = demo.show(&programs, &primary)?;
     demo.tell_what_to_look_at(begun.elapsed());
     if keep_running {
-        println!("\nThe daemon and both servers go on; \"make demo-clean\" stops and removes them.");
+        say!("\nThe daemon and both servers go on; \"make demo-clean\" stops and removes them.");
         demo.daemon = None;
         primary.leave_running();
         restored.leave_running();
@@ -168,7 +168,7 @@ impl Demo {
     }
 
     fn pgbosun_unless_failed(&self, arguments: &[&str]) -> anyhow::Result<i32> {
-        println!("{}", dim(&format!("$ pgbosun {}", arguments.join(" "))));
+        say!("{}", dim(&format!("$ pgbosun {}", arguments.join(" "))));
         let status = self.command(arguments)?.status()?;
         Ok(status.code().unwrap_or(-1))
     }
@@ -223,7 +223,7 @@ impl Demo {
 
     fn tell_what_to_look_at(&self, took: Duration) {
         let directory = self.directory.display();
-        println!("\n{} in {} s. What to look at:", bold(&green("Done")), took.as_secs());
+        say!("\n{} in {} s. What to look at:", bold(&green("Done")), took.as_secs());
         for (what, place) in [
             ("configuration", format!("{directory}/pgbosun.toml")),
             ("mails", format!("{directory}/mail/*.eml")),
@@ -234,16 +234,16 @@ impl Demo {
             ("the restored server", format!("{directory}/restored")),
             ("reports", format!("{directory}/performance.html and health.html, in a browser")),
         ] {
-            println!("  {what:<22} {place}");
+            say!("  {what:<22} {place}");
         }
-        println!("  \"make demo-clean\" removes it all.");
+        say!("  \"make demo-clean\" removes it all.");
     }
 }
 
 fn step(what: &str) {
-    println!("\n{}", bold(what));
+    say!("\n{}", bold(what));
 }
 
 fn done(what: &str) {
-    println!("{} {what}", green("ok"));
+    say!("{} {what}", green("ok"));
 }

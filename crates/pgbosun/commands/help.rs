@@ -1,12 +1,14 @@
 //! `pgbosun completions|man`: what the shell and the reader of manuals want to know, from the command line's own definition.
 
-use crate::cli::Cli;
+use crate::{cli::Cli, console};
 use clap::CommandFactory;
-use std::{io, path::Path};
+use std::path::Path;
 
 /// Prints what a shell needs to complete the command.
 pub fn completions(shell: clap_complete::Shell) -> u8 {
-    clap_complete::generate(shell, &mut Cli::command(), "pgbosun", &mut io::stdout());
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pgbosun", &mut text);
+    console::exact(&String::from_utf8_lossy(&text));
     0
 }
 
@@ -17,6 +19,6 @@ pub fn completions(shell: clap_complete::Shell) -> u8 {
 pub fn man(directory: &Path) -> anyhow::Result<u8> {
     std::fs::create_dir_all(directory)?;
     clap_mangen::generate_to(Cli::command(), directory)?;
-    println!("the pages are in {}; \"man -l {}/pgbosun.1\" shows the first", directory.display(), directory.display());
+    say!("the pages are in {}; \"man -l {}/pgbosun.1\" shows the first", directory.display(), directory.display());
     Ok(0)
 }

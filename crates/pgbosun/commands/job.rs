@@ -33,7 +33,7 @@ pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
         JobCommand::Cancel { name } => {
             let daemon = context.need_daemon("cancelling a run").await?;
             let cancelled: Started = daemon.post(&format!("/jobs/{name}/cancel"), &Action::default()).await?;
-            println!("run {} of {name} is being ended", cancelled.run);
+            say!("run {} of {name} is being ended", cancelled.run);
             Ok(0)
         }
         JobCommand::Pause(arguments) => pause(context, arguments, "pause").await,
@@ -46,7 +46,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
     let jobs: Vec<JobInfo> = match context.daemon().await? {
         Some(daemon) => daemon.get("/jobs").await?,
         None => {
-            eprintln!("{}", dim("no daemon runs: nothing of this happens by itself"));
+            tell!("{}", dim("no daemon runs: nothing of this happens by itself"));
             list_jobs(context.offline().await?.engine.as_ref()).await?
         }
     };
@@ -72,7 +72,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
             last.and_then(|run| run.finished_at).map_or_else(String::new, ago),
         ]
     });
-    println!("{}", table(&["JOB", "KIND", "CLUSTER", "SCHEDULE", "NEXT", "LAST", ""], rows));
+    say!("{}", table(&["JOB", "KIND", "CLUSTER", "SCHEDULE", "NEXT", "LAST", ""], rows));
     Ok(0)
 }
 
@@ -82,7 +82,7 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     if context.json {
         json(&run)?;
     } else {
-        println!("{}", told(&run));
+        say!("{}", told(&run));
     }
     let done = run.state == RunState::Succeeded || (dry_run && run.error.is_none());
     Ok(if done { 0 } else { FAILURE })
@@ -110,13 +110,13 @@ fn configured<'a>(context: &'a Context, name: &str) -> anyhow::Result<&'a Job> {
 pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<Option<Run>> {
     let job = configured(context, name)?;
     let Some(daemon) = context.daemon().await? else {
-        eprintln!("{}", dim("no daemon runs: doing it here"));
+        tell!("{}", dim("no daemon runs: doing it here"));
         return run_here(context, job, dry_run).await.map(Some);
     };
     let action = Action { dry_run, ..Action::default() };
     let started: Started = daemon.post(&format!("/jobs/{name}/run"), &action).await?;
     if !wait && !dry_run {
-        println!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
+        say!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
         return Ok(None);
     }
     wait_for(&daemon, name, started.run).await.map(Some)
@@ -141,7 +141,7 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
     let run = tokio::select! {
         run = &mut task => run,
         () = stop_signal() => {
-            eprintln!("ending the run …");
+            tell!("ending the run …");
             cancel.cancel();
             task.await
         }
@@ -189,7 +189,7 @@ async fn pause(context: &Context, arguments: PauseArguments, what: &str) -> anyh
         None => (format!("/{what}"), "all jobs".into()),
     };
     let () = daemon.post(&path, &action).await?;
-    println!("{what}d {object}");
+    say!("{what}d {object}");
     Ok(0)
 }
 
@@ -225,6 +225,6 @@ async fn history(context: &Context, name: Option<String>, limit: u32) -> anyhow:
             first_line(&run.summary),
         ]
     });
-    println!("{}", table(&["FOR", "JOB", "STATE", "TRIGGER", "TOOK", "WHAT"], rows));
+    say!("{}", table(&["FOR", "JOB", "STATE", "TRIGGER", "TOOK", "WHAT"], rows));
     Ok(0)
 }

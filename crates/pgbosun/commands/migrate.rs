@@ -22,6 +22,6 @@ pub async fn run(context: &Context) -> anyhow::Result<u8> {
         session: SessionSettings::Ours,
     };
     let count = pgbosun_history::migrate(&server).await.context("bring dba_ops up to date")?;
-    println!("{} schema dba_ops on {} ({count} migrations)", output::green("up to date:"), server.conninfo);
+    say!("{} schema dba_ops on {} ({count} migrations)", output::green("up to date:"), server.conninfo);
     Ok(0)
 }

@@ -28,7 +28,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
                     "no group {group}: \"pgbosun operator group add {group}\" makes it"
                 )));
             }
-            println!("{} {email} to {group}", green("added"));
+            say!("{} {email} to {group}", green("added"));
             Ok(0)
         }
         OperatorCommand::Remove { group, email } => {
@@ -36,7 +36,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             if !delivery.remove_operator(&whoami(), &group, &email).await? {
                 return Err(Exit::refused(format!("{email} is not in group {group}")));
             }
-            println!("{} {email} from {group}", green("removed"));
+            say!("{} {email} from {group}", green("removed"));
             Ok(0)
         }
         OperatorCommand::Group { command: GroupCommand::List } => groups(context).await,
@@ -45,7 +45,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             if !delivery.add_operator_group(&whoami(), &name, description.as_deref()).await? {
                 return Err(Exit::refused(format!("group {name} exists")));
             }
-            println!("{} group {name}", green("added"));
+            say!("{} group {name}", green("added"));
             Ok(0)
         }
     }
@@ -73,9 +73,9 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
         let state = if operator.active { String::new() } else { dim("inactive: is not told") };
         vec![operator.group_name.clone(), operator.email.clone(), operator.name.clone().unwrap_or_default(), state]
     });
-    println!("{}", table(&["GROUP", "EMAIL", "NAME", ""], rows));
+    say!("{}", table(&["GROUP", "EMAIL", "NAME", ""], rows));
     if operators.is_empty() {
-        println!("nobody yet; until then the recipients of the configuration are told");
+        say!("nobody yet; until then the recipients of the configuration are told");
     }
     Ok(0)
 }
@@ -91,6 +91,6 @@ async fn groups(context: &Context) -> anyhow::Result<u8> {
         let state = if group.active { String::new() } else { dim("inactive: nobody is told") };
         vec![group.group_name.clone(), group.description.clone().unwrap_or_default(), state]
     });
-    println!("{}", table(&["GROUP", "DESCRIPTION", ""], rows));
+    say!("{}", table(&["GROUP", "DESCRIPTION", ""], rows));
     Ok(0)
 }

@@ -60,7 +60,7 @@ async fn drill(context: &Context, arguments: DrillArguments) -> anyhow::Result<u
         for test in tests {
             let run = run_job(context, &test, true, false).await?;
             // The report alone is the output.
-            run.iter().for_each(|run| eprintln!("{}", told(run)));
+            run.iter().for_each(|run| tell!("{}", told(run)));
             if run.is_some_and(|run| run.state != RunState::Succeeded) {
                 code = FAILURE;
             }
@@ -116,10 +116,10 @@ async fn make(context: &Context, about: ReportAbout, destination: Destination) -
         Some(file) => {
             let text = form_of(&file)?(&made);
             std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
-            println!("{}: {}", file.display(), made.window());
+            say!("{}: {}", file.display(), made.window());
         }
         None if context.json => json(&made)?,
-        None => print!("{}", form::text(&made)),
+        None => say!("{}", form::text(&made).trim_end()),
     }
     Ok(0)
 }

@@ -65,7 +65,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if request.backup.is_some()
         && let Some(words) = another::backup(&plan.repository, &info).await?
     {
-        eprintln!("{} {words}", output::red("note:"));
+        tell!("{} {words}", output::red("note:"));
     }
     let restore = Restore {
         servers: context.config.clusters.values().filter_map(|cluster| Server::of(cluster).ok()).collect(),
@@ -94,9 +94,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         (false, true) => "in the original's place",
         (false, false) => "beside the original",
     };
-    eprintln!("restoring {} of {} from {name} into {}, {place}", info.label, info.cluster, target.display());
+    tell!("restoring {} of {} from {name} into {}, {place}", info.label, info.cluster, target.display());
     if plan.target != Target::BackupEnd {
-        eprintln!("it will recover to {} on timeline {}", plan.target, plan.timeline);
+        tell!("it will recover to {} on timeline {}", plan.target, plan.timeline);
     }
     let goes_on = restore.recovery.is_some();
     let held = plan.clone();
@@ -131,31 +131,31 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         return Ok(0);
     }
     let kept = if restored.kept > 0 { format!(", {} files were right already", restored.kept) } else { String::new() };
-    println!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
+    say!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
     for line in &restored.configuration {
-        println!("{line}");
+        say!("{line}");
     }
     if in_place {
-        println!("archiving, subscriptions and background jobs go on as its configuration says");
+        say!("archiving, subscriptions and background jobs go on as its configuration says");
         if info.settings.get("archive_mode").is_some_and(|mode| mode == "off") {
-            println!("{}: archive_mode was off when it was backed up: nothing is archived", output::yellow("warning"));
+            say!("{}: archive_mode was off when it was backed up: nothing is archived", output::yellow("warning"));
         }
     }
     let programs = find_programs(&info.server_version, arguments.program_directory.as_deref());
     let program = programs.map_or_else(|_| PathBuf::from("pg_ctl"), |directory| directory.join("pg_ctl"));
-    println!("start it with: {} -D {} start", program.display(), quoted(&target));
+    say!("start it with: {} -D {} start", program.display(), quoted(&target));
     if goes_on {
-        println!("it fetches WAL with this program and configuration while it recovers");
+        say!("it fetches WAL with this program and configuration while it recovers");
         if !arguments.standby {
-            println!(
+            say!(
                 "when that has ended it takes its settings for it out of postgresql.auto.conf; a reload before the next start logs that"
             );
         }
         if let Some(until) = held_until {
-            println!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
+            say!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
         }
         if beside {
-            println!(
+            say!(
                 "tablespaces that were created after the backup will lie in its pg_tblspc, not at the original's places"
             );
         }
@@ -196,7 +196,7 @@ fn quoted(path: &Path) -> String {
 pub(super) fn accept_gap(plan: &Plan, target: &RestoreTarget) -> anyhow::Result<()> {
     let Some(gap) = &plan.gap else { return Ok(()) };
     if target.accept_gap {
-        eprintln!("{}: {gap}", output::yellow("warning"));
+        tell!("{}: {gap}", output::yellow("warning"));
     }
     output::confirm(gap, target.accept_gap, "--accept-gap")
 }
@@ -223,7 +223,7 @@ pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Resu
         (Err(pgbosun_backup::Error::Beyond { reason, system_id }), Some(server)) => (reason, system_id, server?),
         (planned, _) => return Ok(planned?),
     };
-    eprintln!("{} is asked for what it wrote since", request.cluster);
+    tell!("{} is asked for what it wrote since", request.cluster);
     let wanted = request.clone();
     Ok(context.bulk.spawn(async move { plan_beyond(&wanted, &server, &system_id, reason).await }).await??)
 }

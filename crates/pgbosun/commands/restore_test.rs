@@ -28,8 +28,8 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
             Some(test) if test.passed => {
                 if !context.json {
                     let time = |seconds| human::duration(Duration::from_secs_f64(seconds));
-                    println!("recovery time (RTO)   {}", time(test.total_seconds));
-                    println!("recovery point (RPO)  {} old", time(test.recovery_point_age_seconds));
+                    say!("recovery time (RTO)   {}", time(test.total_seconds));
+                    say!("recovery point (RPO)  {} old", time(test.recovery_point_age_seconds));
                 }
                 code
             }
@@ -48,7 +48,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     };
     let plan = choose(context, &request).await?;
     let code = Box::pin(test(context, &cluster, plan, begun.elapsed(), None)).await?;
-    println!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
+    say!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
     Ok(code)
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn test(
         }))?;
         return Ok(if passed { 0 } else { DAMAGED });
     }
-    println!("{} {label}", if passed { output::green("passed") } else { output::red("failed") });
+    say!("{} {label}", if passed { output::green("passed") } else { output::red("failed") });
     for (name, value) in [
         ("find", human::duration(result.find)),
         ("fetch", human::duration(result.restore)),
@@ -108,13 +108,13 @@ pub(super) async fn test(
         ("recovery point (RPO)", format!("{} old", human::duration(result.recovery_point_age))),
         ("found", format!("{} databases, {} tables, {} rows", result.databases, result.tables, result.rows)),
     ] {
-        println!("  {name:<22} {value}");
+        say!("  {name:<22} {value}");
     }
     for words in &result.checked {
-        println!("  {:<22} {words}", "checked");
+        say!("  {:<22} {words}", "checked");
     }
     for fault in &result.faults {
-        println!("  {} {fault}", output::red("fault"));
+        say!("  {} {fault}", output::red("fault"));
     }
     Ok(if passed { 0 } else { DAMAGED })
 }

@@ -39,7 +39,7 @@ pub fn run(context: &Context, days: u16) -> anyhow::Result<u8> {
         }
         (*earlier, *last_note) = (*earlier + 1, note);
     }
-    println!("{}", table(&["WHEN", "JOB", "KIND", ""], shown));
+    say!("{}", table(&["WHEN", "JOB", "KIND", ""], shown));
     let mut notes = Vec::new();
     for job in context.config.jobs.values().filter(|job| job.common.enabled) {
         let count = counts.get(job.name.as_str()).copied().unwrap_or(0);
@@ -54,7 +54,7 @@ pub fn run(context: &Context, days: u16) -> anyhow::Result<u8> {
         }
     }
     if !notes.is_empty() {
-        println!("\n{}", notes.join("\n"));
+        say!("\n{}", notes.join("\n"));
     }
     Ok(0)
 }

@@ -43,47 +43,47 @@ fn print(status: &Status, context: &Context) {
         Some(since) => green(&format!("daemon up {}", human::span(status.at - since))),
         None => red("no daemon: nothing is scheduled"),
     };
-    println!("{} {}  {daemon}  {}", bold("pgbosun"), bold(&status.instance), dim(&moment(status.at, zone)));
+    say!("{} {}  {daemon}  {}", bold("pgbosun"), bold(&status.instance), dim(&moment(status.at, zone)));
     if let Some(paused) = &status.paused {
-        println!("{}", yellow(&format!("all jobs are paused {paused}")));
+        say!("{}", yellow(&format!("all jobs are paused {paused}")));
     }
     if let Some(trouble) = &status.history.trouble {
-        println!("{}", yellow(&format!("history database out of reach {trouble}")));
+        say!("{}", yellow(&format!("history database out of reach {trouble}")));
     }
     if status.outbox > 0 {
-        println!("{}", yellow(&format!("{} messages wait to be sent", status.outbox)));
+        say!("{}", yellow(&format!("{} messages wait to be sent", status.outbox)));
     }
 
-    println!("\n{}", bold("ALERTS"));
+    say!("\n{}", bold("ALERTS"));
     let pending = status.alerts.iter().filter(|info| info.alert.state == AlertState::Pending).count();
     if status.alerts.len() == pending {
-        println!("  {}", green("none open"));
+        say!("  {}", green("none open"));
     }
     for info in status.alerts.iter().filter(|info| info.alert.state != AlertState::Pending) {
         let alert = &info.alert;
         let place = alert.cluster.as_deref().unwrap_or(&status.instance);
         let since =
             dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
-        println!("  {} {}: {}  {since}", severity(alert.severity), bold(place), alert.summary);
+        say!("  {} {}: {}  {since}", severity(alert.severity), bold(place), human::line(&alert.summary));
         let looked_at = alert.acknowledged.as_ref().map(|a| format!("{} looks at it: {}", a.by, a.reason));
         for line in info.muted.iter().chain(&looked_at) {
-            println!("             {}", dim(line));
+            say!("             {}", dim(line));
         }
     }
     if pending > 0 {
-        println!("  {}", dim(&format!("{pending} more were seen, but not often enough yet")));
+        say!("  {}", dim(&format!("{pending} more were seen, but not often enough yet")));
     }
 
-    println!("\n{}", bold("CLUSTERS"));
+    say!("\n{}", bold("CLUSTERS"));
     for cluster in &status.clusters {
         print_cluster(cluster, zone);
     }
     for reason in &status.unreadable {
-        println!("  {} {}", red("not listed:"), first_line(reason));
+        say!("  {} {}", red("not listed:"), first_line(reason));
     }
 
     if !status.running.is_empty() {
-        println!("\n{}", bold("RUNNING"));
+        say!("\n{}", bold("RUNNING"));
         for running in &status.running {
             let progress = match running.total {
                 0 => String::new(),
@@ -92,16 +92,16 @@ fn print(status: &Status, context: &Context) {
                     format!("  {percent} %, {} of {}", human::size(running.done), human::size(total))
                 }
             };
-            println!("  {}  for {}{progress}", bold(&running.job), human::span(status.at - running.since));
+            say!("  {}  for {}{progress}", bold(&running.job), human::span(status.at - running.since));
             if !running.what.is_empty() {
-                println!("    {}", dim(&running.what));
+                say!("    {}", dim(&running.what));
             }
         }
     }
 
     print_monitors(status);
 
-    println!("\n{}", bold("LAST RUNS"));
+    say!("\n{}", bold("LAST RUNS"));
     // Of monitors only what is wrong with them: what they found is above.
     let told = status.last.iter().filter(|run| !is_monitor(run) || run.state.is_failure());
     // What fails for the same reason is one line.
@@ -119,13 +119,13 @@ fn print(status: &Status, context: &Context) {
         let job = if more == 0 { run.job.clone() } else { format!("{} and {more} more", run.job) };
         vec![format!("  {}", state(run.state)), job, ended, took, first_line(&run.summary)]
     });
-    println!("{}", table(&["  STATE", "JOB", "ENDED", "TOOK", "WHAT"], rows));
+    say!("{}", table(&["  STATE", "JOB", "ENDED", "TOOK", "WHAT"], rows));
 
-    println!("\n{}", bold("NEXT"));
+    say!("\n{}", bold("NEXT"));
     for next in &status.next {
         let wait = human::span(next.at - status.at);
         let note = next.note.as_ref().map_or_else(String::new, |note| yellow(&format!("  {note}")));
-        println!("  {}  {:<20} {}{note}", next.local, next.job, dim(&format!("in {wait}")));
+        say!("  {}  {:<20} {}{note}", next.local, next.job, dim(&format!("in {wait}")));
     }
 }
 
@@ -142,7 +142,7 @@ fn print_monitors(status: &Status) {
     let newest = looks().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
     let next = status.next_look.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
     let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} could not look")) };
-    println!(
+    say!(
         "\n{}\n  {} in all, {} looked{trouble}; last {newest}{next}",
         bold("MONITORS"),
         status.monitors,
@@ -151,13 +151,13 @@ fn print_monitors(status: &Status) {
 }
 
 fn print_cluster(cluster: &ClusterStatus, zone: chrono_tz::Tz) {
-    println!("  {}", bold(&cluster.name));
+    say!("  {}", bold(&cluster.name));
     if cluster.backups.is_empty() {
-        println!("    newest backup  {}", red("none"));
+        say!("    newest backup  {}", red("none"));
     }
     for backup in &cluster.backups {
         let verified = if backup.state == "verified" { green(&backup.state) } else { backup.state.clone() };
-        println!(
+        say!(
             "    newest backup  {} in {}: {}, {}, {verified}; {} there",
             backup.label,
             backup.repository,
@@ -166,11 +166,11 @@ fn print_cluster(cluster: &ClusterStatus, zone: chrono_tz::Tz) {
             backup.count
         );
         if let Some(reason) = &backup.away {
-            println!("                   {} {}", red("last seen:"), first_line(reason));
+            say!("                   {} {}", red("last seen:"), first_line(reason));
         }
     }
     if let Some(Restorable { from, to }) = &cluster.restorable {
-        println!("    restorable     {} to {} ({})", moment(*from, zone), moment(*to, zone), ago(*to));
+        say!("    restorable     {} to {} ({})", moment(*from, zone), moment(*to, zone), ago(*to));
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {
@@ -181,27 +181,27 @@ fn print_cluster(cluster: &ClusterStatus, zone: chrono_tz::Tz) {
         match (archive.failing, archive.last_archived_at) {
             (true, last) => {
                 let last = last.map_or_else(|| "never".into(), ago);
-                println!("    WAL archived   {}, {waits}; worked last {last}", red("fails"));
+                say!("    WAL archived   {}, {waits}; worked last {last}", red("fails"));
             }
-            (false, Some(last)) => println!("    WAL archived   {}, {waits}", ago(last)),
-            (false, None) => println!("    WAL archived   {}", dim("never")),
+            (false, Some(last)) => say!("    WAL archived   {}, {waits}", ago(last)),
+            (false, None) => say!("    WAL archived   {}", dim("never")),
         }
     }
     if let Some(receiver) = &cluster.receiver {
         let (flushed, behind) = (receiver.flushed, human::size(receiver.behind_bytes));
         match &receiver.trouble {
-            None => println!("    WAL received   up to {flushed}, {behind} behind the server"),
-            Some(reason) => println!("    WAL received   up to {flushed}, {}", red(&format!("broken off: {reason}"))),
+            None => say!("    WAL received   up to {flushed}, {behind} behind the server"),
+            Some(reason) => say!("    WAL received   up to {flushed}, {}", red(&format!("broken off: {reason}"))),
         }
     }
     match &cluster.restore_test {
-        None => println!("    restore test   {}", yellow("never made")),
+        None => say!("    restore test   {}", yellow("never made")),
         Some(test) if !test.passed => {
-            println!("    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
+            say!("    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
         }
         Some(test) => {
             let passed = green("passed");
-            println!(
+            say!(
                 "    restore test   {passed} {}: recovery takes {} (RTO), to a state {} old (RPO)",
                 ago(test.started_at),
                 human::duration(Duration::from_secs_f64(test.total_seconds)),

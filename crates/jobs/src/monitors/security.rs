@@ -5,7 +5,7 @@ mod hba;
 mod passwords;
 mod superusers;
 
-pub use failed_logins::FailedLogins;
+pub use failed_logins::{FailedLogins, log_advice};
 pub use hba::Hba;
 pub use passwords::Passwords;
 pub use superusers::Superusers;

@@ -37,7 +37,7 @@ pub async fn add(context: &Context, arguments: cli::Silence) -> anyhow::Result<u
         return Ok(0);
     }
     let until = moment(added.until, context.zone());
-    println!(
+    say!(
         "{} {} until {until}; \"pgbosun alert unsilence {}\" ends it",
         green("silenced"),
         words(&added.matcher),
@@ -57,7 +57,7 @@ pub async fn end(context: &Context, id: &str) -> anyhow::Result<u8> {
         Some(daemon) => daemon.post::<()>(&format!("/silences/{id}/end"), &serde_json::json!({})).await?,
         None => unsilence(&context.offline().await?.engine, &whoami(), id).await?,
     }
-    println!("{} what still is wrong is told now", green("ended:"));
+    say!("{} what still is wrong is told now", green("ended:"));
     Ok(0)
 }
 
@@ -72,7 +72,7 @@ pub async fn list(context: &Context) -> anyhow::Result<u8> {
         return Ok(0);
     }
     if silences.is_empty() {
-        println!("{}", green("no silences"));
+        say!("{}", green("no silences"));
         return Ok(0);
     }
     let zone = context.zone();
@@ -80,7 +80,7 @@ pub async fn list(context: &Context) -> anyhow::Result<u8> {
         let (by, reason) = (silence.created_by.clone(), silence.reason.clone());
         vec![words(&silence.matcher), moment(silence.until, zone), by, reason, short(silence.id)]
     });
-    println!("{}", table(&["ALERTS", "UNTIL", "BY", "WHY", "ID"], rows));
+    say!("{}", table(&["ALERTS", "UNTIL", "BY", "WHY", "ID"], rows));
     Ok(0)
 }
 

@@ -66,7 +66,7 @@ pub async fn run(context: &Context, name: &str) -> anyhow::Result<u8> {
         for Tried { channel, to, accepted, answer } in &results {
             let to = if *channel == MAIL { format!(" to {}", to.join(", ")) } else { String::new() };
             let word = if *accepted { green("accepted") } else { red("not accepted") };
-            println!("{channel:<12} {word}{to}: {answer}");
+            say!("{channel:<12} {word}{to}: {answer}");
         }
     }
     Ok(if results.iter().all(|result| result.accepted) { 0 } else { FAILURE })
@@ -88,7 +88,7 @@ async fn addresses(context: &Context, name: &str) -> anyhow::Result<Vec<String>>
                         (Operators::default(), why)
                     }
                 };
-                eprintln!("{} {}: {who}", yellow("no history database:"), chain(&error));
+                tell!("{} {}: {who}", yellow("no history database:"), chain(&error));
                 operators
             }
         },

@@ -116,7 +116,7 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
         let zone = context.zone();
         let rows = found.iter().map(|listed| row(&listed.holding(), listed.told(), zone));
         let unseen = away.iter().map(|held| row(held, yellow(&format!("last seen {}", held.state)), zone));
-        println!(
+        say!(
             "{}",
             table(
                 &["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""],
@@ -124,11 +124,11 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
             )
         );
         if found.is_empty() && damaged.is_empty() {
-            println!("no backups yet; \"pgbosun backup create\" takes one");
+            say!("no backups yet; \"pgbosun backup create\" takes one");
         }
     }
     for error in &damaged {
-        eprintln!("{} {error}", red("not listed:"));
+        tell!("{} {error}", red("not listed:"));
     }
     Ok(if damaged.is_empty() { 0 } else { FAILURE })
 }
@@ -165,7 +165,7 @@ pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
         let tablespaces: Vec<_> =
             info.tablespaces.iter().map(|space| format!("{} at {}", space.oid, space.location)).collect();
         let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;
-        println!("{} in {}", bold(&info.label), repository.name);
+        say!("{} in {}", bold(&info.label), repository.name);
         for (name, value) in [
             ("cluster", format!("{} ({}), system identifier {}", info.cluster, info.server, info.system_id)),
             ("server", format!("PostgreSQL {}", info.server_version)),
@@ -208,13 +208,13 @@ pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
                 },
             ),
         ] {
-            println!("  {name:<12} {value}");
+            say!("  {name:<12} {value}");
         }
         let rows = info
             .objects
             .iter()
             .map(|object| vec![format!("  {}", object.name), human::size(object.size), object.sha256[..16].to_owned()]);
-        println!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"], rows));
+        say!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"], rows));
     }
     Ok(0)
 }

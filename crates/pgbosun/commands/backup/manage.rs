@@ -37,10 +37,10 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     let work = async move { copy_backup(&source, &target, &info, instance, &token).await };
     let copied = watch(context, label, progress, cancel, work).await?;
     match copied.backups.as_slice() {
-        [] => println!("{to} has {label} already"),
+        [] => say!("{to} has {label} already"),
         labels => {
-            println!("{} {} from {name} to {to} ({})", green("copied"), labels.join(", "), human::size(copied.bytes));
-            println!("WAL after its end is not copied: a job of kind replicate brings that, for other moments");
+            say!("{} {} from {name} to {to} ({})", green("copied"), labels.join(", "), human::size(copied.bytes));
+            say!("WAL after its end is not copied: a job of kind replicate brings that, for other moments");
         }
     }
     Ok(0)
@@ -139,7 +139,7 @@ async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]
 }
 
 fn show(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool) {
-    println!("{cluster} in {}", bold(&repository.name));
+    say!("{cluster} in {}", bold(&repository.name));
     let rows = expired.decisions.iter().map(|(info, reason)| {
         let (word, why) = match reason {
             Some(reason) => (green("stays"), reason.clone()),
@@ -148,16 +148,11 @@ fn show(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool
         let job = info.job.clone().unwrap_or_default();
         vec![info.label.clone(), info.kind.clone(), job, word, why]
     });
-    println!("{}", table(&["BACKUP", "KIND", "JOB", "", "WHY"], rows));
+    say!("{}", table(&["BACKUP", "KIND", "JOB", "", "WHY"], rows));
     let word = if dry_run { "would be removed" } else { "removed" };
-    println!(
-        "WAL: {} files {word} ({}), {} stay",
-        expired.wal_removed,
-        human::size(expired.wal_bytes),
-        expired.wal_kept
-    );
+    say!("WAL: {} files {word} ({}), {} stay", expired.wal_removed, human::size(expired.wal_bytes), expired.wal_kept);
     for label in &expired.leftovers {
-        println!("leftover {label} of a crash removed");
+        say!("leftover {label} of a crash removed");
     }
 }
 
@@ -185,11 +180,11 @@ pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> any
             Some(reason) => {
                 let keep = Keep { by: whoami(), at: clock::now(), reason: reason.clone() };
                 repository.keep(&place, &keep).await?;
-                println!("{label} stays in {}: {reason}", repository.name);
+                say!("{label} stays in {}: {reason}", repository.name);
             }
             None => {
                 repository.unkeep(&place).await?;
-                println!("{label} in {} is up to retention again", repository.name);
+                say!("{label} in {} is up to retention again", repository.name);
             }
         }
     }

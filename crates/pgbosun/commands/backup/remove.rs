@@ -29,7 +29,7 @@ pub async fn run(context: &Context, label: &str, repository: Option<&str>, force
             Ok(info) => found.push((repository, info)),
             Err(RepositoryError::NoBackup(_)) => {}
             Err(error) => {
-                eprintln!("{} {}: {}", red("not looked into:"), repository.name, human::chain(&error));
+                tell!("{} {}: {}", red("not looked into:"), repository.name, human::chain(&error));
                 away = Some(format!("{label} may still be in {}, which was not looked into", repository.name));
             }
         }
@@ -54,7 +54,7 @@ pub async fn run(context: &Context, label: &str, repository: Option<&str>, force
             break;
         }
         if !context.json {
-            println!("{} {label} from {}", green("removed"), repository.name);
+            say!("{} {label} from {}", green("removed"), repository.name);
         }
         removed.push(BackupStateRecord {
             label: label.to_owned(),

@@ -39,7 +39,7 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
         let what = match (labels.as_slice(), label) {
             ([], Some(label)) => {
                 if !context.json {
-                    println!("{label} in {}: nothing lacks a signature", repository.name);
+                    say!("{label} in {}: nothing lacks a signature", repository.name);
                 }
                 continue;
             }
@@ -62,7 +62,7 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
         json(&serde_json::json!({"signed": told.signed, "refused": told.refused}))?;
     }
     for refused in &told.refused {
-        eprintln!("{} {refused}", red("not signed:"));
+        tell!("{} {refused}", red("not signed:"));
     }
     Ok(if told.refused.is_empty() { 0 } else { DAMAGED })
 }
@@ -89,7 +89,7 @@ async fn sign_backups(
         let (_, states) = note_verification(repository, &info, true).await?;
         context.note_backups(states).await;
         if !context.json {
-            println!("{} {} in {}", green("signed"), info.label, repository.name);
+            say!("{} {} in {}", green("signed"), info.label, repository.name);
         }
         told.signed.push(serde_json::json!({"repository": repository.name, "label": info.label}));
     }
@@ -108,7 +108,7 @@ async fn sign_archives(context: &Context, repository: &Repository, told: &mut To
             };
             let done = watch(context, &label, progress, cancel, work).await?;
             if !context.json && done.signed > 0 {
-                println!("{} {} files of WAL of {cluster} in {}", green("signed"), done.signed, repository.name);
+                say!("{} {} files of WAL of {cluster} in {}", green("signed"), done.signed, repository.name);
             }
             told.signed
                 .push(serde_json::json!({"repository": repository.name, "cluster": cluster, "wal": done.signed}));

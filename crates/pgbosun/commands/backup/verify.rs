@@ -74,7 +74,7 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
     for (repository, info, passed) in noted {
         match note_verification(&repository, &info, passed).await {
             Ok((_, states)) => changes.extend(states),
-            Err(error) => eprintln!("{} {}", red("not noted beside the backup:"), human::chain(&error)),
+            Err(error) => tell!("{} {}", red("not noted beside the backup:"), human::chain(&error)),
         }
     }
     context.note_backups(changes).await;
@@ -89,18 +89,18 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
         json(&list)?;
     } else {
         for (repository, verified) in &results {
-            println!("{} in {repository}", bold(&verified.label));
+            say!("{} in {repository}", bold(&verified.label));
             for check in &verified.checks {
                 let word = if check.passed { green("ok    ") } else { red("FAILED") };
-                println!("  {word} {:<10} {}", check.name, check.detail.replace('\n', "\n                    "));
+                say!("  {word} {:<10} {}", check.name, check.detail.replace('\n', "\n                    "));
             }
         }
         if results.is_empty() && broken.is_empty() {
-            println!("no backups to verify");
+            say!("no backups to verify");
         }
     }
     for error in &broken {
-        eprintln!("{} {error}", red("not verified:"));
+        tell!("{} {error}", red("not verified:"));
     }
     Ok(if good { 0 } else { DAMAGED })
 }

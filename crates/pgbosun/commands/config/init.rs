@@ -24,7 +24,7 @@ pub fn init(output: &Path, data_directory: Option<&Path>) -> anyhow::Result<u8> 
     let found = find(data_directory);
     let text = render(found.as_ref());
     if output.as_os_str() == "-" {
-        print!("{text}");
+        say!("{}", text.trim_end());
         return Ok(0);
     }
     let file = fs::File::options().write(true).create_new(true).mode(0o640).open(output);
@@ -39,8 +39,8 @@ pub fn init(output: &Path, data_directory: Option<&Path>) -> anyhow::Result<u8> 
         || "no running cluster was found: fill in [clusters.main]".to_owned(),
         |found| format!("for the cluster in {}", found.data_directory.display()),
     );
-    println!("{} {} ({what})", output::green("wrote"), output.display());
-    println!("Look through it, then: pgbosun config check && systemctl enable --now pgbosun");
+    say!("{} {} ({what})", output::green("wrote"), output.display());
+    say!("Look through it, then: pgbosun config check && systemctl enable --now pgbosun");
     Ok(0)
 }
 

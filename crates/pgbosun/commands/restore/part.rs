@@ -39,7 +39,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     let programs = find_programs(&plan.info.server_version, arguments.program_directory.as_deref())?;
     let recovery = recovery(context, &request, &plan, ("promote", false, false), &plan.confinement())?;
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
-    eprintln!("recovering {} of {} to {} in a scratch server", plan.info.label, plan.info.cluster, plan.target);
+    tell!("recovering {} of {} to {} in a scratch server", plan.info.label, plan.info.cluster, plan.target);
     let label = plan.info.label.clone();
     let scratch = ScratchCopy {
         plan,
@@ -63,14 +63,14 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         Some((held, None)) => format!(": {} in the recovered state", human::count(held as usize, "row")),
         None => String::new(),
     };
-    eprintln!(
+    tell!(
         "{} {} as of {} into {place}{rows}",
         output::green("restored"),
         arguments.name,
         done.recovered_to.format("%Y-%m-%d %H:%M:%S%.fZ")
     );
     if done.unguarded {
-        eprintln!(
+        tell!(
             "this pg_dump does not keep commands of psql out of the file (CVE-2025-8714): look through it before psql reads it, or use \
              --into"
         );
@@ -78,10 +78,10 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     // C36: whose rights the code had that came with it.
     match done.loaded {
         Some(LoadedAs { role, superuser: false }) => {
-            eprintln!("it was loaded as {role}, who owns it: its checks, defaults and triggers had no other rights");
+            tell!("it was loaded as {role}, who owns it: its checks, defaults and triggers had no other rights");
         }
         Some(LoadedAs { role, superuser: true }) => {
-            eprintln!(
+            tell!(
                 "it was loaded as {role}, a superuser: whatever its checks, defaults and triggers call ran with all rights; --role \
                  NAME loads as another"
             );

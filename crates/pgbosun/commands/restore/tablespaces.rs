@@ -27,7 +27,7 @@ pub(super) fn confirm(info: &BackupInfo, said: &BTreeMap<String, PathBuf>, force
         output::confirm(&question, force, "--force")?;
     }
     for place in places {
-        eprintln!("a tablespace goes to {place:?}");
+        tell!("a tablespace goes to {place:?}");
     }
     Ok(())
 }

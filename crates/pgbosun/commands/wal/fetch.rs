@@ -75,7 +75,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> u8 {
         Ok(false) => ABSENT,
         Err(error) => {
             let reason = crate::exit::describe(&error);
-            eprintln!("pgbosun: {} cannot be fetched, and nobody knows whether it exists: {reason}", arguments.name);
+            tell!("pgbosun: {} cannot be fetched, and nobody knows whether it exists: {reason}", arguments.name);
             nobody_knows()
         }
     }
@@ -158,7 +158,7 @@ async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place
     for created in &created {
         let there = arguments.confinement.place(&place.data_directory, created)?;
         let CreatedTablespace { oid, location } = created;
-        eprintln!("pgbosun: tablespace {oid}, which the original made at {location}, is made in {}", there.display());
+        tell!("pgbosun: tablespace {oid}, which the original made at {location}, is made in {}", there.display());
     }
     Ok(fs::write(&place.target, bytes)?)
 }

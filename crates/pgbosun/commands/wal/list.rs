@@ -43,7 +43,7 @@ fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
 
 fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> bool {
     let count = archive.segments.len();
-    println!(
+    say!(
         "{} system identifier {system_id}: {count} segments, {} stored",
         bold(&repository.name),
         human::size(archive.stored_bytes)
@@ -55,29 +55,26 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
             vec![timeline.to_string(), stretch.first.to_string(), stretch.last.to_string(), stretch.count.to_string()]
         })
     });
-    println!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"], rows));
+    say!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"], rows));
     for (first, missing) in archive.gaps() {
         whole = false;
-        println!("{} timeline {} lacks {missing} segments from {first}", red("gap"), first.timeline);
+        say!("{} timeline {} lacks {missing} segments from {first}", red("gap"), first.timeline);
     }
     for conflict in &archive.conflicts {
-        println!("{} {conflict} is there with different contents", red("conflict"));
+        say!("{} {conflict} is there with different contents", red("conflict"));
     }
     for (timeline, error) in &archive.unread {
         let told = human::chain(error);
         if error.is_sealed() {
-            println!(
-                "{} history of timeline {timeline}: {told}; gaps before it are not looked for",
-                yellow("not read")
-            );
+            say!("{} history of timeline {timeline}: {told}; gaps before it are not looked for", yellow("not read"));
         } else {
             whole = false;
-            println!("{} history of timeline {timeline}: {told}", red("not read"));
+            say!("{} history of timeline {timeline}: {told}", red("not read"));
         }
     }
     // Of an archive from before signing was set up there are many of a kind.
     if let Some((_, reason)) = archive.untrusted.first() {
-        println!("{} {}: {reason}", red("not trusted"), human::count(archive.untrusted.len(), "file"));
+        say!("{} {}: {reason}", red("not trusted"), human::count(archive.untrusted.len(), "file"));
     }
     let rows = backups.iter().map(|info| {
         let (own, beyond) = serves(archive, info);
@@ -97,9 +94,9 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         ]
     });
     if !backups.is_empty() {
-        println!("{}", table(&["BACKUP", "NEEDS", "ITS WAL", "RECOVERY"], rows));
+        say!("{}", table(&["BACKUP", "NEEDS", "ITS WAL", "RECOVERY"], rows));
     }
-    println!();
+    say!("");
     whole
 }
 

@@ -55,10 +55,10 @@ pub async fn run(context: &Context, path: &Path, cluster: Option<&str>) -> anyho
 
 fn tell(pushed: &Pushed) -> u8 {
     for repository in &pushed.spooled {
-        eprintln!("pgbosun: {repository} did not take the file: it waits in the spool");
+        tell!("pgbosun: {repository} did not take the file: it waits in the spool");
     }
     for repository in &pushed.left_out {
-        eprintln!("pgbosun: {repository} and its spool did not take the file: it is left out there");
+        tell!("pgbosun: {repository} and its spool did not take the file: it is left out there");
     }
     0
 }

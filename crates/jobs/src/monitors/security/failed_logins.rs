@@ -11,9 +11,9 @@ use crate::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use follow::Positions;
-use formats::{Failure, Format};
+use formats::{Failure, Format, NOWHERE};
 use pgbosun_core::{
-    config::Needs,
+    config::{Config, Needs},
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -50,6 +50,12 @@ const KEPT: usize = 500;
 /// Lines shown of one address.
 const SHOWN: usize = 20;
 
+/// What `check` says of how a server logs, where a job looks for failed logins of the cluster.
+pub fn log_advice(config: &Config, cluster: &str, destination: &str, prefix: &str) -> Option<&'static str> {
+    config.options_of::<FailedLogins>(cluster).next()?;
+    Format::advice(destination, prefix)
+}
+
 #[derive(sqlx::FromRow)]
 struct Settings {
     prefix: String,
@@ -63,6 +69,7 @@ struct Settings {
 /// What is new in the logs, and up to where they were read.
 pub struct Sample {
     failures: Vec<Failure>,
+    torn: u64,
     positions: Positions,
 }
 
@@ -98,15 +105,20 @@ impl Monitor for FailedLogins {
         let known = known.and_then(|memory| memory.positions);
         let read = tokio::task::spawn_blocking(move || {
             let mut failures = Vec::new();
-            let positions = follow::read_on(&directory, &pattern, &format, known.as_ref(), &mut |lines| {
-                failures.extend(format.failures(lines));
+            let mut torn = 0;
+            let fits = |name: &str| format.reads(name);
+            let positions = follow::read_on(&directory, &pattern, &fits, known.as_ref(), &mut |bytes| {
+                let read = format.read(bytes);
+                failures.extend(read.failures);
+                torn += read.torn;
+                read.whole
             })?;
             if positions.is_empty() {
                 let (place, advice) =
                     (directory.display(), "see log_directory of the server, log-directory, and files");
                 return Err(std::io::Error::other(format!("no file in {place} fits {pattern}: {advice}")));
             }
-            Ok::<_, std::io::Error>(Sample { failures, positions })
+            Ok::<_, std::io::Error>(Sample { failures, torn, positions })
         });
         let failed = || JobError::lasting("cannot read the log");
         read.await.map_err(|error| failed().because(error))?.map_err(|error| failed().because(error))
@@ -124,8 +136,12 @@ impl Monitor for FailedLogins {
         memory.recent.drain(..surplus);
 
         let (recent, told) = (memory.recent.len(), human::duration(self.window));
-        let mut verdict =
-            Verdict::of(format!("{} failed logins since the last look, {recent} within {told}", counted.len()));
+        let torn = match sample.torn {
+            0 => String::new(),
+            torn => format!("; {} of the log could not be read: torn", human::count(torn, "record")),
+        };
+        let counted = human::count(counted.len(), "failed login");
+        let mut verdict = Verdict::of(format!("{counted} since the last look, {recent} within {told}{torn}"));
         verdict.measure(Figure::new("postgres_failed_logins_total", memory.total as f64));
         let mut addresses: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
         for (_, failure) in &memory.recent {
@@ -149,7 +165,11 @@ impl Monitor for FailedLogins {
                     format!("{} from {address} as {who}", human::count(failures.len(), "failed login")),
                 )
                 .meaning("Somebody has a wrong password, or tries many.")
-                .advice("If it is nobody you know, close the way in: pg_hba.conf, firewall. Else mend its password.")
+                .advice(if address == NOWHERE {
+                    "Have the server tell from where: add %h to log_line_prefix, or csvlog to log_destination."
+                } else {
+                    "If it is nobody you know, close the way in: pg_hba.conf, firewall. Else mend its password."
+                })
                 .detail(lines.collect::<Vec<_>>().join("\n")),
             );
         }
@@ -208,7 +228,7 @@ mod tests {
             let failure = |address: &&str| Failure { address: (*address).to_owned(), ..Failure::default() };
             let failures = addresses.iter().map(failure).collect();
             let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
-            let sample = Sample { failures, positions: Positions::default() };
+            let sample = Sample { failures, torn: 0, positions: Positions::default() };
             let findings = monitor.verdict(&sample, &mut memory, &view).findings;
             findings.into_iter().map(|finding| format!("{} {}", finding.object, finding.severity)).collect::<Vec<_>>()
         };

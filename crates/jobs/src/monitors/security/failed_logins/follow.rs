@@ -5,7 +5,6 @@
 //! copied or compressed: it is read on from there. Only whole records are taken; the rest is there at the next look.
 //! Must run where there is a runtime, on a thread that may block.
 
-use super::formats::Format;
 use crate::monitors::host::about;
 use pgbosun_core::config::Compression;
 use pgbosun_repository::decompress;
@@ -47,20 +46,23 @@ impl Positions {
     }
 }
 
+/// Takes bytes from the beginning of a record on, and says how many of them are whole records.
+type HandOn<'a> = &'a mut dyn FnMut(&[u8]) -> usize;
+
 /// Hands on what is new in the files that fit the pattern, oldest first, and says up to where they were read. Without known
 /// positions nothing is handed on: what was there before the first look is not news.
 pub fn read_on(
     directory: &Path,
     pattern: &str,
-    format: &Format,
+    reads: &dyn Fn(&str) -> bool,
     known: Option<&Positions>,
-    hand_on: &mut dyn FnMut(&[u8]),
+    hand_on: HandOn<'_>,
 ) -> io::Result<Positions> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() && fits(pattern, &name) && format.reads(&name) {
+        if metadata.is_file() && fits(pattern, &name) && reads(&name) {
             files.push((metadata.modified()?, entry.path(), identity(&metadata)));
         }
     }
@@ -84,7 +86,7 @@ pub fn read_on(
             (_, Some(position)) if log.continues(position)? => {
                 vanished.0.remove(&identity);
                 let unchanged = !log.is_plain();
-                let position = if unchanged { position.clone() } else { log.read_on(position.read, format, hand_on)? };
+                let position = if unchanged { position.clone() } else { log.read_on(position.read, hand_on)? };
                 positions.0.insert(identity, position);
             }
             _ => others.push((log, identity, path)),
@@ -93,7 +95,7 @@ pub fn read_on(
     for (mut log, identity, path) in others {
         let original = log.original(&vanished)?.and_then(|original| vanished.0.remove_entry(&original));
         match original {
-            Some((original, position)) => match log.read_on(position.read, format, hand_on) {
+            Some((original, position)) => match log.read_on(position.read, hand_on) {
                 Ok(read) => {
                     let read = if log.is_plain() { read } else { log.at(WHOLE)? };
                     positions.0.insert(identity, read);
@@ -112,7 +114,7 @@ pub fn read_on(
             // The copy of one that is still there says nothing new, and is looked at again when that is gone.
             None if log.original(&positions)?.is_some() => {}
             None if log.is_plain() => {
-                positions.0.insert(identity, log.read_on(0, format, hand_on)?);
+                positions.0.insert(identity, log.read_on(0, hand_on)?);
             }
             None => {
                 let end = log.end()?;
@@ -209,14 +211,13 @@ impl Log {
     }
 
     /// Hands on the whole records from a position on.
-    fn read_on(&mut self, from: u64, format: &Format, hand_on: &mut dyn FnMut(&[u8])) -> io::Result<Position> {
+    fn read_on(&mut self, from: u64, hand_on: HandOn<'_>) -> io::Result<Position> {
         let mut read = from.min(self.end()?);
         let mut text = self.text(read)?;
         let mut bytes = Vec::new();
         // What is left at the end is the last record, which is still being written.
         while Read::by_ref(&mut text).take(PIECE).read_to_end(&mut bytes)? > 0 {
-            let mut whole = format.whole(&bytes);
-            hand_on(&bytes[..whole]);
+            let mut whole = hand_on(&bytes);
             if bytes.len() - whole > LONGEST {
                 whole = bytes.len();
             }
@@ -246,12 +247,15 @@ mod tests {
     /// Reads on, on a thread that may block, and says what was new.
     fn look(directory: &Path, known: &mut Option<Positions>) -> String {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let format = Format::of("stderr", "%m [%p] ", "C").unwrap();
         let (directory, before) = (directory.to_owned(), known.clone());
         let read = runtime.handle().spawn_blocking(move || {
             let mut lines = String::new();
-            let mut take = |bytes: &[u8]| lines.push_str(std::str::from_utf8(bytes).unwrap());
-            let positions = read_on(&directory, "postgresql*", &format, before.as_ref(), &mut take).unwrap();
+            let mut take = |bytes: &[u8]| {
+                let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                lines.push_str(std::str::from_utf8(&bytes[..whole]).unwrap());
+                whole
+            };
+            let positions = read_on(&directory, "postgresql*", &|_| true, before.as_ref(), &mut take).unwrap();
             (positions, lines)
         });
         let (positions, lines) = runtime.block_on(read).unwrap();
