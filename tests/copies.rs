@@ -143,7 +143,7 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     fs::write(&file, "").unwrap();
     refused(&file.join("target"), &moved, "is no directory");
     refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
-    refused(&target, &space, "no tablespace of");
+    refused(&target, &space, "is a tablespace of the PostgreSQL server that runs in");
     refused(&target, &target, "two things are to go to");
     // C29: what belongs to a server or is a repository gets no guests.
     refused(&cluster.data.join("base/copy"), &moved, "which is a data directory");
@@ -188,7 +188,7 @@ fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore()
     cluster.sql("create table t as select generate_series(1, 5) a");
     let now = cluster.sql("select clock_timestamp() at time zone 'UTC' || '+00'");
     let (succeeded, said) = restore("by-time", "--target-time", &now);
-    assert!(succeeded && said.contains("is asked to archive"), "{said}");
+    assert!(succeeded && said.contains("is asked for what it wrote since"), "{said}");
     cluster.sql("insert into t values (6)");
     let lsn = cluster.sql("select pg_current_wal_lsn()");
     assert!(restore("by-lsn", "--target-lsn", &lsn).0);

@@ -26,6 +26,7 @@ mod hostile;
 mod imports;
 mod in_place;
 mod links;
+mod living;
 mod loading;
 mod logs;
 mod maintenance;

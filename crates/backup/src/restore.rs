@@ -6,12 +6,14 @@ mod before;
 mod configuration;
 mod extract;
 mod finish;
+mod living;
 mod plan;
 mod prepare;
 mod reach;
 mod recovered;
 mod served;
 
+pub use finish::is_copy;
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 pub use reach::plan_beyond;
 pub use recovered::forget_recovery;
@@ -29,7 +31,7 @@ use pgbosun_postgres::Server;
 use pgbosun_repository::{BackupInfo, Object, ObjectKind, Repository, read_volume};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -190,18 +192,15 @@ impl Restore {
     /// target holds no `pg_control`, and nothing starts from it.
     pub async fn run(&self) -> Result<Restored, Error> {
         let places = self.check()?;
-        if let Some(host) = served::served_by(&self.target, &self.servers).await {
-            return Err(Error::Refused(format!(
-                "the server at {host} runs from {}, as its start time and port there say: stop it first",
-                self.target.display()
-            )));
-        }
+        self.check_servers().await?;
         let assembly = Assembly::load(&self.repository, &self.info).await?;
         self.check_space(&places, &assembly)?;
         let (manifest, expected) = assembly::read_manifest(&self.repository, &self.info).await?;
         let accounts = self.accounts(&assembly, &expected).await?;
         let links = self.links(&expected);
         let access = Access::of(&self.target);
+        access.create(&self.target)?;
+        let claim = self.claim()?;
         self.lay_out(&places, &links, access)?;
         let combined = assembly.combined();
         let present = match self.existing {
@@ -220,14 +219,14 @@ impl Restore {
             Restored { files: 0, bytes: 0, kept: present.len() as u64, tablespaces, configuration: Vec::new() };
         self.fetch(&assembly, accounts, &places, &present, &mut restored).await?;
         self.write_manifest(manifest, &expected, combined).await?;
+        claim.check()?;
         let (restore, spaces) = (self.clone(), restored.tablespaces.clone());
         let made = blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
         restored.configuration.extend(links.kept.into_iter().map(|name| format!("{name}: kept, a link")));
         let gone = links.removed.into_iter().map(|name| format!("{name}: the link that was there is gone"));
         restored.configuration.extend(gone);
         restored.configuration.extend(made);
-        let marker = self.target.join(prepare::MARKER);
-        fs::remove_file(&marker).map_err(Error::file("remove", &marker))?;
+        claim.end()?;
         Ok(restored)
     }
 

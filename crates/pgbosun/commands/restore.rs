@@ -12,8 +12,8 @@ use crate::{
     output,
 };
 use pgbosun_backup::{
-    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, plan, plan_beyond,
-    recovery_end_command,
+    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, is_copy, plan,
+    plan_beyond, recovery_end_command,
     wal::{Confinement, follow_primary, unarchived},
 };
 use pgbosun_core::{config::Rate, human};
@@ -53,6 +53,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     };
     accept_gap(&plan, &arguments.target)?;
     let target = std::path::absolute(to)?;
+    refuse_anothers(context, &request.cluster, &target)?;
     let existing = existing(&arguments, &target)?;
     let tablespaces = tablespaces::said(&arguments.tablespace)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
@@ -83,7 +84,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     };
     // What is wrong with the target is told before a question about its tablespaces.
     restore.check()?;
-    if in_place && !arguments.discard_wal {
+    if !arguments.discard_wal && !is_copy(&target) {
         refuse_to_discard(context, &request, &info, &target).await?;
     }
     tablespaces::confirm(&info, &restore.tablespaces, arguments.force)?;
@@ -163,17 +164,32 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     Ok(0)
 }
 
+/// C17: nothing is restored over what the configuration calls another cluster's.
+fn refuse_anothers(context: &Context, cluster: &str, target: &Path) -> anyhow::Result<()> {
+    let others = context.config.clusters.iter().filter(|(name, _)| *name != cluster);
+    for (name, data) in others.filter_map(|(name, other)| Some((name, other.data_directory.as_ref()?))) {
+        if is_same(data, target) {
+            return Err(Exit::refused(format!("{} is the data directory of cluster {name}", target.display())));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one place.
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 /// C30: whether it takes the original's place. Where nothing was said it does where the original had its data.
 fn in_place(context: &Context, cluster: &str, arguments: &RestorePhysical, target: &Path) -> anyhow::Result<bool> {
     if arguments.in_place || arguments.beside || arguments.standby {
         return Ok(arguments.in_place);
     }
     let configured = context.config.clusters.get(cluster).and_then(|cluster| cluster.data_directory.as_ref());
-    let same = |configured: &PathBuf| match (configured.canonicalize(), target.canonicalize()) {
-        (Ok(configured), Ok(target)) => configured == target,
-        _ => configured == target,
-    };
-    let its_place = configured.is_some_and(same);
+    let its_place = configured.is_some_and(|configured| is_same(configured, target));
     if its_place && std::io::stdin().is_terminal() {
         let question = format!(
             "{} is the data directory of {cluster}: what is restored takes the original's place and archives as it did (--beside: a \
@@ -270,10 +286,11 @@ async fn refuse_to_discard(
     let (cluster, system_id) = (info.cluster.clone(), info.system_id.clone());
     let looked = context.bulk.spawn(async move { unarchived(&data, &repositories, &cluster, &system_id).await });
     let Some(found) = looked.await?? else { return Ok(()) };
-    let names: Vec<_> = found.segments.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = found.files.iter().map(ToString::to_string).collect();
     Err(Exit::refused(format!(
         "what was committed last is in {} alone, not in the archive: {}, with {} up to {}. \"pgbosun wal push --cluster {} FILE\" \
-         gives each of these files to the archive, and a restore has it then; --discard-wal lets it go",
+         gives each of these files to the archive, in this order, and a restore to the end of their timeline has it then; \
+         --discard-wal lets it go",
         target.join("pg_wal").display(),
         names.join(", "),
         human::count(usize::try_from(found.transactions).unwrap_or(usize::MAX), "transaction"),

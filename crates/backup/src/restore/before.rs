@@ -1,7 +1,11 @@
 //! What must hold before the first byte of a restore (C17): nothing that can be known then fails after hours of it.
 
-use super::{Assembly, Existing, Restore, prepare::MARKER};
-use crate::Error;
+use super::{
+    Assembly, Existing, Restore,
+    living::{Living, running},
+    prepare::MARKER,
+};
+use crate::{Error, wal::system_identifier};
 use nix::unistd::{AccessFlags, access, geteuid};
 use pgbosun_core::human;
 use pgbosun_repository::{ObjectKind, TablespaceInfo};
@@ -41,6 +45,7 @@ impl Restore {
 
     /// C17: never over a running server, and over what is there only when told to.
     pub(super) fn check_target(&self, places: &BTreeMap<u32, PathBuf>) -> Result<(), Error> {
+        let living = Living::all();
         for (index, directory) in std::iter::once(&self.target).chain(places.values()).enumerate() {
             let mut entries = match fs::read_dir(directory) {
                 Ok(entries) => entries,
@@ -51,12 +56,28 @@ impl Restore {
                 continue;
             }
             let shown = directory.display();
-            if let Some(pid) = running(directory) {
+            if let Some(pid) = running(directory, &living) {
                 return Err(Error::Refused(format!(
                     "a PostgreSQL server runs in {shown} (process {pid}): stop it first"
                 )));
             }
+            if let Some(server) = living.iter().find(|server| index > 0 && server.has_tablespace(directory)) {
+                return Err(Error::Refused(format!(
+                    "{shown} is a tablespace of the PostgreSQL server that runs in {} (process {}): --tablespace OLD=NEW names another \
+                     place, or stop it first",
+                    server.place(),
+                    server.pid
+                )));
+            }
             let ours = ["PG_VERSION", MARKER].iter().any(|name| directory.join(name).exists());
+            let whose = system_identifier(directory).ok().filter(|whose| index == 0 && *whose != self.info.system_id);
+            if let Some(whose) = whose {
+                return Err(Error::Refused(format!(
+                    "{shown} is the data directory of another server, with the system identifier {whose}; the backup is of {}. If \
+                     nobody needs it, move it away",
+                    self.info.system_id
+                )));
+            }
             if index == 0 && !ours {
                 return Err(Error::Refused(format!(
                     "{shown} is neither empty nor a data directory: nothing in it is replaced"
@@ -180,16 +201,6 @@ impl Restore {
     }
 }
 
-/// The process of a server that runs in a data directory.
-fn running(directory: &Path) -> Option<i32> {
-    let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
-    // A standalone backend writes its number with a minus sign.
-    let pid = text.lines().next()?.trim().parse::<i32>().ok()?.abs();
-    let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
-    // Of another user it is alive, too.
-    (pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH))).then_some(pid)
-}
-
 /// What a directory is, where nothing of another may go below it.
 fn occupied(directory: &Path) -> Option<&'static str> {
     if directory.join("PG_VERSION").exists() {
@@ -241,16 +252,5 @@ mod tests {
             fs::write(directory.path().join(file), "").unwrap();
             assert_eq!(occupied(directory.path()), Some(what));
         }
-    }
-
-    #[test]
-    fn c17_a_server_that_runs_is_seen_and_one_that_died_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(running(directory.path()), None);
-        let me = std::process::id().cast_signed();
-        fs::write(directory.path().join("postmaster.pid"), format!("{me}\n")).unwrap();
-        assert_eq!(running(directory.path()), Some(me));
-        fs::write(directory.path().join("postmaster.pid"), "4194999\n").unwrap();
-        assert_eq!(running(directory.path()), None);
     }
 }

@@ -152,6 +152,14 @@ fn loses_prepared_transactions(recovery: &Recovery, info: &BackupInfo) -> bool {
     prepared && recovery.timeline != info.timeline && recovery.action == Action::Promote && !recovery.standby
 }
 
+/// Whether a data directory is a copy beside an original, and still as [`beside`] made it: what it writes is archived nowhere, on purpose.
+pub fn is_copy(data: &Path) -> bool {
+    let text = fs::read_to_string(data.join("postgresql.auto.conf")).unwrap_or_default();
+    ["archive_mode = 'off'", "cluster_name = 'copy of "]
+        .iter()
+        .all(|kept| text.lines().any(|line| line.starts_with(kept)))
+}
+
 /// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs
 /// of modules, makes tablespaces that are created later inside itself, and is found under a name and port of its own.
 fn beside(info: &BackupInfo, removed: &Removed, port: Option<u16>) -> String {

@@ -41,9 +41,6 @@ impl Restore {
 
     /// Makes the directories, and what is there harmless: without `pg_control` no server starts (C12).
     pub(super) fn lay_out(&self, places: &BTreeMap<u32, PathBuf>, links: &Links, access: Access) -> Result<(), Error> {
-        access.create(&self.target)?;
-        let marker = self.target.join(MARKER);
-        fs::write(&marker, &self.info.label).map_err(Error::file("write", &marker))?;
         remove(&self.target.join(CONTROL))?;
         if self.existing == Existing::Replace {
             let stay = [MARKER, WAL].into_iter().map(PathBuf::from).chain(links.kept.iter().map(|name| to_path(name)));

@@ -1,25 +1,32 @@
 //! What a data directory has in its `pg_wal` and no archive has: what was committed last, which a restore in its place does away with.
 
-use super::{Event, Header, Scanner};
+use super::{
+    Event, Header, Scanner,
+    segment::{LONG_HEADER, number},
+};
 use crate::Error;
 use chrono::{DateTime, Utc};
-use pgbosun_core::wal::{Segment, WalFile};
+use pgbosun_core::{
+    lsn::Lsn,
+    wal::{Segment, WalFile},
+};
 use pgbosun_repository::{Repository, WalArchive};
-use std::{fs, path::Path};
+use std::{fs, io::Read, path::Path};
 
-/// Segments that are nowhere else.
+/// WAL that is nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unarchived {
-    /// Which, in order.
-    pub segments: Vec<Segment>,
+    /// The files, in the order in which an archive wants them: up to the last in which a transaction ends, with the history of its
+    /// timeline.
+    pub files: Vec<WalFile>,
     /// Transactions that end in them.
     pub transactions: u64,
     /// When the last of those ended.
     pub last: DateTime<Utc>,
 }
 
-/// Looks for WAL in a data directory that holds the end of transactions, and is in none of these repositories. Nothing where no
-/// archive was ever begun: what is only there no restore could use.
+/// Looks for WAL in the data directory of a server that took writes, which holds the end of transactions and is in none of these
+/// repositories. Nothing where no archive was ever begun: what is only there no restore could use.
 ///
 /// # Errors
 /// [`Error::File`]; that a repository cannot be asked is no error, and its copy is none.
@@ -34,41 +41,93 @@ pub async fn unarchived(
     for archive in &archives {
         is_begun |= archive.is_begun().await.unwrap_or(false);
     }
-    let directory = data.join("pg_wal");
-    let Ok(entries) = fs::read_dir(&directory) else { return Ok(None) };
-    if !is_begun {
+    if !is_begun || was_standby(data) {
         return Ok(None);
     }
-    let mut there: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| match WalFile::parse(entry.file_name().to_str()?)? {
-            WalFile::Segment(segment) => Some(segment),
-            _ => None,
-        })
-        .collect();
+    let directory = data.join("pg_wal");
+    let (mut there, mut histories) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+        match entry.file_name().to_str().and_then(WalFile::parse) {
+            // One that was made ready for later is empty, or has an earlier one's contents.
+            Some(WalFile::Segment(segment)) if belongs(&entry.path(), segment, system_id) => there.push(segment),
+            Some(file @ WalFile::History(_)) => histories.push(file),
+            _ => {}
+        }
+    }
     there.sort_unstable();
-    let (mut scanner, mut found) = (Scanner::default(), None::<Unarchived>);
-    for segment in there {
-        if is_archived(&archives, &WalFile::Segment(segment)).await {
+    let mut ends = Vec::new();
+    for (index, segment) in there.iter().enumerate() {
+        let is_last = index + 1 == there.len();
+        ends.push(archived_end(&archives, *segment, is_last).await);
+    }
+    let (mut scanner, mut found, mut files) = (Scanner::default(), None::<Unarchived>, Vec::new());
+    for (index, segment) in there.iter().enumerate() {
+        // A record may begin in an archived one and end behind it.
+        let is_archived = |index: usize| ends.get(index).is_some_and(|end| *end == Some(Lsn(u64::MAX)));
+        if is_archived(index) && (index..there.len()).take(3).all(is_archived) {
             continue;
         }
         let path = directory.join(segment.to_string());
         let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
-        // One that was made ready for later is empty, or has an earlier one's contents.
-        if Header::read(&bytes).is_none_or(|header| header.fault(segment, system_id).is_some()) {
-            continue;
-        }
+        let mut times = Vec::new();
         scanner.segment(&bytes, &mut |event| {
-            let Event::End { time, .. } = event else { return };
-            let found = found.get_or_insert_with(|| Unarchived { segments: Vec::new(), transactions: 0, last: time });
-            found.transactions += 1;
-            found.last = found.last.max(time);
-            if found.segments.last() != Some(&segment) {
-                found.segments.push(segment);
+            if let Event::End { at, time, .. } = event
+                && ends[index].is_none_or(|end| at >= end)
+            {
+                times.push(time);
             }
         });
+        if !is_archived(index) {
+            files.push(WalFile::Segment(*segment));
+        }
+        let Some(last) = times.iter().max() else { continue };
+        let found =
+            found.get_or_insert_with(|| Unarchived { files: Vec::new(), transactions: 0, last: DateTime::UNIX_EPOCH });
+        found.transactions += times.len() as u64;
+        found.last = found.last.max(*last);
+        found.files.append(&mut files);
     }
-    Ok(found)
+    let Some(found) = &mut found else { return Ok(None) };
+    let timeline = there.iter().map(|segment| segment.timeline).max();
+    for file in histories {
+        if timeline.is_some_and(|timeline| file == WalFile::History(timeline)) && !is_archived(&archives, &file).await {
+            found.files.insert(0, file);
+        }
+    }
+    Ok(Some(found.clone()))
+}
+
+/// Whether the data directory was a standby's, by its `pg_control` (`DBState` in PostgreSQL's pg_control.h): what it has came from a
+/// primary.
+fn was_standby(data: &Path) -> bool {
+    const SHUT_DOWN_IN_RECOVERY: u64 = 2;
+    const IN_ARCHIVE_RECOVERY: u64 = 5;
+    let state = fs::read(data.join("global/pg_control")).ok().and_then(|bytes| bytes.get(16..20).map(number));
+    data.join("standby.signal").exists()
+        || state.is_some_and(|state| state == SHUT_DOWN_IN_RECOVERY || state == IN_ARCHIVE_RECOVERY)
+}
+
+fn belongs(path: &Path, segment: Segment, system_id: &str) -> bool {
+    let mut bytes = [0; LONG_HEADER];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.is_ok() && Header::read(&bytes).is_some_and(|header| header.fault(segment, system_id).is_none())
+}
+
+/// Up to where an archive has a segment: beyond all but the last the server wrote, so they are there whole. The last may have been archived
+/// by hand before the server wrote on in it.
+async fn archived_end(archives: &[WalArchive], segment: Segment, is_last: bool) -> Option<Lsn> {
+    let mut end = None;
+    for archive in archives {
+        let Ok(Some(object)) = archive.find(&WalFile::Segment(segment)).await else { continue };
+        if !is_last {
+            return Some(Lsn(u64::MAX));
+        }
+        let Ok(bytes) = archive.get(&object).await else { continue };
+        let mut scanner = Scanner::default();
+        let whole = scanner.segment(&bytes, &mut |_| {});
+        end = end.max(Some(if whole { Lsn(u64::MAX) } else { scanner.end() }));
+    }
+    end
 }
 
 /// Whether one of the archives has a file; one that cannot be asked has it not.
