@@ -1,6 +1,6 @@
 //! C35: what one repository refuses costs the others nothing, and the run says what is missing where.
 
-use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, output};
+use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, output, seconds, wait_until};
 use std::process::Command;
 
 /// A repository that has to take the backups, and a share that may fail.
@@ -90,4 +90,23 @@ fn c35_status_and_list_say_the_same_of_a_repository_that_is_there_away_or_emptie
         std::fs::remove_dir_all(std::path::Path::new(file).parent().unwrap()).unwrap();
     }
     same(&installation, 0, false);
+}
+
+#[test]
+fn c22_what_is_restored_from_one_repository_needs_no_other() {
+    let directory = directory();
+    let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
+    let installation = Installation::new(directory.path(), &with_share(&cluster));
+    cluster.sql("create table t as select 1 a");
+    installation.run(&["backup", "create"]);
+    cluster.sql("insert into t values (2)");
+    cluster.archive_all();
+    cluster.stop();
+    std::fs::remove_dir_all(directory.path().join("repo")).unwrap();
+    let (target, socket) = (directory.path().join("restored"), directory.path().join("s"));
+    std::fs::create_dir(&socket).unwrap();
+    installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--latest", "--repository", "share"]);
+    let restored = Cluster::adopt(&target, &socket);
+    wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    assert_eq!(restored.sql("select sum(a) from t"), "3");
 }

@@ -111,7 +111,7 @@ pub struct Recovery {
 impl Recovery {
     /// The `restore_command` of a cluster: this program, told where its configuration is, and what must not reach the places of the
     /// original (C29).
-    pub fn command(program: &Path, configuration: &Path, cluster: &str, confinement: &Confinement) -> String {
+    pub fn command(program: &Path, configuration: &Path, request: &Request, confinement: &Confinement) -> String {
         let (program, configuration) = (in_command(program), in_command(configuration));
         let flags = [(confinement.places, "--confined "), (confinement.settings, "--without-limits ")];
         let mut confined: String = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag).collect();
@@ -123,7 +123,9 @@ impl Recovery {
             let pair = PathBuf::from(format!("{}={}", escaped(old), escaped(&new.display().to_string())));
             confined.extend(["--tablespace ", &in_command(&pair), " "]);
         }
-        format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster} \"%f\" \"%p\"")
+        let only = request.only.as_ref().map_or_else(String::new, |only| format!(" --repository {only}"));
+        let cluster = &request.cluster;
+        format!("{program} --config {configuration} wal fetch {confined}--cluster {cluster}{only} \"%f\" \"%p\"")
     }
 }
 
@@ -411,8 +413,21 @@ mod tests {
     #[test]
     fn c36_a_path_in_a_command_is_one_word_for_the_shell_and_nothing_for_postgresql() {
         let path = Path::new("/srv/a b/50%/$HOME/`id`/\"x\"\\");
-        let command = Recovery::command(path, Path::new("/etc/p.toml"), "main", &Confinement::default());
+        let mut request = Request {
+            cluster: "main".into(),
+            repositories: Vec::new(),
+            only: None,
+            backup: None,
+            target: None,
+            timeline: None,
+            exclusive: false,
+        };
+        let of =
+            |request: &Request| Recovery::command(path, Path::new("/etc/p.toml"), request, &Confinement::default());
+        let command = of(&request);
         assert!(command.ends_with("\"/etc/p.toml\" wal fetch --cluster main \"%f\" \"%p\""), "{command}");
+        request.only = Some("share".into());
+        assert!(of(&request).ends_with("wal fetch --cluster main --repository share \"%f\" \"%p\""));
         let word = command.split(" --config").next().unwrap().replace("%%", "%");
         let said = std::process::Command::new("sh").args(["-c", &format!("printf %s {word}")]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&said.stdout), path.display().to_string());

@@ -49,7 +49,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let plan = choose(context, &request).await?;
     let Some(to) = &arguments.to else {
         let programs = arguments.program_directory;
-        return Box::pin(restore_test::test(context, &request.cluster, plan, begun.elapsed(), programs)).await;
+        return Box::pin(restore_test::test(context, &request, plan, begun.elapsed(), programs)).await;
     };
     accept_gap(&plan, &arguments.target)?;
     let target = std::path::absolute(to)?;
@@ -264,7 +264,7 @@ fn recovery(
     }
     let program = std::env::current_exe()?;
     Ok(Some(Recovery {
-        restore_command: Recovery::command(&program, &context.config.path, &request.cluster, confinement),
+        restore_command: Recovery::command(&program, &context.config.path, request, confinement),
         target: if plan.target == Target::BackupEnd { Target::Immediate } else { plan.target.clone() },
         timeline: plan.timeline,
         exclusive: request.exclusive,

@@ -41,13 +41,14 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     let request = Request {
         cluster: cluster.clone(),
         repositories: context.repositories(None)?,
+        only: None,
         backup: None,
         target: None,
         timeline: None,
         exclusive: false,
     };
     let plan = choose(context, &request).await?;
-    let code = Box::pin(test(context, &cluster, plan, begun.elapsed(), None)).await?;
+    let code = Box::pin(test(context, &request, plan, begun.elapsed(), None)).await?;
     say!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
     Ok(code)
 }
@@ -58,7 +59,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
 /// Where the backup cannot be restored.
 pub(super) async fn test(
     context: &Context,
-    cluster: &str,
+    request: &Request,
     plan: Plan,
     find: Duration,
     program_directory: Option<PathBuf>,
@@ -70,7 +71,7 @@ pub(super) async fn test(
         restore_command: Recovery::command(
             &std::env::current_exe()?,
             &context.config.path,
-            cluster,
+            request,
             &plan.confinement(),
         ),
         plan,
@@ -88,7 +89,7 @@ pub(super) async fn test(
     let passed = result.faults.is_empty();
     if context.json {
         output::json(&serde_json::json!({
-            "label": label, "cluster": cluster, "target": target, "passed": passed,
+            "label": label, "cluster": request.cluster, "target": target, "passed": passed,
             "recovered-to": result.recovered_to, "find-seconds": result.find.as_secs_f64(),
             "restore-seconds": result.restore.as_secs_f64(), "recovery-seconds": result.recovery.as_secs_f64(),
             "check-seconds": result.check.as_secs_f64(), "total-seconds": result.total.as_secs_f64(),

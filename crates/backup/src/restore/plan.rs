@@ -62,6 +62,8 @@ pub struct Request {
     pub cluster: String,
     /// Where backups and WAL lie, the preferred first.
     pub repositories: Vec<Repository>,
+    /// The one of them that was named: recovery asks no other, which may be why.
+    pub only: Option<String>,
     /// A backup that was named.
     pub backup: Option<String>,
     /// How far; `None` is as far as the archive goes, or the backup's own end where there is no archive.

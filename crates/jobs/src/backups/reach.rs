@@ -14,6 +14,7 @@ pub async fn reach(config: &Config, cluster: &str) -> Result<Option<Reachable>, 
     let repositories =
         repositories.map(|(name, options)| Repository::open(config, name, options)).collect::<Result<_, _>>()?;
     let cluster = cluster.to_owned();
-    let request = Request { cluster, repositories, backup: None, target: None, timeline: None, exclusive: false };
+    let request =
+        Request { cluster, repositories, only: None, backup: None, target: None, timeline: None, exclusive: false };
     Ok(reachable(&request).await?)
 }

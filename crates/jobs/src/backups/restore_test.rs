@@ -192,7 +192,7 @@ impl RestoreTestJob {
         let (cancel, _guard) = bulk_token(context);
         let scratch = self.scratch_directory.clone();
         let test = RestoreTest {
-            restore_command: Recovery::command(&program, &context.config.path, cluster, &plan.confinement()),
+            restore_command: Recovery::command(&program, &context.config.path, &request, &plan.confinement()),
             plan,
             find: begun.elapsed(),
             queries: self.queries.0.clone(),
@@ -242,6 +242,7 @@ impl RestoreTestJob {
         let mut request = Request {
             cluster: cluster.to_owned(),
             repositories,
+            only: self.repository.as_ref().map(|only| only.0.clone()),
             backup: None,
             target: (self.target == Distance::BackupEnd).then_some(Target::BackupEnd),
             timeline: None,

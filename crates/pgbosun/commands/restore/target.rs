@@ -27,6 +27,7 @@ pub(super) fn request(context: &Context, target: &RestoreTarget) -> anyhow::Resu
     Ok(Request {
         cluster: context.cluster(target.cluster.as_deref())?,
         repositories: context.repositories(target.repository.as_deref())?,
+        only: target.repository.clone(),
         backup: target.backup.clone(),
         target: chosen,
         timeline: target.timeline,
