@@ -170,7 +170,9 @@ fn print_cluster(cluster: &ClusterStatus, zone: chrono_tz::Tz) {
         }
     }
     if let Some(Restorable { from, to }) = &cluster.restorable {
-        say!("    restorable     {} to {} ({})", moment(*from, zone), moment(*to, zone), ago(*to));
+        // In whole seconds that lie within.
+        let from = *from + chrono::TimeDelta::milliseconds(999);
+        say!("    restorable     {} to {} ({})", moment(from, zone), moment(*to, zone), ago(*to));
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {

@@ -79,8 +79,12 @@ impl Restore {
                 )));
             }
             if index == 0 && !ours {
+                let left = match directory.join("pg_wal").exists() {
+                    true => ". Its pg_wal may be all there is of what was committed last: move it away, and keep it",
+                    false => "",
+                };
                 return Err(Error::Refused(format!(
-                    "{shown} is neither empty nor a data directory: nothing in it is replaced"
+                    "{shown} is neither empty nor a data directory: nothing in it is replaced{left}"
                 )));
             }
             // A tablespace's directory is replaced only where it is this target's: the original's may lie there, and live.

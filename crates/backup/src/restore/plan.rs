@@ -385,7 +385,7 @@ impl Planner<'_> {
 
     async fn for_time(&self, time: DateTime<Utc>, target: &Target) -> Result<Plan, Error> {
         let mut fitting = self.candidates.iter().filter(|(_, info)| self.fits(info));
-        let before = fitting.clone().find(|(_, info)| info.finished_at < time);
+        let before = fitting.clone().find(|(_, info)| info.finished_at <= time);
         let Some((repository, info)) = before else {
             let oldest = fitting.next_back().ok_or_else(|| self.no_timeline())?;
             let reason = match &self.request.backup {

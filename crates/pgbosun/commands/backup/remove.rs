@@ -37,24 +37,25 @@ pub async fn run(context: &Context, label: &str, repository: Option<&str>, force
     if found.is_empty() && away.is_none() {
         return Err(RepositoryError::NoBackup(label.to_owned()).into());
     }
+    let mut last_ones = Vec::new();
     for (repository, info) in &found {
         let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
-        let last = match check_removal(&catalogue, info)? {
-            true => ", where it is the last good one",
-            false => "",
-        };
+        let is_last = check_removal(&catalogue, info)?;
+        let last = if is_last { ", where it is the last good one" } else { "" };
+        last_ones.push(is_last);
         confirm(&format!("{label} of {} is removed from {}{last}", info.cluster, repository.name), force, "--force")?;
     }
     let (instance, lock) = identity(context);
     let (mut removed, mut done) = (Vec::new(), Ok(()));
-    for (repository, info) in &found {
+    for ((repository, info), is_last) in found.iter().zip(last_ones) {
         let (place, backup) = (repository.clone(), info.clone());
         done = context.bulk.spawn(async move { remove_backup(&place, &backup, instance).await }).await?;
         if done.is_err() {
             break;
         }
         if !context.json {
-            say!("{} {label} from {}", green("removed"), repository.name);
+            let last = if is_last { ", which has no other good one" } else { "" };
+            say!("{} {label} from {}{last}", green("removed"), repository.name);
         }
         removed.push(BackupStateRecord {
             label: label.to_owned(),
