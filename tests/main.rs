@@ -17,6 +17,7 @@ mod crashes;
 mod day;
 mod delivery;
 mod demo;
+mod encodings;
 mod endings;
 mod errors;
 mod faults;

@@ -124,8 +124,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     local::become_owner(&loaded.config.daemon.state_directory, restores_into(&cli.command))?;
     let bulk = local::bulk()?;
     let context = local::Context { config: loaded.config, json: cli.json, bulk: bulk.handle().clone() };
-    let done = runtime()?.block_on(Box::pin(commands::run(cli.command, context)));
+    let runtime = runtime()?;
+    let done = runtime.block_on(Box::pin(commands::run(cli.command, context)));
+    // Nobody waits for what hangs on a file system.
     bulk.shutdown_background();
+    runtime.shutdown_background();
     done
 }
 

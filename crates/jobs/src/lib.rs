@@ -8,6 +8,7 @@ mod job;
 mod logs;
 mod maintenance;
 mod monitors;
+pub mod place;
 mod programs;
 mod registry;
 mod reports;

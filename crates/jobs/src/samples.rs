@@ -55,11 +55,11 @@ impl Job for Sample {
         let mut taken = server::take(self, context, target, &mut counters, hours).await?;
         let local = context.config.clusters.get(cluster).and_then(|cluster| cluster.data_directory.clone());
         if let Some(data) = local {
-            let seen = tokio::task::spawn_blocking(move || host::row(&data)).await;
-            let seen = seen.map_err(|error| JobError::lasting("cannot look at the machine").because(error))?;
-            match seen {
-                Ok(row) => counters.add(Topic::Host, Vec::new(), &row),
-                Err(error) => tracing::warn!("the machine is not in this sample: {error}"),
+            let place = data.clone();
+            match crate::place::at(&place, std::time::Duration::from_secs(20), move || host::row(&data)).await {
+                Ok(Ok(row)) => counters.add(Topic::Host, Vec::new(), &row),
+                Ok(Err(error)) => tracing::warn!("the machine is not in this sample: {error}"),
+                Err(hung) => tracing::warn!("the machine is not in this sample: {hung}"),
             }
         }
         let mut outcome = Outcome::default();

@@ -13,13 +13,17 @@ use pgbosun_core::{
     human,
 };
 use pgbosun_daemon::{chain, channel, open_history};
-use pgbosun_jobs::{log_advice, needs_replication};
+use pgbosun_jobs::{log_advice, needs_replication, place};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::{Error as RepositoryError, Repository};
 use serde::Serialize;
 use sqlx::{Connection, Row};
+use std::time::Duration;
 use uuid::Uuid;
+
+/// How long a data directory or a repository may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Serialize)]
 struct Line {
@@ -75,7 +79,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
                 let to: Vec<_> = archives
                     .filter_map(|(known, options)| Repository::open(&context.config, known, options).ok())
                     .collect();
-                check_data_directory(&mut report, name, settings);
+                check_data_directory(&mut report, name, settings).await;
                 check_cluster(&mut report, &context.config, name, &server, &to).await;
             }
             Err(error) => report.add(Severity::Critical, name, chain(&error)),
@@ -96,16 +100,17 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
 }
 
 /// Whether what the configuration says of the data directory can be.
-fn check_data_directory(report: &mut Report, name: &str, cluster: &Cluster) {
+async fn check_data_directory(report: &mut Report, name: &str, cluster: &Cluster) {
     let Some(directory) = &cluster.data_directory else { return };
     let file = directory.join("global/pg_control");
-    match file.try_exists() {
-        Ok(true) => {}
-        Ok(false) => {
+    match place::at(directory, PATIENCE, move || file.try_exists()).await {
+        Err(hung) => report.add(Severity::Critical, name, format!("data-directory: {hung}")),
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => {
             let message = format!("data-directory {} is none: it has no global/pg_control", directory.display());
             report.add(Severity::Critical, name, message);
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             let message = format!("data-directory {} cannot be looked into: {error}", directory.display());
             report.add(Severity::Unknown, name, message);
         }
@@ -202,7 +207,11 @@ async fn check_repositories(report: &mut Report, context: &Context) {
             let free = repository.storage.free_bytes().await?;
             Ok::<_, RepositoryError>((backups, damaged, free, stays))
         };
-        let looked = looked.await;
+        let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
+            let message = format!("does not answer within {}", human::duration(PATIENCE));
+            report.add(Severity::Critical, object, message);
+            continue;
+        };
         if let Ok(Some(exposed)) = repository.storage.exposed().await {
             report.add(Severity::Warning, object.clone(), exposed);
         }

@@ -11,6 +11,7 @@ pub const DATABASE_SIZES: &str = concat!(include_str!("databases/databases.sql")
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Database {
     /// Its name.
+    #[sqlx(try_from = "crate::Lossy")]
     pub name: String,
     /// The one that was asked.
     pub own: bool,
@@ -22,6 +23,7 @@ pub struct Database {
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct DatabaseBytes {
     /// Its name.
+    #[sqlx(try_from = "crate::Lossy")]
     pub name: String,
     /// Bytes on disk.
     pub bytes: i64,

@@ -55,6 +55,10 @@ const ROLE: &str = "select pg_catalog.set_config('role', 'none', false)
 const LANGUAGE: &str = "select pg_catalog.set_config('lc_messages', 'C', false) \
      where pg_catalog.current_setting('is_superuser') = 'on'";
 
+/// A database of SQL_ASCII holds any bytes, and the server refuses to call them UTF-8: they come as they are (`lossy`).
+const ENCODING: &str = "select pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+     where pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'; ";
+
 /// Limits that older servers do not know: asked for in a statement, or by a connection when the version is known.
 pub(crate) fn limits_of(version: u32) -> &'static [(&'static str, &'static str)] {
     const LIMITS: [(&str, &str); 2] = [("idle_session_timeout", "0"), ("transaction_timeout", "0")];
@@ -70,7 +74,7 @@ pub(crate) async fn settle(connection: &mut PgConnection, asked: &[(String, Stri
     let limits = limits_of(connection.server_version_num().unwrap_or_default());
     let statements: String = limits.iter().map(|(name, value)| format!("set {name} = {value}; ")).collect();
     let role = if asked.iter().any(|(name, _)| name == "role") { "" } else { ROLE };
-    sqlx::raw_sql(AssertSqlSafe(statements + role + LANGUAGE)).execute(connection).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(statements + ENCODING + role + LANGUAGE)).execute(connection).await.map(drop)
 }
 
 /// The settings as libpq's `options`, behind those of the connection string.

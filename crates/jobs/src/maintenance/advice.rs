@@ -51,10 +51,14 @@ type Memory = BTreeMap<String, (i64, DateTime<Utc>)>;
 
 #[derive(Clone, Debug, sqlx::FromRow)]
 struct Row {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     object: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     reason: String,
     figure: f64,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     unit: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     statement: String,
     /// Of a duplicate: the index that makes it one.
     #[sqlx(default)]

@@ -17,9 +17,12 @@ pub(super) struct Index {
     /// The table it belongs to.
     pub table: i64,
     /// With its schema, as SQL names it.
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     pub name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     pub table_name: String,
     /// The table whose TOAST it belongs to.
+    #[sqlx(try_from = "pgbosun_postgres::MaybeLossy")]
     pub toast_of: Option<String>,
     /// Whether it is one of a catalogue's.
     pub system: bool,

@@ -70,7 +70,9 @@ struct Place {
 #[derive(Clone, sqlx::FromRow)]
 struct Relation {
     oid: i64,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     kind: String,
     bytes: i64,
     block_size: i64,

@@ -11,6 +11,7 @@ use sqlx::FromRow;
 pub(super) struct Table {
     pub oid: i64,
     /// With its schema, as SQL names it.
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     pub name: String,
     /// Whether it is one of PostgreSQL's own.
     pub system: bool,

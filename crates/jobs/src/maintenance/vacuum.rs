@@ -109,7 +109,9 @@ struct After {
 
 #[derive(sqlx::FromRow)]
 struct Holder {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     kind: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     who: String,
 }
 

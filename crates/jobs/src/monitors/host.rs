@@ -22,7 +22,7 @@ pub use pressure::Pressure;
 pub use reachability::Reachability;
 pub use temporary_files::TemporaryFiles;
 
-use crate::JobError;
+use crate::{JobError, place};
 use std::{io, path::Path};
 use tokio::sync::Semaphore;
 
@@ -34,8 +34,21 @@ pub(super) fn about(path: &Path) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// Runs blocking work on files or `/proc`, for so long at most: a dead NFS server must not hold a monitor for ever, and what
-/// hangs there holds so many threads at most.
+/// Work on the files of a place, for so long at most: a dead NFS server must not hold a monitor for ever.
+pub(super) async fn at<T: Send + 'static>(
+    what: &str,
+    place: &Path,
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, JobError> {
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
+    let failed = || JobError::lasting(format!("cannot {what}"));
+    match place::at(place, LIMIT, work).await {
+        Ok(done) => done.map_err(|error| failed().because(error)),
+        Err(hung) => Err(JobError::passing(format!("cannot {what}")).because(hung)),
+    }
+}
+
+/// Runs blocking work on `/proc`, for so long at most, and on so many threads.
 pub(super) async fn blocking<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> Result<T, Fault> + Send + 'static,

@@ -194,10 +194,9 @@ impl<'a> Look<'a> {
                 }
                 Err(error) if error.is_unreachable() => return Err(error),
                 Err(error) => {
-                    let advice =
-                        "Let the role in (pg_hba.conf, connection limit), or drop the database if it is a ruin.";
                     let object = format!("database {name}");
-                    self.unseen(&object, format!("{object} cannot be looked into"), advice, &human::chain(&error));
+                    let summary = format!("{object} cannot be looked into");
+                    self.unseen(&object, summary, what_helps(&error), &human::chain(&error));
                     if error.is_slow() {
                         let left = databases.by_ref().count();
                         if left > 0 {
@@ -450,6 +449,19 @@ async fn open(server: &Server) -> Result<Open, Error> {
 
 /// Counts who waits, whatever becomes of the waiting.
 struct Waits<'a>(&'a Line);
+
+/// What helps against that one database cannot be looked into.
+fn what_helps(error: &JobError) -> &'static str {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref());
+    match cause {
+        Some(pgbosun_postgres::Error::Connect { .. }) => {
+            "Let the role in (pg_hba.conf, connection limit), or drop the database if an interrupted DROP left it."
+        }
+        _ if error.is_slow() => "See why the server is slow there, or give it more time (statement-timeout).",
+        _ if error.is_refused() => "Let the role read what it is refused (grant).",
+        _ => "The server refused the question: its words say why, and its log may say more.",
+    }
+}
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {

@@ -12,6 +12,7 @@ use sqlx::{Connection, FromRow, PgConnection};
 #[derive(Clone, Debug, FromRow)]
 pub(super) struct Facts {
     /// Its version.
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     pub version: String,
     started: DateTime<Utc>,
     standby: bool,

@@ -26,6 +26,7 @@ pub(super) struct Taken {
 
 #[derive(FromRow)]
 struct Row {
+    #[sqlx(try_from = "pgbosun_postgres::LossyArray")]
     key: Vec<String>,
     values: Vec<f64>,
 }
@@ -74,8 +75,14 @@ pub(super) async fn take(
             }
             Err(error) => return Err(error.into()),
         };
-        count(&mut connection, counters, Topic::Tables, include_str!("tables.sql")).await?;
-        count(&mut connection, counters, Topic::Indexes, include_str!("indexes.sql")).await?;
+        for (topic, sql) in [(Topic::Tables, include_str!("tables.sql")), (Topic::Indexes, include_str!("indexes.sql"))]
+        {
+            // One database that cannot be read costs the others nothing.
+            match count(&mut connection, counters, topic, sql).await {
+                Err(error) if error.is_answer() => taken.missing.push(format!("{name}: {}", human::chain(&error))),
+                counted => counted?,
+            }
+        }
         if let Some(frame) = &mut taken.sizes {
             match rows(&mut connection, Topic::Sizes, include_str!("sizes.sql")).await {
                 Ok(rows) => rows.into_iter().for_each(|row| frame.add(Topic::Sizes, row.key, &row.values)),
@@ -171,17 +178,17 @@ async fn count(
     counters: &mut Counters,
     topic: Topic,
     sql: &'static str,
-) -> Result<(), JobError> {
+) -> Result<(), Error> {
     for Row { key, values } in rows(connection, topic, sql).await? {
         counters.add(topic, key, &values);
     }
     Ok(())
 }
 
-async fn rows(connection: &mut PgConnection, topic: Topic, sql: &'static str) -> Result<Vec<Row>, JobError> {
+async fn rows(connection: &mut PgConnection, topic: Topic, sql: &'static str) -> Result<Vec<Row>, Error> {
     let what = format!("read the counters of {topic}");
     let rows = sqlx::query_as(sql).fetch_all(connection).await;
-    Ok(rows.map_err(|source| Error::Query { what, source })?)
+    rows.map_err(|source| Error::Query { what, source })
 }
 
 fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {

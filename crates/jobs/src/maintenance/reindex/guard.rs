@@ -29,11 +29,13 @@ pub(super) struct Guard<'a> {
 struct Way {
     base_backups: i64,
     lag: i64,
+    #[sqlx(try_from = "pgbosun_postgres::MaybeLossy")]
     transaction: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
 struct Place {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     location: String,
 }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 #[derive(sqlx::FromRow)]
 struct Leftover {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: i64,
     replaced: bool,

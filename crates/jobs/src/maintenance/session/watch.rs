@@ -11,6 +11,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 
 #[derive(FromRow)]
 struct Step {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     phase: String,
     done: i64,
     total: i64,

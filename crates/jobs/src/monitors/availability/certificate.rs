@@ -35,7 +35,9 @@ pub struct Sample {
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     file: String,
 }
 

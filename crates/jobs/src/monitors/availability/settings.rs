@@ -29,10 +29,15 @@ options! {
 
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Setting {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     setting: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     unit: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     source: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     file: String,
     pending_restart: bool,
     /// Whether `setting` is a digest.
@@ -43,9 +48,12 @@ pub struct Setting {
 
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Mistake {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     file: String,
     line: i32,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     error: String,
 }
 

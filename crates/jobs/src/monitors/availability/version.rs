@@ -51,6 +51,7 @@ pub struct Sample {
 #[derive(sqlx::FromRow)]
 struct Row {
     number: i32,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     version: String,
 }
 

@@ -46,9 +46,11 @@ pub struct Sample {
 struct Archiver {
     archiving: bool,
     switched_off: bool,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     system_id: String,
     failed_count: i64,
     last_archived_time: Option<DateTime<Utc>>,
+    #[sqlx(try_from = "pgbosun_postgres::MaybeLossy")]
     last_failed_wal: Option<String>,
     last_failed_time: Option<DateTime<Utc>>,
     failing: bool,
@@ -57,6 +59,7 @@ struct Archiver {
 #[derive(Default, sqlx::FromRow)]
 struct Ready {
     ready: i64,
+    #[sqlx(try_from = "pgbosun_postgres::MaybeLossy")]
     oldest: Option<String>,
     age: Option<f64>,
 }

@@ -73,8 +73,10 @@ pub struct Sample {
 
 #[derive(sqlx::FromRow)]
 struct Archiver {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     last: String,
     ours: bool,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     timeline: String,
 }
 

@@ -22,6 +22,7 @@ pub struct Sample {
     used: i64,
     maximum: i64,
     reserved: i64,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     most: String,
 }
 

@@ -30,6 +30,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Database {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: i64,
 }

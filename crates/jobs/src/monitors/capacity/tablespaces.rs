@@ -19,7 +19,9 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Tablespace {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     location: String,
     bytes: i64,
 }

@@ -20,6 +20,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Database {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     files: i64,
     bytes: i64,

@@ -27,6 +27,7 @@ pub struct Sample {
     workers: i64,
     maximum: i64,
     enabled: bool,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     work: String,
 }
 

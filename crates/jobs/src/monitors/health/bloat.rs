@@ -28,6 +28,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Table {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: f64,
     wasted: f64,

@@ -24,6 +24,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Database {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     failures: i64,
     last: Option<DateTime<Utc>>,

@@ -22,7 +22,9 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Index {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     table: String,
     bytes: i64,
 }

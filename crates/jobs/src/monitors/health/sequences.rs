@@ -20,6 +20,7 @@ options! {
 #[derive(sqlx::FromRow)]
 pub struct Sequence {
     /// Empty where there is none to tell of.
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     percent: f64,
     /// How many of its database the role does not see.

@@ -28,6 +28,7 @@ pub struct Sample {
     /// The extension is there, in whatever version.
     installed: bool,
     /// Who owns its schema, where that is a stranger.
+    #[sqlx(try_from = "pgbosun_postgres::MaybeLossy")]
     stranger: Option<String>,
     maximum: Option<i64>,
 }

@@ -29,9 +29,11 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Table {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     modified: i64,
     rows: f64,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     last: String,
 }
 

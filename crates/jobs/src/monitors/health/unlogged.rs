@@ -22,6 +22,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Table {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: i64,
 }

@@ -30,10 +30,12 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Table {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     dead: f64,
     threshold: f64,
     age: f64,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     last: String,
 }
 

@@ -3,10 +3,12 @@
 use crate::{
     JobError,
     monitors::{Facts, Look, Monitor, Verdict, View},
+    place,
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use nix::sys::statvfs::statvfs;
 use pgbosun_core::{
     config::{Config, Needs, RepositoryType},
@@ -55,18 +57,28 @@ pub struct FileSystem {
 impl FileSystem {
     /// Those that hold data, logs, repositories and state of this installation, or why nobody can look.
     pub async fn of_installation(config: &Arc<Config>) -> Result<Vec<Self>, JobError> {
-        Ok(Self::look(config, Vec::new()).await?.0)
+        Ok(Self::look(config, Vec::new()).await.0)
     }
 
-    /// Those that hold these paths, or where there are none what this installation needs; and what could not be looked at.
-    async fn look(config: &Arc<Config>, paths: Vec<PathBuf>) -> Result<(Vec<Self>, Vec<Unseen>), JobError> {
-        let config = Arc::clone(config);
-        super::blocking("look at the file systems", move || {
-            let mut unseen = Vec::new();
-            let paths = if paths.is_empty() { watched(&config, &mut unseen) } else { paths };
-            Ok((look_at(&paths, &mut unseen)?, unseen))
-        })
-        .await
+    /// Those that hold these paths, or where there are none what this installation needs; and what could not be looked at. Each place is
+    /// asked by itself, and has seconds to answer.
+    async fn look(config: &Config, paths: Vec<PathBuf>) -> (Vec<Self>, Vec<Unseen>) {
+        let mut unseen = Vec::new();
+        let paths = if paths.is_empty() { watched(config, &mut unseen).await } else { paths };
+        let looks = paths.iter().map(|path| {
+            let place = path.clone();
+            place::at(path, PATIENCE, move || look_at(&place))
+        });
+        let mut systems = BTreeMap::new();
+        for (path, looked) in paths.iter().zip(join_all(looks).await) {
+            match looked {
+                // One entry per file system, under the first of its paths.
+                Ok(Ok((device, system))) => drop(systems.entry(device).or_insert(system)),
+                Ok(Err(error)) => unseen.push((path.clone(), error.to_string(), false)),
+                Err(hung) => unseen.push((path.clone(), hung.to_string(), true)),
+            }
+        }
+        (systems.into_values().collect(), unseen)
     }
 
     /// The share in use, as df counts it.
@@ -101,10 +113,13 @@ impl Monitor for Disk {
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let (systems, unseen) = FileSystem::look(&look.context.config, self.paths.clone()).await?;
-        for (path, reason) in unseen {
+        let (systems, unseen) = FileSystem::look(&look.context.config, self.paths.clone()).await;
+        for (path, reason, hangs) in unseen {
             let path = path.display();
-            let advice = "Let the user of the daemon in, or name the paths to watch (paths).";
+            let advice = match hangs {
+                true => "See \"mount\" and \"dmesg\": bring its server or disk back, or unmount it (umount -f -l).",
+                false => "Let the user of the daemon in, or name the paths to watch (paths).",
+            };
             look.unseen(&format!("{path} (unseen)"), format!("{path} cannot be looked at"), advice, &reason);
         }
         Ok(systems)
@@ -193,11 +208,14 @@ impl Disk {
     }
 }
 
-/// What could not be looked at, and why.
-type Unseen = (PathBuf, String);
+/// What could not be looked at, why, and whether it hangs.
+type Unseen = (PathBuf, String, bool);
+
+/// How long a file system may take to say how full it is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Data, logs, repositories and state of this installation.
-fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
+async fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
     let clusters = config.clusters.values().flat_map(|cluster| [&cluster.data_directory, &cluster.log_directory]);
     let repositories = config.repositories.values().filter(|place| place.r#type == RepositoryType::Local);
     let repositories = repositories.filter_map(|repository| repository.path.clone());
@@ -205,10 +223,15 @@ fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
     let mut elsewhere = Vec::new();
     for data in config.clusters.values().filter_map(|cluster| cluster.data_directory.as_ref()) {
         let spaces = data.join("pg_tblspc");
-        match std::fs::read_dir(&spaces) {
-            Ok(entries) => elsewhere.extend(entries.flatten().map(|space| space.path()).chain([data.join("pg_wal")])),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => unseen.push((spaces, error.to_string())),
+        let place = spaces.clone();
+        let read = move || std::fs::read_dir(place).map(|found| found.flatten().map(|space| space.path()).collect());
+        let read: Result<io::Result<Vec<PathBuf>>, _> = place::at(&spaces, PATIENCE, read).await;
+        match read {
+            Ok(Ok(found)) => elsewhere.extend(found.into_iter().chain([data.join("pg_wal")])),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(Err(error)) => unseen.push((spaces, error.to_string(), false)),
+            // So does the data directory, which is told.
+            Err(_) => {}
         }
     }
     clusters
@@ -220,32 +243,20 @@ fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// One entry per file system, under the first of its paths. A repository that is not there yet counts where it will be.
-fn look_at(paths: &[PathBuf], unseen: &mut Vec<Unseen>) -> io::Result<Vec<FileSystem>> {
-    let mut systems = BTreeMap::new();
-    for path in paths {
-        if let Err(error) = path.try_exists() {
-            unseen.push((path.clone(), error.to_string()));
-            continue;
-        }
-        let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let device = there.metadata().map_err(super::about(there))?.dev();
-        if systems.contains_key(&device) {
-            continue;
-        }
-        let stat = statvfs(there).map_err(io::Error::from).map_err(super::about(there))?;
-        let unit = stat.fragment_size();
-        systems.insert(
-            device,
-            FileSystem {
-                path: there.to_owned(),
-                used: (stat.blocks() - stat.blocks_free()) * unit,
-                free: stat.blocks_available() * unit,
-                inodes: (stat.files() - stat.files_free(), stat.files()),
-            },
-        );
-    }
-    Ok(systems.into_values().collect())
+/// The file system of a path, with its device. A repository that is not there yet counts where it will be.
+fn look_at(path: &Path) -> io::Result<(u64, FileSystem)> {
+    path.try_exists()?;
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let device = there.metadata().map_err(super::about(there))?.dev();
+    let stat = statvfs(there).map_err(io::Error::from).map_err(super::about(there))?;
+    let unit = stat.fragment_size();
+    let system = FileSystem {
+        path: there.to_owned(),
+        used: (stat.blocks() - stat.blocks_free()) * unit,
+        free: stat.blocks_available() * unit,
+        inodes: (stat.files() - stat.files_free(), stat.files()),
+    };
+    Ok((device, system))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ impl Monitor for LogSize {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         let directory = look.log_directory()?;
-        super::blocking("measure the log directory", move || {
+        super::at("measure the log directory", &directory.clone(), move || {
             let mut largest = Vec::new();
             for entry in std::fs::read_dir(&directory).map_err(super::about(&directory))? {
                 // A file may go while one looks.

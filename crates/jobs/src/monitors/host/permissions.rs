@@ -78,7 +78,8 @@ impl Monitor for Permissions {
         watched.extend(self.paths.iter().map(|path| (path.clone(), Allowed::Nothing)));
         let data: Vec<_> =
             look.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
-        super::blocking("look at permissions", move || {
+        let place = data.first().unwrap_or(&look.context.config.daemon.state_directory).clone();
+        super::at("look at permissions", &place, move || {
             watched.extend(data.iter().flat_map(|data| elsewhere::files(data)));
             // PostgreSQL itself starts on a data directory of its own user only.
             let servers = data.iter().filter_map(|data| Some(data.metadata().ok()?.uid()));

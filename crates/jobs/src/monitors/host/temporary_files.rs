@@ -66,7 +66,7 @@ impl Monitor for TemporaryFiles {
         let backends: Vec<Backend> = look.rows(&Self::FACTS.queries[0]).await?;
         let alive: BTreeSet<i32> = backends.into_iter().map(|backend| backend.pid).collect();
         let (age, remove, others) = (self.age, self.remove && !look.context.dry_run, self.directories.clone());
-        super::blocking("look for temporary files", move || {
+        super::at("look for temporary files", &data.clone(), move || {
             let mut found = Vec::new();
             for directory in own_directories(&data)? {
                 for (path, bytes) in old(&directory, age)? {

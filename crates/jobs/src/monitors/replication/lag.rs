@@ -33,9 +33,13 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Receiver {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     client: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     state: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     sync_state: String,
     bytes: i64,
     seconds: f64,

@@ -30,11 +30,14 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Slot {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     kind: String,
     active: bool,
     /// On a standby, and kept in step with that of its primary.
     synced: bool,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     wal_status: String,
     retained: i64,
 }

@@ -40,6 +40,7 @@ pub struct Sample {
     /// Positions in the WAL, bytes; none where nothing was received, or replayed.
     received: Option<f64>,
     position: Option<f64>,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     replayed: String,
 }
 

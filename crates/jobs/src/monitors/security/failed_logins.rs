@@ -58,11 +58,16 @@ pub fn log_advice(config: &Config, cluster: &str, destination: &str, prefix: &st
 
 #[derive(sqlx::FromRow)]
 struct Settings {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     prefix: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     language: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     destination: String,
     collector: bool,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     filename: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
 }
 

@@ -26,13 +26,21 @@ options! {
 #[derive(sqlx::FromRow)]
 pub struct Rule {
     line: i32,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     kind: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     database: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     users: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     address: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     netmask: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     method: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     options: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     error: String,
 }
 

@@ -28,7 +28,9 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Role {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     powers: String,
 }
 

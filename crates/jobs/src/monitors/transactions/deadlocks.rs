@@ -27,6 +27,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Database {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     deadlocks: i64,
 }

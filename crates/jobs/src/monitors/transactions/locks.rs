@@ -26,6 +26,7 @@ pub struct Session {
     pid: i32,
     blocked_by: Vec<i32>,
     seconds: f64,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     who: String,
 }
 

@@ -31,8 +31,11 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Transaction {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     kind: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     who: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     application: String,
     seconds: f64,
 }

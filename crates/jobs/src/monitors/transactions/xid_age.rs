@@ -23,6 +23,7 @@ options! {
 
 #[derive(sqlx::FromRow)]
 pub struct Database {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     xid: i64,
     multixact: i64,
@@ -30,13 +31,16 @@ pub struct Database {
 
 #[derive(sqlx::FromRow)]
 pub struct Holder {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     kind: String,
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     who: String,
     held: i64,
 }
 
 #[derive(sqlx::FromRow)]
 pub struct Table {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     xid: i64,
     multixact: i64,

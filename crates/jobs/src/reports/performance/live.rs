@@ -27,6 +27,7 @@ pub(super) struct Live {
 
 #[derive(Clone, Debug, FromRow)]
 struct Bloat {
+    #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: f64,
     wasted: f64,
