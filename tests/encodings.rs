@@ -50,7 +50,7 @@ fn c44_names_in_any_encoding_blind_no_job() {
         &raw(&[&b"create table \"caf\xe9\""[..], rows, b"create index \"\xff\xfe\" on \"caf\xe9\" (a);"].concat()),
     ));
     // One waits for the other, and says so in its own bytes.
-    let mut wait = |statements: &[u8]| -> Child {
+    let wait = |statements: &[u8]| -> Child {
         psql(&cluster, "latin", &latin(statements)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let mut sessions = vec![wait(b"begin; lock table \"gr\xf6\xdfe\"; select pg_sleep(600);")];

@@ -2,7 +2,7 @@
 //!
 //! C1: success is said only when the file is durable everywhere it must be. C2, C5, C10: what does not belong is refused.
 
-use super::{Scanner, Spool, segment};
+use super::{Scanner, Spool, scan::is_switch, segment};
 use crate::Error;
 use futures::future::join_all;
 use pgbosun_core::{human, wal::WalFile};
@@ -256,7 +256,12 @@ async fn beginning(archive: &WalArchive, file: &WalFile, path: &Path, encoded: &
     let path = path.to_owned();
     let is_beginning = tokio::task::spawn_blocking(move || {
         let (mut scanner, header) = (Scanner::default(), segment::Header::read(&stored)?);
-        let is_whole = scanner.segment(&stored, &mut |_| {});
+        let mut is_switched = false;
+        let is_full = scanner.records(&stored, &mut |record, _, _| {
+            is_switched = is_switch(record);
+            true
+        });
+        let is_whole = is_full || is_switched;
         let end = scanner.end().0.checked_sub(header.address.0).filter(|end| !is_whole && *end > 0)?;
         let (stored, mut now) = (stored.get(..usize::try_from(end).ok()?)?, Vec::with_capacity(CHUNK));
         let mut read = File::open(path).ok()?;
