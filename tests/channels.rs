@@ -1,7 +1,7 @@
 //! Channels against what stands at their other ends: a mail server with STARTTLS and AUTH, and services that check what
 //! they get against the published schemas.
 
-use crate::support::{Installation, directory, file, output, seconds, subject, wait_until};
+use crate::support::{Installation, directory, file, output, program, seconds, subject, wait_until};
 use serde_json::Value;
 use std::{
     fs,
@@ -178,6 +178,70 @@ fn a_full_mailbox_costs_the_others_nothing_and_gets_what_it_missed_once_and_in_o
     });
     assert_eq!(told("dba@example.com"), told("full@example.com"));
     assert_eq!(received(&server_directory).len(), 4);
+}
+
+#[test]
+fn an_address_beyond_ascii_costs_the_others_nothing_and_is_told_where_the_server_can() {
+    for is_ascii in [true, false] {
+        let directory = directory();
+        let server_directory = directory.path().join("smtp");
+        fs::create_dir(&server_directory).unwrap();
+        if is_ascii {
+            fs::write(server_directory.join("ascii"), "").unwrap();
+        }
+        let server = Server::mail(&server_directory);
+        secret_file(&directory.path().join("secret"), "right password\n");
+        let configuration = format!(
+            "[mail]\nserver = \"localhost\"\nport = {}\nuser = \"alerts\"\npassword-file = \"{{dir}}/secret\"\n\
+             ca-file = \"{{dir}}/smtp/ca.pem\"\nfrom = \"pgbosun <alerts@bücher.example>\"\nreply-to = \"dba@example.com\"\n\
+             [groups.database]\ngather = \"0s\"\n\
+             recipients = [\"jürg@example.com\", \"dba@example.com\", \"Bücher <dba@bücher.example>\"]\n{FRAGILE}",
+            server.port
+        );
+        fs::write(directory.path().join("broken"), "").unwrap();
+        let mut installation = Installation::new(directory.path(), &configuration);
+        installation.start();
+        let told = || -> Vec<String> {
+            let files = fs::read_dir(&server_directory).unwrap().flatten().map(|entry| entry.path());
+            let files = files.filter(|path| path.extension().is_some_and(|end| end == "eml"));
+            let mut told: Vec<_> = files
+                .flat_map(|mail| {
+                    let text = fs::read_to_string(&mail).unwrap();
+                    assert!(text.contains("From: pgbosun <alerts@xn--bcher-kva.example>"), "{text}");
+                    assert!(text.contains("Reply-To: dba@example.com"), "{text}");
+                    let to = fs::read_to_string(mail.with_extension("to")).unwrap();
+                    to.lines().map(str::to_owned).collect::<Vec<_>>()
+                })
+                .collect();
+            told.sort();
+            told
+        };
+        let mut expected = vec!["dba@example.com".to_owned(), "dba@xn--bcher-kva.example".to_owned()];
+        if !is_ascii {
+            expected.push("jürg@example.com".to_owned());
+        }
+        wait_until("all are told that can be", seconds(30), || told() == expected);
+        if is_ascii {
+            wait_until("whoever cannot is named", seconds(30), || {
+                installation
+                    .journal("select count(*) from notifications where last_error like 'jürg@example.com%SMTPUTF8%'")
+                    == "1"
+            });
+        }
+        assert_eq!(told(), expected);
+    }
+    // What is no address is refused when it is read.
+    let directory = directory();
+    let text = "[mail]\nserver = \"localhost\"\nsecurity = \"none\"\nfrom = \"pgbosun alerts@example.com\"\n\
+                [groups.database]\nrecipients = [\"dba\", \"dba@example.com\"]\n";
+    fs::write(directory.path().join("pgbosun.toml"), text).unwrap();
+    let mut check = Command::new(program());
+    let done =
+        check.arg("--config").arg(directory.path().join("pgbosun.toml")).args(["config", "check"]).output().unwrap();
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    for key in ["mail.from: expected a mail address", "groups.database.recipients: expected a mail address"] {
+        assert!(said.contains(key), "{said}");
+    }
 }
 
 /// The services behind channels, and what they took.

@@ -2,7 +2,7 @@
 """smtp-sink.py DIRECTORY [PORT] - a real SMTP server for the tests: STARTTLS required, AUTH required, mail into DIRECTORY.
 
 Prints its port on the first line. While DIRECTORY/down exists it answers every mail with a temporary failure. Nobody is
-called gone@, and while DIRECTORY/full exists it takes nothing for full@ for now.
+called gone@, and while DIRECTORY/full exists it takes nothing for full@ for now. Where DIRECTORY/ascii exists it knows no SMTPUTF8.
 Reads the certificate from DIRECTORY/cert.pem and DIRECTORY/key.pem; the account is "alerts" with "right password", or by
 XOAUTH2 with the token in DIRECTORY/token.
 """
@@ -55,6 +55,7 @@ with socket.socket() as probe:
 controller = Controller(
     Handler(), hostname="127.0.0.1", port=port, tls_context=context, require_starttls=True,
     authenticator=authenticate, auth_required=True, auth_require_tls=True,
+    enable_SMTPUTF8=not (directory / "ascii").exists(),
 )
 controller.start()
 print(port, flush=True)

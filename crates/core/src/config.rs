@@ -4,6 +4,7 @@
 //! default; from there come reading, `config check`, `config show` and `config reference`. All problems are
 //! found in one pass, and a configuration with problems is never used.
 
+mod address;
 mod jobs;
 mod load;
 mod problem;
@@ -15,6 +16,7 @@ mod sections;
 mod setting;
 mod suggest;
 
+pub use address::MailAddress;
 pub use jobs::{Kind, Needs};
 pub use load::{DEFAULT_PATH, Loaded, load, local_repository, state_directory};
 pub use problem::{Problem, Problems};

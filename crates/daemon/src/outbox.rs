@@ -401,7 +401,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn recipients(operators: &Operators, config: &Config, group: &str) -> Vec<String> {
     let of = |group: &str| match operators.of(group) {
         Some(active) => active.to_vec(),
-        None => config.groups.get(group).map(|group| group.recipients.clone()).unwrap_or_default(),
+        None => {
+            let listed = config.groups.get(group).into_iter().flat_map(|group| &group.recipients);
+            listed.map(ToString::to_string).collect()
+        }
     };
     let own = of(group);
     let spare = config.daemon.fail_safe_group.is_none();

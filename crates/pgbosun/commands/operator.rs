@@ -7,6 +7,7 @@ use crate::{
     local::Context,
     output::{dim, green, json, table},
 };
+use pgbosun_core::config::MailAddress;
 use pgbosun_daemon::open_history;
 use pgbosun_history::Delivery;
 use uuid::Uuid;
@@ -19,8 +20,8 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
     match command {
         OperatorCommand::List => list(context).await,
         OperatorCommand::Add { group, email, name } => {
-            if !email.contains('@') {
-                return Err(Exit::usage(format!("\"{email}\" is no mail address")));
+            if let Err(reason) = email.parse::<MailAddress>() {
+                return Err(Exit::usage(format!("\"{email}\" is no mail address: {reason}")));
             }
             let mut delivery = history(context, &group).await?;
             if !delivery.add_operator(&whoami(), &group, &email, name.as_deref()).await? {

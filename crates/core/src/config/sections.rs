@@ -6,7 +6,7 @@ mod repository;
 pub use channels::{Channel, ChannelType, Mail, MailSecurity, MailTransport};
 pub use repository::{Compression, Metadata, Repository, RepositoryType};
 
-use super::{ChannelName, ClusterName, GroupName, Listen, Patience, RepositoryName, Secret};
+use super::{ChannelName, ClusterName, GroupName, Listen, MailAddress, Patience, RepositoryName, Secret};
 use crate::{
     options,
     schedule::{Blackout, CatchUp, Schedule},
@@ -140,7 +140,7 @@ options! {
         subject_prefix: String = "\"[PGBOSUN]\"";
         /// Addresses that are told while `dba_ops.operators` knows nobody of this group, active or not, or is out of reach
         /// and was never read. Where there is nobody to tell either way, `alert-group` under `[daemon]` is told.
-        recipients: Vec<String> = "[]";
+        recipients: Vec<MailAddress> = "[]";
         /// How often a problem that stays is told again; `0s` is never.
         repeat: Duration = "\"4h\"";
         /// The channels by which the group is told: `mail`, and what is defined under `[channels.NAME]`.

@@ -1,6 +1,6 @@
 //! The types an option may have: how each is written, read and refused.
 
-use super::suggest::nearest;
+use super::{address::MailAddress, suggest::nearest};
 use crate::schedule::{Blackout, CatchUp, Schedule};
 use bytesize::ByteSize;
 use figment::value::Value;
@@ -97,6 +97,7 @@ lists! {
     RepositoryName: "a list of repositories such as [\"local\"]";
     GroupName: "a list of groups such as [\"database\"]";
     ChannelName: "a list of channels such as [\"mail\"]";
+    MailAddress: "a list of mail addresses such as [\"dba@example.com\"]";
 }
 
 impl Setting for String {
@@ -183,6 +184,7 @@ parsed! {
     Blackout: "a window such as \"Mon-Fri 08:00-18:00\"", str::parse::<Blackout>;
     Rate: "a size for each second, of at least \"1KiB\", such as \"50MiB\"", str::parse::<Rate>;
     Patience: "a number of looks or a time, such as \"3 looks\" or \"10m\"", str::parse::<Patience>;
+    MailAddress: "a mail address such as \"dba@example.com\" or \"pgbosun <alerts@example.com>\"", str::parse::<MailAddress>;
     Listen: "an address such as \"127.0.0.1:9875\", or \"off\"", str::parse::<Listen>;
 }
 

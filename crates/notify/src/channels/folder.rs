@@ -23,8 +23,8 @@ impl Folder {
 #[async_trait]
 impl Channel for Folder {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        let Letter { mail, missed, .. } = self.form.compose(message)?;
-        let bytes = mail.formatted();
+        let Letter { mail, missed, .. } = self.form.compose(message, true)?;
+        let bytes = mail.map(|mail| mail.formatted()).unwrap_or_default();
         let name = format!("{}-{}.eml", message.bulletin.at.format("%Y%m%dT%H%M%S"), message.id.simple());
         let (folder, path) = (self.folder.clone(), self.folder.join(name));
         let shown = path.display().to_string();

@@ -10,12 +10,13 @@ use lettre::{
         header::{ContentType, HeaderName, HeaderValue},
     },
 };
-use pgbosun_core::config::Mail;
+use pgbosun_core::config::{Mail, MailAddress};
 use std::path::Path;
 
 /// How an installation writes its mails.
 pub(super) struct Form {
     from: Mailbox,
+    reply_to: Option<Mailbox>,
     host: String,
     renderer: Renderer,
     attachment_limit: u64,
@@ -26,23 +27,34 @@ type Addresses = Vec<(String, Mailbox)>;
 
 /// A mail, and whom it goes to.
 pub(super) struct Letter {
-    pub mail: lettre::Message,
-    /// Each recipient with the address.
+    /// To those whose addresses every server takes; none where there is nobody.
+    pub mail: Option<lettre::Message>,
+    /// Each recipient of it with the address.
     pub to: Vec<(String, Address)>,
+    /// To each of those whose name has letters beyond ASCII, which not every server takes (SMTPUTF8, RFC 6531): by itself, so that it costs
+    /// nobody else the mail.
+    pub beyond_ascii: Vec<(String, lettre::Message)>,
     /// Those whose address is none.
     pub missed: Vec<Missed>,
 }
 
 impl Form {
     pub fn new(mail: &Mail, instance: &str, templates: &Path) -> Result<Self, DeliveryError> {
-        let from = mail.from.parse();
-        let from = from.map_err(|error| DeliveryError::Message(format!("sender \"{}\": {error}", mail.from)))?;
-        let attachment_limit = mail.attachment_limit.as_u64();
-        Ok(Self { from, host: host_part(instance), renderer: Renderer::new(templates), attachment_limit })
+        let mailbox = |address: &MailAddress| {
+            let parsed = address.as_str().parse().map(in_ascii);
+            parsed.map_err(|error| DeliveryError::Message(format!("\"{address}\": {error}")))
+        };
+        Ok(Self {
+            from: mailbox(&mail.from)?,
+            reply_to: mail.reply_to.as_ref().map(mailbox).transpose()?,
+            host: host_part(instance),
+            renderer: Renderer::new(templates),
+            attachment_limit: mail.attachment_limit.as_u64(),
+        })
     }
 
-    /// The mail.
-    pub fn compose(&self, message: &Message) -> Result<Letter, DeliveryError> {
+    /// The mail: one to all where whoever gets it `takes_all` addresses.
+    pub fn compose(&self, message: &Message, takes_all: bool) -> Result<Letter, DeliveryError> {
         let failed = |error: &dyn std::fmt::Display| DeliveryError::Message(error.to_string());
         let bulletin = &message.bulletin;
         let id = |id: uuid::Uuid| format!("<{}@{}>", id.simple(), self.host);
@@ -52,20 +64,36 @@ impl Form {
             .date(bulletin.at.into())
             .message_id(Some(id(message.id)))
             .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".into()));
+        if let Some(reply_to) = &self.reply_to {
+            builder = builder.reply_to(reply_to.clone());
+        }
         let incidents: Vec<_> = bulletin.incidents().into_iter().map(id).collect();
         if let Some(first) = incidents.first() {
             builder = builder.in_reply_to(first.clone()).references(incidents.join(" "));
         }
         let (good, missed) = addresses(&message.recipients)?;
-        let mut to = Vec::new();
-        for (recipient, mailbox) in good {
-            to.push((recipient, mailbox.email.clone()));
-            builder = builder.to(mailbox);
-        }
         let rendered = self.renderer.render(bulletin, self.attachment_limit);
         let parts = parts(rendered).map_err(|error| failed(&error))?;
-        Ok(Letter { mail: builder.multipart(parts).map_err(|error| failed(&error))?, to, missed })
+        let (mut to, mut beyond_ascii, mut all) = (Vec::new(), Vec::new(), builder.clone());
+        for (recipient, mailbox) in good {
+            if takes_all || AsRef::<str>::as_ref(&mailbox.email).is_ascii() {
+                to.push((recipient, mailbox.email.clone()));
+                all = all.to(mailbox);
+            } else {
+                let own = builder.clone().to(mailbox).multipart(parts.clone()).map_err(|error| failed(&error))?;
+                beyond_ascii.push((recipient, own));
+            }
+        }
+        let mail = (!to.is_empty()).then(|| all.multipart(parts)).transpose().map_err(|error| failed(&error))?;
+        Ok(Letter { mail, to, beyond_ascii, missed })
     }
+}
+
+/// With the form of its domain that mail servers take (RFC 5891): `xn--bcher-kva.example`.
+fn in_ascii(mailbox: Mailbox) -> Mailbox {
+    let domain = idna::domain_to_ascii(mailbox.email.domain()).ok();
+    let address = domain.and_then(|domain| Address::new(mailbox.email.user(), domain).ok());
+    Mailbox { email: address.unwrap_or_else(|| mailbox.email.clone()), ..mailbox }
 }
 
 /// The addresses among these: one that is none must not cost the others their mail.
@@ -73,7 +101,7 @@ fn addresses(recipients: &[String]) -> Result<(Addresses, Vec<Missed>), Delivery
     let (mut addresses, mut missed) = (Vec::new(), Vec::new());
     for recipient in recipients {
         match recipient.parse() {
-            Ok(address) => addresses.push((recipient.clone(), address)),
+            Ok(address) => addresses.push((recipient.clone(), in_ascii(address))),
             Err(error) => missed.push(Missed {
                 recipient: recipient.clone(),
                 reason: format!("no mail address: {error}"),
@@ -126,6 +154,7 @@ mod tests {
     fn composed(notice: Notice) -> String {
         let form = Form {
             from: "pgbosun <alerts@example.com>".parse().unwrap(),
+            reply_to: None,
             host: host_part("db 1"),
             renderer: Renderer::new(Path::new("/nonexistent")),
             attachment_limit: 1 << 20,
@@ -133,7 +162,7 @@ mod tests {
         let mut bulletin = bulletin(notice);
         bulletin.items[0].alert.detail.push_str(&"line\n".repeat(100));
         let message = Message { id: uuid::Uuid::nil(), bulletin, recipients: vec!["dba@example.com".into()] };
-        String::from_utf8(form.compose(&message).unwrap().mail.formatted()).unwrap()
+        String::from_utf8(form.compose(&message, true).unwrap().mail.unwrap().formatted()).unwrap()
     }
 
     #[test]

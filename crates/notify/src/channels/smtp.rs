@@ -120,6 +120,46 @@ impl Smtp {
         Err(Failed { reason, code })
     }
 
+    /// Sends a mail to all of its recipients, together where the server takes it so. Where one of them is wanted not, it goes to each by
+    /// itself; `only` says that there are no other recipients, so that a failure is the delivery's.
+    async fn to_all(
+        &self,
+        mail: &lettre::Message,
+        to: Vec<(String, Address)>,
+        taken: &mut Vec<String>,
+        missed: &mut Vec<Missed>,
+        only: bool,
+    ) -> Result<(), DeliveryError> {
+        let transport = self.transport().await?;
+        let mut last = match self.limited(transport.send(mail.clone())).await {
+            Ok(response) => {
+                taken.push(words(&response));
+                return Ok(());
+            }
+            Err(failed) if failed.is_one() && (to.len() > 1 || !only) => failed,
+            Err(failed) => return Err(self.failed(failed)),
+        };
+        // The server wants one of the recipients not, and so took the mail for none: each gets it alone. Where it goes away
+        // or takes its time meanwhile, the rest is for the next try: who has it by now must be known by then.
+        let begin = Instant::now();
+        for (recipient, address) in to {
+            if last.is_one() && begin.elapsed() > self.mail.timeout {
+                last = Failed { reason: "the mails to others took too long".into(), code: None };
+            }
+            if last.is_one() {
+                match self.alone(mail, address).await {
+                    Ok(response) => {
+                        taken.push(words(&response));
+                        continue;
+                    }
+                    Err(failed) => last = failed,
+                }
+            }
+            missed.push(Missed { recipient, reason: last.reason.clone(), refused: last.refused() });
+        }
+        Ok(())
+    }
+
     /// Sends a mail to one of its recipients.
     async fn alone(&self, mail: &lettre::Message, to: Address) -> Result<Response, Failed> {
         let failed = |reason: String| Failed { reason, code: None };
@@ -155,30 +195,25 @@ fn words(response: &Response) -> String {
 #[async_trait]
 impl Channel for Smtp {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        let Letter { mail, to, mut missed } = self.form.compose(message)?;
-        let transport = self.transport().await?;
-        let mut last = match self.limited(transport.send(mail.clone())).await {
-            Ok(response) => return Ok(Receipt { detail: words(&response), missed }),
-            Err(failed) if failed.is_one() && to.len() > 1 => failed,
-            Err(failed) => return Err(self.failed(failed)),
-        };
-        // The server wants one of the recipients not, and so took the mail for none: each gets it alone. Where it goes away
-        // or takes its time meanwhile, the rest is for the next try: who has it by now must be known by then.
+        let Letter { mail, to, beyond_ascii, mut missed } = self.form.compose(message, false)?;
         let (begin, mut taken) = (Instant::now(), Vec::new());
-        for (recipient, address) in to {
-            if last.is_one() && begin.elapsed() > self.mail.timeout {
-                last = Failed { reason: "the mails to others took too long".into(), code: None };
-            }
-            if last.is_one() {
-                match self.alone(&mail, address).await {
-                    Ok(response) => {
-                        taken.push(words(&response));
-                        continue;
-                    }
-                    Err(failed) => last = failed,
+        if let Some(mail) = mail {
+            self.to_all(&mail, to, &mut taken, &mut missed, beyond_ascii.is_empty()).await?;
+        }
+        for (recipient, mail) in beyond_ascii {
+            let late = || Failed { reason: "the mails to others took too long".into(), code: None };
+            let sent = match begin.elapsed() > 2 * self.mail.timeout {
+                true => Err(late()),
+                false => self.limited(self.transport().await?.send(mail)).await,
+            };
+            match sent {
+                Ok(response) => taken.push(words(&response)),
+                Err(failed) => {
+                    // What the server says it cannot do, lettre does not even ask for.
+                    let refused = failed.refused() || failed.reason.contains("SMTPUTF8");
+                    missed.push(Missed { recipient, reason: failed.reason, refused });
                 }
             }
-            missed.push(Missed { recipient, reason: last.reason.clone(), refused: last.refused() });
         }
         if taken.is_empty() {
             let reasons: Vec<_> = missed.iter().map(|one| format!("{}: {}", one.recipient, one.reason)).collect();

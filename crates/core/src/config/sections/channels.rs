@@ -1,6 +1,6 @@
 //! `[mail]` and `[channels.NAME]`: the ways by which messages leave.
 
-use super::super::{Reader, Secret};
+use super::super::{MailAddress, Reader, Secret};
 use crate::{finding::Severity, options};
 use bytesize::ByteSize;
 use std::{path::PathBuf, time::Duration};
@@ -63,7 +63,9 @@ options! {
         /// What the token is asked for, `https://outlook.office365.com/.default`; most providers need none to refresh.
         oauth2_scope: Option<String>;
         /// The sender, `pgbosun <alerts@example.com>`.
-        from: String;
+        from: MailAddress;
+        /// Where answers go; by default to the sender.
+        reply_to: Option<MailAddress>;
         /// The folder of the folder transport.
         folder: Option<PathBuf>;
         /// How long one message may take from connection to acceptance.
