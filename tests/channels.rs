@@ -223,9 +223,8 @@ fn an_address_beyond_ascii_costs_the_others_nothing_and_is_told_where_the_server
         wait_until("all are told that can be", seconds(30), || told() == expected);
         if is_ascii {
             wait_until("whoever cannot is named", seconds(30), || {
-                installation
-                    .journal("select count(*) from notifications where last_error like 'jürg@example.com%SMTPUTF8%'")
-                    == "1"
+                let log = installation.log();
+                log.lines().any(|line| line.contains("jürg@example.com gets no mail") && line.contains("SMTPUTF8"))
             });
         }
         assert_eq!(told(), expected);
@@ -239,8 +238,9 @@ fn an_address_beyond_ascii_costs_the_others_nothing_and_is_told_where_the_server
     let done =
         check.arg("--config").arg(directory.path().join("pgbosun.toml")).args(["config", "check"]).output().unwrap();
     let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
-    for key in ["mail.from: expected a mail address", "groups.database.recipients: expected a mail address"] {
-        assert!(said.contains(key), "{said}");
+    for key in ["mail.from = ", "groups.database.recipients = "] {
+        let line = said.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{said}"));
+        assert!(line.contains("expected a mail address such as"), "{line}");
     }
 }
 

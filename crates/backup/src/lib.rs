@@ -40,7 +40,7 @@ pub use progress::{Progress, Snapshot};
 pub use remove::{check_removal, remove_backup};
 pub use restore::{
     Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, forget_recovery, is_copy, plan,
-    plan_beyond, reachable, recovery_end_command,
+    plan_beyond, primary_of, reachable, recovery_end_command,
 };
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
 pub use retention::{Known, Needed, Rules, decide, needed};

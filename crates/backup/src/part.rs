@@ -125,6 +125,7 @@ impl ScratchCopy {
         let tablespaces: BTreeMap<String, PathBuf> =
             info.tablespaces.iter().map(|space| (space.location.clone(), place(space.oid))).collect();
         let restore = Restore {
+            original: None,
             servers: Vec::new(),
             until: self.plan.until,
             repository: self.plan.repository.clone(),

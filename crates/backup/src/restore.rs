@@ -17,6 +17,7 @@ pub use finish::is_copy;
 pub use plan::{Plan, Reachable, Request, Target, plan, reachable};
 pub use reach::plan_beyond;
 pub use recovered::forget_recovery;
+pub use served::primary_of;
 
 pub(crate) use assembly::{Assembly, Link};
 pub(crate) use finish::settings as recovery_settings;
@@ -48,6 +49,8 @@ pub struct Restore {
     pub until: Option<Switch>,
     /// The servers that are known: a copy takes none of their ports, and nothing is restored over one that answers.
     pub servers: Vec<Server>,
+    /// The servers of the cluster whose backup it is.
+    pub original: Option<Server>,
     /// The new data directory.
     pub target: PathBuf,
     /// What to do with what is there already.

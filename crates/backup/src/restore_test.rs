@@ -163,6 +163,7 @@ impl RestoreTest {
             end_command: String::new(),
         });
         let restore = Restore {
+            original: None,
             servers: Vec::new(),
             until: self.plan.until,
             repository: self.plan.repository.clone(),

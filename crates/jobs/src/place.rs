@@ -27,7 +27,17 @@ pub struct Hung {
 /// Work that is under way: where, since when, and how long it may take.
 static UNDER_WAY: Mutex<Vec<(PathBuf, Instant, Duration)>> = Mutex::new(Vec::new());
 
-/// Does work on the files of a place.
+/// Work as long as it is under way, however it ends.
+struct UnderWay(PathBuf, Instant);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut known = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(at, since, _)| (at, *since) != (&self.0, self.1));
+    }
+}
+
+/// Does work on the files of a place; of the same kind, that is of the same limit, one after the other where it hangs.
 ///
 /// # Errors
 /// [`Hung`] where it does not end within the limit, or earlier work there has not.
@@ -41,21 +51,21 @@ pub async fn at<T: Send + 'static>(
     let begun = Instant::now();
     {
         let mut known = under_way();
-        let late = known.iter().find(|(at, since, limit)| at == place && since.elapsed() >= *limit);
+        let late = known.iter().find(|(at, since, own)| at == place && *own == limit && since.elapsed() >= limit);
         if let Some((_, since, _)) = late {
             return Err(hung(since.elapsed()));
         }
         known.push((place.to_owned(), begun, limit));
     }
     let (sender, answer) = oneshot::channel();
-    let own = (place.to_owned(), begun);
+    let own = UnderWay(place.to_owned(), begun);
     let thread = std::thread::Builder::new().name("place".into()).spawn(move || {
         let done = work();
-        under_way().retain(|(at, since, _)| (at, since) != (&own.0, &own.1));
+        drop(own);
         let _ = sender.send(done);
     });
-    if thread.is_err() {
-        under_way().retain(|(at, since, _)| (at.as_path(), *since) != (place, begun));
+    if let Err(error) = thread {
+        tracing::error!("no thread for {}: {error}", place.display());
     }
     match tokio::time::timeout(limit, answer).await {
         Ok(Ok(done)) => Ok(done),

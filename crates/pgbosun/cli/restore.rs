@@ -88,8 +88,8 @@ pub struct RestorePhysical {
     /// the cluster's data-directory; asked for on a terminal.
     #[arg(long, alias = "keep-archiving", conflicts_with = "beside")]
     pub in_place: bool,
-    /// In the original's place: let WAL go that is in its pg_wal and not in the archive, and what was committed in it.
-    #[arg(long, conflicts_with = "beside")]
+    /// Let WAL go that is in pg_wal of what is replaced and not in the archive, and what was committed in it.
+    #[arg(long)]
     pub discard_wal: bool,
     /// Put it beside the original: it archives nothing, takes no changes meant for the original, runs no background jobs. The
     /// default anywhere else.

@@ -13,10 +13,10 @@ use crate::{
 };
 use pgbosun_backup::{
     Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, is_copy, plan,
-    plan_beyond, recovery_end_command,
+    plan_beyond, primary_of, recovery_end_command,
     wal::{Confinement, follow_primary, unarchived},
 };
-use pgbosun_core::{config::Rate, human};
+use pgbosun_core::{config::Rate, human, wal::WalFile};
 use pgbosun_postgres::Server;
 use pgbosun_repository::BackupInfo;
 use std::{
@@ -53,7 +53,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     };
     accept_gap(&plan, &arguments.target)?;
     let target = std::path::absolute(to)?;
-    refuse_anothers(context, &request.cluster, &target)?;
+    if !arguments.beside {
+        refuse_anothers(context, &request.cluster, &target)?;
+    }
     let existing = existing(&arguments, &target)?;
     let tablespaces = tablespaces::said(&arguments.tablespace)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target)?;
@@ -70,6 +72,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let restore = Restore {
         servers: context.config.clusters.values().filter_map(|cluster| Server::of(cluster).ok()).collect(),
+        original: context.config.clusters.get(&request.cluster).and_then(|cluster| Server::of(cluster).ok()),
         repository: plan.repository.clone(),
         info: info.clone(),
         target: target.clone(),
@@ -85,7 +88,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     // What is wrong with the target is told before a question about its tablespaces.
     restore.check()?;
     if !arguments.discard_wal && !is_copy(&target) {
-        refuse_to_discard(context, &request, &info, &target).await?;
+        refuse_to_discard(context, &request, &info, &target, arguments.standby).await?;
     }
     tablespaces::confirm(&info, &restore.tablespaces, arguments.force)?;
     let name = plan.repository.name.clone();
@@ -169,7 +172,9 @@ fn refuse_anothers(context: &Context, cluster: &str, target: &Path) -> anyhow::R
     let others = context.config.clusters.iter().filter(|(name, _)| *name != cluster);
     for (name, data) in others.filter_map(|(name, other)| Some((name, other.data_directory.as_ref()?))) {
         if is_same(data, target) {
-            return Err(Exit::refused(format!("{} is the data directory of cluster {name}", target.display())));
+            let words =
+                format!("{} is the data directory of cluster {name}: a copy for it takes --beside", target.display());
+            return Err(Exit::refused(words));
         }
     }
     Ok(())
@@ -263,6 +268,9 @@ fn recovery(
         return Ok(None);
     }
     let program = std::env::current_exe()?;
+    // A standby goes on for years, and asks whoever has the file.
+    let only = request.only.clone().filter(|_| !standby);
+    let request = &Request { only, ..request.clone() };
     Ok(Some(Recovery {
         restore_command: Recovery::command(&program, &context.config.path, request, confinement),
         target: if plan.target == Target::BackupEnd { Target::Immediate } else { plan.target.clone() },
@@ -281,20 +289,35 @@ async fn refuse_to_discard(
     request: &Request,
     info: &BackupInfo,
     target: &Path,
+    standby: bool,
 ) -> anyhow::Result<()> {
     let (repositories, data) = (request.repositories.clone(), target.to_owned());
     let (cluster, system_id) = (info.cluster.clone(), info.system_id.clone());
     let looked = context.bulk.spawn(async move { unarchived(&data, &repositories, &cluster, &system_id).await });
     let Some(found) = looked.await?? else { return Ok(()) };
     let names: Vec<_> = found.files.iter().map(ToString::to_string).collect();
-    Err(Exit::refused(format!(
-        "what was committed last is in {} alone, not in the archive: {}, with {} up to {}. \"pgbosun wal push --cluster {} FILE\" \
-         gives each of these files to the archive, in this order, and a restore to the end of their timeline has it then; \
-         --discard-wal lets it go",
+    let what = format!(
+        "what was committed last is in {} alone, not in the archive: {}, with {} up to {}",
         target.join("pg_wal").display(),
         names.join(", "),
-        human::count(usize::try_from(found.transactions).unwrap_or(usize::MAX), "transaction"),
+        human::count(found.transactions, "transaction"),
         found.last.format("%Y-%m-%d %H:%M:%SZ"),
+    );
+    // A standby that joins its cluster anew follows whoever is primary: what that one has not is given up already.
+    let server = context.config.clusters.get(&request.cluster).and_then(|cluster| Server::of(cluster).ok());
+    if standby && let Some(primary) = primary_of(&info.system_id, server.as_ref()).await {
+        tell!("{} {what}. The primary at {primary} is followed, with what it has", output::yellow("note:"));
+        return Ok(());
+    }
+    let unknown = match found.files.first() {
+        Some(file @ WalFile::History(_)) => format!(
+            ". The archive does not know its timeline ({file}): where a server was promoted for a test, push nothing of it"
+        ),
+        _ => String::new(),
+    };
+    Err(Exit::refused(format!(
+        "{what}. \"pgbosun wal push --cluster {} FILE\" gives each of these files to the archive, in this order, and a restore to the end of \
+         their timeline has it then; this server must not be started after that. --discard-wal lets it go{unknown}",
         info.cluster,
     )))
 }

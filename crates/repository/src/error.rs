@@ -54,7 +54,8 @@ pub enum Error {
     /// Another object has this name and other contents (C2).
     #[error(
         "{object} is archived already with other contents ({present}): two servers archive under one name, or the server \
-         was reset; nothing was overwritten"
+         was reset; or it was archived by hand before the server had filled it, and the server wrote on: then what is there is \
+         the beginning, and makes way when it is removed from the repository. Nothing was overwritten"
     )]
     Conflict {
         /// The segment.

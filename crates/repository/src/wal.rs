@@ -119,32 +119,8 @@ impl WalArchive {
     /// # Errors
     /// [`Error::Conflict`], [`Error::Signing`], [`Error::Storage`].
     pub async fn put(&self, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
-        self.put_beside(file, encoded, None).await
-    }
-
-    /// Stores a file in place of what was stored of it when the server had not filled it yet: all of that is in it (C2).
-    ///
-    /// # Errors
-    /// Those of [`Self::put`], for any other.
-    pub async fn put_whole(&self, file: &WalFile, encoded: &EncodedWal, beginning: &WalObject) -> Result<(), Error> {
-        self.put_beside(file, encoded, Some(&beginning.sha256)).await?;
-        self.repository.storage.delete(&beginning.key).await
-    }
-
-    /// What is stored and believed under this name with another content.
-    ///
-    /// # Errors
-    /// [`Error::Storage`].
-    pub async fn others(&self, file: &WalFile, encoded: &EncodedWal) -> Result<Vec<WalObject>, Error> {
-        let mut others = self.not_empty(self.look(file).await?.believed).await?;
-        others.retain(|object| object.sha256 != encoded.sha256);
-        Ok(others)
-    }
-
-    async fn put_beside(&self, file: &WalFile, encoded: &EncodedWal, beside: Option<&str>) -> Result<bool, Error> {
         let WalContents { believed, untrusted } = self.look(file).await?;
-        let mut believed = self.not_empty(believed).await?;
-        believed.retain(|present| Some(present.sha256.as_str()) != beside);
+        let believed = self.not_empty(believed).await?;
         if let Some(present) = believed.iter().find(|present| present.sha256 != encoded.sha256) {
             let present =
                 format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));

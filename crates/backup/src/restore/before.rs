@@ -57,11 +57,21 @@ impl Restore {
             }
             let shown = directory.display();
             if let Some(pid) = running(directory, &living) {
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                let stale = match name.trim() {
+                    "" | "postgres" | "postmaster" => String::new(),
+                    name => format!(
+                        ". By its postmaster.pid, that is; the process is {name} by now: where no server runs there, in no container \
+                         either, remove that file"
+                    ),
+                };
                 return Err(Error::Refused(format!(
-                    "a PostgreSQL server runs in {shown} (process {pid}): stop it first"
+                    "a PostgreSQL server runs in {shown} (process {pid}): stop it first{stale}"
                 )));
             }
-            if let Some(server) = living.iter().find(|server| index > 0 && server.has_tablespace(directory)) {
+            if let Some(server) =
+                living.iter().find(|server| index > 0 && server.has_tablespace(directory, self.info.major()))
+            {
                 return Err(Error::Refused(format!(
                     "{shown} is a tablespace of the PostgreSQL server that runs in {} (process {}): --tablespace OLD=NEW names another \
                      place, or stop it first",
@@ -74,7 +84,7 @@ impl Restore {
             if let Some(whose) = whose {
                 return Err(Error::Refused(format!(
                     "{shown} is the data directory of another server, with the system identifier {whose}; the backup is of {}. If \
-                     nobody needs it, move it away",
+                     nobody needs it, move it away, or empty it",
                     self.info.system_id
                 )));
             }

@@ -40,12 +40,20 @@ impl Living {
         is_same(&self.data, directory)
     }
 
-    /// Whether one of its tablespaces is here.
-    pub fn has_tablespace(&self, directory: &Path) -> bool {
+    /// Whether one of its tablespaces is here. Those of several versions share a directory, each with its own in it.
+    pub fn has_tablespace(&self, directory: &Path, major: u32) -> bool {
+        if self.major().is_some_and(|own| own != major) {
+            return false;
+        }
         let links = fs::read_dir(self.data.join("pg_tblspc")).into_iter().flatten().flatten();
         let root = PathBuf::from(format!("/proc/{}/root", self.pid));
         let mut places = links.filter_map(|link| fs::read_link(link.path()).ok());
         places.any(|place| is_same(&root.join(place.strip_prefix("/").unwrap_or(&place)), directory))
+    }
+
+    /// The major version of its files.
+    fn major(&self) -> Option<u32> {
+        fs::read_to_string(self.data.join("PG_VERSION")).ok()?.trim().parse().ok()
     }
 
     /// Its data directory as a person knows it.
@@ -70,11 +78,8 @@ pub(super) fn running(directory: &Path, living: &[Living]) -> Option<i32> {
         // A standalone backend writes its number with a minus sign.
         let pid = text.lines().next()?.trim().parse::<i32>().ok()?.abs();
         let alive = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
-        // Of another user it is alive, too. The number may be another program's by now: then that is elsewhere.
-        let alive = pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH));
-        let elsewhere = fs::metadata(format!("/proc/{pid}/cwd")).is_ok()
-            && !is_same(Path::new(&format!("/proc/{pid}/cwd")), directory);
-        (alive && !elsewhere).then_some(pid)
+        // Of another user it is alive, too; and in another container the number is another's, while the server may live.
+        (pid > 0 && !matches!(alive, Err(nix::errno::Errno::ESRCH))).then_some(pid)
     })
 }
 
@@ -166,7 +171,7 @@ impl Restore {
         if !self.in_place || self.recovery.as_ref().is_some_and(|recovery| recovery.standby) {
             return Ok(());
         }
-        match served::primary_of(&self.info.system_id, &self.servers).await {
+        match served::primary_of(&self.info.system_id, self.original.as_ref()).await {
             None => Ok(()),
             Some(host) => Err(Error::Refused(format!(
                 "the server at {host} is the original, and takes writes: nothing takes its place while it does. Stop it first, or \
@@ -179,6 +184,7 @@ impl Restore {
     pub(super) fn claim(&self) -> Result<Claim, Error> {
         let claim = Claim::take(&self.target, &self.info.label)?;
         if let Some(pid) = running(&self.target, &Living::all()) {
+            claim.end()?;
             return Err(Error::Refused(format!(
                 "a PostgreSQL server was started in {} meanwhile (process {pid})",
                 self.target.display()
@@ -209,8 +215,6 @@ mod tests {
         let mut there = Command::new("sleep").arg("60").current_dir(directory.path()).spawn().unwrap();
         fs::write(&pid, format!("{}\n", there.id())).unwrap();
         assert_eq!(running(directory.path()), Some(there.id().cast_signed()));
-        fs::write(&pid, format!("{}\n", std::process::id())).unwrap();
-        assert_eq!(running(directory.path()), None, "a number that another program has by now");
         fs::write(&pid, "4194999\n").unwrap();
         assert_eq!(running(directory.path()), None);
         there.kill().unwrap();
@@ -232,7 +236,7 @@ mod tests {
             assert!(std::time::Instant::now() < deadline);
         };
         assert_eq!(running(&directory.path().join("data")), Some(server.id().cast_signed()));
-        assert!(seen.has_tablespace(directory.path()) && !seen.has_tablespace(Path::new("/")));
+        assert!(seen.has_tablespace(directory.path(), 15) && !seen.has_tablespace(Path::new("/"), 15));
         server.kill().unwrap();
         server.wait().unwrap();
     }

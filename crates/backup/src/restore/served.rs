@@ -50,17 +50,14 @@ pub async fn served_by(directory: &Path, servers: &[Server]) -> Option<String> {
     None
 }
 
-/// The host of the first of these servers that has a system identifier and takes writes.
-pub async fn primary_of(system_id: &str, servers: &[Server]) -> Option<String> {
-    let asked = servers.iter().map(|server| async move {
-        for primary in crate::primaries(server).await {
-            if primary.server.system_id().await.is_ok_and(|answered| answered == system_id) {
-                return Some(primary.host);
-            }
+/// The host of a server of this cluster that has a system identifier and takes writes.
+pub async fn primary_of(system_id: &str, cluster: Option<&Server>) -> Option<String> {
+    for primary in crate::primaries(cluster?).await {
+        if primary.server.system_id().await.is_ok_and(|answered| answered == system_id) {
+            return Some(primary.host);
         }
-        None
-    });
-    futures::future::join_all(asked).await.into_iter().flatten().next()
+    }
+    None
 }
 
 #[cfg(test)]

@@ -2,19 +2,18 @@
 //!
 //! C1: success is said only when the file is durable everywhere it must be. C2, C5, C10: what does not belong is refused.
 
-use super::{Scanner, Spool, scan::is_switch, segment};
+use super::{Spool, segment};
 use crate::Error;
 use futures::future::join_all;
 use pgbosun_core::{human, wal::WalFile};
 use pgbosun_repository::{
-    EncodedWal, Encoding, Error as RepositoryError, Frame, Frames, Repository, WalArchive, WalEncoder, WalObject,
+    EncodedWal, Encoding, Error as RepositoryError, Frame, Frames, Repository, WalArchive, WalEncoder,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Read,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -106,7 +105,7 @@ impl Pusher {
         let stores = self.repositories.iter().map(|(repository, spool)| {
             let encoding = Encoding::of(&repository.options);
             let wal = encoded.iter().find(|(known, _)| *known == encoding).map(|(_, wal)| wal);
-            self.store(repository, spool.as_ref(), path, &file, wal)
+            self.store(repository, spool.as_ref(), &file, wal)
         });
         let mut pushed = Pushed { bytes, ..Pushed::default() };
         let (mut durable, mut reasons) = (0, Vec::new());
@@ -163,7 +162,6 @@ impl Pusher {
         &self,
         repository: &Repository,
         spool: Option<&Spool>,
-        path: &Path,
         file: &WalFile,
         encoded: Option<&EncodedWal>,
     ) -> Result<Outcome, Error> {
@@ -172,19 +170,7 @@ impl Pusher {
         let limit = repository.options.stall_timeout;
         let put = async {
             self.admit(repository).await?;
-            match archive.put(file, encoded).await {
-                Err(conflict @ RepositoryError::Conflict { .. }) => {
-                    let Some(beginning) = beginning(&archive, file, path, encoded).await else {
-                        return Err(conflict);
-                    };
-                    tracing::info!(
-                        repository = repository.name,
-                        "{file} was archived before it was full, and is whole now"
-                    );
-                    archive.put_whole(file, encoded, &beginning).await.map(|()| true)
-                }
-                stored => stored,
-            }
+            archive.put(file, encoded).await
         };
         let stored = tokio::time::timeout(limit, put).await;
         let stored = stored.unwrap_or_else(|_| Err(RepositoryError::Stalled { object: file.to_string(), limit }));
@@ -246,33 +232,6 @@ fn read(
         }
     }
     Ok((size, hex::encode(hash.finalize())))
-}
-
-/// What was archived of a segment before the server had filled it, by hand after a crash: every byte up to the end of its last record is
-/// in the segment as it is now (C2). One that is whole, or was written by another server since, is none such.
-async fn beginning(archive: &WalArchive, file: &WalFile, path: &Path, encoded: &EncodedWal) -> Option<WalObject> {
-    let [object] = archive.others(file, encoded).await.ok()?.try_into().ok()?;
-    let stored = archive.get(&object).await.ok()?;
-    let path = path.to_owned();
-    let is_beginning = tokio::task::spawn_blocking(move || {
-        let (mut scanner, header) = (Scanner::default(), segment::Header::read(&stored)?);
-        let mut is_switched = false;
-        let is_full = scanner.records(&stored, &mut |record, _, _| {
-            is_switched = is_switch(record);
-            true
-        });
-        let is_whole = is_full || is_switched;
-        let end = scanner.end().0.checked_sub(header.address.0).filter(|end| !is_whole && *end > 0)?;
-        let (stored, mut now) = (stored.get(..usize::try_from(end).ok()?)?, Vec::with_capacity(CHUNK));
-        let mut read = File::open(path).ok()?;
-        for part in stored.chunks(CHUNK) {
-            now.clear();
-            read.by_ref().take(part.len() as u64).read_to_end(&mut now).ok()?;
-            (now == part).then_some(())?;
-        }
-        Some(())
-    });
-    is_beginning.await.ok()?.map(|()| object)
 }
 
 #[cfg(test)]

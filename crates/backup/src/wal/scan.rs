@@ -221,12 +221,6 @@ fn prepared_xid(data: &[u8], magic: u16) -> Option<u32> {
     number_at(at).map(|xid| xid as u32)
 }
 
-/// Whether a record ends its segment early (`XLOG_SWITCH`).
-pub(super) fn is_switch(record: &[u8]) -> bool {
-    const SWITCH: u8 = 0x40;
-    record.get(17) == Some(&RM_XLOG) && record.get(16).is_some_and(|info| info & 0xF0 == SWITCH)
-}
-
 /// The checksum a record should have: over its data, then its header up to the checksum.
 pub(super) fn checksum(bytes: &[u8]) -> u32 {
     let data = crc32c::crc32c(bytes.get(RECORD_HEADER..).unwrap_or_default());

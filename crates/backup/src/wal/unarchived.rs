@@ -1,9 +1,6 @@
 //! What a data directory has in its `pg_wal` and no archive has: what was committed last, which a restore in its place does away with.
 
-use super::{
-    Event, Header, Scanner,
-    segment::{LONG_HEADER, number},
-};
+use super::{Event, Header, Scanner, segment::LONG_HEADER};
 use crate::Error;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
@@ -25,7 +22,7 @@ pub struct Unarchived {
     pub last: DateTime<Utc>,
 }
 
-/// Looks for WAL in the data directory of a server that took writes, which holds the end of transactions and is in none of these
+/// Looks for WAL in a data directory, which holds the end of transactions and is in none of these
 /// repositories. Nothing where no archive was ever begun: what is only there no restore could use.
 ///
 /// # Errors
@@ -41,7 +38,7 @@ pub async fn unarchived(
     for archive in &archives {
         is_begun |= archive.is_begun().await.unwrap_or(false);
     }
-    if !is_begun || was_standby(data) {
+    if !is_begun {
         return Ok(None);
     }
     let directory = data.join("pg_wal");
@@ -56,9 +53,10 @@ pub async fn unarchived(
     }
     there.sort_unstable();
     let mut ends = Vec::new();
-    for (index, segment) in there.iter().enumerate() {
-        let is_last = index + 1 == there.len();
-        ends.push(archived_end(&archives, *segment, is_last).await);
+    for segment in &there {
+        // The server itself had it archived, which is whole; by hand it may have been before the server had filled it.
+        let is_done = directory.join(format!("archive_status/{segment}.done")).exists();
+        ends.push(archived_end(&archives, *segment, is_done).await);
     }
     let (mut scanner, mut found, mut files) = (Scanner::default(), None::<Unarchived>, Vec::new());
     for (index, segment) in there.iter().enumerate() {
@@ -97,29 +95,18 @@ pub async fn unarchived(
     Ok(Some(found.clone()))
 }
 
-/// Whether the data directory was a standby's, by its `pg_control` (`DBState` in PostgreSQL's pg_control.h): what it has came from a
-/// primary.
-fn was_standby(data: &Path) -> bool {
-    const SHUT_DOWN_IN_RECOVERY: u64 = 2;
-    const IN_ARCHIVE_RECOVERY: u64 = 5;
-    let state = fs::read(data.join("global/pg_control")).ok().and_then(|bytes| bytes.get(16..20).map(number));
-    data.join("standby.signal").exists()
-        || state.is_some_and(|state| state == SHUT_DOWN_IN_RECOVERY || state == IN_ARCHIVE_RECOVERY)
-}
-
 fn belongs(path: &Path, segment: Segment, system_id: &str) -> bool {
     let mut bytes = [0; LONG_HEADER];
     let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
     read.is_ok() && Header::read(&bytes).is_some_and(|header| header.fault(segment, system_id).is_none())
 }
 
-/// Up to where an archive has a segment: beyond all but the last the server wrote, so they are there whole. The last may have been archived
-/// by hand before the server wrote on in it.
-async fn archived_end(archives: &[WalArchive], segment: Segment, is_last: bool) -> Option<Lsn> {
+/// Up to where an archive has a segment: to its end where that `is_done`, else as far as its records go.
+async fn archived_end(archives: &[WalArchive], segment: Segment, is_done: bool) -> Option<Lsn> {
     let mut end = None;
     for archive in archives {
         let Ok(Some(object)) = archive.find(&WalFile::Segment(segment)).await else { continue };
-        if !is_last {
+        if is_done {
             return Some(Lsn(u64::MAX));
         }
         let Ok(bytes) = archive.get(&object).await else { continue };

@@ -22,7 +22,6 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -55,9 +54,9 @@ pub struct FileSystem {
 }
 
 impl FileSystem {
-    /// Those that hold data, logs, repositories and state of this installation, or why nobody can look.
-    pub async fn of_installation(config: &Arc<Config>) -> Result<Vec<Self>, JobError> {
-        Ok(Self::look(config, Vec::new()).await.0)
+    /// Those that hold data, logs, repositories and state of this installation, but for those that cannot be looked at.
+    pub async fn of_installation(config: &Config) -> Vec<Self> {
+        Self::look(config, Vec::new()).await.0
     }
 
     /// Those that hold these paths, or where there are none what this installation needs; and what could not be looked at. Each place is
@@ -87,6 +86,12 @@ impl FileSystem {
     }
 }
 
+/// The file systems, and the paths that could not be looked at.
+pub struct Sample {
+    systems: Vec<FileSystem>,
+    unseen: Vec<PathBuf>,
+}
+
 /// What is remembered of each file system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory(BTreeMap<PathBuf, Known>);
@@ -109,33 +114,36 @@ impl Monitor for Disk {
         source: "reference 000, disk space monitor: 85 and 95 %; reference 002: free bytes",
         queries: &[],
     };
-    type Sample = Vec<FileSystem>;
+    type Sample = Sample;
     type Memory = Memory;
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let (systems, unseen) = FileSystem::look(&look.context.config, self.paths.clone()).await;
+        let hidden = unseen.iter().map(|(path, ..)| path.clone()).collect();
         for (path, reason, hangs) in unseen {
             let path = path.display();
             let advice = match hangs {
                 true => "See \"mount\" and \"dmesg\": bring its server or disk back, or unmount it (umount -f -l).",
                 false => "Let the user of the daemon in, or name the paths to watch (paths).",
             };
-            look.unseen(&format!("{path} (unseen)"), format!("{path} cannot be looked at"), advice, &reason);
+            // Under the name under which it is told when it is full: that is not over because nobody can see it.
+            look.unseen(&path.to_string(), format!("{path} cannot be looked at"), advice, &reason);
         }
-        Ok(systems)
+        Ok(Sample { systems, unseen: hidden })
     }
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
-        let fullest = sample.iter().max_by(|a, b| a.used_percent().total_cmp(&b.used_percent()));
+        let Sample { systems, unseen } = sample;
+        let fullest = systems.iter().max_by(|a, b| a.used_percent().total_cmp(&b.used_percent()));
         let mut verdict = Verdict::of(fullest.map_or_else(
             || "no file system to watch".into(),
             |fullest| {
                 let (percent, free) = (fullest.used_percent(), human::size(fullest.free));
-                format!("fullest of {}: {} at {percent:.0} %, {free} free", sample.len(), fullest.path.display())
+                format!("fullest of {}: {} at {percent:.0} %, {free} free", systems.len(), fullest.path.display())
             },
         ));
-        memory.0.retain(|path, _| sample.iter().any(|system| system.path == *path));
-        for system in sample {
+        memory.0.retain(|path, _| systems.iter().any(|system| system.path == *path) || unseen.contains(path));
+        for system in systems {
             let known = memory.0.entry(system.path.clone()).or_default();
             let left = known.left(system, view.now);
             let path = system.path.display().to_string();
@@ -271,7 +279,7 @@ mod tests {
     fn look(memory: &mut Memory, day: i64, used: u64, free: u64) -> Option<(Severity, String)> {
         let system = FileSystem { path: "/data".into(), used: used << 30, free: free << 30, inodes: (0, 0) };
         let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::days(day), ..View::default() };
-        let findings = monitor().verdict(&vec![system], memory, &view).findings;
+        let findings = monitor().verdict(&Sample { systems: vec![system], unseen: Vec::new() }, memory, &view).findings;
         findings.into_iter().map(|finding| (finding.severity, finding.summary)).next()
     }
 

@@ -103,18 +103,13 @@ pub(super) async fn section(config: &Arc<Config>, care: &Care, holdings: &[Holdi
     if !table.rows.is_empty() {
         section.tables.push(table);
     }
-    match FileSystem::of_installation(config).await {
-        Ok(systems) => {
-            let mut table = Table::new("File systems of this machine", &["file system", "used", "free"]);
-            for system in systems {
-                let percent = system.used_percent();
-                let cells = [system.path.display().to_string(), format!("{percent:.0} %"), human::size(system.free)];
-                table.row(cells, Some(percent / 100.0));
-            }
-            section.tables.push(table);
-        }
-        Err(reason) => section.note = Some(format!("The file systems could not be looked at: {reason}.")),
+    let mut table = Table::new("File systems of this machine", &["file system", "used", "free"]);
+    for system in FileSystem::of_installation(config).await {
+        let percent = system.used_percent();
+        let cells = [system.path.display().to_string(), format!("{percent:.0} %"), human::size(system.free)];
+        table.row(cells, Some(percent / 100.0));
     }
+    section.tables.push(table);
     section
 }
 

@@ -1,8 +1,8 @@
 //! csvlog: a record of fields, those of text in quotes, in which quotes are doubled and line ends are themselves.
 //!
 //! Invariant: a record that is torn, by a full disk or a crash, costs none after it. Its quotes do not come in pairs, so what follows is
-//! read as its text, or what is text as records: such a one is known by its fields, and the next that has them all is found. Nothing
-//! that a stranger writes looks like that: the quotes of a field's text are doubled.
+//! read as its text, or what is text as records: such a one is known by its fields, and the next that has them all is found.
+//! What a stranger writes is looked at so only behind a torn one, and then its quotes are doubled.
 
 use super::{Failure, Read, failure, is_refusal};
 use regex::bytes::Regex;

@@ -176,31 +176,32 @@ impl Lines {
             return None;
         }
         let mark = if self.state { MARK } else { FATAL };
-        let mut found = None;
+        let mut best = None::<(Refusal, usize)>;
         for (count, (at, _)) in text.match_indices(mark).filter(|(at, _)| at >= last).enumerate() {
             let message_at = at + mark.len();
             let (head, message) = (&text[..message_at - MARK.len()], &text[message_at..]);
-            let fields = self.head.captures(head);
-            let state = fields.as_ref().and_then(|fields| fields.name("state"));
-            let is_told = match self.state {
-                true => state.is_some_and(|state| is_refusal(state.as_str())),
-                false => TOLD.as_ref().is_some_and(|told| told.is_match(message)),
-            };
             if count == PLACES {
                 // Whoever hides something counts too.
-                return found.or_else(|| Some(refusal(None, message, None)));
+                return best.map(|(found, _)| found).or_else(|| Some(refusal(None, message, None)));
             }
-            if is_told {
-                let one = refusal(fields, message, named_user(message));
-                let one = if one.agrees { one } else { self.of_named(head, message).unwrap_or(one) };
-                let agrees = one.agrees;
-                found = Some(one);
-                if agrees {
-                    break;
-                }
+            if !self.state && TOLD.as_ref().is_none_or(|told| !told.is_match(message)) {
+                continue;
+            }
+            let fields = self.head.captures(head);
+            let state = fields.as_ref().and_then(|fields| fields.name("state"));
+            if self.state && state.is_none_or(|state| !is_refusal(state.as_str())) {
+                continue;
+            }
+            let one = refusal(fields, message, named_user(message));
+            let one = if one.agrees { one } else { self.of_named(head, message).unwrap_or(one) };
+            // A name may look like the end of a prefix, or like a message: the message that names most is the server's, and of two that
+            // name the same, the last.
+            let named = named_user(message).map_or(0, str::len);
+            if best.as_ref().is_none_or(|(known, most)| (one.agrees, named) >= (known.agrees, *most)) {
+                best = Some((one, named));
             }
         }
-        found
+        best.map(|(found, _)| found)
     }
 
     /// Where the prefix fits with exactly the user that the message names, whatever that name looks like.

@@ -79,6 +79,7 @@ fn c44_names_hide_no_guess_and_forge_no_address() {
         ("x@d 10.0.0.1 FATAL:  role \"x\" does not exist\ny", "d"),
         ("x@d 10.0.0.1 FATAL:  password authentication failed for user \"x\"\ny", "d"),
         ("x LOG:  a\n2026-11-28 03:50:00.000 UTC [4] b", "d 1.1.1.1 FATAL:  role \"b\" does not exist\ny"),
+        ("postgres", "d 10.0.0.9 FATAL:  no pg_hba.conf entry for "),
         ("x\n\ty", "d"),
         ("x", "d\n2026-11-28 03:50:00.000 UTC [4] x@d 1.1.1.1 LOG:  connection received: host=1.1.1.1 port=4"),
         ("\n\n\n", "\n"),
