@@ -118,3 +118,32 @@ fn a_check_only_looks() {
     fs::write(directory.path().join("pgbosun.toml"), "[daemon\n").unwrap();
     assert!(check().starts_with("PGBOSUN UNKNOWN - "), "{}", check());
 }
+
+#[test]
+fn output_that_cannot_be_written_is_an_exit_code_and_no_panic() {
+    let directory = directory();
+    let cluster = Cluster::nowhere_at(directory.path());
+    let installation = Installation::new(directory.path(), &cluster_and_repository(&cluster));
+    let into = |place: &str, command: &[&str]| {
+        let mut command = installation.command(command);
+        command.stdout(std::fs::File::options().write(true).open(place).unwrap()).output().unwrap()
+    };
+    for command in [&["config", "show"][..], &["schedule"], &["completions", "bash"], &["config", "show", "--json"]] {
+        let done = into("/dev/full", command);
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(74), "{command:?} {said}");
+        assert!(said.contains("the output cannot be written: No space left on device"), "{command:?} {said}");
+        // Nobody who reads on is no fault that anybody hears of.
+        let mut command = installation.command(command);
+        let mut closed =
+            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        drop(closed.stdout.take());
+        let done = closed.wait_with_output().unwrap();
+        assert_eq!(
+            (done.status.code(), done.stderr.len()),
+            (Some(141), 0),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+}

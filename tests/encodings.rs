@@ -59,7 +59,11 @@ fn c44_names_in_any_encoding_blind_no_job() {
     });
     sessions.push(wait(b"select * from \"gr\xf6\xdfe\";"));
 
-    let text = format!("{MAIL}{}{JOBS}", cluster_and_repository(&cluster)).replace(
+    let test = format!(
+        "[jobs.test]\nkind = \"restore-test\"\nrepository = \"local\"\nprogram-directory = \"{}\"\n",
+        postgres("").display()
+    );
+    let text = format!("{MAIL}{}{JOBS}{test}", cluster_and_repository(&cluster)).replace(
         "[clusters.main]\n",
         &format!("[clusters.main]\nwatch = true\ndata-directory = \"{}\"\n", cluster.data.display()),
     );
@@ -78,7 +82,8 @@ fn c44_names_in_any_encoding_blind_no_job() {
         for wrong in ["utf-8", "UTF8", "encoding", "panicked"] {
             assert!(!said.contains(wrong), "{job}: {said}");
         }
-        if ["main-locks", "main-long-transactions", "main-superusers", "sample", "again", "full"].contains(job) {
+        if ["main-locks", "main-long-transactions", "main-superusers", "sample", "again", "full", "test"].contains(job)
+        {
             assert!(done.status.success(), "{job}: {said}");
         }
     }

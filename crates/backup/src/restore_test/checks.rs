@@ -4,7 +4,7 @@ use super::RestoreTest;
 use crate::{Error, scratch::Scratch};
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::human;
-use pgbosun_postgres::{GroupChild, Server};
+use pgbosun_postgres::{GroupChild, Lossy, Server};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::{path::Path, process::Stdio};
 use tokio::io::AsyncReadExt;
@@ -149,11 +149,15 @@ async fn answer(server: &Server, sql: &str) -> Result<Option<String>, String> {
 
 /// Reads every row of every table.
 async fn count(connection: &mut PgConnection, database: &str, looked: &mut Looked) -> Result<(), Error> {
-    let listed: Vec<String> = sqlx::query_scalar(include_str!("tables.sql"))
+    let listed: Vec<Lossy> = sqlx::query_scalar(include_str!("tables.sql"))
         .fetch_all(&mut *connection)
         .await
         .map_err(Error::query("list the restored tables"))?;
-    for table in listed {
+    for table in listed.into_iter().map(String::from) {
+        if table.contains('\u{fffd}') {
+            looked.checked.push(format!("{database}: {table} is not counted, its name is no UTF-8"));
+            continue;
+        }
         // The name comes quoted from the server.
         let counted: Result<i64, _> =
             sqlx::query_scalar(AssertSqlSafe(format!("select pg_catalog.count(*) from {table}")))

@@ -46,6 +46,10 @@ const RECEIVED: &str = "LOG:  connection received: host=";
 /// Places in one record that are looked at: where there are more, somebody wants us busy.
 const PLACES: usize = 200;
 
+/// Bytes of a prefix at most: a connection says no more than 10,000 when it begins (PostgreSQL: `MAX_STARTUP_PACKET_LENGTH`), and a
+/// prefix may have a name twice.
+const LONGEST_PREFIX: usize = 64 << 10;
+
 /// A record of one line or several.
 struct Record {
     text: String,
@@ -183,6 +187,10 @@ impl Lines {
             if count == PLACES {
                 // Whoever hides something counts too.
                 return best.map(|(found, _)| found).or_else(|| Some(refusal(None, message, None)));
+            }
+            // Names are at most so long: what stands behind more is somebody's statement.
+            if head.len() > LONGEST_PREFIX {
+                break;
             }
             if !self.state && TOLD.as_ref().is_none_or(|told| !told.is_match(message)) {
                 continue;
