@@ -5,7 +5,7 @@ use crate::support::{Installation, directory, file, output, program, seconds, su
 use serde_json::Value;
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -484,4 +484,31 @@ fn the_dead_mans_switch_is_fetched_only_while_every_part_moves() {
     let fetched = services.taken("alive").len();
     std::thread::sleep(seconds(8));
     assert_eq!(services.taken("alive").len(), fetched);
+}
+
+#[test]
+fn an_answer_without_end_is_no_acceptance_and_fills_no_memory() {
+    let directory = directory();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            let piece = [b"10000\r\n", &[b'x'; 0x10000][..], b"\r\n"].concat();
+            while stream.write_all(&piece).is_ok() {}
+        }
+    });
+    secret_file(&directory.path().join("hook"), "hook key");
+    let text = format!(
+        "[channels.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\nsecret-file = \"{{dir}}/hook\"\ntimeout = \"20s\"\n\
+         [groups.database]\nchannels = [\"hook\"]\n"
+    );
+    let installation = Installation::new(directory.path(), &text);
+    let begun = std::time::Instant::now();
+    let done = installation.try_run(&["alert", "test", "database"]);
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    assert!(!done.status.success() && said.contains("an answer of more than 64 KiB"), "{said}");
+    assert!(begun.elapsed() < seconds(15), "it was not read to the time limit");
 }

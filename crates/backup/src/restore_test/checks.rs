@@ -26,10 +26,11 @@ impl RestoreTest {
             .fetch_one(&mut connection)
             .await
             .map_err(Error::query("ask for the last transaction"))?;
-        let names: Vec<String> = sqlx::query_scalar(pgbosun_postgres::DATABASES)
+        let names: Vec<Lossy> = sqlx::query_scalar(pgbosun_postgres::DATABASES)
             .fetch_all(&mut connection)
             .await
             .map_err(Error::query("list the restored databases"))?;
+        let names: Vec<String> = names.into_iter().map(String::from).collect();
         let _ = connection.close().await;
         let recovered_to = last.unwrap_or(self.plan.info.finished_at).max(self.plan.info.finished_at);
         let mut looked = Looked {

@@ -74,8 +74,9 @@ impl<'a> Shift<'a> {
             .fetch_one(&mut connection)
             .await
             .map_err(failed)?;
-        let names: Vec<String> =
+        let names: Vec<pgbosun_postgres::Lossy> =
             sqlx::query_scalar(pgbosun_postgres::DATABASES).fetch_all(&mut connection).await.map_err(failed)?;
+        let names: Vec<String> = names.into_iter().map(String::from).collect();
         let _ = connection.close().await;
         if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
             return Err(JobError::lasting(format!("there is no database {missing} that can be connected to")));

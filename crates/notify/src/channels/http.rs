@@ -5,7 +5,7 @@ use pgbosun_core::human::chain;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use std::{path::Path, time::Duration};
 
-/// What is read of an answer.
+/// What is read of an answer. No service has more to say about a message; a page of a proxy has, and somebody who wants our memory.
 const ANSWER: usize = 64 << 10;
 /// What is told of it.
 const TOLD: usize = 500;
@@ -45,17 +45,24 @@ impl Http {
     pub async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, String), DeliveryError> {
         // The address may be the secret.
         let failed = |error: reqwest::Error| self.error(chain(&error.without_url()));
-        let answer = request.send().await.map_err(failed)?;
+        let mut answer = request.send().await.map_err(failed)?;
         let status = answer.status();
         let after =
             (status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()).then(|| after(&answer)).flatten();
-        // What was accepted is, also where the rest of the answer does not arrive.
-        let text = match answer.text().await {
-            Ok(text) => text,
-            Err(_) if status.is_success() => String::new(),
-            Err(error) => return Err(failed(error)),
-        };
-        let text: String = text.chars().take(ANSWER).collect();
+        let mut bytes = Vec::new();
+        loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+                Ok(None) => break,
+                // What was accepted is, also where the rest of the answer does not arrive.
+                Err(_) if status.is_success() => break,
+                Err(error) => return Err(failed(error)),
+            }
+            if bytes.len() > ANSWER {
+                return Err(self.error(format!("{status}, and an answer of more than 64 KiB: that is not the service")));
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         match after {
             Some(after) => {
                 let reason = format!("{status}, to be asked again after {} s", after.as_secs());
