@@ -22,8 +22,8 @@ pub struct Unarchived {
     pub last: DateTime<Utc>,
 }
 
-/// Looks for WAL in a data directory, which holds the end of transactions and is in none of these
-/// repositories. Nothing where no archive was ever begun: what is only there no restore could use.
+/// Looks for WAL in a data directory that holds the end of transactions and is in none of these repositories. Nothing where no archive was
+/// ever begun: what is only there no restore could use.
 ///
 /// # Errors
 /// [`Error::File`]; that a repository cannot be asked is no error, and its copy is none.
@@ -33,14 +33,6 @@ pub async fn unarchived(
     cluster: &str,
     system_id: &str,
 ) -> Result<Option<Unarchived>, Error> {
-    let archives: Vec<_> = repositories.iter().map(|place| WalArchive::new(place, cluster, system_id)).collect();
-    let mut is_begun = false;
-    for archive in &archives {
-        is_begun |= archive.is_begun().await.unwrap_or(false);
-    }
-    if !is_begun {
-        return Ok(None);
-    }
     let directory = data.join("pg_wal");
     let (mut there, mut histories) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
@@ -50,6 +42,17 @@ pub async fn unarchived(
             Some(file @ WalFile::History(_)) => histories.push(file),
             _ => {}
         }
+    }
+    if there.is_empty() {
+        return Ok(None);
+    }
+    let archives: Vec<_> = repositories.iter().map(|place| WalArchive::new(place, cluster, system_id)).collect();
+    let mut is_begun = false;
+    for archive in &archives {
+        is_begun |= archive.is_begun().await.unwrap_or(false);
+    }
+    if !is_begun {
+        return Ok(None);
     }
     there.sort_unstable();
     let mut ends = Vec::new();
