@@ -214,7 +214,7 @@ impl Lines {
 
     /// Where the prefix fits with exactly the user that the message names, whatever that name looks like.
     fn of_named(&self, head: &str, message: &str) -> Option<Refusal> {
-        let user = named_user(message)?.replace("\n\t", "\n");
+        let user = named_user(message).filter(|user| user.len() <= head.len())?.replace("\n\t", "\n");
         let expression = Regex::new(&whole(&self.prefix, Names::User(&regex::escape(&user)), self.state)).ok()?;
         Some(refusal(Some(expression.captures(head)?), message, Some(&user)))
     }
