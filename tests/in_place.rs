@@ -1,8 +1,8 @@
 //! C31: a restore in the original's place keeps what belongs there, and leaves nothing that does not.
 
 use crate::support::{
-    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, postgres, seconds,
-    wait_until,
+    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, in_its_place, output, postgres,
+    seconds, wait_until,
 };
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -20,16 +20,6 @@ fn c31_a_whole_restore_over_a_lost_cluster_keeps_links_and_the_cluster_goes_on()
 fn link_out(data: &Path, name: &str, outside: &Path) {
     output(Command::new("mv").arg(data.join(name)).arg(outside.join(name)));
     symlink(outside.join(name), data.join(name)).unwrap();
-}
-
-/// A cluster that archives and whose place the configuration knows; with these jobs beside those that back up and test.
-fn in_its_place(directory: &Path, jobs: &str) -> (Cluster, Installation) {
-    let cluster = Cluster::start_with(directory, &Cluster::archiving(directory));
-    let place = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
-    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &place);
-    let text = format!("{configuration}{}{jobs}", backup_and_restore_test());
-    let installation = Installation::new(directory, &text);
-    (cluster, installation)
 }
 
 fn over_a_lost_cluster(how: &str) {

@@ -1,24 +1,12 @@
 //! C17: nothing is restored over what lives: a server, however well it hides, the original of a tablespace, another server's files, or
 //! another restore.
 
-use crate::support::{
-    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, postgres, seconds,
-    wait_until,
-};
+use crate::support::{Installation, directory, in_its_place, output, postgres, seconds, wait_until};
 use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
 };
-
-/// A server and what cares for it, told where its data are.
-fn set_up(directory: &Path) -> (Cluster, Installation) {
-    let cluster = Cluster::start_with(directory, &Cluster::archiving(directory));
-    let place = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
-    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &place);
-    let installation = Installation::new(directory, &format!("{configuration}{}", backup_and_restore_test()));
-    (cluster, installation)
-}
 
 /// What a restore that must not happen says.
 fn refused(installation: &Installation, arguments: &[&str]) -> String {
@@ -33,7 +21,7 @@ fn c17_an_original_that_lives_loses_neither_its_place_nor_its_tablespaces() {
     let directory = directory();
     let other = directory.path().join("other");
     let crm = format!("[clusters.crm]\nconnection = \"host=/nowhere\"\ndata-directory = \"{}\"\n", other.display());
-    let (cluster, installation) = set_up(directory.path());
+    let (cluster, installation) = in_its_place(directory.path(), "");
     let space = directory.path().join("space");
     fs::create_dir(&space).unwrap();
     cluster.sql(&format!("create tablespace s location '{}'", space.display()));
@@ -81,7 +69,7 @@ fn c17_an_original_that_lives_loses_neither_its_place_nor_its_tablespaces() {
 #[test]
 fn c17_two_restores_into_one_directory_do_not_meet() {
     let directory = directory();
-    let (cluster, installation) = set_up(directory.path());
+    let (cluster, installation) = in_its_place(directory.path(), "");
     cluster.sql("create table t as select g a, md5(g::text) b from generate_series(1, 50000) g");
     installation.run(&["backup", "create"]);
     cluster.stop();
@@ -115,7 +103,7 @@ fn c17_two_restores_into_one_directory_do_not_meet() {
 #[test]
 fn c31_what_is_in_pg_wal_alone_is_kept_whatever_was_told() {
     let directory = directory();
-    let (cluster, installation) = set_up(directory.path());
+    let (cluster, installation) = in_its_place(directory.path(), "");
     cluster.sql("create table t as select 1 a");
     installation.run(&["backup", "create"]);
     cluster.sql("insert into t values (2)");
@@ -155,7 +143,7 @@ fn c31_what_is_in_pg_wal_alone_is_kept_whatever_was_told() {
 #[test]
 fn c31_all_files_are_named_that_an_archive_lacks() {
     let directory = directory();
-    let (cluster, installation) = set_up(directory.path());
+    let (cluster, installation) = in_its_place(directory.path(), "");
     cluster.sql("create table t as select 1 a");
     installation.run(&["backup", "create"]);
     cluster.archive_all();

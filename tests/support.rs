@@ -489,6 +489,16 @@ pub fn backup_and_restore_test() -> String {
     )
 }
 
+/// A cluster that archives and whose place the configuration knows; with these jobs beside those that back up and test.
+pub fn in_its_place(directory: &Path, jobs: &str) -> (Cluster, Installation) {
+    let cluster = Cluster::start_with(directory, &Cluster::archiving(directory));
+    let place = format!("[clusters.main]\ndata-directory = \"{}\"\n", cluster.data.display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &place);
+    let text = format!("{configuration}{}{jobs}", backup_and_restore_test());
+    let installation = Installation::new(directory, &text);
+    (cluster, installation)
+}
+
 /// A session that has executed something and stays open until it is dropped.
 pub struct Session(Child);
 

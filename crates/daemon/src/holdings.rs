@@ -154,8 +154,8 @@ pub(crate) async fn held(engine: &Engine) -> Result<Vec<Held>, Error> {
     Ok(all)
 }
 
-/// The moments of each cluster that a restore can reach, by name, as they were at most [`SERVES`] ago, or since backups changed; one of which that cannot be found
-/// out is left out.
+/// The moments of each cluster that a restore can reach, by name, as they were at most [`SERVES`] ago, or since backups changed; one of
+/// which that cannot be found out is left out.
 pub(crate) async fn restorable(engine: &Engine) -> BTreeMap<String, Restorable> {
     let config = engine.config();
     let reads = config.clusters.keys().map(|name| {

@@ -103,7 +103,7 @@ impl Claim {
         loop {
             let mut options = fs::OpenOptions::new();
             let options = options.create(true).truncate(false).write(true).read(true);
-            let mut file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&marker).map_err(failed())?;
+            let file = options.custom_flags(nix::libc::O_NOFOLLOW).open(&marker).map_err(failed())?;
             let second = file.try_clone().map_err(failed())?;
             let lock = match Flock::lock(second, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => Some(lock),
@@ -123,10 +123,8 @@ impl Claim {
             let claim = Self { marker: marker.clone(), file, _lock: lock };
             // The one before may have ended, and removed it, in between.
             if claim.is_held() {
-                file = claim.file.try_clone().map_err(failed())?;
-                file.set_len(0)
-                    .and_then(|()| write!(file, "{label}\n (process {})\n", std::process::id()))
-                    .map_err(failed())?;
+                let words = format!("{label}\n (process {})\n", std::process::id());
+                claim.file.set_len(0).and_then(|()| (&claim.file).write_all(words.as_bytes())).map_err(failed())?;
                 return Ok(claim);
             }
         }
