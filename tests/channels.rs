@@ -76,7 +76,8 @@ fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_ord
     let configuration = format!(
         "[mail]\nserver = \"localhost\"\nport = {}\nuser = \"alerts\"\npassword-file = \"{{dir}}/secret\"\nca-file = \"{{dir}}/smtp/ca.pem\"\nfrom = \"pgbosun <alerts@example.com>\"\n\
          [groups.database]\ngather = \"0s\"\nrecipients = [\"dba@example.com\", \"Second Person <second@example.com>\"]\n\
-         [jobs.failing]\nkind = \"command\"\nprogram = \"/bin/false\"\n",
+         [jobs.failing]\nkind = \"command\"\nprogram = \"/bin/false\"\n\
+         [jobs.another]\nkind = \"command\"\nprogram = \"/bin/false\"\n",
         server.port
     );
     let mut installation = Installation::new(directory.path(), &configuration);
@@ -118,6 +119,25 @@ fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_ord
     );
     assert_eq!(received(&server_directory).len(), count + 2, "one for each of the others");
     installation.configure(&configuration);
+
+    // A password that was changed counts from the next try on, without a reload; the test goes by the daemon, as a message does.
+    installation.start();
+    write_secret("quite falsch\n");
+    let refused = installation.try_run(&["alert", "test", "database"]);
+    let words = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(refused.status.code() == Some(1) && words.contains("535"), "{words}");
+    installation.try_run(&["job", "run", "another", "--wait"]);
+    wait_until("a try", seconds(20), || {
+        installation.journal("select last_error like '%535%' from notifications where state = 'pending'") == "1"
+    });
+    write_secret("right password\n");
+    let count = received(&server_directory).len();
+    assert!(installation.run(&["alert", "test", "database"]).contains("accepted to dba@example.com"));
+    let audited =
+        "select action || ' ' || object || ' ' || detail from audit_log where action = 'alert test' order by at desc";
+    assert_eq!(installation.journal(audited), "alert test database accepted\nalert test database not accepted by mail");
+    wait_until("the message arrives", seconds(90), || received(&server_directory).len() > count + 1);
+    installation.stop();
 
     // C25: a wrong password is said so, and not shown.
     write_secret("quite falsch\n");

@@ -122,11 +122,18 @@ fn layers_win_in_order_and_show_names_each_source() {
     );
     assert!(shown.lines().any(|l| l.starts_with("blackout = [\"Sat\"]") && l.ends_with("conf.d/10-a.toml")), "{shown}");
     assert!(shown.lines().any(|l| l.starts_with("time-zone = \"UTC\"") && l.ends_with("# default")), "{shown}");
+    // What editors leave behind is no part of it: a swap file, a copy, and Emacs' lock, a link to nowhere.
+    for left in [".10-a.toml.swp", "10-a.toml~", ".30-c.toml", "#10-a.toml#", "10-a.toml.dpkg-old", "README"] {
+        fs::write(more.join(left), "[\0 no TOML").unwrap();
+    }
+    std::os::unix::fs::symlink("somebody@host.1:2", more.join(".#10-a.toml")).unwrap();
+    assert_eq!(installation.run(&["config", "show"]), shown);
     let mut command = installation.command(&["config", "show"]);
     let done = command
         .env("PGBOSUN_DAEMON__TIME_ZONE", "America/New_York")
         .env("PGBOSUN_MAIL__PASSWORD", "geheim")
         .env("PGBOSUN_MAIL__FROM", "a@b.c")
+        .env("PGBOSUN_MAIL__USER", "0123")
         .output();
     let shown = String::from_utf8(done.unwrap().stdout).unwrap();
     assert!(
@@ -135,6 +142,7 @@ fn layers_win_in_order_and_show_names_each_source() {
         "{shown}"
     );
     assert!(shown.contains("password = \"********\"") && !shown.contains("geheim"), "{shown}");
+    assert!(shown.contains("user = \"0123\""), "{shown}");
 }
 
 #[test]

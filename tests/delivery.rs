@@ -78,12 +78,12 @@ fn a_hundred_runs_over_an_outage_arrive_once_each() {
             >= 100
     });
     let status = installation.try_run(&["status"]);
-    assert!(String::from_utf8_lossy(&status.stdout).contains("history database out of reach"));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("history is not delivered"));
     cluster.up();
     wait_until("the alert resolves", seconds(30), || {
         installation.journal("select state from alerts where fingerprint = 'connectivity/connection'") == "resolved"
     });
-    wait_until("delivery is back", seconds(60), || installation.log().contains("history database is back"));
+    wait_until("delivery is back", seconds(60), || installation.log().contains("history is delivered again"));
     installation.stop();
     installation.start();
     installation.run(&["job", "pause", "--all"]);
@@ -210,4 +210,87 @@ fn c39_a_schema_that_another_made_before_is_not_written_into() {
     assert!(said(&["operator", "list"]).contains(refused), "{}", said(&["operator", "list"]));
     cluster.sql("alter table dba_ops.operators owner to postgres");
     installation.run(&["operator", "list"]);
+}
+
+/// A table dropped, a column renamed, a schema of a newer version, a server that is away: said by `check` at once, told after
+/// `fail-safe-after`, and over when it is over.
+#[test]
+fn a_history_database_that_takes_nothing_is_told_and_made_anew() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let configuration = format!(
+        "fail-safe-after = \"2s\"\n[history]\nconnection = \"{}\"\n{MAIL}\
+         [jobs.look]\nkind = \"command\"\nprogram = \"/bin/true\"\nschedule = \"* * * * * *\"\n",
+        cluster.connection()
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    let said = |installation: &Installation, arguments: &[&str]| {
+        let done = installation.try_run(arguments);
+        format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
+    };
+    assert!(said(&installation, &["check"]).contains("without the schema dba_ops"));
+    installation.run(&["migrate"]);
+    installation.run(&["operator", "add", "database", "anna@example.com"]);
+    installation.run(&["operator", "add", "security", "away@example.com"]);
+    cluster.sql("update dba_ops.operators set active = false where email like 'away%'");
+    installation.start();
+    let alert = "select state || ' ' || detail from alerts where job = 'dba-ops' order by opened_at desc limit 1";
+    let told = |words: &str| {
+        wait_until("it is told", seconds(60), || {
+            installation.journal(alert).starts_with("open") && installation.journal(alert).contains(words)
+        });
+        let mails = installation.mails();
+        assert!(mails.iter().any(|mail| mail.contains("the history database has taken nothing")), "{mails:?}");
+    };
+    let over = || wait_until("it is over", seconds(90), || installation.journal(alert).starts_with("resolved"));
+    let damages = [
+        ("alter table dba_ops.job_runs rename column summary to summary2", "summary"),
+        ("drop table dba_ops.restore_tests", "dba_ops.restore_tests"),
+        ("drop table dba_ops.operators", "dba_ops.operators"),
+    ];
+    for (damage, words) in damages {
+        cluster.sql(damage);
+        let checked = said(&installation, &["check"]);
+        assert!(
+            checked.contains("dba_ops lacks") && checked.contains(words) && checked.contains("--rebuild"),
+            "{checked}"
+        );
+        if words == "summary" {
+            told(words);
+        }
+        let migrated = said(&installation, &["migrate"]);
+        assert!(migrated.contains("dba_ops lacks") && migrated.contains(words), "{migrated}");
+        let made = installation.run(&["migrate", "--rebuild"]);
+        let aside = made.split("what was left of it is ").nth(1).unwrap().split('.').next().unwrap();
+        assert!(cluster.sql(&format!("select count(*) from {aside}.jobs")) != "0", "{made}");
+        assert!(said(&installation, &["check"]).contains("dba_ops answers"));
+        over();
+        until_the_same_rows(&installation, &cluster, seconds(60));
+        let kept = cluster.sql("select string_agg(email || ' ' || active, ', ' order by email) from dba_ops.operators");
+        assert_eq!(
+            kept,
+            if words == "dba_ops.operators" { "" } else { "anna@example.com true, away@example.com false" }
+        );
+    }
+    let refused = said(&installation, &["migrate", "--rebuild"]);
+    assert!(refused.contains("dba_ops lacks nothing"), "{refused}");
+    assert_eq!(cluster.sql("select count(*) from pg_namespace where nspname like 'dba\\_ops\\_%'"), "3");
+    // The trigger that tells of operators is there again.
+    installation.run(&["operator", "add", "database", "anna@example.com"]);
+    wait_until("she is known", seconds(20), || {
+        installation.journal("select email from operator_cache") == "anna@example.com"
+    });
+
+    cluster.down();
+    told("connect to");
+    cluster.up();
+    over();
+    installation.stop();
+    cluster.sql(
+        "insert into dba_ops._sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'x', true, '', 0)",
+    );
+    for command in ["check", "migrate"] {
+        let words = said(&installation, &[command]);
+        assert!(words.contains("made by a newer pgbosun"), "{words}");
+    }
 }

@@ -56,4 +56,14 @@ fn of_two_servers_each_says_why_it_will_not_do_and_what_may_pass_is_tried_again(
     assert_eq!(attempts, 1, "no further try makes a password right: {error}");
     write("right");
     installation.run(&["backup", "create"]);
+
+    // From the environment a secret is taken as it is, whatever TOML would make of it.
+    installation.configure(&of("same").replace("password-file = \"{dir}/secret\"\n", ""));
+    for password in ["0123", "\"quoted\"", " lead", "true", "{a=1}"] {
+        cluster.sql(&format!("alter role bosun password '{password}'"));
+        let done =
+            installation.command(&["backup", "create"]).env("PGBOSUN_CLUSTERS__MAIN__PASSWORD", password).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{password}: {}", String::from_utf8_lossy(&done.stderr));
+    }
 }

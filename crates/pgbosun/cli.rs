@@ -154,7 +154,12 @@ pub enum Command {
     #[command(hide = true)]
     RecoveryEnded,
     /// Bring the schema dba_ops up to date.
-    Migrate,
+    Migrate {
+        /// Where something was taken out of it: make it anew, with its operators. What is left keeps its rows under another name, and the
+        /// daemon fills the new one from its journal.
+        #[arg(long)]
+        rebuild: bool,
+    },
     /// The whole program on a scratch PostgreSQL, then what to look at.
     Demo {
         /// Where everything goes.

@@ -40,7 +40,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         Command::Alert { command } => alert::run(&context, command).await,
         Command::Operator { command } => operator::run(&context, command).await,
         Command::Report { command } => Box::pin(report::run(&context, command)).await,
-        Command::Migrate => migrate::run(&context).await,
+        Command::Migrate { rebuild } => migrate::run(&context, rebuild).await,
         // Dispatched before, since they work without a valid configuration or outside this runtime.
         Command::Daemon
         | Command::Fence { .. }

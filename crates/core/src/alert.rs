@@ -9,6 +9,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// The pseudo job of alerts about the daemon.
+pub const DAEMON: &str = "daemon";
+/// The pseudo job whose alerts say that a channel does not deliver; their object is the channel.
+pub const DELIVERY: &str = "delivery";
+/// The pseudo job of alerts about the history database.
+pub const HISTORY: &str = "dba-ops";
+/// The pseudo jobs: the daemon itself finds what their alerts tell, and no configuration may have a job of such a name.
+pub const PSEUDO_JOBS: [&str; 3] = [DAEMON, DELIVERY, HISTORY];
+
 crate::words! {
     /// Where an alert stands.
     pub enum AlertState {

@@ -7,17 +7,14 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
-    alert::{Acknowledgement, Alert, AlertState, Notice, Silence},
+    alert::{Acknowledgement, Alert, AlertState, Notice, PSEUDO_JOBS, Silence},
     config::{Config, Job, Patience},
     run::Run,
 };
 use pgbosun_history::{AlertChange, Error, Judge};
-use pgbosun_notify::{DELIVERY, Desk, Hosts, Subject, Surroundings, Verdict, judge, resolve, turn};
+use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, judge, resolve, turn};
 use pgbosun_postgres::Conninfo;
 use uuid::Uuid;
-
-/// The pseudo job of alerts about the daemon.
-pub(crate) const DAEMON: &str = "daemon";
 
 /// Whose alerts a run's are.
 pub(crate) fn subject(job: &Job, run: &Run) -> Subject {
@@ -70,7 +67,7 @@ pub(crate) async fn own(engine: &Engine, job: &'static str, verdict: Verdict) ->
 pub(crate) async fn resolve_orphans(engine: &Engine, config: &Config) -> Result<(), Error> {
     let now = engine.now();
     let jobs: Vec<_> = config.jobs.keys().cloned().collect();
-    let orphan = move |alert: &Alert| ![DAEMON, DELIVERY].contains(&alert.job.as_str()) && !jobs.contains(&alert.job);
+    let orphan = move |alert: &Alert| !PSEUDO_JOBS.contains(&alert.job.as_str()) && !jobs.contains(&alert.job);
     let judge: Judge = Box::new(move |open| {
         open.iter().filter(|alert| orphan(alert)).map(|alert| resolve(alert, None, now)).collect()
     });
@@ -152,7 +149,7 @@ pub async fn silence(engine: &Engine, who: &str, request: SilenceRequest) -> Res
     let clusters = config.clusters.keys().chain(open.iter().filter_map(|alert| alert.cluster.as_ref()));
     let clusters: Vec<_> = clusters.map(String::as_str).chain([""]).collect();
     let jobs = config.jobs.keys().chain(open.iter().map(|alert| &alert.job));
-    let jobs: Vec<_> = jobs.map(String::as_str).chain([DAEMON, DELIVERY]).collect();
+    let jobs: Vec<_> = jobs.map(String::as_str).chain(PSEUDO_JOBS).collect();
     if let Some(pattern) = matcher.misses(&clusters, &jobs) {
         let words = format!("\"{pattern}\" means no cluster and no job that is configured: nothing would be silent");
         return Err(crate::Error::Refused(words));

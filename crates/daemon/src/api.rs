@@ -73,6 +73,38 @@ pub struct SilenceRequest {
     pub reason: String,
 }
 
+/// A group whose channels are to be tried.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GroupTestRequest {
+    /// Its name.
+    pub group: String,
+}
+
+/// What became of a message that tests a group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GroupTest {
+    /// Why others may have been told than those of the history database.
+    pub note: Option<String>,
+    /// Each of its channels.
+    pub channels: Vec<Tried>,
+}
+
+/// What became of it by one channel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tried {
+    /// The channel.
+    pub channel: String,
+    /// Who was told, or was to be.
+    pub to: Vec<String>,
+    /// Whether the other side took it.
+    pub accepted: bool,
+    /// What it said, or why not.
+    pub answer: String,
+}
+
 /// How delivery to `dba_ops` stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

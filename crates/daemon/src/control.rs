@@ -115,6 +115,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/runs/{id}", get(show_run))
         .route("/alerts", get(alerts::list))
         .route("/alerts/{id}/acknowledge", post(alerts::acknowledge))
+        .route("/groups/test", post(alerts::test))
         .route("/silences", get(alerts::silences).post(alerts::silence))
         .route("/silences/{id}/end", post(alerts::unsilence))
         .route("/wal/push", post(push_wal))

@@ -1,5 +1,7 @@
 //! The delivery of history: the journal's changes to `dba_ops`, the operators back, and the daily purge of both.
 
+mod trouble;
+
 use crate::{
     beats::Part,
     engine::Engine,
@@ -116,6 +118,7 @@ struct Target {
     failures: u32,
     not_before: Option<Instant>,
     operators_read: Option<Instant>,
+    trouble: trouble::Watch,
 }
 
 impl Target {
@@ -128,18 +131,21 @@ impl Target {
         match turn.unwrap_or(Err(Error::History(pgbosun_history::Error::Timeout(LIMIT)))) {
             Ok(more) => {
                 if self.failures > 0 {
-                    tracing::info!("history database is back, delivery goes on");
+                    tracing::info!("history is delivered again");
                     engine.history_trouble.send_replace(None);
                 }
                 (self.failures, self.not_before) = (0, None);
+                self.trouble.over(engine).await;
                 more
             }
             Err(error) => {
                 let reason = chain(&error);
+                let since = engine.history_trouble.borrow().as_ref().map_or_else(|| engine.now(), |(since, _)| *since);
                 if self.failures == 0 {
-                    tracing::warn!("history database out of reach, history waits in the journal: {reason}");
-                    engine.history_trouble.send_replace(Some((engine.now(), reason)));
+                    tracing::warn!("history is not delivered, it waits in the journal: {reason}");
                 }
+                self.trouble.lasts(engine, since, &reason).await;
+                engine.history_trouble.send_replace(Some((since, reason)));
                 self.failures += 1;
                 self.not_before = Some(Instant::now() + LONGEST.min(StdDuration::from_secs(1 << self.failures.min(6))));
                 if let Some(delivery) = &mut self.delivery {

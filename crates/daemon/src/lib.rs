@@ -5,6 +5,7 @@
 
 pub mod accepted;
 mod alarm;
+pub mod alert_test;
 mod alerts;
 mod alive;
 pub mod api;
@@ -41,7 +42,7 @@ pub use figures::{Figures, Measured};
 pub use history::open as open_history;
 pub use holdings::{Holding, last_seen, look};
 pub use metrics::{BackupSummary, Summary, summary, text as metrics_text};
-pub use outbox::{channel, recipients, send_due};
+pub use outbox::{channel, send_due};
 pub use reports::make as report;
 pub use rows::new_run;
 pub use runner::execute;

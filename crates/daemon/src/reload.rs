@@ -1,8 +1,7 @@
 //! Reload: the new configuration is read and checked whole, then takes effect in one step, or not at all.
 
 use crate::{
-    accepted,
-    alerts::{self, DAEMON},
+    accepted, alerts,
     engine::Engine,
     error::{Error, chain},
     events,
@@ -10,6 +9,7 @@ use crate::{
     systemd,
 };
 use pgbosun_core::{
+    alert::DAEMON,
     config::{Config, Effective},
     finding::{Finding, Severity},
 };

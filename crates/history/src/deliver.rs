@@ -3,8 +3,11 @@
 //! Invariants: the sequence delivered so far lies in `dba_ops` itself and moves in the transaction of the rows, so a
 //! crash at any moment repeats nothing visible and loses nothing, and a lost or restored database is filled again.
 
-use crate::{Error, Journal};
-use pgbosun_postgres::{Foreign, Server};
+use crate::{
+    Error, Journal,
+    schema::{self, Look},
+};
+use pgbosun_postgres::Server;
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,9 +35,18 @@ macro_rules! tables {
 }
 
 /// The tables in the order in which they are filled.
-const TABLES: [Table; 13] = tables! {
+static TABLES: [Table; 13] = tables! {
     "jobs" "job_runs" "findings" "alerts" "silences" "notifications" "backups" "restore_tests" "maintenance" "recommendations" "samples" "queries" "audit_log"
 };
+
+const REGISTER: &str = "insert into dba_ops.instances (instance_id, name) values ($1, $2)
+     on conflict (instance_id) do update set name = excluded.name returning delivered_seq";
+const NOTE: &str = "update dba_ops.instances set delivered_seq = $1, delivered_at = now() where instance_id = $2";
+
+/// Every statement of delivery: with the schema as it should be the server takes each of them.
+pub(crate) fn statements() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|table| table.deliver).chain([REGISTER, NOTE])
+}
 
 /// What one step of delivery did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,26 +74,12 @@ impl Delivery {
         Self { server, instance, name: name.to_owned(), connection: None, delivered: None }
     }
 
-    /// Looks without changing anything: how many operators there are, or `None` where the schema is not there yet.
+    /// Looks without changing anything.
     ///
     /// # Errors
-    /// Where the server does not answer or refuses.
-    pub async fn look(&self) -> Result<Option<i64>, Error> {
-        let failed = Error::dba_ops("look at dba_ops");
-        let mut connection = connect(&self.server).await?;
-        let there: bool = sqlx::query_scalar("select pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(&failed)?;
-        let operators = match there {
-            true => {
-                let count = sqlx::query_scalar("select pg_catalog.count(*) from dba_ops.operators");
-                Some(count.fetch_one(&mut connection).await.map_err(&failed)?)
-            }
-            false => None,
-        };
-        let _ = connection.close().await;
-        Ok(operators)
+    /// Where the server does not answer, takes no writes, or has a schema that is not what it should be.
+    pub async fn look(&self) -> Result<Look, Error> {
+        schema::look(&self.server).await
     }
 
     pub(crate) fn instance(&self) -> Uuid {
@@ -93,9 +91,9 @@ impl Delivery {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                migrate(&self.server).await?;
+                schema::migrate(&self.server).await?;
                 self.delivered = None;
-                connect(&self.server).await?
+                schema::connect(&self.server).await?
             }
         };
         Ok(self.connection.insert(connection))
@@ -123,15 +121,12 @@ impl Delivery {
     async fn delivered(&mut self) -> Result<i64, Error> {
         let (instance, name) = (self.instance, self.name.clone());
         let connection = self.connection().await?;
-        sqlx::query_scalar(
-            "insert into dba_ops.instances (instance_id, name) values ($1, $2)
-             on conflict (instance_id) do update set name = excluded.name returning delivered_seq",
-        )
-        .bind(instance)
-        .bind(name)
-        .fetch_one(connection)
-        .await
-        .map_err(Error::dba_ops("register this installation"))
+        sqlx::query_scalar(REGISTER)
+            .bind(instance)
+            .bind(name)
+            .fetch_one(connection)
+            .await
+            .map_err(Error::dba_ops("register this installation"))
     }
 
     async fn try_step(&mut self, journal: &Journal) -> Result<Delivered, Error> {
@@ -164,12 +159,16 @@ impl Delivery {
                 .await
                 .map_err(Error::dba_ops("deliver history"))?;
         }
-        sqlx::query("update dba_ops.instances set delivered_seq = $1, delivered_at = now() where instance_id = $2")
+        let noted = sqlx::query(NOTE)
             .bind(until)
             .bind(instance)
             .execute(&mut *transaction)
             .await
             .map_err(Error::dba_ops("note how far delivery came"))?;
+        if noted.rows_affected() == 0 {
+            // The schema was made anew under this connection; the next one is asked how far it came.
+            return Err(Error::Forgotten);
+        }
         transaction.commit().await.map_err(Error::dba_ops("commit"))?;
         self.delivered = Some(until);
         Ok(Delivered { rows, more })
@@ -191,53 +190,12 @@ async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> 
             .map_err(&failed)?;
     let Some(until) = until else { return Ok((from, Vec::new())) };
     let mut batches = Batches::new();
-    for Table { changed, deliver } in TABLES {
+    for Table { changed, deliver } in &TABLES {
         let rows: Vec<String> =
-            sqlx::query_scalar(changed).bind(from).bind(until).fetch_all(&mut *snapshot).await.map_err(&failed)?;
+            sqlx::query_scalar(*changed).bind(from).bind(until).fetch_all(&mut *snapshot).await.map_err(&failed)?;
         if !rows.is_empty() {
-            batches.push((deliver, rows));
+            batches.push((*deliver, rows));
         }
     }
     Ok((until, batches))
-}
-
-/// C39: a connection to the history database, in which `dba_ops` and all in it is ours or a superuser's.
-async fn connect(server: &Server) -> Result<PgConnection, Error> {
-    let mut connection = server.connect().await?;
-    match Foreign::find(&mut connection, "dba_ops", None).await? {
-        Some(foreign) => Err(foreign.into()),
-        None => Ok(connection),
-    }
-}
-
-/// Brings the schema `dba_ops` up to date; returns how many migrations it has.
-///
-/// On a connection of its own: a migration that fails leaves its advisory lock with the connection, and both end here.
-/// Operators that scripts kept in tables of the same names are taken over: those tables stay, as `operators_of_scripts` and
-/// `operator_groups_of_scripts`.
-///
-/// # Errors
-/// Where the server is out of reach, the role may not create the schema, or the schema is newer than this program.
-pub async fn migrate(server: &Server) -> Result<usize, Error> {
-    let mut connection = connect(server).await?;
-    let mut migrator = sqlx::migrate!("../../migrations/dba_ops");
-    migrator.create_schema("dba_ops");
-    migrator.dangerous_set_table_name("dba_ops._sqlx_migrations");
-    let done: Result<(), Error> = async {
-        let failed = Error::dba_ops("take over the operators that are there already");
-        sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut connection).await.map_err(&failed)?;
-        migrator.run_direct(None, &mut connection, false).await?;
-        sqlx::raw_sql(include_str!("takeover/after.sql")).execute(&mut connection).await.map_err(&failed)?;
-        Ok(())
-    }
-    .await;
-    if done.is_err() {
-        let undone = sqlx::raw_sql(include_str!("takeover/undo.sql")).execute(&mut connection).await;
-        if let Err(error) = undone {
-            tracing::warn!("the operators of the scripts are in dba_ops.operators_to_take_over: {error}");
-        }
-    }
-    let _ = connection.close().await;
-    done?;
-    Ok(migrator.iter().count())
 }

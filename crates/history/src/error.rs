@@ -54,6 +54,28 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// Somebody took something out of `dba_ops`: what the server says of it.
+    #[error(
+        "dba_ops lacks what belongs into it ({0}): \"pgbosun migrate --rebuild\" makes it anew, with its operators; the daemon fills it \
+         from its journal, and what is left keeps its rows under another name"
+    )]
+    Lacking(String),
+    /// Nothing has to be made anew.
+    #[error("dba_ops lacks nothing: there is nothing to make anew")]
+    NothingLacks,
+    /// `dba_ops` has a migration that is unknown here.
+    #[error(
+        "dba_ops was made by a newer pgbosun (its migration {0} is not known here): update this one, nothing of it was changed"
+    )]
+    Newer(i64),
+    /// The history database is on a server in recovery.
+    #[error(
+        "the history database takes no writes: its server is a standby or recovers; history.connection names a primary"
+    )]
+    TakesNoWrites,
+    /// `dba_ops` does not know this installation any more.
+    #[error("dba_ops was made anew meanwhile: it is filled again")]
+    Forgotten,
     /// The schema cannot be brought up to date.
     #[error("migrate the schema dba_ops")]
     Migrate(#[from] sqlx::migrate::MigrateError),

@@ -13,6 +13,14 @@ use std::{collections::BTreeMap, path::Path};
 /// The channel on which the trigger of `dba_ops` tells.
 const CHANNEL: &str = "pgbosun_operators";
 
+const OPERATORS: &str = "select o.group_name, o.email, o.name, coalesce(o.active and g.active, true) as active
+     from dba_ops.operators o join dba_ops.operator_groups g using (group_name)
+     order by o.group_name, o.email";
+const GROUPS: &str =
+    "select group_name, description, coalesce(active, true) as active from dba_ops.operator_groups order by 1";
+/// With the schema as it should be the server takes each of them.
+pub(crate) const STATEMENTS: [&str; 2] = [OPERATORS, GROUPS];
+
 /// Who is told about a group's alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, sqlx::FromRow)]
 pub struct Operator {
@@ -156,14 +164,8 @@ impl Delivery {
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
     pub async fn operators(&mut self) -> Result<Vec<Operator>, Error> {
-        sqlx::query_as(
-            "select o.group_name, o.email, o.name, coalesce(o.active and g.active, true) as active
-             from dba_ops.operators o join dba_ops.operator_groups g using (group_name)
-             order by o.group_name, o.email",
-        )
-        .fetch_all(self.connection().await?)
-        .await
-        .map_err(Error::dba_ops("read the operators"))
+        let read = sqlx::query_as(OPERATORS).fetch_all(self.connection().await?).await;
+        read.map_err(Error::dba_ops("read the operators"))
     }
 
     /// Every group.
@@ -171,12 +173,8 @@ impl Delivery {
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
     pub async fn operator_groups(&mut self) -> Result<Vec<OperatorGroup>, Error> {
-        sqlx::query_as(
-            "select group_name, description, coalesce(active, true) as active from dba_ops.operator_groups order by 1",
-        )
-        .fetch_all(self.connection().await?)
-        .await
-        .map_err(Error::dba_ops("read the operator groups"))
+        let read = sqlx::query_as(GROUPS).fetch_all(self.connection().await?).await;
+        read.map_err(Error::dba_ops("read the operator groups"))
     }
 
     /// Adds an operator, or makes one active again; false where the group does not exist. Who does it is written down.

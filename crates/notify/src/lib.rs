@@ -17,4 +17,4 @@ pub use channels::{Channel, DeliveryError, Message, Missed, Receipt, fetch, open
 pub use lifecycle::{Subject, Verdict, judge, resolve, turn};
 pub use mute::Surroundings;
 pub use retry::next_attempt;
-pub use tell::{DELIVERY, Desk, Hosts, MAIL};
+pub use tell::{Desk, Hosts, MAIL};

@@ -13,7 +13,7 @@ use crate::{
 use chrono::{DateTime, Duration, Utc};
 use order::{sort, together};
 use pgbosun_core::{
-    alert::{Alert, AlertState, Notice, Told},
+    alert::{Alert, AlertState, DELIVERY, Notice, Told},
     config::{Config, Group},
     finding::Severity,
     human,
@@ -25,8 +25,6 @@ use uuid::Uuid;
 
 /// The channel that has a section of its own.
 pub const MAIL: &str = "mail";
-/// The pseudo job whose alerts say that a channel does not deliver; their object is the channel.
-pub const DELIVERY: &str = "delivery";
 /// The most alerts of one message.
 const MOST: usize = 100;
 

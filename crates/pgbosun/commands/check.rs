@@ -13,6 +13,7 @@ use pgbosun_core::{
     human,
 };
 use pgbosun_daemon::{chain, channel, open_history};
+use pgbosun_history::Look;
 use pgbosun_jobs::{log_advice, needs_replication, place};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
@@ -275,11 +276,16 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
     match open_history(&context.config, Uuid::nil()) {
         Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),
         Ok(Some(delivery)) => match delivery.look().await {
-            Ok(Some(operators)) => {
-                report.add(Severity::Ok, "history", format!("dba_ops answers, {operators} operators"))
+            Ok(Look::Whole(operators)) => {
+                report.add(Severity::Ok, "history", format!("dba_ops answers, {operators} operators"));
             }
-            Ok(None) => {
+            Ok(Look::Absent) => {
                 let message = "answers, without the schema dba_ops: the daemon makes it, or \"pgbosun migrate\"";
+                report.add(Severity::Ok, "history", message);
+            }
+            Ok(Look::Older) => {
+                let message =
+                    "dba_ops is of an earlier version: the daemon brings it up to date, or \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);
             }
             Err(error) => report.add(Severity::Critical, "history", chain(&error)),

@@ -48,7 +48,7 @@ fn print(status: &Status, context: &Context) {
         say!("{}", yellow(&format!("all jobs are paused {paused}")));
     }
     if let Some(trouble) = &status.history.trouble {
-        say!("{}", yellow(&format!("history database out of reach {trouble}")));
+        say!("{}", yellow(&format!("history is not delivered {trouble}")));
     }
     if status.outbox > 0 {
         say!("{}", yellow(&format!("{} messages wait to be sent", status.outbox)));

@@ -141,7 +141,7 @@ impl Conninfo {
 
     /// The password for one host: given, or from the password file.
     pub fn password_for(&self, host: &Host) -> Option<Secret> {
-        self.password.clone().or_else(|| {
+        self.password.as_ref().map(Secret::current).or_else(|| {
             let text = files::password_file(self.passfile.as_deref()).ok()?;
             files::password_in(&text, host, &self.database, &self.user)
         })

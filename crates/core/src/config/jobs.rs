@@ -6,11 +6,9 @@ use super::{
     reader::{Findings, OptionDoc, Reader, Section},
     suggest::nearest,
 };
+use crate::alert::PSEUDO_JOBS;
 use figment::value::{Dict, Tag, Value};
 use std::{any::Any, collections::BTreeMap, sync::Arc};
-
-/// Names under which the daemon's own alerts go.
-const OWN: [&str; 2] = ["daemon", "delivery"];
 
 /// A kind of job, as far as configuration is concerned.
 #[derive(Clone, Copy)]
@@ -73,7 +71,7 @@ impl Needs {
 /// Reads `[jobs.NAME]` for every name. `None` where a problem was recorded in any.
 pub(super) fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTreeMap<String, Job>> {
     named(gathered, top, "jobs", |gathered, name, path, value| {
-        if OWN.contains(&name) {
+        if PSEUDO_JOBS.contains(&name) {
             let hint = Some("choose another".into());
             gathered.refuse(value.tag(), &path, None, "the daemon's own alerts have this name".into(), hint);
         }

@@ -111,6 +111,8 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
             let mut more: Vec<_> = entries
                 .filter_map(|entry| entry.ok().map(|entry| entry.path()))
                 .filter(|file| file.extension().is_some_and(|extension| extension == "toml"))
+                // Editors keep what they are at beside it, under such a name.
+                .filter(|file| file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")))
                 .collect();
             more.sort();
             files.extend(more);
@@ -123,9 +125,24 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 
 /// `PGBOSUN_DAEMON__TIME_ZONE` is `daemon.time-zone`; variables without `__` are not configuration.
 fn environment() -> Env {
-    Env::prefixed("PGBOSUN_")
-        .filter(|key| key.as_str().contains("__"))
-        .map(|key| key.as_str().to_ascii_lowercase().replace("__", ".").replace('_', "-").into())
+    Env::prefixed("PGBOSUN_").filter(|key| key.as_str().contains("__")).map(|key| key_of(key.as_str()).into())
+}
+
+/// The key that a variable sets, of its name without the prefix.
+fn key_of(variable: &str) -> String {
+    variable.to_ascii_lowercase().replace("__", ".").replace('_', "-")
+}
+
+/// What the variable for the key at `path` holds, as it is: [`environment`] reads values as TOML, to which `0123`, `true` and
+/// `{a=1}` are no texts, and quotes no part of one.
+pub(super) fn said_in_environment(path: &str) -> Option<String> {
+    const PREFIX: &str = "PGBOSUN_";
+    let is_it = |name: &str| {
+        let (prefix, rest) = name.split_at_checked(PREFIX.len()).unwrap_or_default();
+        prefix.eq_ignore_ascii_case(PREFIX) && key_of(rest) == path
+    };
+    let found = std::env::vars_os().find(|(name, _)| name.to_str().is_some_and(is_it));
+    found.and_then(|(_, value)| value.into_string().ok())
 }
 
 /// The variable that sets the key at `path`.

@@ -113,6 +113,12 @@ impl Findings {
         }
     }
 
+    /// What the environment says in so many bytes, where that is where this value comes from.
+    fn said_in_environment(&self, value: &Value, path: &str) -> Option<String> {
+        let from = self.figment.get_metadata(value.tag())?;
+        from.source.is_none().then(|| super::load::said_in_environment(path)).flatten()
+    }
+
     pub fn refuse(&mut self, tag: Tag, key: &str, value: Option<String>, message: String, hint: Option<String>) {
         let source = self.source_of(tag, key).0;
         self.problems.push(Problem { source, key: key.to_owned(), value, message, hint });
@@ -158,6 +164,10 @@ impl<'a> Reader<'a> {
             self.gathered.refuse(value.tag(), &path, None, "a secret does not belong here".into(), Some(hint));
             return None;
         }
+        let value = match T::TEXT.then(|| self.gathered.said_in_environment(&value, &path)).flatten() {
+            Some(text) => Value::String(value.tag(), text),
+            None => value,
+        };
         let shown = if T::SECRET { "\"********\"".to_owned() } else { render(&value) };
         match T::read(&value, &self.gathered.known) {
             Ok(read) => {

@@ -1,23 +1,42 @@
 //! Secrets: from a file only its owner reads, a systemd credential, or the environment. C25: never shown.
+//!
+//! Invariant: who is about to use one asks for [`Secret::current`], so that a file that was changed counts from the next try on.
 
 use super::setting::{Known, Refusal, Setting};
 use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
-/// A password or key. Its `Debug` shows nothing.
+/// A password or key. Its `Debug` shows nothing of it.
 #[derive(Clone, Debug, Default)]
-pub struct Secret(SecretString);
+pub struct Secret {
+    text: SecretString,
+    /// Where it was read, and is read again.
+    file: Option<PathBuf>,
+}
 
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(SecretString::from(text.into()))
+        Self { text: SecretString::from(text.into()), file: None }
     }
 
     /// The secret itself, for the moment of its use.
     pub fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.text.expose_secret()
+    }
+
+    /// As its file has it now. Where that cannot be used, the one that was read last holds: somebody is changing it.
+    #[must_use]
+    pub fn current(&self) -> Self {
+        let Some(file) = &self.file else { return self.clone() };
+        Self::from_file(file).unwrap_or_else(|reason| {
+            tracing::warn!("{} {reason}; the secret that was read before is used", file.display());
+            self.clone()
+        })
     }
 
     /// Reads the first line of `path`, which only its owner may be able to read.
@@ -31,7 +50,7 @@ impl Secret {
         }
         let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
         match text.lines().next().map(str::trim_end) {
-            Some(line) if !line.is_empty() => Ok(Self::new(line)),
+            Some(line) if !line.is_empty() => Ok(Self { file: Some(path.to_owned()), ..Self::new(line) }),
             _ => Err("is empty: the secret is expected on its first line".into()),
         }
     }
@@ -47,12 +66,42 @@ impl Secret {
 impl Setting for Secret {
     const EXPECTS: &'static str = "a secret";
     const SECRET: bool = true;
+    const TEXT: bool = true;
 
     fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
         match value {
             Value::String(_, text) => Ok(Self::new(text.clone())),
-            Value::Num(_, number) => Ok(Self::new(number.to_u128().map_or_else(String::new, |n| n.to_string()))),
             _ => Err(Refusal::expected(Self::EXPECTS)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+    };
+
+    #[test]
+    fn a_file_that_was_changed_counts_and_one_that_cannot_be_read_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("secret");
+        let write = |text: &str, mode: u32| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        };
+        write("old\n", 0o600);
+        let secret = Secret::from_file(&file).unwrap();
+        write("new\n", 0o600);
+        assert_eq!((secret.expose(), secret.current().expose()), ("old", "new"));
+        for (text, mode) in [("", 0o600), ("open", 0o644)] {
+            write(text, mode);
+            assert_eq!(secret.current().expose(), "old");
+        }
+        fs::remove_file(&file).unwrap();
+        assert_eq!(secret.current().expose(), "old");
+        assert!(!format!("{secret:?}").contains("old"));
     }
 }

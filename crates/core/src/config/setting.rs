@@ -12,6 +12,8 @@ pub trait Setting: Sized {
     const EXPECTS: &'static str;
     /// Never shown, and refused in a configuration file's text.
     const SECRET: bool = false;
+    /// Any text is one, so that a variable of the environment is taken as it is.
+    const TEXT: bool = false;
     /// May be left out.
     const OPTIONAL: bool = false;
 
@@ -65,6 +67,7 @@ fn text<T: Setting>(value: &Value) -> Result<&str, Refusal> {
 impl<T: Setting> Setting for Option<T> {
     const EXPECTS: &'static str = T::EXPECTS;
     const SECRET: bool = T::SECRET;
+    const TEXT: bool = T::TEXT;
     const OPTIONAL: bool = true;
 
     fn read(value: &Value, known: &Known) -> Result<Self, Refusal> {
@@ -102,6 +105,7 @@ lists! {
 
 impl Setting for String {
     const EXPECTS: &'static str = "a text in quotes";
+    const TEXT: bool = true;
 
     fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
         text::<Self>(value).map(str::to_owned)

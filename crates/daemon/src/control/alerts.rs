@@ -2,8 +2,8 @@
 
 use super::{Answer, Control, Peer};
 use crate::{
-    alerts,
-    api::{Action, AlertInfo, SilenceRequest},
+    alert_test, alerts,
+    api::{Action, AlertInfo, GroupTest, GroupTestRequest, SilenceRequest},
 };
 use axum::{
     Json,
@@ -49,4 +49,17 @@ pub(super) async fn unsilence(
     Path(id): Path<Uuid>,
 ) -> Answer<()> {
     alerts::unsilence(&control.engine, &who, id).await.map(Json)
+}
+
+pub(super) async fn test(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Json(request): Json<GroupTestRequest>,
+) -> Answer<GroupTest> {
+    let tested = alert_test::send(&control.engine.config(), &request.group).await?;
+    let refused = tested.channels.iter().filter(|tried| !tried.accepted).map(|tried| tried.channel.as_str());
+    let refused = refused.collect::<Vec<_>>().join(", ");
+    let came_of_it = if refused.is_empty() { "accepted".to_owned() } else { format!("not accepted by {refused}") };
+    control.engine.journal.audit(&who, "alert test", &request.group, &came_of_it).await?;
+    Ok(Json(tested))
 }

@@ -3,11 +3,12 @@
 use crate::{alerts, engine::Engine, error::Error};
 use chrono::{DateTime, Duration, Utc};
 use pgbosun_core::{
+    alert::DELIVERY,
     finding::{Finding, Severity},
     human,
 };
 use pgbosun_history::Backlog;
-use pgbosun_notify::{DELIVERY, MAIL, Verdict};
+use pgbosun_notify::{MAIL, Verdict};
 
 /// How often the channels are looked at.
 const EVERY: Duration = Duration::seconds(20);

@@ -81,9 +81,11 @@ impl Tokens {
 
     /// A token and how long it is good, for this refresh token or the configured one; or the server's words of refusal.
     async fn fetch(&self, newest: Option<&Secret>) -> Result<Result<(Secret, u64), String>, DeliveryError> {
-        let used = newest.or(self.refresh.as_ref().map(|refresh| &refresh.configured));
+        let configured = self.refresh.as_ref().map(|refresh| refresh.configured.current());
+        let used = newest.or(configured.as_ref());
         let mut encoder = self.encoder.clone();
-        let fields = self.fields.iter().map(|(key, value)| (*key, value.expose()));
+        let fields: Vec<_> = self.fields.iter().map(|(key, value)| (*key, value.current())).collect();
+        let fields = fields.iter().map(|(key, value)| (*key, value.expose()));
         encoder.query_pairs_mut().extend_pairs(fields.chain(used.map(|used| ("refresh_token", used.expose()))));
         let form = encoder.query().unwrap_or_default().to_owned();
         let request = self.http.post(&self.url, "application/x-www-form-urlencoded", form);
@@ -127,7 +129,7 @@ struct Kept {
 
 impl Refresh {
     fn of(&self) -> String {
-        hex::encode(Sha256::digest(self.configured.expose()))
+        hex::encode(Sha256::digest(self.configured.current().expose()))
     }
 
     /// What was given last, unless another was configured since.

@@ -33,7 +33,7 @@ impl PagerDuty {
     }
 
     async fn event(&self, action: &str, bulletin: &Bulletin, item: &Item) -> Result<(), DeliveryError> {
-        let body = event(self.key.expose(), action, bulletin, item).to_string();
+        let body = event(self.key.current().expose(), action, bulletin, item).to_string();
         self.http.accepted(self.http.post(&self.url, "application/json", body)).await.map(drop)
     }
 }
@@ -64,7 +64,7 @@ impl Channel for PagerDuty {
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         // The end of an incident that never was: taken, and nothing happens.
         let body = json!({
-            "routing_key": self.key.expose(), "event_action": "resolve", "dedup_key": "pgbosun-check"
+            "routing_key": self.key.current().expose(), "event_action": "resolve", "dedup_key": "pgbosun-check"
         });
         self.http.accepted(self.http.post(&self.url, "application/json", body.to_string())).await?;
         Ok(Receipt::new("PagerDuty takes events with this routing key".into()))

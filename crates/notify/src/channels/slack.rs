@@ -35,14 +35,15 @@ impl Slack {
 impl Channel for Slack {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
         let body = body(&message.bulletin).to_string();
-        let request = self.http.post(self.url.expose(), "application/json", body);
+        let request = self.http.post(self.url.current().expose(), "application/json", body);
         let (status, text) = self.http.accepted(request).await?;
         Ok(Receipt::new(format!("Slack: {status} {}", text.trim())))
     }
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         // A webhook answers an empty message with a refusal that it gives to nobody else: "no_text" or "invalid_payload".
-        let (status, text) = self.http.send(self.http.post(self.url.expose(), "application/json", "{}".into())).await?;
+        let (status, text) =
+            self.http.send(self.http.post(self.url.current().expose(), "application/json", "{}".into())).await?;
         match text.trim() {
             known @ ("no_text" | "invalid_payload" | "no_service" | "ok") if known != "no_service" => {
                 Ok(Receipt::new("Slack's webhook answers".into()))

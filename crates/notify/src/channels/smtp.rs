@@ -35,7 +35,7 @@ pub(super) struct Smtp {
     port: u16,
     form: Form,
     tokens: Option<Tokens>,
-    /// The transport, and the token it logs in with.
+    /// The transport, and the token or password it logs in with.
     open: Mutex<Option<(Transport, Option<Secret>)>>,
 }
 
@@ -66,14 +66,14 @@ impl Smtp {
         Ok(Self { mail: mail.clone(), tls, port, form, tokens, open: Mutex::new(None) })
     }
 
-    /// The transport with its connections; a new one where the token changed.
+    /// The transport with its connections; a new one where the token or the password changed.
     async fn transport(&self) -> Result<Transport, DeliveryError> {
-        let token = match &self.tokens {
+        let secret = match &self.tokens {
             Some(tokens) => Some(tokens.token().await?),
-            None => None,
+            None => self.mail.password.as_ref().map(Secret::current),
         };
         let mut open = self.open.lock().await;
-        let same = |known: &Option<Secret>| known.as_ref().map(Secret::expose) == token.as_ref().map(Secret::expose);
+        let same = |known: &Option<Secret>| known.as_ref().map(Secret::expose) == secret.as_ref().map(Secret::expose);
         if let Some((transport, _)) = open.as_ref().filter(|(_, known)| same(known)) {
             return Ok(transport.clone());
         }
@@ -82,14 +82,14 @@ impl Smtp {
             .tls(self.tls.clone())
             .timeout(Some(self.mail.timeout))
             .pool_config(PoolConfig::new().max_size(CONNECTIONS));
-        if let Some((user, secret)) = self.mail.user.as_ref().zip(token.as_ref().or(self.mail.password.as_ref())) {
+        if let Some((user, secret)) = self.mail.user.as_ref().zip(secret.as_ref()) {
             builder = builder.credentials(Credentials::new(user.clone(), secret.expose().to_owned()));
-            if token.is_some() {
+            if self.tokens.is_some() {
                 builder = builder.authentication(vec![Mechanism::Xoauth2]);
             }
         }
         let transport = builder.build();
-        *open = Some((transport.clone(), token));
+        *open = Some((transport.clone(), secret));
         Ok(transport)
     }
 

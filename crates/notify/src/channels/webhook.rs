@@ -32,7 +32,7 @@ impl Webhook {
 
     async fn post(&self, body: String) -> Result<Receipt, DeliveryError> {
         let at = pgbosun_core::clock::now().timestamp().to_string();
-        let signature = self.key.as_ref().map(|key| signature(key.expose(), &at, &body));
+        let signature = self.key.as_ref().map(|key| signature(key.current().expose(), &at, &body));
         let mut request = self.http.post(&self.url, "application/json", body).header("X-Pgbosun-Timestamp", at);
         if let Some(signature) = signature {
             request = request.header("X-Pgbosun-Signature", signature);

@@ -97,7 +97,7 @@ fn service(options: &config::Repository) -> opendal::Result<Operator> {
                 .endpoint(endpoint.unwrap_or(&public))
                 .account_name(account);
             if let Some(secret) = &options.secret {
-                builder = builder.account_key(secret.expose());
+                builder = builder.account_key(secret.current().expose());
             }
             Operator::new(builder)
         }
@@ -111,7 +111,7 @@ fn service(options: &config::Repository) -> opendal::Result<Operator> {
                 builder = builder.enable_virtual_host_style();
             }
             if let (Some(key), Some(secret)) = (&options.access_key, &options.secret) {
-                builder = builder.access_key_id(key).secret_access_key(secret.expose()).disable_config_load();
+                builder = builder.access_key_id(key).secret_access_key(secret.current().expose()).disable_config_load();
             }
             if let Some(class) = &options.storage_class {
                 builder = builder.default_storage_class(class);

@@ -1,0 +1,124 @@
+//! A message that tests a group: through each of its channels, directly and not through the outbox, since somebody waits for the
+//! answer. The daemon sends it, where one runs, so that it leaves as a real message does: with its secrets, its directories and what its
+//! unit lets it do.
+
+use crate::{
+    Error,
+    api::{GroupTest, Tried},
+    error::chain,
+    history,
+    outbox::{channel, recipients},
+};
+use pgbosun_core::{
+    alert::{Alert, AlertState},
+    config::Config,
+    finding::{Reach, Severity},
+};
+use pgbosun_history::{Operators, operators_beside};
+use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Receipt};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The longest that all channels may take: they are tried beside each other.
+pub const LONGEST: Duration = Duration::from_secs(120);
+
+/// Sends a test message through each channel of a group.
+///
+/// # Errors
+/// Where there is no such group, or it has no channel.
+pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
+    let Some(group) = config.groups.get(name) else {
+        return Err(Error::Refused(format!(
+            "no group {name} in the configuration that the daemon works with: reload it"
+        )));
+    };
+    let (instance, now) = (config.instance_name(), pgbosun_core::clock::now());
+    let desk = Desk { config, instance: &instance, now };
+    let mut note = None;
+    let mut tries = Vec::new();
+    for channel_name in desk.channels(group) {
+        let to = if channel_name == MAIL {
+            let (operators, said) = operators(config).await?;
+            note = said;
+            recipients(&operators, config, name)
+        } else {
+            vec![channel_name.to_owned()]
+        };
+        let opened = match channel(config, channel_name) {
+            Ok(None) => continue,
+            Ok(Some(channel)) => Ok(channel),
+            Err(error) => Err(error),
+        };
+        let bulletin = desk.test(name, group, alert(name, channel_name, &to, now));
+        let message = Message { id: Uuid::now_v7(), bulletin, recipients: to };
+        tries.push(tried(channel_name.to_owned(), opened, message, name));
+    }
+    if tries.is_empty() {
+        let why = format!("group {name} has no channel: add a [mail] section, or set groups.{name}.channels");
+        return Err(Error::Refused(why));
+    }
+    Ok(GroupTest { note, channels: futures::future::join_all(tries).await })
+}
+
+async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, message: Message, group: &str) -> Tried {
+    let answer = match opened {
+        _ if message.recipients.is_empty() => Err(format!(
+            "group {group} has nobody who is told: see \"pgbosun operator list\", or set groups.{group}.recipients"
+        )),
+        Ok(channel) => match tokio::time::timeout(LONGEST, channel.deliver(&message)).await {
+            Ok(delivered) => delivered.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("no end within {LONGEST:?}")),
+        },
+        Err(error) => Err(chain(&error)),
+    };
+    let accepted = answer.is_ok();
+    let Receipt { detail, missed } = answer.unwrap_or_else(|detail| Receipt { detail, missed: Vec::new() });
+    let to =
+        message.recipients.into_iter().filter(|one| !missed.iter().any(|missed| missed.recipient == *one)).collect();
+    let others = missed.iter().map(|one| format!("not to {}: {}", one.recipient, one.reason));
+    Tried { channel: name, to, accepted, answer: std::iter::once(detail).chain(others).collect::<Vec<_>>().join("; ") }
+}
+
+/// The operators as they are now, or as the daemon last read them, which is said.
+async fn operators(config: &Config) -> Result<(Operators, Option<String>), Error> {
+    let Some(mut delivery) = history::open(config, Uuid::nil())? else { return Ok((Operators::default(), None)) };
+    let read = async { Ok(Operators::new(&delivery.operators().await?, &delivery.operator_groups().await?)) };
+    let error: pgbosun_history::Error = match read.await {
+        Ok(operators) => return Ok((operators, None)),
+        Err(error) => error,
+    };
+    let (operators, who) = match operators_beside(&config.daemon.state_directory).await {
+        Ok(Some(operators)) => (operators, "the operators as last read from it are told".to_owned()),
+        Ok(None) => (Operators::default(), "the recipients of the configuration are told".to_owned()),
+        Err(unread) => {
+            let why = format!("the recipients of the configuration are told, since {}", chain(&unread));
+            (Operators::default(), why)
+        }
+    };
+    Ok((operators, Some(format!("no history database: {}: {who}", chain(&error)))))
+}
+
+fn alert(group: &str, channel: &str, to: &[String], now: chrono::DateTime<chrono::Utc>) -> Alert {
+    Alert {
+        id: Uuid::now_v7(),
+        fingerprint: "alert test".into(),
+        job: "alert test".into(),
+        cluster: None,
+        group: group.to_owned(),
+        severity: Severity::Ok,
+        state: AlertState::Open,
+        reach: Reach::Object,
+        summary: "this is a test, nothing is wrong".into(),
+        meaning: format!("Alerts of group {group} reach you by {channel}."),
+        advice: "Nothing. Tell whoever asked for the test that it arrived.".into(),
+        detail: format!("group: {group}\nchannel: {channel}\nto: {}", to.join(", ")),
+        looks: 1,
+        opened_at: now,
+        changed_at: now,
+        seen_at: now,
+        resolved_at: None,
+        run_id: None,
+        acknowledged: None,
+        told: None,
+    }
+}
