@@ -1,6 +1,7 @@
 //! The scheduler and the runner in a running daemon. What depends on the clock alone is proved in `core::schedule`.
 
-use crate::support::{Cluster, Installation, MAIL, directory, output, program, seconds, wait_until};
+use crate::support::{Cluster, Installation, MAIL, directory, output, program, seconds, set_clock, wait_until};
+use chrono::{Duration, NaiveTime, Utc};
 use std::{fs, process::Command, time::Instant};
 
 fn command(name: &str, script: &str, more: &str) -> String {
@@ -233,4 +234,90 @@ fn two_daemons_do_not_share_a_state_directory() {
     assert!(!second.status.success() && said.contains("another daemon listens on"), "{said}");
     let socket = directory.path().join("control.sock");
     assert!(std::os::unix::net::UnixStream::connect(socket).is_ok(), "the first one answers");
+}
+
+/// A stop or a crash in the middle of a night's work: it runs again when the daemon is back, or its group hears of it.
+#[test]
+fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
+    let directory = directory();
+    let clock = directory.path().join("clock");
+    let three =
+        (Utc::now() + Duration::days(1)).date_naive().and_time(NaiveTime::from_hms_opt(3, 0, 0).unwrap()).and_utc();
+    let set = |at: chrono::DateTime<Utc>| set_clock(&clock, (at - Utc::now()).num_seconds());
+    set(three - Duration::seconds(8));
+    let begun = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap_or_default().lines().count();
+    let work = |name: &str| format!("echo begun >> {}/{name}; sleep 300", directory.path().display());
+    let daily = "schedule = \"0 3 * * *\"\ntime-zone = \"UTC\"\n";
+    let jobs = [
+        command("again", &work("again"), &format!("{daily}catch-up = \"once\"")),
+        command("told", &work("told"), daily),
+        command("hourly", &work("hourly"), "schedule = \"0 * * * *\""),
+    ];
+    let mut installation = Installation::new(directory.path(), &format!("{MAIL}{}", jobs.concat()));
+    installation.clock = Some(clock.clone());
+    installation.start();
+    wait_until("all are at work", seconds(30), || ["again", "told", "hourly"].iter().all(|job| begun(job) == 1));
+    installation.stop();
+    let states = |installation: &Installation, job: &str| -> Vec<String> {
+        let rows =
+            installation.journal(&format!("select trigger || ' ' || state from runs where job = '{job}' order by id"));
+        rows.lines().map(str::to_owned).collect()
+    };
+    assert_eq!(states(&installation, "again"), ["schedule interrupted"]);
+
+    // It was stopped: what runs again is told to nobody, what does not is.
+    installation.start();
+    wait_until("it runs again", seconds(30), || begun("again") == 2);
+    let alerts = |installation: &Installation, what: &str| {
+        installation.journal(&format!("select summary from alerts where job = '{what}' and state = 'open'"))
+    };
+    wait_until("the other is told", seconds(30), || !installation.mails().is_empty());
+    assert_eq!(alerts(&installation, "told"), "a run of told was ended and does not run again");
+    assert!(alerts(&installation, "again").is_empty() && alerts(&installation, "hourly").is_empty());
+    assert!(installation.mails().iter().all(|mail| mail.contains("does not run again")));
+    let detail = installation.journal("select detail from alerts where job = 'told'");
+    assert!(detail.contains("catch-up of told is \"none\""), "{detail}");
+    let status = String::from_utf8_lossy(&installation.try_run(&["job", "history", "again"]).stdout).into_owned();
+    assert!(status.contains("the daemon was stopped"), "{status}");
+
+    // It crashed, again and again: three times is enough.
+    for tries in 3..=4 {
+        installation.kill();
+        installation.start();
+        wait_until("it runs again", seconds(30), || begun("again") == tries);
+    }
+    assert_eq!(alerts(&installation, "again"), "a run of again was interrupted");
+    installation.kill();
+    installation.start();
+    wait_until("it is told", seconds(30), || {
+        alerts(&installation, "again") == "a run of again was ended and does not run again"
+    });
+    assert_eq!(
+        states(&installation, "again")[..4],
+        ["schedule interrupted", "start interrupted", "start interrupted", "start interrupted"]
+    );
+    assert_eq!((begun("again"), begun("told")), (4, 1));
+    // Every one for the time it was due, and a success ends the alert.
+    let times = "select count(distinct scheduled_for) from runs where job = 'again'";
+    assert_eq!(installation.journal(times), "1");
+    installation.stop();
+    let quick = jobs.concat().replace("sleep 300", "true");
+    installation.configure(&format!("{MAIL}{quick}"));
+    installation.start();
+    installation.run(&["job", "run", "again", "--wait"]);
+    wait_until("it is over", seconds(20), || alerts(&installation, "again").is_empty());
+
+    // Too late is told, whatever catch-up says.
+    set(three + Duration::days(1) - Duration::seconds(5));
+    installation.stop();
+    installation.configure(&format!("{MAIL}{}", jobs.concat()));
+    installation.start();
+    wait_until("the next night", seconds(30), || begun("again") == 6);
+    installation.stop();
+    set(three + Duration::days(1) + Duration::hours(13));
+    installation.start();
+    wait_until("it is told", seconds(30), || {
+        alerts(&installation, "again") == "a run of again was ended and does not run again"
+    });
+    assert_eq!(begun("again"), 6);
 }

@@ -19,13 +19,13 @@ crate::words! {
         Failed = "failed",
         /// Exceeded its timeout.
         TimedOut = "timed-out",
-        /// Was cancelled by a person or by the daemon's stop.
+        /// Was cancelled by a person; a look also by the daemon's stop.
         Cancelled = "cancelled",
         /// Did not start, for the recorded reason.
         Skipped = "skipped",
         /// Its time passed while nobody could start it.
         Missed = "missed",
-        /// The daemon died while it was queued or running.
+        /// The daemon stopped or died while it was queued or running.
         Interrupted = "interrupted",
     }
 }
@@ -51,7 +51,7 @@ crate::words! {
         CatchUp = "catch-up",
         /// A person.
         Manual = "manual",
-        /// The start of the daemon.
+        /// The start of the daemon, also where it is for a run that the end of the one before ended.
         Start = "start",
     }
 }

@@ -4,6 +4,7 @@
 //! watchdog is fed only while scheduler, runner and both deliveries move; a reload is one step or none.
 
 pub mod accepted;
+mod again;
 mod alarm;
 pub mod alert_test;
 mod alerts;

@@ -38,7 +38,7 @@ enum End {
     /// A monitor could not look since its server is away, which another one tells.
     Unreachable(String),
     /// Told to stop, and what it had done by then.
-    Cancelled(String, Outcome),
+    Cancelled(RunState, String, Outcome),
 }
 
 /// Executes a run whose row says `running`, and writes its end. Returns the run as it ended.
@@ -121,8 +121,8 @@ async fn view(engine: &Engine, job: &JobConfig) -> Result<View, JobError> {
 async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn Job>, context: JobContext) -> End {
     let (options, cancelled) = (&config.common, context.cancel.clone());
     let cancelled_by = |done| {
-        let by = if engine.stop.is_cancelled() { "the daemon was stopped" } else { "cancelled by hand" };
-        End::Cancelled(by.into(), done)
+        let (state, by) = cancelled_as(engine, config);
+        End::Cancelled(state, by.into(), done)
     };
     let limit = options.timeout.max(job.least_timeout());
     loop {
@@ -164,6 +164,15 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             () = tokio::time::sleep(pause) => {}
             () = cancelled.cancelled() => return cancelled_by(Outcome::default()),
         }
+    }
+}
+
+/// How a run ends that is told to: by a person, or since the daemon stops. A look that a stop cut short is made up for by the next.
+pub(crate) fn cancelled_as(engine: &Engine, job: &JobConfig) -> (RunState, &'static str) {
+    match engine.stop.is_cancelled() {
+        false => (RunState::Cancelled, "cancelled by hand"),
+        true if job.is_monitor() => (RunState::Cancelled, "the daemon was stopped"),
+        true => (RunState::Interrupted, "the daemon was stopped"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! schedule has exactly one row, whether it ran, was skipped or was missed.
 
 use crate::{
+    again::{self, Again},
     alarm::Alarm,
     alerts,
     beats::Part,
@@ -22,7 +23,8 @@ use pgbosun_core::{
     run::{Run, RunState, Trigger},
     schedule::{Cron, Lateness, Rules, Schedule, occurrences, plan},
 };
-use pgbosun_history::{JobRow, Pause};
+use pgbosun_history::{JobRow, Pause, RunFilter};
+use pgbosun_notify::Verdict;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -75,6 +77,9 @@ impl Scheduler {
         let (engine, begun) = (Arc::clone(&self.engine), Instant::now());
         let heartbeat = engine.config().daemon.heartbeat;
         self.start_at_boot().await;
+        if let Err(error) = self.run_again().await {
+            tracing::error!("what was ended before is not looked at: {}", chain(&error));
+        }
         loop {
             faults::stall(faults::STALL_SCHEDULER, begun.elapsed()).await;
             engine.beats.beat(Part::Scheduler);
@@ -146,6 +151,38 @@ impl Scheduler {
         }
     }
 
+    /// C40: what a stop or a crash ended runs again, or is told.
+    async fn run_again(&mut self) -> Result<(), Error> {
+        let (config, now) = (self.engine.config(), self.engine.now());
+        let mut runs = Vec::new();
+        let pauses = self.pauses().await?;
+        for entry in self.entries.iter().filter(|entry| !entry.job.is_monitor()) {
+            let name = &entry.job.name;
+            let filter = RunFilter { job: Some(name.clone()), unfinished: false, limit: 100 };
+            let known = self.engine.journal.runs(filter).await?;
+            let Some((ended, tries)) = again::ended(&known) else { continue };
+            let reason = match again::decide(&entry.job, &entry.cron, entry.zone, ended, tries, now) {
+                Again::Later => continue,
+                Again::No(reason) => reason,
+                Again::Now => match self.reason_to_skip(&config, entry, Some(&pauses), now) {
+                    None => {
+                        tracing::warn!(pgbosun_job = name, "{name} runs again: its run {} was ended", ended.id);
+                        let run = new_run(&config, &entry.job, Trigger::Start, ended.scheduled_for);
+                        runs.push((entry.job.clone(), run, false));
+                        continue;
+                    }
+                    Some(reason) => reason,
+                },
+            };
+            tracing::warn!(pgbosun_job = name, "{name} does not run again: {reason}");
+            let verdict = Verdict::Partial { failure: Some(again::finding(ended, &reason)), findings: Vec::new() };
+            let judge = alerts::judged(alerts::subject(&entry.job, ended), verdict, now);
+            let changes = self.engine.journal.change_alerts(Some(name.clone()), judge).await?;
+            alerts::note(&self.engine, &changes);
+        }
+        self.claim(runs, Vec::new()).await
+    }
+
     async fn run_now(&mut self, name: &str, dry_run: bool) -> Result<Uuid, Error> {
         let config = self.engine.config();
         let Some(job) = config.jobs.get(name) else { return Err(unknown_job(&config, name)) };
@@ -185,7 +222,7 @@ impl Scheduler {
             }
             let common = &entry.job.common;
             let deadline = Duration::from_std(common.start_deadline).unwrap_or(Duration::days(365));
-            let rules = Rules { catch_up: common.catch_up, start_deadline: deadline };
+            let rules = Rules { catch_up: entry.job.catch_up(), start_deadline: deadline };
             let plan = plan(&entry.cron, entry.zone, rules, entry.looked, now, entry.after_downtime);
             if plan.clock_reset {
                 tracing::warn!(

@@ -65,9 +65,10 @@ async fn begin(engine: Arc<Engine>, start: Start) {
         }
     };
     if turn.is_none() || live.cancel.is_cancelled() {
-        run.state = RunState::Cancelled;
+        let (state, by) = runner::cancelled_as(&engine, &job);
+        run.state = state;
         run.finished_at = Some(engine.now());
-        run.summary = "cancelled before it began".into();
+        run.summary = format!("{by} before it began");
         end_unstarted(&engine, run).await;
     } else if let Some(reason) = too_late(&engine, &job, &run) {
         run.state = RunState::Skipped;

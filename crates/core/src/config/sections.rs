@@ -170,8 +170,10 @@ options! {
         retry_delay: Duration = "\"30s\"";
         /// The start is moved by up to this much, always by the same amount for the same job and host.
         start_jitter: Duration = "\"0s\"";
-        /// What happens after downtime to a time that passed meanwhile.
-        catch_up: CatchUp = "\"none\"";
+        /// What happens after downtime to a time that passed meanwhile, and to a run that a stop, a crash or a reboot ended: with `once` it
+        /// runs again when the daemon is back, within its start-deadline. Without it: `once` for backups, `none` for all else. A run that
+        /// was ended and does not run again is told, unless its next time is within the hour.
+        catch_up: Option<CatchUp>;
         /// The latest a run may start after its time.
         start_deadline: Duration = "\"12h\"";
         /// Windows in which it does not start on its schedule, besides the daemon's.

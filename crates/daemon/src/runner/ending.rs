@@ -72,9 +72,9 @@ pub(super) async fn finish(
             run.summary = reason;
             (Outcome::default(), None)
         }
-        End::Cancelled(reason, done) => {
-            tracing::warn!(message_id = events::RUN_FAILED, "run cancelled: {reason}");
-            run.state = RunState::Cancelled;
+        End::Cancelled(state, reason, done) => {
+            tracing::warn!(message_id = events::RUN_FAILED, "run {state}: {reason}");
+            run.state = state;
             run.summary = if done.summary.is_empty() { reason } else { format!("{reason}; {}", done.summary) };
             let verdict = broken_off(None, &done);
             (kept(done), Some(verdict))

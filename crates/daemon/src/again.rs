@@ -1,0 +1,165 @@
+//! What becomes of a scheduled run that a stop, a crash or a reboot ended (C40): it runs again, or its group hears of it.
+//!
+//! Invariant: it is tried again for its own time, so that its start-deadline counts from there however often the daemon ends.
+
+use chrono::{DateTime, Duration, Utc};
+use chrono_tz::Tz;
+use pgbosun_core::{
+    config::Job,
+    finding::{Finding, Severity},
+    human,
+    run::{Run, RunState, Trigger},
+    schedule::{CatchUp, Cron, occurrences},
+};
+
+/// So soon the next time of a schedule is as good as a repetition.
+const SOON: Duration = Duration::hours(1);
+/// So often a run is begun again that is ended every time: it may be what ends the daemon.
+const TRIES: usize = 3;
+
+/// What is to be done about an ended run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    /// It runs again.
+    Now,
+    /// A later time of its schedule takes care of it.
+    Later,
+    /// It does not, for this reason.
+    No(String),
+}
+
+/// The run of a schedule that was ended and has not been made good since, of a job's runs from the newest; and how often it was begun
+/// again.
+pub(crate) fn ended(runs: &[Run]) -> Option<(&Run, usize)> {
+    let counts = |run: &&Run| match run.state {
+        RunState::Skipped | RunState::Missed => false,
+        RunState::Interrupted => run.trigger != Trigger::Manual,
+        _ => true,
+    };
+    let ended = runs.iter().find(counts).filter(|run| run.state == RunState::Interrupted)?;
+    let again = |run: &&Run| run.trigger == Trigger::Start && run.scheduled_for == ended.scheduled_for;
+    Some((ended, runs.iter().filter(again).count()))
+}
+
+/// Decides about it.
+pub(crate) fn decide(job: &Job, cron: &Cron, zone: Tz, ended: &Run, tries: usize, now: DateTime<Utc>) -> Again {
+    let next = occurrences(cron, zone, ended.scheduled_for).next();
+    if job.is_monitor() {
+        return Again::Later;
+    }
+    let once = job.catch_up() == CatchUp::Once;
+    if next.is_some_and(|next| if once { next <= now } else { next <= now + SOON }) {
+        // Of times that passed the newest is caught up with, where one is at all.
+        return Again::Later;
+    }
+    let late = (now - ended.scheduled_for).to_std().unwrap_or_default();
+    if !once {
+        return Again::No(format!("catch-up of {} is \"none\"", job.name));
+    }
+    if late > job.common.start_deadline {
+        let deadline = human::duration(job.common.start_deadline);
+        return Again::No(format!("its time was {} ago, and its start-deadline is {deadline}", human::duration(late)));
+    }
+    if tries >= TRIES {
+        return Again::No(format!("it was begun again {TRIES} times, and ended every time"));
+    }
+    Again::Now
+}
+
+/// What the group hears.
+pub(crate) fn finding(run: &Run, reason: &str) -> Finding {
+    let advice = format!(
+        "Run it with \"pgbosun job run {}\". \"journalctl PGBOSUN_RUN={}\" shows how far it came.",
+        run.job, run.id
+    );
+    Finding::new(Severity::Warning, "", format!("a run of {} was ended and does not run again", run.job))
+        .meaning(
+            "The daemon ended while it was at work, or before its turn came. What it should have done is not done.",
+        )
+        .advice(advice)
+        .detail(format!(
+            "run: {}\nits time: {}\nended: {}\nnot again: {reason}",
+            run.id, run.scheduled_for, run.summary
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::config::load;
+
+    fn job(kind: &str, options: &str) -> Job {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pgbosun.toml");
+        let text = format!(
+            "[clusters.main]\nconnection = \"user=a\"\n[repositories.local]\ntype = \"local\"\npath = \"/r\"\n\
+             [jobs.x]\nkind = \"{kind}\"\nschedule = \"0 3 * * *\"\n{options}"
+        );
+        std::fs::write(&path, text).unwrap();
+        load(&path, &pgbosun_jobs::kinds()).map_err(|problems| problems.to_string()).unwrap().config.jobs["x"].clone()
+    }
+
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-11-21T{text}:00Z").parse().unwrap()
+    }
+
+    fn run(trigger: Trigger, state: RunState, time: &str) -> Run {
+        Run {
+            id: uuid::Uuid::now_v7(),
+            job: "x".into(),
+            kind: "command".into(),
+            cluster: None,
+            trigger,
+            state,
+            scheduled_for: at(time),
+            started_at: None,
+            finished_at: None,
+            attempts: 1,
+            summary: String::new(),
+            error: None,
+        }
+    }
+
+    fn decided(job: &Job, cron: &str, tries: usize, now: &str) -> Again {
+        let ended = run(Trigger::Schedule, RunState::Interrupted, "03:00");
+        decide(job, &cron.parse().unwrap(), Tz::UTC, &ended, tries, at(now))
+    }
+
+    #[test]
+    fn c40_what_was_ended_runs_again_or_is_told() {
+        let backup = job("backup.physical", "repositories = [\"local\"]\nstart-deadline = \"4h\"\n");
+        let daily = "0 3 * * *";
+        assert_eq!(decided(&backup, daily, 0, "03:20"), Again::Now);
+        assert_eq!(decided(&backup, daily, TRIES - 1, "07:00"), Again::Now);
+        assert!(matches!(decided(&backup, daily, TRIES, "03:20"), Again::No(reason) if reason.contains("3 times")));
+        assert!(
+            matches!(decided(&backup, daily, 0, "07:01"), Again::No(reason) if reason.contains("start-deadline is 4 h"))
+        );
+        // The hour that passed meanwhile is caught up with, and this one is not run beside it.
+        assert_eq!(decided(&backup, "0 * * * *", 0, "04:30"), Again::Later);
+        assert_eq!(decided(&backup, "0 * * * *", 0, "03:30"), Again::Now);
+        let command = |options| job("command", &format!("program = \"/bin/true\"\n{options}"));
+        assert_eq!(decided(&command("catch-up = \"once\"\n"), daily, 0, "03:20"), Again::Now);
+        assert!(matches!(decided(&command(""), daily, 0, "03:20"), Again::No(reason) if reason.contains("\"none\"")));
+        assert_eq!(decided(&command(""), "0 * * * *", 0, "03:20"), Again::Later);
+        assert_eq!(decided(&job("monitor.connectivity", ""), daily, 0, "03:20"), Again::Later);
+    }
+
+    #[test]
+    fn c40_what_was_made_good_since_is_not_looked_at() {
+        use RunState::{Cancelled, Failed, Interrupted, Missed, Skipped, Succeeded};
+        use Trigger::{Manual, Schedule, Start};
+        let of = |runs: &[(Trigger, RunState)]| {
+            let runs: Vec<_> = runs.iter().map(|(trigger, state)| run(*trigger, *state, "03:00")).collect();
+            ended(&runs).map(|(run, tries)| (run.trigger, tries))
+        };
+        assert_eq!(of(&[(Schedule, Interrupted)]), Some((Schedule, 0)));
+        assert_eq!(of(&[(Schedule, Skipped), (Schedule, Missed), (Schedule, Interrupted)]), Some((Schedule, 0)));
+        let by_hand_too = [(Manual, Interrupted), (Start, Interrupted), (Schedule, Interrupted)];
+        assert_eq!(of(&by_hand_too), Some((Start, 1)));
+        assert_eq!(of(&[(Start, Interrupted), (Schedule, Interrupted)]), Some((Start, 1)));
+        for made_good in [(Manual, Succeeded), (Manual, Failed), (Schedule, Cancelled)] {
+            assert_eq!(of(&[made_good, (Schedule, Interrupted)]), None);
+        }
+    }
+}
