@@ -67,7 +67,7 @@ fn the_disk_monitor_fires_and_stays_quiet() {
         )
     };
     let installation = Installation::new(directory.path(), &configuration(0));
-    installation.run(&["job", "run", "disk", "--wait"]);
+    assert_eq!(installation.try_run(&["job", "run", "disk", "--wait"]).status.code(), Some(2));
     assert!(installation.mails()[0].contains("CRITICAL test: file system of / is"), "{:?}", installation.mails());
     installation.configure(&configuration(100));
     installation.run(&["job", "run", "disk", "--wait"]);
@@ -268,4 +268,88 @@ fn a_group_that_is_switched_off_is_no_fault_where_the_fail_safe_group_hears_it()
     assert_eq!(installation.journal(told), "boss|[\"boss@example.com\"]\ndatabase|[]");
     std::thread::sleep(seconds(2));
     assert_eq!(installation.journal("select count(*) from alerts"), "1", "that nobody of it is told is no alert");
+}
+
+/// Nobody sees that it is over: its job was switched off or removed, or somebody says so.
+#[test]
+fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
+    let directory = directory();
+    let mut installation = breakable(directory.path(), &["off", "gone", "said"], "", "");
+    installation.start();
+    for job in ["off", "gone", "said"] {
+        break_it(directory.path(), job);
+    }
+    let open = |installation: &Installation| installation.journal("select count(*) from alerts where state = 'open'");
+    wait_until("all are told", seconds(30), || {
+        installation.journal("select count(*) from alerts where state = 'open' and notified_at is not null") == "3"
+    });
+    let path = directory.path().join("pgbosun.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, after) = text.split_once("[jobs.gone]").unwrap();
+    let after = after.split_once("\n[").map_or_else(String::new, |(_, rest)| format!("[{rest}"));
+    fs::write(&path, format!("{before}{after}").replace("[jobs.off]\n", "[jobs.off]\nenabled = false\n")).unwrap();
+    installation.reload();
+    wait_until("two are over", seconds(20), || open(&installation) == "1");
+    let why = |job: &str| installation.journal(&format!("select resolution from alerts where job = '{job}'"));
+    assert_eq!(why("off"), "job off is switched off (enabled = false), and looks no more");
+    assert_eq!(why("gone"), "job gone is not configured any more, and looks no more");
+
+    let id = installation.journal("select id from alerts where job = 'said'");
+    installation.run(&["job", "pause", "said", "--reason", "the test has it still"]);
+    let refused = installation.try_run(&["alert", "resolve", &id, "--reason", " "]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("say why with --reason"));
+    installation.run(&["alert", "resolve", &id, "--reason", "the disk was replaced"]);
+    assert!(why("said").ends_with(" says: the disk was replaced"), "{}", why("said"));
+    let audited =
+        installation.journal("select action || ' ' || object || ' ' || detail from audit_log where action = 'resolve'");
+    assert_eq!(
+        audited,
+        format!(
+            "resolve {} the disk was replaced",
+            installation.journal("select fingerprint from alerts where job = 'said'")
+        )
+    );
+    let resolved = || {
+        let mails = fs::read_dir(directory.path().join("mail")).unwrap().flatten();
+        let mails: Vec<_> = mails
+            .map(|mail| fs::read_to_string(mail.path()).unwrap())
+            .filter(|mail| mail.contains("RESOLVED"))
+            .collect();
+        mails.concat().replace("=\r\n", "").replace("=3D", "=")
+    };
+    wait_until("all ends are told", seconds(30), || {
+        let told = resolved();
+        [why("off"), why("gone"), why("said")].iter().all(|why| told.contains(&format!("Nobody saw that: {why}.")))
+    });
+    let shown = installation.run(&["alert", "show", &id]);
+    assert!(shown.contains("why over   ") && shown.contains("the disk was replaced"), "{shown}");
+    // It is still broken: the next look says so.
+    installation.run(&["job", "resume", "said"]);
+    wait_until("it is a new alert", seconds(30), || open(&installation) == "1");
+}
+
+#[test]
+fn a_look_that_finds_the_worst_says_so_and_ends_with_its_code() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let configuration = format!(
+        "[clusters.main]\nconnection = \"{}\"\n[jobs.connectivity]\nkind = \"monitor.connectivity\"\n",
+        cluster.connection()
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    let looked = |installation: &Installation, job: &str| {
+        let done = installation.try_run(&["job", "run", job, "--wait"]);
+        (String::from_utf8_lossy(&done.stdout).into_owned(), done.status.code())
+    };
+    let (said, code) = looked(&installation, "connectivity");
+    assert!(code == Some(0) && said.starts_with("succeeded ") && !said.contains("looked"), "{said}");
+    cluster.down();
+    for daemon in [false, true] {
+        if daemon {
+            installation.start();
+        }
+        let (said, code) = looked(&installation, "connectivity");
+        assert!(code == Some(2) && said.starts_with("looked: CRITICAL ") && said.contains(" connectivity "), "{said}");
+        assert!(said.lines().any(|line| line.starts_with("  CRITICAL ") && line.contains("main: ")), "{said}");
+    }
 }

@@ -294,3 +294,39 @@ fn a_history_database_that_takes_nothing_is_told_and_made_anew() {
         assert!(words.contains("made by a newer pgbosun"), "{words}");
     }
 }
+
+/// A group that loses its last operator falls back to others: said where it is done, by `check`, and once to those who hear now.
+#[test]
+fn who_hears_for_a_group_without_operators_is_said() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let configuration = format!("[history]\nconnection = \"{}\"\n{MAIL}", cluster.connection());
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.start();
+    let told = || installation.journal("select group_concat(email) from operator_cache");
+    wait_until("the daemon listens", seconds(20), || {
+        cluster.sql("select count(*) from pg_stat_activity where query ilike 'listen%'") != "0"
+    });
+    let add = || {
+        installation.run(&["operator", "add", "database", "anna@example.com"]);
+        wait_until("she is known", seconds(10), || told() == "anna@example.com");
+    };
+    add();
+    let instead = "its recipients in the configuration hear of its alerts: dba@example.com";
+    let removed = installation.run(&["operator", "remove", "database", "anna@example.com"]);
+    assert!(removed.contains("that was the last operator of database") && removed.contains(instead), "{removed}");
+    let alert = "select state || ' ' || severity || ' ' || detail from alerts where job = 'operator-groups' order by opened_at desc limit 1";
+    wait_until("they are told", seconds(20), || installation.mails().len() == 1);
+    assert!(installation.mails()[0].contains("WARNING test: group database has no operator any more"));
+    let mail = std::fs::read_dir(directory.path().join("mail")).unwrap().flatten().next().unwrap().path();
+    assert!(std::fs::read_to_string(mail).unwrap().contains("To: dba@example.com"));
+    assert!(installation.journal(alert).starts_with("open warning") && installation.journal(alert).contains(instead));
+    add();
+    wait_until("it is over", seconds(20), || installation.journal(alert).starts_with("resolved"));
+
+    // One who is on leave is not told by way of the configuration either: then nobody is, which is worse.
+    cluster.sql("update dba_ops.operators set active = false");
+    wait_until("it is known", seconds(20), || installation.journal(alert).starts_with("open critical"));
+    let checked = String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
+    assert!(checked.contains("has nobody of its own who is told: nobody hears of its alerts"), "{checked}");
+}

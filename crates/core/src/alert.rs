@@ -15,8 +15,10 @@ pub const DAEMON: &str = "daemon";
 pub const DELIVERY: &str = "delivery";
 /// The pseudo job of alerts about the history database.
 pub const HISTORY: &str = "dba-ops";
+/// The pseudo job of alerts about groups that have nobody; their object is the group.
+pub const OPERATORS: &str = "operator-groups";
 /// The pseudo jobs: the daemon itself finds what their alerts tell, and no configuration may have a job of such a name.
-pub const PSEUDO_JOBS: [&str; 3] = [DAEMON, DELIVERY, HISTORY];
+pub const PSEUDO_JOBS: [&str; 4] = [DAEMON, DELIVERY, HISTORY, OPERATORS];
 
 crate::words! {
     /// Where an alert stands.
@@ -69,6 +71,9 @@ pub struct Alert {
     pub seen_at: DateTime<Utc>,
     /// When it was over.
     pub resolved_at: Option<DateTime<Utc>>,
+    /// Why it is over where nobody saw it to be: somebody said so, or its job looks no more.
+    #[serde(default)]
+    pub resolution: Option<String>,
     /// The run that last saw it.
     pub run_id: Option<Uuid>,
     /// Who looks at it, while it is acknowledged.

@@ -6,15 +6,14 @@ use crate::{
     Error,
     api::{GroupTest, Tried},
     error::chain,
-    history,
-    outbox::{channel, recipients},
+    hearing::{self, Hearing},
+    outbox::channel,
 };
 use pgbosun_core::{
     alert::{Alert, AlertState},
     config::Config,
     finding::{Reach, Severity},
 };
-use pgbosun_history::{Operators, operators_beside};
 use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Receipt};
 use std::time::Duration;
 use uuid::Uuid;
@@ -38,9 +37,9 @@ pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
     let mut tries = Vec::new();
     for channel_name in desk.channels(group) {
         let to = if channel_name == MAIL {
-            let (operators, said) = operators(config).await?;
+            let (operators, said) = hearing::operators(config).await?;
             note = said;
-            recipients(&operators, config, name)
+            Hearing::of(&operators, config, name).to
         } else {
             vec![channel_name.to_owned()]
         };
@@ -79,25 +78,6 @@ async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, me
     Tried { channel: name, to, accepted, answer: std::iter::once(detail).chain(others).collect::<Vec<_>>().join("; ") }
 }
 
-/// The operators as they are now, or as the daemon last read them, which is said.
-async fn operators(config: &Config) -> Result<(Operators, Option<String>), Error> {
-    let Some(mut delivery) = history::open(config, Uuid::nil())? else { return Ok((Operators::default(), None)) };
-    let read = async { Ok(Operators::new(&delivery.operators().await?, &delivery.operator_groups().await?)) };
-    let error: pgbosun_history::Error = match read.await {
-        Ok(operators) => return Ok((operators, None)),
-        Err(error) => error,
-    };
-    let (operators, who) = match operators_beside(&config.daemon.state_directory).await {
-        Ok(Some(operators)) => (operators, "the operators as last read from it are told".to_owned()),
-        Ok(None) => (Operators::default(), "the recipients of the configuration are told".to_owned()),
-        Err(unread) => {
-            let why = format!("the recipients of the configuration are told, since {}", chain(&unread));
-            (Operators::default(), why)
-        }
-    };
-    Ok((operators, Some(format!("no history database: {}: {who}", chain(&error)))))
-}
-
 fn alert(group: &str, channel: &str, to: &[String], now: chrono::DateTime<chrono::Utc>) -> Alert {
     Alert {
         id: Uuid::now_v7(),
@@ -118,6 +98,7 @@ fn alert(group: &str, channel: &str, to: &[String], now: chrono::DateTime<chrono
         seen_at: now,
         resolved_at: None,
         run_id: None,
+        resolution: None,
         acknowledged: None,
         told: None,
     }

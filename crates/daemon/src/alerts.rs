@@ -12,8 +12,9 @@ use pgbosun_core::{
     run::Run,
 };
 use pgbosun_history::{AlertChange, Error, Judge};
-use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, judge, resolve, turn};
+use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, end, judge, turn};
 use pgbosun_postgres::Conninfo;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Whose alerts a run's are.
@@ -53,23 +54,32 @@ pub(crate) fn note(engine: &Engine, changes: &[AlertChange]) {
     }
 }
 
+/// What the daemon itself tells a group of.
+pub(crate) fn own_subject(job: &str, group: String) -> Subject {
+    Subject { job: job.into(), cluster: None, group, patience: Patience::Looks(1), run_id: None }
+}
+
 /// Opens or resolves alerts of the daemon's own, under one of its pseudo jobs.
 pub(crate) async fn own(engine: &Engine, job: &'static str, verdict: Verdict) -> Result<(), Error> {
     let group = engine.config().daemon.alert_group.0.clone();
-    let subject = Subject { job: job.into(), cluster: None, group, patience: Patience::Looks(1), run_id: None };
-    let judge = judged(subject, verdict, engine.now());
+    let judge = judged(own_subject(job, group), verdict, engine.now());
     let changes = engine.journal.change_alerts(Some(job.into()), judge).await?;
     note(engine, &changes);
     Ok(())
 }
 
-/// Alerts of jobs that left the configuration are over: nobody looks any more.
+/// Alerts of jobs that left the configuration or are switched off are over: nobody looks any more.
 pub(crate) async fn resolve_orphans(engine: &Engine, config: &Config) -> Result<(), Error> {
     let now = engine.now();
-    let jobs: Vec<_> = config.jobs.keys().cloned().collect();
-    let orphan = move |alert: &Alert| !PSEUDO_JOBS.contains(&alert.job.as_str()) && !jobs.contains(&alert.job);
+    let jobs: HashMap<_, _> = config.jobs.iter().map(|(name, job)| (name.clone(), job.common.enabled)).collect();
+    let reason = move |alert: &Alert| match jobs.get(&alert.job) {
+        _ if PSEUDO_JOBS.contains(&alert.job.as_str()) => None,
+        Some(true) => None,
+        Some(false) => Some(format!("job {} is switched off (enabled = false), and looks no more", alert.job)),
+        None => Some(format!("job {} is not configured any more, and looks no more", alert.job)),
+    };
     let judge: Judge = Box::new(move |open| {
-        open.iter().filter(|alert| orphan(alert)).map(|alert| resolve(alert, None, now)).collect()
+        open.iter().filter_map(|alert| reason(alert).map(|reason| end(alert, reason, now))).collect()
     });
     note(engine, &engine.journal.change_alerts(None, judge).await?);
     Ok(())
@@ -124,6 +134,27 @@ pub async fn acknowledge(engine: &Engine, who: &str, id: Uuid, reason: &str) -> 
     };
     engine.journal.audit(who, "acknowledge", &alert.fingerprint, reason).await?;
     engine.outbox.notify_one();
+    Ok(alert)
+}
+
+/// Somebody says that an alert is over. What still is wrong is a new alert at the next look.
+///
+/// # Errors
+/// Where there is no such alert, no reason is given, or the journal cannot be written.
+pub async fn resolve(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
+    if reason.trim().is_empty() {
+        return Err(crate::Error::Refused("say why with --reason: nobody saw that it is over".into()));
+    }
+    let (now, why) = (engine.now(), format!("{who} says: {reason}"));
+    let judge: Judge = Box::new(move |open| {
+        open.iter().filter(|alert| alert.id == id).map(|alert| end(alert, why.clone(), now)).collect()
+    });
+    let changed = engine.journal.change_alerts(None, judge).await?;
+    note(engine, &changed);
+    let Some(AlertChange { after: alert, .. }) = changed.into_iter().next() else {
+        return Err(crate::Error::Refused(format!("no alert {id} is open; \"pgbosun alert list\" shows them")));
+    };
+    engine.journal.audit(who, "resolve", &alert.fingerprint, reason).await?;
     Ok(alert)
 }
 

@@ -23,7 +23,7 @@ use axum::{
     serve::IncomingStream,
 };
 use pgbosun_backup::wal::Pushed;
-use pgbosun_core::{outcome::BackupStateRecord, report::Report, run::Run};
+use pgbosun_core::{finding::Severity, outcome::BackupStateRecord, report::Report, run::Run};
 use pgbosun_history::{Pause, RunFilter};
 use serde::Deserialize;
 use std::{os::unix::fs::PermissionsExt, path, sync::Arc};
@@ -113,8 +113,10 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/resume", post(resume_all))
         .route("/runs", get(list_runs))
         .route("/runs/{id}", get(show_run))
+        .route("/runs/{id}/findings", get(show_findings))
         .route("/alerts", get(alerts::list))
         .route("/alerts/{id}/acknowledge", post(alerts::acknowledge))
+        .route("/alerts/{id}/resolve", post(alerts::resolve))
         .route("/groups/test", post(alerts::test))
         .route("/silences", get(alerts::silences).post(alerts::silence))
         .route("/silences/{id}/end", post(alerts::unsilence))
@@ -283,4 +285,8 @@ async fn list_runs(State(control): State<Control>, Query(query): Query<RunQuery>
 
 async fn show_run(State(control): State<Control>, Path(id): Path<Uuid>) -> Answer<Option<Run>> {
     Ok(Json(control.engine.journal.run(id).await?))
+}
+
+async fn show_findings(State(control): State<Control>, Path(id): Path<Uuid>) -> Answer<Vec<(Severity, String)>> {
+    Ok(Json(control.engine.journal.findings_of(id).await?))
 }

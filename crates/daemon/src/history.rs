@@ -6,11 +6,11 @@ use crate::{
     beats::Part,
     engine::Engine,
     error::{Error, chain},
-    faults,
+    faults, hearing,
 };
 use chrono::Duration;
 use pgbosun_core::config::Config;
-use pgbosun_history::{Delivery, Old, OperatorNews};
+use pgbosun_history::{Delivery, Old, OperatorNews, Operators};
 use pgbosun_postgres::{Conninfo, Server, SessionSettings};
 use std::{
     sync::Arc,
@@ -175,6 +175,10 @@ impl Target {
         let delivered = delivery.step(&engine.journal).await?;
         if self.operators_read.is_none_or(|read| read.elapsed() > OPERATORS) {
             let (operators, groups) = (delivery.operators().await?, delivery.operator_groups().await?);
+            let known = engine.journal.cached_operators().await?;
+            if let Some(known) = known {
+                hearing::compare(engine, &known, &Operators::new(&operators, &groups)).await?;
+            }
             engine.journal.cache_operators(operators, &groups).await?;
             self.operators_read = Some(Instant::now());
         }

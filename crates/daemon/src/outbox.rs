@@ -11,9 +11,10 @@ use crate::{
     beats::Part,
     engine::Engine,
     error::{Error, chain},
+    hearing::Hearing,
 };
 use pgbosun_core::{config::Config, faults};
-use pgbosun_history::{Notification, Operators, Scene, Telling};
+use pgbosun_history::{Notification, Scene, Telling};
 use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Missed, next_attempt, open_channel};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -246,7 +247,8 @@ impl Outbox {
         let (name, reached) = (&message.channel, message.recipients.0.clone());
         let (group, silent) = if name == MAIL {
             let operators = engine.journal.cached_operators().await?.unwrap_or_default();
-            (recipients(&operators, config, &message.group_name), operators.of(&message.group_name).is_some())
+            let to = Hearing::of(&operators, config, &message.group_name).to;
+            (to, operators.of(&message.group_name).is_some())
         } else {
             (vec![name.clone()], false)
         };
@@ -394,21 +396,6 @@ fn way(message: &Notification) -> (String, String) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Who gets mail: the operators of `dba_ops`, or the list of the configuration where it never named any. Where a group has
-/// nobody and there is no fail-safe group, those of the daemon's own group, so that no alert is told to no one.
-pub fn recipients(operators: &Operators, config: &Config, group: &str) -> Vec<String> {
-    let of = |group: &str| match operators.of(group) {
-        Some(active) => active.to_vec(),
-        None => {
-            let listed = config.groups.get(group).into_iter().flat_map(|group| &group.recipients);
-            listed.map(ToString::to_string).collect()
-        }
-    };
-    let own = of(group);
-    let spare = config.daemon.fail_safe_group.is_none();
-    if own.is_empty() && spare { of(&config.daemon.alert_group.0) } else { own }
 }
 
 #[cfg(test)]

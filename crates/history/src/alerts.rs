@@ -54,6 +54,7 @@ struct AlertRow {
     told_severity: Option<String>,
     told_worst: Option<String>,
     incident_id: Option<Hyphenated>,
+    resolution: Option<String>,
 }
 
 impl From<AlertRow> for Alert {
@@ -79,6 +80,7 @@ impl From<AlertRow> for Alert {
             changed_at: row.changed_at,
             seen_at: row.seen_at,
             resolved_at: row.resolved_at,
+            resolution: row.resolution,
             run_id: row.run_id.map(Hyphenated::into_uuid),
             acknowledged: acknowledged.map(|(at, by)| {
                 let reason = row.acknowledgement.unwrap_or_default();
@@ -198,13 +200,14 @@ pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -
         sqlx::query(
             "insert into alerts (id, fingerprint, job, cluster, group_name, severity, state, reach, summary, meaning,
                  advice, detail, looks, opened_at, changed_at, seen_at, resolved_at, run_id, acknowledged_at,
-                 acknowledged_by, acknowledgement, notified_at, told_severity, told_worst, incident_id)
+                 acknowledged_by, acknowledgement, notified_at, told_severity, told_worst, incident_id,
+                 resolution)
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                 ?23, ?24, ?25)
+                 ?23, ?24, ?25, ?26)
              on conflict (id) do update set group_name = ?5, severity = ?6, state = ?7, reach = ?8, summary = ?9,
                  meaning = ?10, advice = ?11, detail = ?12, looks = ?13, changed_at = ?15, seen_at = ?16,
                  resolved_at = ?17, run_id = ?18, acknowledged_at = ?19, acknowledged_by = ?20, acknowledgement = ?21,
-                 notified_at = ?22, told_severity = ?23, told_worst = ?24, incident_id = ?25",
+                 notified_at = ?22, told_severity = ?23, told_worst = ?24, incident_id = ?25, resolution = ?26",
         )
         .bind(alert.id.hyphenated())
         .bind(storable(&alert.fingerprint))
@@ -231,6 +234,7 @@ pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -
         .bind(told.map(|told| told.severity.as_str()))
         .bind(told.map(|told| told.worst.as_str()))
         .bind(told.map(|told| told.incident.hyphenated()))
+        .bind(alert.resolution.as_deref().map(storable))
         .execute(&mut *connection)
         .await
         .map_err(Error::journal("write an alert"))?;

@@ -6,7 +6,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
-    finding::Finding,
+    finding::{Finding, Severity},
     outcome::Record,
     run::{Run, RunState, Trigger},
 };
@@ -229,6 +229,26 @@ impl Journal {
         .await
         .map_err(Error::journal("read runs"))?;
         Ok(rows.into_iter().collect())
+    }
+
+    /// What a run that has ended found, worst first: how bad, and in one line.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn findings_of(&self, run: Uuid) -> Result<Vec<(Severity, String)>, Error> {
+        // By time, which has an index.
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "select severity, coalesce(cluster || ': ', '') || summary from findings
+             where run_id = ?1 and seen_at = (select finished_at from runs where id = ?1)",
+        )
+        .bind(run.hyphenated())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(Error::journal("read findings"))?;
+        let severity = |word: String| word.parse().unwrap_or(Severity::Unknown);
+        let mut found: Vec<_> = rows.into_iter().map(|(word, summary)| (severity(word), summary)).collect();
+        found.sort_by(|one, other| other.cmp(one));
+        Ok(found)
     }
 
     /// One run.

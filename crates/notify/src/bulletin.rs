@@ -1,5 +1,6 @@
 //! What a message tells, before any channel has put it into its own words.
 
+use crate::channels::shortened;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{
@@ -9,6 +10,9 @@ use pgbosun_core::{
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
+
+/// The most characters of a summary in a line that must stay one: subjects.
+const SUMMARY: usize = 250;
 
 pgbosun_core::words! {
     /// Why a message is written.
@@ -124,7 +128,8 @@ impl Bulletin {
             1 => String::new(),
             count => format!(" (and {} more)", count - 1),
         };
-        format!("{digest}{} {}: {still}{}{more}", first.word(), self.place(&first.alert), first.alert.summary)
+        let summary = shortened(&first.alert.summary, SUMMARY);
+        format!("{digest}{} {}: {still}{summary}{more}", first.word(), self.place(&first.alert))
     }
 
     /// The subject of a mail.
@@ -165,6 +170,7 @@ pub(crate) mod samples {
             seen_at: at,
             resolved_at: over.then_some(at),
             run_id: None,
+            resolution: None,
             acknowledged: None,
             told: Some(Told { at, severity, worst: Severity::Critical, incident: Uuid::from_u128(7) }),
         };

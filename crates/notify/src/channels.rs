@@ -148,7 +148,7 @@ pub fn open(config: &Config, name: &str, instance: &str) -> Result<Option<Box<dy
 }
 
 /// A text of at most so many characters.
-fn shortened(text: &str, most: usize) -> String {
+pub(crate) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }

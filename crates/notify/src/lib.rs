@@ -14,7 +14,7 @@ mod tell;
 
 pub use bulletin::{Attached, Bulletin, Item, Occasion};
 pub use channels::{Channel, DeliveryError, Message, Missed, Receipt, fetch, open as open_channel};
-pub use lifecycle::{Subject, Verdict, judge, resolve, turn};
+pub use lifecycle::{Subject, Verdict, end, judge, resolve, turn};
 pub use mute::Surroundings;
 pub use retry::next_attempt;
 pub use tell::{Desk, Hosts, MAIL};

@@ -115,6 +115,7 @@ fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>
         changed_at: unchanged.map_or(now, |alert| alert.changed_at),
         seen_at: now,
         resolved_at: None,
+        resolution: None,
         run_id: subject.run_id.or_else(|| known.and_then(|alert| alert.run_id)),
         acknowledged: known.filter(|_| state == AlertState::Acknowledged).and_then(|alert| alert.acknowledged.clone()),
         told: known.and_then(|alert| alert.told),
@@ -130,6 +131,11 @@ pub fn resolve(alert: &Alert, run_id: Option<Uuid>, now: DateTime<Utc>) -> Alert
         run_id: run_id.or(alert.run_id),
         ..alert.clone()
     }
+}
+
+/// An alert that ends though nobody saw that it is over, for this reason.
+pub fn end(alert: &Alert, reason: String, now: DateTime<Utc>) -> Alert {
+    Alert { resolution: Some(reason), ..resolve(alert, None, now) }
 }
 
 /// What happened to an alert, if it is worth a word: nobody hears of one that was only pending.

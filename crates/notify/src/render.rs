@@ -1,17 +1,25 @@
 //! Messages as mails: plain text and HTML, from templates that the operator can replace.
 //!
-//! Invariant: a template of the operator's that is wrong costs no message.
+//! Invariants: a template of the operator's that is wrong costs no message; a mail about alerts is no larger than [`LIMIT`], however
+//! many there are and whatever they say, and says what it leaves out.
 
 use crate::{
     bulletin::{Attached, Bulletin, Item},
+    channels::shortened,
     report,
 };
 use minijinja::{Environment, Value, context, escape_formatter};
 use pgbosun_core::{alert::Notice, finding::Severity, human, report::Report};
 use std::{borrow::Cow, path::Path};
 
+/// What a mail about alerts may be, in bytes as they are sent: what mail servers and people take without a thought.
+const LIMIT: usize = 190_000;
+/// Alerts that a mail shows whole; it has a line for each of the others.
+const WHOLE: usize = 20;
 /// Lines of an alert's detail that a mail shows; the whole is attached where there are more.
 const LINES: usize = 25;
+/// The most characters of one of these lines, and of a summary.
+const WIDTH: usize = 300;
 /// The picture of the test message.
 const TICK: &[u8] = include_bytes!("../pictures/tick.png");
 
@@ -91,11 +99,36 @@ impl Renderer {
         if let Some(attached) = &bulletin.report {
             return carried(attached, attachment_limit);
         }
+        let (mut whole, mut listed) = (WHOLE, usize::MAX);
+        loop {
+            let mut rendered = self.alerts(bulletin, whole, listed, 0);
+            let size = sent(&rendered.text) + sent(&rendered.html);
+            if size <= LIMIT || (whole, listed) == (1, 0) {
+                // In base64 three bytes are four, and a line end.
+                let room = LIMIT.saturating_sub(size) as u64 / 37 * 27;
+                if bulletin.items.iter().any(|item| lines_beyond(item).is_some()) {
+                    rendered = self.alerts(bulletin, whole, listed, room.min(attachment_limit));
+                }
+                return rendered;
+            }
+            match whole {
+                1 => listed = listed.min(bulletin.items.len()) / 2,
+                _ => whole /= 2,
+            }
+        }
+    }
+
+    /// The mail with so many alerts as they are and a line for each of so many others.
+    fn alerts(&self, bulletin: &Bulletin, whole: usize, listed: usize, attachment_limit: u64) -> Rendered {
         let mut attachments = Vec::new();
         let mut left = attachment_limit;
+        let count = bulletin.items.len();
+        let brief: Vec<_> = bulletin.items.iter().skip(whole).take(listed).map(|item| brief(bulletin, item)).collect();
+        let unlisted = count.saturating_sub(whole).saturating_sub(brief.len());
         let items: Vec<_> = bulletin
             .items
             .iter()
+            .take(whole)
             .map(|item| {
                 let more = lines_beyond(item).map(|count| {
                     let (file, size) = (attachment(item), item.alert.detail.len() as u64);
@@ -114,7 +147,8 @@ impl Renderer {
         let subject = bulletin.subject();
         let note = bulletin.note.clone().unwrap_or_default();
         let (tally, instance) = (tally(bulletin), &bulletin.instance);
-        let values = context! { subject, note, tally, instance, items, group => bulletin.group };
+        let values =
+            context! { subject, note, tally, instance, items, brief, unlisted, count, group => bulletin.group };
         let render = |name: &str| {
             let rendered = self.templates.get_template(name).and_then(|template| template.render(&values));
             rendered.unwrap_or_else(|error| {
@@ -166,18 +200,19 @@ fn values(bulletin: &Bulletin, item: &Item, more: Option<String>) -> Value {
     let (colour, ink) = colours(item.severity());
     // Nobody needs the lines of what is over.
     let most = if item.notice == Notice::Resolved { 0 } else { LINES };
-    let shown = || alert.detail.lines().take(most);
-    let facts: Vec<(&str, &str)> = shown().filter_map(|line| line.split_once(": ")).collect();
-    let lines: Vec<&str> = shown().filter(|line| line.split_once(": ").is_none()).collect();
+    let shown: Vec<_> = alert.detail.lines().take(most).map(|line| shortened(line, WIDTH)).collect();
+    let facts: Vec<(&str, &str)> = shown.iter().filter_map(|line| line.split_once(": ")).collect();
+    let lines: Vec<&str> = shown.iter().map(String::as_str).filter(|line| line.split_once(": ").is_none()).collect();
     context! {
         colour, ink, facts, lines, more,
         word => item.word(),
         place => bulletin.place(alert),
         notice => item.notice.as_str(),
-        summary => alert.summary,
+        summary => shortened(&alert.summary, WIDTH),
         meaning => alert.meaning,
         advice => alert.advice,
         since => bulletin.moment(alert.opened_at),
+        resolution => alert.resolution.as_deref().map(|reason| shortened(reason, WIDTH)),
         until => alert.resolved_at.map(|at| bulletin.moment(at)),
         lasted => human::span(alert.resolved_at.unwrap_or(bulletin.at) - alert.opened_at),
         picture => (item.notice == Notice::Test).then_some("tick"),
@@ -185,6 +220,23 @@ fn values(bulletin: &Bulletin, item: &Item, more: Option<String>) -> Value {
         alert_id => alert.id.to_string(),
         run_id => alert.run_id.map(|id| id.to_string()),
     }
+}
+
+/// What templates know of an alert that has a line.
+fn brief(bulletin: &Bulletin, item: &Item) -> Value {
+    let (colour, ink) = colours(item.severity());
+    context! {
+        colour, ink,
+        word => item.word(),
+        place => bulletin.place(&item.alert),
+        summary => shortened(&item.alert.summary, WIDTH / 2),
+    }
+}
+
+/// How many bytes of a mail a text becomes: quoted-printable has three for what is no plain character, and line ends of its own.
+fn sent(text: &str) -> usize {
+    let plain = text.bytes().filter(|byte| byte.is_ascii() && *byte != b'=').count();
+    (plain + 3 * (text.len() - plain)) * 78 / 75
 }
 
 /// How many lines of the detail a mail does not show, where they matter.
@@ -273,6 +325,39 @@ mod tests {
         long.items[0].alert.detail = "a line\n".repeat(1000);
         let mail = rendered(&long);
         assert!(mail.attachments.is_empty() && mail.text.contains("975 more lines are too much"), "{}", mail.text);
+    }
+
+    #[test]
+    fn a_mail_stays_small_whatever_it_tells_and_says_what_it_leaves_out() {
+        let details = [
+            "a: b\n".repeat(3),
+            "x".repeat(10 << 20),
+            "<\"&'>".repeat(300) + "\n",
+            ("ü".repeat(2000) + "\n").repeat(40),
+            "name: värdet = ='\n".repeat(100_000),
+        ];
+        for (count, detail) in [1, 2, 21, 100].into_iter().flat_map(|n| details.iter().map(move |detail| (n, detail))) {
+            let mut many = bulletin(Notice::Opened);
+            let mut item = many.items.remove(0);
+            item.alert.detail.clone_from(detail);
+            item.alert.summary =
+                format!("{}{}", item.alert.summary, "é".repeat(if detail.len() > 1000 { 5000 } else { 0 }));
+            many.items = vec![item; count];
+            let mail = Renderer::new(Path::new("/nonexistent")).render(&many, 5 << 20);
+            let attached: usize = mail.attachments.iter().map(|file| file.bytes.len() * 37 / 27).sum();
+            let size = sent(&mail.text) + sent(&mail.html) + attached;
+            assert!(size <= LIMIT, "{count}: {size}");
+            let whole = mail.text.matches("Severity:").count();
+            let brief = mail.text.lines().filter(|line| line.starts_with("CRITICAL  main: backup is")).count();
+            let unlisted = mail.text.lines().find_map(|line| line.split_once(" more are too much")?.0.parse().ok());
+            assert_eq!(whole + brief + unlisted.unwrap_or(0), count, "{whole} {brief} {unlisted:?}\n{}", mail.text);
+            assert!(
+                whole >= 1 && (whole == count) != mail.text.contains("\"pgbosun alert list\" has all"),
+                "{}",
+                mail.text
+            );
+            assert_eq!(mail.html.matches("alert 00000000-").count(), whole);
+        }
     }
 
     #[test]

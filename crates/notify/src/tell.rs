@@ -28,6 +28,14 @@ pub const MAIL: &str = "mail";
 /// The most alerts of one message.
 const MOST: usize = 100;
 
+/// What a group is told at a time.
+#[derive(Default)]
+struct News {
+    items: Vec<Item>,
+    /// How many more there are, for the next message.
+    left: usize,
+}
+
 /// Who asks, and from where.
 #[derive(Clone, Copy, Debug)]
 pub struct Desk<'a> {
@@ -72,8 +80,8 @@ impl Desk<'_> {
         let around = Surroundings { config, hosts, alerts, silences, now };
         for (name, alerts) in groups {
             let Some(group) = self.config.groups.get(name) else { continue };
-            let items = self.news_of((name, group), &alerts, &around, at_once);
-            self.tell_group((name, group), items, scene, &mut sent, &mut telling);
+            let news = self.news_of((name, group), &alerts, &around, at_once);
+            self.tell_group((name, group), news, scene, &mut sent, &mut telling);
         }
         telling
     }
@@ -102,7 +110,7 @@ impl Desk<'_> {
         alerts: &[&Alert],
         around: &Surroundings<'_>,
         at_once: bool,
-    ) -> Vec<Item> {
+    ) -> News {
         let heard = |alert: &Alert, notice| notice == Notice::Resolved || around.muted(alert).is_none();
         let span = |duration| Duration::from_std(duration).unwrap_or(Duration::MAX);
         let (repeat, gather) = (span(group.repeat), span(group.gather));
@@ -113,7 +121,7 @@ impl Desk<'_> {
             .collect();
         let first = new.iter().map(|(_, _, since)| *since).min();
         if first.is_none_or(|first| self.now - first < gather && !at_once) {
-            return Vec::new();
+            return News::default();
         }
         let mut chosen: Vec<_> = new.iter().map(|(alert, notice, _)| (*alert, *notice)).collect();
         if chosen.iter().any(|(_, notice)| *notice == Notice::Reminder) {
@@ -126,14 +134,15 @@ impl Desk<'_> {
         let mut items: Vec<_> = chosen.iter().map(|(alert, notice)| self.item(alert, *notice, incident)).collect();
         sort(&mut items);
         // The rest stays news, for the next message.
+        let left = items.len().saturating_sub(MOST);
         items.truncate(MOST);
-        items
+        News { items, left }
     }
 
     fn tell_group(
         &self,
         (name, group): (&str, &Group),
-        items: Vec<Item>,
+        News { items, left }: News,
         scene: &Scene,
         sent: &mut BTreeMap<String, u32>,
         telling: &mut Telling,
@@ -148,11 +157,13 @@ impl Desk<'_> {
             let held = *count >= self.limit(channel) || waits(scene, telling, channel, name);
             *count += u32::from(!held);
             let last = *count == self.limit(channel) && !held;
-            let note = last.then(|| {
+            let left = (left > 0).then(|| format!("{left} more follow; \"pgbosun alert list\" has them all."));
+            let full = last.then(|| {
                 format!(
                     "This channel has had its {count} messages of this hour: what comes up next arrives as a digest."
                 )
             });
+            let note = left.into_iter().chain(full).reduce(|left, full| format!("{left} {full}"));
             let bulletin = self.bulletin(name, group, Occasion::Alerts, mine, note);
             telling.messages.push(NewNotification { held, ..message(channel, &bulletin) });
         }
@@ -300,6 +311,7 @@ fn plain(alert: &Alert) -> Alert {
         meaning: lines(&alert.meaning),
         advice: lines(&alert.advice),
         detail: lines(&alert.detail),
+        resolution: alert.resolution.as_deref().map(line),
         ..alert.clone()
     }
 }

@@ -24,6 +24,14 @@ pub enum AlertCommand {
         #[arg(long, default_value = "no reason given")]
         reason: String,
     },
+    /// Say that an alert is over, where nobody looks any more or will see it. What still is wrong is a new alert at the next look.
+    Resolve {
+        /// Its id, or the beginning or end of it.
+        id: String,
+        /// Why, for the record and for the others.
+        #[arg(long)]
+        reason: String,
+    },
     /// Keep quiet about some alerts until a time. They stay open, and what still is wrong then is told.
     Silence(Silence),
     /// End a silence before its time.

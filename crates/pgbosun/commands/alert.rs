@@ -17,7 +17,7 @@ use pgbosun_core::{
 use pgbosun_daemon::{
     acknowledge,
     api::{Action, AlertInfo},
-    list_alerts,
+    list_alerts, resolve as resolve_alert,
 };
 use uuid::Uuid;
 
@@ -33,6 +33,7 @@ pub async fn run(context: &Context, command: AlertCommand) -> anyhow::Result<u8>
         AlertCommand::List { all } => list(context, all).await,
         AlertCommand::Show { id } => show(context, &id).await,
         AlertCommand::Ack { id, reason } => ack(context, &id, reason).await,
+        AlertCommand::Resolve { id, reason } => resolve(context, &id, reason).await,
         AlertCommand::Silence(arguments) => silence::add(context, arguments).await,
         AlertCommand::Unsilence { id } => silence::end(context, &id).await,
         AlertCommand::Silences => silence::list(context).await,
@@ -140,6 +141,7 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         ("muted", info.muted.clone().unwrap_or_else(|| "no".into())),
         ("looked at", by.unwrap_or_else(|| "by nobody yet".into())),
         ("over", alert.resolved_at.map_or_else(|| "no".into(), |at| moment(at, zone))),
+        ("why over", human::line(alert.resolution.as_deref().unwrap_or("-")).into_owned()),
         ("group", alert.group.clone()),
         ("job", alert.job.clone()),
         ("about", alert.object().to_owned()),
@@ -148,6 +150,26 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         say!("  {name:<10} {value}");
     }
     say!("\n{}", alert.detail);
+    Ok(0)
+}
+
+async fn resolve(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> {
+    let alerts = alerts(context, false).await?;
+    let id = chosen(id, "open alert", &alerts, |info| info.alert.id)?.alert.id;
+    let alert: Alert = match context.daemon().await? {
+        Some(daemon) => {
+            let action = Action { reason, ..Action::default() };
+            daemon.post(&format!("/alerts/{id}/resolve"), &action).await?
+        }
+        None => resolve_alert(&context.offline().await?.engine, &whoami(), id, &reason).await?,
+    };
+    if context.json {
+        json(&alert)?;
+        return Ok(0);
+    }
+    let place = alert.cluster.as_deref().unwrap_or(&alert.job);
+    say!("{} {place}: {}", green("resolved"), human::line(&alert.summary));
+    say!("{}", dim("what still is wrong is a new alert at the next look"));
     Ok(0)
 }
 

@@ -12,8 +12,8 @@ use pgbosun_core::{
     finding::Severity,
     human,
 };
-use pgbosun_daemon::{chain, channel, open_history};
-use pgbosun_history::Look;
+use pgbosun_daemon::{By, Hearing, chain, channel, open_history, told_by_mail};
+use pgbosun_history::{Look, Operators, operators_beside};
 use pgbosun_jobs::{log_advice, needs_replication, place};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
@@ -273,10 +273,12 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
             Err(error) => report.add(Severity::Critical, object, chain(&error)),
         }
     }
+    let mut known = Some(Operators::default());
     match open_history(&context.config, Uuid::nil()) {
         Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),
         Ok(Some(delivery)) => match delivery.look().await {
             Ok(Look::Whole(operators)) => {
+                known = Some(pgbosun_daemon::operators(config).await?.0);
                 report.add(Severity::Ok, "history", format!("dba_ops answers, {operators} operators"));
             }
             Ok(Look::Absent) => {
@@ -288,9 +290,24 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
                     "dba_ops is of an earlier version: the daemon brings it up to date, or \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);
             }
-            Err(error) => report.add(Severity::Critical, "history", chain(&error)),
+            Err(error) => {
+                // As the daemon does.
+                known = operators_beside(&config.daemon.state_directory).await.ok().flatten();
+                report.add(Severity::Critical, "history", chain(&error));
+            }
         },
         Err(error) => report.add(Severity::Critical, "history", chain(&error)),
+    }
+    let operators = known.unwrap_or_default();
+    for group in told_by_mail(config) {
+        let hearing = Hearing::of(&operators, config, group);
+        let severity = match hearing.by {
+            By::Nobody => Severity::Critical,
+            By::FailSafe(_) | By::AlertGroup(_) => Severity::Ok,
+            By::Operators | By::Configuration => continue,
+        };
+        let instead = hearing.instead().unwrap_or_default();
+        report.add(severity, format!("group {group}"), format!("has nobody of its own who is told: {instead}"));
     }
     Ok(())
 }

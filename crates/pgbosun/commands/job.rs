@@ -6,11 +6,12 @@ use crate::{
     client::Client,
     exit::{Exit, FAILURE},
     local::Context,
-    output::{ago, bold, dim, json, moment, state, table, yellow},
+    output::{ago, bold, dim, json, moment, severity, state, table, yellow},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use pgbosun_core::{
     config::{Job, nearest},
+    finding::Severity,
     human,
     run::{Run, RunState, Trigger},
 };
@@ -79,19 +80,63 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
 /// Runs a job through the daemon, or without it in this process.
 pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<u8> {
     let Some(run) = run_job(context, name, wait, dry_run).await? else { return Ok(0) };
+    let found = found(context, &run).await?;
     if context.json {
         json(&run)?;
     } else {
-        say!("{}", told(&run));
+        tell_run(&run, &found);
     }
     let done = run.state == RunState::Succeeded || (dry_run && run.error.is_none());
-    Ok(if done { 0 } else { FAILURE })
+    let worst = found.first().map_or(Severity::Ok, |(worst, _)| *worst);
+    Ok(match worst {
+        _ if !done => FAILURE,
+        // What is not as bad as that is for the eyes: a backup that warns is a backup.
+        worst if is_look(&run) || worst == Severity::Critical => worst.exit_code(),
+        _ => 0,
+    })
+}
+
+/// How many findings a look tells of.
+const FINDINGS: usize = 10;
+
+fn is_look(run: &Run) -> bool {
+    run.kind.starts_with("monitor.")
+}
+
+/// What a successful run found, worst first.
+async fn found(context: &Context, run: &Run) -> anyhow::Result<Vec<(Severity, String)>> {
+    if run.state != RunState::Succeeded {
+        return Ok(Vec::new());
+    }
+    match context.daemon().await? {
+        Some(daemon) => daemon.get(&format!("/runs/{}/findings", run.id)).await,
+        None => Ok(context.offline().await?.engine.journal.findings_of(run.id).await?),
+    }
+}
+
+/// How a run ended, and what it found: a look that succeeded may have seen the worst, and that is what it came to.
+fn tell_run(run: &Run, found: &[(Severity, String)]) {
+    match found.first() {
+        Some((worst, _)) if is_look(run) => {
+            say!("looked: {} {} {}\n{}", severity(*worst), bold(&run.job), took(run), human::plain(&run.summary));
+        }
+        _ => say!("{}", told(run)),
+    }
+    for (word, summary) in found.iter().take(FINDINGS) {
+        say!("  {} {}", severity(*word), human::line(summary));
+    }
+    if let Some(more @ 1..) = found.len().checked_sub(FINDINGS) {
+        say!("  and {more} more: \"pgbosun alert list\"");
+    }
 }
 
 /// How a run ended, in two lines.
 pub fn told(run: &Run) -> String {
-    let took = run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
-    format!("{} {} {took}\n{}", state(run.state), bold(&run.job), run.summary)
+    format!("{} {} {}\n{}", state(run.state), bold(&run.job), took(run), human::plain(&run.summary))
+}
+
+fn took(run: &Run) -> String {
+    run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start))
 }
 
 /// The job of this name.

@@ -5,11 +5,11 @@ use crate::{
     commands::whoami,
     exit::Exit,
     local::Context,
-    output::{dim, green, json, table},
+    output::{dim, green, json, table, yellow},
 };
 use pgbosun_core::config::MailAddress;
-use pgbosun_daemon::open_history;
-use pgbosun_history::Delivery;
+use pgbosun_daemon::{Hearing, open_history};
+use pgbosun_history::{Delivery, Operators};
 use uuid::Uuid;
 
 /// Runs one of them.
@@ -38,6 +38,12 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
                 return Err(Exit::refused(format!("{email} is not in group {group}")));
             }
             say!("{} {email} from {group}", green("removed"));
+            let operators = Operators::new(&delivery.operators().await?, &delivery.operator_groups().await?);
+            let left =
+                context.config.groups.contains_key(&group).then(|| Hearing::of(&operators, &context.config, &group));
+            if let Some(instead) = left.and_then(|hearing| hearing.instead()) {
+                say!("{} that was the last operator of {group}: {instead}", yellow("note:"));
+            }
             Ok(0)
         }
         OperatorCommand::Group { command: GroupCommand::List } => groups(context).await,

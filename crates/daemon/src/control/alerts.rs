@@ -31,6 +31,15 @@ pub(super) async fn acknowledge(
     alerts::acknowledge(&control.engine, &who, id, &action.reason).await.map(Json)
 }
 
+pub(super) async fn resolve(
+    State(control): State<Control>,
+    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Path(id): Path<Uuid>,
+    Json(action): Json<Action>,
+) -> Answer<Alert> {
+    alerts::resolve(&control.engine, &who, id, &action.reason).await.map(Json)
+}
+
 pub(super) async fn silences(State(control): State<Control>) -> Answer<Vec<Silence>> {
     Ok(Json(control.engine.journal.silences(control.engine.now()).await?))
 }

@@ -1,6 +1,6 @@
 //! A server of the user's own: JSON by POST, signed where there is a key. `docs/channels.md` has the schema.
 
-use super::{Channel, DeliveryError, Message, Receipt, http::Http};
+use super::{Channel, DeliveryError, Message, Receipt, http::Http, shortened};
 use crate::bulletin::Item;
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,6 +10,10 @@ use sha2::Sha256;
 
 /// Version of the schema.
 const VERSION: u32 = 1;
+/// The most characters of a summary.
+const SUMMARY: usize = 300;
+/// What a message may be, in bytes: servers have limits of their own, and refuse what is larger for good.
+const LIMIT: usize = 200_000;
 
 pub(super) struct Webhook {
     http: Http,
@@ -64,8 +68,20 @@ fn signature(key: &str, at: &str, body: &str) -> String {
     format!("sha256={}", hex::encode(mac.finalize().into_bytes()))
 }
 
-/// The message as JSON: for webhooks and programs.
+/// The message as JSON: for webhooks and programs. Where it would be too large its alerts have less of their details.
 pub(super) fn body(message: &Message) -> Value {
+    let mut most = usize::MAX;
+    loop {
+        let body = with_details(message, most);
+        if most == 0 || body.to_string().len() <= LIMIT {
+            return body;
+        }
+        most = if most == usize::MAX { LIMIT } else { most / 2 };
+    }
+}
+
+/// The message with at most so many characters of each alert's detail.
+fn with_details(message: &Message, most: usize) -> Value {
     let bulletin = &message.bulletin;
     json!({
         "version": VERSION,
@@ -77,11 +93,11 @@ pub(super) fn body(message: &Message) -> Value {
         "severity": bulletin.severity(),
         "subject": bulletin.subject(),
         "note": bulletin.note,
-        "alerts": bulletin.items.iter().map(alert).collect::<Vec<_>>(),
+        "alerts": bulletin.items.iter().map(|item| alert(item, most)).collect::<Vec<_>>(),
     })
 }
 
-fn alert(item: &Item) -> Value {
+fn alert(item: &Item, most: usize) -> Value {
     let alert = &item.alert;
     json!({
         "notice": item.notice,
@@ -93,13 +109,14 @@ fn alert(item: &Item) -> Value {
         "cluster": alert.cluster,
         "severity": item.severity(),
         "state": alert.state,
-        "summary": alert.summary,
+        "summary": shortened(&alert.summary, SUMMARY),
         "meaning": alert.meaning,
         "advice": alert.advice,
-        "detail": alert.detail,
+        "detail": shortened(&alert.detail, most),
         "opened_at": alert.opened_at,
         "changed_at": alert.changed_at,
         "resolved_at": alert.resolved_at,
+        "resolution": alert.resolution,
         "acknowledged_by": alert.acknowledged.as_ref().map(|acknowledged| &acknowledged.by),
     })
 }
@@ -107,11 +124,27 @@ fn alert(item: &Item) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bulletin::samples::bulletin;
+    use pgbosun_core::alert::Notice;
 
     #[test]
     fn signatures_are_what_openssl_makes() {
         // printf '1763700000.{"a":1}' | openssl dgst -sha256 -hmac key
         let expected = "sha256=61046b9b2f6b91bccc8188b80b8bb3246988d940bd5af066ce762f947be5f8bb";
         assert_eq!(signature("key", "1763700000", r#"{"a":1}"#), expected);
+    }
+
+    #[test]
+    fn a_message_stays_small_whatever_it_tells() {
+        for (count, detail) in [(1, 10 << 20), (100, 100), (100, 100_000)] {
+            let mut bulletin = bulletin(Notice::Opened);
+            bulletin.items[0].alert.detail = "\"".repeat(detail);
+            bulletin.items[0].alert.summary = "é".repeat(5000);
+            bulletin.items = vec![bulletin.items.remove(0); count];
+            let body = body(&Message { id: uuid::Uuid::nil(), bulletin, recipients: Vec::new() });
+            assert!(body.to_string().len() <= LIMIT, "{count} {detail}: {}", body.to_string().len());
+            assert_eq!(body["alerts"].as_array().unwrap().len(), count);
+            assert!(!body["alerts"][0]["detail"].as_str().unwrap().is_empty());
+        }
     }
 }

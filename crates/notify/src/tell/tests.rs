@@ -124,6 +124,22 @@ const CRITICAL: Severity = Severity::Critical;
 const OVER: Severity = Severity::Ok;
 
 #[test]
+fn a_storm_is_told_in_parts_and_each_says_that_more_follows() {
+    let world = World::new("");
+    for number in 0..250 {
+        world.put(&format!("{number}"), WARNING, 0);
+    }
+    let mut told = Vec::new();
+    for minute in 10..14 {
+        for (line, note) in world.told(minute) {
+            told.push((line.matches("opened").count(), note.unwrap_or_default()));
+        }
+    }
+    let more = |count: u32| format!("{count} more follow; \"pgbosun alert list\" has them all.");
+    assert_eq!(told, [(100, more(150)), (100, more(50)), (50, String::new())]);
+}
+
+#[test]
 fn what_comes_up_together_is_one_message_and_is_told_once() {
     let world = World::new("[groups.database]\ngather = \"2m\"\n");
     world.put("a", WARNING, 0);

@@ -1,0 +1,213 @@
+//! Who hears of what a group is told by mail, and who in its place where it has nobody.
+//!
+//! Invariant: [`Hearing::of`] is the only rule of that; what is sent, tried, checked and told at a removal asks it.
+
+use crate::{
+    alerts,
+    engine::Engine,
+    error::{Error, chain},
+    history,
+};
+use pgbosun_core::{
+    alert::{Alert, OPERATORS},
+    config::Config,
+    finding::{Finding, Severity},
+    human,
+};
+use pgbosun_history::{Judge, Operators, operators_beside};
+use pgbosun_notify::{Desk, MAIL, Verdict, judge, resolve};
+use uuid::Uuid;
+
+/// Who gets a group's mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hearing {
+    /// Addresses.
+    pub to: Vec<String>,
+    /// Whose they are.
+    pub by: By,
+}
+
+/// By what right somebody hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// As an operator of the group in `dba_ops`.
+    Operators,
+    /// As its recipient in the configuration, where `dba_ops` names nobody.
+    Configuration,
+    /// As the fail-safe group, to which its messages are passed on.
+    FailSafe(String),
+    /// As the daemon's own group, where there is no fail-safe group.
+    AlertGroup(String),
+    /// Nobody does.
+    Nobody,
+}
+
+impl Hearing {
+    /// Of a group. One that `dba_ops` switched off, or of which everybody is on leave, is not told by way of the configuration.
+    pub fn of(operators: &Operators, config: &Config, group: &str) -> Self {
+        let own = |group: &str| match operators.of(group) {
+            Some(active) => (active.to_vec(), By::Operators),
+            None => {
+                let listed = config.groups.get(group).into_iter().flat_map(|group| &group.recipients);
+                (listed.map(ToString::to_string).collect(), By::Configuration)
+            }
+        };
+        let (to, by) = own(group);
+        if !to.is_empty() {
+            return Self { to, by };
+        }
+        let daemon = &config.daemon;
+        match &daemon.fail_safe_group {
+            Some(spare) if spare.0 == group => Self { to, by: By::Nobody },
+            Some(spare) if own(&spare.0).0.is_empty() => Self { to, by: By::Nobody },
+            // By a message of its own, which says why.
+            Some(spare) => Self { to, by: By::FailSafe(spare.0.clone()) },
+            None => match own(&daemon.alert_group.0).0 {
+                to if to.is_empty() => Self { to, by: By::Nobody },
+                to => Self { to, by: By::AlertGroup(daemon.alert_group.0.clone()) },
+            },
+        }
+    }
+
+    /// Who hears in place of the operators of `dba_ops`, in words; nothing where they do themselves.
+    pub fn instead(&self) -> Option<String> {
+        match &self.by {
+            By::Operators => None,
+            By::Configuration => {
+                Some(format!("its recipients in the configuration hear of its alerts: {}", self.to.join(", ")))
+            }
+            By::FailSafe(group) => Some(format!("group {group}, the fail-safe group, hears of its alerts")),
+            By::AlertGroup(group) => Some(format!("group {group}, the alert-group of the daemon, hears of its alerts")),
+            By::Nobody => Some("nobody hears of its alerts".to_owned()),
+        }
+    }
+}
+
+/// The operators as they are now, or as the daemon last read them, which is said.
+///
+/// # Errors
+/// Where the connection string of the history database is wrong.
+pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), Error> {
+    let Some(mut delivery) = history::open(config, Uuid::nil())? else { return Ok((Operators::default(), None)) };
+    let read = async { Ok(Operators::new(&delivery.operators().await?, &delivery.operator_groups().await?)) };
+    let error: pgbosun_history::Error = match read.await {
+        Ok(operators) => return Ok((operators, None)),
+        Err(error) => error,
+    };
+    let (operators, who) = match operators_beside(&config.daemon.state_directory).await {
+        Ok(Some(operators)) => (operators, "the operators as last read from it are told".to_owned()),
+        Ok(None) => (Operators::default(), "the recipients of the configuration are told".to_owned()),
+        Err(unread) => {
+            let why = format!("the recipients of the configuration are told, since {}", chain(&unread));
+            (Operators::default(), why)
+        }
+    };
+    Ok((operators, Some(format!("no history database: {}: {who}", chain(&error)))))
+}
+
+/// The groups that are told by mail of something that is configured.
+pub fn told_by_mail(config: &Config) -> impl Iterator<Item = &str> {
+    let now = pgbosun_core::clock::now();
+    let by_mail = move |name: &&str| {
+        let group = config.groups.get(*name);
+        group.is_some_and(|group| Desk { config, instance: "", now }.channels(group).any(|channel| channel == MAIL))
+    };
+    let used = |name: &&str| {
+        let jobs = config.jobs.values().any(|job| job.common.enabled && job.group == **name);
+        jobs || config.daemon.alert_group.0 == **name
+            || config.daemon.fail_safe_group.as_ref().is_some_and(|group| group.0 == **name)
+    };
+    config.groups.keys().map(String::as_str).filter(used).filter(by_mail)
+}
+
+/// Tells those who hear now that a group has lost its last operator, once, and ends that when it has one again.
+pub(crate) async fn compare(engine: &Engine, before: &Operators, now: &Operators) -> Result<(), Error> {
+    let (config, at) = (engine.config(), engine.now());
+    let has = |operators: &Operators, group: &str| operators.of(group).is_some_and(|active| !active.is_empty());
+    let groups: Vec<_> = told_by_mail(&config).map(str::to_owned).collect();
+    let lost: Vec<_> = groups.iter().filter(|group| has(before, group) && !has(now, group)).cloned().collect();
+    let staffed: Vec<_> = groups.into_iter().filter(|group| has(now, group)).collect();
+    let open = engine.journal.open_alerts(Some(OPERATORS)).await?;
+    if lost.is_empty() && !open.iter().any(|alert| staffed.iter().any(|group| alert.object() == group)) {
+        return Ok(());
+    }
+    let found: Vec<_> =
+        lost.iter().map(|group| (finding(group, &Hearing::of(now, &config, group)), group.clone())).collect();
+    let hearing: Vec<_> = lost.iter().map(|group| (group.clone(), Hearing::of(now, &config, group))).collect();
+    let own = config.daemon.alert_group.0.clone();
+    let judge: Judge = Box::new(move |open: Vec<Alert>| {
+        let over = open.iter().filter(|alert| staffed.iter().any(|group| alert.object() == group));
+        let mut changed: Vec<_> = over.map(|alert| resolve(alert, None, at)).collect();
+        for (finding, group) in found {
+            let hears = hearing.iter().find(|(name, _)| *name == group).map(|(_, hearing)| &hearing.by);
+            let group = match hears {
+                Some(By::Configuration) => group,
+                Some(By::FailSafe(other) | By::AlertGroup(other)) => other.clone(),
+                _ => own.clone(),
+            };
+            let subject = alerts::own_subject(OPERATORS, group);
+            changed.extend(judge(&subject, &open, Verdict::Partial { failure: None, findings: vec![finding] }, at));
+        }
+        changed
+    });
+    let changes = engine.journal.change_alerts(Some(OPERATORS.into()), judge).await?;
+    alerts::note(engine, &changes);
+    Ok(())
+}
+
+fn finding(group: &str, hearing: &Hearing) -> Finding {
+    let instead = hearing.instead().unwrap_or_default();
+    let severity = if hearing.by == By::Nobody { Severity::Critical } else { Severity::Warning };
+    Finding::new(severity, group, format!("group {group} has no operator any more"))
+        .meaning(format!("The last one was removed, made inactive, or the group was switched off: {}.", human::line(&instead)))
+        .advice(format!(
+            "\"pgbosun operator add {group} ADDRESS\" gives it one; where it is meant to be so, end this with \"pgbosun alert \
+             resolve\"."
+        ))
+        .detail(format!("group: {group}\nnow: {}", human::line(&instead)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::config::load;
+    use pgbosun_history::Operator;
+
+    fn config(text: &str) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pgbosun.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&path, &pgbosun_jobs::kinds()).map_err(|problems| problems.to_string()).unwrap().config
+    }
+
+    #[test]
+    fn who_hears_is_said_and_nobody_hears_twice() {
+        let person = |group: &str, email: &str, active| Operator {
+            group_name: group.into(),
+            email: email.into(),
+            name: None,
+            active,
+        };
+        let none = Operators::default();
+        let some =
+            Operators::new(&[person("database", "anna@x.org", true), person("security", "away@x.org", false)], &[]);
+        let spare = config(
+            "[daemon]\nfail-safe-group = \"system\"\n[groups.system]\nrecipients = [\"boss@x.org\"]\n\
+             [groups.security]\nrecipients = [\"guard@x.org\"]\n",
+        );
+        let plain = config("[groups.database]\nrecipients = [\"dba@x.org\"]\n");
+        let of = |operators: &Operators, config: &Config, group: &str| {
+            let Hearing { to, by } = Hearing::of(operators, config, group);
+            (to.join(" "), by)
+        };
+        let (to, nobody) = (str::to_owned, String::new);
+        assert_eq!(of(&some, &spare, "database"), (to("anna@x.org"), By::Operators));
+        assert_eq!(of(&none, &spare, "database"), (nobody(), By::FailSafe("system".into())));
+        assert_eq!(of(&none, &spare, "security"), (to("guard@x.org"), By::Configuration));
+        assert_eq!(of(&some, &spare, "security"), (nobody(), By::FailSafe("system".into())), "on leave is on leave");
+        assert_eq!(of(&some, &spare, "system"), (to("boss@x.org"), By::Configuration));
+        assert_eq!(of(&none, &plain, "system"), (to("dba@x.org"), By::AlertGroup("database".into())));
+        assert_eq!(of(&none, &config(""), "system"), (nobody(), By::Nobody));
+        assert_eq!(of(&none, &config("[daemon]\nfail-safe-group = \"system\"\n"), "database"), (nobody(), By::Nobody));
+    }
+}
