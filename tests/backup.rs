@@ -236,7 +236,9 @@ fn damaged_pages(source: &str) {
     fs::write(&path, bytes).unwrap();
     cluster.up();
     installation.start();
-    installation.run(&["backup", "create"]);
+    let done = installation.try_run(&["backup", "create"]);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.code() == Some(2) && said.contains("found damaged pages"), "{said}");
     let listed = installation.json(&["backup", "list"]);
     assert_eq!((&listed[0]["suspect"], &listed[1]["suspect"]), (&false.into(), &true.into()), "{listed}");
     wait_until("mail", seconds(10), || {
@@ -312,7 +314,7 @@ fn a_cancelled_backup_leaves_nothing_and_a_failed_verification_alerts() {
     let mut bytes = fs::read(&volume).unwrap();
     bytes[1000] ^= 1;
     fs::write(&volume, bytes).unwrap();
-    installation.run(&["job", "run", "verify", "--wait"]);
+    installation.look("verify");
     wait_until("mail", seconds(10), || installation.mails().iter().any(|subject| subject.contains("is damaged")));
     let status = installation.try_run(&["status"]);
     assert_eq!(status.status.code(), Some(2));
@@ -352,7 +354,7 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
     let kept = installation.json(&["backup", "list"]);
     assert!(kept[0]["kept"].as_str().unwrap().starts_with("audit (") && kept[1]["kept"].is_null(), "{kept}");
     installation.run(&["backup", "copy", label(1), "--to", "second"]);
-    let replicated = installation.run(&["job", "run", "copies", "--wait"]);
+    let replicated = installation.look("copies");
     assert!(replicated.contains("1 backup older than all in second: left out"), "{replicated}");
 }
 
@@ -381,7 +383,7 @@ fn c9_two_jobs_of_one_moment_are_two_backups_and_broken_off_removals_are_finishe
     // What lies about beside the backups is nobody's backup, and harms nobody.
     fs::write(directory.path().join("repo/README"), "notes").unwrap();
     fs::write(directory.path().join("repo/main/notes"), "notes").unwrap();
-    let said = installation.run(&["job", "run", "daily", "--wait"]);
+    let said = installation.look("daily");
     assert!(said.contains("removed leftovers"), "{said}");
     assert!(!left.exists());
     assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), 2);

@@ -506,20 +506,31 @@ fn the_dead_mans_switch_is_fetched_only_while_every_part_moves() {
     assert_eq!(services.taken("alive").len(), fetched);
 }
 
-#[test]
-fn an_answer_without_end_is_no_acceptance_and_fills_no_memory() {
-    let directory = directory();
+/// Whoever answers there goes on for ever: its port.
+fn endless() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let mut asked = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut asked);
+            if asked.starts_with(b"HEAD ") {
+                let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+                continue;
+            }
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
             let piece = [b"10000\r\n", &[b'x'; 0x10000][..], b"\r\n"].concat();
             while stream.write_all(&piece).is_ok() {}
         }
     });
+    port
+}
+
+#[test]
+fn an_answer_without_end_is_no_acceptance_and_fills_no_memory() {
+    let directory = directory();
+    let port = endless();
     secret_file(&directory.path().join("hook"), "hook key");
     let text = format!(
         "[channels.hook]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:{port}/\"\nsecret-file = \"{{dir}}/hook\"\ntimeout = \"20s\"\n\
@@ -531,4 +542,25 @@ fn an_answer_without_end_is_no_acceptance_and_fills_no_memory() {
     let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
     assert!(!done.status.success() && said.contains("an answer of more than 64 KiB"), "{said}");
     assert!(begun.elapsed() < seconds(15), "it was not read to the time limit");
+}
+
+/// A store that answers without end, and one that has listings without end: both are an error, soon and in little memory.
+#[test]
+fn c36_a_store_that_answers_without_end_fills_no_memory() {
+    let directory = directory();
+    let port = endless();
+    secret_file(&directory.path().join("key"), "key");
+    let text = format!(
+        "[repositories.bucket]\ntype = \"s3\"\nbucket = \"b\"\nendpoint = \"http://127.0.0.1:{port}\"\naccess-key = \"k\"\n\
+         secret-file = \"{{dir}}/key\"\ntimeout = \"20s\"\n[clusters.main]\nconnection = \"host=/nowhere\"\n"
+    );
+    let installation = Installation::new(directory.path(), &text);
+    let command = installation.command(&["backup", "list"]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--data=400000000").arg(program()).args(command.get_args());
+    let begun = std::time::Instant::now();
+    let done = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+    assert!(said.contains("the answer has more than 16777216 bytes: that is not the store"), "{said}");
+    assert!(!done.status.success() && begun.elapsed() < seconds(15), "{:?} {:?}", done.status, begun.elapsed());
 }

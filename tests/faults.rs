@@ -328,13 +328,13 @@ fn c26_a_repository_that_is_away_is_caught_up_and_a_spool_holds_what_it_may() {
     let gaps = fs::read_to_string(directory.path().join("state/spool/away/gaps.jsonl")).unwrap();
     assert!(gaps.contains("\"repository\":\"away\""), "{gaps}");
     installation.start();
-    installation.run(&["job", "run", "archive", "--wait"]);
+    installation.look("archive");
     wait_until("the gap is alerted", seconds(10), || {
         installation.mails().iter().any(|subject| subject.contains("were left out of away"))
     });
     fs::remove_file(&place).unwrap();
     wait_until("the spool is brought on its way", seconds(40), || spooled().is_empty());
-    installation.run(&["job", "run", "copies", "--wait"]);
+    installation.look("copies");
     installation.run(&["backup", "verify", "--all"]);
     let listed = installation.json(&["wal", "list"]);
     for repository in listed.as_array().unwrap() {

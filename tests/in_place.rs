@@ -74,7 +74,7 @@ fn over_a_lost_cluster(how: &str) {
 
     // Archiving that ends is critical from the first look.
     let found = || {
-        installation.run(&["job", "run", "archive"]);
+        installation.look("archive");
         installation.journal("select severity || ' ' || summary from findings where job = 'archive'")
     };
     assert_eq!(found(), "");
@@ -177,8 +177,14 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     assert_eq!(listed.as_array().unwrap().last().unwrap()["timeline"], 2, "{listed:#}");
 
     // Once more, paused, when ALTER SYSTEM writes the file anew without its comments.
+    cluster.sql("select pg_create_restore_point('here')");
+    cluster.archive_all();
     cluster.stop();
-    installation.run(&["restore", "physical", "--to", data, "--delta", "--force", "--target-action", "pause"]);
+    let paused = ["restore", "physical", "--to", data, "--delta", "--force", "--target-action", "pause"];
+    let refused = installation.try_run(&paused);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(64) && words.contains("needs a target"), "{words}");
+    installation.run(&[&paused[..], &["--target-name", "here"]].concat());
     cluster.up();
     cluster.sql("alter system set work_mem = '7MB'");
     cluster.sql("select pg_promote()");
@@ -190,7 +196,7 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     let counts = |line: &str| !line.starts_with('#') && (line.contains("recovery") || line.contains("restore_command"));
     assert!(!left.lines().any(counts) && left.contains("work_mem = '7MB'"), "{left}");
     cluster.sql("select pg_reload_conf()");
-    installation.run(&["job", "run", "settings"]);
+    installation.look("settings");
     let found = "select severity || ' ' || summary || ' ' || detail from findings where job = 'settings'";
     assert_eq!(installation.journal(found), "");
     let (standby, socket) = (directory.path().join("standby"), directory.path().join("s"));

@@ -59,7 +59,7 @@ fn prometheus_reads_what_is_published_and_the_rules_speak_of_nothing_else() {
     fs::write(directory.path().join("pgbosun.toml"), text.replacen("watch = false\n", "", 1)).unwrap();
     installation.start();
     installation.run(&["backup", "create"]);
-    installation.run(&["job", "run", "test", "--wait"]);
+    installation.look("test");
     assert!(!installation.try_run(&["job", "run", "broken", "--wait"]).status.success());
     let jobs = installation.json(&["job", "list"]);
     let monitors = jobs.as_array().unwrap().iter().filter(|job| job["kind"].as_str().unwrap().starts_with("monitor."));
@@ -147,4 +147,53 @@ fn an_address_that_is_taken_costs_nothing_but_the_page() {
     installation.start();
     wait_until("it is said", seconds(10), || installation.log().contains("set daemon.metrics-address"));
     assert!(installation.run(&["metrics"]).contains("pgbosun_info"));
+}
+
+/// Whoever may connect holds what he gets: the daemon goes on with its work, and says when descriptors run out.
+#[test]
+fn idle_connections_take_nothing_from_the_daemons_own_work() {
+    let directory = directory();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let configuration =
+        format!("{MAIL}[jobs.quick]\nkind = \"command\"\nprogram = \"/bin/true\"\nschedule = \"* * * * * *\"\n");
+    let installation = Installation::new(directory.path(), &configuration);
+    let path = directory.path().join("pgbosun.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("metrics-address = \"off\"", &format!("metrics-address = \"127.0.0.1:{free}\"")))
+        .unwrap();
+    let log = fs::File::create(directory.path().join("daemon.log")).unwrap();
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=256:256").arg(crate::support::program()).args(installation.command(&["daemon"]).get_args());
+    let mut daemon = limited.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    wait_until("it answers", seconds(30), || {
+        TcpStream::connect(("127.0.0.1", free)).is_ok() && installation.count("quick", "succeeded") > 1
+    });
+    let held: Vec<_> = (0..400)
+        .filter_map(|_| {
+            let address = std::net::SocketAddr::from(([127, 0, 0, 1], free));
+            TcpStream::connect_timeout(&address, seconds(1)).ok()
+        })
+        .collect();
+    let socket = directory.path().join("control.sock");
+    let commands: Vec<_> = (0..400).filter_map(|_| std::os::unix::net::UnixStream::connect(&socket).ok()).collect();
+    assert!(held.len() > 100 && commands.len() > 100, "{} {}", held.len(), commands.len());
+    let open = || fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
+    wait_until("it has taken what it takes", seconds(20), || open() > 60);
+    // By the journal: commands of the daemon's own user have used up theirs.
+    let runs = |state: &str| -> u32 {
+        installation
+            .journal(&format!("select count(*) from runs where job = 'quick' and state = '{state}'"))
+            .parse()
+            .unwrap()
+    };
+    let before = runs("succeeded");
+    wait_until("its own work goes on", seconds(20), || runs("succeeded") > before + 3);
+    assert_eq!(runs("failed"), 0);
+    assert!(open() < 160, "{}", open());
+    // A scrape is answered all the same: it gets the place of one that says nothing.
+    assert!(get(free, "/metrics").contains("pgbosun_"));
+    drop(commands);
+    wait_until("the command is answered", seconds(20), || installation.try_run(&["job", "list"]).status.success());
+    let _ = Command::new("kill").arg(daemon.id().to_string()).status();
+    daemon.wait().unwrap();
 }

@@ -404,8 +404,8 @@ fn c21_restore_tests_take_any_backup_and_any_moment() {
     let mut installation = Installation::new(directory.path(), &configuration);
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
     installation.start();
-    installation.run(&["job", "run", "beat", "--wait"]);
-    installation.run(&["job", "run", "beat", "--wait"]);
+    installation.look("beat");
+    installation.look("beat");
     assert_eq!(cluster.sql("select count(*) from pgbosun.heartbeat"), "2");
     history(directory.path(), &installation, &cluster, &["full", "incremental", "full"]);
     // Chance takes another backup and another moment, sooner or later.
@@ -415,7 +415,7 @@ fn c21_restore_tests_take_any_backup_and_any_moment() {
     };
     let mut runs = 0;
     while runs < 4 || !tests() {
-        installation.run(&["job", "run", "any", "--wait"]);
+        installation.look("any");
         runs += 1;
         assert!(runs < 25, "25 times the same backup or moment is not chance");
     }

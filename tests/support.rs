@@ -335,6 +335,15 @@ impl Installation {
         self.command(arguments).output().expect("the program")
     }
 
+    /// Runs a job to its end, which is a success whatever it finds; its standard output.
+    pub fn look(&self, job: &str) -> String {
+        let done = self.try_run(&["job", "run", job, "--wait"]);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        let succeeded = said.starts_with("looked: ") || said.starts_with("succeeded ");
+        assert!(succeeded, "{job}: {:?}\n{said}{}", done.status, String::from_utf8_lossy(&done.stderr));
+        said
+    }
+
     /// Runs a job that has a schedule, and waits for its end: after the run of its schedule where that is at work.
     pub fn run_job(&self, job: &str) -> Output {
         let mut done = self.try_run(&["job", "run", job, "--wait"]);

@@ -364,7 +364,7 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     let next: DateTime<Utc> = test["next"].as_str().unwrap().parse().unwrap();
     let next = next.with_timezone(&Berlin);
     assert_eq!((next.day(), next.hour(), next.minute()), (1, 2, 0));
-    weekend.installation.run(&["job", "run", "monthly-restore-test", "--wait"]);
+    weekend.installation.look("monthly-restore-test");
 
     // History is in dba_ops.
     until_the_same_rows(&weekend.installation, &weekend.cluster, seconds(60));

@@ -39,7 +39,7 @@ fn backups() {
     assert_eq!(look(&installation, "count"), ["warning local"]);
     assert_eq!(look(&installation, "tests"), ["warning restore test"]);
     assert_eq!(look(&installation, "success"), [""; 0]);
-    installation.run(&["job", "run", "full", "--wait"]);
+    installation.look("full");
     all_quiet(&installation, &["age", "size", "count", "success", "wal"]);
     wait_until("the copy is late", seconds(10), || look(&installation, "copies") == ["warning second"]);
     let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
@@ -97,7 +97,7 @@ fn a_restore_test_that_failed() {
         installation.try_run(&["job", "run", "restore", "--wait"]);
         installation.history("restore")[0]["state"].as_str().unwrap().to_owned()
     };
-    installation.run(&["job", "run", "full", "--wait"]);
+    installation.look("full");
     assert_eq!(test(), "succeeded");
     all_quiet(&installation, &["tests"]);
 
@@ -131,7 +131,7 @@ fn copies_that_are_missing_or_others() {
         cluster_and_repository(&cluster)
     );
     let installation = Installation::new(directory.path(), &text);
-    installation.run(&["job", "run", "full", "--wait"]);
+    installation.look("full");
     all_quiet(&installation, &["copies", "patient"]);
     let summary = "select summary from runs where job = 'copies' order by id desc limit 1";
     let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
@@ -155,7 +155,7 @@ fn copies_that_are_missing_or_others() {
     // Another backup of the cluster under the label of the first.
     fs::remove_dir_all(place).unwrap();
     cluster.sql("create table more as select 1 as i");
-    installation.run(&["job", "run", "other", "--wait"]);
+    installation.look("other");
     assert_eq!(look(&installation, "copies"), ["warning second"], "the other has its backup where it should");
     let parent = place.parent().unwrap();
     let other = fs::read_dir(parent).unwrap().next().unwrap().unwrap().path();

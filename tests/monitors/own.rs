@@ -80,7 +80,7 @@ fn a_process_of_the_server_that_is_stuck_holds_nobody_up() {
         "select pid from pg_stat_activity where query like 'select length from naps%' and wait_event = 'PgSleep'";
     wait_until("it sleeps", seconds(20), || !cluster.sql(asleep).is_empty());
     let stopped = Stopped::new(&cluster.sql(asleep));
-    installation.run(&["job", "run", "log", "--wait"]);
+    installation.look("log");
     assert_eq!(last("state"), "running", "the daemon does not wait for it");
     // Its turn on the line ends five seconds after the server's limit, and the next has its own.
     assert_eq!(look(&installation, "slots"), [""; 0]);

@@ -127,7 +127,7 @@ fn c44_names_hide_no_guess_and_move_no_cursor() {
             println!("{:?}", String::from_utf8_lossy(&fs::read(f.path()).unwrap()));
         }
         wait_until("all are counted", seconds(10), || {
-            let said = installation.run(&["job", "run", "logins", "--wait"]);
+            let said = installation.look("logins");
             println!("{said}");
             said.contains("6 within")
         });

@@ -93,6 +93,9 @@ fn escaped(text: &str, is_hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// The most bytes of an error that are told: servers' own words are in it.
+const WORDS: usize = 8 << 10;
+
 /// An error and its causes in one line, each cause once. Whatever a server or a repository put into them is text and no more.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -104,6 +107,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
             text.push_str(&words);
         }
         next = cause.source();
+    }
+    // What answers in a server's place may say as much as it likes.
+    if text.len() > WORDS {
+        text.truncate(text.floor_char_boundary(WORDS));
+        text.push('…');
     }
     plain(&text).into_owned()
 }

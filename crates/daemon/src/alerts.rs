@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 use pgbosun_core::{
     alert::{Acknowledgement, Alert, AlertState, Notice, PSEUDO_JOBS, Silence},
     config::{Config, Job, Patience},
+    finding::Finding,
     run::Run,
 };
 use pgbosun_history::{AlertChange, Error, Judge};
-use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, end, judge, turn};
+use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, end, judge, resolve as resolve_alert, turn};
 use pgbosun_postgres::Conninfo;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -65,6 +66,26 @@ pub(crate) async fn own(engine: &Engine, job: &'static str, verdict: Verdict) ->
     let judge = judged(own_subject(job, group), verdict, engine.now());
     let changes = engine.journal.change_alerts(Some(job.into()), judge).await?;
     note(engine, &changes);
+    Ok(())
+}
+
+/// Opens or resolves the alert about one object, under one of the pseudo jobs.
+pub(crate) async fn own_object(
+    engine: &Engine,
+    job: &'static str,
+    object: &'static str,
+    finding: Option<Finding>,
+) -> Result<(), Error> {
+    let (group, now) = (engine.config().daemon.alert_group.0.clone(), engine.now());
+    let judge: Judge = Box::new(move |open| match finding {
+        Some(finding) => {
+            judge(&own_subject(job, group), &open, Verdict::Partial { failure: None, findings: vec![finding] }, now)
+        }
+        None => {
+            open.iter().filter(|alert| alert.object() == object).map(|alert| resolve_alert(alert, None, now)).collect()
+        }
+    });
+    note(engine, &engine.journal.change_alerts(Some(job.into()), judge).await?);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod alerts;
 
 use crate::{
     api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, Started, Status},
+    connections::Commands,
     engine::Engine,
     error::{Error, chain},
     holdings::{self, Holding},
@@ -48,9 +49,9 @@ pub(crate) struct Control {
 #[derive(Clone, Debug)]
 struct Peer(String);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let uid = stream.io().peer_cred().ok().map(|credentials| credentials.uid());
+impl Connected<IncomingStream<'_, Commands>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Commands>) -> Self {
+        let uid = stream.io().peer().ok().map(|credentials| credentials.uid());
         let name = uid.and_then(|uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten());
         Self(name.map_or_else(|| uid.map_or("unknown".into(), |uid| uid.to_string()), |user| user.name))
     }
@@ -127,7 +128,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/repositories/{name}/last-seen", get(show_last_seen))
         .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests })
         .merge(metrics);
-    let served = axum::serve(listener, routes.into_make_service_with_connect_info::<Peer>())
+    let served = axum::serve(Commands::new(listener), routes.into_make_service_with_connect_info::<Peer>())
         .with_graceful_shutdown(async move { stop.cancelled().await })
         .await;
     if let Err(error) = served {

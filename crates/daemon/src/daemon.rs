@@ -3,7 +3,7 @@
 use crate::{
     accepted, alerts, alive,
     beats::Part,
-    control,
+    connections, control,
     engine::Engine,
     error::Error,
     events, history, metrics, outbox, reload,
@@ -46,6 +46,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     let engine = Engine::new(loaded.config.clone(), journal, bulk);
     record_interrupted(&engine).await?;
 
+    connections::take_descriptors();
     let mut signals = Signals::new()?;
     let listener = control::bind(&loaded.config.daemon.control_socket)?;
     let (starts, waiting) = mpsc::channel(1024);
@@ -61,6 +62,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     tasks.spawn(systemd::run(Arc::clone(&engine)));
     tasks.spawn(alive::run(Arc::clone(&engine)));
     tasks.spawn(metrics::serve(Arc::clone(&engine)));
+    tasks.spawn(connections::watch(Arc::clone(&engine)));
     tasks.spawn(wal::drain(Arc::clone(&engine)));
     tasks.spawn(wal::receive(Arc::clone(&engine)));
     tasks.spawn(scheduler.run(asked));

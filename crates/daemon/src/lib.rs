@@ -11,6 +11,7 @@ mod alerts;
 mod alive;
 pub mod api;
 mod beats;
+mod connections;
 mod control;
 mod daemon;
 mod engine;

@@ -13,7 +13,6 @@ use pgbosun_core::{
     config::{Config, Effective},
     finding::{Finding, Severity},
 };
-use pgbosun_notify::Verdict;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -53,19 +52,19 @@ pub(crate) async fn reload(
         Ok(Err(problems)) => Err(Error::Configuration(problems)),
         Err(error) => Err(Error::BrokeOff("reading the configuration", error)),
     };
-    let verdict = match applied {
+    let finding = match applied {
         Ok(()) => {
             tracing::info!(message_id = events::RELOADED, "configuration reloaded");
-            Verdict::Complete(Vec::new())
+            None
         }
         Err(error) => {
             for line in chain(&error).lines() {
                 tracing::error!(message_id = events::RELOAD_REFUSED, "reload refused: {line}");
             }
-            Verdict::Complete(vec![refused(path, &error)])
+            Some(refused(path, &error))
         }
     };
-    if let Err(error) = alerts::own(engine, DAEMON, verdict).await {
+    if let Err(error) = alerts::own_object(engine, DAEMON, "configuration", finding).await {
         tracing::error!("the alert about the reload is not in the journal: {}", chain(&error));
     }
     systemd::ready(&systemd::status_line(engine));

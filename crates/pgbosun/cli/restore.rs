@@ -66,7 +66,7 @@ pub struct RestorePhysical {
     /// Which state.
     #[command(flatten)]
     pub target: RestoreTarget,
-    /// What the server does at its target.
+    /// What the server does at its target, which there must be for anything but `promote`.
     #[arg(long, default_value = "promote", value_parser = ["promote", "pause", "shutdown"])]
     pub target_action: String,
     /// Become a standby (`standby.signal`) instead of ending recovery.

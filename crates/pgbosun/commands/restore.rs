@@ -258,6 +258,12 @@ fn recovery(
     (action, standby, in_place): (&str, bool, bool),
     confinement: &Confinement,
 ) -> anyhow::Result<Option<Recovery>> {
+    if plan.target == Target::Latest && !standby && action != Action::Promote.to_string() {
+        return Err(Exit::usage(format!(
+            "--target-action {action} needs a target, as --target-time or --immediate: without one PostgreSQL ends recovery with the \
+             last of the WAL, and takes writes"
+        )));
+    }
     let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
     let is_enough = match plan.target {
         Target::BackupEnd => true,

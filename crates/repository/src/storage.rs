@@ -1,5 +1,6 @@
 //! The seam to a place where objects can be kept, and its backends.
 
+mod bounded;
 mod local;
 mod object_store;
 mod sftp;

@@ -1,6 +1,6 @@
 //! `/metrics` over TCP, on the configured address.
 
-use crate::{engine::Engine, error::chain, metrics};
+use crate::{connections::Scrapes, engine::Engine, error::chain, metrics};
 use axum::{
     Router,
     extract::State,
@@ -41,7 +41,8 @@ pub(crate) async fn serve(engine: Arc<Engine>) {
     };
     let stop = engine.stop.clone();
     let routes = Router::new().route("/metrics", get(page)).with_state(engine);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await;
+    let served =
+        axum::serve(Scrapes::new(listener), routes).with_graceful_shutdown(async move { stop.cancelled().await }).await;
     if let Err(error) = served {
         tracing::error!("/metrics: {error}");
     }

@@ -37,6 +37,8 @@ pub struct Replication {
     output: BytesMut,
 }
 
+/// The longest message that is read. PostgreSQL sends a base backup in pieces of 32 KiB and WAL in pieces of 128 KiB.
+const LONGEST: usize = 64 << 20;
 /// Bytes of a block that is read into.
 const BLOCK: usize = 1 << 19;
 
@@ -225,6 +227,12 @@ impl Replication {
                         Some(message) => return Ok(Received::Other(message)),
                         None => {}
                     }
+                }
+                Some(length) if length > LONGEST => {
+                    let words = format!(
+                        "a message of {length} bytes: whoever answers there is no PostgreSQL that sends a backup"
+                    );
+                    return Err(Error::Protocol(words));
                 }
                 Some(length) => self.make_room(length - self.input.len()),
                 None => self.make_room(1 << 16),

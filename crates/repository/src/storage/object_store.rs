@@ -3,7 +3,7 @@
 //! An object appears whole when its upload is completed, which the store itself promises. Requests that fail for a
 //! passing reason are repeated, and none waits for ever. Parts carry checksums where the store takes them (S3: CRC-32C).
 
-use super::{ObjectWriter, OverNetwork, Stat, Storage};
+use super::{ObjectWriter, OverNetwork, Stat, Storage, bounded::Bounded};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +26,9 @@ pub struct ObjectStore {
     metadata: Vec<(String, String)>,
 }
 
+/// The most names of one listing: segments of 80 TB of WAL.
+const NAMES: usize = 5_000_000;
+
 /// Parts of one object that are under way at the same time.
 const CONCURRENT_PARTS: usize = 2;
 
@@ -39,7 +42,7 @@ impl ObjectStore {
         let operator = service(options).map_err(|error| refused(error.to_string()))?;
         let client = client(options).map_err(refused)?;
         let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client);
-        let context = OperationContext::new().with_http_transport(HttpTransporter::new(transport));
+        let context = OperationContext::new().with_http_transport(HttpTransporter::new(Bounded(transport)));
         let mut operator = operator
             .with_context(context)
             .layer(TimeoutLayer::new().with_timeout(options.timeout).with_io_timeout(options.timeout))
@@ -61,12 +64,24 @@ impl ObjectStore {
         Ok(Self { operator, part_size, metadata })
     }
 
-    async fn entries(&self, prefix: &str, recursive: bool) -> Result<Vec<opendal::Entry>, Error> {
+    /// What lies below a prefix: its path and size; directories end with a slash.
+    async fn entries(&self, prefix: &str, recursive: bool) -> Result<Vec<(String, u64)>, Error> {
         let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let failed = || Error::store("list", directory.clone());
-        let lister = self.operator.lister_with(&directory).recursive(recursive).await.map_err(failed())?;
-        let entries: Vec<_> = lister.try_collect().await.map_err(failed())?;
-        Ok(entries.into_iter().filter(|entry| entry.path() != directory && entry.path() != "/").collect())
+        let mut lister = self.operator.lister_with(&directory).recursive(recursive).await.map_err(failed())?;
+        let mut entries = Vec::new();
+        while let Some(entry) = lister.try_next().await.map_err(failed())? {
+            if entry.path() != directory && entry.path() != "/" {
+                entries.push((entry.path().to_owned(), entry.metadata().content_length()));
+            }
+            if entries.len() > NAMES {
+                let reason = format!(
+                    "there are more than {NAMES} names: no repository has so many, and a store that goes on for ever may"
+                );
+                return Err(Error::Damaged { object: directory, reason });
+            }
+        }
+        Ok(entries)
     }
 }
 
@@ -173,16 +188,16 @@ impl Storage for ObjectStore {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>, Error> {
-        let entries = self.entries(prefix, true).await?.into_iter().filter(|entry| entry.metadata().is_file());
-        let mut keys: Vec<_> =
-            entries.map(|entry| (entry.path().to_owned(), entry.metadata().content_length())).collect();
+        let mut keys = self.entries(prefix, true).await?;
+        keys.retain(|(path, _)| !path.ends_with('/'));
         keys.sort();
         Ok(keys)
     }
 
     async fn names(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let entries = self.entries(prefix, false).await?;
-        let mut names: Vec<_> = entries.iter().map(|entry| entry.name().trim_end_matches('/').to_owned()).collect();
+        let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        let mut names: Vec<_> = entries.iter().map(|(path, _)| name(path)).collect();
         names.sort();
         Ok(names)
     }
