@@ -110,7 +110,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     // What answers in a server's place may say as much as it likes.
     if text.len() > WORDS {
-        text.truncate(text.floor_char_boundary(WORDS));
+        let end = (0..=WORDS).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
         text.push('…');
     }
     plain(&text).into_owned()
