@@ -319,7 +319,9 @@ fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
     };
     wait_until("all ends are told", seconds(30), || {
         let told = resolved();
-        [why("off"), why("gone"), why("said")].iter().all(|why| told.contains(&format!("Nobody saw that: {why}.")))
+        [why("off"), why("gone"), why("said")]
+            .iter()
+            .all(|why| told.contains(&format!("It was ended without a look: {why}.")))
     });
     let shown = installation.run(&["alert", "show", &id]);
     assert!(shown.contains("why over   ") && shown.contains("the disk was replaced"), "{shown}");

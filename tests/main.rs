@@ -26,6 +26,7 @@ mod gaps;
 mod hostile;
 mod imports;
 mod in_place;
+mod journal;
 mod links;
 mod living;
 mod loading;

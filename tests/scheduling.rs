@@ -308,8 +308,8 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
     wait_until("it is over", seconds(20), || alerts(&installation, "again").is_empty());
 
     // Too late is told, whatever catch-up says.
-    set(three + Duration::days(1) - Duration::seconds(5));
     installation.stop();
+    set(three + Duration::days(1) - Duration::seconds(5));
     installation.configure(&format!("{MAIL}{}", jobs.concat()));
     installation.start();
     wait_until("the next night", seconds(30), || begun("again") == 6);

@@ -153,6 +153,12 @@ pub enum Command {
     /// Take what recovery needed out of the configuration of the data directory this runs in: what a restored server calls in the end.
     #[command(hide = true)]
     RecoveryEnded,
+    /// The journal, in which the daemon keeps what happened.
+    Journal {
+        /// What to do.
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
     /// Bring the schema dba_ops up to date.
     Migrate {
         /// Where something was taken out of it: make it anew, with its operators. What is left keeps its rows under another name, and the
@@ -169,4 +175,11 @@ pub enum Command {
         #[arg(long)]
         keep_running: bool,
     },
+}
+
+/// What to do with the journal.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Where it cannot be used: set it aside and make a new one, with what dba_ops has of this installation. The daemon must be stopped.
+    Renew,
 }

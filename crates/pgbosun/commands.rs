@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod demo;
 pub mod help;
 mod job;
+mod journal;
 mod metrics;
 mod migrate;
 mod operator;
@@ -38,6 +39,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         Command::Wal { command } => Box::pin(wal::run(&context, command)).await,
         Command::Cluster { command } => cluster::run(&context, command).await,
         Command::Alert { command } => alert::run(&context, command).await,
+        Command::Journal { command } => journal::run(&context, command).await,
         Command::Operator { command } => operator::run(&context, command).await,
         Command::Report { command } => Box::pin(report::run(&context, command)).await,
         Command::Migrate { rebuild } => migrate::run(&context, rebuild).await,

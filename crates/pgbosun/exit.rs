@@ -4,7 +4,7 @@ use pgbosun_daemon::chain;
 
 /// Wrong usage (sysexits(3), EX_USAGE).
 pub const USAGE: u8 = 64;
-/// Wrong configuration (sysexits(3), EX_CONFIG).
+/// Wrong configuration, or a journal that another start does not mend (sysexits(3), EX_CONFIG).
 pub const CONFIGURATION: u8 = 78;
 /// A backup is damaged, or not everything in it could be restored.
 pub const DAMAGED: u8 = 2;
@@ -35,12 +35,16 @@ impl Exit {
 
 /// The code an error ends the program with.
 pub fn code_of(error: &anyhow::Error) -> u8 {
-    let configuration = error.downcast_ref::<pgbosun_daemon::Error>();
-    match (error.downcast_ref::<Exit>(), configuration) {
-        (Some(exit), _) => exit.code,
-        (_, Some(pgbosun_daemon::Error::Configuration(_))) => CONFIGURATION,
-        _ => FAILURE,
+    if let Some(exit) = error.downcast_ref::<Exit>() {
+        return exit.code;
     }
+    let journal = match error.downcast_ref::<pgbosun_daemon::Error>() {
+        Some(pgbosun_daemon::Error::Configuration(_)) => return CONFIGURATION,
+        Some(pgbosun_daemon::Error::History(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    // The unit starts it again after anything else (RestartPreventExitStatus).
+    if journal.is_some_and(pgbosun_history::Error::is_final) { CONFIGURATION } else { FAILURE }
 }
 
 /// An error with its causes in one line.

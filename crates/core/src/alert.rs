@@ -14,9 +14,9 @@ pub const DAEMON: &str = "daemon";
 /// The pseudo job whose alerts say that a channel does not deliver; their object is the channel.
 pub const DELIVERY: &str = "delivery";
 /// The pseudo job of alerts about the history database.
-pub const HISTORY: &str = "dba-ops";
+pub const HISTORY: &str = "pgbosun-history";
 /// The pseudo job of alerts about groups that have nobody; their object is the group.
-pub const OPERATORS: &str = "operator-groups";
+pub const OPERATORS: &str = "pgbosun-operators";
 /// The pseudo jobs: the daemon itself finds what their alerts tell, and no configuration may have a job of such a name.
 pub const PSEUDO_JOBS: [&str; 4] = [DAEMON, DELIVERY, HISTORY, OPERATORS];
 

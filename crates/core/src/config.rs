@@ -35,7 +35,10 @@ pub use suggest::nearest;
 
 pub use figment::value::Value as RawValue;
 
-use crate::schedule::{Blackout, CatchUp};
+use crate::{
+    run::{is_backup, is_monitor},
+    schedule::{Blackout, CatchUp},
+};
 use chrono::{DateTime, Utc};
 use std::{any::Any, collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -103,13 +106,12 @@ impl Job {
 
     /// Whether it only looks.
     pub fn is_monitor(&self) -> bool {
-        self.common.kind.starts_with("monitor.")
+        is_monitor(&self.common.kind)
     }
 
     /// What happens to its times that passed in vain. A backup that was not taken is worth one that is taken late.
     pub fn catch_up(&self) -> CatchUp {
-        let backup = self.common.kind.starts_with("backup.");
-        self.common.catch_up.unwrap_or(if backup { CatchUp::Once } else { CatchUp::None })
+        self.common.catch_up.unwrap_or(if is_backup(&self.common.kind) { CatchUp::Once } else { CatchUp::None })
     }
 
     /// The options of its kind. `None` only where the caller asks for another kind's.

@@ -93,7 +93,7 @@ fn escaped(text: &str, is_hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The most bytes of an error that are told: servers' own words are in it.
+/// The most bytes of a cause that are told: it may be a server's own words.
 const WORDS: usize = 8 << 10;
 
 /// An error and its causes in one line, each cause once. Whatever a server or a repository put into them is text and no more.
@@ -101,18 +101,18 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        let words = cause.to_string();
+        let mut words = cause.to_string();
+        // What answers in a server's place may say as much as it likes.
+        if words.len() > WORDS {
+            let end = (0..=WORDS).rev().find(|end| words.is_char_boundary(*end)).unwrap_or_default();
+            words.truncate(end);
+            words.push('…');
+        }
         if !text.contains(&words) {
             text.push_str(": ");
             text.push_str(&words);
         }
         next = cause.source();
-    }
-    // What answers in a server's place may say as much as it likes.
-    if text.len() > WORDS {
-        let end = (0..=WORDS).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-        text.truncate(end);
-        text.push('…');
     }
     plain(&text).into_owned()
 }

@@ -56,6 +56,29 @@ crate::words! {
     }
 }
 
+impl Run {
+    /// Whether it is another try for the time of a run that was ended.
+    pub fn is_again(&self, ended: &Self) -> bool {
+        let same = self.job == ended.job && self.scheduled_for == ended.scheduled_for;
+        same && ended.state == RunState::Interrupted && self.id > ended.id
+    }
+
+    /// Whether it only looked.
+    pub fn is_look(&self) -> bool {
+        is_monitor(&self.kind)
+    }
+}
+
+/// Whether jobs of a kind only look.
+pub fn is_monitor(kind: &str) -> bool {
+    kind.starts_with("monitor.")
+}
+
+/// Whether jobs of a kind take, keep or check backups.
+pub fn is_backup(kind: &str) -> bool {
+    kind.starts_with("backup.")
+}
+
 /// One row of history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {

@@ -37,22 +37,27 @@ pub(crate) fn ended(runs: &[Run]) -> Option<(&Run, usize)> {
         _ => true,
     };
     let ended = runs.iter().find(counts).filter(|run| run.state == RunState::Interrupted)?;
-    let again = |run: &&Run| run.trigger == Trigger::Start && run.scheduled_for == ended.scheduled_for;
+    // What waited for its turn only took nothing along.
+    let again = |run: &&Run| {
+        run.trigger == Trigger::Start && run.scheduled_for == ended.scheduled_for && run.started_at.is_some()
+    };
     Some((ended, runs.iter().filter(again).count()))
 }
 
 /// Decides about it.
 pub(crate) fn decide(job: &Job, cron: &Cron, zone: Tz, ended: &Run, tries: usize, now: DateTime<Utc>) -> Again {
-    let next = occurrences(cron, zone, ended.scheduled_for).next();
     if job.is_monitor() {
         return Again::Later;
     }
     let once = job.catch_up() == CatchUp::Once;
-    if next.is_some_and(|next| if once { next <= now } else { next <= now + SOON }) {
-        // Of times that passed the newest is caught up with, where one is at all.
+    let late = |time: DateTime<Utc>| (now - time).to_std().unwrap_or_default();
+    let passed = occurrences(cron, zone, ended.scheduled_for).take_while(|time| *time <= now).last();
+    let soon = occurrences(cron, zone, now).next().is_some_and(|next| next <= now + SOON);
+    // Of times that passed the newest is caught up with, and this one is not run beside it.
+    if passed.is_some_and(|time| once && late(time) <= job.common.start_deadline) || (soon && !once) {
         return Again::Later;
     }
-    let late = (now - ended.scheduled_for).to_std().unwrap_or_default();
+    let late = late(ended.scheduled_for);
     if !once {
         return Again::No(format!("catch-up of {} is \"none\"", job.name));
     }
@@ -112,7 +117,7 @@ mod tests {
             trigger,
             state,
             scheduled_for: at(time),
-            started_at: None,
+            started_at: Some(at(time)),
             finished_at: None,
             attempts: 1,
             summary: String::new(),
@@ -138,10 +143,15 @@ mod tests {
         // The hour that passed meanwhile is caught up with, and this one is not run beside it.
         assert_eq!(decided(&backup, "0 * * * *", 0, "04:30"), Again::Later);
         assert_eq!(decided(&backup, "0 * * * *", 0, "03:30"), Again::Now);
+        // Where its next time passed too, and nobody catches up with that either, somebody hears of it.
+        let two = "0 3,9 * * *";
+        assert_eq!(decided(&backup, two, 0, "12:00"), Again::Later);
+        assert!(matches!(decided(&backup, two, 0, "13:30"), Again::No(_)));
         let command = |options| job("command", &format!("program = \"/bin/true\"\n{options}"));
         assert_eq!(decided(&command("catch-up = \"once\"\n"), daily, 0, "03:20"), Again::Now);
         assert!(matches!(decided(&command(""), daily, 0, "03:20"), Again::No(reason) if reason.contains("\"none\"")));
         assert_eq!(decided(&command(""), "0 * * * *", 0, "03:20"), Again::Later);
+        assert!(matches!(decided(&command(""), two, 0, "12:00"), Again::No(_)));
         assert_eq!(decided(&job("monitor.connectivity", ""), daily, 0, "03:20"), Again::Later);
     }
 
@@ -153,6 +163,9 @@ mod tests {
             let runs: Vec<_> = runs.iter().map(|(trigger, state)| run(*trigger, *state, "03:00")).collect();
             ended(&runs).map(|(run, tries)| (run.trigger, tries))
         };
+        let mut queued = [run(Start, Interrupted, "03:00"), run(Schedule, Interrupted, "03:00")];
+        queued[0].started_at = None;
+        assert_eq!(ended(&queued).map(|(_, tries)| tries), Some(0), "it waited for its turn");
         assert_eq!(of(&[(Schedule, Interrupted)]), Some((Schedule, 0)));
         assert_eq!(of(&[(Schedule, Skipped), (Schedule, Missed), (Schedule, Interrupted)]), Some((Schedule, 0)));
         let by_hand_too = [(Manual, Interrupted), (Start, Interrupted), (Schedule, Interrupted)];

@@ -42,19 +42,24 @@ const MANY: f64 = 0.8;
 /// A connection with its end, and its place among so many.
 pub(crate) struct Bounded<S> {
     stream: S,
-    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// None once it has come.
+    end: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Given free with the connection.
     _place: Box<dyn Any + Send>,
 }
 
 impl<S> Bounded<S> {
     fn new(stream: S, end: impl Future<Output = ()> + Send + 'static, place: impl Any + Send) -> Self {
-        Self { stream, end: Box::pin(end), _place: Box::new(place) }
+        Self { stream, end: Some(Box::pin(end)), _place: Box::new(place) }
     }
 
     /// Whoever waits for the other side is woken by the end.
     fn over(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        self.end.as_mut().poll(context).map(|()| io::ErrorKind::TimedOut.into())
+        if let Some(end) = &mut self.end {
+            std::task::ready!(end.as_mut().poll(context));
+            self.end = None;
+        }
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 }
 
@@ -88,7 +93,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
     }
 }
 
-/// `/metrics`: who comes when all places are taken gets that of the oldest, which has had more time than a scrape needs.
+/// `/metrics`: who comes when all places are taken gets that of the oldest: a scrape is done in milliseconds, and who says nothing
+/// keeps nobody out.
 pub(crate) struct Scrapes {
     listener: TcpListener,
     most: usize,

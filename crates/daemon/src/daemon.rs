@@ -174,8 +174,8 @@ pub async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
 
 fn interrupted(run: &Run) -> Finding {
     let advice = format!(
-        "Nothing is left half done that counts. Run it again with \"pgbosun job run {}\", and look for the cause with \
-         \"journalctl -u pgbosun\".",
+        "Nothing is left half done that counts. Where its catch-up is \"once\" it runs again by itself, else run it with \"pgbosun job run \
+         {}\". \"journalctl -u pgbosun\" may show the cause.",
         run.job
     );
     Finding::new(Severity::Warning, "", format!("a run of {} was interrupted", run.job))

@@ -1,6 +1,7 @@
 //! Who hears of what a group is told by mail, and who in its place where it has nobody.
 //!
-//! Invariant: [`Hearing::of`] is the only rule of that; what is sent, tried, checked and told at a removal asks it.
+//! Invariant: [`Hearing::of`] is the one rule of who that is; what is sent, tried, checked and told at a removal asks it. That a group which
+//! was switched off is passed on at once, and not after a while, is the outbox's.
 
 use crate::{
     alerts,
@@ -36,6 +37,8 @@ pub enum By {
     Configuration,
     /// As the fail-safe group, to which its messages are passed on.
     FailSafe(String),
+    /// By its channels that are no mail.
+    Channels(Vec<String>),
     /// As the daemon's own group, where there is no fail-safe group.
     AlertGroup(String),
     /// Nobody does.
@@ -57,13 +60,18 @@ impl Hearing {
             return Self { to, by };
         }
         let daemon = &config.daemon;
+        let nobody = || match others(config, group) {
+            channels if channels.is_empty() => By::Nobody,
+            channels => By::Channels(channels),
+        };
         match &daemon.fail_safe_group {
-            Some(spare) if spare.0 == group => Self { to, by: By::Nobody },
-            Some(spare) if own(&spare.0).0.is_empty() => Self { to, by: By::Nobody },
-            // By a message of its own, which says why.
-            Some(spare) => Self { to, by: By::FailSafe(spare.0.clone()) },
+            // By a message of its own, which says why, and by each of its channels.
+            Some(spare) if spare.0 != group && !(own(&spare.0).0.is_empty() && others(config, &spare.0).is_empty()) => {
+                Self { to, by: By::FailSafe(spare.0.clone()) }
+            }
+            Some(_) => Self { to, by: nobody() },
             None => match own(&daemon.alert_group.0).0 {
-                to if to.is_empty() => Self { to, by: By::Nobody },
+                to if to.is_empty() => Self { to, by: nobody() },
                 to => Self { to, by: By::AlertGroup(daemon.alert_group.0.clone()) },
             },
         }
@@ -78,6 +86,7 @@ impl Hearing {
             }
             By::FailSafe(group) => Some(format!("group {group}, the fail-safe group, hears of its alerts")),
             By::AlertGroup(group) => Some(format!("group {group}, the alert-group of the daemon, hears of its alerts")),
+            By::Channels(channels) => Some(format!("it hears of its alerts by {} alone", channels.join(", "))),
             By::Nobody => Some("nobody hears of its alerts".to_owned()),
         }
     }
@@ -103,6 +112,13 @@ pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), E
         }
     };
     Ok((operators, Some(format!("no history database: {}: {who}", chain(&error)))))
+}
+
+/// The channels of a group that are no mail.
+fn others(config: &Config, group: &str) -> Vec<String> {
+    let desk = Desk { config, instance: "", now: pgbosun_core::clock::now() };
+    let group = config.groups.get(group).into_iter();
+    group.flat_map(|group| desk.channels(group)).filter(|channel| *channel != MAIL).map(str::to_owned).collect()
 }
 
 /// The groups that are told by mail of something that is configured.
@@ -141,7 +157,7 @@ pub(crate) async fn compare(engine: &Engine, before: &Operators, now: &Operators
         for (finding, group) in found {
             let hears = hearing.iter().find(|(name, _)| *name == group).map(|(_, hearing)| &hearing.by);
             let group = match hears {
-                Some(By::Configuration) => group,
+                Some(By::Configuration | By::Channels(_)) => group,
                 Some(By::FailSafe(other) | By::AlertGroup(other)) => other.clone(),
                 _ => own.clone(),
             };
@@ -159,7 +175,7 @@ fn finding(group: &str, hearing: &Hearing) -> Finding {
     let instead = hearing.instead().unwrap_or_default();
     let severity = if hearing.by == By::Nobody { Severity::Critical } else { Severity::Warning };
     Finding::new(severity, group, format!("group {group} has no operator any more"))
-        .meaning(format!("The last one was removed, made inactive, or the group was switched off: {}.", human::line(&instead)))
+        .meaning(format!("The last one was removed or made inactive, or the group was switched off: {}.", human::line(&instead)))
         .advice(format!(
             "\"pgbosun operator add {group} ADDRESS\" gives it one; where it is meant to be so, end this with \"pgbosun alert \
              resolve\"."
@@ -208,6 +224,12 @@ mod tests {
         assert_eq!(of(&some, &spare, "system"), (to("boss@x.org"), By::Configuration));
         assert_eq!(of(&none, &plain, "system"), (to("dba@x.org"), By::AlertGroup("database".into())));
         assert_eq!(of(&none, &config(""), "system"), (nobody(), By::Nobody));
+        let paged = config(
+            "[daemon]\nfail-safe-group = \"system\"\n[channels.pager]\ntype = \"command\"\nprogram = \"/bin/true\"\n\
+             [groups.system]\nchannels = [\"pager\"]\n",
+        );
+        assert_eq!(of(&none, &paged, "database"), (nobody(), By::FailSafe("system".into())));
+        assert_eq!(of(&none, &paged, "system"), (nobody(), By::Channels(vec!["pager".into()])));
         assert_eq!(of(&none, &config("[daemon]\nfail-safe-group = \"system\"\n"), "database"), (nobody(), By::Nobody));
     }
 }

@@ -36,7 +36,11 @@ pub fn open(config: &Config, instance: Uuid) -> Result<Option<Delivery>, Error> 
     Ok(server(config)?.map(|server| Delivery::new(server, instance, &config.instance_name())))
 }
 
-fn server(config: &Config) -> Result<Option<Server>, Error> {
+/// The server of the history database, where one is configured.
+///
+/// # Errors
+/// Where its connection string is wrong.
+pub fn server(config: &Config) -> Result<Option<Server>, Error> {
     let Some(connection) = &config.history.connection else { return Ok(None) };
     let conninfo = Conninfo::parse(connection).map_err(pgbosun_history::Error::Server)?;
     Ok(Some(Server {

@@ -43,7 +43,7 @@ pub use engine::Engine;
 pub use error::{Error, chain};
 pub use figures::{Figures, Measured};
 pub use hearing::{By, Hearing, operators, told_by_mail};
-pub use history::open as open_history;
+pub use history::{open as open_history, server as history_server};
 pub use holdings::{Holding, last_seen, look};
 pub use metrics::{BackupSummary, Summary, summary, text as metrics_text};
 pub use outbox::{channel, send_due};

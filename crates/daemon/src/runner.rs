@@ -16,7 +16,7 @@ use pgbosun_core::{
     finding::Severity,
     human,
     outcome::Outcome,
-    run::{Run, RunState},
+    run::{Run, RunState, Trigger},
 };
 use pgbosun_jobs::{Job, JobContext, JobError, Ledger, View};
 use pgbosun_postgres::Server;
@@ -120,10 +120,10 @@ async fn view(engine: &Engine, job: &JobConfig) -> Result<View, JobError> {
 
 async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn Job>, context: JobContext) -> End {
     let (options, cancelled) = (&config.common, context.cancel.clone());
-    let cancelled_by = |done| {
-        let (state, by) = cancelled_as(engine, config);
-        End::Cancelled(state, by.into(), done)
-    };
+    let trigger = run.trigger;
+    // Asked at once: the daemon may stop while what a person cancelled comes to its end.
+    let cancelled_as = || cancelled_as(engine, config, trigger);
+    let cancelled_by = |(state, by): (RunState, &str), done| End::Cancelled(state, by.into(), done);
     let limit = options.timeout.max(job.least_timeout());
     loop {
         // Each try has a token of its own, so that a try that ran out of time is told to stop and the next is not.
@@ -140,12 +140,13 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
                 return End::TimedOut(format!("took longer than its timeout of {}", human::duration(limit)), done);
             }
             () = cancelled.cancelled() => {
-                return cancelled_by(wind_down(engine, &mut work).await);
+                let how = cancelled_as();
+                return cancelled_by(how, wind_down(engine, &mut work).await);
             }
         };
         let error = match outcome {
             Ok(Ok(outcome)) => return End::Done(outcome),
-            Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(Outcome::default()),
+            Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
             Ok(Err(error)) => error,
             Err(_) => return End::Failed(RunState::Failed, "the job broke off: a fault in pgbosun".into(), None),
         };
@@ -162,16 +163,17 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
         run.attempts += 1;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = cancelled.cancelled() => return cancelled_by(Outcome::default()),
+            () = cancelled.cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
         }
     }
 }
 
-/// How a run ends that is told to: by a person, or since the daemon stops. A look that a stop cut short is made up for by the next.
-pub(crate) fn cancelled_as(engine: &Engine, job: &JobConfig) -> (RunState, &'static str) {
+/// How a run ends that is told to: by a person, or since the daemon stops. A look that a stop cut short is made up for by the next, and
+/// what a person began by a person.
+pub(crate) fn cancelled_as(engine: &Engine, job: &JobConfig, trigger: Trigger) -> (RunState, &'static str) {
     match engine.stop.is_cancelled() {
         false => (RunState::Cancelled, "cancelled by hand"),
-        true if job.is_monitor() => (RunState::Cancelled, "the daemon was stopped"),
+        true if job.is_monitor() || trigger == Trigger::Manual => (RunState::Cancelled, "the daemon was stopped"),
         true => (RunState::Interrupted, "the daemon was stopped"),
     }
 }

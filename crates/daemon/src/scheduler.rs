@@ -77,13 +77,15 @@ impl Scheduler {
         let (engine, begun) = (Arc::clone(&self.engine), Instant::now());
         let heartbeat = engine.config().daemon.heartbeat;
         self.start_at_boot().await;
-        if let Err(error) = self.run_again().await {
-            tracing::error!("what was ended before is not looked at: {}", chain(&error));
-        }
+        let mut ended = true;
         loop {
             faults::stall(faults::STALL_SCHEDULER, begun.elapsed()).await;
             engine.beats.beat(Part::Scheduler);
-            if let Err(error) = self.look().await {
+            let looked = match self.look().await {
+                Ok(()) if ended => self.run_again().await.map(|()| ended = false),
+                looked => looked,
+            };
+            if let Err(error) = looked {
                 // Nothing was claimed: the next look finds the same. Not at once, or a full disk is a busy loop.
                 tracing::error!("due runs cannot be claimed, trying again: {}", chain(&error));
                 tokio::select! {
@@ -174,6 +176,10 @@ impl Scheduler {
                     Some(reason) => reason,
                 },
             };
+            // Once: somebody may have ended that alert.
+            if self.engine.journal.is_alert_over(ended.id).await? {
+                continue;
+            }
             tracing::warn!(pgbosun_job = name, "{name} does not run again: {reason}");
             let verdict = Verdict::Partial { failure: Some(again::finding(ended, &reason)), findings: Vec::new() };
             let judge = alerts::judged(alerts::subject(&entry.job, ended), verdict, now);

@@ -65,7 +65,7 @@ async fn begin(engine: Arc<Engine>, start: Start) {
         }
     };
     if turn.is_none() || live.cancel.is_cancelled() {
-        let (state, by) = runner::cancelled_as(&engine, &job);
+        let (state, by) = runner::cancelled_as(&engine, &job, run.trigger);
         run.state = state;
         run.finished_at = Some(engine.now());
         run.summary = format!("{by} before it began");

@@ -124,6 +124,18 @@ impl Journal {
         select(&mut connection, query, Some(limit.to_string())).await
     }
 
+    /// Whether an alert that a run left has ended since.
+    ///
+    /// # Errors
+    /// [`Error::Journal`].
+    pub async fn is_alert_over(&self, run: Uuid) -> Result<bool, Error> {
+        sqlx::query_scalar("select exists (select 1 from alerts where run_id = ? and state = 'resolved')")
+            .bind(run.hyphenated())
+            .fetch_one(&self.readers)
+            .await
+            .map_err(Error::journal("read alerts"))
+    }
+
     /// The alerts that decide what is told at this moment.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What can go wrong with history.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of the journal or of `dba_ops`.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,47 @@ pub enum Error {
         /// Why not.
         #[source]
         source: sqlx::Error,
+    },
+    /// The journal's file is no whole SQLite database.
+    #[error(
+        "the journal {path} is damaged: stop the daemon, then \"pgbosun journal renew\" sets it aside and makes a new one, which dba_ops \
+         and the repositories fill again"
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Another program has the journal open and lets nobody write.
+    #[error(
+        "the journal {path} is locked by another program, which \"fuser -v {path}\" names: end it, and start again"
+    )]
+    Busy {
+        /// Where.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Its place takes no writes.
+    #[error(
+        "{path} takes no writes: its disk is mounted read-only, or turned so by an error that \"dmesg\" has; mend that first"
+    )]
+    ReadOnly {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The journal was written by a newer version.
+    #[error(
+        "the journal {path} is of a newer pgbosun (its migration {version} is not known here): update this one; nothing was changed"
+    )]
+    NewerJournal {
+        /// Where.
+        path: PathBuf,
+        /// The first migration that is unknown.
+        version: i64,
     },
     /// The journal cannot be opened.
     #[error("open the journal {path}; is the state directory writable by this user?")]
@@ -61,7 +102,9 @@ pub enum Error {
     )]
     Lacking(String),
     /// Nothing has to be made anew.
-    #[error("dba_ops lacks nothing: there is nothing to make anew")]
+    #[error(
+        "dba_ops lacks nothing: there is nothing to make anew; \"pgbosun migrate\" brings an earlier version of it up to date"
+    )]
     NothingLacks,
     /// `dba_ops` has a migration that is unknown here.
     #[error(
@@ -88,6 +131,40 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another start cannot help, and somebody has to do something first.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::NewerJournal { .. } | Self::ReadOnly { .. })
+    }
+
+    /// What keeps the journal at `path` from being opened.
+    pub(crate) fn open(path: &Path, source: sqlx::Error) -> Self {
+        /// SQLITE_CORRUPT and SQLITE_NOTADB.
+        const DAMAGED: [u32; 2] = [11, 26];
+        /// SQLITE_BUSY and SQLITE_LOCKED.
+        const BUSY: [u32; 2] = [5, 6];
+        /// SQLITE_READONLY.
+        const READ_ONLY: u32 = 8;
+        let path = path.to_owned();
+        let code = source.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+        // The extended codes have the primary one in their lowest byte (sqlite.org/rescode.html).
+        match code.map(|code| code & 0xff) {
+            Some(code) if DAMAGED.contains(&code) => Self::Damaged { path, source },
+            Some(code) if BUSY.contains(&code) => Self::Busy { path, source },
+            Some(READ_ONLY) => Self::ReadOnly { path },
+            _ => Self::Open { path, source: source.into() },
+        }
+    }
+
+    /// What keeps its tables from being brought up to date.
+    pub(crate) fn open_migrated(path: &Path, error: sqlx::migrate::MigrateError) -> Self {
+        use sqlx::migrate::MigrateError::{Execute, ExecuteMigration, VersionMissing};
+        match error {
+            VersionMissing(version) => Self::NewerJournal { path: path.to_owned(), version },
+            Execute(error) | ExecuteMigration(error, _) => Self::open(path, error),
+            error => Self::Open { path: path.to_owned(), source: error.into() },
+        }
+    }
+
     pub(crate) fn journal(what: &'static str) -> impl Fn(sqlx::Error) -> Self {
         move |source| Self::Journal { what, source }
     }

@@ -18,14 +18,25 @@ pub struct Journal {
     instance: Uuid,
 }
 
+/// The file in the state directory.
+pub(crate) const FILE: &str = "journal.sqlite";
+
 impl Journal {
     /// Opens the journal in a state directory whose [`StateLock`](crate::StateLock) the caller holds.
     ///
     /// # Errors
-    /// [`Error::Open`] where it cannot be opened or is damaged.
+    /// Where it is damaged, of a newer version, held by another program or on a disk that takes no writes: each has its own.
     pub async fn open(directory: &Path) -> Result<Self, Error> {
-        let path = directory.join("journal.sqlite");
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Open { path: path.clone(), source };
+        Self::open_as(directory, Uuid::now_v7()).await
+    }
+
+    /// The same; a new one is of this installation.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`].
+    pub async fn open_as(directory: &Path, instance: Uuid) -> Result<Self, Error> {
+        let path = directory.join(FILE);
+        let failed = |error: sqlx::Error| Error::open(&path, error);
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -33,18 +44,16 @@ impl Journal {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
             .disable_statement_logging();
-        let mut connection = options.connect().await.map_err(|error| failed(error.into()))?;
-        sqlx::migrate!("../../migrations/journal").run(&mut connection).await.map_err(|error| failed(error.into()))?;
-        let instance = instance(&mut connection).await.map_err(|error| failed(error.into()))?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(2)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(|error| failed(error.into()))?;
+        let mut connection = options.connect().await.map_err(failed)?;
+        let migrated = sqlx::migrate!("../../migrations/journal").run(&mut connection).await;
+        migrated.map_err(|error| Error::open_migrated(&path, error))?;
+        let instance = known_or(&mut connection, instance).await.map_err(failed)?;
+        let readers =
+            SqlitePoolOptions::new().max_connections(2).connect_with(options.read_only(true)).await.map_err(failed)?;
         // For commands beside a running daemon, which holds the journal: leases carry this name.
         let file = directory.join("instance");
         if std::fs::read_to_string(&file).ok().as_deref() != Some(&instance.to_string()) {
-            std::fs::write(&file, instance.to_string()).map_err(|error| failed(sqlx::Error::Io(error).into()))?;
+            std::fs::write(&file, instance.to_string()).map_err(|error| failed(sqlx::Error::Io(error)))?;
         }
         Ok(Self { readers, writer: Writer::start(connection), instance })
     }
@@ -131,9 +140,10 @@ impl Journal {
     }
 }
 
-async fn instance(connection: &mut SqliteConnection) -> Result<Uuid, sqlx::Error> {
+/// The identity in the journal, or this one where it has none.
+async fn known_or(connection: &mut SqliteConnection, new: Uuid) -> Result<Uuid, sqlx::Error> {
     sqlx::query("insert or ignore into settings (name, value) values ('instance', ?)")
-        .bind(Uuid::now_v7().hyphenated())
+        .bind(new.hyphenated())
         .execute(&mut *connection)
         .await?;
     let text: String =

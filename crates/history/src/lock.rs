@@ -21,7 +21,10 @@ impl StateLock {
     /// # Errors
     /// [`Error::Locked`] where another process holds it, [`Error::State`] where the directory cannot be used.
     pub fn take(directory: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::State { path: directory.to_owned(), source };
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::ReadOnlyFilesystem => Error::ReadOnly { path: directory.to_owned() },
+            _ => Error::State { path: directory.to_owned(), source },
+        };
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let path = directory.join("lock");
         let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;

@@ -69,7 +69,9 @@ impl Journal {
                  coalesce((select state from runs l where l.job = r.job and l.finished_at >= ?2 and l.finished_at < ?3
                       and state in ('succeeded', 'failed', 'timed-out', 'interrupted')
                   order by l.finished_at desc limit 1), 'skipped') as last_state
-             from runs r where finished_at >= ?2 and finished_at < ?3 and (?1 is null or cluster is null or cluster = ?1)
+             from runs r where finished_at >= ?2 and finished_at < ?3
+                 and not (state = 'interrupted' and exists (select 1 from runs l where l.job = r.job
+                      and l.scheduled_for = r.scheduled_for and l.id > r.id)) and (?1 is null or cluster is null or cluster = ?1)
              group by job, kind having kind not like 'monitor.%' or failed > 0 order by failed desc, job",
         )
         .bind(cluster)

@@ -222,6 +222,8 @@ impl Journal {
         let rows: Vec<(String, f64)> = sqlx::query_as(
             "select cluster, 100.0 * count(*) filter (where state = 'succeeded') / count(*) from runs
              where kind like 'backup.%' and finished_at > ? and cluster is not null
+                 and not (state = 'interrupted' and exists (select 1 from runs l where l.job = runs.job
+                      and l.scheduled_for = runs.scheduled_for and l.id > runs.id))
                  and state in ('succeeded', 'failed', 'timed-out', 'interrupted', 'missed') group by cluster",
         )
         .bind(since)

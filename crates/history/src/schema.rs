@@ -37,39 +37,51 @@ pub(crate) async fn connect(server: &Server) -> Result<PgConnection, Error> {
 /// Where the server is out of reach, the role may not create the schema, or the schema is newer than this program or lacks something.
 pub async fn migrate(server: &Server) -> Result<usize, Error> {
     let mut connection = connect(server).await?;
+    alone(&mut connection).await?;
+    migrate_by(&mut connection).await?;
+    let _ = connection.close().await;
+    Ok(migrator().iter().count())
+}
+
+/// One at a time changes the schema, and what is done around the migrations is within: they themselves have a lock of sqlx's. Given
+/// free with the connection.
+async fn alone(connection: &mut PgConnection) -> Result<(), Error> {
+    // "pgbosun", as a number.
+    let lock = sqlx::query("select pg_catalog.pg_advisory_lock(31629446281622894)");
+    lock.execute(connection).await.map(drop).map_err(Error::dba_ops("wait for others who change dba_ops"))
+}
+
+async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
+    inspect(connection).await?;
     let done: Result<(), Error> = async {
         let failed = Error::dba_ops("take over the operators that are there already");
-        sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut connection).await.map_err(&failed)?;
-        migrator().run_direct(None, &mut connection, false).await.map_err(refused)?;
-        sqlx::raw_sql(include_str!("takeover/after.sql")).execute(&mut connection).await.map_err(&failed)?;
+        sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut *connection).await.map_err(&failed)?;
+        migrator().run_direct(None, &mut *connection, false).await.map_err(refused)?;
+        sqlx::raw_sql(include_str!("takeover/after.sql")).execute(&mut *connection).await.map_err(&failed)?;
         Ok(())
     }
     .await;
     if done.is_err() {
-        let undone = sqlx::raw_sql(include_str!("takeover/undo.sql")).execute(&mut connection).await;
+        let undone = sqlx::raw_sql(include_str!("takeover/undo.sql")).execute(&mut *connection).await;
         if let Err(error) = undone {
             tracing::warn!("the operators of the scripts are in dba_ops.operators_to_take_over: {error}");
         }
     }
-    let whole = match done {
-        Ok(()) => whole(&mut connection).await,
-        Err(error) => Err(error),
-    };
-    let _ = connection.close().await;
-    whole?;
-    Ok(migrator().iter().count())
+    done?;
+    whole(connection).await
 }
 
 /// Makes the schema anew beside what is left of it, which keeps its rows under the name that is returned. Groups and operators are
 /// taken over; the rest comes from the journals of the daemons that deliver into it.
 ///
 /// # Errors
-/// Where it is whole, the server is out of reach, or the role may not rename it.
+/// Where it lacks nothing or is of another version, the server is out of reach, or the role may not rename it.
 pub async fn rebuild(server: &Server) -> Result<String, Error> {
     let mut connection = connect(server).await?;
-    match whole(&mut connection).await {
+    alone(&mut connection).await?;
+    match inspect(&mut connection).await {
         Err(Error::Lacking(_)) => {}
-        Ok(()) => return Err(Error::NothingLacks),
+        Ok(_) => return Err(Error::NothingLacks),
         Err(error) => return Err(error),
     }
     let failed = Error::dba_ops("set the schema dba_ops aside");
@@ -79,39 +91,45 @@ pub async fn rebuild(server: &Server) -> Result<String, Error> {
     let aside = sqlx::query_scalar("select pg_catalog.current_setting('pgbosun.aside')");
     let aside: String = aside.fetch_one(&mut *transaction).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;
+    migrate_by(&mut connection).await?;
     let _ = connection.close().await;
-    migrate(server).await?;
     Ok(aside)
 }
 
 /// How the schema stands, without changing anything.
 pub(crate) async fn look(server: &Server) -> Result<Look, Error> {
-    let failed = Error::dba_ops("look at dba_ops");
     let mut connection = connect(server).await?;
-    let (writes, there): (bool, bool) = sqlx::query_as(
-        "select not pg_catalog.pg_is_in_recovery(), pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null",
+    let look = inspect(&mut connection).await;
+    let _ = connection.close().await;
+    look
+}
+
+async fn inspect(connection: &mut PgConnection) -> Result<Look, Error> {
+    let failed = Error::dba_ops("look at dba_ops");
+    let (writes, there, begun): (bool, bool, bool) = sqlx::query_as(
+        "select not pg_catalog.pg_is_in_recovery(), pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null,
+             pg_catalog.to_regclass('dba_ops.instances') is not null",
     )
-    .fetch_one(&mut connection)
+    .fetch_one(&mut *connection)
     .await
     .map_err(&failed)?;
-    if !writes {
-        return Err(Error::TakesNoWrites);
-    }
-    if !there {
-        return Ok(Look::Absent);
+    match (writes, there, begun) {
+        (false, ..) => return Err(Error::TakesNoWrites),
+        // Without it nobody knows what the other tables are.
+        (_, false, true) => return Err(Error::Lacking("table dba_ops._sqlx_migrations".to_owned())),
+        (_, false, false) => return Ok(Look::Absent),
+        _ => {}
     }
     let version = sqlx::query_scalar("select pg_catalog.max(version) from dba_ops._sqlx_migrations");
-    let version: Option<i64> = version.fetch_one(&mut connection).await.map_err(&failed)?;
+    let version: Option<i64> = version.fetch_one(&mut *connection).await.map_err(&failed)?;
     let ours = migrator().iter().map(|migration| migration.version).max();
     match version.cmp(&ours) {
         std::cmp::Ordering::Less => return Ok(Look::Older),
         std::cmp::Ordering::Greater => return Err(Error::Newer(version.unwrap_or_default())),
-        std::cmp::Ordering::Equal => whole(&mut connection).await?,
+        std::cmp::Ordering::Equal => whole(connection).await?,
     }
     let operators = sqlx::query_scalar("select pg_catalog.count(*) from dba_ops.operators");
-    let operators = operators.fetch_one(&mut connection).await.map_err(&failed)?;
-    let _ = connection.close().await;
-    Ok(Look::Whole(operators))
+    Ok(Look::Whole(operators.fetch_one(connection).await.map_err(&failed)?))
 }
 
 fn migrator() -> sqlx::migrate::Migrator {
@@ -130,15 +148,23 @@ fn refused(error: MigrateError) -> Error {
 
 /// Sees whether the server takes every statement that reads or writes there, which it does where every table and column is there.
 async fn whole(connection: &mut PgConnection) -> Result<(), Error> {
-    const GONE: [&str; 4] = ["3F000", "42P01", "42703", "42883"];
+    // A schema, table, column, function, or the key of an ON CONFLICT.
+    const GONE: [&str; 5] = ["3F000", "42P01", "42703", "42883", "42P10"];
     let mut lacking = Vec::new();
     for statement in deliver::statements().chain(operators::STATEMENTS) {
-        // Not by sqlx's own prepare, which remembers what it has prepared before.
-        let prepared = format!("prepare pgbosun_whole as {statement}; deallocate pgbosun_whole");
+        // Not by sqlx's own prepare, which remembers what it has prepared before; planned, which asks for the keys too, and not executed.
+        let nulls = (1..=9).take_while(|number| statement.contains(&format!("${number}"))).map(|_| "null");
+        let nulls = nulls.collect::<Vec<_>>().join(", ");
+        let arguments = if nulls.is_empty() { String::new() } else { format!("({nulls})") };
+        let prepared = format!(
+            "prepare pgbosun_whole as {statement}; explain execute pgbosun_whole{arguments}; deallocate pgbosun_whole"
+        );
         match sqlx::raw_sql(AssertSqlSafe(prepared)).execute(&mut *connection).await {
             Ok(_) => {}
             Err(sqlx::Error::Database(refusal)) if refusal.code().is_some_and(|code| GONE.contains(&&*code)) => {
                 lacking.push(refusal.message().to_owned());
+                // Where the plan failed, and not the words.
+                let _ = sqlx::raw_sql("deallocate pgbosun_whole").execute(&mut *connection).await;
             }
             Err(error) => return Err(Error::dba_ops("look at dba_ops")(error)),
         }

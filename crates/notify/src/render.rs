@@ -43,6 +43,8 @@ pub(crate) struct Rendered {
 #[derive(Debug)]
 pub(crate) struct Renderer {
     templates: Environment<'static>,
+    /// The operator's own that know nothing of alerts they are not given.
+    older: Vec<&'static str>,
 }
 
 const TEMPLATES: [(&str, &str); 2] = [
@@ -77,9 +79,10 @@ pub(crate) fn environment() -> Environment<'static> {
 impl Renderer {
     /// With the built-in templates, each replaced by the file of its name in `directory` where there is one that parses.
     pub fn new(directory: &Path) -> Self {
-        let mut templates = environment();
+        let (mut templates, mut older) = (environment(), Vec::new());
         for (name, built_in) in TEMPLATES {
             let own = std::fs::read_to_string(directory.join(name)).ok();
+            older.extend(own.as_ref().filter(|own| !own.contains("unlisted")).map(|_| name));
             let replaced = own.is_some_and(|own| match templates.add_template_owned(name, own) {
                 Ok(()) => true,
                 Err(error) => {
@@ -91,7 +94,7 @@ impl Renderer {
                 tracing::error!(template = name, "built-in mail template: {error}");
             }
         }
-        Self { templates }
+        Self { templates, older }
     }
 
     /// The mail that tells this, with attachments of at most so many bytes together.
@@ -151,10 +154,16 @@ impl Renderer {
             context! { subject, note, tally, instance, items, brief, unlisted, count, group => bulletin.group };
         let render = |name: &str| {
             let rendered = self.templates.get_template(name).and_then(|template| template.render(&values));
-            rendered.unwrap_or_else(|error| {
+            let rendered = rendered.unwrap_or_else(|error| {
                 tracing::error!(template = name, "mail template failed: {error}");
                 plain(bulletin)
-            })
+            });
+            // What it leaves out is said, whoever wrote it.
+            let more = count.saturating_sub(whole);
+            if more > 0 && self.older.contains(&name) {
+                return format!("{rendered}\n{more} more: \"pgbosun alert list\" has all of them.\n");
+            }
+            rendered
         };
         let tick = || File { name: "tick".into(), kind: "image/png", bytes: TICK.to_vec() };
         let pictures = bulletin.items.iter().any(|item| item.notice == Notice::Test).then(tick);
@@ -367,6 +376,11 @@ mod tests {
         std::fs::write(directory.path().join("message.html"), "{% if %}").unwrap();
         let mail = Renderer::new(directory.path()).render(&bulletin(Notice::Opened), 0);
         assert!(mail.text.contains("backup is 27 h old") && mail.html.contains("<table"), "{}", mail.text);
+        std::fs::write(directory.path().join("message.txt"), "{{ items|length }}").unwrap();
+        let mut many = bulletin(Notice::Opened);
+        many.items = vec![many.items.remove(0); 60];
+        let mail = Renderer::new(directory.path()).render(&many, 0);
+        assert_eq!(mail.text, "20\n40 more: \"pgbosun alert list\" has all of them.\n");
         std::fs::write(directory.path().join("message.txt"), "{{ items[0].place }}!").unwrap();
         assert_eq!(Renderer::new(directory.path()).render(&bulletin(Notice::Opened), 0).text, "main!");
     }

@@ -32,8 +32,8 @@ const MOST: usize = 100;
 #[derive(Default)]
 struct News {
     items: Vec<Item>,
-    /// How many more there are, for the next message.
-    left: usize,
+    /// What there is more, for the next message.
+    left: Vec<Item>,
 }
 
 /// Who asks, and from where.
@@ -134,8 +134,7 @@ impl Desk<'_> {
         let mut items: Vec<_> = chosen.iter().map(|(alert, notice)| self.item(alert, *notice, incident)).collect();
         sort(&mut items);
         // The rest stays news, for the next message.
-        let left = items.len().saturating_sub(MOST);
-        items.truncate(MOST);
+        let left = items.split_off(MOST.min(items.len()));
         News { items, left }
     }
 
@@ -148,8 +147,9 @@ impl Desk<'_> {
         telling: &mut Telling,
     ) {
         for channel in self.channels(group) {
-            let mine = items.iter().filter(|item| self.tells(name, group, channel, &item.alert));
-            let mine: Vec<_> = mine.filter(|item| self.hears(channel, &item.alert)).cloned().collect();
+            let hears =
+                |item: &&Item| self.tells(name, group, channel, &item.alert) && self.hears(channel, &item.alert);
+            let mine: Vec<_> = items.iter().filter(hears).cloned().collect();
             if mine.is_empty() {
                 continue;
             }
@@ -157,6 +157,7 @@ impl Desk<'_> {
             let held = *count >= self.limit(channel) || waits(scene, telling, channel, name);
             *count += u32::from(!held);
             let last = *count == self.limit(channel) && !held;
+            let left = left.iter().filter(hears).count();
             let left = (left > 0).then(|| format!("{left} more follow; \"pgbosun alert list\" has them all."));
             let full = last.then(|| {
                 format!(

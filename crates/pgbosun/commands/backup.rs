@@ -9,7 +9,7 @@ mod verify;
 use super::job::{progress_bar, run_now};
 use crate::{cli::BackupCommand, exit::Exit, local::Context, output::red};
 use pgbosun_backup::Progress;
-use pgbosun_core::human;
+use pgbosun_core::{human, run::is_backup};
 use pgbosun_repository::{BackupInfo, Repository};
 use std::{sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,7 +41,7 @@ pub async fn run(context: &Context, command: BackupCommand) -> anyhow::Result<u8
 }
 
 async fn create(context: &Context, job: Option<String>) -> anyhow::Result<u8> {
-    let jobs = context.config.jobs.values().filter(|job| job.common.kind.starts_with("backup."));
+    let jobs = context.config.jobs.values().filter(|job| is_backup(&job.common.kind));
     let names: Vec<_> = jobs.map(|job| job.name.as_str()).collect();
     let name = match (job, names.as_slice()) {
         (Some(job), _) => job,

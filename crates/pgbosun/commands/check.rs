@@ -286,6 +286,7 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
                 report.add(Severity::Ok, "history", message);
             }
             Ok(Look::Older) => {
+                known = operators_beside(&config.daemon.state_directory).await.ok().flatten();
                 let message =
                     "dba_ops is of an earlier version: the daemon brings it up to date, or \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);
@@ -303,7 +304,7 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
         let hearing = Hearing::of(&operators, config, group);
         let severity = match hearing.by {
             By::Nobody => Severity::Critical,
-            By::FailSafe(_) | By::AlertGroup(_) => Severity::Ok,
+            By::FailSafe(_) | By::AlertGroup(_) | By::Channels(_) => Severity::Ok,
             By::Operators | By::Configuration => continue,
         };
         let instead = hearing.instead().unwrap_or_default();

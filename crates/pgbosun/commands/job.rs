@@ -91,7 +91,7 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     Ok(match worst {
         _ if !done => FAILURE,
         // What is not as bad as that is for the eyes: a backup that warns is a backup.
-        worst if is_look(&run) || worst == Severity::Critical => worst.exit_code(),
+        worst if run.is_look() || worst == Severity::Critical => worst.exit_code(),
         _ => 0,
     })
 }
@@ -99,17 +99,14 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
 /// How many findings a look tells of.
 const FINDINGS: usize = 10;
 
-fn is_look(run: &Run) -> bool {
-    run.kind.starts_with("monitor.")
-}
-
 /// What a successful run found, worst first.
 async fn found(context: &Context, run: &Run) -> anyhow::Result<Vec<(Severity, String)>> {
     if run.state != RunState::Succeeded {
         return Ok(Vec::new());
     }
     match context.daemon().await? {
-        Some(daemon) => daemon.get(&format!("/runs/{}/findings", run.id)).await,
+        // A daemon of an earlier version does not know the question.
+        Some(daemon) => Ok(daemon.get(&format!("/runs/{}/findings", run.id)).await.unwrap_or_default()),
         None => Ok(context.offline().await?.engine.journal.findings_of(run.id).await?),
     }
 }
@@ -117,7 +114,7 @@ async fn found(context: &Context, run: &Run) -> anyhow::Result<Vec<(Severity, St
 /// How a run ended, and what it found: a look that succeeded may have seen the worst, and that is what it came to.
 fn tell_run(run: &Run, found: &[(Severity, String)]) {
     match found.first() {
-        Some((worst, _)) if is_look(run) => {
+        Some((worst, _)) if run.is_look() => {
             say!("looked: {} {} {}\n{}", severity(*worst), bold(&run.job), took(run), human::plain(&run.summary));
         }
         _ => say!("{}", told(run)),

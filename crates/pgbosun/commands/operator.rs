@@ -42,7 +42,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             let left =
                 context.config.groups.contains_key(&group).then(|| Hearing::of(&operators, &context.config, &group));
             if let Some(instead) = left.and_then(|hearing| hearing.instead()) {
-                say!("{} that was the last operator of {group}: {instead}", yellow("note:"));
+                say!("{} nobody of {group} is an active operator any more: {instead}", yellow("note:"));
             }
             Ok(0)
         }

@@ -103,11 +103,11 @@ fn print(status: &Status, context: &Context) {
 
     say!("\n{}", bold("LAST RUNS"));
     // Of monitors only what is wrong with them: what they found is above.
-    let told = status.last.iter().filter(|run| !is_monitor(run) || run.state.is_failure());
+    let told = status.last.iter().filter(|run| !run.is_look() || run.state.is_failure());
     // What fails for the same reason is one line.
     let mut runs: Vec<(&Run, usize)> = Vec::new();
     for run in told {
-        match runs.iter_mut().find(|(known, _)| is_monitor(run) && is_monitor(known) && known.summary == run.summary) {
+        match runs.iter_mut().find(|(known, _)| run.is_look() && known.is_look() && known.summary == run.summary) {
             Some((_, more)) => *more += 1,
             None => runs.push((run, 0)),
         }
@@ -129,15 +129,11 @@ fn print(status: &Status, context: &Context) {
     }
 }
 
-fn is_monitor(run: &Run) -> bool {
-    run.kind.starts_with("monitor.")
-}
-
 fn print_monitors(status: &Status) {
     if status.monitors == 0 {
         return;
     }
-    let looks = || status.last.iter().filter(|run| is_monitor(run));
+    let looks = || status.last.iter().filter(|run| run.is_look());
     let failed = looks().filter(|run| run.state.is_failure()).count();
     let newest = looks().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
     let next = status.next_look.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));

@@ -1,6 +1,7 @@
 //! Secrets: from a file only its owner reads, a systemd credential, or the environment. C25: never shown.
 //!
-//! Invariant: who is about to use one asks for [`Secret::current`], so that a file that was changed counts from the next try on.
+//! Invariant: who is about to use one asks for [`Secret::current`], so that a file that was changed counts from the next try on. What
+//! came from the environment or a systemd credential stays as it was at the start: neither changes while a process lives.
 
 use super::setting::{Known, Refusal, Setting};
 use figment::value::Value;

@@ -205,16 +205,17 @@ impl Field {
         if low > high {
             return Err(CronError(format!("\"{range}\" runs backwards in the {} field", self.name)));
         }
-        // A step that is the whole field is its beginning, as was meant; a longer one would be, too, and cannot have been.
-        if step > high - low + 1 && step > 1 {
+        // A step that is the whole field is its beginning, as was meant; a longer one cannot have been.
+        let whole = (self.low, if self.high == 7 { 6 } else { self.high });
+        if step > whole.1 - whole.0 + 1 {
             let two = if self.name == "minute" && range == "*" && step == 90 {
                 "; every 90 minutes is two schedules, \"0 */3 * * *\" and \"30 1-23/3 * * *\""
             } else {
                 ""
             };
             return Err(CronError(format!(
-                "\"{item}\" would come at {} {low} alone: steps count within the field, {low} to {high}{two}",
-                self.name
+                "\"{item}\" would come at {} {low} alone: steps count within the field, {} to {}{two}",
+                self.name, whole.0, whole.1
             )));
         }
         Ok((low..=high).step_by(step as usize).fold(0, |mask, bit| mask | (1 << bit)))
@@ -278,7 +279,9 @@ mod tests {
         assert!(message("30-10 * * * *").contains("backwards"));
         let ninety = message("*/90 * * * *");
         assert!(ninety.contains("would come at minute 0 alone") && ninety.contains("\"30 1-23/3 * * *\""), "{ninety}");
-        assert!(message("0 8-17/12 * * *").contains("would come at hour 8 alone: steps count within the field, 8 to 17"));
+        let days = message("0 8-17/25 * * *");
+        assert!(days.contains("would come at hour 8 alone: steps count within the field, 0 to 23"), "{days}");
+        assert_eq!(next("0 2/24 * * *", "2026-11-21 10:04:59"), "2026-11-22 02:00:00");
         assert_eq!(next("*/60 * * * *", "2026-11-21 10:04:59"), "2026-11-21 11:00:00");
         assert_eq!(next("0 */24 * * *", "2026-11-21 10:04:59"), "2026-11-22 00:00:00");
     }

@@ -11,7 +11,7 @@ use pgbosun_core::{
     maintenance::Ending,
     outcome::BackupState,
     report::{Figure, Line, Section, Table},
-    run::RunState,
+    run::{RunState, is_backup, is_monitor},
 };
 use pgbosun_history::{AlertRow, BackupRow, JobTally, Journal, MaintenanceRow, RecommendationRow, RestoreTestRow};
 use std::{collections::BTreeSet, time::Duration};
@@ -64,8 +64,7 @@ impl Care {
         tests.retain(|test| here(&test.cluster));
         let mut maintenance = journal.maintenance(window.0, window.1).await?;
         maintenance.retain(|row| here(&row.cluster));
-        let backup_jobs =
-            config.jobs.values().filter(|job| job.common.enabled && job.common.kind.starts_with("backup."));
+        let backup_jobs = config.jobs.values().filter(|job| job.common.enabled && is_backup(&job.common.kind));
         let of_cluster = |job: &Job| Some(config.cluster_of(job)?.0.to_owned());
         let jobs = journal.job_tallies(cluster, window).await?;
         let missed = |job: &&Job| jobs.iter().any(|tally| tally.job == job.name && tally.succeeded == 0);
@@ -160,7 +159,7 @@ impl Care {
         let broken = |job: &JobTally| !matches!(job.last_state, RunState::Succeeded | RunState::Skipped);
         let failed = self.jobs.iter().filter(|job| job.failed > 0 && wanted(job));
         let (broken, mut works): (Vec<_>, Vec<_>) = failed.partition(|job| broken(job));
-        works.retain(|job| !job.kind.starts_with("monitor.") && job.kind != "sample");
+        works.retain(|job| !is_monitor(&job.kind) && job.kind != "sample");
         let names = |jobs: Vec<&JobTally>| jobs.iter().map(|job| job.job.as_str()).collect::<Vec<_>>().join(", ");
         let mut lines = Vec::new();
         if !broken.is_empty() {

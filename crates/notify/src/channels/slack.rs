@@ -91,7 +91,9 @@ fn words(bulletin: &Bulletin, item: &Item) -> String {
     let rest = match (item.notice, &alert.acknowledged) {
         (Notice::Resolved, _) => {
             let until = alert.resolved_at.unwrap_or(bulletin.at);
-            format!("It began {since} and lasted {}.", human::span(until - alert.opened_at))
+            let why = alert.resolution.as_deref().map(|why| format!(" It was ended without a look: {}.", escaped(why)));
+            let lasted = human::span(until - alert.opened_at);
+            format!("It began {since} and lasted {lasted}.{}", why.unwrap_or_default())
         }
         (Notice::Acknowledged, Some(acknowledged)) => {
             format!("{} looks at it: {}", acknowledged.by, acknowledged.reason)

@@ -1,6 +1,7 @@
 //! Answers of a store, or of whoever answers in its place, end somewhere: opendal keeps the whole of an answer that it has to understand.
 //!
-//! Invariant: what is asked for by a range is no longer than that; everything else no longer than [`ANSWER`].
+//! Invariant: no answer is longer than [`ANSWER`], or than the range that was asked for where that is longer. What is asked for up to its
+//! end, whatever that is, is read as a stream by those who know how much there may be.
 
 use futures::{StreamExt, future};
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, Result};
@@ -16,7 +17,6 @@ impl HttpTransport for Bounded {
     async fn fetch(&self, request: http::Request<Buffer>) -> Result<http::Response<HttpBody>> {
         let range = request.headers().get(http::header::RANGE).and_then(|range| range.to_str().ok());
         let most = match range.map(length) {
-            // What has no end is read as a stream, by those who know how much there may be.
             Some(None) => return self.0.fetch(request).await,
             Some(Some(length)) => length.max(ANSWER),
             None => ANSWER,

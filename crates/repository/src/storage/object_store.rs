@@ -69,12 +69,13 @@ impl ObjectStore {
         let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let failed = || Error::store("list", directory.clone());
         let mut lister = self.operator.lister_with(&directory).recursive(recursive).await.map_err(failed())?;
-        let mut entries = Vec::new();
+        let (mut entries, mut seen) = (Vec::new(), 0);
         while let Some(entry) = lister.try_next().await.map_err(failed())? {
+            seen += 1;
             if entry.path() != directory && entry.path() != "/" {
                 entries.push((entry.path().to_owned(), entry.metadata().content_length()));
             }
-            if entries.len() > NAMES {
+            if seen > NAMES {
                 let reason = format!(
                     "there are more than {NAMES} names: no repository has so many, and a store that goes on for ever may"
                 );

@@ -10,7 +10,7 @@ use pgbosun_core::{
     figure::Figure,
     finding::Finding,
     human, options,
-    run::{Run, RunState},
+    run::{Run, RunState, is_backup},
 };
 use pgbosun_history::RunFilter;
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl Monitor for BackupSuccess {
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
         let context = look.context;
         let (cluster, _) = context.cluster()?;
-        let jobs = context.config.jobs.values().filter(|job| job.common.kind.starts_with("backup."));
+        let jobs = context.config.jobs.values().filter(|job| is_backup(&job.common.kind));
         let own = jobs.filter(|job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
         let mut runs = Vec::new();
         for job in own {
@@ -57,7 +57,9 @@ impl Monitor for BackupSuccess {
         let window = chrono::Duration::from_std(self.window).unwrap_or_default();
         let counted = |run: &&Run| view.now - run.scheduled_for < window;
         let good = sample.iter().filter(counted).filter(|run| run.state == RunState::Succeeded).count();
-        let bad: Vec<_> = sample.iter().filter(counted).filter(|run| run.state.is_failure()).collect();
+        // What was ended by a stop and begun again counts as it came out.
+        let is_last = |run: &&Run| !sample.iter().any(|later| later.is_again(run));
+        let bad: Vec<_> = sample.iter().filter(counted).filter(|run| run.state.is_failure()).filter(is_last).collect();
         let all = good + bad.len();
         if all == 0 {
             return Verdict::of("no backup ran");
