@@ -2,18 +2,22 @@
 //!
 //! Invariant: it is tried again for its own time, so that its start-deadline counts from there however often the daemon ends.
 
+use crate::{alerts, engine::Engine, error::Error};
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{
-    config::Job,
+    config::{Job, Patience},
     finding::{Finding, Severity},
     human,
     run::{Run, RunState, Trigger},
     schedule::{CatchUp, Cron, occurrences},
 };
+use pgbosun_notify::{Subject, Verdict};
 
 /// So soon the next time of a schedule is as good as a repetition.
 const SOON: Duration = Duration::hours(1);
+/// What the alert is about, of its job.
+const OBJECT: &str = "again";
 /// So often a run is begun again that is ended every time: it may be what ends the daemon.
 const TRIES: usize = 3;
 
@@ -44,14 +48,19 @@ pub(crate) fn ended(runs: &[Run]) -> Option<(&Run, usize)> {
     Some((ended, runs.iter().filter(again).count()))
 }
 
-/// Decides about it.
-pub(crate) fn decide(job: &Job, cron: &Cron, zone: Tz, ended: &Run, tries: usize, now: DateTime<Utc>) -> Again {
+/// Decides about it. `looked` is how far the schedule has been dealt with.
+pub(crate) fn decide(
+    job: &Job,
+    (cron, zone, looked): (&Cron, Tz, DateTime<Utc>),
+    (ended, tries): (&Run, usize),
+    now: DateTime<Utc>,
+) -> Again {
     if job.is_monitor() {
         return Again::Later;
     }
     let once = job.catch_up() == CatchUp::Once;
     let late = |time: DateTime<Utc>| (now - time).to_std().unwrap_or_default();
-    let passed = occurrences(cron, zone, ended.scheduled_for).take_while(|time| *time <= now).last();
+    let passed = occurrences(cron, zone, looked.max(ended.scheduled_for)).take_while(|time| *time <= now).last();
     let soon = occurrences(cron, zone, now).next().is_some_and(|next| next <= now + SOON);
     // Of times that passed the newest is caught up with, and this one is not run beside it.
     if passed.is_some_and(|time| once && late(time) <= job.common.start_deadline) || (soon && !once) {
@@ -71,13 +80,30 @@ pub(crate) fn decide(job: &Job, cron: &Cron, zone: Tz, ended: &Run, tries: usize
     Again::Now
 }
 
+/// Tells the group. Once: somebody may have ended that alert.
+///
+/// # Errors
+/// Where the journal cannot be read or written.
+pub(crate) async fn tell(engine: &Engine, job: &Job, ended: &Run, reason: &str) -> Result<(), Error> {
+    if engine.journal.is_alert_over(&format!("{}/{OBJECT}", job.name), ended.scheduled_for).await? {
+        return Ok(());
+    }
+    tracing::warn!(pgbosun_job = job.name, "{} does not run again: {reason}", job.name);
+    // Beside the alert about a crash: that one was told before anybody knew.
+    let subject = Subject { patience: Patience::Looks(1), ..alerts::subject(job, ended) };
+    let verdict = Verdict::Partial { failure: None, findings: vec![finding(ended, reason)] };
+    let judge = alerts::judged(subject, verdict, engine.now());
+    alerts::note(engine, &engine.journal.change_alerts(Some(job.name.clone()), judge).await?);
+    Ok(())
+}
+
 /// What the group hears.
-pub(crate) fn finding(run: &Run, reason: &str) -> Finding {
+fn finding(run: &Run, reason: &str) -> Finding {
     let advice = format!(
         "Run it with \"pgbosun job run {}\". \"journalctl PGBOSUN_RUN={}\" shows how far it came.",
         run.job, run.id
     );
-    Finding::new(Severity::Warning, "", format!("a run of {} was ended and does not run again", run.job))
+    Finding::new(Severity::Warning, OBJECT, format!("a run of {} was ended and does not run again", run.job))
         .meaning(
             "The daemon ended while it was at work, or before its turn came. What it should have done is not done.",
         )
@@ -127,7 +153,7 @@ mod tests {
 
     fn decided(job: &Job, cron: &str, tries: usize, now: &str) -> Again {
         let ended = run(Trigger::Schedule, RunState::Interrupted, "03:00");
-        decide(job, &cron.parse().unwrap(), Tz::UTC, &ended, tries, at(now))
+        decide(job, (&cron.parse().unwrap(), Tz::UTC, at("03:00")), (&ended, tries), at(now))
     }
 
     #[test]
@@ -145,6 +171,11 @@ mod tests {
         assert_eq!(decided(&backup, "0 * * * *", 0, "03:30"), Again::Now);
         // Where its next time passed too, and nobody catches up with that either, somebody hears of it.
         let two = "0 3,9 * * *";
+        // A time that was dealt with, skipped since this run was at work, is nobody's to make good.
+        let ended = run(Trigger::Schedule, RunState::Interrupted, "03:00");
+        let skipped = (&two.parse().unwrap(), Tz::UTC, at("09:00"));
+        let once = job("command", "program = \"/bin/true\"\ncatch-up = \"once\"\n");
+        assert_eq!(decide(&once, skipped, (&ended, 0), at("09:30")), Again::Now);
         assert_eq!(decided(&backup, two, 0, "12:00"), Again::Later);
         assert!(matches!(decided(&backup, two, 0, "13:30"), Again::No(_)));
         let command = |options| job("command", &format!("program = \"/bin/true\"\n{options}"));

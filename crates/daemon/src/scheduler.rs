@@ -24,7 +24,6 @@ use pgbosun_core::{
     schedule::{Cron, Lateness, Rules, Schedule, occurrences, plan},
 };
 use pgbosun_history::{JobRow, Pause, RunFilter};
-use pgbosun_notify::Verdict;
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -163,7 +162,7 @@ impl Scheduler {
             let filter = RunFilter { job: Some(name.clone()), unfinished: false, limit: 100 };
             let known = self.engine.journal.runs(filter).await?;
             let Some((ended, tries)) = again::ended(&known) else { continue };
-            let reason = match again::decide(&entry.job, &entry.cron, entry.zone, ended, tries, now) {
+            let reason = match again::decide(&entry.job, (&entry.cron, entry.zone, entry.looked), (ended, tries), now) {
                 Again::Later => continue,
                 Again::No(reason) => reason,
                 Again::Now => match self.reason_to_skip(&config, entry, Some(&pauses), now) {
@@ -176,15 +175,7 @@ impl Scheduler {
                     Some(reason) => reason,
                 },
             };
-            // Once: somebody may have ended that alert.
-            if self.engine.journal.is_alert_over(ended.id).await? {
-                continue;
-            }
-            tracing::warn!(pgbosun_job = name, "{name} does not run again: {reason}");
-            let verdict = Verdict::Partial { failure: Some(again::finding(ended, &reason)), findings: Vec::new() };
-            let judge = alerts::judged(alerts::subject(&entry.job, ended), verdict, now);
-            let changes = self.engine.journal.change_alerts(Some(name.clone()), judge).await?;
-            alerts::note(&self.engine, &changes);
+            again::tell(&self.engine, &entry.job, ended, &reason).await?;
         }
         self.claim(runs, Vec::new()).await
     }

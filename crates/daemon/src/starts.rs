@@ -3,6 +3,7 @@
 //! Invariant: the place of a job's only run is given free when the run has ended, however that was.
 
 use crate::{
+    again,
     beats::Part,
     engine::{Engine, Live},
     error::chain,
@@ -13,6 +14,7 @@ use pgbosun_core::{
     config::Job,
     human,
     run::{Run, RunState, Trigger},
+    schedule::Schedule,
 };
 use pgbosun_history::RunEnd;
 use std::{sync::Arc, time::Duration};
@@ -73,8 +75,12 @@ async fn begin(engine: Arc<Engine>, start: Start) {
     } else if let Some(reason) = too_late(&engine, &job, &run) {
         run.state = RunState::Skipped;
         run.finished_at = Some(engine.now());
-        run.summary = reason;
-        end_unstarted(&engine, run).await;
+        run.summary.clone_from(&reason);
+        end_unstarted(&engine, run.clone()).await;
+        let is_again = run.trigger == Trigger::Start && matches!(job.common.schedule, Some(Schedule::Cron(_)));
+        if is_again && let Err(error) = again::tell(&engine, &job, &run, &reason).await {
+            tracing::error!("the alert about {name} is not in the journal: {}", chain(&error));
+        }
     } else {
         if run.started_at.is_none() {
             run.state = RunState::Running;

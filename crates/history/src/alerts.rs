@@ -124,13 +124,16 @@ impl Journal {
         select(&mut connection, query, Some(limit.to_string())).await
     }
 
-    /// Whether an alert that a run left has ended since.
+    /// Whether an alert about this, opened after this time, has ended and none came since.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn is_alert_over(&self, run: Uuid) -> Result<bool, Error> {
-        sqlx::query_scalar("select exists (select 1 from alerts where run_id = ? and state = 'resolved')")
-            .bind(run.hyphenated())
+    pub async fn is_alert_over(&self, fingerprint: &str, after: DateTime<Utc>) -> Result<bool, Error> {
+        let over = "select coalesce((select state = 'resolved' from alerts where fingerprint = ? and opened_at > ?
+             order by opened_at desc limit 1), false)";
+        sqlx::query_scalar(over)
+            .bind(fingerprint)
+            .bind(after)
             .fetch_one(&self.readers)
             .await
             .map_err(Error::journal("read alerts"))

@@ -89,6 +89,8 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     let done = run.state == RunState::Succeeded || (dry_run && run.error.is_none());
     let worst = found.first().map_or(Severity::Ok, |(worst, _)| *worst);
     Ok(match worst {
+        // Nobody knows how it stands.
+        _ if !done && run.is_look() && !dry_run => Severity::Unknown.exit_code(),
         _ if !done => FAILURE,
         // What is not as bad as that is for the eyes: a backup that warns is a backup.
         worst if run.is_look() || worst == Severity::Critical => worst.exit_code(),

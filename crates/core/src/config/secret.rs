@@ -11,6 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The largest file that may hold one.
+const LONGEST: u64 = 64 << 10;
+
 /// A password or key. Its `Debug` shows nothing of it.
 #[derive(Clone, Debug, Default)]
 pub struct Secret {
@@ -48,6 +51,10 @@ impl Secret {
                 "is open to others (mode {:04o}): a secret must be readable by its owner alone",
                 metadata.mode() & 0o7777
             ));
+        }
+        // A FIFO would be waited for.
+        if !metadata.is_file() || metadata.len() > LONGEST {
+            return Err(format!("is no plain file of at most {LONGEST} bytes"));
         }
         let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
         match text.lines().next().map(str::trim_end) {

@@ -10,7 +10,7 @@ use sha2::Sha256;
 
 /// Version of the schema.
 const VERSION: u32 = 1;
-/// The most characters of a summary.
+/// The most characters of what is one line.
 const SUMMARY: usize = 300;
 /// What a message may be, in bytes: servers have limits of their own, and refuse what is larger for good.
 const LIMIT: usize = 200_000;
@@ -99,24 +99,25 @@ fn with_details(message: &Message, most: usize) -> Value {
 
 fn alert(item: &Item, most: usize) -> Value {
     let alert = &item.alert;
+    let line = |text: &str| shortened(text, SUMMARY.min(most.max(60)));
     json!({
         "notice": item.notice,
         "id": alert.id,
         "incident": alert.told.map(|told| told.incident),
-        "fingerprint": alert.fingerprint,
+        "fingerprint": line(&alert.fingerprint),
         "job": alert.job,
-        "object": alert.object(),
+        "object": line(alert.object()),
         "cluster": alert.cluster,
         "severity": item.severity(),
         "state": alert.state,
-        "summary": shortened(&alert.summary, SUMMARY),
+        "summary": line(&alert.summary),
         "meaning": alert.meaning,
         "advice": alert.advice,
         "detail": shortened(&alert.detail, most),
         "opened_at": alert.opened_at,
         "changed_at": alert.changed_at,
         "resolved_at": alert.resolved_at,
-        "resolution": alert.resolution,
+        "resolution": alert.resolution.as_deref().map(line),
         "acknowledged_by": alert.acknowledged.as_ref().map(|acknowledged| &acknowledged.by),
     })
 }
@@ -140,6 +141,8 @@ mod tests {
             let mut bulletin = bulletin(Notice::Opened);
             bulletin.items[0].alert.detail = "\"".repeat(detail);
             bulletin.items[0].alert.summary = "é".repeat(5000);
+            bulletin.items[0].alert.fingerprint = format!("x/{}", "é".repeat(5000));
+            bulletin.items[0].alert.resolution = Some("\"".repeat(120_000));
             bulletin.items = vec![bulletin.items.remove(0); count];
             let body = body(&Message { id: uuid::Uuid::nil(), bulletin, recipients: Vec::new() });
             assert!(body.to_string().len() <= LIMIT, "{count} {detail}: {}", body.to_string().len());
