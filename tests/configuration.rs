@@ -68,6 +68,28 @@ fn ten_mistakes_are_ten_clear_messages() {
 }
 
 #[test]
+fn c25_addresses_hold_no_secrets_and_passwords_do_not_go_in_the_clear() {
+    let messages = check(
+        "[mail]\nserver = \"smtp.example.com\"\nsecurity = \"none\"\nuser = \"alerts\"\nfrom = \"a@example.com\"\n\
+         [channels.hook]\ntype = \"webhook\"\nurl = \"https://me:geheim@hooks.example.com/x\"\n\
+         [channels.file]\ntype = \"webhook\"\nurl = \"file:///etc/passwd\"\n\
+         [repositories.bucket]\ntype = \"s3\"\nbucket = \"b\"\nendpoint = \"http://key:geheim@store:9000\"\n",
+    );
+    for line in [
+        "mail.security: \"none\" would send the password through the network",
+        "channels.hook.url: holds a user or a password",
+        "channels.file.url: expected an address that begins with https:// or http://",
+        "repositories.bucket.endpoint: holds a user or a password",
+    ] {
+        assert!(messages.contains(line), "{line}\n{messages}");
+    }
+    assert!(!messages.contains("geheim"), "{messages}");
+    let directory = directory();
+    let relay = "[mail]\nserver = \"localhost\"\nsecurity = \"none\"\nuser = \"alerts\"\nfrom = \"a@example.com\"\n";
+    Installation::new(directory.path(), relay).run(&["config", "check"]);
+}
+
+#[test]
 fn connection_strings_are_checked_too() {
     let messages = check("[clusters.main]\nconnection = \"hots=localhost\"\n");
     assert!(

@@ -74,6 +74,12 @@ pub fn is_monitor(kind: &str) -> bool {
     kind.starts_with("monitor.")
 }
 
+/// Whether jobs of a kind are there to find something out, and what they found is what they came to: a backup that was taken is one, also
+/// where it found another damaged.
+pub fn is_check(kind: &str) -> bool {
+    is_monitor(kind) || ["backup.verify", "restore-test", "maintenance.integrity"].contains(&kind)
+}
+
 /// Whether jobs of a kind take, keep or check backups.
 pub fn is_backup(kind: &str) -> bool {
     kind.starts_with("backup.")

@@ -13,7 +13,7 @@ use pgbosun_core::{
     config::{Job, nearest},
     finding::Severity,
     human,
-    run::{Run, RunState, Trigger},
+    run::{Run, RunState, Trigger, is_check},
 };
 use pgbosun_daemon::{
     api::{Action, JobInfo, Running, Started},
@@ -92,8 +92,7 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
         // Nobody knows how it stands.
         _ if !done && run.is_look() && !dry_run => Severity::Unknown.exit_code(),
         _ if !done => FAILURE,
-        // What is not as bad as that is for the eyes: a backup that warns is a backup.
-        worst if run.is_look() || worst == Severity::Critical => worst.exit_code(),
+        worst if run.is_look() || (is_check(&run.kind) && worst == Severity::Critical) => worst.exit_code(),
         _ => 0,
     })
 }

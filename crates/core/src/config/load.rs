@@ -180,6 +180,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     };
 
     let daemon = section::<Daemon>(gathered, &top, "daemon", |reader, daemon: &mut Daemon| {
+        reader.check_address("alive-url", daemon.alive_url.as_deref());
         if daemon.heartbeat > LONGEST_HEARTBEAT || daemon.heartbeat.is_zero() {
             reader.refuse("heartbeat", "expected more than 0s and at most 5s: the watchdog relies on it", None);
         }

@@ -193,6 +193,19 @@ impl<'a> Reader<'a> {
         self.gathered.refuse(self.tag, &path, None, message.into(), hint);
     }
 
+    /// Refuses an address that is none for HTTP, or that holds a user or a password (C25): they would be in logs and errors.
+    pub(super) fn check_address(&mut self, key: &str, address: Option<&str>) {
+        let Some(address) = address else { return };
+        let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
+        match rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()) {
+            None | Some("") => self.refuse(key, "expected an address that begins with https:// or http://", None),
+            Some(host) if host.contains('@') => {
+                self.refuse(key, "holds a user or a password, which do not belong into an address", None);
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Refuses every key that nobody took, with the nearest valid one.
     pub(super) fn finish(self) {
         for (key, value) in &self.dict {

@@ -51,10 +51,46 @@ impl Job for CommandJob {
                 Ok(Outcome { summary: output.lines().last().unwrap_or("done").to_owned(), ..Outcome::default() })
             }
             Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}"))),
-            Some(code) => Err(JobError::lasting(format!("{program} exited with {code}: {last}"))),
+            Some(code) => {
+                let hint = if is_confined() { forbidden(words) } else { None };
+                let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+                Err(JobError::lasting(format!("{program} exited with {code}: {last}{hint}")))
+            }
             None => Err(JobError::lasting(format!("{program} was killed: {status}"))),
         }
     }
+}
+
+/// Whether we run under a unit that takes rights away: systemd sets both (systemd.exec(5), INVOCATION_ID and NoNewPrivileges=).
+fn is_confined() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    std::env::var_os("INVOCATION_ID").is_some()
+        && status.lines().any(|line| line.split_whitespace().eq(["NoNewPrivs:", "1"]))
+}
+
+/// Which directive of the unit may be what a program met, by its words, and what to do about it.
+fn forbidden(words: &str) -> Option<&'static str> {
+    const EDIT: [(&[&str], &str); 4] = [
+        (
+            &["no new privileges", "must be setuid root", "effective uid is not 0"],
+            "the unit has NoNewPrivileges=yes, under which sudo and the like get no rights: run it as the user it needs by a timer of its own, or \
+             set NoNewPrivileges=no and CapabilityBoundingSet=~ with \"systemctl edit pgbosun\"",
+        ),
+        (
+            &["Read-only file system"],
+            "the unit has ProtectSystem=strict: name the directory with ReadWritePaths= (\"systemctl edit pgbosun\")",
+        ),
+        (
+            &["/home", "/root"],
+            "the unit has ProtectHome=yes, and sees nothing there: BindPaths= or ProtectHome=read-only with \"systemctl edit pgbosun\" shows it",
+        ),
+        (
+            &["Operation not permitted"],
+            "the unit forbids system calls and capabilities (SystemCallFilter=, CapabilityBoundingSet=): allow what it needs with \"systemctl \
+             edit pgbosun\", or run it by a timer of its own",
+        ),
+    ];
+    EDIT.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))).map(|(_, hint)| *hint)
 }
 
 /// How a program ended, and the last of what it said.
@@ -108,4 +144,23 @@ async fn last_words(mut pipe: impl AsyncRead + Unpin) -> String {
         kept.drain(..kept.len().saturating_sub(KEPT));
     }
     String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_unit_forbids_is_called_by_its_directive() {
+        let named = |words: &str| {
+            forbidden(words)
+                .and_then(|hint| hint.split_once('='))
+                .map(|(before, _)| before.rsplit([' ', '(']).next().unwrap_or_default())
+        };
+        assert_eq!(named("sudo: The \"no new privileges\" flag is set"), Some("NoNewPrivileges"));
+        assert_eq!(named("touch: cannot touch '/etc/x': Read-only file system"), Some("ProtectSystem"));
+        assert_eq!(named("cat: /root/x: Permission denied"), Some("ProtectHome"));
+        assert_eq!(named("mount: Operation not permitted"), Some("SystemCallFilter"));
+        assert_eq!(named("cat: /srv/x: Permission denied"), None);
+    }
 }

@@ -137,6 +137,7 @@ impl Channel {
         for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
             reader.refuse(key, format!("is missing: a channel of type {} needs it", self.r#type), None);
         }
+        reader.check_address("url", self.url.as_deref());
         if self.hourly_limit == 0 {
             reader.refuse("hourly-limit", "expected 1 or more", None);
         }
@@ -148,6 +149,17 @@ impl Mail {
     pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
         if self.transport == MailTransport::Folder && self.folder.is_none() {
             reader.refuse("folder", "is missing: the folder transport needs one", None);
+        }
+        reader.check_address("oauth2-token-url", self.oauth2_token_url.as_deref());
+        // A relay on this machine hears it from nobody else.
+        let here = ["localhost", "127.0.0.1", "::1"].contains(&self.server.as_str());
+        if self.security == MailSecurity::None && self.user.is_some() && !here {
+            let hint = "\"starttls\" or \"tls\" encrypts the way; without user nothing secret is sent".to_owned();
+            reader.refuse(
+                "security",
+                "\"none\" would send the password through the network for everybody to read",
+                Some(hint),
+            );
         }
         if self.oauth2_token_url.is_some() && (self.oauth2_client_id.is_none() || self.user.is_none()) {
             reader.refuse("oauth2-token-url", "needs oauth2-client-id and user too", None);

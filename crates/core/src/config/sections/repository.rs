@@ -186,6 +186,7 @@ impl Repository {
         for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
             reader.refuse(key, format!("is missing: a repository of type {} needs it", self.r#type), None);
         }
+        reader.check_address("endpoint", self.endpoint.as_deref());
         if self.part_size < ByteSize::mib(5) {
             reader.refuse("part-size", "expected at least 5MiB, the least a store takes", None);
         }
