@@ -240,8 +240,9 @@ fn a_history_database_that_takes_nothing_is_told_and_made_anew() {
         wait_until("it is told", seconds(60), || {
             installation.journal(alert).starts_with("open") && installation.journal(alert).contains(words)
         });
-        let mails = installation.mails();
-        assert!(mails.iter().any(|mail| mail.contains("the history database has taken nothing")), "{mails:?}");
+        wait_until("by mail", seconds(30), || {
+            installation.mails().iter().any(|mail| mail.contains("the history database has taken nothing"))
+        });
     };
     let over = || wait_until("it is over", seconds(90), || installation.journal(alert).starts_with("resolved"));
     let damages = [

@@ -58,7 +58,7 @@ fn vacuum_takes_what_needs_it_and_says_what_is_in_its_way() {
     let old = Session::open(&cluster, "begin isolation level repeatable read; select count(*) from calm;");
     cluster.sql("delete from dead where id % 4 = 1");
     let held = Session::open(&cluster, "begin; lock table locked in access exclusive mode;");
-    installation.look("vacuum");
+    installation.run(&["job", "run", "vacuum"]);
     let done = rows(&installation, "action = 'vacuum' and database = 'postgres'");
     let told = done.join("\n");
     assert_eq!(done.len(), 2, "{told}");
@@ -79,16 +79,16 @@ fn vacuum_takes_what_needs_it_and_says_what_is_in_its_way() {
 
     // Then nothing is, and nothing is left to do.
     cluster.sql("delete from dead where id % 8 = 3");
-    installation.look("vacuum");
+    installation.run(&["job", "run", "vacuum"]);
     let left = "select coalesce(sum(n_dead_tup), 0) from pg_stat_user_tables where relname in ('dead', 'locked')";
     assert_eq!(cluster.sql(left), "0");
-    let told = installation.look("vacuum");
+    let told = installation.run(&["job", "run", "vacuum"]);
     assert!(told.contains("no table needs it"), "{told}");
 
     // Everything, as reference 000 has it.
     let vacuumed = "select count(*) from pg_stat_user_tables where vacuum_count > 0";
     assert_eq!(cluster.sql(vacuumed), "3");
-    installation.look("all");
+    installation.run(&["job", "run", "all"]);
     assert!(rows(&installation, "job = 'all'").iter().any(|row| row.contains("public.calm: all tables are to be")));
 
     // Statistics: a table that changed, and a partitioned one, which autovacuum never analyzes.
@@ -96,12 +96,12 @@ fn vacuum_takes_what_needs_it_and_says_what_is_in_its_way() {
     cluster.sql("create table part partition of parts for values from (0) to (1000000)");
     cluster.sql("insert into parts select generate_series(1, 1000)");
     cluster.sql("insert into calm select generate_series(1, 20000)");
-    installation.look("analyze");
+    installation.run(&["job", "run", "analyze"]);
     let analyzed = rows(&installation, "job = 'analyze' and result = 'done'").join("\n");
     for table in ["public.calm", "public.part", "public.parts"] {
         assert!(analyzed.contains(&format!("analyze done {table}:")), "{table}: {analyzed}");
     }
-    assert!(installation.look("analyze").contains("no table needs it"));
+    assert!(installation.run(&["job", "run", "analyze"]).contains("no table needs it"));
 }
 
 #[test]
@@ -112,11 +112,11 @@ fn a_table_that_needs_it_every_night_gets_settings_recommended() {
     cluster.sql("create table busy as select g as id from generate_series(1, 50000) g");
     cluster.sql("vacuum analyze");
     let open = "select object || '|' || statement from recommendations where gone_at is null";
-    installation.look("vacuum");
+    installation.run(&["job", "run", "vacuum"]);
     for night in 1..=3 {
         assert_eq!(installation.journal(open), "", "night {night}");
         cluster.sql("update busy set id = id");
-        installation.look("vacuum");
+        installation.run(&["job", "run", "vacuum"]);
     }
     let recommended = installation.journal(open);
     assert!(
@@ -125,7 +125,7 @@ fn a_table_that_needs_it_every_night_gets_settings_recommended() {
     );
     cluster.sql(recommended.split_once('|').unwrap().1);
     // It is gone when the table needs it no more.
-    installation.look("vacuum");
+    installation.run(&["job", "run", "vacuum"]);
     assert_eq!(installation.journal(open), "");
     assert_eq!(installation.journal("select count(*) from recommendations"), "1");
 }
@@ -173,12 +173,12 @@ fn reindex_builds_bloated_indexes_anew_and_removes_what_an_interrupted_one_left(
             "select count(*) from pg_stat_activity where application_name = 'opened' and now() - xact_start > '3 s'",
         ) == "1"
     });
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let skipped = rows(&installation, "action = 'reindex'").join("\n");
     assert!(skipped.contains("reindex skipped public.by_v: it would have to wait for process"), "{skipped}");
     drop(old);
 
-    let told = installation.look("reindex");
+    let told = installation.run(&["job", "run", "reindex"]);
     assert!(told.contains("given back"), "{told}");
     assert_eq!(cluster.sql("select count(*) from pg_index where not indisvalid"), "0", "{told}");
     let all = rows(&installation, "true").join("\n");
@@ -194,7 +194,7 @@ fn reindex_builds_bloated_indexes_anew_and_removes_what_an_interrupted_one_left(
     assert_eq!(bytes, format!("{before} {after} 1"));
 
     // What was built is judged by what it took then.
-    assert!(installation.look("reindex").contains("no index is bloated"));
+    assert!(installation.run(&["job", "run", "reindex"]).contains("no index is bloated"));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn reindex_ends_with_its_budget_and_leaves_nothing() {
     cluster.sql("vacuum analyze");
     // It waits for a transaction until its time is over, and what it had begun is gone.
     let old = Session::open(&cluster, "begin; insert into a values (1); insert into b values (1);");
-    installation.look("short");
+    installation.run(&["job", "run", "short"]);
     let all = rows(&installation, "job = 'short'").join("\n");
     assert!(all.contains("cancelled: the time budget of 2.0 s is used up"), "{all}");
     assert!(all.contains("reindex skipped public.b_id: the time budget of 2.0 s is used up"), "{all}");
@@ -229,7 +229,7 @@ fn reindex_ends_with_its_budget_and_leaves_nothing() {
     let old = Session::open(&cluster, "begin; insert into b values (1);");
     installation.run(&["migrate"]);
     installation.start();
-    installation.look("long");
+    installation.run(&["job", "run", "long"]);
     wait_until("it is at work", seconds(20), || {
         let running = installation.json(&["status"])["running"].to_string();
         running.contains("REINDEX INDEX CONCURRENTLY") && running.contains("waiting for")
@@ -239,7 +239,7 @@ fn reindex_ends_with_its_budget_and_leaves_nothing() {
     let all = rows(&installation, "job = 'long' and action = 'reindex'").join("\n");
     assert!(all.contains("cancelled: the run was told to stop"), "{all}");
     drop(old);
-    installation.look("long");
+    installation.run(&["job", "run", "long", "--wait"]);
     assert_eq!(cluster.sql("select count(*) from pg_index where not indisvalid"), "0");
     let delivered = "select count(*) from dba_ops.maintenance where result = 'done' and seconds > 0";
     let count = installation.journal("select count(*) from maintenance where result = 'done' and seconds > 0");
@@ -262,7 +262,7 @@ fn reindex_that_fails_or_is_in_somebodys_way_leaves_nothing_and_says_why() {
     cluster.sql("alter system set temp_file_limit = '100kB'");
     cluster.sql("select pg_reload_conf()");
     wait_until("the limit holds", seconds(10), || cluster.sql("show temp_file_limit") == "100kB");
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let all = rows(&installation, "true").join("\n");
     assert!(all.contains("reindex failed public.t_id: temporary file size exceeds"), "{all}");
     assert!(all.contains("drop done public.t_id_ccnew"), "{all}");
@@ -276,14 +276,14 @@ fn reindex_that_fails_or_is_in_somebodys_way_leaves_nothing_and_says_why() {
     wait_until("it is old enough", seconds(10), || {
         cluster.sql("select count(*) from pg_prepared_xacts where prepared < now() - interval '2 s'") == "1"
     });
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let all = rows(&installation, "result = 'skipped'").join("\n");
     assert!(all.contains("it would have to wait for the prepared transaction forgotten"), "{all}");
     cluster.sql("rollback prepared 'forgotten'");
 
     // One that begins while the index is built already: REINDEX waits for it, and not for ever.
     let writer = Session::open(&cluster, "begin; insert into t values (0);");
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let all = rows(&installation, "result = 'skipped'").join("\n");
     let young = "cancelled: others did not end within 2.0 s";
     let old = "it would have to wait for process";
@@ -297,7 +297,7 @@ fn reindex_that_fails_or_is_in_somebodys_way_leaves_nothing_and_says_why() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace(&cluster.connection(), &connection).replace("all = true", "all = false")).unwrap();
     fs::remove_dir_all(directory.path().join("state")).unwrap();
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let told = installation.journal("select summary || ': ' || detail from findings where object = 'statistics'");
     assert_eq!(told, "the statistics of 1 table may not be seen by this role: postgres: public.t");
 }
@@ -330,7 +330,7 @@ fn indexes_of_toast_are_built_anew_and_what_an_interrupted_reindex_left_there_go
     assert_eq!(cluster.sql("select count(*) from pg_index where not indisvalid"), "1");
     drop(old);
 
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let all = rows(&installation, "true").join("\n");
     assert!(all.contains(&format!("drop done {index}_ccnew: ")), "{all}");
     assert!(all.contains(&format!("reindex done {index}: ")) && all.contains("TOAST of public.docs"), "{all}");
@@ -352,9 +352,9 @@ fn reindex_waits_for_a_base_backup_of_its_cluster() {
     cluster.sql("create table t as select g as id from generate_series(1, 100000) g");
     cluster.sql("create index t_id on t (id)");
     installation.start();
-    installation.look("full");
+    installation.run(&["job", "run", "full"]);
     wait_until("it is at work", seconds(20), || installation.journal("select state from runs") == "running");
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex", "--wait"]);
     assert_eq!(rows(&installation, "result = 'done' and action = 'reindex'").len(), 1);
     let order = "select (select finished_at from runs where job = 'full') <= (select started_at from runs where job = 'reindex')";
     assert_eq!(installation.journal(order), "1");
@@ -379,21 +379,21 @@ fn reindex_rests_as_long_as_its_wal_deserves() {
         cluster.sql(&format!("create index {table}_id on {table} (id)"));
     }
     cluster.sql("vacuum analyze");
-    installation.look("calm");
+    installation.run(&["job", "run", "calm"]);
     let early = "select (julianday(max(started_at)) - julianday(min(started_at))) * 86400 - min(wal_bytes) / 1048576.0
                  from maintenance where action = 'reindex' and result = 'done'";
     let early: f64 = installation.journal(early).parse().unwrap();
     assert!((-0.1..30.0).contains(&early), "the second began {early} s after the WAL of the first had had its time");
     assert_eq!(rows(&installation, "action = 'reindex' and result = 'done'").len(), 2);
 
-    installation.look("short");
+    installation.run(&["job", "run", "short"]);
     let all = rows(&installation, "job = 'short'").join("\n");
     assert!(all.contains("reindex done") && all.contains("reindex skipped"), "{all}");
     assert!(all.contains("wal-rate does not let more be written within the time budget"), "{all}");
 
     // Killed while it rests, the first index is a row.
     installation.start();
-    installation.look("slow");
+    installation.run(&["job", "run", "slow"]);
     wait_until("it rests", seconds(30), || {
         installation.json(&["status"])["running"].to_string().contains("rests:")
             && rows(&installation, "job = 'slow' and result = 'done'").len() == 1
@@ -419,14 +419,14 @@ fn an_index_that_is_in_its_place_already_is_not_built_again() {
     let before = cluster.sql("select 't_id'::regclass::oid");
     // Somebody has read the table and not ended: REINDEX waits for that when the new index is in its place.
     let reader = Session::open(&cluster, "begin; select count(*) from t;");
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     let all = rows(&installation, "action = 'reindex'");
     assert_eq!(all.len(), 1, "{all:?}");
     assert!(all[0].starts_with("reindex done public.t_id:"), "{all:?}");
     assert_ne!(cluster.sql("select 't_id'::regclass::oid"), before);
     assert_eq!(cluster.sql("select count(*) from pg_class where relname like 't_id_cc%'"), "1", "the old one waits");
     drop(reader);
-    installation.look("reindex");
+    installation.run(&["job", "run", "reindex"]);
     assert_eq!(cluster.sql("select count(*) from pg_class where relname like 't_id_cc%'"), "0");
 }
 
@@ -445,12 +445,12 @@ fn catalogues_are_vacuumed_and_their_indexes_built_anew() {
     let before = size(&cluster, index);
     let told = installation.run(&["job", "run", "catalog", "--dry-run"]);
     assert!(told.contains("pg_catalog.pg_attribute;"), "{told}");
-    installation.look("catalog");
+    installation.run(&["job", "run", "catalog"]);
     let all = rows(&installation, "true").join("\n");
     assert!(all.contains("vacuum done pg_catalog.pg_attribute: "), "{all}");
     assert!(all.contains(&format!("reindex done pg_catalog.{index}: ")), "{all}");
     assert!(size(&cluster, index) < before / 2, "{before}");
-    let told = installation.look("all");
+    let told = installation.run(&["job", "run", "all"]);
     assert!(told.contains("reindex:") && !told.contains("failed"), "{told}");
     let shared = rows(&installation, "job = 'all' and object = 'pg_catalog.pg_database_oid_index'");
     assert_eq!(shared.len(), 1, "what all databases share is done once");
@@ -477,7 +477,7 @@ fn damage_is_found_while_everybody_works() {
     assert!(!rows(&installation, "object = 'public.t_id' and result = 'done'").is_empty());
 
     // A large table in pieces, which are the whole of it.
-    installation.look("pieces");
+    installation.run(&["job", "run", "pieces"]);
     let pieces = "select count(*), sum(bytes_before), max(bytes_before) from maintenance where job = 'pieces' and object = 'public.t' and result = 'done'";
     let size: u64 = cluster.sql("select pg_relation_size('t')").parse().unwrap();
     assert_eq!(installation.journal(pieces), format!("{}|{size}|65536", size.div_ceil(65_536)));
@@ -549,7 +549,7 @@ fn what_could_be_better_is_said_and_not_done() {
     cluster.sql("vacuum analyze");
     cluster.sql("delete from wide where id % 10 > 0");
     cluster.sql("vacuum analyze wide");
-    let told = installation.look("advice");
+    let told = installation.run(&["job", "run", "advice"]);
     assert!(told.contains("recommendations: "), "{told}");
     let given =
         installation.journal("select topic || ' ' || object || ' ' || statement from recommendations order by 1");
@@ -583,7 +583,7 @@ fn what_could_be_better_is_said_and_not_done() {
     {
         cluster.sql(statement.split(';').next().unwrap());
     }
-    installation.look("advice");
+    installation.run(&["job", "run", "advice"]);
     let left =
         "select count(*) from recommendations where gone_at is null and topic in ('duplicate-index', 'foreign-key')";
     assert_eq!(installation.journal(left), "0");
