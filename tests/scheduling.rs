@@ -329,3 +329,31 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
     });
     assert_eq!(begun("again"), 6);
 }
+
+/// Where later times of its schedule passed too, catch-up makes good for all of them, once.
+#[test]
+fn c40_what_was_ended_is_not_run_beside_what_is_caught_up_with() {
+    let directory = directory();
+    let clock = directory.path().join("clock");
+    let tomorrow = (Utc::now() + Duration::days(1)).date_naive();
+    let three = tomorrow.and_time(NaiveTime::from_hms_opt(3, 0, 0).unwrap()).and_utc();
+    let set = |at: chrono::DateTime<Utc>| set_clock(&clock, (at - Utc::now()).num_seconds());
+    set(three - Duration::seconds(6));
+    let hourly = command("hourly", "sleep 300", "schedule = \"0 * * * *\"\ntime-zone = \"UTC\"\ncatch-up = \"once\"");
+    let mut installation = Installation::new(directory.path(), &hourly);
+    installation.clock = Some(clock.clone());
+    installation.start();
+    let rows = |installation: &Installation| {
+        installation.journal(
+            "select group_concat(trigger || ' ' || state, ', ') from (select * from runs order by scheduled_for, id)",
+        )
+    };
+    wait_until("it is at work", seconds(30), || rows(&installation) == "schedule running");
+    installation.stop();
+    set(three + Duration::minutes(150));
+    installation.start();
+    let caught_up = "schedule interrupted, schedule missed, catch-up running";
+    wait_until("it is caught up with", seconds(30), || rows(&installation) == caught_up);
+    std::thread::sleep(seconds(3));
+    assert_eq!(rows(&installation), caught_up);
+}

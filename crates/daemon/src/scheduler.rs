@@ -80,10 +80,12 @@ impl Scheduler {
         loop {
             faults::stall(faults::STALL_SCHEDULER, begun.elapsed()).await;
             engine.beats.beat(Part::Scheduler);
-            let looked = match self.look().await {
-                Ok(()) if ended => self.run_again().await.map(|()| ended = false),
-                looked => looked,
-            };
+            // Before the first look: what that catches up with is not run twice.
+            let mut looked = if ended { self.run_again().await } else { Ok(()) };
+            ended &= looked.is_err();
+            if looked.is_ok() {
+                looked = self.look().await;
+            }
             if let Err(error) = looked {
                 // Nothing was claimed: the next look finds the same. Not at once, or a full disk is a busy loop.
                 tracing::error!("due runs cannot be claimed, trying again: {}", chain(&error));
