@@ -77,6 +77,15 @@ impl Hearing {
         }
     }
 
+    /// The group whose people hear, where this one has no operators; the daemon's `own` where nobody does.
+    fn told(&self, group: &str, own: &str) -> String {
+        match &self.by {
+            By::Configuration | By::Channels(_) => group.to_owned(),
+            By::FailSafe(other) | By::AlertGroup(other) => other.clone(),
+            By::Operators | By::Nobody => own.to_owned(),
+        }
+    }
+
     /// Who hears in place of the operators of `dba_ops`, in words; nothing where they do themselves.
     pub fn instead(&self) -> Option<String> {
         match &self.by {
@@ -114,20 +123,21 @@ pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), E
     Ok((operators, Some(format!("no history database: {}: {who}", chain(&error)))))
 }
 
-/// The channels of a group that are no mail.
-fn others(config: &Config, group: &str) -> Vec<String> {
+/// The channels of a group.
+fn channels(config: &Config, group: &str) -> Vec<String> {
     let desk = Desk { config, instance: "", now: pgbosun_core::clock::now() };
     let group = config.groups.get(group).into_iter();
-    group.flat_map(|group| desk.channels(group)).filter(|channel| *channel != MAIL).map(str::to_owned).collect()
+    group.flat_map(|group| desk.channels(group)).map(str::to_owned).collect()
+}
+
+/// Those that are no mail.
+fn others(config: &Config, group: &str) -> Vec<String> {
+    channels(config, group).into_iter().filter(|channel| channel != MAIL).collect()
 }
 
 /// The groups that are told by mail of something that is configured.
 pub fn told_by_mail(config: &Config) -> impl Iterator<Item = &str> {
-    let now = pgbosun_core::clock::now();
-    let by_mail = move |name: &&str| {
-        let group = config.groups.get(*name);
-        group.is_some_and(|group| Desk { config, instance: "", now }.channels(group).any(|channel| channel == MAIL))
-    };
+    let by_mail = |name: &&str| channels(config, name).iter().any(|channel| channel == MAIL);
     let used = |name: &&str| {
         let jobs = config.jobs.values().any(|job| job.common.enabled && job.group == **name);
         jobs || config.daemon.alert_group.0 == **name
@@ -147,21 +157,16 @@ pub(crate) async fn compare(engine: &Engine, before: &Operators, now: &Operators
     if lost.is_empty() && !open.iter().any(|alert| staffed.iter().any(|group| alert.object() == group)) {
         return Ok(());
     }
-    let found: Vec<_> =
-        lost.iter().map(|group| (finding(group, &Hearing::of(now, &config, group)), group.clone())).collect();
-    let hearing: Vec<_> = lost.iter().map(|group| (group.clone(), Hearing::of(now, &config, group))).collect();
-    let own = config.daemon.alert_group.0.clone();
+    let own = &config.daemon.alert_group.0;
+    let found = lost.iter().map(|group| {
+        let hearing = Hearing::of(now, &config, group);
+        (alerts::own_subject(OPERATORS, hearing.told(group, own)), finding(group, &hearing))
+    });
+    let found: Vec<_> = found.collect();
     let judge: Judge = Box::new(move |open: Vec<Alert>| {
         let over = open.iter().filter(|alert| staffed.iter().any(|group| alert.object() == group));
         let mut changed: Vec<_> = over.map(|alert| resolve(alert, None, at)).collect();
-        for (finding, group) in found {
-            let hears = hearing.iter().find(|(name, _)| *name == group).map(|(_, hearing)| &hearing.by);
-            let group = match hears {
-                Some(By::Configuration | By::Channels(_)) => group,
-                Some(By::FailSafe(other) | By::AlertGroup(other)) => other.clone(),
-                _ => own.clone(),
-            };
-            let subject = alerts::own_subject(OPERATORS, group);
+        for (subject, finding) in found {
             changed.extend(judge(&subject, &open, Verdict::Partial { failure: None, findings: vec![finding] }, at));
         }
         changed

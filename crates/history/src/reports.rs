@@ -1,6 +1,6 @@
 //! What reports ask of the journal about a window of time.
 
-use crate::{Error, Journal};
+use crate::{Error, Journal, runs::counts};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{finding::Severity, run::RunState};
 use serde::Serialize;
@@ -59,7 +59,7 @@ impl Journal {
         cluster: Option<&str>,
         (from, to): (DateTime<Utc>, DateTime<Utc>),
     ) -> Result<Vec<JobTally>, Error> {
-        sqlx::query_as(
+        sqlx::query_as(concat!(
             "select job, kind, count(*) filter (where state = 'succeeded') as succeeded,
                  count(*) filter (where state in ('failed', 'timed-out', 'interrupted')) as failed,
                  count(*) filter (where state in ('skipped', 'missed', 'cancelled')) as not_run,
@@ -70,10 +70,11 @@ impl Journal {
                       and state in ('succeeded', 'failed', 'timed-out', 'interrupted')
                   order by l.finished_at desc limit 1), 'skipped') as last_state
              from runs r where finished_at >= ?2 and finished_at < ?3
-                 and not (state = 'interrupted' and exists (select 1 from runs l where l.job = r.job
-                      and l.scheduled_for = r.scheduled_for and l.id > r.id)) and (?1 is null or cluster is null or cluster = ?1)
-             group by job, kind having kind not like 'monitor.%' or failed > 0 order by failed desc, job",
-        )
+                 and (?1 is null or cluster is null or cluster = ?1) and ",
+            counts!(),
+            "
+             group by job, kind having kind not like 'monitor.%' or failed > 0 order by failed desc, job"
+        ))
         .bind(cluster)
         .bind(from)
         .bind(to)

@@ -91,6 +91,15 @@ impl From<RunRow> for Run {
 const COLUMNS: &str =
     "id, job, kind, cluster, trigger, state, scheduled_for, started_at, finished_at, attempts, summary, error";
 
+/// In SQL, of a run `r`: it counts, since none was begun again for its time (`Run::is_again`).
+macro_rules! counts {
+    () => {
+        "not (r.state = 'interrupted' and exists (select 1 from runs l where l.job = r.job
+             and l.scheduled_for = r.scheduled_for and l.id > r.id))"
+    };
+}
+pub(crate) use counts;
+
 impl Journal {
     /// Claims what one look of the planner found: the runs to start and the rows for times that will not be run,
     /// together with how far each job has been looked at. A time that has a row already keeps it: those are left out
@@ -219,13 +228,12 @@ impl Journal {
     /// # Errors
     /// [`Error::Journal`].
     pub async fn backup_rates(&self, since: DateTime<Utc>) -> Result<BTreeMap<String, f64>, Error> {
-        let rows: Vec<(String, f64)> = sqlx::query_as(
-            "select cluster, 100.0 * count(*) filter (where state = 'succeeded') / count(*) from runs
-             where kind like 'backup.%' and finished_at > ? and cluster is not null
-                 and not (state = 'interrupted' and exists (select 1 from runs l where l.job = runs.job
-                      and l.scheduled_for = runs.scheduled_for and l.id > runs.id))
-                 and state in ('succeeded', 'failed', 'timed-out', 'interrupted', 'missed') group by cluster",
-        )
+        let rows: Vec<(String, f64)> = sqlx::query_as(concat!(
+            "select cluster, 100.0 * count(*) filter (where state = 'succeeded') / count(*) from runs r
+             where kind like 'backup.%' and finished_at > ? and cluster is not null and ",
+            counts!(),
+            " and state in ('succeeded', 'failed', 'timed-out', 'interrupted', 'missed') group by cluster"
+        ))
         .bind(since)
         .fetch_all(&self.readers)
         .await

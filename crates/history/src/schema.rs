@@ -52,7 +52,7 @@ async fn alone(connection: &mut PgConnection) -> Result<(), Error> {
 }
 
 async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
-    inspect(connection).await?;
+    let look = inspect(connection).await?;
     let done: Result<(), Error> = async {
         let failed = Error::dba_ops("take over the operators that are there already");
         sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut *connection).await.map_err(&failed)?;
@@ -68,7 +68,8 @@ async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
         }
     }
     done?;
-    whole(connection).await
+    // Where it was there already, that was seen.
+    if matches!(look, Look::Whole(_)) { Ok(()) } else { whole(connection).await }
 }
 
 /// Makes the schema anew beside what is left of it, which keeps its rows under the name that is returned. Groups and operators are

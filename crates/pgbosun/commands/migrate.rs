@@ -2,7 +2,8 @@
 
 use crate::{exit::Exit, local::Context, output};
 use anyhow::Context as _;
-use pgbosun_postgres::{Conninfo, Server, SessionSettings};
+use pgbosun_daemon::history_server;
+use pgbosun_postgres::Server;
 use std::time::Duration;
 
 /// Migrates.
@@ -10,17 +11,12 @@ use std::time::Duration;
 /// # Errors
 /// Where there is no history database, or it refuses.
 pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
-    let Some(connection) = &context.config.history.connection else {
+    let Some(server) = history_server(&context.config)? else {
         return Err(Exit::refused("there is nothing to migrate: history.connection is not set"));
     };
-    let conninfo = Conninfo::parse(connection)?.with_password(context.config.history.password.clone());
-    let server = Server {
-        conninfo,
-        connect_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(600),
-        lock_timeout: Duration::from_secs(60),
-        session: SessionSettings::Ours,
-    };
+    // Tables may be large, and somebody waits for it.
+    let (statement_timeout, lock_timeout) = (Duration::from_secs(600), Duration::from_secs(60));
+    let server = Server { statement_timeout, lock_timeout, ..server };
     if rebuild {
         let aside = pgbosun_history::rebuild(&server).await.context("make dba_ops anew")?;
         say!(

@@ -27,6 +27,9 @@ pub const DEFAULT_PATH: &str = "/etc/pgbosun/pgbosun.toml";
 pub(super) const BUILT_IN_GROUPS: [(&str, &str); 3] =
     [("database", "[DB-ALERT]"), ("security", "[SECURITY]"), ("system", "[SYSTEM]")];
 
+/// What variables that are configuration begin with.
+const PREFIX: &str = "PGBOSUN_";
+
 const SECTIONS: [&str; 9] =
     ["daemon", "history", "clusters", "repositories", "wal", "mail", "channels", "groups", "jobs"];
 
@@ -125,7 +128,7 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
 
 /// `PGBOSUN_DAEMON__TIME_ZONE` is `daemon.time-zone`; variables without `__` are not configuration.
 fn environment() -> Env {
-    Env::prefixed("PGBOSUN_").filter(|key| key.as_str().contains("__")).map(|key| key_of(key.as_str()).into())
+    Env::prefixed(PREFIX).filter(|key| key.as_str().contains("__")).map(|key| key_of(key.as_str()).into())
 }
 
 /// The key that a variable sets, of its name without the prefix.
@@ -136,7 +139,6 @@ fn key_of(variable: &str) -> String {
 /// What the variable for the key at `path` holds, as it is: [`environment`] reads values as TOML, to which `0123`, `true` and
 /// `{a=1}` are no texts, and quotes no part of one.
 pub(super) fn said_in_environment(path: &str) -> Option<String> {
-    const PREFIX: &str = "PGBOSUN_";
     let is_it = |name: &str| {
         let (prefix, rest) = name.split_at_checked(PREFIX.len()).unwrap_or_default();
         prefix.eq_ignore_ascii_case(PREFIX) && key_of(rest) == path
@@ -147,7 +149,7 @@ pub(super) fn said_in_environment(path: &str) -> Option<String> {
 
 /// The variable that sets the key at `path`.
 pub(super) fn variable(path: &str) -> String {
-    format!("PGBOSUN_{}", path.replace('-', "_").replace('.', "__").to_uppercase())
+    format!("{PREFIX}{}", path.replace('-', "_").replace('.', "__").to_uppercase())
 }
 
 fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> {
