@@ -7,6 +7,7 @@
 mod alerts;
 mod backup;
 mod by_hand;
+mod certificates;
 mod chains;
 mod channels;
 mod cloned;

@@ -1,7 +1,7 @@
 //! Operators: edited in `dba_ops`, cached in the journal for when that database is down.
 
 use crate::{Delivery, Error, Journal};
-use pgbosun_postgres::Server;
+use pgbosun_postgres::{Server, conninfo::Host};
 use serde::{Deserialize, Serialize};
 use sqlx::{
     ConnectOptions, Connection, Postgres, SqliteExecutor,
@@ -9,6 +9,7 @@ use sqlx::{
     sqlite::SqliteConnectOptions,
 };
 use std::{collections::BTreeMap, path::Path};
+use tokio::time::timeout;
 
 /// The channel on which the trigger of `dba_ops` tells.
 const CHANNEL: &str = "pgbosun_operators";
@@ -256,25 +257,30 @@ impl OperatorNews {
     /// # Errors
     /// Where `dba_ops` is out of reach.
     pub async fn listen(server: &Server) -> Result<Self, Error> {
-        let failed = Error::dba_ops("listen for changes of operators");
-        let mut last = None;
+        let mut last = Error::Closed;
         for host in &server.conninfo.hosts {
-            let itself = server.clone();
-            let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout).after_connect(
-                move |connection, _| {
-                    let itself = itself.clone();
-                    Box::pin(async move { itself.settle(connection).await })
-                },
-            );
-            match PgListener::connect_with(&pool.connect_lazy_with(server.options(host))).await {
-                Ok(mut listener) => {
-                    listener.listen(CHANNEL).await.map_err(&failed)?;
-                    return Ok(Self(listener));
-                }
-                Err(error) => last = Some(error),
+            match timeout(server.connect_timeout, Self::listen_at(server, host)).await {
+                Ok(Ok(news)) => return Ok(news),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = pgbosun_postgres::Error::slow_to_connect(host, server.connect_timeout).into(),
             }
         }
-        Err(last.map_or(Error::Closed, failed))
+        Err(last)
+    }
+
+    async fn listen_at(server: &Server, host: &Host) -> Result<Self, Error> {
+        let failed = Error::dba_ops("listen for changes of operators");
+        let itself = server.clone();
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout).after_connect(
+            move |connection, _| {
+                let itself = itself.clone();
+                Box::pin(async move { itself.settle(connection).await })
+            },
+        );
+        let pool = pool.connect_lazy_with(server.options(host).await?);
+        let mut listener = PgListener::connect_with(&pool).await.map_err(&failed)?;
+        listener.listen(CHANNEL).await.map_err(&failed)?;
+        Ok(Self(listener))
     }
 
     /// Returns when something changed, or may have: a connection that was lost has missed what was said meanwhile.

@@ -68,7 +68,7 @@ pub struct Conninfo {
     pub database: String,
     /// TLS.
     pub sslmode: SslMode,
-    /// Certificates to trust.
+    /// A file with the certificates to trust, or `system` for those of the system; not `None` where certificates are checked.
     pub sslrootcert: Option<PathBuf>,
     /// For client programs.
     pub channel_binding: ChannelBinding,
@@ -206,6 +206,7 @@ mod tests {
             ("host=a user=u sslcert=/c sslkey=/k", "client certificate"),
             ("host=a user=u gssencmode=require", "gssencmode"),
             ("host=a user=u ssl_min_protocol_version=TLSv1.3", "ssl_min_protocol_version"),
+            ("host=a user=u sslmode=require sslrootcert=system", "sslmode=verify-full"),
         ] {
             let refused = Conninfo::parse(text).unwrap_err().to_string();
             assert!(refused.contains(word), "{text}: {refused}");
@@ -215,6 +216,21 @@ mod tests {
         {
             Conninfo::parse(&format!("host=a user=u {harmless}")).unwrap();
         }
+    }
+
+    #[test]
+    fn root_certificates_are_checked_against_where_libpq_does() {
+        let trust = |text: &str| {
+            let conninfo = Conninfo::parse(&format!("host=a user=u {text}")).unwrap();
+            (conninfo.sslmode, conninfo.sslrootcert.map(|file| file.display().to_string()))
+        };
+        let system = Some("system".to_owned());
+        assert_eq!(trust("sslmode=verify-full"), (SslMode::VerifyFull, system.clone()));
+        assert_eq!(trust("sslrootcert=system"), (SslMode::VerifyFull, system));
+        assert_eq!(trust("sslmode=require sslrootcert=/r"), (SslMode::VerifyCa, Some("/r".into())));
+        assert_eq!(trust("sslmode=prefer sslrootcert=/r"), (SslMode::Prefer, Some("/r".into())));
+        assert_eq!(trust("sslmode=require"), (SslMode::Require, None));
+        assert!(Conninfo::parse("host=a user=u sslmode=verify-ca").unwrap_err().to_string().contains("sslrootcert"));
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// The server's certificate is not taken.
+    #[error("the server's certificate is not taken: {0}")]
+    Certificate(String),
     /// The server refused a replication command.
     #[error("server refused: {message} (SQLSTATE {code})")]
     Refused {
@@ -83,8 +86,8 @@ impl Error {
     }
 
     /// That a host did not let in within the limit.
-    pub(crate) fn slow_to_connect(target: String, limit: std::time::Duration) -> Self {
-        Self::Connect { target, source: Box::new(Self::Timeout { what: "it".into(), limit }) }
+    pub fn slow_to_connect(host: &Host, limit: std::time::Duration) -> Self {
+        Self::Connect { target: host.to_string(), source: Box::new(Self::Timeout { what: "it".into(), limit }) }
     }
 
     /// True where nobody answered, or a server that stops, starts or breaks down. Not where a server that is there says no, or
@@ -93,9 +96,10 @@ impl Error {
         match self.code() {
             Some(code) => ["57P01", "57P02", "57P03"].contains(&code.as_str()),
             None => match self {
-                Self::Connect { .. } => {
-                    !matches!(self.inner(), Some(Self::NoPassword | Self::Protocol(_) | Self::Conninfo(_)))
-                }
+                Self::Connect { .. } => !matches!(
+                    self.inner(),
+                    Some(Self::NoPassword | Self::Protocol(_) | Self::Conninfo(_) | Self::Certificate(_))
+                ),
                 _ => matches!(self, Self::Io(_)),
             },
         }
@@ -165,7 +169,11 @@ impl Error {
             Self::Timeout { .. } | Self::Io(_) => true,
             Self::Query { source, .. } => sqlx_is_transient(source),
             Self::Refused { code, .. } => transient_code(code),
-            Self::Conninfo(_) | Self::Protocol(_) | Self::PasswordFile { .. } | Self::NoPassword => false,
+            Self::Conninfo(_)
+            | Self::Protocol(_)
+            | Self::Certificate(_)
+            | Self::PasswordFile { .. }
+            | Self::NoPassword => false,
         }
     }
 }
@@ -190,17 +198,18 @@ mod tests {
     #[test]
     fn who_says_no_or_works_for_too_long_is_there() {
         let limit = std::time::Duration::from_secs(5);
+        let host = Host { name: "db".into(), port: 5432 };
         let refused = |code: &str| Error::Connect {
             target: "db".into(),
             source: Box::new(Error::Refused { code: code.into(), message: String::new(), routine: String::new() }),
         };
         let away = Error::Connect { target: "db".into(), source: "refused".into() };
-        assert!(away.is_unreachable() && Error::slow_to_connect("db".into(), limit).is_unreachable());
+        assert!(away.is_unreachable() && Error::slow_to_connect(&host, limit).is_unreachable());
         assert!(refused("57P03").is_unreachable() && !refused("53300").is_unreachable());
         assert!(!Error::Timeout { what: "a query".into(), limit }.is_unreachable());
         let unasked = Error::Connect { target: "db".into(), source: Box::new(Error::NoPassword) };
         assert!(!unasked.is_unreachable() && !unasked.is_transient());
-        let silent = Error::slow_to_connect("db".into(), limit);
+        let silent = Error::slow_to_connect(&host, limit);
         assert!(silent.is_transient() && refused("53300").is_transient());
     }
 }

@@ -3,6 +3,7 @@
 //! Invariants: every connection begins with settings of ours (`session`), carries a timeout and `application_name = pgbosun`; a
 //! password is never part of an error; one connection string serves queries, replication and client programs alike.
 
+mod bridge;
 mod child;
 pub mod conninfo;
 mod databases;
@@ -14,6 +15,7 @@ mod program;
 mod query;
 pub mod replication;
 mod session;
+mod tls;
 
 use pgbosun_core::config::Secret;
 

@@ -1,9 +1,9 @@
 //! Connections for queries, with the limits that keep a monitor from hurting what it watches.
 
 use crate::{
-    Conninfo, Error, SessionSettings,
+    Conninfo, Error, SessionSettings, bridge,
     conninfo::{Host, SslMode},
-    session,
+    session, tls,
 };
 use pgbosun_core::config::Cluster;
 use sqlx::{
@@ -67,20 +67,19 @@ impl Server {
             match tokio::time::timeout(self.connect_timeout, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = error,
-                Err(_) => last = Error::slow_to_connect(host.to_string(), self.connect_timeout),
+                Err(_) => last = Error::slow_to_connect(host, self.connect_timeout),
             }
         }
         Err(last)
     }
 
     async fn connect_to(&self, host: &Host) -> Result<PgConnection, Error> {
-        let failed = |source: sqlx::Error| Error::connect(&self.conninfo, host, source);
-        let mut connection = self.begin(host).await.map_err(failed)?;
+        let mut connection = self.begin(host).await.map_err(|source| Error::connect(&self.conninfo, host, source))?;
         if self.conninfo.primary_only {
             let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")
                 .fetch_one(&mut connection)
                 .await
-                .map_err(failed)?;
+                .map_err(|source| Error::connect(&self.conninfo, host, source))?;
             if standby {
                 let _ = connection.close().await;
                 let source = "the server is a standby, and the connection asks for a primary".into();
@@ -90,14 +89,13 @@ impl Server {
         Ok(connection)
     }
 
-    async fn begin(&self, host: &Host) -> Result<PgConnection, sqlx::Error> {
-        let options = self.options(host);
-        let mut connection = options.connect().await?;
+    async fn begin(&self, host: &Host) -> Result<PgConnection, Box<dyn std::error::Error + Send + Sync>> {
+        let mut connection = self.options(host).await?.connect().await?;
         let limits = session::limits_of(connection.server_version_num().unwrap_or_default());
         match self.settle(&mut connection).await {
             // A very short limit may have ended the session, whatever the error says: a write may fail before its reason is read.
             Err(_) if !limits.is_empty() => {
-                connection = options.options(limits.iter().copied()).connect().await?;
+                connection = self.options(host).await?.options(limits.iter().copied()).connect().await?;
                 self.settle(&mut connection).await?;
             }
             settled => settled?,
@@ -130,21 +128,19 @@ impl Server {
         Ok(found.map_err(failed)?.cast_unsigned().to_string())
     }
 
-    /// sqlx's options for one host; the connection wants [`Server::settle`] then.
-    pub fn options(&self, host: &Host) -> PgConnectOptions {
+    /// sqlx's options for one connection to a host, over a stream of ours where there may be TLS; the connection wants
+    /// [`Server::settle`] then.
+    ///
+    /// # Errors
+    /// Where the host cannot be reached, or is not taken for who it should be.
+    pub async fn options(&self, host: &Host) -> Result<PgConnectOptions, Error> {
         let conninfo = &self.conninfo;
         let mut options = PgConnectOptions::new_without_pgpass()
             .port(host.port)
             .username(&conninfo.user)
             .database(&conninfo.database)
             .application_name("pgbosun")
-            .ssl_mode(match conninfo.sslmode {
-                SslMode::Disable => PgSslMode::Disable,
-                SslMode::Prefer => PgSslMode::Prefer,
-                SslMode::Require => PgSslMode::Require,
-                SslMode::VerifyCa => PgSslMode::VerifyCa,
-                SslMode::VerifyFull => PgSslMode::VerifyFull,
-            })
+            .ssl_mode(PgSslMode::Disable)
             .options(conninfo.options.iter().map(|(name, value)| (name, value)))
             .options([
                 ("statement_timeout", self.statement_timeout.as_millis().to_string()),
@@ -155,14 +151,15 @@ impl Server {
         if self.session == SessionSettings::Ours {
             options = options.options(session::SETTINGS);
         }
-        options = if host.name.starts_with('/') { options.socket(&host.name) } else { options.host(&host.name) };
-        if let Some(file) = &conninfo.sslrootcert {
-            options = options.ssl_root_cert(file);
-        }
-        match conninfo.password_for(host) {
+        options = match (host.socket(), conninfo.sslmode) {
+            (Some(_), _) => options.socket(&host.name),
+            (None, SslMode::Disable) => options.host(&host.name),
+            (None, _) => options.socket(bridge::open(tls::open(conninfo, host).await?, host.port)?),
+        };
+        Ok(match conninfo.password_for(host) {
             Some(password) => options.password(password.expose()),
             None => options,
-        }
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod base_backup;
 mod connection;
-mod tls;
 mod wal;
 
 pub use base_backup::{BackupEnd, BackupEvent, BackupOptions, BackupStart, BaseBackup, Tablespace};

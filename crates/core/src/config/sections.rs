@@ -83,7 +83,8 @@ options! {
 options! {
     /// A PostgreSQL cluster to care for.
     pub struct Cluster {
-        /// How to connect, in any form libpq takes: `host=/var/run/postgresql user=postgres`, a URI, `service=…`.
+        /// How to connect, in any form libpq takes: `host=/var/run/postgresql user=postgres`, a URI, `service=…`; over TLS as `psql`
+        /// does, with `sslmode`, `sslrootcert` and `~/.postgresql/root.crt`.
         connection: String;
         /// A file of mode 0600 with the password. Without it: the credential `clusters.NAME.password`, then `.pgpass`.
         password_file: Option<PathBuf>;

@@ -1,4 +1,4 @@
-//! The files libpq reads beside the string: `pg_service.conf` and `.pgpass`.
+//! The files libpq reads beside the string: `pg_service.conf`, `.pgpass`, `.postgresql/root.crt`.
 
 use super::{Host, parse::Settings};
 use pgbosun_core::config::Secret;
@@ -11,6 +11,11 @@ use std::{
 fn home() -> Option<PathBuf> {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
     std::env::var_os("HOME").map(PathBuf::from).or_else(|| user.map(|user| user.dir))
+}
+
+/// The root certificates that libpq looks for where none are named.
+pub(super) fn root_certificates() -> Option<PathBuf> {
+    home().map(|home| home.join(".postgresql/root.crt")).filter(|file| file.exists())
 }
 
 /// The settings of one service, from the first file that defines it.

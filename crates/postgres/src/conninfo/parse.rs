@@ -1,7 +1,7 @@
 //! The two written forms, and what they mean together with libpq's defaults.
 
-use super::{ChannelBinding, Conninfo, Host, SslMode};
-use crate::session;
+use super::{ChannelBinding, Conninfo, Host, SslMode, files};
+use crate::{session, tls};
 use pgbosun_core::config::Secret;
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -188,14 +188,7 @@ pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
     let names = get("hostaddr", "PGHOSTADDR").or_else(|| get("host", "PGHOST"));
     let names = names.unwrap_or_else(|| "/var/run/postgresql".into());
     let ports = get("port", "PGPORT").unwrap_or_default();
-    let sslmode = match get("sslmode", "PGSSLMODE").as_deref() {
-        Some("disable") => SslMode::Disable,
-        None | Some("prefer" | "allow") => SslMode::Prefer,
-        Some("require") => SslMode::Require,
-        Some("verify-ca") => SslMode::VerifyCa,
-        Some("verify-full") => SslMode::VerifyFull,
-        Some(word) => return Err(format!("unknown sslmode \"{word}\"")),
-    };
+    let (sslmode, sslrootcert) = trust(get("sslmode", "PGSSLMODE"), get("sslrootcert", "PGSSLROOTCERT"))?;
     let primary_only = match get("target_session_attrs", "PGTARGETSESSIONATTRS").as_deref() {
         None | Some("any") => false,
         Some("read-write" | "primary") => true,
@@ -209,7 +202,7 @@ pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
         hosts: hosts(&names, &ports)?,
         database: get("dbname", "PGDATABASE").unwrap_or_else(|| user.clone()),
         sslmode,
-        sslrootcert: get("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
+        sslrootcert,
         channel_binding,
         primary_only,
         options: session::asked(&get("options", "PGOPTIONS").unwrap_or_default())?,
@@ -217,6 +210,34 @@ pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
         passfile: get("passfile", "PGPASSFILE").map(PathBuf::from),
         user,
     })
+}
+
+/// How far TLS is checked, and against what: as libpq does, where a file of root certificates makes `require` check like `verify-ca`.
+/// Unlike libpq, which wants a file then, `verify-full` without one trusts the system's authorities; `verify-ca` would take anybody's
+/// certificate so.
+fn trust(mode: Option<String>, file: Option<String>) -> Result<(SslMode, Option<PathBuf>), String> {
+    let of_the_system = file.as_deref() == Some(tls::SYSTEM);
+    let mode = match mode.as_deref() {
+        None if of_the_system => SslMode::VerifyFull,
+        Some("verify-full") => SslMode::VerifyFull,
+        Some(weak) if of_the_system => {
+            return Err(format!("sslmode={weak} with sslrootcert=system checks nothing; sslmode=verify-full does"));
+        }
+        Some("disable") => SslMode::Disable,
+        None | Some("prefer" | "allow") => SslMode::Prefer,
+        Some("require") => SslMode::Require,
+        Some("verify-ca") => SslMode::VerifyCa,
+        Some(word) => return Err(format!("unknown sslmode \"{word}\"")),
+    };
+    let file = file.map(PathBuf::from).or_else(files::root_certificates);
+    match (mode, file) {
+        (SslMode::Require, Some(file)) => Ok((SslMode::VerifyCa, Some(file))),
+        (SslMode::VerifyCa, None) => {
+            Err("sslmode=verify-ca needs sslrootcert, a file with the authority's certificate".into())
+        }
+        (SslMode::VerifyFull, None) => Ok((mode, Some(tls::SYSTEM.into()))),
+        (mode, file) => Ok((mode, file)),
+    }
 }
 
 fn hosts(names: &str, ports: &str) -> Result<Vec<Host>, String> {

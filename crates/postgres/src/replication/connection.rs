@@ -1,10 +1,10 @@
-//! One physical replication connection: start-up, TLS, authentication, simple queries, message framing.
+//! One physical replication connection: start-up, authentication, simple queries, message framing.
 
-use super::tls;
 use crate::{
     Conninfo, Error,
-    conninfo::{Host, SslMode},
+    conninfo::Host,
     session,
+    tls::{self, Stream},
 };
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
@@ -22,13 +22,9 @@ use postgres_protocol::{
 };
 use std::{io, time::Duration};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, UnixStream},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
-
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A connection in replication mode.
 pub struct Replication {
@@ -70,21 +66,14 @@ impl Replication {
             match timeout(limit, Self::connect_to(conninfo, host)).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = Error::connect(conninfo, host, error),
-                Err(_) => last = Error::slow_to_connect(host.to_string(), limit),
+                Err(_) => last = Error::slow_to_connect(host, limit),
             }
         }
         Err(last)
     }
 
     async fn connect_to(conninfo: &Conninfo, host: &Host) -> Result<Self, Error> {
-        let stream: Box<dyn Stream> = match host.socket() {
-            Some(path) => Box::new(UnixStream::connect(path).await?),
-            None => {
-                let tcp = TcpStream::connect((host.name.as_str(), host.port)).await?;
-                tcp.set_nodelay(true)?;
-                encrypted(tcp, conninfo, host).await?
-            }
-        };
+        let stream = tls::open(conninfo, host).await?;
         let mut connection = Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new() };
         let options = session::options(&conninfo.options);
         let parameters = [
@@ -241,26 +230,6 @@ impl Replication {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into());
             }
         }
-    }
-}
-
-/// TLS where `sslmode` asks for it and the server has it.
-async fn encrypted(mut tcp: TcpStream, conninfo: &Conninfo, host: &Host) -> Result<Box<dyn Stream>, Error> {
-    if conninfo.sslmode == SslMode::Disable {
-        return Ok(Box::new(tcp));
-    }
-    let mut request = BytesMut::new();
-    frontend::ssl_request(&mut request);
-    tcp.write_all_buf(&mut request).await?;
-    match (tcp.read_u8().await?, conninfo.sslmode) {
-        (b'S', _) => {
-            let name = rustls_pki_types::ServerName::try_from(host.name.clone())
-                .map_err(|_| Error::Conninfo(format!("\"{}\" is no host name TLS could check", host.name)))?;
-            let connector = tokio_rustls::TlsConnector::from(tls::client(conninfo)?);
-            Ok(Box::new(connector.connect(name, tcp).await?))
-        }
-        (_, SslMode::Prefer) => Ok(Box::new(tcp)),
-        _ => Err(Error::Protocol("the server has no TLS, and sslmode asks for it".into())),
     }
 }
 

@@ -1,0 +1,108 @@
+//! The way to a server: a Unix socket, TCP, or TLS over it as libpq's `sslmode` means it. `require` encrypts, `verify-ca` checks
+//! the issuer, `verify-full` the host too.
+//!
+//! Invariants: every connection of ours, for queries and for replication, comes from [`open`]; what is checked is checked against
+//! `sslrootcert` alone, and never against the authorities of the system beside it.
+
+mod verify;
+
+use crate::{
+    Conninfo, Error,
+    conninfo::{Host, SslMode},
+};
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use std::{io, path::Path, sync::Arc};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+};
+use tokio_rustls::TlsConnector;
+use verify::Verifier;
+
+/// What a connection reads from and writes to.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// `sslrootcert` of those who trust the authorities that the system trusts.
+pub(crate) const SYSTEM: &str = "system";
+
+/// Connects to a host, with TLS where `sslmode` asks for it and the server has it.
+pub(crate) async fn open(conninfo: &Conninfo, host: &Host) -> Result<Box<dyn Stream>, Error> {
+    if let Some(path) = host.socket() {
+        return Ok(Box::new(UnixStream::connect(path).await?));
+    }
+    let mut tcp = TcpStream::connect((host.name.as_str(), host.port)).await?;
+    tcp.set_nodelay(true)?;
+    if conninfo.sslmode == SslMode::Disable {
+        return Ok(Box::new(tcp));
+    }
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    tcp.write_all_buf(&mut request).await?;
+    match (tcp.read_u8().await?, conninfo.sslmode) {
+        (b'S', _) => {
+            let name = ServerName::try_from(host.name.clone())
+                .map_err(|_| Error::Conninfo(format!("\"{}\" is no host name TLS could check", host.name)))?;
+            let connector = TlsConnector::from(client(conninfo)?);
+            Ok(Box::new(connector.connect(name, tcp).await.map_err(refusal)?))
+        }
+        (b'N', SslMode::Prefer) => Ok(Box::new(tcp)),
+        (b'N', _) => Err(Error::Protocol("the server has no TLS, and sslmode asks for it".into())),
+        _ => Err(Error::Protocol("the answer to the request for TLS is not PostgreSQL's".into())),
+    }
+}
+
+/// A certificate that is not taken is nothing another try would change.
+fn refusal(error: io::Error) -> Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(refused @ rustls::Error::InvalidCertificate(_)) => Error::Certificate(refused.to_string()),
+        _ => error.into(),
+    }
+}
+
+fn client(conninfo: &Conninfo) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = match conninfo.sslmode {
+        SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
+        SslMode::VerifyCa | SslMode::VerifyFull => Some(Roots::read(conninfo.sslrootcert.as_deref())?),
+    };
+    let name_matters = conninfo.sslmode == SslMode::VerifyFull;
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { roots, name_matters, provider }))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// Whom to believe.
+#[derive(Debug)]
+struct Roots {
+    certificates: Vec<CertificateDer<'static>>,
+    store: RootCertStore,
+}
+
+impl Roots {
+    fn read(file: Option<&Path>) -> Result<Self, Error> {
+        let mut store = RootCertStore::empty();
+        let Some(file) = file.filter(|file| file.as_os_str() != SYSTEM) else {
+            let certificates = rustls_native_certs::load_native_certs().certs;
+            store.add_parsable_certificates(certificates.iter().cloned());
+            return Ok(Self { certificates, store });
+        };
+        let failed = |why: &dyn std::fmt::Display| Error::Conninfo(format!("sslrootcert {}: {why}", file.display()));
+        let found = CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))?;
+        let certificates: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
+        if certificates.is_empty() {
+            return Err(failed(&"it holds no certificate"));
+        }
+        for certificate in &certificates {
+            store.add(certificate.clone()).map_err(|error| failed(&error))?;
+        }
+        Ok(Self { certificates, store })
+    }
+}
