@@ -38,6 +38,7 @@ mod monitors;
 mod names;
 mod network;
 mod planted;
+mod poolers;
 mod readers;
 mod recovery;
 mod reports;

@@ -4,7 +4,7 @@ use crate::support::{Cluster, Installation, cluster_and_repository, directory, o
 use std::{collections::BTreeMap, fs, process::Command};
 
 /// What a superuser who calls it makes of `{role}`.
-const STRIKE: &str = "
+pub const STRIKE: &str = "
     create schema trap;
     create function trap.strike() returns boolean language plpgsql as $f$
     begin
@@ -17,7 +17,7 @@ const STRIKE: &str = "
 
 /// Every operator, function and type of pg_catalog once more, which strikes before it does what the true one does. What PostgreSQL
 /// does not let an ordinary role make (pseudo-types, polymorphic results) is passed over.
-const PLANT: &str = r#"
+pub const PLANT: &str = r#"
     do $plant$
     declare known record; made int := 0; number int := 0; call text;
     begin

@@ -1,7 +1,7 @@
 #!/bin/bash
 # stores.sh [PREFIX] - installs the stores the tests run against, for store-run.sh: PREFIX/bin/weed (SeaweedFS) and
-# PREFIX/bin/rclone, sshd and FUSE, the programs age, lz4 and strace, PREFIX/bin/promtool, and in PREFIX/debs the packages
-# of postfix. PREFIX is /opt/pgbosun-test by default. Works for root and for an ordinary user with sudo; does nothing where
+# PREFIX/bin/rclone, sshd and FUSE, the programs age, lz4 and strace, PREFIX/bin/promtool, PREFIX/bin/pgbouncer, and in
+# PREFIX/debs the packages of postfix. PREFIX is /opt/pgbosun-test by default. Works for root and for an ordinary user with sudo; does nothing where
 # everything is there.
 set -euo pipefail
 umask 022
@@ -81,9 +81,29 @@ if [ ! -x "$prefix/bin/promtool" ]; then
     dpkg -x "$unpacked"/prometheus_*.deb "$unpacked/prometheus"
     install -m 755 "$unpacked/prometheus/usr/bin/promtool" "$prefix/bin/promtool"
 fi
+# with_needs PACKAGE - the package and what it needs that is not installed here.
+with_needs() {
+    local needs
+    mapfile -t needs < <(apt-get -s install --no-install-recommends "$1" 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+    echo "${needs[@]:-$1}"
+}
+if [ ! -x "$prefix/bin/pgbouncer" ]; then
+    echo "fetching pgbouncer into $prefix"
+    bouncer=$(mktemp -d)
+    trap 'rm -rf "${unpacked:-}" "$bouncer"' EXIT
+    chmod 755 "$bouncer"
+    # shellcheck disable=SC2046 # a list of words
+    download "$bouncer" $(with_needs pgbouncer)
+    rm -rf "$prefix/pgbouncer"
+    for deb in "$bouncer"/*.deb; do dpkg -x "$deb" "$prefix/pgbouncer"; done
+    printf '#!/bin/sh\nLD_LIBRARY_PATH=$(echo %s/pgbouncer/usr/lib/*-linux-gnu) exec %s/pgbouncer/usr/sbin/pgbouncer "$@"\n' "$prefix" "$prefix" \
+        >"$prefix/bin/pgbouncer"
+    chmod 755 "$prefix/bin/pgbouncer"
+    "$prefix/bin/pgbouncer" --version >/dev/null
+fi
 if ! compgen -G "$prefix/debs/postfix_*.deb" >/dev/null; then
     echo "fetching postfix into $prefix/debs"
     mkdir -p "$prefix/debs"
-    mapfile -t packages < <(apt-get -s install --no-install-recommends postfix 2>/dev/null | sed -n 's/^Inst \([^ ]*\).*/\1/p')
-    download "$prefix/debs" "${packages[@]:-postfix}"
+    # shellcheck disable=SC2046 # a list of words
+    download "$prefix/debs" $(with_needs postfix)
 fi

@@ -270,11 +270,13 @@ impl OperatorNews {
 
     async fn listen_at(server: &Server, host: &Host) -> Result<Self, Error> {
         let failed = Error::dba_ops("listen for changes of operators");
-        let itself = server.clone();
+        let place = (server.clone(), host.clone());
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout).after_connect(
             move |connection, _| {
-                let itself = itself.clone();
-                Box::pin(async move { itself.settle(connection).await })
+                let (server, host) = place.clone();
+                Box::pin(async move {
+                    server.settle(&host, connection).await.map_err(|error| sqlx::Error::Configuration(error.into()))
+                })
             },
         );
         let pool = pool.connect_lazy_with(server.options(host).await?);

@@ -1,6 +1,9 @@
 //! What can go wrong between us and a server.
 
-use crate::conninfo::{Conninfo, Host, IgnoredPasswordFile};
+use crate::{
+    conninfo::{Conninfo, Host, IgnoredPasswordFile},
+    pooler,
+};
 
 /// An error from a server or on the way to it. No variant holds a password (C25).
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,16 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
+    /// Not a server answers, but a pooler that takes our sessions for anybody's transactions.
+    #[error(
+        "a pooler answers at {target}, where a PostgreSQL server should: give the connection the host and port of the server itself. A \
+         pooler will do where every session has a server of its own (PgBouncer: pool_mode = session, and ignore_startup_parameters = \
+         extra_float_digits,options)"
+    )]
+    Pooler {
+        /// The host as libpq names it.
+        target: String,
+    },
     /// The server's certificate is not taken.
     #[error("the server's certificate is not taken: {0}")]
     Certificate(String),
@@ -75,7 +88,16 @@ impl Error {
         host: &Host,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        let failed = Self::Connect { target: host.to_string(), source: source.into() };
+        let source = source.into();
+        let words = match (source.downcast_ref(), source.downcast_ref::<sqlx::Error>()) {
+            (Some(Self::Refused { message, .. }), _) => Some(message.as_str()),
+            (_, Some(error)) => error.as_database_error().map(|error| error.message()),
+            _ => None,
+        };
+        if words.is_some_and(pooler::speaks) {
+            return Self::Pooler { target: host.to_string() };
+        }
+        let failed = Self::Connect { target: host.to_string(), source };
         let unasked =
             matches!(&failed, Self::Connect { source, .. } if matches!(source.downcast_ref(), Some(Self::NoPassword)));
         let refused = failed.code().is_some_and(|code| code.starts_with("28"));
@@ -172,6 +194,7 @@ impl Error {
             Self::Conninfo(_)
             | Self::Protocol(_)
             | Self::Certificate(_)
+            | Self::Pooler { .. }
             | Self::PasswordFile { .. }
             | Self::NoPassword => false,
         }

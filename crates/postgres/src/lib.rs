@@ -11,6 +11,7 @@ mod error;
 mod extension;
 mod lossy;
 mod owner;
+mod pooler;
 mod program;
 mod query;
 pub mod replication;

@@ -3,7 +3,7 @@
 use crate::{
     Conninfo, Error, SessionSettings, bridge,
     conninfo::{Host, SslMode},
-    session, tls,
+    pooler, session, tls,
 };
 use pgbosun_core::config::Cluster;
 use sqlx::{
@@ -63,7 +63,7 @@ impl Server {
     pub async fn connect(&self) -> Result<PgConnection, Error> {
         let mut last = Error::Conninfo("no host".into());
         for host in &self.conninfo.hosts {
-            let attempt = self.connect_to(host);
+            let attempt = Box::pin(self.connect_to(host));
             match tokio::time::timeout(self.connect_timeout, attempt).await {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(error)) => last = error,
@@ -74,12 +74,23 @@ impl Server {
     }
 
     async fn connect_to(&self, host: &Host) -> Result<PgConnection, Error> {
-        let mut connection = self.begin(host).await.map_err(|source| Error::connect(&self.conninfo, host, source))?;
+        let failed = |source: sqlx::Error| Error::connect(&self.conninfo, host, source);
+        let mut connection = self.options(host).await?.connect().await.map_err(failed)?;
+        let limits = session::limits_of(connection.server_version_num().unwrap_or_default());
+        match self.settle(host, &mut connection).await {
+            // A very short limit may have ended the session, whatever the error says: a write may fail before its reason is read.
+            Err(error) if !limits.is_empty() && !matches!(error, Error::Pooler { .. }) => {
+                let options = self.options(host).await?.options(limits.iter().copied());
+                connection = options.connect().await.map_err(failed)?;
+                self.settle(host, &mut connection).await?;
+            }
+            settled => settled?,
+        }
         if self.conninfo.primary_only {
             let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")
                 .fetch_one(&mut connection)
                 .await
-                .map_err(|source| Error::connect(&self.conninfo, host, source))?;
+                .map_err(failed)?;
             if standby {
                 let _ = connection.close().await;
                 let source = "the server is a standby, and the connection asks for a primary".into();
@@ -89,29 +100,35 @@ impl Server {
         Ok(connection)
     }
 
-    async fn begin(&self, host: &Host) -> Result<PgConnection, Box<dyn std::error::Error + Send + Sync>> {
-        let mut connection = self.options(host).await?.connect().await?;
-        let limits = session::limits_of(connection.server_version_num().unwrap_or_default());
-        match self.settle(&mut connection).await {
-            // A very short limit may have ended the session, whatever the error says: a write may fail before its reason is read.
-            Err(_) if !limits.is_empty() => {
-                connection = self.options(host).await?.options(limits.iter().copied()).connect().await?;
-                self.settle(&mut connection).await?;
-            }
-            settled => settled?,
-        }
-        Ok(connection)
-    }
-
     /// The rest of the settings, on a connection that was made with [`Server::options`].
     ///
     /// # Errors
-    /// Where the connection breaks.
-    pub async fn settle(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    /// Where the connection breaks, or a pooler that would change the server between statements is in the way.
+    pub async fn settle(&self, host: &Host, connection: &mut PgConnection) -> Result<(), Error> {
+        let failed = |source| Error::connect(&self.conninfo, host, source);
+        if !pooler::is_passed_on(connection).await.map_err(failed)? {
+            Box::pin(pooler::check_session(self, host, connection)).await?;
+            session::make(connection, &self.settings()).await.map_err(failed)?;
+        }
         match self.session {
-            SessionSettings::Ours => session::settle(connection, &self.conninfo.options).await,
+            SessionSettings::Ours => session::settle(connection, &self.conninfo.options).await.map_err(failed),
             SessionSettings::AsTheServerHasIt => Ok(()),
         }
+    }
+
+    /// What a connection asks for when it begins. Of two values for one setting the later counts.
+    fn settings(&self) -> Vec<(String, String)> {
+        let millis = |limit: Duration| limit.as_millis().to_string();
+        let mut settings = self.conninfo.options.clone();
+        settings.extend([
+            ("statement_timeout".to_owned(), millis(self.statement_timeout)),
+            ("lock_timeout".to_owned(), millis(self.lock_timeout)),
+            ("idle_in_transaction_session_timeout".to_owned(), "60000".to_owned()),
+        ]);
+        if self.session == SessionSettings::Ours {
+            settings.extend(session::SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        settings
     }
 
     /// The system identifier of the cluster (C10); no replication connection is needed for it.
@@ -141,25 +158,24 @@ impl Server {
             .database(&conninfo.database)
             .application_name("pgbosun")
             .ssl_mode(PgSslMode::Disable)
-            .options(conninfo.options.iter().map(|(name, value)| (name, value)))
-            .options([
-                ("statement_timeout", self.statement_timeout.as_millis().to_string()),
-                ("lock_timeout", self.lock_timeout.as_millis().to_string()),
-                ("idle_in_transaction_session_timeout", "60000".to_owned()),
-            ])
+            .options(self.settings())
+            .options([(pooler::MARK, &*pooler::VALUE)])
             .disable_statement_logging();
-        if self.session == SessionSettings::Ours {
-            options = options.options(session::SETTINGS);
-        }
         options = match (host.socket(), conninfo.sslmode) {
             (Some(_), _) => options.socket(&host.name),
             (None, SslMode::Disable) => options.host(&host.name),
-            (None, _) => options.socket(bridge::open(tls::open(conninfo, host).await?, host.port)?),
+            (None, _) => {
+                options.socket(self.bridge(host).await.map_err(|error| Error::connect(conninfo, host, error))?)
+            }
         };
         Ok(match conninfo.password_for(host) {
             Some(password) => options.password(password.expose()),
             None => options,
         })
+    }
+
+    async fn bridge(&self, host: &Host) -> Result<String, Error> {
+        Ok(bridge::open(tls::open(&self.conninfo, host).await?, host.port)?)
     }
 }
 

@@ -77,6 +77,16 @@ pub(crate) async fn settle(connection: &mut PgConnection, asked: &[(String, Stri
     sqlx::raw_sql(AssertSqlSafe(statements + ENCODING + role + LANGUAGE)).execute(connection).await.map(drop)
 }
 
+/// Makes settings by a statement, where what the connection asked for was not passed on.
+pub(crate) async fn make(connection: &mut PgConnection, settings: &[(String, String)]) -> Result<(), sqlx::Error> {
+    let calls = (0..settings.len()).map(|at| format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
+    let statement = format!("select {}", calls.collect::<Vec<_>>().join(", "));
+    let query = settings
+        .iter()
+        .fold(sqlx::query(AssertSqlSafe(statement)), |query, (name, value)| query.bind(name).bind(value));
+    query.execute(connection).await.map(drop)
+}
+
 /// The settings as libpq's `options`, behind those of the connection string.
 pub(crate) fn options(asked: &[(String, String)]) -> String {
     let escaped = |value: &str| value.replace('\\', "\\\\").replace(' ', "\\ ");
