@@ -101,6 +101,39 @@ start-and-status)
     if ! pgbosun fence --writable /tmp -- /bin/sh -c 'echo out >/root/fenced' 2>/dev/null; then
         journalctl -u pgbosun --no-pager | has "has no Landlock" && fail "the unit keeps the fence away"
     fi
+    # What the unit keeps from the daemon is said with its directive: paths of the configuration, and what a command met.
+    sed -i -E '/^kind = "(monitor|backup|restore-test|sql)/a cluster = "main"' /etc/pgbosun/pgbosun.toml
+    cat >>/etc/pgbosun/pgbosun.toml <<TOML
+[clusters.hidden]
+connection = "host=/tmp user=postgres"
+watch = false
+[repositories.hidden]
+type = "local"
+path = "/tmp/repository"
+[jobs.hidden-socket]
+kind = "monitor.connectivity"
+cluster = "hidden"
+[jobs.hidden-repository]
+kind = "backup.physical"
+cluster = "main"
+repositories = ["hidden"]
+TOML
+    met() { printf '[jobs.%s]\nkind = "command"\nprogram = "/usr/bin/%s"\narguments = ["%s"]\n' "$@" >>/etc/pgbosun/pgbosun.toml; }
+    met met-strict touch /etc/met
+    met met-home ls /root/met
+    met met-tmp ls /tmp/met
+    met met-call unshare --user
+    systemctl reload pgbosun || fail "reload"
+    wait_for 10 "the connection" sh -c 'journalctl -u pgbosun | grep -q "clusters.hidden.connection: /tmp is hidden: .*PrivateTmp=yes"'
+    wait_for 10 "the repository" sh -c 'journalctl -u pgbosun | grep -q "repositories.hidden.path: /tmp/repository is hidden"'
+    wait_for 10 "alert about both" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "cannot see what its configuration names"'
+    says() { { bosun job run "$1" --wait 2>&1 || :; } | tee /dev/stderr | has "$2" || fail "$1 does not name $2"; }
+    says hidden-socket PrivateTmp=
+    says hidden-repository PrivateTmp=
+    says met-strict ProtectSystem=
+    says met-home ProtectHome=
+    says met-tmp PrivateTmp=
+    says met-call SystemCallFilter=
     # A member of the group talks to the daemon; another user does not.
     useradd -G pgbosun member && useradd stranger
     cp /etc/pgbosun/pgbosun.toml /tmp/readable.toml && chmod 644 /tmp/readable.toml

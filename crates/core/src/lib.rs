@@ -1,6 +1,6 @@
 //! The vocabulary of pgbosun: configuration, schedules, findings, alerts, runs, WAL positions.
 //!
-//! Invariants: no I/O but reading configuration; imports nothing else of pgbosun; schedules and positions are
+//! Invariants: no I/O but reading configuration, and what the kernel says of this process; imports nothing else of pgbosun; schedules and positions are
 //! pure functions of their arguments.
 
 pub mod alert;
@@ -19,5 +19,6 @@ pub mod report;
 pub mod run;
 pub mod sample;
 pub mod schedule;
+pub mod unit;
 pub mod wal;
 mod words;

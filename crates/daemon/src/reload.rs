@@ -12,6 +12,7 @@ use pgbosun_core::{
     alert::DAEMON,
     config::{Config, Effective},
     finding::{Finding, Severity},
+    unit,
 };
 use std::{
     path::Path,
@@ -27,6 +28,9 @@ const RESTART: [(&str, &str); 5] = [
     ("daemon", "heartbeat"),
     ("daemon", "metrics-address"),
 ];
+
+/// What the unit hides, as an object of an alert.
+const HIDDEN: &str = "hidden files";
 
 /// Reads and applies the configuration at `path`. Whatever happens, the daemon goes on.
 pub(crate) async fn reload(
@@ -45,6 +49,7 @@ pub(crate) async fn reload(
             warn_of_restarts(&loaded.effective, effective);
             let applied = apply(engine, loaded.config.clone(), requests).await;
             if applied.is_ok() {
+                tell_hidden(engine, &loaded.effective).await;
                 let _ = tokio::task::spawn_blocking(move || accepted::keep(&loaded)).await;
             }
             applied
@@ -96,6 +101,38 @@ fn warn_of_restarts(new: &[Effective], old: &Mutex<Vec<Effective>>) {
         }
     }
     *old = new.to_vec();
+}
+
+/// Tells of what the configuration names and the unit hides, as soon as the configuration is taken.
+pub(crate) async fn tell_hidden(engine: &Engine, effective: &[Effective]) {
+    let lines: Vec<String> = effective.iter().flat_map(hidden).collect();
+    for line in &lines {
+        tracing::warn!("{line}");
+    }
+    let summary = "the daemon cannot see what its configuration names";
+    let finding = (!lines.is_empty()).then(|| {
+        Finding::new(Severity::Warning, HIDDEN, summary)
+            .meaning("What needs it fails, while the same works on the command line.")
+            .advice("Change the configuration or the unit as it is said below.")
+            .detail(lines.join("\n"))
+    });
+    if let Err(error) = alerts::own_object(engine, DAEMON, HIDDEN, finding).await {
+        tracing::error!("the alert about hidden files is not in the journal: {}", chain(&error));
+    }
+}
+
+/// What a value names that is not there for us, while it may well be there for others.
+fn hidden(entry: &Effective) -> Vec<String> {
+    // What is ours alone may lie anywhere.
+    if entry.key == "scratch-directory" {
+        return Vec::new();
+    }
+    let words = entry.value.split(|c: char| c.is_whitespace() || "\"'[],=".contains(c));
+    // The directory of a socket is there, and the socket is not.
+    let is_missing = |path: &Path| !path.exists() || entry.key == "connection";
+    let paths = words.map(Path::new).filter(|path| path.is_absolute() && is_missing(path));
+    let told = paths.filter_map(|path| Some((path, unit::hides(path)?)));
+    told.map(|(path, why)| format!("{}.{}: {} is hidden: {why}", entry.section, entry.key, path.display())).collect()
 }
 
 fn refused(path: &Path, error: &Error) -> Finding {

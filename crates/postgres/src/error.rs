@@ -4,6 +4,7 @@ use crate::{
     conninfo::{Conninfo, Host, IgnoredPasswordFile},
     pooler,
 };
+use pgbosun_core::unit;
 
 /// An error from a server or on the way to it. No variant holds a password (C25).
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,9 @@ impl Error {
         if words.is_some_and(pooler::speaks) {
             return Self::Pooler { target: host.to_string() };
         }
-        let failed = Self::Connect { target: host.to_string(), source };
+        let hidden = host.socket().and_then(|socket| unit::hides(&socket));
+        let target = hidden.map_or_else(|| host.to_string(), |why| format!("{host} ({why})"));
+        let failed = Self::Connect { target, source };
         let unasked =
             matches!(&failed, Self::Connect { source, .. } if matches!(source.downcast_ref(), Some(Self::NoPassword)));
         let refused = failed.code().is_some_and(|code| code.starts_with("28"));

@@ -14,7 +14,10 @@ pub(crate) use tree::Foreign;
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pgbosun_core::config::{self, RepositoryType};
+use pgbosun_core::{
+    config::{self, RepositoryType},
+    unit,
+};
 use std::{
     io,
     pin::Pin,
@@ -33,6 +36,10 @@ pub fn open(name: &str, options: &config::Repository, mark: Option<&'static str>
         RepositoryType::Local => {
             let directories = if options.sync_directories { Directories::Synced } else { Directories::Unsynced };
             let root = options.path.as_deref().unwrap_or("/".as_ref());
+            if let Some(why) = unit::hides(root) {
+                let reason = format!("{} is not this machine's: {why}", root.display());
+                return Err(Error::Configuration { repository: name.to_owned(), reason });
+            }
             let mut local = Local::new(root, directories);
             local.mark = mark;
             Arc::new(local)

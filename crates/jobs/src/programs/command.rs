@@ -2,7 +2,7 @@
 
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_core::{options, outcome::Outcome};
+use pgbosun_core::{options, outcome::Outcome, unit};
 use pgbosun_postgres::GroupChild;
 use std::{
     path::{Path, PathBuf},
@@ -70,7 +70,7 @@ fn is_confined() -> bool {
 
 /// Which directive of the unit may be what a program met, by its words, and what to do about it.
 fn forbidden(words: &str) -> Option<&'static str> {
-    const EDIT: [(&[&str], &str); 4] = [
+    const EDIT: [(&[&str], &str); 5] = [
         (
             &["no new privileges", "must be setuid root", "effective uid is not 0"],
             "the unit has NoNewPrivileges=yes, under which sudo and the like get no rights: run it as the user it needs by a timer of its own, or \
@@ -80,10 +80,8 @@ fn forbidden(words: &str) -> Option<&'static str> {
             &["Read-only file system"],
             "the unit has ProtectSystem=strict: name the directory with ReadWritePaths= (\"systemctl edit pgbosun\")",
         ),
-        (
-            &["/home", "/root"],
-            "the unit has ProtectHome=yes, and sees nothing there: BindPaths= or ProtectHome=read-only with \"systemctl edit pgbosun\" shows it",
-        ),
+        (&["/home", "/root", "/run/user"], unit::PROTECT_HOME),
+        (&["/tmp"], unit::PRIVATE_TMP),
         (
             &["Operation not permitted"],
             "the unit forbids system calls and capabilities (SystemCallFilter=, CapabilityBoundingSet=): allow what it needs with \"systemctl \
@@ -160,6 +158,7 @@ mod tests {
         assert_eq!(named("sudo: The \"no new privileges\" flag is set"), Some("NoNewPrivileges"));
         assert_eq!(named("touch: cannot touch '/etc/x': Read-only file system"), Some("ProtectSystem"));
         assert_eq!(named("cat: /root/x: Permission denied"), Some("ProtectHome"));
+        assert_eq!(named("cat: /tmp/x: No such file or directory"), Some("PrivateTmp"));
         assert_eq!(named("mount: Operation not permitted"), Some("SystemCallFilter"));
         assert_eq!(named("cat: /srv/x: Permission denied"), None);
     }
