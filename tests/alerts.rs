@@ -300,8 +300,9 @@ fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("say why with --reason"));
     installation.run(&["alert", "resolve", &id, "--reason", "the disk was replaced"]);
     assert!(why("said").ends_with(" says: the disk was replaced"), "{}", why("said"));
-    let audited =
-        installation.journal("select action || ' ' || object || ' ' || detail from audit_log where action = 'resolve'");
+    let audited = installation.journal(
+        "select action || ' ' || object || ' ' || detail from audit_log where action = 'resolve' and outcome = 'done'",
+    );
     assert_eq!(
         audited,
         format!(

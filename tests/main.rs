@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod alerts;
+mod audit;
 mod backup;
 mod by_hand;
 mod certificates;

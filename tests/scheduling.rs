@@ -145,8 +145,8 @@ fn cancelling_reaches_children_and_queries() {
     assert!(!installation.try_run(&["job", "cancel", "child"]).status.success());
     assert_eq!(
         installation
-            .journal("select group_concat(action || ' ' || object, ', ') from (select * from audit_log order by id)"),
-        "run query, run child, cancel query, cancel child"
+            .journal("select group_concat(action || ' ' || object || iif(outcome like 'refused%', ' refused', ''), ', ') from (select * from audit_log order by id)"),
+        "run query, run child, cancel query, cancel child, cancel child refused"
     );
 }
 

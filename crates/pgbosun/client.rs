@@ -4,9 +4,9 @@ use crate::exit::Exit;
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, client::conn::http1};
+use hyper::{Method, Request, client::conn::http1, header::HeaderValue};
 use hyper_util::rt::TokioIo;
-use pgbosun_daemon::api::Refusal;
+use pgbosun_daemon::api::{Refusal, SUDO_USER};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     io::{
@@ -107,12 +107,15 @@ impl Client {
         let stream = UnixStream::connect(&self.socket).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "pgbosun")
-            .header("content-type", "application/json")
-            .body(Full::new(body))?;
+            .header("content-type", "application/json");
+        if let Some(user) = std::env::var("SUDO_USER").ok().and_then(|user| user.parse::<HeaderValue>().ok()) {
+            request = request.header(SUDO_USER, user);
+        }
+        let request = request.body(Full::new(body))?;
         let response = sender.send_request(request).await?;
         let succeeded = response.status().is_success();
         let bytes = response.into_body().collect().await?.to_bytes();

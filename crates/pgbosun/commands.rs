@@ -20,29 +20,37 @@ mod schedule;
 mod status;
 pub mod wal;
 
-use crate::{cli::Command, local::Context};
+use crate::{audit::Change, cli::Command, local::Context};
 
 /// Runs a command that works with a valid configuration; returns the exit code.
 ///
 /// # Errors
 /// Whatever keeps it from being done.
 pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
+    let Some(change) = Change::of(&command) else { return execute(command, &context).await };
+    change.begin(&context).await;
+    let done = execute(command, &context).await;
+    change.end(&context, &done).await;
+    done
+}
+
+async fn execute(command: Command, context: &Context) -> anyhow::Result<u8> {
     match command {
-        Command::Status => status::run(&context).await,
-        Command::Check { cluster } => check::run(&context, cluster.as_deref()).await,
-        Command::Metrics => metrics::run(&context).await,
-        Command::Schedule { days } => schedule::run(&context, days),
-        Command::Job { command } => job::run(&context, command).await,
-        Command::Backup { command } => Box::pin(backup::run(&context, command)).await,
-        Command::Restore { command } => Box::pin(restore::run(&context, command)).await,
-        Command::RestoreTest { cluster } => Box::pin(restore_test::run(&context, cluster.as_deref())).await,
-        Command::Wal { command } => Box::pin(wal::run(&context, command)).await,
-        Command::Cluster { command } => cluster::run(&context, command).await,
-        Command::Alert { command } => alert::run(&context, command).await,
-        Command::Journal { command } => journal::run(&context, command).await,
-        Command::Operator { command } => operator::run(&context, command).await,
-        Command::Report { command } => Box::pin(report::run(&context, command)).await,
-        Command::Migrate { rebuild } => migrate::run(&context, rebuild).await,
+        Command::Status => status::run(context).await,
+        Command::Check { cluster } => check::run(context, cluster.as_deref()).await,
+        Command::Metrics => metrics::run(context).await,
+        Command::Schedule { days } => schedule::run(context, days),
+        Command::Job { command } => job::run(context, command).await,
+        Command::Backup { command } => Box::pin(backup::run(context, command)).await,
+        Command::Restore { command } => Box::pin(restore::run(context, command)).await,
+        Command::RestoreTest { cluster } => Box::pin(restore_test::run(context, cluster.as_deref())).await,
+        Command::Wal { command } => Box::pin(wal::run(context, command)).await,
+        Command::Cluster { command } => cluster::run(context, command).await,
+        Command::Alert { command } => alert::run(context, command).await,
+        Command::Journal { command } => journal::run(context, command).await,
+        Command::Operator { command } => operator::run(context, command).await,
+        Command::Report { command } => Box::pin(report::run(context, command)).await,
+        Command::Migrate { rebuild } => migrate::run(context, rebuild).await,
         // Dispatched before, since they work without a valid configuration or outside this runtime.
         Command::Daemon
         | Command::Fence { .. }
@@ -52,10 +60,4 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
         | Command::Completions { .. }
         | Command::Man { .. } => Ok(0),
     }
-}
-
-/// The user who runs the command, for records.
-fn whoami() -> String {
-    let name = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    name.unwrap_or_else(|| nix::unistd::getuid().to_string())
 }

@@ -5,6 +5,7 @@
 
 #[macro_use]
 mod console;
+mod audit;
 mod cli;
 mod client;
 mod commands;

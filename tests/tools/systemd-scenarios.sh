@@ -138,6 +138,8 @@ TOML
     useradd -G pgbosun member && useradd stranger
     cp /etc/pgbosun/pgbosun.toml /tmp/readable.toml && chmod 644 /tmp/readable.toml
     runuser -u member -- pgbosun --config /tmp/readable.toml job list >/dev/null || fail "member of the group is refused"
+    runuser -u member -- pgbosun --config /tmp/readable.toml job run connectivity >/dev/null || fail "a member may not run a job"
+    wait_for 15 "who did it" sh -c "[ \$(runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select actor from dba_ops.audit_log where action = 'run' and object = 'connectivity'\") = member ]"
     { runuser -u stranger -- pgbosun --config /tmp/readable.toml job list 2>&1 || :; } | has "not open to this user" || fail "stranger is not refused"
     ;;
 reload)

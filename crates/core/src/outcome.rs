@@ -63,6 +63,8 @@ pub enum Record {
     BackupState(BackupStateRecord),
     /// A restore test was made.
     RestoreTest(RestoreTestRecord),
+    /// Something was changed, for the audit log.
+    Audit(AuditRecord),
     /// Maintenance worked on an object, or left it out.
     Maintenance(MaintenanceRecord),
     /// What a job recommends.
@@ -140,6 +142,32 @@ pub struct BackupStateRecord {
     pub repository: String,
     /// What is known now.
     pub state: BackupState,
+}
+
+/// What was changed, for the audit log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// What was done, in the words of the command.
+    pub action: String,
+    /// To what.
+    pub object: String,
+    /// Why, or how.
+    pub detail: String,
+    /// What came of it.
+    pub outcome: String,
+}
+
+impl AuditRecord {
+    /// Something of which it is not known yet what came of it.
+    pub fn new(action: impl Into<String>, object: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { action: action.into(), object: object.into(), detail: detail.into(), outcome: String::new() }
+    }
+
+    /// With what came of it.
+    #[must_use]
+    pub fn came(self, outcome: impl Into<String>) -> Self {
+        Self { outcome: outcome.into(), ..self }
+    }
 }
 
 /// A measured restore.

@@ -10,9 +10,10 @@ use pgbosun_core::{
     alert::{Acknowledgement, Alert, AlertState, Notice, PSEUDO_JOBS, Silence},
     config::{Config, Job, Patience},
     finding::Finding,
+    outcome::AuditRecord,
     run::Run,
 };
-use pgbosun_history::{AlertChange, Error, Judge};
+use pgbosun_history::{Actor, AlertChange, Error, Judge};
 use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, end, judge, resolve as resolve_alert, turn};
 use pgbosun_postgres::Conninfo;
 use std::collections::HashMap;
@@ -139,7 +140,12 @@ pub async fn list(engine: &Engine, limit: Option<u32>) -> Result<Vec<AlertInfo>,
 ///
 /// # Errors
 /// Where there is no such alert, or the journal cannot be written.
-pub async fn acknowledge(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
+pub async fn acknowledge(engine: &Engine, who: &Actor, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
+    let done = set_acknowledged(engine, &who.name, id, reason).await;
+    engine.audited(who, AuditRecord::new("acknowledge", named(id, &done), reason), done).await
+}
+
+async fn set_acknowledged(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
     let (at, by, said) = (engine.now(), who.to_owned(), reason.to_owned());
     let judge: Judge = Box::new(move |open| {
         let known = open.into_iter().find(|alert| alert.id == id && alert.state != AlertState::Pending);
@@ -150,10 +156,7 @@ pub async fn acknowledge(engine: &Engine, who: &str, id: Uuid, reason: &str) -> 
     let (config, instance) = (engine.config(), engine.config().instance_name());
     let teller = move |alert: &Alert| Desk { config: &config, instance: &instance, now: at }.acknowledged(alert);
     let changed = engine.journal.change_and_tell(judge, teller).await?;
-    let Some(AlertChange { after: alert, .. }) = changed.into_iter().next() else {
-        return Err(crate::Error::Refused(format!("no alert {id} is open; \"pgbosun alert list\" shows them")));
-    };
-    engine.journal.audit(who, "acknowledge", &alert.fingerprint, reason).await?;
+    let Some(AlertChange { after: alert, .. }) = changed.into_iter().next() else { return Err(not_open(id)) };
     engine.outbox.notify_one();
     Ok(alert)
 }
@@ -162,7 +165,12 @@ pub async fn acknowledge(engine: &Engine, who: &str, id: Uuid, reason: &str) -> 
 ///
 /// # Errors
 /// Where there is no such alert, no reason is given, or the journal cannot be written.
-pub async fn resolve(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
+pub async fn resolve(engine: &Engine, who: &Actor, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
+    let done = set_resolved(engine, &who.name, id, reason).await;
+    engine.audited(who, AuditRecord::new("resolve", named(id, &done), reason), done).await
+}
+
+async fn set_resolved(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
     if reason.trim().is_empty() {
         return Err(crate::Error::Refused("say why with --reason: nobody saw that it is over".into()));
     }
@@ -172,18 +180,31 @@ pub async fn resolve(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Resu
     });
     let changed = engine.journal.change_alerts(None, judge).await?;
     note(engine, &changed);
-    let Some(AlertChange { after: alert, .. }) = changed.into_iter().next() else {
-        return Err(crate::Error::Refused(format!("no alert {id} is open; \"pgbosun alert list\" shows them")));
-    };
-    engine.journal.audit(who, "resolve", &alert.fingerprint, reason).await?;
-    Ok(alert)
+    let alert = changed.into_iter().next().map(|change| change.after);
+    alert.ok_or_else(|| not_open(id))
+}
+
+fn not_open(id: Uuid) -> crate::Error {
+    crate::Error::Refused(format!("no alert {id} is open; \"pgbosun alert list\" shows them"))
+}
+
+/// How the audit log calls an alert.
+fn named(id: Uuid, found: &Result<Alert, crate::Error>) -> String {
+    found.as_ref().map_or_else(|_| id.to_string(), |alert| alert.fingerprint.clone())
 }
 
 /// Keeps quiet about some alerts until a time.
 ///
 /// # Errors
 /// Where the request makes no sense, or the journal cannot be written.
-pub async fn silence(engine: &Engine, who: &str, request: SilenceRequest) -> Result<Silence, crate::Error> {
+pub async fn silence(engine: &Engine, who: &Actor, request: SilenceRequest) -> Result<Silence, crate::Error> {
+    let what = serde_json::json!(request.matcher).to_string();
+    let record = AuditRecord::new("silence", what, format!("until {}: {}", request.until.to_rfc3339(), request.reason));
+    let done = begin_silence(engine, &who.name, request).await;
+    engine.audited(who, record, done).await
+}
+
+async fn begin_silence(engine: &Engine, who: &str, request: SilenceRequest) -> Result<Silence, crate::Error> {
     let SilenceRequest { matcher, until, reason } = request;
     let now = engine.now();
     if matcher.is_empty() {
@@ -209,8 +230,6 @@ pub async fn silence(engine: &Engine, who: &str, request: SilenceRequest) -> Res
     let created_by = who.to_owned();
     let silence = Silence { id: Uuid::now_v7(), matcher, reason, created_by, created_at: now, until, ended_at: None };
     engine.journal.add_silence(silence.clone()).await?;
-    let what = serde_json::json!(silence.matcher).to_string();
-    engine.journal.audit(who, "silence", &what, &silence.reason).await?;
     Ok(silence)
 }
 
@@ -218,13 +237,15 @@ pub async fn silence(engine: &Engine, who: &str, request: SilenceRequest) -> Res
 ///
 /// # Errors
 /// Where it is not in force, or the journal cannot be written.
-pub async fn unsilence(engine: &Engine, who: &str, id: Uuid) -> Result<(), crate::Error> {
-    if !engine.journal.end_silence(id, engine.now()).await? {
-        return Err(crate::Error::Refused(format!(
-            "no silence {id} is in force; \"pgbosun alert silences\" shows them"
-        )));
-    }
-    engine.journal.audit(who, "unsilence", &id.to_string(), "").await?;
+pub async fn unsilence(engine: &Engine, who: &Actor, id: Uuid) -> Result<(), crate::Error> {
+    let done = match engine.journal.end_silence(id, engine.now()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            Err(crate::Error::Refused(format!("no silence {id} is in force; \"pgbosun alert silences\" shows them")))
+        }
+        Err(error) => Err(error.into()),
+    };
+    engine.audited(who, AuditRecord::new("unsilence", id.to_string(), ""), done).await?;
     engine.outbox.notify_one();
     Ok(())
 }

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use uuid::Uuid;
 
+/// The header in which a command says who started it by sudo.
+pub const SUDO_USER: &str = "x-sudo-user";
+
 /// How everything stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -89,6 +92,15 @@ pub struct GroupTest {
     pub note: Option<String>,
     /// Each of its channels.
     pub channels: Vec<Tried>,
+}
+
+impl GroupTest {
+    /// What came of it, for the audit log.
+    pub fn outcome(&self) -> String {
+        let refused: Vec<_> =
+            self.channels.iter().filter(|tried| !tried.accepted).map(|tried| &*tried.channel).collect();
+        if refused.is_empty() { "accepted".to_owned() } else { format!("not accepted by {}", refused.join(", ")) }
+    }
 }
 
 /// What became of it by one channel.

@@ -3,7 +3,7 @@
 mod alerts;
 
 use crate::{
-    api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, Started, Status},
+    api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, SUDO_USER, Started, Status},
     connections::Commands,
     engine::Engine,
     error::{Error, chain},
@@ -17,17 +17,22 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, Path, Query, State, connect_info::Connected},
-    http::StatusCode,
+    extract::{ConnectInfo, FromRequestParts, Path, Query, State, connect_info::Connected},
+    http::{StatusCode, request::Parts},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::IncomingStream,
 };
 use pgbosun_backup::wal::Pushed;
-use pgbosun_core::{finding::Severity, outcome::BackupStateRecord, report::Report, run::Run};
-use pgbosun_history::{Pause, RunFilter};
+use pgbosun_core::{
+    finding::Severity,
+    outcome::{AuditRecord, BackupStateRecord},
+    report::Report,
+    run::Run,
+};
+use pgbosun_history::{Actor, Pause, RunFilter};
 use serde::Deserialize;
-use std::{os::unix::fs::PermissionsExt, path, sync::Arc};
+use std::{convert::Infallible, os::unix::fs::PermissionsExt, path, sync::Arc};
 use tokio::{
     net::UnixListener,
     sync::{mpsc, oneshot},
@@ -45,15 +50,31 @@ pub(crate) struct Control {
     archiver: Arc<Archiver>,
 }
 
-/// Who is on the other end.
-#[derive(Clone, Debug)]
-struct Peer(String);
+/// Who is on the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: u32,
+    pid: Option<i32>,
+}
 
 impl Connected<IncomingStream<'_, Commands>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Commands>) -> Self {
-        let uid = stream.io().peer().ok().map(|credentials| credentials.uid());
-        let name = uid.and_then(|uid| nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten());
-        Self(name.map_or_else(|| uid.map_or("unknown".into(), |uid| uid.to_string()), |user| user.name))
+        let credentials = stream.io().peer().ok();
+        Self { uid: credentials.map_or(u32::MAX, |peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
+    }
+}
+
+/// Who asks for something.
+struct Asker(Actor);
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
+        let Peer { uid, pid } = peer.unwrap_or(Peer { uid: u32::MAX, pid: None });
+        let sudo_user = parts.headers.get(SUDO_USER).and_then(|user| user.to_str().ok());
+        Ok(Self(Actor::peer(uid, pid, sudo_user)))
     }
 }
 
@@ -125,6 +146,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/summary", get(show_summary))
         .route("/reports", post(make_report))
         .route("/backups", post(note_backups))
+        .route("/audit", post(note_change))
         .route("/repositories/{name}/last-seen", get(show_last_seen))
         .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests })
         .merge(metrics);
@@ -162,15 +184,22 @@ async fn make_report(State(control): State<Control>, Json(request): Json<ReportR
 
 async fn note_backups(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Json(changes): Json<Vec<BackupStateRecord>>,
 ) -> Answer<()> {
     let journal = &control.engine.journal;
     for BackupStateRecord { label, repository, state, cluster } in &changes {
-        journal.audit(&who, "note backup", label, &format!("{state} in {repository}")).await?;
+        let change =
+            AuditRecord::new("note backup", label, format!("of {cluster} in {repository}")).came(state.as_str());
+        journal.audit(&who, change).await?;
         control.engine.reaches.forget(cluster);
     }
     Ok(Json(journal.note_backups(changes, control.engine.now()).await?))
+}
+
+/// What a command changed by itself.
+async fn note_change(State(control): State<Control>, Asker(who): Asker, Json(change): Json<AuditRecord>) -> Answer<()> {
+    Ok(Json(control.engine.journal.audit(&who, change).await?))
 }
 
 async fn show_last_seen(State(control): State<Control>, Path(repository): Path<String>) -> Answer<Vec<Holding>> {
@@ -183,94 +212,90 @@ async fn list_jobs(State(control): State<Control>) -> Answer<Vec<JobInfo>> {
 
 async fn run_job(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Path(name): Path<String>,
     Json(action): Json<Action>,
 ) -> Answer<Started> {
     let (reply, answer) = oneshot::channel();
     let request = Request::Run { job: name.clone(), dry_run: action.dry_run, reply };
     let gone = || Error::Refused("the daemon is stopping".into());
-    control.requests.send(request).await.map_err(|_| gone())?;
-    let run = answer.await.map_err(|_| gone())??;
-    control.engine.journal.audit(&who, "run", &name, &run.to_string()).await?;
+    let asked = control.requests.send(request).await.map_err(|_| gone());
+    let begun = match asked {
+        Ok(()) => answer.await.map_err(|_| gone()).flatten(),
+        Err(gone) => Err(gone),
+    };
+    let mut record = AuditRecord::new("run", name, if action.dry_run { "dry run" } else { "" });
+    if let Ok(run) = &begun {
+        record = record.came(format!("begun: run {run}"));
+    }
+    let run = control.engine.audited(&who, record, begun).await?;
     Ok(Json(Started { run }))
 }
 
 async fn cancel_job(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Path(name): Path<String>,
     Json(action): Json<Action>,
 ) -> Answer<Started> {
     let known = control.engine.config().jobs.contains_key(&name);
-    let live = control.engine.live().get(&name).cloned();
-    match live {
-        Some(live) => {
-            control.engine.journal.audit(&who, "cancel", &name, &action.reason).await?;
-            live.cancel.cancel();
-            Ok(Json(Started { run: live.id }))
-        }
+    let live = match control.engine.live().get(&name).cloned() {
+        Some(live) => Ok(live),
         None if known => Err(Error::Refused(format!("job {name} is not at work"))),
         None => Err(unknown_job(&control.engine.config(), &name)),
-    }
+    };
+    let live = control.engine.audited(&who, AuditRecord::new("cancel", name, action.reason), live).await?;
+    live.cancel.cancel();
+    Ok(Json(Started { run: live.id }))
 }
 
 async fn pause_job(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Path(name): Path<String>,
     Json(action): Json<Action>,
 ) -> Answer<()> {
-    let pause = Pause { by: who.clone(), reason: action.reason.clone(), at: control.engine.now() };
-    set_pause(&control, &who, "pause", &name, Some(pause), &action.reason).await
+    set_pause(&control, &who, Some(name), action, true).await.map(Json)
 }
 
 async fn resume_job(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Path(name): Path<String>,
     Json(action): Json<Action>,
 ) -> Answer<()> {
-    set_pause(&control, &who, "resume", &name, None, &action.reason).await
+    set_pause(&control, &who, Some(name), action, false).await.map(Json)
 }
 
+async fn pause_all(State(control): State<Control>, Asker(who): Asker, Json(action): Json<Action>) -> Answer<()> {
+    set_pause(&control, &who, None, action, true).await.map(Json)
+}
+
+async fn resume_all(State(control): State<Control>, Asker(who): Asker, Json(action): Json<Action>) -> Answer<()> {
+    set_pause(&control, &who, None, action, false).await.map(Json)
+}
+
+/// Pauses or resumes one job, or all.
 async fn set_pause(
     control: &Control,
-    who: &str,
-    what: &str,
-    name: &str,
-    pause: Option<Pause>,
-    reason: &str,
-) -> Answer<()> {
-    let config = control.engine.config();
-    if !config.jobs.contains_key(name) {
-        return Err(unknown_job(&config, name));
-    }
-    control.engine.journal.pause_job(name, pause).await?;
-    control.engine.journal.audit(who, what, name, reason).await?;
-    Ok(Json(()))
-}
-
-async fn pause_all(
-    State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
-    Json(action): Json<Action>,
-) -> Answer<()> {
-    let pause = Pause { by: who.clone(), reason: action.reason.clone(), at: control.engine.now() };
-    let text = serde_json::json!(pause).to_string();
-    control.engine.journal.set_setting(PAUSED_ALL, Some(&text)).await?;
-    control.engine.journal.audit(&who, "pause", "all jobs", &action.reason).await?;
-    Ok(Json(()))
-}
-
-async fn resume_all(
-    State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
-    Json(action): Json<Action>,
-) -> Answer<()> {
-    control.engine.journal.set_setting(PAUSED_ALL, None).await?;
-    control.engine.journal.audit(&who, "resume", "all jobs", &action.reason).await?;
-    Ok(Json(()))
+    who: &Actor,
+    job: Option<String>,
+    action: Action,
+    paused: bool,
+) -> Result<(), Error> {
+    let engine = &control.engine;
+    let reason = action.reason.clone();
+    let pause = paused.then(|| Pause { by: who.name.clone(), reason: reason.clone(), at: engine.now() });
+    let done = match &job {
+        Some(name) if !engine.config().jobs.contains_key(name) => Err(unknown_job(&engine.config(), name)),
+        Some(name) => engine.journal.pause_job(name, pause).await.map_err(Error::from),
+        None => {
+            let text = pause.map(|pause| serde_json::json!(pause).to_string());
+            engine.journal.set_setting(PAUSED_ALL, text.as_deref()).await.map_err(Error::from)
+        }
+    };
+    let what = if paused { "pause" } else { "resume" };
+    engine.audited(who, AuditRecord::new(what, job.unwrap_or_else(|| "all jobs".into()), reason), done).await
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 use crate::{
     api::Restorable,
     beats::Beats,
+    error::{Error, chain},
     figures::Figures,
     holdings::{PATIENCE, SERVES, Seen},
     reads::Reads,
@@ -10,8 +11,11 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use pgbosun_backup::Progress;
-use pgbosun_core::config::{Config, Job};
-use pgbosun_history::Journal;
+use pgbosun_core::{
+    config::{Config, Job},
+    outcome::AuditRecord,
+};
+use pgbosun_history::{Actor, Journal};
 use pgbosun_jobs::Line;
 use std::{
     collections::HashMap,
@@ -101,6 +105,20 @@ impl Engine {
             live: Mutex::default(),
             lines: Mutex::default(),
         })
+    }
+
+    /// Writes down who did something and what came of it, and hands that on.
+    ///
+    /// # Errors
+    /// Those of `done`, or of the journal.
+    pub async fn audited<T>(&self, who: &Actor, record: AuditRecord, done: Result<T, Error>) -> Result<T, Error> {
+        let outcome = match &done {
+            Err(error) => format!("refused: {}", chain(error)),
+            Ok(_) if record.outcome.is_empty() => "done".to_owned(),
+            Ok(_) => record.outcome.clone(),
+        };
+        self.journal.audit(who, record.came(outcome)).await?;
+        done
     }
 
     /// The configuration in force.

@@ -12,9 +12,12 @@ use pgbosun_core::{
     alert::DAEMON,
     config::{Config, Effective},
     finding::{Finding, Severity},
+    outcome::AuditRecord,
     unit,
 };
+use pgbosun_history::Actor;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -46,8 +49,8 @@ pub(crate) async fn reload(
     };
     let applied = match loaded {
         Ok(Ok(loaded)) => {
-            warn_of_restarts(&loaded.effective, effective);
-            let applied = apply(engine, loaded.config.clone(), requests).await;
+            let changed = changed(&loaded.effective, effective);
+            let applied = apply(engine, loaded.config.clone(), requests).await.map(|()| changed.join(", "));
             if applied.is_ok() {
                 tell_hidden(engine, &loaded.effective).await;
                 let _ = tokio::task::spawn_blocking(move || accepted::keep(&loaded)).await;
@@ -57,8 +60,12 @@ pub(crate) async fn reload(
         Ok(Err(problems)) => Err(Error::Configuration(problems)),
         Err(error) => Err(Error::BrokeOff("reading the configuration", error)),
     };
-    let finding = match applied {
-        Ok(()) => {
+    let changed = applied.as_ref().map_or("", String::as_str);
+    let detail = if changed.is_empty() { String::new() } else { format!("changed: {changed}") };
+    let record = AuditRecord::new("reload", path.display().to_string(), detail);
+    let who = Actor { name: "SIGHUP".into(), origin: "signal".into() };
+    let finding = match engine.audited(&who, record, applied).await {
+        Ok(_) => {
             tracing::info!(message_id = events::RELOADED, "configuration reloaded");
             None
         }
@@ -90,17 +97,22 @@ async fn apply(engine: &Engine, config: Config, requests: &mpsc::Sender<Request>
     }
 }
 
-fn warn_of_restarts(new: &[Effective], old: &Mutex<Vec<Effective>>) {
+/// The keys that have another value now; warns of those that a reload does not apply.
+fn changed(new: &[Effective], old: &Mutex<Vec<Effective>>) -> Vec<String> {
     let mut old = old.lock().unwrap_or_else(PoisonError::into_inner);
-    let value = |of: &[Effective], section: &str, key: &str| {
-        of.iter().find(|entry| entry.section == section && entry.key == key).map(|entry| entry.value.clone())
+    let values = |of: &[Effective]| -> BTreeMap<(String, String), String> {
+        of.iter().map(|entry| ((entry.section.clone(), entry.key.clone()), entry.value.clone())).collect()
     };
+    let (before, after) = (values(&old), values(new));
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let changed: Vec<_> = keys.into_iter().filter(|key| before.get(key) != after.get(key)).collect();
     for (section, key) in RESTART {
-        if value(new, section, key) != value(&old, section, key) {
+        if changed.iter().any(|(s, k)| s == section && k == key) {
             tracing::warn!("{section}.{key} changed: it takes effect at the next restart");
         }
     }
     *old = new.to_vec();
+    changed.iter().map(|(section, key)| format!("{section}.{key}")).collect()
 }
 
 /// Tells of what the configuration names and the unit hides, as soon as the configuration is taken.

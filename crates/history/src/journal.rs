@@ -82,31 +82,6 @@ impl Journal {
         self.writer.run(work).await
     }
 
-    /// Records who did what.
-    ///
-    /// # Errors
-    /// [`Error::Journal`].
-    pub async fn audit(&self, actor: &str, action: &str, object: &str, detail: &str) -> Result<(), Error> {
-        let row = [actor, action, object, detail].map(|text| crate::runs::storable(text).into_owned());
-        self.write(move |connection| {
-            Box::pin(async move {
-                let [actor, action, object, detail] = row;
-                sqlx::query("insert into audit_log (id, at, actor, action, object, detail) values (?, ?, ?, ?, ?, ?)")
-                    .bind(Uuid::now_v7().hyphenated())
-                    .bind(pgbosun_core::clock::now())
-                    .bind(actor)
-                    .bind(action)
-                    .bind(object)
-                    .bind(detail)
-                    .execute(connection)
-                    .await
-                    .map(drop)
-                    .map_err(Error::journal("write the audit log"))
-            })
-        })
-        .await
-    }
-
     /// A value kept by name.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! store the program reads, operators excepted.
 
 mod alerts;
+mod audit;
 mod backups;
 mod deliver;
 mod error;
@@ -26,6 +27,7 @@ mod telling;
 mod writer;
 
 pub use alerts::{AlertChange, Judge};
+pub use audit::Actor;
 pub use backups::{BackupRow, RestoreTestRow};
 pub use deliver::{Delivered, Delivery};
 pub use error::Error;

@@ -1,6 +1,6 @@
 //! Operators: edited in `dba_ops`, cached in the journal for when that database is down.
 
-use crate::{Delivery, Error, Journal};
+use crate::{Actor, Delivery, Error, Journal};
 use pgbosun_postgres::{Server, conninfo::Host};
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -184,7 +184,7 @@ impl Delivery {
     /// Where `dba_ops` is out of reach or refuses.
     pub async fn add_operator(
         &mut self,
-        actor: &str,
+        actor: &Actor,
         group: &str,
         email: &str,
         name: Option<&str>,
@@ -203,7 +203,7 @@ impl Delivery {
     ///
     /// # Errors
     /// Where `dba_ops` is out of reach or refuses.
-    pub async fn remove_operator(&mut self, actor: &str, group: &str, email: &str) -> Result<bool, Error> {
+    pub async fn remove_operator(&mut self, actor: &Actor, group: &str, email: &str) -> Result<bool, Error> {
         let query = sqlx::query(
             "delete from dba_ops.operators where lower(group_name) = lower($1) and lower(email) = lower($2)",
         );
@@ -216,7 +216,7 @@ impl Delivery {
     /// Where `dba_ops` is out of reach or refuses.
     pub async fn add_operator_group(
         &mut self,
-        actor: &str,
+        actor: &Actor,
         group: &str,
         description: Option<&str>,
     ) -> Result<bool, Error> {
@@ -231,14 +231,15 @@ impl Delivery {
     /// Changes a row in the name of a person, whom the trigger on the table writes down; whether there was one.
     async fn change(
         &mut self,
-        actor: &str,
+        actor: &Actor,
         what: &'static str,
         query: sqlx::query::Query<'_, Postgres, PgArguments>,
     ) -> Result<bool, Error> {
         let failed = Error::dba_ops(what);
         let mut transaction = self.connection().await?.begin().await.map_err(&failed)?;
-        sqlx::query("select pg_catalog.set_config('pgbosun.actor', $1, true)")
-            .bind(actor)
+        sqlx::query("select pg_catalog.set_config('pgbosun.actor', $1, true), pg_catalog.set_config('pgbosun.origin', $2, true)")
+            .bind(&actor.name)
+            .bind(&actor.origin)
             .execute(&mut *transaction)
             .await
             .map_err(&failed)?;

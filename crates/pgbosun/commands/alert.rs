@@ -5,7 +5,6 @@ mod test;
 
 use crate::{
     cli::AlertCommand,
-    commands::whoami,
     exit::Exit,
     local::Context,
     output::{bold, dim, green, json, moment, severity, table},
@@ -19,6 +18,7 @@ use pgbosun_daemon::{
     api::{Action, AlertInfo},
     list_alerts, resolve as resolve_alert,
 };
+use pgbosun_history::Actor;
 use uuid::Uuid;
 
 /// How many alerts are looked through for an id, and listed with `--all`.
@@ -161,7 +161,7 @@ async fn resolve(context: &Context, id: &str, reason: String) -> anyhow::Result<
             let action = Action { reason, ..Action::default() };
             daemon.post(&format!("/alerts/{id}/resolve"), &action).await?
         }
-        None => resolve_alert(&context.offline().await?.engine, &whoami(), id, &reason).await?,
+        None => resolve_alert(&context.offline().await?.engine, &Actor::own(), id, &reason).await?,
     };
     if context.json {
         json(&alert)?;
@@ -181,7 +181,7 @@ async fn ack(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> 
             let action = Action { reason, ..Action::default() };
             daemon.post(&format!("/alerts/{id}/acknowledge"), &action).await?
         }
-        None => acknowledge(&context.offline().await?.engine, &whoami(), id, &reason).await?,
+        None => acknowledge(&context.offline().await?.engine, &Actor::own(), id, &reason).await?,
     };
     if context.json {
         json(&alert)?;

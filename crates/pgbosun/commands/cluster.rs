@@ -2,6 +2,7 @@
 
 use crate::{cli::ClusterCommand, local::Context};
 use pgbosun_core::clock;
+use pgbosun_history::Actor;
 use pgbosun_postgres::Server;
 use pgbosun_repository::Keep;
 
@@ -14,7 +15,7 @@ pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<u
     let cluster = context.cluster(Some(&cluster))?;
     let server = Server::of(&context.config.clusters[&cluster])?;
     let system_id = server.system_id().await?;
-    let decision = Keep { by: super::whoami(), at: clock::now(), reason };
+    let decision = Keep { by: Actor::own().name, at: clock::now(), reason };
     for repository in context.repositories(None)? {
         repository.prepare().await?;
         repository.accept_system_id(&cluster, &system_id, &decision).await?;

@@ -13,13 +13,14 @@ use pgbosun_core::{
     config::{Job, nearest},
     finding::Severity,
     human,
+    outcome::AuditRecord,
     run::{Run, RunState, Trigger, is_check},
 };
 use pgbosun_daemon::{
     api::{Action, JobInfo, Running, Started},
     list_jobs, new_run,
 };
-use pgbosun_history::RunFilter;
+use pgbosun_history::{Actor, RunFilter};
 use std::{io::IsTerminal, time::Duration};
 use uuid::Uuid;
 
@@ -176,6 +177,8 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
         ..new_run(&context.config, job, Trigger::Manual, now)
     };
     pgbosun_daemon::record_interrupted(engine).await?;
+    let change = AuditRecord::new("run", &job.name, if dry_run { "dry run" } else { "" });
+    engine.journal.audit(&Actor::own(), change.came(format!("begun: run {}", run.id))).await?;
     engine.journal.claim(vec![run.clone()], Vec::new()).await?;
     let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is at work already"))?;
     let cancel = live.cancel.clone();

@@ -2,14 +2,13 @@
 
 use crate::{
     cli::{GroupCommand, OperatorCommand},
-    commands::whoami,
     exit::Exit,
     local::Context,
     output::{dim, green, json, table, yellow},
 };
 use pgbosun_core::config::MailAddress;
 use pgbosun_daemon::{Hearing, open_history};
-use pgbosun_history::{Delivery, Operators};
+use pgbosun_history::{Actor, Delivery, Operators};
 use uuid::Uuid;
 
 /// Runs one of them.
@@ -24,7 +23,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
                 return Err(Exit::usage(format!("\"{email}\" is no mail address: {reason}")));
             }
             let mut delivery = history(context, &group).await?;
-            if !delivery.add_operator(&whoami(), &group, &email, name.as_deref()).await? {
+            if !delivery.add_operator(&Actor::own(), &group, &email, name.as_deref()).await? {
                 return Err(Exit::refused(format!(
                     "no group {group}: \"pgbosun operator group add {group}\" makes it"
                 )));
@@ -34,7 +33,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
         }
         OperatorCommand::Remove { group, email } => {
             let mut delivery = history(context, &group).await?;
-            if !delivery.remove_operator(&whoami(), &group, &email).await? {
+            if !delivery.remove_operator(&Actor::own(), &group, &email).await? {
                 return Err(Exit::refused(format!("{email} is not in group {group}")));
             }
             say!("{} {email} from {group}", green("removed"));
@@ -49,7 +48,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
         OperatorCommand::Group { command: GroupCommand::List } => groups(context).await,
         OperatorCommand::Group { command: GroupCommand::Add { name, description } } => {
             let mut delivery = history(context, &name).await?;
-            if !delivery.add_operator_group(&whoami(), &name, description.as_deref()).await? {
+            if !delivery.add_operator_group(&Actor::own(), &name, description.as_deref()).await? {
                 return Err(Exit::refused(format!("group {name} exists")));
             }
             say!("{} group {name}", green("added"));

@@ -1,15 +1,18 @@
 //! Alerts and silences over the control socket.
 
-use super::{Answer, Control, Peer};
+use super::{Answer, Asker, Control};
 use crate::{
     alert_test, alerts,
     api::{Action, AlertInfo, GroupTest, GroupTestRequest, SilenceRequest},
 };
 use axum::{
     Json,
-    extract::{ConnectInfo, Path, Query, State},
+    extract::{Path, Query, State},
 };
-use pgbosun_core::alert::{Alert, Silence};
+use pgbosun_core::{
+    alert::{Alert, Silence},
+    outcome::AuditRecord,
+};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -24,7 +27,7 @@ pub(super) async fn list(State(control): State<Control>, Query(query): Query<Lim
 
 pub(super) async fn acknowledge(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Path(id): Path<Uuid>,
     Json(action): Json<Action>,
 ) -> Answer<Alert> {
@@ -33,7 +36,7 @@ pub(super) async fn acknowledge(
 
 pub(super) async fn resolve(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Path(id): Path<Uuid>,
     Json(action): Json<Action>,
 ) -> Answer<Alert> {
@@ -46,29 +49,23 @@ pub(super) async fn silences(State(control): State<Control>) -> Answer<Vec<Silen
 
 pub(super) async fn silence(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Json(request): Json<SilenceRequest>,
 ) -> Answer<Silence> {
     alerts::silence(&control.engine, &who, request).await.map(Json)
 }
 
-pub(super) async fn unsilence(
-    State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
-    Path(id): Path<Uuid>,
-) -> Answer<()> {
+pub(super) async fn unsilence(State(control): State<Control>, Asker(who): Asker, Path(id): Path<Uuid>) -> Answer<()> {
     alerts::unsilence(&control.engine, &who, id).await.map(Json)
 }
 
 pub(super) async fn test(
     State(control): State<Control>,
-    ConnectInfo(Peer(who)): ConnectInfo<Peer>,
+    Asker(who): Asker,
     Json(request): Json<GroupTestRequest>,
 ) -> Answer<GroupTest> {
-    let tested = alert_test::send(&control.engine.config(), &request.group).await?;
-    let refused = tested.channels.iter().filter(|tried| !tried.accepted).map(|tried| tried.channel.as_str());
-    let refused = refused.collect::<Vec<_>>().join(", ");
-    let came_of_it = if refused.is_empty() { "accepted".to_owned() } else { format!("not accepted by {refused}") };
-    control.engine.journal.audit(&who, "alert test", &request.group, &came_of_it).await?;
-    Ok(Json(tested))
+    let tested = alert_test::send(&control.engine.config(), &request.group).await;
+    let outcome = tested.as_ref().map(GroupTest::outcome).unwrap_or_default();
+    let record = AuditRecord::new("alert test", request.group, "").came(outcome);
+    control.engine.audited(&who, record, tested).await.map(Json)
 }

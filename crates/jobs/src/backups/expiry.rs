@@ -9,7 +9,7 @@ use pgbosun_core::{
     config::{Config, Retention},
     finding::{Finding, Severity},
     human,
-    outcome::{BackupState, BackupStateRecord, Outcome, Record},
+    outcome::{AuditRecord, BackupState, BackupStateRecord, Outcome, Record},
 };
 use pgbosun_postgres::Server;
 use pgbosun_repository::Repository;
@@ -98,6 +98,19 @@ fn tell(repository: &Repository, cluster: &str, expired: &Expired, outcome: &mut
     let name = &repository.name;
     if !expired.doubts.is_empty() {
         outcome.findings.push(not_expired(name, &expired.doubts.join("\nerror: ")));
+    }
+    let mut changed = |object: &str, detail: String| {
+        let change = AuditRecord::new("expire", object, detail).came("removed");
+        outcome.records.push(Record::Audit(change));
+    };
+    for label in expired.removed.iter().chain(&expired.leftovers) {
+        changed(label, format!("of {cluster} in {name}"));
+    }
+    if expired.wal_removed > 0 {
+        changed(
+            "WAL",
+            format!("{} files ({}) of {cluster} in {name}", expired.wal_removed, human::size(expired.wal_bytes)),
+        );
     }
     for label in &expired.removed {
         outcome.records.push(Record::BackupState(BackupStateRecord {

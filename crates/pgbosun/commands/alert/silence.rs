@@ -3,7 +3,6 @@
 use super::{alerts, chosen, short};
 use crate::{
     cli,
-    commands::whoami,
     exit::Exit,
     local::Context,
     output::{green, json, moment, table},
@@ -11,6 +10,7 @@ use crate::{
 use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
 use pgbosun_core::alert::{Matcher, Silence};
 use pgbosun_daemon::{api::SilenceRequest, silence, unsilence};
+use pgbosun_history::Actor;
 
 /// Adds one.
 ///
@@ -30,7 +30,7 @@ pub async fn add(context: &Context, arguments: cli::Silence) -> anyhow::Result<u
     let request = SilenceRequest { matcher, until, reason: arguments.reason };
     let added: Silence = match context.daemon().await? {
         Some(daemon) => daemon.post("/silences", &request).await?,
-        None => silence(&context.offline().await?.engine, &whoami(), request).await?,
+        None => silence(&context.offline().await?.engine, &Actor::own(), request).await?,
     };
     if context.json {
         json(&added)?;
@@ -55,7 +55,7 @@ pub async fn end(context: &Context, id: &str) -> anyhow::Result<u8> {
     let id = chosen(id, "silence", &silences, |silence| silence.id)?.id;
     match context.daemon().await? {
         Some(daemon) => daemon.post::<()>(&format!("/silences/{id}/end"), &serde_json::json!({})).await?,
-        None => unsilence(&context.offline().await?.engine, &whoami(), id).await?,
+        None => unsilence(&context.offline().await?.engine, &Actor::own(), id).await?,
     }
     say!("{} what still is wrong is told now", green("ended:"));
     Ok(0)

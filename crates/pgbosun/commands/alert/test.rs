@@ -1,10 +1,12 @@
 //! `pgbosun alert test`: by the daemon, where there is one, as a real message goes.
 
 use crate::{
+    audit,
     exit::{Exit, FAILURE},
     local::Context,
     output::{green, json, red, yellow},
 };
+use pgbosun_core::outcome::AuditRecord;
 use pgbosun_daemon::{
     alert_test,
     api::{GroupTest, GroupTestRequest, Tried},
@@ -28,7 +30,11 @@ pub async fn run(context: &Context, name: &str) -> anyhow::Result<u8> {
             let request = GroupTestRequest { group: name.to_owned() };
             daemon.ask(limit, "/groups/test", &request).await?
         }
-        None => alert_test::send(&context.config, name).await?,
+        None => {
+            let tested = alert_test::send(&context.config, name).await?;
+            audit::write(context, AuditRecord::new("alert test", name, "").came(tested.outcome())).await;
+            tested
+        }
     };
     if let Some(note) = note {
         tell!("{} {note}", yellow("note:"));

@@ -2,7 +2,6 @@
 
 use super::{find, watch};
 use crate::{
-    commands::whoami,
     exit::Exit,
     local::Context,
     output::{bold, confirm, green, json, red, table},
@@ -12,7 +11,7 @@ use pgbosun_core::{
     clock, human,
     outcome::{BackupState, BackupStateRecord},
 };
-use pgbosun_history::StateLock;
+use pgbosun_history::{Actor, StateLock};
 use pgbosun_jobs::expiry;
 use pgbosun_postgres::Server;
 use pgbosun_repository::{Keep, Repository};
@@ -178,7 +177,7 @@ pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> any
         let place = info.place();
         match &reason {
             Some(reason) => {
-                let keep = Keep { by: whoami(), at: clock::now(), reason: reason.clone() };
+                let keep = Keep { by: Actor::own().name, at: clock::now(), reason: reason.clone() };
                 repository.keep(&place, &keep).await?;
                 say!("{label} stays in {}: {reason}", repository.name);
             }
