@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint deny bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
+.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint hostile-hour deny fuzz bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,9 +38,16 @@ lint: setup ## Check format and lints, and that the page of rules is up to date.
 	$(TOOLS)/rules.py --check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	$(TOOLS)/deny.sh --if-there
 
-deny: ## Check dependencies: bans, licences, sources (needs cargo-deny).
-	cargo deny check bans licenses sources
+hostile-hour: setup ## Live for an hour under hostile input from everywhere at once (the suite does it for a minute).
+	PGBOSUN_HOSTILE_SECONDS=3600 $(TOOLS)/test.sh --hour
+
+deny: ## Check dependencies: bans, licences, sources, and with ADVISORIES=DIR known vulnerabilities (needs cargo-deny).
+	$(TOOLS)/deny.sh $(ADVISORIES)
+
+fuzz: setup ## Try every parser of what others write for ten minutes (SECONDS=600), with cargo-fuzz where there is a nightly compiler.
+	$(TOOLS)/fuzz.sh $(or $(SECONDS),600)
 
 bench: setup ## Measure trigger latency, idle cost, journal speed and what monitors cost; docs/benchmarks.md has the figures.
 	cargo bench -p pgbosun-daemon --bench schedule

@@ -20,7 +20,7 @@ fn ours(installation: &Installation, home: &Path) -> (bool, String) {
 }
 
 #[test]
-fn c25_a_server_is_taken_for_who_it_is_by_whom_psql_takes_too() {
+fn servers_are_accepted_and_rejected_as_psql_does() {
     let directory = directory();
     let place = directory.path();
     output(Command::new(file("tests/tools/certificates.sh")).arg(place));
@@ -73,9 +73,64 @@ fn c25_a_server_is_taken_for_who_it_is_by_whom_psql_takes_too() {
                 } else {
                     refused += 1
                 }
-                assert!(found || said.contains("the server's certificate is not taken"), "{said}");
+                assert!(found || said.contains("the server's certificate is rejected"), "{said}");
             }
         }
     }
     assert!(taken > 30 && refused > 30, "{taken} taken, {refused} refused");
+}
+
+#[test]
+fn who_may_not_sign_vouches_for_nobody() {
+    let directory = directory();
+    let place = directory.path();
+    output(Command::new("bash").arg(file("tests/tools/certificates.sh")).arg(place).arg("odd"));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cluster = Cluster::start(place);
+    let installation = Installation::new(place, "");
+    let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+    for (certificate, roots) in [
+        ("by-no-authority", &["no-authority"][..]),
+        ("plain-by-no-authority", &["no-authority"]),
+        ("by-no-signing", &["no-signing"]),
+        ("plain-by-no-signing", &["no-signing"]),
+        ("by-for-clients", &["for-clients"]),
+        ("plain-by-for-clients", &["for-clients"]),
+        ("by-short", &["short"]),
+        ("plain-by-short", &["short"]),
+        ("by-middle", &["ca", "middle"]),
+        ("by-middle-no-signing", &["ca"]),
+        ("by-middle-no-authority", &["ca"]),
+        ("by-middle-short", &["short"]),
+        ("own-for-clients", &["own-for-clients"]),
+        ("leaf-for-clients", &["ca"]),
+        ("leaf-for-lists", &["ca"]),
+        ("leaf-authority", &["ca"]),
+        ("elsewhere", &["ca"]),
+        ("plain-elsewhere", &["ca"]),
+        ("two-names", &["ca"]),
+        ("address-alone", &["ca"]),
+        ("mail-alone", &["ca"]),
+    ] {
+        cluster.down();
+        let settings = format!(
+            "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{0}'\nfsync = off\nssl = on\n\
+             ssl_cert_file = '{0}/{certificate}.pem'\nssl_key_file = '{0}/{certificate}.key'\n",
+            place.display()
+        );
+        fs::write(cluster.data.join("postgresql.auto.conf"), settings).unwrap();
+        cluster.up();
+        for root in roots {
+            let connection = format!(
+                "host=localhost port={port} user=postgres dbname=postgres sslmode=verify-full sslrootcert={}/{root}.pem",
+                place.display()
+            );
+            installation.configure(&format!("[clusters.main]\nconnection = \"{connection}\"\n"));
+            let expected = peer(&connection, place);
+            let (found, said) = ours(&installation, place);
+            assert_eq!(found, expected, "{certificate} by {root}: {said}");
+            if found { accepted.push(certificate) } else { refused.push(certificate) }
+        }
+    }
+    assert!(accepted.len() >= 5 && refused.len() >= 12, "accepted {accepted:?}, refused {refused:?}");
 }

@@ -26,6 +26,7 @@ mod faults;
 mod files_alone;
 mod gaps;
 mod hostile;
+mod hour;
 mod imports;
 mod in_place;
 mod journal;

@@ -23,7 +23,7 @@ impl Pooler {
         );
         let file = directory.join("pgbouncer.ini");
         fs::write(&file, text).unwrap();
-        let stores = std::env::var_os("PGBOSUN_TEST_STORES").expect("PGBOSUN_TEST_STORES");
+        let stores = std::env::var_os("PGBOSUN_TEST_STORES").unwrap_or_else(|| "/opt/pgbosun-test".into());
         let mut command = Command::new(Path::new(&stores).join("bin/pgbouncer"));
         let child = command.arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pgbouncer");
         wait_until("the pooler answers", seconds(10), || TcpStream::connect(("127.0.0.1", port)).is_ok());
@@ -42,7 +42,7 @@ fn said(done: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
 }
 
-const NAMED: &str = "where a PostgreSQL server should: give the connection the host and port of the server itself";
+const NAMED: &str = "connect to the PostgreSQL server itself, by its own host and port";
 const IGNORED: &str = "ignore_startup_parameters = extra_float_digits,options";
 
 #[test]

@@ -59,6 +59,18 @@ impl Store {
         wait_until("the store answers", seconds(60), || ready.exists());
     }
 
+    /// Where its share is mounted.
+    pub fn mount(&self) -> PathBuf {
+        self.directory.join("mount")
+    }
+
+    /// Stops its process, or lets it go on.
+    pub fn signal(&self, signal: &str) {
+        if let Some(process) = &self.process {
+            let _ = Command::new("kill").arg(signal).arg(process.id().to_string()).status();
+        }
+    }
+
     fn down(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = Command::new("kill").arg("-TERM").arg(process.id().to_string()).status();

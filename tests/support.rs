@@ -404,6 +404,11 @@ impl Installation {
         }
     }
 
+    /// The process of the daemon.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("a daemon").id()
+    }
+
     /// Asks the daemon to read its configuration again, and waits until it did, or refused.
     pub fn reload(&mut self) {
         let count = |log: &str| log.matches("configuration reloaded").count() + log.matches("reload refused").count();

@@ -1,7 +1,7 @@
 //! What commands change by themselves goes into the audit log; what they ask the daemon for, the daemon writes down.
 //!
 //! Invariants: every command is named in [`change`], and with it whoever adds one decides; a restore is written down before it begins,
-//! since what ends it may end us too. A log that cannot be written is said, and keeps nobody from restoring.
+//! and whatever else takes away or takes long, since what ends it may end us too. A log that cannot be written is said, and keeps nobody from restoring.
 
 use crate::{
     cli::{BackupCommand, ClusterCommand, Command, RestoreCommand},
@@ -9,6 +9,7 @@ use crate::{
     local::Context,
     output::yellow,
 };
+use anyhow::Context as _;
 use pgbosun_core::outcome::AuditRecord;
 use pgbosun_history::Actor;
 use std::time::Duration;
@@ -51,6 +52,7 @@ impl Change {
 
 fn change(command: &Command) -> Option<(&'static str, String, bool)> {
     let all = || "all".to_owned();
+    let long = |action, object: &str| Some((action, object.to_owned(), true));
     let quick = |action, object: &str| Some((action, object.to_owned(), false));
     match command {
         Command::Restore { command } => match command {
@@ -68,13 +70,11 @@ fn change(command: &Command) -> Option<(&'static str, String, bool)> {
             | BackupCommand::List { .. }
             | BackupCommand::Show { .. }
             | BackupCommand::Expire { dry_run: true, .. } => None,
-            BackupCommand::Copy { label, .. } => quick("backup copy", label),
-            BackupCommand::Expire { cluster, .. } => {
-                Some(("backup expire", cluster.clone().unwrap_or_else(all), false))
-            }
+            BackupCommand::Copy { label, .. } => long("backup copy", label),
+            BackupCommand::Expire { cluster, .. } => Some(("backup expire", cluster.clone().unwrap_or_else(all), true)),
             BackupCommand::Keep { label, .. } => quick("backup keep", label),
             BackupCommand::Unkeep { label } => quick("backup unkeep", label),
-            BackupCommand::Remove { label, .. } => quick("backup remove", label),
+            BackupCommand::Remove { label, .. } => long("backup remove", label),
             BackupCommand::Sign { label, .. } => Some(("backup sign", label.clone().unwrap_or_else(all), false)),
             BackupCommand::Verify { all: true, .. } => quick("backup verify", "all"),
             BackupCommand::Verify { label, .. } => quick("backup verify", label.as_deref().unwrap_or("the newest")),
@@ -108,7 +108,8 @@ fn change(command: &Command) -> Option<(&'static str, String, bool)> {
 pub async fn write(context: &Context, record: AuditRecord) {
     let written = async {
         match context.daemon().await? {
-            Some(daemon) => daemon.ask(LIMIT, "/audit", &record).await,
+            // It may still take the row, when it goes on.
+            Some(daemon) => daemon.ask(LIMIT, "/audit", &record).await.context("the daemon does not answer"),
             None => Ok(context.offline().await?.engine.journal.audit(&Actor::own(), record).await?),
         }
     };

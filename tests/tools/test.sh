@@ -1,6 +1,6 @@
 #!/bin/bash
-# test.sh [--day | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, a day of faults among
-# them; with --day that alone, written to docs/day-of-faults.md; with --ticks the tests of 15, each a moment before the first of a month (ticks.sh).
+# test.sh [--day | --hour | --ticks [LEAD…]] - every test: unit, then integration on each version of PostgreSQL, a day of faults among
+# them; with --day that alone, written to docs/day-of-faults.md; with --hour hostile input alone, for as long as PGBOSUN_HOSTILE_SECONDS says; with --ticks the tests of 15, each a moment before the first of a month (ticks.sh).
 # PGBOSUN_TEST_VERSIONS says which versions; without it, it is 15, and 17 for the
 # monitors. What needs PostgreSQL runs as an ordinary user, since it refuses root; what needs a booted systemd needs root, and
 # is run through sudo where that asks nothing.
@@ -10,9 +10,9 @@ versions=${PGBOSUN_TEST_VERSIONS:-15}
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-day='' ticks=''
-case ${1:-} in --day) day=yes; shift ;; --ticks) ticks=yes; shift ;; esac
-[ -n "$day$ticks" ] || cargo test --workspace --lib --bins --quiet
+day='' ticks='' hour=''
+case ${1:-} in --day) day=yes; shift ;; --hour) hour=yes; shift ;; --ticks) ticks=yes; shift ;; esac
+[ -n "$day$ticks$hour" ] || cargo test --workspace --lib --bins --quiet
 cargo build --quiet
 # The built test program, by the name cargo gives it.
 program=$(cargo test --quiet --test integration --no-run --message-format=json |
@@ -70,6 +70,11 @@ if [ -n "$day" ]; then
     export PGBOSUN_DAY_TRANSCRIPT=$work/scratch/day.txt
     (cd "$work" && PGBOSUN_TEST_BINARIES=/usr/lib/postgresql/15/bin run_as_user "$work/integration" day::)
     { cat tests/day/head.md; cat "$PGBOSUN_DAY_TRANSCRIPT"; echo '```'; } >docs/day-of-faults.md
+    exit
+fi
+
+if [ -n "$hour" ]; then
+    on 15 hour::
     exit
 fi
 

@@ -64,30 +64,32 @@ pub struct Expired {
 }
 
 impl Expire {
-    /// Decides, and removes what goes.
-    ///
-    /// # Errors
-    /// Where somebody else is at work in the repository ([`Error::is_transient`]), or what it answered; a removal that
-    /// was broken off is a leftover, and finished by the next.
-    pub async fn run(&self, now: DateTime<Utc>) -> Result<Expired, Error> {
+    /// Decides, and removes what goes: what was done, and the error that broke it off, if one did. Either somebody else is at work in the
+    /// repository ([`Error::is_transient`]), or it is what that answered; a removal that was broken off is a leftover, and finished by the next.
+    pub async fn run(&self, now: DateTime<Utc>) -> (Expired, Result<(), Error>) {
         let mut expired = Expired::default();
+        let done = self.remove(now, &mut expired).await;
+        (expired, done)
+    }
+
+    async fn remove(&self, now: DateTime<Utc>, expired: &mut Expired) -> Result<(), Error> {
         if !self.dry_run {
             self.await_archive(now).await?;
             expired.leftovers = self.repository.remove_leftovers(&self.cluster, self.instance).await?;
         }
         for system_id in self.repository.system_ids(&self.cluster).await? {
             if self.dry_run {
-                self.of_system(&system_id, now, self.witnesses.clone(), &mut expired).await?;
+                self.of_system(&system_id, now, self.witnesses.clone(), expired).await?;
                 continue;
             }
             let expiry = self.repository.begin_expiry(&self.cluster, &system_id, self.instance).await?;
             let store = expiry.store_time().map(|time| (format!("the store of {}", self.repository.name), time));
             let witnesses = self.witnesses.iter().cloned().chain(store).collect();
-            let done = self.of_system(&system_id, now, witnesses, &mut expired).await;
+            let done = self.of_system(&system_id, now, witnesses, expired).await;
             expiry.end().await?;
             done?;
         }
-        Ok(expired)
+        Ok(())
     }
 
     /// A server archives the last segment of a backup a moment after it: what was just taken shall count, where that lets anything go.

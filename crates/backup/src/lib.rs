@@ -9,6 +9,8 @@ mod copy;
 mod error;
 mod expire;
 pub mod fence;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod inspect;
 mod manifest;
 mod member;

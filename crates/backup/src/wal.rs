@@ -26,4 +26,6 @@ pub use unarchived::{Unarchived, unarchived};
 
 pub(crate) use beside::Receiver;
 pub(crate) use needed::needed;
+#[cfg(any(test, fuzzing))]
+pub(crate) use scan::read_record;
 pub(crate) use unarchived::is_archived;

@@ -9,6 +9,8 @@ pub mod config;
 pub mod faults;
 pub mod figure;
 pub mod finding;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod human;
 pub mod lineage;
 pub mod lsn;

@@ -1,6 +1,7 @@
 //! What a job gives back. A job never writes history; the runner's journal writer does, from this.
 
 use crate::{
+    clock,
     config::GroupName,
     figure::Figure,
     finding::Finding,
@@ -145,9 +146,11 @@ pub struct BackupStateRecord {
 }
 
 /// What was changed, for the audit log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
-    /// What was done, in the words of the command.
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What was done.
     pub action: String,
     /// To what.
     pub object: String,
@@ -158,15 +161,16 @@ pub struct AuditRecord {
 }
 
 impl AuditRecord {
-    /// Something of which it is not known yet what came of it.
+    /// Something done now, of which it is not known yet what came of it.
     pub fn new(action: impl Into<String>, object: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { action: action.into(), object: object.into(), detail: detail.into(), outcome: String::new() }
+        let (action, object, detail) = (action.into(), object.into(), detail.into());
+        Self { at: clock::now(), action, object, detail, outcome: String::new() }
     }
 
-    /// With what came of it.
+    /// What came of it, now.
     #[must_use]
     pub fn came(self, outcome: impl Into<String>) -> Self {
-        Self { outcome: outcome.into(), ..self }
+        Self { at: clock::now(), outcome: outcome.into(), ..self }
     }
 }
 

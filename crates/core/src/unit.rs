@@ -2,7 +2,7 @@
 //!
 //! Invariant: only what the kernel says of this process counts; without a unit nothing is said.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 /// `/tmp` and `/var/tmp` are the unit's own.
 pub const PRIVATE_TMP: &str = "the unit has PrivateTmp=yes, and with it /tmp and /var/tmp of its own, which end with it: take another \
@@ -18,8 +18,16 @@ pub fn hides(path: &Path) -> Option<&'static str> {
     hidden(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), path)
 }
 
-/// The same by the text of `mountinfo` (proc(5)): of mounts on one place the last counts.
+/// [`hides`] by the text of `mountinfo` (proc(5)): of mounts on one place the last counts.
 fn hidden(mounts: &str, path: &Path) -> Option<&'static str> {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    let path = plain.as_path();
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
         Some((fields.next()?, fields.next()?))
@@ -52,6 +60,8 @@ mod tests {
         let hidden = |path: &str| hidden(mounts, Path::new(path));
         assert_eq!(hidden("/tmp"), Some(PRIVATE_TMP));
         assert_eq!(hidden("/var/tmp/repo"), Some(PRIVATE_TMP));
+        assert_eq!(hidden("/var/../tmp/repo"), Some(PRIVATE_TMP));
+        assert_eq!(hidden("/tmp/../srv"), None);
         assert_eq!(hidden("/home/anna/.pgpass"), Some(PROTECT_HOME));
         assert_eq!(hidden("/srv/secret/x"), Some(INACCESSIBLE));
         for seen in ["/tmp/shared/x", "/tmpx", "/var/backups", "/root/x", "relative"] {

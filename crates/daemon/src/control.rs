@@ -17,12 +17,15 @@ use crate::{
 };
 use axum::{
     Json, Router,
+    body::Body,
     extract::{ConnectInfo, FromRequestParts, Path, Query, State, connect_info::Connected},
-    http::{StatusCode, request::Parts},
+    http::{Request as HttpRequest, StatusCode, request::Parts},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{get, post},
     serve::IncomingStream,
 };
+use chrono::TimeDelta;
 use pgbosun_backup::wal::Pushed;
 use pgbosun_core::{
     finding::Severity,
@@ -30,7 +33,7 @@ use pgbosun_core::{
     report::Report,
     run::Run,
 };
-use pgbosun_history::{Actor, Pause, RunFilter};
+use pgbosun_history::{Actor, Pause, Process, RunFilter};
 use serde::Deserialize;
 use std::{convert::Infallible, os::unix::fs::PermissionsExt, path, sync::Arc};
 use tokio::{
@@ -42,6 +45,9 @@ use uuid::Uuid;
 /// Members of this group may use the socket (sysusers.d).
 const GROUP: &str = "pgbosun";
 
+/// How late a command may tell of what it did.
+const LATE: TimeDelta = TimeDelta::hours(1);
+
 /// What the handlers need.
 #[derive(Clone)]
 pub(crate) struct Control {
@@ -50,17 +56,13 @@ pub(crate) struct Control {
     archiver: Arc<Archiver>,
 }
 
-/// Who is on the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Peer {
-    uid: u32,
-    pid: Option<i32>,
-}
+/// Who is on the other end of a connection, where the kernel says so.
+#[derive(Clone, Debug)]
+struct Peer(Option<Process>);
 
 impl Connected<IncomingStream<'_, Commands>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Commands>) -> Self {
-        let credentials = stream.io().peer().ok();
-        Self { uid: credentials.map_or(u32::MAX, |peer| peer.uid()), pid: credentials.and_then(|peer| peer.pid()) }
+        Self(stream.io().peer().ok().map(|peer| Process::peer(peer.uid(), peer.pid())))
     }
 }
 
@@ -71,10 +73,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| *peer);
-        let Peer { uid, pid } = peer.unwrap_or(Peer { uid: u32::MAX, pid: None });
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().and_then(|ConnectInfo(peer)| peer.0.as_ref());
         let sudo_user = parts.headers.get(SUDO_USER).and_then(|user| user.to_str().ok());
-        Ok(Self(Actor::peer(uid, pid, sudo_user)))
+        Ok(Self(Actor::peer(peer, sudo_user)))
     }
 }
 
@@ -122,31 +123,35 @@ pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
 pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests: mpsc::Sender<Request>) {
     let stop = engine.stop.clone();
     let metrics = Router::new().route("/metrics", get(metrics::page)).with_state(Arc::clone(&engine));
-    let routes = Router::new()
-        .route("/status", get(show_status))
-        .route("/running", get(show_running))
-        .route("/clusters/{name}/restore-test", get(show_restore_test))
-        .route("/jobs", get(list_jobs))
+    let changes = Router::new()
         .route("/jobs/{name}/run", post(run_job))
         .route("/jobs/{name}/cancel", post(cancel_job))
         .route("/jobs/{name}/pause", post(pause_job))
         .route("/jobs/{name}/resume", post(resume_job))
         .route("/pause", post(pause_all))
         .route("/resume", post(resume_all))
+        .route("/alerts/{id}/acknowledge", post(alerts::acknowledge))
+        .route("/alerts/{id}/resolve", post(alerts::resolve))
+        .route("/groups/test", post(alerts::test))
+        .route("/silences", post(alerts::silence))
+        .route("/silences/{id}/end", post(alerts::unsilence))
+        .route("/backups", post(note_backups))
+        .route("/audit", post(note_change))
+        .layer(from_fn_with_state(Arc::clone(&engine), to_its_end));
+    let routes = Router::new()
+        .merge(changes)
+        .route("/status", get(show_status))
+        .route("/running", get(show_running))
+        .route("/clusters/{name}/restore-test", get(show_restore_test))
+        .route("/jobs", get(list_jobs))
         .route("/runs", get(list_runs))
         .route("/runs/{id}", get(show_run))
         .route("/runs/{id}/findings", get(show_findings))
         .route("/alerts", get(alerts::list))
-        .route("/alerts/{id}/acknowledge", post(alerts::acknowledge))
-        .route("/alerts/{id}/resolve", post(alerts::resolve))
-        .route("/groups/test", post(alerts::test))
-        .route("/silences", get(alerts::silences).post(alerts::silence))
-        .route("/silences/{id}/end", post(alerts::unsilence))
+        .route("/silences", get(alerts::silences))
         .route("/wal/push", post(push_wal))
         .route("/summary", get(show_summary))
         .route("/reports", post(make_report))
-        .route("/backups", post(note_backups))
-        .route("/audit", post(note_change))
         .route("/repositories/{name}/last-seen", get(show_last_seen))
         .with_state(Control { archiver: Archiver::new(Arc::clone(&engine)), engine, requests })
         .merge(metrics);
@@ -156,6 +161,12 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
     if let Err(error) = served {
         tracing::error!("control socket: {error}");
     }
+}
+
+/// What was begun is written down, also where whoever asked does not wait for it.
+async fn to_its_end(State(engine): State<Arc<Engine>>, request: HttpRequest<Body>, next: Next) -> Response {
+    let handled = engine.tasks.spawn(next.run(request)).await;
+    handled.unwrap_or_else(|error| Error::BrokeOff("answering", error).into_response())
 }
 
 async fn push_wal(State(control): State<Control>, Json(request): Json<PushRequest>) -> Answer<Pushed> {
@@ -187,19 +198,24 @@ async fn note_backups(
     Asker(who): Asker,
     Json(changes): Json<Vec<BackupStateRecord>>,
 ) -> Answer<()> {
-    let journal = &control.engine.journal;
-    for BackupStateRecord { label, repository, state, cluster } in &changes {
-        let change =
+    let engine = &control.engine;
+    for change in changes {
+        let BackupStateRecord { label, repository, state, cluster } = change.clone();
+        engine.reaches.forget(&cluster);
+        let record =
             AuditRecord::new("note backup", label, format!("of {cluster} in {repository}")).came(state.as_str());
-        journal.audit(&who, change).await?;
-        control.engine.reaches.forget(cluster);
+        let noted = engine.journal.note_backups(vec![change], engine.now()).await.map_err(Error::from);
+        engine.audited(&who, record, noted).await?;
     }
-    Ok(Json(journal.note_backups(changes, control.engine.now()).await?))
+    Ok(Json(()))
 }
 
-/// What a command changed by itself.
+/// What a command changed by itself: its own word, which the origin says.
 async fn note_change(State(control): State<Control>, Asker(who): Asker, Json(change): Json<AuditRecord>) -> Answer<()> {
-    Ok(Json(control.engine.journal.audit(&who, change).await?))
+    let who = Actor { origin: who.origin.replacen("control socket", "command over the control socket", 1), ..who };
+    let now = control.engine.now();
+    let at = change.at.clamp(now - LATE, now);
+    Ok(Json(control.engine.journal.audit(&who, AuditRecord { at, ..change }).await?))
 }
 
 async fn show_last_seen(State(control): State<Control>, Path(repository): Path<String>) -> Answer<Vec<Holding>> {

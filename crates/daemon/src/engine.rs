@@ -107,17 +107,21 @@ impl Engine {
         })
     }
 
-    /// Writes down who did something and what came of it, and hands that on.
+    /// Writes down who did something and what came of it, and hands that on. That it could not be written down is logged: what was done
+    /// is done.
     ///
     /// # Errors
-    /// Those of `done`, or of the journal.
+    /// Those of `done`.
     pub async fn audited<T>(&self, who: &Actor, record: AuditRecord, done: Result<T, Error>) -> Result<T, Error> {
         let outcome = match &done {
-            Err(error) => format!("refused: {}", chain(error)),
+            Err(error @ (Error::Refused(_) | Error::Configuration(_))) => format!("refused: {}", chain(error)),
+            Err(error) => format!("failed: {}", chain(error)),
             Ok(_) if record.outcome.is_empty() => "done".to_owned(),
             Ok(_) => record.outcome.clone(),
         };
-        self.journal.audit(who, record.came(outcome)).await?;
+        if let Err(error) = self.journal.audit(who, record.came(outcome)).await {
+            tracing::error!("a change is not in the audit log: {}", chain(&error));
+        }
         done
     }
 

@@ -16,9 +16,10 @@ use pgbosun_core::{
     unit,
 };
 use pgbosun_history::Actor;
+use pgbosun_postgres::Conninfo;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -47,11 +48,12 @@ pub(crate) async fn reload(
         let path = path.to_owned();
         tokio::task::spawn_blocking(move || pgbosun_jobs::load(&path)).await
     };
+    let mut changed = Vec::new();
     let applied = match loaded {
         Ok(Ok(loaded)) => {
-            let changed = changed(&loaded.effective, effective);
-            let applied = apply(engine, loaded.config.clone(), requests).await.map(|()| changed.join(", "));
+            let applied = apply(engine, loaded.config.clone(), requests).await;
             if applied.is_ok() {
+                changed = replace(&loaded.effective, effective);
                 tell_hidden(engine, &loaded.effective).await;
                 let _ = tokio::task::spawn_blocking(move || accepted::keep(&loaded)).await;
             }
@@ -60,12 +62,11 @@ pub(crate) async fn reload(
         Ok(Err(problems)) => Err(Error::Configuration(problems)),
         Err(error) => Err(Error::BrokeOff("reading the configuration", error)),
     };
-    let changed = applied.as_ref().map_or("", String::as_str);
-    let detail = if changed.is_empty() { String::new() } else { format!("changed: {changed}") };
+    let detail = if changed.is_empty() { String::new() } else { format!("changed: {}", changed.join(", ")) };
     let record = AuditRecord::new("reload", path.display().to_string(), detail);
     let who = Actor { name: "SIGHUP".into(), origin: "signal".into() };
     let finding = match engine.audited(&who, record, applied).await {
-        Ok(_) => {
+        Ok(()) => {
             tracing::info!(message_id = events::RELOADED, "configuration reloaded");
             None
         }
@@ -97,8 +98,9 @@ async fn apply(engine: &Engine, config: Config, requests: &mpsc::Sender<Request>
     }
 }
 
-/// The keys that have another value now; warns of those that a reload does not apply.
-fn changed(new: &[Effective], old: &Mutex<Vec<Effective>>) -> Vec<String> {
+/// Replaces the configuration that is known by the new one; the keys that have another value now. Warns of those that a reload does not
+/// apply.
+fn replace(new: &[Effective], old: &Mutex<Vec<Effective>>) -> Vec<String> {
     let mut old = old.lock().unwrap_or_else(PoisonError::into_inner);
     let values = |of: &[Effective]| -> BTreeMap<(String, String), String> {
         of.iter().map(|entry| ((entry.section.clone(), entry.key.clone()), entry.value.clone())).collect()
@@ -133,17 +135,22 @@ pub(crate) async fn tell_hidden(engine: &Engine, effective: &[Effective]) {
     }
 }
 
-/// What a value names that is not there for us, while it may well be there for others.
+/// What an option names that the unit hides: a path as a whole, alone or in a list, or the socket of a connection string.
 fn hidden(entry: &Effective) -> Vec<String> {
-    // What is ours alone may lie anywhere.
-    if entry.key == "scratch-directory" {
+    // What is ours alone may lie anywhere; statements and arguments are for others.
+    if ["scratch-directory", "arguments", "statement", "query", "queries"].contains(&entry.key.as_str()) {
         return Vec::new();
     }
-    let words = entry.value.split(|c: char| c.is_whitespace() || "\"'[],=".contains(c));
-    // The directory of a socket is there, and the socket is not.
-    let is_missing = |path: &Path| !path.exists() || entry.key == "connection";
-    let paths = words.map(Path::new).filter(|path| path.is_absolute() && is_missing(path));
-    let told = paths.filter_map(|path| Some((path, unit::hides(path)?)));
+    let strings = entry.value.split('"').skip(1).step_by(2);
+    let paths: Vec<PathBuf> = match entry.key.as_str() {
+        "connection" => {
+            let parsed = strings.filter_map(|text| Conninfo::parse(text).ok());
+            parsed.flat_map(|conninfo| conninfo.hosts).filter_map(|host| host.socket()).collect()
+        }
+        _ => strings.map(PathBuf::from).filter(|path| path.is_absolute()).collect(),
+    };
+    // Only where the unit hides something is it asked whether it is there: nothing that hangs.
+    let told = paths.iter().filter_map(|path| Some((path, unit::hides(path)?))).filter(|(path, _)| !path.exists());
     told.map(|(path, why)| format!("{}.{}: {} is hidden: {why}", entry.section, entry.key, path.display())).collect()
 }
 

@@ -1,14 +1,16 @@
 //! The audit log: who changed what, from where, and what came of it.
 //!
-//! Invariants: rows are added and never changed; the kernel's word for who a process is goes before the process's own (`SUDO_USER` is
-//! believed of nobody who could not do everything anyway).
+//! Invariants: rows are added and never changed; the kernel's word for who a process is goes before the process's own: `SUDO_USER` counts
+//! where no login is known, over the socket of root and the daemon's own user alone.
 
 use crate::{Error, Journal, runs::storable};
-use chrono::{DateTime, Utc};
 use nix::unistd::{Uid, User, geteuid, getuid};
 use pgbosun_core::{outcome::AuditRecord, run::Run};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
+
+/// Characters of a text.
+const LONGEST: usize = 4000;
 
 /// Who does something, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,36 +21,67 @@ pub struct Actor {
     pub origin: String,
 }
 
+/// What the kernel says of a process, at a time when it certainly is the one that is meant.
+#[derive(Clone, Debug)]
+pub struct Process {
+    uid: Uid,
+    pid: Option<u32>,
+    login: Option<Uid>,
+    terminal: Option<String>,
+}
+
+impl Process {
+    /// This one.
+    fn own() -> Self {
+        Self::of(getuid(), Some(std::process::id()))
+    }
+
+    /// Who just connected to the control socket (unix(7), SO_PEERCRED). Asked for at once: later its number may be another's.
+    pub fn peer(uid: u32, pid: Option<i32>) -> Self {
+        Self::of(Uid::from_raw(uid), pid.and_then(|pid| u32::try_from(pid).ok()))
+    }
+
+    fn of(uid: Uid, pid: Option<u32>) -> Self {
+        let read = |file: &str| {
+            let text = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok());
+            text.unwrap_or_default()
+        };
+        Self { uid, pid, login: login(&read("loginuid")), terminal: terminal(&read("stat")) }
+    }
+
+    /// Who is behind it, with the word of the process itself for whom sudo started it. Where nobody logged in, a process may set the login
+    /// that the kernel keeps, once: so that counts, as its word does, only of root and of our own user, who may do everything anyway.
+    fn actor(&self, way: &str, sudo_user: Option<&str>) -> Actor {
+        let name = |uid: Uid| User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+        let is_trusted = self.uid.is_root() || self.uid == geteuid();
+        let sudo_user = sudo_user.and_then(|user| User::from_name(user).ok().flatten()).map(|user| user.name);
+        let behind = self.login.map(name).or(sudo_user).filter(|_| is_trusted);
+        let user = name(self.uid);
+        let name = match behind {
+            Some(behind) if behind != user => format!("{behind} as {user}"),
+            _ => user,
+        };
+        let process = self.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+        let terminal = self.terminal.as_ref().map_or_else(String::new, |terminal| format!(", {terminal}"));
+        Actor { name, origin: format!("{way}{process}{terminal}") }
+    }
+}
+
 impl Actor {
     /// This process, which is a command.
     pub fn own() -> Self {
-        Self::of("command", getuid(), std::process::id(), std::env::var("SUDO_USER").ok().as_deref())
+        Process::own().actor("command", std::env::var("SUDO_USER").ok().as_deref())
     }
 
-    /// Who is on the other end of the control socket (unix(7), SO_PEERCRED), and for whom it says that sudo started it.
-    pub fn peer(uid: u32, pid: Option<i32>, sudo_user: Option<&str>) -> Self {
-        let uid = Uid::from_raw(uid);
-        let believed = sudo_user.filter(|_| uid.is_root() || uid == geteuid());
-        Self::of("control socket", uid, pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0), believed)
+    /// Who is on the other end of the control socket; `None` where the kernel did not say.
+    pub fn peer(process: Option<&Process>, sudo_user: Option<&str>) -> Self {
+        let unknown = || Self { name: "unknown".into(), origin: "control socket".into() };
+        process.map_or_else(unknown, |process| process.actor("control socket", sudo_user))
     }
 
     /// The daemon by one of its runs.
     fn job(run: &Run) -> Self {
         Self { name: "pgbosun".into(), origin: format!("job {}, run {}", run.job, run.id) }
-    }
-
-    fn of(way: &str, uid: Uid, pid: u32, sudo_user: Option<&str>) -> Self {
-        let name = |uid: Uid| User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let sudo_user = sudo_user.and_then(|user| User::from_name(user).ok().flatten()).map(|user| user.name);
-        let behind = login(&read("loginuid")).map(name).or(sudo_user);
-        let user = name(uid);
-        let name = match behind {
-            Some(behind) if behind != user => format!("{behind} as {user}"),
-            _ => user,
-        };
-        let terminal = terminal(&read("stat")).map_or_else(String::new, |terminal| format!(", {terminal}"));
-        Self { name, origin: format!("{way}, process {pid}{terminal}") }
     }
 }
 
@@ -64,7 +97,8 @@ fn terminal(text: &str) -> Option<String> {
     let (major, minor) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xf_ff00));
     match major {
         136..=143 => Some(format!("pts/{}", (major - 136) * 256 + minor)),
-        4 => Some(format!("tty{minor}")),
+        4 if minor < 64 => Some(format!("tty{minor}")),
+        4 => Some(format!("ttyS{}", minor - 64)),
         _ => None,
     }
 }
@@ -76,30 +110,18 @@ impl Journal {
     /// [`Error::Journal`].
     pub async fn audit(&self, actor: &Actor, record: AuditRecord) -> Result<(), Error> {
         let actor = actor.clone();
-        self.write(move |connection| {
-            Box::pin(async move { write(connection, &actor, &record, pgbosun_core::clock::now()).await })
-        })
-        .await
+        self.write(move |connection| Box::pin(async move { write(connection, &actor, &record).await })).await
     }
 }
 
 /// What a run of the daemon's changed.
-pub(crate) async fn write_of(
-    connection: &mut SqliteConnection,
-    record: &AuditRecord,
-    run: &Run,
-    at: DateTime<Utc>,
-) -> Result<(), Error> {
-    write(connection, &Actor::job(run), record, at).await
+pub(crate) async fn write_of(connection: &mut SqliteConnection, record: &AuditRecord, run: &Run) -> Result<(), Error> {
+    write(connection, &Actor::job(run), record).await
 }
 
-async fn write(
-    connection: &mut SqliteConnection,
-    actor: &Actor,
-    record: &AuditRecord,
-    at: DateTime<Utc>,
-) -> Result<(), Error> {
-    let AuditRecord { action, object, detail, outcome } = record;
+async fn write(connection: &mut SqliteConnection, actor: &Actor, record: &AuditRecord) -> Result<(), Error> {
+    let AuditRecord { at, action, object, detail, outcome } = record;
+    let [action, object, detail, outcome] = [action, object, detail, outcome].map(|text| shown(text));
     sqlx::query(
         "insert into audit_log (id, at, actor, origin, action, object, detail, outcome) values (?, ?, ?, ?, ?, ?, ?, ?)",
     )
@@ -107,14 +129,48 @@ async fn write(
     .bind(at)
     .bind(storable(&actor.name))
     .bind(storable(&actor.origin))
-    .bind(storable(action))
-    .bind(storable(object))
-    .bind(storable(detail))
-    .bind(storable(outcome))
+    .bind(storable(&action))
+    .bind(storable(&object))
+    .bind(storable(&detail))
+    .bind(storable(&outcome))
     .execute(connection)
     .await
     .map(drop)
     .map_err(Error::journal("write the audit log"))
+}
+
+/// A text without the passwords of connection strings in it (C25), and not longer than anybody reads.
+fn shown(text: &str) -> String {
+    let mut rest = text;
+    let mut shown = String::new();
+    while let Some((before, after)) = rest.split_once("password") {
+        shown.push_str(before);
+        shown.push_str("password");
+        let value = after.trim_start().strip_prefix('=').map(str::trim_start);
+        rest = value.map_or(after, |value| {
+            shown.push_str("=***");
+            let (quote, end) = match value.strip_prefix('\'') {
+                Some(quoted) => (1, quoted.find('\'').map_or(quoted.len(), |at| at + 1)),
+                None => (0, value.find([' ', '&', '\t', '\n', '\'', '"']).unwrap_or(value.len())),
+            };
+            &value[quote + end..]
+        });
+    }
+    shown.push_str(rest);
+    let mut words: Vec<String> = shown.split(' ').map(str::to_owned).collect();
+    for word in &mut words {
+        if let Some((scheme, rest)) = word.split_once("://")
+            && let Some((login, host)) = rest.rsplit_once('@')
+            && let Some((user, _)) = login.split_once(':')
+        {
+            *word = format!("{scheme}://{user}:***@{host}");
+        }
+    }
+    let shown = words.join(" ");
+    match shown.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown,
+    }
 }
 
 #[cfg(test)]
@@ -134,13 +190,26 @@ mod tests {
     }
 
     #[test]
-    fn sudo_is_believed_of_those_alone_who_may_do_everything() {
-        // Nobody may be behind us, or whoever started the tests.
-        let (me, nobody) = (geteuid().as_raw(), 65_534);
+    fn who_became_another_is_believed_of_those_alone_who_may_do_everything() {
+        let (me, nobody) = (geteuid(), Uid::from_raw(65_534));
         let somebody = User::from_uid(Uid::from_raw(1)).unwrap().unwrap().name;
-        assert!(Actor::peer(me, None, Some(&somebody)).name.starts_with(&format!("{somebody} as ")));
-        assert!(!Actor::peer(nobody, None, Some(&somebody)).name.contains(&somebody));
-        assert!(!Actor::peer(me, None, Some("no such user")).name.contains("such"));
+        let process = |uid, login| Process { uid, pid: Some(7), login, terminal: None };
+        let name = |uid, login, sudo: Option<&str>| Actor::peer(Some(&process(uid, login)), sudo).name;
+        assert!(name(me, None, Some(&somebody)).starts_with(&format!("{somebody} as ")));
+        assert!(name(me, Some(Uid::from_raw(1)), Some("root")).starts_with(&format!("{somebody} as ")));
+        assert!(!name(nobody, None, Some(&somebody)).contains(&somebody));
+        assert!(!name(nobody, Some(Uid::from_raw(1)), None).contains(&somebody));
+        assert!(!name(me, None, Some("no such user")).contains("such"));
+        assert_eq!(Actor::peer(None, Some(&somebody)).name, "unknown");
         assert!(Actor::own().origin.starts_with("command, process "));
+    }
+
+    #[test]
+    fn c25_passwords_and_what_nobody_reads_are_left_out() {
+        assert_eq!(shown("--into host=x password=s3cret dbname=y"), "--into host=x password=*** dbname=y");
+        assert_eq!(shown("password = 'a b' x"), "password=*** x");
+        assert_eq!(shown("a postgresql://u:s3c:ret@h/db?password=x&y=1"), "a postgresql://u:***@h/db?password=***&y=1");
+        assert_eq!(shown("the password file of u@h"), "the password file of u@h");
+        assert_eq!(shown(&"é".repeat(5000)).chars().count(), LONGEST + 1);
     }
 }

@@ -27,7 +27,7 @@ mod telling;
 mod writer;
 
 pub use alerts::{AlertChange, Judge};
-pub use audit::Actor;
+pub use audit::{Actor, Process};
 pub use backups::{BackupRow, RestoreTestRow};
 pub use deliver::{Delivered, Delivery};
 pub use error::Error;

@@ -271,27 +271,34 @@ impl OperatorNews {
 
     async fn listen_at(server: &Server, host: &Host) -> Result<Self, Error> {
         let failed = Error::dba_ops("listen for changes of operators");
-        let place = (server.clone(), host.clone());
+        let (options, mark) = server.options(host).await?;
+        let place = (server.clone(), host.clone(), mark);
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(server.connect_timeout).after_connect(
             move |connection, _| {
-                let (server, host) = place.clone();
+                let (server, host, mark) = place.clone();
                 Box::pin(async move {
-                    server.settle(&host, connection).await.map_err(|error| sqlx::Error::Configuration(error.into()))
+                    server
+                        .settle(&host, mark, connection)
+                        .await
+                        .map_err(|error| sqlx::Error::Configuration(error.into()))
                 })
             },
         );
-        let pool = pool.connect_lazy_with(server.options(host).await?);
+        let pool = pool.connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await.map_err(&failed)?;
+        // A connection that is lost is ours to make anew.
+        listener.eager_reconnect(false);
         listener.listen(CHANNEL).await.map_err(&failed)?;
         Ok(Self(listener))
     }
 
-    /// Returns when something changed, or may have: a connection that was lost has missed what was said meanwhile.
+    /// Returns when something changed.
     ///
     /// # Errors
-    /// Where the connection is lost and no other is to be had.
+    /// Where the connection is lost; what was said since then is missed.
     pub async fn wait(&mut self) -> Result<(), Error> {
-        self.0.try_recv().await.map(drop).map_err(Error::dba_ops("listen for changes of operators"))
+        let heard = self.0.try_recv().await.map_err(Error::dba_ops("listen for changes of operators"))?;
+        heard.map(drop).ok_or(Error::Closed)
     }
 }
 

@@ -4,6 +4,8 @@
 //! every kind is one file with its own options, and the registry is the only list of them.
 
 mod backups;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod job;
 mod logs;
 mod maintenance;

@@ -14,7 +14,7 @@ mod line;
 mod rates;
 mod reference;
 mod replication;
-mod security;
+pub(crate) mod security;
 mod transactions;
 mod view;
 

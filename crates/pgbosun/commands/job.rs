@@ -177,10 +177,10 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
         ..new_run(&context.config, job, Trigger::Manual, now)
     };
     pgbosun_daemon::record_interrupted(engine).await?;
-    let change = AuditRecord::new("run", &job.name, if dry_run { "dry run" } else { "" });
-    engine.journal.audit(&Actor::own(), change.came(format!("begun: run {}", run.id))).await?;
     engine.journal.claim(vec![run.clone()], Vec::new()).await?;
     let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is at work already"))?;
+    let change = AuditRecord::new("run", &job.name, if dry_run { "dry run" } else { "" });
+    engine.audited(&Actor::own(), change.came(format!("begun: run {}", run.id)), Ok(())).await?;
     let cancel = live.cancel.clone();
     let task = pgbosun_daemon::execute(std::sync::Arc::clone(engine), job.clone(), run, live, dry_run);
     let mut task = std::pin::pin!(task);

@@ -78,6 +78,7 @@ pub struct Conninfo {
     pub options: Vec<(String, String)>,
     password: Option<Secret>,
     passfile: Option<PathBuf>,
+    own: bool,
 }
 
 impl Conninfo {
@@ -110,7 +111,13 @@ impl Conninfo {
             options: Vec::new(),
             password: None,
             passfile: None,
+            own: true,
         }
+    }
+
+    /// True of a server of our own.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.own
     }
 
     /// With a password, unless the string had one.

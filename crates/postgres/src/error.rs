@@ -5,6 +5,7 @@ use crate::{
     pooler,
 };
 use pgbosun_core::unit;
+use std::path::PathBuf;
 
 /// An error from a server or on the way to it. No variant holds a password (C25).
 #[derive(Debug, thiserror::Error)]
@@ -51,19 +52,19 @@ pub enum Error {
         #[source]
         source: sqlx::Error,
     },
-    /// Not a server answers, but a pooler that takes our sessions for anybody's transactions.
+    /// Not a server answers, but a pooler that does not keep one for each session.
     #[error(
-        "a pooler answers at {target}, where a PostgreSQL server should: give the connection the host and port of the server itself. A \
-         pooler will do where every session has a server of its own (PgBouncer: pool_mode = session, and ignore_startup_parameters = \
-         extra_float_digits,options)"
+        "a connection pooler answers at {target}: connect to the PostgreSQL server itself, by its own host and port. A pooler will do only \
+         where every session has a server of its own (PgBouncer: pool_mode = session, server_reset_query = DISCARD ALL, \
+         and ignore_startup_parameters = extra_float_digits,options)"
     )]
     Pooler {
         /// The host as libpq names it.
         target: String,
     },
-    /// The server's certificate is not taken.
-    #[error("the server's certificate is not taken: {0}")]
-    Certificate(String),
+    /// The server's certificate is rejected, or its kind of TLS is not ours.
+    #[error("TLS: {}", in_words(.0))]
+    Tls(#[source] rustls::Error),
     /// The server refused a replication command.
     #[error("server refused: {message} (SQLSTATE {code})")]
     Refused {
@@ -98,7 +99,9 @@ impl Error {
         if words.is_some_and(pooler::speaks) {
             return Self::Pooler { target: host.to_string() };
         }
-        let hidden = host.socket().and_then(|socket| unit::hides(&socket));
+        let is_there = |socket: &PathBuf| socket.exists();
+        let hidden = host.socket().filter(|socket| !conninfo.is_own() && !is_there(socket));
+        let hidden = hidden.and_then(|socket| unit::hides(&socket));
         let target = hidden.map_or_else(|| host.to_string(), |why| format!("{host} ({why})"));
         let failed = Self::Connect { target, source };
         let unasked =
@@ -123,7 +126,7 @@ impl Error {
             None => match self {
                 Self::Connect { .. } => !matches!(
                     self.inner(),
-                    Some(Self::NoPassword | Self::Protocol(_) | Self::Conninfo(_) | Self::Certificate(_))
+                    Some(Self::NoPassword | Self::Protocol(_) | Self::Conninfo(_) | Self::Tls(_))
                 ),
                 _ => matches!(self, Self::Io(_)),
             },
@@ -196,12 +199,28 @@ impl Error {
             Self::Refused { code, .. } => transient_code(code),
             Self::Conninfo(_)
             | Self::Protocol(_)
-            | Self::Certificate(_)
+            | Self::Tls(_)
             | Self::Pooler { .. }
             | Self::PasswordFile { .. }
             | Self::NoPassword => false,
         }
     }
+}
+
+/// What is wrong with a server's TLS, and what to do about it.
+fn in_words(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Wrong;
+    let rustls::Error::InvalidCertificate(wrong) = error else { return error.to_string() };
+    let why = match wrong {
+        Wrong::UnknownIssuer => "nobody in sslrootcert signed it; put the certificate of the authority that did there",
+        Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+            "it is for another host name; connect by the name that it has, or use sslmode=verify-ca"
+        }
+        Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired; the server needs a new one",
+        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet; compare the clocks",
+        _ => return format!("the server's certificate is rejected: {error}"),
+    };
+    format!("the server's certificate is rejected: {why}")
 }
 
 fn sqlx_is_transient(error: &sqlx::Error) -> bool {

@@ -9,6 +9,8 @@ pub mod conninfo;
 mod databases;
 mod error;
 mod extension;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lossy;
 mod owner;
 mod pooler;

@@ -11,6 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 use std::time::Duration;
+use uuid::Uuid;
 
 /// A cluster as a place to connect to.
 #[derive(Clone, Debug)]
@@ -75,14 +76,15 @@ impl Server {
 
     async fn connect_to(&self, host: &Host) -> Result<PgConnection, Error> {
         let failed = |source: sqlx::Error| Error::connect(&self.conninfo, host, source);
-        let mut connection = self.options(host).await?.connect().await.map_err(failed)?;
+        let (options, mark) = self.options(host).await?;
+        let mut connection = options.connect().await.map_err(failed)?;
         let limits = session::limits_of(connection.server_version_num().unwrap_or_default());
-        match self.settle(host, &mut connection).await {
+        match self.settle(host, mark, &mut connection).await {
             // A very short limit may have ended the session, whatever the error says: a write may fail before its reason is read.
             Err(error) if !limits.is_empty() && !matches!(error, Error::Pooler { .. }) => {
-                let options = self.options(host).await?.options(limits.iter().copied());
-                connection = options.connect().await.map_err(failed)?;
-                self.settle(host, &mut connection).await?;
+                let (options, mark) = self.options(host).await?;
+                connection = options.options(limits.iter().copied()).connect().await.map_err(failed)?;
+                self.settle(host, mark, &mut connection).await?;
             }
             settled => settled?,
         }
@@ -104,9 +106,9 @@ impl Server {
     ///
     /// # Errors
     /// Where the connection breaks, or a pooler that would change the server between statements is in the way.
-    pub async fn settle(&self, host: &Host, connection: &mut PgConnection) -> Result<(), Error> {
+    pub async fn settle(&self, host: &Host, mark: Uuid, connection: &mut PgConnection) -> Result<(), Error> {
         let failed = |source| Error::connect(&self.conninfo, host, source);
-        if !pooler::is_passed_on(connection).await.map_err(failed)? {
+        if !pooler::is_passed_on(connection, mark).await.map_err(failed)? {
             Box::pin(pooler::check_session(self, host, connection)).await?;
             session::make(connection, &self.settings()).await.map_err(failed)?;
         }
@@ -145,12 +147,13 @@ impl Server {
         Ok(found.map_err(failed)?.cast_unsigned().to_string())
     }
 
-    /// sqlx's options for one connection to a host, over a stream of ours where there may be TLS; the connection wants
-    /// [`Server::settle`] then.
+    /// sqlx's options for one connection to a host, over a stream of ours where there may be TLS, and its mark; the connection wants
+    /// [`Server::settle`] with it then.
     ///
     /// # Errors
     /// Where the host cannot be reached, or is not taken for who it should be.
-    pub async fn options(&self, host: &Host) -> Result<PgConnectOptions, Error> {
+    pub async fn options(&self, host: &Host) -> Result<(PgConnectOptions, Uuid), Error> {
+        let mark = Uuid::new_v4();
         let conninfo = &self.conninfo;
         let mut options = PgConnectOptions::new_without_pgpass()
             .port(host.port)
@@ -159,7 +162,7 @@ impl Server {
             .application_name("pgbosun")
             .ssl_mode(PgSslMode::Disable)
             .options(self.settings())
-            .options([(pooler::MARK, &*pooler::VALUE)])
+            .options([(pooler::MARK, mark)])
             .disable_statement_logging();
         options = match (host.socket(), conninfo.sslmode) {
             (Some(_), _) => options.socket(&host.name),
@@ -168,10 +171,10 @@ impl Server {
                 options.socket(self.bridge(host).await.map_err(|error| Error::connect(conninfo, host, error))?)
             }
         };
-        Ok(match conninfo.password_for(host) {
-            Some(password) => options.password(password.expose()),
-            None => options,
-        })
+        if let Some(password) = conninfo.password_for(host) {
+            options = options.password(password.expose());
+        }
+        Ok((options, mark))
     }
 
     async fn bridge(&self, host: &Host) -> Result<String, Error> {

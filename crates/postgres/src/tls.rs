@@ -12,9 +12,10 @@ use crate::{
 };
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use std::{io, path::Path, sync::Arc};
+use socket2::SockRef;
+use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
@@ -29,6 +30,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// `sslrootcert` of those who trust the authorities that the system trusts.
 pub(crate) const SYSTEM: &str = "system";
 
+/// How long what was sent may stay unanswered (tcp(7), TCP_USER_TIMEOUT): whoever waits for a server that is gone, or
+/// reads no more, ends then.
+const UNANSWERED: Duration = Duration::from_secs(300);
+
 /// Connects to a host, with TLS where `sslmode` asks for it and the server has it.
 pub(crate) async fn open(conninfo: &Conninfo, host: &Host) -> Result<Box<dyn Stream>, Error> {
     if let Some(path) = host.socket() {
@@ -36,6 +41,9 @@ pub(crate) async fn open(conninfo: &Conninfo, host: &Host) -> Result<Box<dyn Str
     }
     let mut tcp = TcpStream::connect((host.name.as_str(), host.port)).await?;
     tcp.set_nodelay(true)?;
+    let socket = SockRef::from(&tcp);
+    socket.set_keepalive(true)?;
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
     if conninfo.sslmode == SslMode::Disable {
         return Ok(Box::new(tcp));
     }
@@ -55,10 +63,14 @@ pub(crate) async fn open(conninfo: &Conninfo, host: &Host) -> Result<Box<dyn Str
     }
 }
 
-/// A certificate that is not taken is nothing another try would change.
+/// A certificate that is rejected, or a server of another kind of TLS, is nothing another try would change.
 fn refusal(error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(refused @ rustls::Error::InvalidCertificate(_)) => Error::Certificate(refused.to_string()),
+        Some(
+            refused @ (rustls::Error::InvalidCertificate(_)
+            | rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(_)),
+        ) => Error::Tls(refused.clone()),
         _ => error.into(),
     }
 }
@@ -67,7 +79,10 @@ fn client(conninfo: &Conninfo) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = match conninfo.sslmode {
         SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
-        SslMode::VerifyCa | SslMode::VerifyFull => Some(Roots::read(conninfo.sslrootcert.as_deref())?),
+        SslMode::VerifyCa | SslMode::VerifyFull => {
+            let file = conninfo.sslrootcert.as_deref();
+            Some(Roots::read(file.ok_or_else(|| Error::Conninfo("there is no sslrootcert to check against".into()))?)?)
+        }
     };
     let name_matters = conninfo.sslmode == SslMode::VerifyFull;
     let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -79,30 +94,21 @@ fn client(conninfo: &Conninfo) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// Whom to believe.
+/// The certificates of whom to believe.
 #[derive(Debug)]
-struct Roots {
-    certificates: Vec<CertificateDer<'static>>,
-    store: RootCertStore,
-}
+struct Roots(Vec<CertificateDer<'static>>);
 
 impl Roots {
-    fn read(file: Option<&Path>) -> Result<Self, Error> {
-        let mut store = RootCertStore::empty();
-        let Some(file) = file.filter(|file| file.as_os_str() != SYSTEM) else {
-            let certificates = rustls_native_certs::load_native_certs().certs;
-            store.add_parsable_certificates(certificates.iter().cloned());
-            return Ok(Self { certificates, store });
-        };
+    fn read(file: &Path) -> Result<Self, Error> {
+        if file.as_os_str() == SYSTEM {
+            return Ok(Self(rustls_native_certs::load_native_certs().certs));
+        }
         let failed = |why: &dyn std::fmt::Display| Error::Conninfo(format!("sslrootcert {}: {why}", file.display()));
         let found = CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))?;
         let certificates: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
-        if certificates.is_empty() {
-            return Err(failed(&"it holds no certificate"));
+        match certificates.is_empty() {
+            true => Err(failed(&"it holds no certificate")),
+            false => Ok(Self(certificates)),
         }
-        for certificate in &certificates {
-            store.add(certificate.clone()).map_err(|error| failed(&error))?;
-        }
-        Ok(Self { certificates, store })
     }
 }

@@ -12,6 +12,8 @@ mod encode;
 mod encryption;
 mod error;
 mod fan;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod known;
 mod lease;
 mod listing;

@@ -1,7 +1,7 @@
 //! Expiry as part of other jobs and of the command: the rules of a cluster, and what came of them in words.
 
 use super::BackupPhysical;
-use crate::{JobContext, monitors::synchronized};
+use crate::{JobContext, JobError, monitors::synchronized};
 use chrono::{DateTime, Utc};
 use pgbosun_backup::{Expire, Expired, Rules, server_time};
 use pgbosun_core::{
@@ -80,12 +80,17 @@ pub(super) async fn expire(
     if synchronized().await != Some(true) {
         expire.witnesses.extend(clock::by_uptime().map(|time| (PASSED.to_owned(), time)));
     }
-    match context.in_bulk(async move { expire.run(clock::now()).await }).await {
-        Ok(expired) => tell(repository, cluster, &expired, outcome),
+    let done = context.in_bulk(async move { Ok::<_, JobError>(expire.run(clock::now()).await) }).await;
+    let done = done.and_then(|(expired, done)| {
+        tell(repository, cluster, &expired, outcome);
+        done.map_err(JobError::from)
+    });
+    match done {
+        Ok(()) => {}
         // Somebody else is at work there, or it is away for a moment: the next expiry does it.
         Err(error) if error.is_transient() => {
             outcome.summary.push_str(&format!(
-                "; nothing was removed from {}: {}",
+                "; nothing more was removed from {}: {}",
                 repository.name,
                 human::chain(&error)
             ));

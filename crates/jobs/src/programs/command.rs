@@ -52,7 +52,7 @@ impl Job for CommandJob {
             }
             Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}"))),
             Some(code) => {
-                let hint = if is_confined() { forbidden(words) } else { None };
+                let hint = if is_confined() { forbidden(words, unit::hides) } else { None };
                 let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
                 Err(JobError::lasting(format!("{program} exited with {code}: {last}{hint}")))
             }
@@ -68,9 +68,9 @@ fn is_confined() -> bool {
         && status.lines().any(|line| line.split_whitespace().eq(["NoNewPrivs:", "1"]))
 }
 
-/// Which directive of the unit may be what a program met, by its words, and what to do about it.
-fn forbidden(words: &str) -> Option<&'static str> {
-    const EDIT: [(&[&str], &str); 5] = [
+/// Which directive of the unit may be what a program met, by its words and by what the unit hides, and what to do about it.
+fn forbidden(words: &str, hides: impl Fn(&Path) -> Option<&'static str>) -> Option<&'static str> {
+    const EDIT: [(&[&str], &str); 3] = [
         (
             &["no new privileges", "must be setuid root", "effective uid is not 0"],
             "the unit has NoNewPrivileges=yes, under which sudo and the like get no rights: run it as the user it needs by a timer of its own, or \
@@ -80,15 +80,17 @@ fn forbidden(words: &str) -> Option<&'static str> {
             &["Read-only file system"],
             "the unit has ProtectSystem=strict: name the directory with ReadWritePaths= (\"systemctl edit pgbosun\")",
         ),
-        (&["/home", "/root", "/run/user"], unit::PROTECT_HOME),
-        (&["/tmp"], unit::PRIVATE_TMP),
         (
             &["Operation not permitted"],
             "the unit forbids system calls and capabilities (SystemCallFilter=, CapabilityBoundingSet=): allow what it needs with \"systemctl \
              edit pgbosun\", or run it by a timer of its own",
         ),
     ];
-    EDIT.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))).map(|(_, hint)| *hint)
+    let said = EDIT.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))).map(|(_, hint)| *hint);
+    let is_denied = ["No such file or directory", "Permission denied"].iter().any(|sign| words.contains(sign));
+    let paths =
+        words.split(|c: char| c.is_whitespace() || "\"'`:,;()".contains(c)).filter(|word| word.starts_with('/'));
+    said.or_else(|| paths.filter(|_| is_denied).find_map(|path| hides(Path::new(path))))
 }
 
 /// How a program ended, and the last of what it said.
@@ -150,8 +152,12 @@ mod tests {
 
     #[test]
     fn what_the_unit_forbids_is_called_by_its_directive() {
+        let hides = |path: &Path| match path.starts_with("/tmp") {
+            true => Some(unit::PRIVATE_TMP),
+            false => path.starts_with("/root").then_some(unit::PROTECT_HOME),
+        };
         let named = |words: &str| {
-            forbidden(words)
+            forbidden(words, hides)
                 .and_then(|hint| hint.split_once('='))
                 .map(|(before, _)| before.rsplit([' ', '(']).next().unwrap_or_default())
         };
@@ -161,5 +167,7 @@ mod tests {
         assert_eq!(named("cat: /tmp/x: No such file or directory"), Some("PrivateTmp"));
         assert_eq!(named("mount: Operation not permitted"), Some("SystemCallFilter"));
         assert_eq!(named("cat: /srv/x: Permission denied"), None);
+        assert_eq!(named("mount: /tmp/x: Operation not permitted"), Some("SystemCallFilter"));
+        assert_eq!(named("wrote /tmp/x, then failed"), None);
     }
 }

@@ -86,14 +86,14 @@ pub async fn expire(
             for cluster in &clusters {
                 let mut expire = expiry::configured(&context.config, cluster, repository, instance, true, dry_run);
                 expire.witnesses = clocks.get(cluster).cloned().unwrap_or_default();
-                let expired = context.bulk.spawn(async move { expire.run(clock::now()).await }).await??;
-                let gone = expired.decisions.iter().filter(|(_, reason)| reason.is_none() && !dry_run);
-                changes.extend(gone.map(|(info, _)| BackupStateRecord {
-                    label: info.label.clone(),
+                let (expired, done) = context.bulk.spawn(async move { expire.run(clock::now()).await }).await?;
+                changes.extend(expired.removed.iter().map(|label| BackupStateRecord {
+                    label: label.clone(),
                     cluster: cluster.clone(),
                     repository: repository.name.clone(),
                     state: BackupState::Removed,
                 }));
+                done?;
                 if context.json {
                     told.push(as_json(repository, cluster, &expired, dry_run));
                 } else {
@@ -119,7 +119,8 @@ async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]
     for repository in repositories {
         for cluster in clusters {
             let look = expiry::configured(&context.config, cluster, repository, Uuid::now_v7(), true, true);
-            let would = context.bulk.spawn(async move { look.run(clock::now()).await }).await??;
+            let (would, done) = context.bulk.spawn(async move { look.run(clock::now()).await }).await?;
+            done?;
             let goes = would.decisions.iter().filter(|(_, reason)| reason.is_none());
             let labels: Vec<_> = goes.map(|(info, _)| info.label.as_str()).collect();
             if !labels.is_empty() || would.wal_removed > 0 {

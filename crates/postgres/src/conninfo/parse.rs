@@ -208,6 +208,7 @@ pub(super) fn resolve(mut settings: Settings) -> Result<Conninfo, String> {
         options: session::asked(&get("options", "PGOPTIONS").unwrap_or_default())?,
         password: get("password", "PGPASSWORD").map(Secret::new),
         passfile: get("passfile", "PGPASSFILE").map(PathBuf::from),
+        own: false,
         user,
     })
 }

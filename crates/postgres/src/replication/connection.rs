@@ -72,9 +72,12 @@ impl Replication {
         Err(last)
     }
 
+    pub(crate) fn over(stream: Box<dyn Stream>) -> Self {
+        Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new() }
+    }
+
     async fn connect_to(conninfo: &Conninfo, host: &Host) -> Result<Self, Error> {
-        let stream = tls::open(conninfo, host).await?;
-        let mut connection = Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new() };
+        let mut connection = Self::over(tls::open(conninfo, host).await?);
         let options = session::options(&conninfo.options);
         let parameters = [
             ("user", conninfo.user.as_str()),
@@ -89,7 +92,7 @@ impl Replication {
         Ok(connection)
     }
 
-    async fn authenticate(&mut self, conninfo: &Conninfo, host: &Host) -> Result<(), Error> {
+    pub(crate) async fn authenticate(&mut self, conninfo: &Conninfo, host: &Host) -> Result<(), Error> {
         // The password database is asked for "replication", as libpq does for replication connections.
         let password = || conninfo.clone().with_database("replication").password_for(host).ok_or(Error::NoPassword);
         let mut scram = None;

@@ -1,12 +1,14 @@
-//! Which certificates are taken: those libpq takes (PostgreSQL: `fe-secure-openssl.c`).
+//! Which certificates are accepted: those libpq accepts (PostgreSQL: `fe-secure-openssl.c`).
 //!
-//! Invariants: libpq is less strict than WebPKI in three ways by which PostgreSQL's own documentation sets servers up, and in no other
-//! are we. A certificate that `sslrootcert` itself holds may be an authority's (`openssl req -x509`); a server's may be of version 1
-//! (`openssl x509 -req` before OpenSSL 3.2), signed by one of `sslrootcert`; where a certificate names no host, its common name does.
+//! Invariants: WebPKI builds the chain, and what it does not look at is looked at here: that whoever signs may sign (CA, key usage, purpose,
+//! dates and length of the path of a root too), and what a server's certificate is for. libpq is less strict than WebPKI in three ways by
+//! which PostgreSQL's own documentation sets servers up: a server's certificate may be an authority's (`openssl req -x509`), it may be of
+//! version 1 (`openssl x509 -req` before OpenSSL 3.2), and where it names no host, its common name does. The first two are accepted where
+//! `sslrootcert` itself holds them or who signed them.
 
 use super::Roots;
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
@@ -16,7 +18,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::{net::IpAddr, sync::Arc};
-use x509_parser::prelude::{ASN1Time, FromDer, GeneralName, X509Certificate, X509Version};
+use x509_parser::{
+    oid_registry::{OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA},
+    prelude::{ASN1Time, FromDer, GeneralName, X509Certificate, X509Version},
+};
 
 #[derive(Debug)]
 pub(super) struct Verifier {
@@ -36,18 +41,41 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let is_known = parsed.subject() == parsed.issuer() && roots.certificates.iter().any(|root| root == certificate);
-        if is_known || parsed.version() == X509Version::V1 {
-            check_validity(parsed, now)?;
-            return match is_known || roots.certificates.iter().any(|root| signed(root, parsed, now)) {
+        check_validity(parsed, now)?;
+        check_purpose(parsed)?;
+        let authorities = || roots.0.iter().filter(|root| may_sign(root, true, now));
+        // What WebPKI does not read.
+        if parsed.version() == X509Version::V1 || parsed.is_ca() {
+            let is_known = is_self_signed(parsed) && roots.0.iter().any(|root| root == certificate);
+            return match is_known || authorities().any(|root| signed(root, parsed)) {
                 true => Ok(()),
                 false => Err(CertificateError::UnknownIssuer.into()),
             };
         }
         let algorithms = self.provider.signature_verification_algorithms.all;
-        let certificate = ParsedCertificate::try_from(certificate)?;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &roots.store, intermediates, now, algorithms)
+        let intermediates: Vec<_> = intermediates.iter().filter(|one| may_sign(one, false, now)).cloned().collect();
+        let leaf = ParsedCertificate::try_from(certificate)?;
+        let check = |roots: &[&CertificateDer<'_>], intermediates: &[CertificateDer<'_>]| {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(roots.iter().map(|root| (*root).clone().into_owned()));
+            verify_server_cert_signed_by_trust_anchor(&leaf, &store, intermediates, now, algorithms)
+        };
+        // WebPKI does not ask how long the path below a root may be.
+        let (limited, unlimited): (Vec<_>, Vec<_>) = authorities().partition(|root| longest_path(root).is_some());
+        let mut done = check(&unlimited, &intermediates);
+        for root in limited {
+            if done.is_ok() {
+                break;
+            }
+            let is_short = longest_path(root).is_none_or(|most| intermediates.len() <= most as usize);
+            done = check(&[root], if is_short { &intermediates } else { &[] });
+        }
+        done
     }
+}
+
+fn is_self_signed(certificate: &X509Certificate<'_>) -> bool {
+    certificate.subject() == certificate.issuer()
 }
 
 fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
@@ -60,13 +88,48 @@ fn check_validity(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<()
     }
 }
 
-/// True where the holder of a root certificate, who may sign others, signed this one.
-fn signed(root: &CertificateDer<'_>, certificate: &X509Certificate<'_>, now: UnixTime) -> bool {
+/// That a certificate which says what it is for is for servers (OpenSSL: the purpose `sslserver`).
+fn check_purpose(certificate: &X509Certificate<'_>) -> Result<(), Error> {
+    let key = certificate.key_usage().map_err(|_| CertificateError::BadEncoding)?;
+    let is_for_tls = key.is_none_or(|usage| {
+        usage.value.digital_signature() || usage.value.key_encipherment() || usage.value.key_agreement()
+    });
+    match is_for_tls && is_for_servers(certificate) {
+        true => Ok(()),
+        false => Err(CertificateError::InvalidPurpose.into()),
+    }
+}
+
+fn is_for_servers(certificate: &X509Certificate<'_>) -> bool {
+    let usage = certificate.extended_key_usage();
+    usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.server_auth || usage.value.any))
+}
+
+/// True for a certificate whose holder may sign those of servers now; a root signs itself.
+fn may_sign(certificate: &CertificateDer<'_>, is_root: bool, now: UnixTime) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+        let is_authority = certificate.is_ca() || (is_root && certificate.version() == X509Version::V1);
+        let signs = certificate.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+        is_authority
+            && signs
+            && is_for_servers(&certificate)
+            && (!is_root || is_self_signed(&certificate))
+            && check_validity(&certificate, now).is_ok()
+    })
+}
+
+/// How many authorities may stand between a root and a server's certificate, where the root limits it.
+fn longest_path(root: &CertificateDer<'_>) -> Option<u32> {
+    let (_, root) = X509Certificate::from_der(root).ok()?;
+    root.basic_constraints().ok()??.value.path_len_constraint
+}
+
+/// True where the holder of a root certificate signed this one, by more than SHA-1.
+fn signed(root: &CertificateDer<'_>, certificate: &X509Certificate<'_>) -> bool {
+    let is_weak = [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(&certificate.signature_algorithm.algorithm);
     X509Certificate::from_der(root).is_ok_and(|(_, root)| {
         root.subject() == certificate.issuer()
-            && (root.is_ca() || root.version() == X509Version::V1)
-            && root.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()))
-            && check_validity(&root, now).is_ok()
+            && !is_weak
             && certificate.verify_signature(Some(root.public_key())).is_ok()
     })
 }

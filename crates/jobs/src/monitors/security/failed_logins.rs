@@ -25,6 +25,14 @@ use std::{
     time::Duration,
 };
 
+/// Reads a log as this monitor does.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_log(destination: &str, prefix: &str, data: &[u8]) {
+    if let Ok(format) = Format::of(destination, prefix, "C") {
+        assert!(format.read(data).whole <= data.len());
+    }
+}
+
 options! {
     /// Alerts when somebody could not log in: from the server's log in any of its formats (csvlog, jsonlog, stderr with any
     /// `log_line_prefix`), each failure once, whatever happens to the files.

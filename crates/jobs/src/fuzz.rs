@@ -1,0 +1,59 @@
+//! What others write, for the fuzz targets of `tests/fuzz`: the server's log in each format, and configurations.
+
+use crate::monitors::security::read_log;
+
+/// `csvlog`.
+pub fn log_csv(data: &[u8]) {
+    log("csvlog", "", data);
+}
+
+/// `jsonlog`.
+pub fn log_json(data: &[u8]) {
+    log("jsonlog", "", data);
+}
+
+/// `stderr`, with a prefix that is the first line.
+pub fn log_stderr(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (prefix, lines) = data.split_at(end);
+    log("stderr", &String::from_utf8_lossy(prefix), lines.get(1..).unwrap_or_default());
+}
+
+fn log(destination: &str, prefix: &str, data: &[u8]) {
+    read_log(destination, prefix, data);
+}
+
+/// A configuration with every kind of job.
+pub fn configuration(data: &[u8]) {
+    let place = std::env::temp_dir().join(format!("pgbosun-fuzz-{}", uuid::Uuid::new_v4()));
+    let file = place.join("pgbosun.toml");
+    if std::fs::create_dir_all(&place).and_then(|()| std::fs::write(&file, data)).is_ok()
+        && let Err(problems) = crate::load(&file)
+    {
+        let _ = problems.to_string();
+    }
+    let _ = std::fs::remove_dir_all(&place);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn log_csv() {
+        pgbosun_seeds::run("log_csv", super::log_csv);
+    }
+
+    #[test]
+    fn log_json() {
+        pgbosun_seeds::run("log_json", super::log_json);
+    }
+
+    #[test]
+    fn log_stderr() {
+        pgbosun_seeds::run("log_stderr", super::log_stderr);
+    }
+
+    #[test]
+    fn configuration() {
+        pgbosun_seeds::run("configuration", super::configuration);
+    }
+}
