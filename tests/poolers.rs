@@ -69,7 +69,7 @@ fn c39_a_pooler_is_named_unless_every_session_has_a_server_of_its_own() {
     );
     let configuration = format!(
         "[clusters.main]\nconnection = \"host=127.0.0.1 port={port} user=postgres dbname=shop\"\nwatch = true\n\
-         connect-timeout = \"20s\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n\
+         connect-timeout = \"6s\"\n[repositories.local]\ntype = \"local\"\npath = \"{{dir}}/repo\"\n\
          [jobs.full]\nkind = \"backup.physical\"\nsource = \"stream\"\nrepositories = [\"local\"]\nretries = 0\n\
          [jobs.vacuum]\nkind = \"maintenance.vacuum\"\n[jobs.analyze]\nkind = \"maintenance.analyze\"\n\
          [jobs.sample]\nkind = \"sample\"\n\
@@ -86,6 +86,15 @@ fn c39_a_pooler_is_named_unless_every_session_has_a_server_of_its_own() {
         assert!(!is_taken(), "{mode} {ignored}");
         drop(pooler);
     }
+    // A pooler that leaves in a session what others did there, and one that has no place for a second session.
+    let pooler = Pooler::start(dir, &cluster, port, "session", &format!("{IGNORED}\nserver_reset_query =\n"));
+    let words = [(); 2].map(|()| said(&installation.try_run(&["check"])));
+    assert!(words[1].contains(NAMED), "{words:?}");
+    drop(pooler);
+    let pooler = Pooler::start(dir, &cluster, port, "session", &format!("{IGNORED}\ndefault_pool_size = 1\n"));
+    let words = said(&installation.try_run(&["check"]));
+    assert!(words.contains(NAMED), "{words}");
+    drop(pooler);
     let _pooler = Pooler::start(dir, &cluster, port, "session", IGNORED);
     let words = said(&installation.try_run(&["check"]));
     assert!(words.contains("answers as postgres"), "{words}");

@@ -18,15 +18,17 @@ if [ -z "$advisories" ]; then
     exit
 fi
 [ -d "$advisories/crates" ] || { echo "deny: $advisories is no advisory database: it has no directory crates"; exit 1; }
-# cargo-deny reads a clone that it made itself.
+# cargo-deny reads what it fetched itself, from an address with a host: git takes that for the copy.
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 mkdir "$place/advisories"
 cp -r "$advisories/." "$place/advisories"
 if [ ! -d "$place/advisories/.git" ]; then
-    git -C "$place/advisories" init -q
+    git -C "$place/advisories" init -q -b main
     git -C "$place/advisories" add -A
     git -C "$place/advisories" -c user.name=deny -c user.email=deny@localhost commit -qm copy
 fi
-sed "s|^\[advisories\]|&\ndb-path = \"$place/db\"\ndb-urls = [\"file://$place/advisories\"]|" deny.toml >"$place/deny.toml"
+address=https://localhost/advisories
+sed "s|^\[advisories\]|&\ndb-path = \"$place/db\"\ndb-urls = [\"$address\"]|" deny.toml >"$place/deny.toml"
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=url.file://$place/advisories.insteadOf GIT_CONFIG_VALUE_0=$address
 cargo deny --config "$place/deny.toml" check advisories

@@ -1,7 +1,7 @@
 #!/bin/bash
 # fuzz.sh SECONDS [TARGET…] - every fuzz target (or those named) for so long, beginning with its seeds (tests/fuzz/seeds): by
 # cargo-fuzz where rustup has a nightly compiler, else by proptest from the same seeds, one after the other and without a limit of memory. An
-# input of more than 10 s, or with cargo-fuzz of 1 GiB of memory, is a failure like a panic. What is found is kept in target/fuzz/found, and
+# input of more than 10 s (cargo-fuzz: 25 s), or with cargo-fuzz of 1 GiB of memory, is a failure like a panic. What is found is kept in target/fuzz/found, and
 # what cargo-fuzz learns on the way in target/fuzz/TARGET.
 set -euo pipefail
 # Nothing of the invoking user's own connections is read.
@@ -26,7 +26,7 @@ mkdir -p target/fuzz/found target/fuzz/log
 
 one() {
     mkdir -p "target/fuzz/$1"
-    HOME=$HOME_OF_FUZZ PGBOSUN_FUZZ_TARGET=$1 "$program" "target/fuzz/$1" "tests/fuzz/seeds/$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
+    HOME=$HOME_OF_FUZZ PGBOSUN_FUZZ_TARGET=$1 "$program" "target/fuzz/$1" "tests/fuzz/seeds/$1" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=1024 \
         -max_len=65536 -artifact_prefix="target/fuzz/found/$1-" -print_final_stats=1 >"target/fuzz/log/$1" 2>&1
 }
 failed=()

@@ -1,10 +1,9 @@
-//! Poolers between us and a server: one that keeps a server for each session is taken, any other is named.
+//! Poolers between us and a server: one that keeps a server for each session is accepted, any other is refused and named.
 //!
-//! Invariants: a session works only with the settings it began with (C39). A pooler that passes over what a connection asks for
-//! (PgBouncer: `ignore_startup_parameters`) is found by a mark that did not arrive, random for each connection, so that code of a
-//! database's owner that sees one cannot set the next; then the settings are made by statements, where
-//! what a statement sets is still there for the next one. A pooler that gives every transaction another server is no place for that,
-//! nor for a lock, a temporary table or a prepared statement.
+//! Invariants: a session works only with the settings it began with (C39). A pooler that drops what a connection asks for (PgBouncer:
+//! `ignore_startup_parameters`) is found by a mark that did not arrive, random for each connection, so that code of a database's owner
+//! that sees one cannot set the next; then the settings are made by statements, where what a statement sets is still there for the next
+//! one. A pooler that gives every transaction another server is no place for that, nor for a lock, a temporary table or a prepared statement.
 
 use crate::{Error, Server, conninfo::Host};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
