@@ -124,7 +124,7 @@ TOML
     met met-tmp ls /tmp/met
     met met-call unshare --user
     systemctl reload pgbosun || fail "reload"
-    wait_for 10 "the connection" sh -c 'journalctl -u pgbosun | grep -q "clusters.hidden.connection: /tmp is hidden: .*PrivateTmp=yes"'
+    wait_for 10 "the connection" sh -c 'journalctl -u pgbosun | grep -q "clusters.hidden.connection: /tmp/.s.PGSQL.5432 is hidden: .*PrivateTmp=yes"'
     wait_for 10 "the repository" sh -c 'journalctl -u pgbosun | grep -q "repositories.hidden.path: /tmp/repository is hidden"'
     wait_for 10 "alert about both" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "cannot see what its configuration names"'
     says() { { bosun job run "$1" --wait 2>&1 || :; } | tee /dev/stderr | has "$2" || fail "$1 does not name $2"; }
