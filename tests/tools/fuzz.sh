@@ -26,7 +26,7 @@ mkdir -p target/fuzz/found target/fuzz/log
 
 one() {
     mkdir -p "target/fuzz/$1"
-    HOME=$HOME_OF_FUZZ PGBOSUN_FUZZ_TARGET=$1 "$program" "target/fuzz/$1" "tests/fuzz/seeds/$1" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=1024 \
+    ASAN_OPTIONS=detect_odr_violation=0 HOME=$HOME_OF_FUZZ PGBOSUN_FUZZ_TARGET=$1 "$program" "target/fuzz/$1" "tests/fuzz/seeds/$1" -max_total_time="$seconds" -timeout=25 -rss_limit_mb=1024 \
         -max_len=65536 -artifact_prefix="target/fuzz/found/$1-" -print_final_stats=1 >"target/fuzz/log/$1" 2>&1
 }
 failed=()

@@ -34,7 +34,10 @@ pub fn cron(data: &[u8]) {
 
 /// Sizes, rates, durations, positions, names of files of WAL and of anything else, histories of timelines.
 pub fn human(data: &[u8]) {
-    assert_eq!(name::from_text(&name::to_text(data)), data);
+    // No name of a file has a zero in it.
+    if !data.contains(&0) {
+        assert_eq!(name::from_text(&name::to_text(data)), data);
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (value, known) = (RawValue::from(text), Known::default());
     let _ = Rate::read(&value, &known);
