@@ -32,6 +32,8 @@ pub enum Event {
 }
 
 pub(super) const RECORD_HEADER: usize = 24;
+/// `XLogRecordMaxSize`; before PostgreSQL 16 none could be longer than an allocation of the server.
+const LONGEST_RECORD: usize = 1 << 30;
 const SHORT_HEADER: usize = 24;
 const RM_XLOG: u8 = 0;
 const RM_XACT: u8 = 1;
@@ -147,7 +149,7 @@ impl Scanner {
                 Some(bytes) => number(bytes),
                 None => field(position, position + 4).unwrap_or(0),
             } as usize;
-            if length < RECORD_HEADER {
+            if !(RECORD_HEADER..=LONGEST_RECORD).contains(&length) {
                 return false;
             }
             let step = (length - self.record.len()).min(left);

@@ -142,7 +142,7 @@ fn start_of(sets: &[Vec<Vec<Option<String>>>]) -> Option<BackupStart> {
         lsn: position.first()?.as_ref()?.parse().ok()?,
         timeline: position.get(1)?.as_ref()?.parse().ok()?,
         tablespaces: tablespaces.collect(),
-        bytes: kilobytes.sum::<u64>() * 1024,
+        bytes: kilobytes.fold(0, u64::saturating_add).saturating_mul(1024),
     })
 }
 

@@ -116,7 +116,8 @@ impl WalStream {
                     let start = Lsn(data.get_u64());
                     self.server = Lsn(data.get_u64());
                     data.advance(8);
-                    self.sent = Lsn(start.0 + data.len() as u64);
+                    let end = start.0.checked_add(data.len() as u64).ok_or_else(|| unexpected("position of WAL"))?;
+                    self.sent = Lsn(end);
                     return Ok(Some(WalChunk { start, data }));
                 }
                 Some(b'k') if data.len() >= 18 => {
