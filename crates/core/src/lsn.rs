@@ -8,6 +8,9 @@ use std::{fmt, str::FromStr};
 pub struct Lsn(pub u64);
 
 impl Lsn {
+    /// An exbibyte of WAL: no server gets there, and sums of positions before it stay what they are (C36).
+    pub const FURTHEST: Self = Self(1 << 60);
+
     /// The first position of the segment that holds this one.
     pub const fn segment_start(self, segment_size: u64) -> Self {
         Self(self.0 - self.0 % segment_size)

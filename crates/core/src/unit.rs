@@ -18,6 +18,12 @@ pub fn hides(path: &Path) -> Option<&'static str> {
     hidden(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), path)
 }
 
+/// Why what is not at a path for this process may be there for others. Only where the unit hides something is it asked whether it is
+/// there: nothing that hangs.
+pub fn keeps_away(path: &Path) -> Option<&'static str> {
+    hides(path).filter(|_| !path.exists())
+}
+
 /// [`hides`] by the text of `mountinfo` (proc(5)): of mounts on one place the last counts.
 fn hidden(mounts: &str, path: &Path) -> Option<&'static str> {
     let mut plain = PathBuf::new();

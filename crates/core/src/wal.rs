@@ -64,8 +64,8 @@ fn number(text: &str) -> Option<u32> {
     digits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// An exbibyte of WAL.
-const FURTHEST: u32 = 1 << 28;
+/// The middle part of a name at [`Lsn::FURTHEST`].
+const FURTHEST: u64 = Lsn::FURTHEST.0 >> 32;
 
 /// Segments of the least size under one middle part of their names.
 const SMALLEST_PER_LOG: u32 = 1 << 12;
@@ -75,8 +75,8 @@ fn segment(text: &str) -> Option<Segment> {
         return None;
     }
     let segment = Segment { timeline: number(&text[..8])?, log: number(&text[8..16])?, number: number(&text[16..])? };
-    // C36: no server gets there, and sums of positions stay what they are.
-    (segment.log < FURTHEST && segment.number < SMALLEST_PER_LOG).then_some(segment)
+    // C36.
+    (u64::from(segment.log) < FURTHEST && segment.number < SMALLEST_PER_LOG).then_some(segment)
 }
 
 impl WalFile {

@@ -149,8 +149,7 @@ fn hidden(entry: &Effective) -> Vec<String> {
         }
         _ => strings.map(PathBuf::from).filter(|path| path.is_absolute()).collect(),
     };
-    // Only where the unit hides something is it asked whether it is there: nothing that hangs.
-    let told = paths.iter().filter_map(|path| Some((path, unit::hides(path)?))).filter(|(path, _)| !path.exists());
+    let told = paths.iter().filter_map(|path| Some((path, unit::keeps_away(path)?)));
     told.map(|(path, why)| format!("{}.{}: {} is hidden: {why}", entry.section, entry.key, path.display())).collect()
 }
 

@@ -80,7 +80,7 @@ impl Actor {
     }
 
     /// The daemon by one of its runs.
-    fn job(run: &Run) -> Self {
+    pub(crate) fn job(run: &Run) -> Self {
         Self { name: "pgbosun".into(), origin: format!("job {}, run {}", run.job, run.id) }
     }
 }
@@ -114,12 +114,8 @@ impl Journal {
     }
 }
 
-/// What a run of the daemon's changed.
-pub(crate) async fn write_of(connection: &mut SqliteConnection, record: &AuditRecord, run: &Run) -> Result<(), Error> {
-    write(connection, &Actor::job(run), record).await
-}
-
-async fn write(connection: &mut SqliteConnection, actor: &Actor, record: &AuditRecord) -> Result<(), Error> {
+/// Adds a row.
+pub(crate) async fn write(connection: &mut SqliteConnection, actor: &Actor, record: &AuditRecord) -> Result<(), Error> {
     let AuditRecord { at, action, object, detail, outcome } = record;
     let [action, object, detail, outcome] = [action, object, detail, outcome].map(|text| shown(text));
     sqlx::query(

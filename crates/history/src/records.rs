@@ -1,6 +1,6 @@
 //! The facts that a run brings, at its end or while it is at work, written into the journal.
 
-use crate::{Error, Journal, audit, maintenance, samples};
+use crate::{Actor, Error, Journal, audit, maintenance, samples};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     outcome::{BackupStateRecord, Record},
@@ -38,7 +38,7 @@ pub(crate) async fn write(
         Record::Query(query) => return samples::write_query(connection, query, run, at).await,
         Record::Counters(counters) => return samples::write_counters(connection, counters, run).await,
         Record::BackupState(change) => return set_backup_state(connection, change, at).await,
-        Record::Audit(change) => return audit::write_of(connection, change, run).await,
+        Record::Audit(change) => return audit::write(connection, &Actor::job(run), change).await,
         Record::Advice(advice) => return maintenance::write_advice(connection, advice, run, at).await,
         Record::Backup(backup) => sqlx::query(
             "insert into backups (cluster, repository, label, kind, state, system_id, started_at, finished_at, start_lsn,

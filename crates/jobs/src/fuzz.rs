@@ -4,23 +4,19 @@ use crate::monitors::security::read_log;
 
 /// `csvlog`.
 pub fn log_csv(data: &[u8]) {
-    log("csvlog", "", data);
+    read_log("csvlog", "", data);
 }
 
 /// `jsonlog`.
 pub fn log_json(data: &[u8]) {
-    log("jsonlog", "", data);
+    read_log("jsonlog", "", data);
 }
 
 /// `stderr`, with a prefix that is the first line.
 pub fn log_stderr(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (prefix, lines) = data.split_at(end);
-    log("stderr", &String::from_utf8_lossy(prefix), lines.get(1..).unwrap_or_default());
-}
-
-fn log(destination: &str, prefix: &str, data: &[u8]) {
-    read_log(destination, prefix, data);
+    read_log("stderr", &String::from_utf8_lossy(prefix), lines.get(1..).unwrap_or_default());
 }
 
 /// A configuration with every kind of job.

@@ -5,7 +5,6 @@ use crate::{
     pooler,
 };
 use pgbosun_core::unit;
-use std::path::PathBuf;
 
 /// An error from a server or on the way to it. No variant holds a password (C25).
 #[derive(Debug, thiserror::Error)]
@@ -99,9 +98,8 @@ impl Error {
         if words.is_some_and(pooler::speaks) {
             return Self::Pooler { target: host.to_string() };
         }
-        let is_there = |socket: &PathBuf| socket.exists();
-        let hidden = host.socket().filter(|socket| !conninfo.is_own() && !is_there(socket));
-        let hidden = hidden.and_then(|socket| unit::hides(&socket));
+        let socket = host.socket().filter(|_| !conninfo.is_own());
+        let hidden = socket.and_then(|socket| unit::keeps_away(&socket));
         let target = hidden.map_or_else(|| host.to_string(), |why| format!("{host} ({why})"));
         let failed = Self::Connect { target, source };
         let unasked =

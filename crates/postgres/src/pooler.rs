@@ -30,36 +30,29 @@ pub(crate) async fn is_passed_on(connection: &mut PgConnection, mark: Uuid) -> R
 
 /// That the server behind a pooler stays the same for the whole of a session.
 pub(crate) async fn check_session(server: &Server, host: &Host, mine: &mut PgConnection) -> Result<(), Error> {
-    let failed = |source: sqlx::Error| Error::connect(&server.conninfo, host, source);
-    let named = || Error::Pooler { target: host.to_string() };
-    let asked = is_own(server, host, mine, failed);
     // Half of the time there is: a pooler without a place for a second session has us wait.
-    match tokio::time::timeout(server.connect_timeout / 2, asked).await {
+    match tokio::time::timeout(server.connect_timeout / 2, is_own(server, host, mine)).await {
         Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) | Err(_) => Err(named()),
+        Ok(Ok(false)) | Err(_) => Err(Error::Pooler { target: host.to_string() }),
         Ok(Err(error)) => Err(error),
     }
 }
 
-async fn is_own(
-    server: &Server,
-    host: &Host,
-    mine: &mut PgConnection,
-    failed: impl Fn(sqlx::Error) -> Error,
-) -> Result<bool, Error> {
+async fn is_own(server: &Server, host: &Host, mine: &mut PgConnection) -> Result<bool, Error> {
+    let failed = |source: sqlx::Error| Error::connect(&server.conninfo, host, source);
     // What others left in a session is not taken away there.
     let left = "select name from pg_catalog.pg_prepared_statements limit 1";
-    if sqlx::raw_sql(left).fetch_optional(&mut *mine).await.map_err(&failed)?.is_some() {
+    if sqlx::raw_sql(left).fetch_optional(&mut *mine).await.map_err(failed)?.is_some() {
         return Ok(false);
     }
-    let mut other = server.options(host).await?.0.connect().await.map_err(&failed)?;
+    let mut other = server.options(host).await?.0.connect().await.map_err(failed)?;
     let (mut of_mine, mut of_other) = (Vec::new(), Vec::new());
     // Whoever serves in turn gives the second of two statements another server; whoever takes the last one gives both the same. Others
     // that take servers meanwhile make it less likely that a round shows it: hence many.
     for turn in [true, true, false, true, false, false].into_iter().cycle().take(ASKED) {
         let connection = if turn { &mut *mine } else { &mut other };
-        let row = sqlx::raw_sql("select pg_catalog.pg_backend_pid()").fetch_one(connection).await.map_err(&failed)?;
-        let pid: i32 = row.try_get(0).map_err(&failed)?;
+        let row = sqlx::raw_sql("select pg_catalog.pg_backend_pid()").fetch_one(connection).await.map_err(failed)?;
+        let pid: i32 = row.try_get(0).map_err(failed)?;
         if turn { of_mine.push(pid) } else { of_other.push(pid) }
     }
     let _ = other.close().await;

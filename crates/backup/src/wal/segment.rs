@@ -42,13 +42,12 @@ impl Header {
         let (magic, info) = (field(0, 2)? as u16, field(2, 4)? as u16);
         // 0xD110 is PostgreSQL 15; each version counts on.
         (bytes.len() >= LONG_HEADER && magic >> 8 == 0xD1 && info & LONG_FLAG != 0).then_some(())?;
-        let address = field(8, 16)?;
-        // C36: no server gets to an exbibyte of WAL, and sums of positions stay what they are.
-        (address >> 60 == 0).then_some(())?;
+        let address = Lsn(field(8, 16)?);
+        (address < Lsn::FURTHEST).then_some(())?;
         Some(Self {
             magic,
             timeline: field(4, 8)? as u32,
-            address: Lsn(address),
+            address,
             system_id: field(24, 32)?,
             segment_size: field(32, 36)?,
         })

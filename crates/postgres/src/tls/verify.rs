@@ -61,16 +61,17 @@ impl Verifier {
             verify_server_cert_signed_by_trust_anchor(&leaf, &store, intermediates, now, algorithms)
         };
         // WebPKI does not ask how long the path below a root may be.
-        let (limited, unlimited): (Vec<_>, Vec<_>) = authorities().partition(|root| longest_path(root).is_some());
-        let mut done = check(&unlimited, &intermediates);
-        for root in limited {
-            if done.is_ok() {
-                break;
+        let (mut limited, mut unlimited) = (Vec::new(), Vec::new());
+        for root in authorities() {
+            match longest_path(root) {
+                Some(most) => limited.push((root, most)),
+                None => unlimited.push(root),
             }
-            let is_short = longest_path(root).is_none_or(|most| intermediates.len() <= most as usize);
-            done = check(&[root], if is_short { &intermediates } else { &[] });
         }
-        done
+        limited.iter().fold(check(&unlimited, &intermediates), |done, (root, most)| {
+            let is_short = intermediates.len() <= *most as usize;
+            done.or_else(|_| check(&[*root], if is_short { &intermediates } else { &[] }))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! The limits lie far beyond what a server has, and far below what would fill memory, overflow, or never end.
 
 use super::BackupInfo;
-use pgbosun_core::wal::is_segment_size;
+use pgbosun_core::{lsn::Lsn, wal::is_segment_size};
 use std::collections::HashSet;
 
 /// Bytes of a backup: 8 PiB.
@@ -59,7 +59,7 @@ impl BackupInfo {
         if !is_segment_size(size) {
             return Err(format!("{size} bytes are no size of a WAL segment (1 MiB to 1 GiB, a power of two)"));
         }
-        if self.start_lsn > self.stop_lsn || self.stop_lsn.0 > 1 << 60 {
+        if self.start_lsn > self.stop_lsn || self.stop_lsn > Lsn::FURTHEST {
             return Err(format!("no backup reaches from {} to {}", self.start_lsn, self.stop_lsn));
         }
         if (self.stop_lsn.0 - self.start_lsn.0) / size > SEGMENTS {
