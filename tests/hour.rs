@@ -132,8 +132,11 @@ fn hostile_input_from_everywhere_at_once_changes_nothing() {
     let text = |job: &serde_json::Value, key: &str| job[key].as_str().unwrap().to_owned();
     let monitors: Vec<_> =
         listed.as_array().unwrap().iter().map(|job| (text(job, "name"), text(job, "kind"))).collect();
-    let lines =
-        |(name, kind): &(String, String)| format!("[jobs.{name}]\nkind = \"{kind}\"\nschedule = \"*/20 * * * * *\"\n");
+    let lines = |(name, kind): &(String, String)| {
+        // It measures for as long as the pause between two looks.
+        let sample = if kind == "monitor.cpu" { "sample = \"5s\"\n" } else { "" };
+        format!("[jobs.{name}]\nkind = \"{kind}\"\nschedule = \"*/20 * * * * *\"\n{sample}")
+    };
     assert!(monitors.len() > 40, "{monitors:?}");
     configure(&installation, &monitors.iter().map(lines).collect::<String>());
     installation.start();

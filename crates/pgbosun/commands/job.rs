@@ -113,13 +113,12 @@ async fn found(context: &Context, run: &Run) -> anyhow::Result<Vec<(Severity, St
     }
 }
 
-/// How a run ended, and what it found: a look that succeeded may have seen the worst, and that is what it came to.
+/// How a run ended, what it found, and last what it says of the whole: a look that succeeded may have seen the worst, and that is what
+/// it came to.
 fn tell_run(run: &Run, found: &[(Severity, String)]) {
     match found.first() {
-        Some((worst, _)) if run.is_look() => {
-            say!("looked: {} {} {}\n{}", severity(*worst), bold(&run.job), took(run), human::plain(&run.summary));
-        }
-        _ => say!("{}", told(run)),
+        Some((worst, _)) if run.is_look() => say!("looked: {} {} {}", severity(*worst), bold(&run.job), took(run)),
+        _ => say!("{}", ended(run)),
     }
     for (word, summary) in found.iter().take(FINDINGS) {
         say!("  {} {}", severity(*word), human::line(summary));
@@ -127,11 +126,16 @@ fn tell_run(run: &Run, found: &[(Severity, String)]) {
     if let Some(more @ 1..) = found.len().checked_sub(FINDINGS) {
         say!("  and {more} more: \"pgbosun alert list\"");
     }
+    say!("{}", human::plain(&run.summary));
 }
 
 /// How a run ended, in two lines.
 pub fn told(run: &Run) -> String {
-    format!("{} {} {}\n{}", state(run.state), bold(&run.job), took(run), human::plain(&run.summary))
+    format!("{}\n{}", ended(run), human::plain(&run.summary))
+}
+
+fn ended(run: &Run) -> String {
+    format!("{} {} {}", state(run.state), bold(&run.job), took(run))
 }
 
 fn took(run: &Run) -> String {
