@@ -1,6 +1,6 @@
 //! Configuration: ten kinds of mistakes and their messages, sources, secrets, and the pages that are made from it.
 
-use crate::support::{Installation, MAIL, directory, file, output, program};
+use crate::support::{Cluster, Installation, MAIL, directory, file, output, program};
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 fn check(configuration: &str) -> String {
@@ -232,6 +232,53 @@ fn init_writes_a_valid_configuration_once() {
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
     let again = init();
     assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("exists and is not touched"));
+    // What a package brings, in which everything is a comment, makes way; nothing else does.
+    fs::write(&target, "# pgbosun\n\n   # [clusters.main]\n").unwrap();
+    assert!(init().status.success() && fs::read_to_string(&target).unwrap().contains("\n[clusters.main]"));
+    fs::write(&target, "# pgbosun\n[daemon]\n").unwrap();
+    assert!(!init().status.success() && fs::read_to_string(&target).unwrap() == "# pgbosun\n[daemon]\n");
+    fs::remove_file(&target).unwrap();
+    std::os::unix::fs::symlink(directory.path().join("elsewhere"), &target).unwrap();
+    assert!(!init().status.success() && !directory.path().join("elsewhere").exists());
+}
+
+#[test]
+fn init_finds_what_the_server_says_of_its_log_and_its_archive() {
+    let directory = directory();
+    let cluster = Cluster::start_with(
+        directory.path(),
+        "logging_collector = on\nlog_directory = 'my log'\narchive_mode = on\narchive_command = 'cp %p /mnt/%f'\n",
+    );
+    let init = |more: &[&str]| {
+        let target = directory.path().join("new.toml");
+        let _ = fs::remove_file(&target);
+        let mut command = Command::new(program());
+        command.args(["config", "init", "--data-directory"]).arg(&cluster.data).arg("--output").arg(&target).args(more);
+        let done = command.output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        (done.status.success(), said, fs::read_to_string(&target).unwrap_or_default())
+    };
+    let (done, said, text) = init(&[]);
+    assert!(done && said.contains("by other means: archive_command = cp %p /mnt/%f"), "{said}");
+    assert!(text.contains(&format!("log-directory = \"{}/my log\"", cluster.data.display())), "{text}");
+    let (done, said, _) = init(&["--archive"]);
+    assert!(!done && said.contains("archives its WAL already, with cp %p /mnt/%f"), "{said}");
+    cluster.sql("alter system set archive_mode = off");
+    cluster.down();
+    cluster.up();
+    let (done, said, _) = init(&[]);
+    assert!(done && said.contains("archives no WAL") && said.contains("alter system set archive_mode = on"), "{said}");
+    let (done, said, _) = init(&["--archive"]);
+    assert!(done && said.contains("from its next restart on"), "{said}");
+    cluster.down();
+    cluster.up();
+    assert_eq!(cluster.sql("show archive_mode") + &cluster.sql("show archive_command"), "onpgbosun wal push \"%p\"");
+    let (done, said, text) = init(&["--archive"]);
+    assert!(done && !said.contains("archive"), "{said}");
+    let file = directory.path().join("check.toml");
+    fs::write(&file, text).unwrap();
+    let check = Command::new(program()).arg("--config").arg(&file).args(["config", "check"]).output().unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
 #[test]

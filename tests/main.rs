@@ -7,6 +7,7 @@
 mod alerts;
 mod audit;
 mod backup;
+mod bare;
 mod by_hand;
 mod certificates;
 mod chains;

@@ -24,6 +24,11 @@ fn start_status_and_hardening() {
 }
 
 #[test]
+fn what_the_configuration_names_can_be_written_also_as_another_user() {
+    held("configured-paths");
+}
+
+#[test]
 fn reload_good_and_bad() {
     held("reload");
 }

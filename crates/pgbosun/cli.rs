@@ -62,6 +62,9 @@ pub enum Command {
     Check {
         /// Only this cluster.
         cluster: Option<String>,
+        /// As this user and from here, also where a daemon runs, which may see and write less.
+        #[arg(long)]
+        here: bool,
     },
     /// Figures for machines, as Prometheus reads them; with --json how backups stand.
     Metrics,

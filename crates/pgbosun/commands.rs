@@ -14,7 +14,7 @@ mod metrics;
 mod migrate;
 mod operator;
 mod report;
-mod restore;
+pub mod restore;
 mod restore_test;
 mod schedule;
 mod status;
@@ -37,7 +37,7 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
 async fn execute(command: Command, context: &Context) -> anyhow::Result<u8> {
     match command {
         Command::Status => status::run(context).await,
-        Command::Check { cluster } => check::run(context, cluster.as_deref()).await,
+        Command::Check { cluster, here } => check::run(context, cluster.as_deref(), here).await,
         Command::Metrics => metrics::run(context).await,
         Command::Schedule { days } => schedule::run(context, days),
         Command::Job { command } => job::run(context, command).await,

@@ -65,16 +65,17 @@ fn fetches() -> bool {
     words.any(|word| word == "fetch")
 }
 
-fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
     // What needs no valid configuration comes first.
     match &cli.command {
         Command::Config { command } => match command {
-            ConfigCommand::Init { output, data_directory } => {
-                return commands::config::init(output, data_directory.as_deref());
+            ConfigCommand::Init { output, data_directory, archive } => {
+                return commands::config::init(output, data_directory.as_deref(), *archive);
             }
             ConfigCommand::Reference { markdown, monitors, samples } => {
                 return commands::config::reference(*markdown, *monitors, *samples);
             }
+            ConfigCommand::Unit { install } => return commands::config::unit(&cli.config, *install),
             ConfigCommand::Check => return commands::config::check(&cli.config),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
@@ -94,6 +95,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
             return commands::demo::run(directory, *keep_running);
         }
         _ => {}
+    }
+    if let Command::Restore { command: RestoreCommand::Physical(arguments) } = &mut cli.command
+        && arguments.target.repository.as_deref().is_some_and(commands::restore::bare::is_place)
+    {
+        local::become_owner(Path::new("/"), arguments.to.as_deref())?;
+        cli.config = commands::restore::bare::configure(arguments)?;
     }
     let loaded = load(&cli.config).or_else(|error| match cli.command {
         // What is about the configuration itself.

@@ -126,7 +126,7 @@ TOML
     systemctl reload pgbosun || fail "reload"
     wait_for 10 "the connection" sh -c 'journalctl -u pgbosun | grep -q "clusters.hidden.connection: /tmp/.s.PGSQL.5432 is hidden: .*PrivateTmp=yes"'
     wait_for 10 "the repository" sh -c 'journalctl -u pgbosun | grep -q "repositories.hidden.path: /tmp/repository is hidden"'
-    wait_for 10 "alert about both" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "cannot see what its configuration names"'
+    wait_for 10 "alert about both" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "the unit keeps from the daemon what its configuration names"'
     says() { { bosun job run "$1" --wait 2>&1 || :; } | tee /dev/stderr | has "$2" || fail "$1 does not name $2"; }
     says hidden-socket PrivateTmp=
     says hidden-repository PrivateTmp=
@@ -141,6 +141,59 @@ TOML
     runuser -u member -- pgbosun --config /tmp/readable.toml job run connectivity >/dev/null || fail "a member may not run a job"
     wait_for 15 "who did it" sh -c "[ \$(runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select actor from dba_ops.audit_log where action = 'run' and object = 'connectivity'\") = member ]"
     { runuser -u stranger -- pgbosun --config /tmp/readable.toml job list 2>&1 || :; } | has "not open to this user" || fail "stranger is not refused"
+    ;;
+configured-paths)
+    # What the configuration names elsewhere is writable from the first start on, also under another user, and what is added later is named.
+    install_all
+    useradd --system --create-home sdba
+    # The repository is made by the start; what is below somebody's own directory is made as the user of the unit.
+    install -d -o sdba /srv/scratch "/srv/with blank"
+    ln -s /etc "/srv/with blank/etc"
+    install -d -o sdba -g postgres -m 770 /var/log/box
+    : >/var/log/box/old.log && chown sdba /var/log/box/old.log && touch -d "100 days ago" /var/log/box/old.log
+    sql "create role sdba login superuser" >/dev/null
+    sed -i -e 's|^path = .*|path = "/srv/repository"|' -e 's|^\[daemon\]|&\nuser = "sdba"|' -e 's|user=postgres|user=sdba dbname=postgres|' \
+        -e 's|^kind = "restore-test"|&\nscratch-directory = "/srv/scratch"|' /etc/pgbosun/pgbosun.toml
+    sed -i -E '/^connection = .*user=sdba dbname=postgres"$/a log-directory = "/var/log/box"' /etc/pgbosun/pgbosun.toml
+    printf '[jobs.logs]\nkind = "logs.rotate"\ncluster = "main"\n' >>/etc/pgbosun/pgbosun.toml
+    chgrp -R sdba /etc/pgbosun
+    { pgbosun config check 2>&1 || :; } | has "repositories.local.path: /srv/repository cannot be written" || fail "config check does not name what the unit lacks"
+    start
+    [ "$(ps -o user= -p "$(property MainPID)")" = sdba ] || fail "runs as $(ps -o user= -p "$(property MainPID)")"
+    [ "$(property CPUWeight)" = 50 ] && [ "$(property IOWeight)" = 50 ] || fail "weights"
+    pgbosun config check 2>&1 | has "warning" && fail "something is lacking after the start"
+    pgbosun backup create || fail "backup into a configured place"
+    pgbosun job run restore-test --wait || fail "restore test in a configured place"
+    pgbosun job run logs --wait || fail "rotate logs in a configured place"
+    [ ! -e /var/log/box/old.log ] || fail "the log is still there"
+    exposure=$(systemd-analyze security --no-pager pgbosun.service | awk '/Overall exposure/ {print $(NF-2)}')
+    echo "systemd-analyze security with the drop-in: $exposure"
+    awk -v e="$exposure" 'BEGIN { exit !(e + 0 > 0 && e <= 2.0) }' || fail "exposure $exposure is above 2.0"
+    pgbosun check | tee /dev/stderr | has "checked all this itself" || fail "check does not ask the daemon"
+    # A repository is added: everybody says what is missing, a restart brings it.
+    printf '[repositories.more]\ntype = "local"\npath = "/srv/with blank/repository"\n' >>/etc/pgbosun/pgbosun.toml
+    sed -i 's/^repositories = \["local"\]/repositories = ["local", "more"]/' /etc/pgbosun/pgbosun.toml
+    printf '[repositories.link]\ntype = "local"\nrequired = false\npath = "/srv/with blank/etc/pgbosun-link"\n' >>/etc/pgbosun/pgbosun.toml
+    pgbosun config check 2>&1 | has "repositories.more.path: /srv/with blank/repository cannot be written.*ReadWritePaths=" || fail "config check says nothing"
+    systemctl reload pgbosun || fail "reload"
+    wait_for 10 "the log says it" sh -c 'journalctl -u pgbosun | grep -q "repositories.more.path: /srv/with blank/repository cannot be written"'
+    wait_for 10 "alert about it" sh -c 'pgbosun alert list | grep -q "the unit keeps from the daemon what its configuration names"'
+    { pgbosun check || :; } | tee /dev/stderr | grep "repository more" | has "config unit --install" || fail "check does not say what to do"
+    pgbosun config unit --install | has "wrote" || fail "config unit --install"
+    pgbosun config unit --install | has "up to date" || fail "a second time"
+    [ ! -e /etc/pgbosun-link ] || fail "root followed a link in the directory of a user"
+    cp /etc/systemd/system/pgbosun.service.d/10-configuration.conf /tmp/before
+    systemctl restart pgbosun || fail "restart"
+    diff /tmp/before /etc/systemd/system/pgbosun.service.d/10-configuration.conf || fail "the start made another drop-in than the command"
+    pgbosun backup create || fail "backup into both"
+    [ -n "$(find "/srv/with blank" -name backup.json)" ] || fail "nothing is in the new repository"
+    sed -i '/^.repositories.link/,$d' /etc/pgbosun/pgbosun.toml
+    systemctl reload pgbosun
+    wait_for 10 "alert is over" sh -c '! pgbosun alert list | grep -q "the unit keeps"'
+    # A drop-in that is not ours stays, and the daemon starts all the same.
+    echo "[Service]" >/etc/systemd/system/pgbosun.service.d/10-configuration.conf
+    systemctl restart pgbosun || fail "restart beside a drop-in of somebody else"
+    [ "$(cat /etc/systemd/system/pgbosun.service.d/10-configuration.conf)" = "[Service]" ] || fail "somebody else's file was replaced"
     ;;
 reload)
     install_all

@@ -1,6 +1,7 @@
 //! Sizes, durations and errors as people read them.
 
-use std::{borrow::Cow, time::Duration};
+use crate::unit;
+use std::{borrow::Cow, io, path::Path, time::Duration};
 
 /// `1.5 GiB`, `312 MiB`, `0 B`.
 pub fn size(bytes: u64) -> String {
@@ -76,9 +77,16 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_hostile)
 }
 
-/// Control characters, ends of lines and paragraphs, and what Unicode has to turn the direction of text (UAX #9).
+/// Control characters, ends of lines and paragraphs, what Unicode has to turn the direction of text (UAX #9), and what has no width: two
+/// names that look the same are not the same name.
 fn is_hostile(c: char) -> bool {
+    let has_no_width = matches!(
+        c,
+        '\u{ad}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
+            | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    );
     c.is_control()
+        || has_no_width
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
@@ -96,9 +104,19 @@ fn escaped(text: &str, is_hostile: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// The most bytes of a cause that are told: it may be a server's own words.
 const WORDS: usize = 8 << 10;
 
-/// An error and its causes in one line, each cause once. Whatever a server or a repository put into them is text and no more.
-pub fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes in one line, each cause once; where the unit is what keeps us from writing, with what to do about it. Whatever
+/// a server or a repository put into them is text and no more.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    chain_under(error, || unit::forbids_writing(Path::new("/")))
+}
+
+fn chain_under(error: &(dyn std::error::Error + 'static), unit: impl Fn() -> Option<&'static str>) -> String {
     let mut text = error.to_string();
+    let is_read_only = |error: &(dyn std::error::Error + 'static)| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    };
+    let mut hint = is_read_only(error);
     let mut next = error.source();
     while let Some(cause) = next {
         let mut words = cause.to_string();
@@ -112,7 +130,12 @@ pub fn chain(error: &dyn std::error::Error) -> String {
             text.push_str(": ");
             text.push_str(&words);
         }
+        hint |= is_read_only(cause);
         next = cause.source();
+    }
+    if let Some(why) = hint.then(unit).flatten() {
+        text.push_str(": ");
+        text.push_str(why);
     }
     plain(&text).into_owned()
 }
@@ -125,8 +148,19 @@ mod tests {
     fn c44_what_a_stranger_wrote_does_not_move_a_cursor() {
         let error = std::io::Error::other("look at \u{1b}]0;title\u{7}\u{1b}[2J\r\u{9b}1m this\nand\tthat");
         assert_eq!(chain(&error), "look at \\u{1b}]0;title\\u{7}\\u{1b}[2J\\r\\u{9b}1m this\nand\tthat");
-        assert!(matches!(plain("plain: ü"), Cow::Borrowed(_)));
+        assert!(matches!(plain("plain: ü 名前 🐘"), Cow::Borrowed(_)));
+        assert_eq!(plain("pay\u{200b}roll \u{feff}\u{ad}x"), "pay\\u{200b}roll \\u{feff}\\u{ad}x");
         assert_eq!(line("a\nOK \u{202e}all is well"), "a\\nOK \\u{202e}all is well");
+    }
+
+    #[test]
+    fn what_the_unit_does_not_let_us_write_is_told_with_its_directive() {
+        let read_only = || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "create /srv/a");
+        let under_a_unit = || Some(unit::READ_ONLY);
+        assert!(chain_under(&read_only(), under_a_unit).ends_with(unit::READ_ONLY));
+        assert!(!chain_under(&read_only(), || None).contains("ReadWritePaths"));
+        let other = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert!(!chain_under(&other, under_a_unit).contains("ReadWritePaths"));
     }
 
     #[test]

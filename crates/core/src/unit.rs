@@ -10,6 +10,9 @@ pub const PRIVATE_TMP: &str = "the unit has PrivateTmp=yes, and with it /tmp and
 /// Home directories cannot be seen.
 pub const PROTECT_HOME: &str = "the unit has ProtectHome=yes, and sees nothing of /home, /root and /run/user: take another place, or \
     BindPaths= or ProtectHome=read-only with \"systemctl edit pgbosun\" shows it";
+/// Nothing can be written but where the unit says.
+pub const READ_ONLY: &str = "the unit has ProtectSystem=strict, and lets the daemon write only where ReadWritePaths= says: \"pgbosun config \
+    unit --install\" adds what the configuration names, and \"systemctl restart pgbosun\" applies it";
 /// A place cannot be seen.
 const INACCESSIBLE: &str = "the unit has InaccessiblePaths= for it: \"systemctl cat pgbosun\" shows where";
 
@@ -24,8 +27,32 @@ pub fn keeps_away(path: &Path) -> Option<&'static str> {
     hides(path).filter(|_| !path.exists())
 }
 
-/// [`hides`] by the text of `mountinfo` (proc(5)): of mounts on one place the last counts.
+/// Why this process cannot write at a path, whether it is there or not, though its file system takes writes.
+pub fn forbids_writing(path: &Path) -> Option<&'static str> {
+    is_read_only(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), path).then_some(READ_ONLY)
+}
+
+/// [`hides`] by the text of `mountinfo`.
 fn hidden(mounts: &str, path: &Path) -> Option<&'static str> {
+    let [root, place, ..] = mount_of(mounts, path)?;
+    let is_home = ["/home", "/root", "/run/user"].contains(&place);
+    match root {
+        root if root.contains("/systemd-private-") => Some(PRIVATE_TMP),
+        root if !root.contains("/systemd/inaccessible/") => None,
+        _ if is_home => Some(PROTECT_HOME),
+        _ => Some(INACCESSIBLE),
+    }
+}
+
+/// [`forbids_writing`] by the text of `mountinfo`: the mount is read-only and its file system is not.
+fn is_read_only(mounts: &str, path: &Path) -> bool {
+    let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
+    mount_of(mounts, path).is_some_and(|[_, _, own, whole]| has(own, "ro") && has(whole, "rw"))
+}
+
+/// The mount on which a path lies, by the text of `mountinfo` (proc(5)): its root, its place, its options, and those of its file system.
+/// Of mounts on one place the last counts.
+fn mount_of<'a>(mounts: &'a str, path: &Path) -> Option<[&'a str; 4]> {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -36,17 +63,17 @@ fn hidden(mounts: &str, path: &Path) -> Option<&'static str> {
     let path = plain.as_path();
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
-        Some((fields.next()?, fields.next()?))
+        let whole = line.rsplit(' ').next()?;
+        Some([fields.next()?, fields.next()?, fields.next()?, whole])
     });
-    let above = mounts.filter(|(_, place)| path.starts_with(place));
-    let (root, place) = above.reduce(|best, next| if next.1.len() >= best.1.len() { next } else { best })?;
-    let is_home = ["/home", "/root", "/run/user"].contains(&place);
-    match root {
-        root if root.contains("/systemd-private-") => Some(PRIVATE_TMP),
-        root if !root.contains("/systemd/inaccessible/") => None,
-        _ if is_home => Some(PROTECT_HOME),
-        _ => Some(INACCESSIBLE),
-    }
+    let above = mounts.filter(|[_, place, ..]| path.starts_with(mount_point(place)));
+    above.reduce(|best, next| if next[1].len() >= best[1].len() { next } else { best })
+}
+
+/// A mount point as `mountinfo` and `fstab` write it: blanks and backslashes are octal numbers there (proc(5), fstab(5)).
+pub fn mount_point(field: &str) -> PathBuf {
+    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    codes.iter().fold(field.to_owned(), |text, (code, character)| text.replace(code, character)).into()
 }
 
 #[cfg(test)]
@@ -74,5 +101,26 @@ mod tests {
             assert_eq!(hidden(seen), None, "{seen}");
         }
         assert_eq!(super::hidden("", Path::new("/tmp")), None);
+    }
+
+    #[test]
+    fn what_a_unit_lets_nobody_write_is_told_from_a_disk_that_takes_no_writes() {
+        let mounts = "\
+            21 1 254:0 / / ro,relatime shared:1 - ext4 /dev/vda rw,errors=remount-ro\n\
+            22 21 254:0 /var/backups/pgbosun /var/backups/pgbosun rw,relatime - ext4 /dev/vda rw,errors=remount-ro\n\
+            25 21 254:0 /srv/a /srv/with\\040blank/a rw,relatime - ext4 /dev/vda rw,errors=remount-ro\n\
+            23 21 254:16 / /mnt/broken ro,relatime - ext4 /dev/vdb ro\n\
+            24 21 0:40 / /mnt/share ro,relatime - nfs4 host:/share rw,vers=4.2\n";
+        for (path, expected) in [
+            ("/srv/backups", true),
+            ("/var/backups", true),
+            ("/var/backups/pgbosun/main", false),
+            ("/srv/with blank/a/b", false),
+            ("/srv/with blank", true),
+            ("/mnt/broken/backups", false),
+            ("/mnt/share/backups", true),
+        ] {
+            assert_eq!(is_read_only(mounts, Path::new(path)), expected, "{path}");
+        }
     }
 }

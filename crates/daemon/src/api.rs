@@ -345,6 +345,16 @@ pub struct Refusal {
     pub error: String,
 }
 
+/// What is to be checked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckRequest {
+    /// The configuration that is meant.
+    pub config: PathBuf,
+    /// One cluster; all without.
+    pub cluster: Option<String>,
+}
+
 /// A file to archive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,7 @@
 //! The control socket: HTTP over a unix socket, for the command. Group-readable; who asks is known from the socket.
 
 mod alerts;
+mod check;
 
 use crate::{
     api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, SUDO_USER, Started, Status},
@@ -140,6 +141,7 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .layer(from_fn_with_state(Arc::clone(&engine), to_its_end));
     let routes = Router::new()
         .merge(changes)
+        .route("/check", post(check::check))
         .route("/status", get(show_status))
         .route("/running", get(show_running))
         .route("/clusters/{name}/restore-test", get(show_restore_test))

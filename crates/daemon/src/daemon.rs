@@ -67,7 +67,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     tasks.spawn(wal::receive(Arc::clone(&engine)));
     tasks.spawn(scheduler.run(asked));
     accepted::keep(&loaded);
-    reload::tell_hidden(&engine, &loaded.effective).await;
+    reload::tell_kept_away(&engine, &loaded).await;
     systemd::ready(&systemd::status_line(&engine));
     tracing::info!(
         message_id = events::DAEMON_READY,

@@ -10,31 +10,33 @@ use crate::{
 };
 use pgbosun_core::{
     alert::DAEMON,
-    config::{Config, Effective},
+    config::{Config, Effective, Loaded},
     finding::{Finding, Severity},
     outcome::AuditRecord,
-    unit,
 };
 use pgbosun_history::Actor;
-use pgbosun_postgres::Conninfo;
+use pgbosun_jobs::paths;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot};
 
 /// Options that a reload does not apply.
-const RESTART: [(&str, &str); 5] = [
+const RESTART: [(&str, &str); 8] = [
     ("daemon", "state-directory"),
     ("daemon", "control-socket"),
     ("daemon", "instance"),
     ("daemon", "heartbeat"),
     ("daemon", "metrics-address"),
+    ("daemon", "user"),
+    ("daemon", "cpu-weight"),
+    ("daemon", "io-weight"),
 ];
 
-/// What the unit hides, as an object of an alert.
-const HIDDEN: &str = "hidden files";
+/// What the unit keeps away, as an object of an alert.
+const KEPT_AWAY: &str = "hidden files";
 
 /// Reads and applies the configuration at `path`. Whatever happens, the daemon goes on.
 pub(crate) async fn reload(
@@ -54,7 +56,7 @@ pub(crate) async fn reload(
             let applied = apply(engine, loaded.config.clone(), requests).await;
             if applied.is_ok() {
                 changed = replace(&loaded.effective, effective);
-                tell_hidden(engine, &loaded.effective).await;
+                tell_kept_away(engine, &loaded).await;
                 let _ = tokio::task::spawn_blocking(move || accepted::keep(&loaded)).await;
             }
             applied
@@ -117,40 +119,22 @@ fn replace(new: &[Effective], old: &Mutex<Vec<Effective>>) -> Vec<String> {
     changed.iter().map(|(section, key)| format!("{section}.{key}")).collect()
 }
 
-/// Tells of what the configuration names and the unit hides, as soon as the configuration is taken.
-pub(crate) async fn tell_hidden(engine: &Engine, effective: &[Effective]) {
-    let lines: Vec<String> = effective.iter().flat_map(hidden).collect();
+/// Tells of what the configuration names and the unit keeps from the daemon, as soon as the configuration is taken.
+pub(crate) async fn tell_kept_away(engine: &Engine, loaded: &Loaded) {
+    let lines = paths::kept_away(&loaded.config, &loaded.effective);
     for line in &lines {
         tracing::warn!("{line}");
     }
-    let summary = "the daemon cannot see what its configuration names";
+    let summary = "the unit keeps from the daemon what its configuration names";
     let finding = (!lines.is_empty()).then(|| {
-        Finding::new(Severity::Warning, HIDDEN, summary)
+        Finding::new(Severity::Warning, KEPT_AWAY, summary)
             .meaning("What needs it fails, while the same works on the command line.")
             .advice("Change the configuration or the unit as it is said below.")
             .detail(lines.join("\n"))
     });
-    if let Err(error) = alerts::own_object(engine, DAEMON, HIDDEN, finding).await {
-        tracing::error!("the alert about hidden files is not in the journal: {}", chain(&error));
+    if let Err(error) = alerts::own_object(engine, DAEMON, KEPT_AWAY, finding).await {
+        tracing::error!("the alert about files that the unit keeps away is not in the journal: {}", chain(&error));
     }
-}
-
-/// What an option names that the unit hides: a path as a whole, alone or in a list, or the socket of a connection string.
-fn hidden(entry: &Effective) -> Vec<String> {
-    // What is ours alone may lie anywhere; statements and arguments are for others.
-    if ["scratch-directory", "arguments", "statement", "query", "queries"].contains(&entry.key.as_str()) {
-        return Vec::new();
-    }
-    let strings = entry.value.split('"').skip(1).step_by(2);
-    let paths: Vec<PathBuf> = match entry.key.as_str() {
-        "connection" => {
-            let parsed = strings.filter_map(|text| Conninfo::parse(text).ok());
-            parsed.flat_map(|conninfo| conninfo.hosts).filter_map(|host| host.socket()).collect()
-        }
-        _ => strings.map(PathBuf::from).filter(|path| path.is_absolute()).collect(),
-    };
-    let told = paths.iter().filter_map(|path| Some((path, unit::keeps_away(path)?)));
-    told.map(|(path, why)| format!("{}.{}: {} is hidden: {why}", entry.section, entry.key, path.display())).collect()
 }
 
 fn refused(path: &Path, error: &Error) -> Finding {

@@ -7,7 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_backup::Progress;
 use pgbosun_core::{
-    config::{Config, RepositoryName},
+    config::{self, Config, RepositoryName},
     finding::Severity,
     outcome::{Outcome, Record},
 };
@@ -17,6 +17,7 @@ use pgbosun_repository::{Repository, may_pass};
 use serde::de::DeserializeOwned;
 use std::{
     future::Future,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -33,6 +34,11 @@ pub trait Job: Send + Sync {
     /// What its timeout is at least: a job that ends by itself, with a budget of its own, needs the time to do so.
     fn least_timeout(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// Where it writes outside the state directory.
+    fn writes(&self, _config: &Config, _job: &config::Job) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// How bad it is that this job failed: for a monitor nobody knows, for a backup there is none.

@@ -10,6 +10,7 @@ mod job;
 mod logs;
 mod maintenance;
 mod monitors;
+pub mod paths;
 pub mod place;
 mod programs;
 mod registry;

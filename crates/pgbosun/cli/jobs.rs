@@ -8,17 +8,27 @@ use std::path::PathBuf;
 pub enum ConfigCommand {
     /// Write a commented configuration for the cluster found on this machine.
     Init {
-        /// The file to write; `-` for standard output. A file that exists is not touched.
+        /// The file to write; `-` for standard output. A file that exists is not touched, unless everything in it is a comment.
         #[arg(long, short, default_value = "-")]
         output: PathBuf,
         /// The data directory, if it is not where distributions put it.
         #[arg(long)]
         data_directory: Option<PathBuf>,
+        /// Have the server archive its WAL with pgbosun, where it archives none: sets archive_mode, archive_command and archive_timeout
+        /// (ALTER SYSTEM), which apply when you restart it.
+        #[arg(long)]
+        archive: bool,
     },
     /// Report every mistake at once. Exits with 78 if there is one.
     Check,
     /// Print the effective configuration with the source of every value, secrets masked.
     Show,
+    /// Print what the systemd unit needs for this configuration: where it may write, which mounts come first, user and weights.
+    Unit {
+        /// Write it beside the unit and have systemd read it, instead of printing it. The daemon's start does this by itself.
+        #[arg(long)]
+        install: bool,
+    },
     /// Print every option.
     Reference {
         /// As the page docs/configuration.md.

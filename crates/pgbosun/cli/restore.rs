@@ -25,7 +25,8 @@ pub struct RestoreTarget {
     /// The cluster it is of; the only one by default.
     #[arg(long)]
     pub cluster: Option<String>,
-    /// The repository; the first that has what is needed by default.
+    /// The repository; the first that has what is needed by default. `restore physical` also takes a place, and needs no configuration
+    /// then: a directory as /mnt/backup, s3://BUCKET/PREFIX, gcs://, azure://, sftp://USER@HOST/PATH.
     #[arg(long)]
     pub repository: Option<String>,
     /// Recover to this time, with its zone: `2026-11-21 08:30:00+01`, `2026-11-21 08:30:00 Europe/Berlin`, `2026-11-21T07:30:00Z`.
@@ -95,6 +96,13 @@ pub struct RestorePhysical {
     /// default anywhere else.
     #[arg(long, conflicts_with = "standby")]
     pub beside: bool,
+    /// Where the repository is named by its place: the file with the age identity that opens it, where it is encrypted.
+    #[arg(long, value_name = "FILE")]
+    pub identity_file: Option<PathBuf>,
+    /// Where the repository is named by its place: an option that it has in a configuration, such as endpoint=https://… or
+    /// secret-file=/root/s3.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub repository_option: Vec<String>,
     /// Restore into a scratch server, check it there, and remove it.
     #[arg(long, conflicts_with_all = ["to", "delta", "force"])]
     pub verify_only: bool,

@@ -2,31 +2,36 @@
 
 mod archiving;
 
+use super::config::lacking;
 use crate::{
+    client::Client,
     exit::Exit,
     local::Context,
     output::{json, severity},
 };
+use nix::unistd::{User, geteuid};
 use pgbosun_core::{
     config::{Cluster, Config},
     finding::Severity,
     human,
 };
-use pgbosun_daemon::{By, Hearing, chain, channel, open_history, told_by_mail};
+use pgbosun_daemon::{By, Hearing, api::CheckRequest, chain, channel, open_history, told_by_mail};
 use pgbosun_history::{Look, Operators, operators_beside};
 use pgbosun_jobs::{log_advice, needs_replication, place};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
 use pgbosun_repository::{Error as RepositoryError, Repository};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Row};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// How long all of it may take where the daemon does it.
+const LONGEST: Duration = Duration::from_secs(600);
 /// How long a data directory or a repository may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-#[derive(Serialize)]
+#[derive(Deserialize, Serialize)]
 struct Line {
     severity: Severity,
     object: String,
@@ -57,20 +62,66 @@ impl Report {
     }
 }
 
-/// Checks; the exit code is that of the worst line.
+/// Checks, as the daemon where one runs and nothing else is asked for; the exit code is that of the worst line.
 ///
 /// # Errors
 /// Where the cluster named is not configured.
-pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
-    let mut report = Report::default();
+pub async fn run(context: &Context, cluster: Option<&str>, here: bool) -> anyhow::Result<u8> {
     if let Some(name) = cluster.filter(|name| !context.config.clusters.contains_key(*name)) {
         return Err(Exit::usage(format!("no cluster {name} is configured")));
     }
+    let asked = match context.daemon().await {
+        _ if here => None,
+        Ok(Some(daemon)) => Some(by_the_daemon(context, &daemon, cluster).await),
+        Ok(None) => None,
+        Err(error) => Some(Err(error)),
+    };
+    let report = match asked {
+        Some(Ok(report)) => report,
+        failed => {
+            let mut report = by_this_process(context, cluster).await?;
+            match failed {
+                Some(Err(error)) => report.add(Severity::Unknown, "daemon", crate::exit::describe(&error)),
+                _ if here => {}
+                _ => report.add(Severity::Warning, "daemon", "does not run: systemctl enable --now pgbosun"),
+            }
+            if !here {
+                report.add(Severity::Ok, "user", as_this_user());
+            }
+            report
+        }
+    };
+    let worst = report.0.iter().map(|line| line.severity).max().unwrap_or(Severity::Ok);
+    if context.json {
+        json(&report.0)?;
+    } else {
+        say!("{}", report.headline());
+        for line in &report.0 {
+            say!("{} {:<24} {}", severity(line.severity), line.object, line.message);
+        }
+    }
+    Ok(worst.exit_code())
+}
+
+/// What holds for the daemon: who it is, and what its unit lets it see and write.
+async fn by_the_daemon(context: &Context, daemon: &Client, cluster: Option<&str>) -> anyhow::Result<Report> {
+    let request = CheckRequest { config: context.config.path.clone(), cluster: cluster.map(str::to_owned) };
+    let mut report = Report(daemon.ask(LONGEST, "/check", &request).await?);
+    report.add(Severity::Ok, "daemon", "answers, and checked all this itself");
+    Ok(report)
+}
+
+fn as_this_user() -> String {
+    let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| "this user".to_owned(), |user| user.name);
+    format!("all this holds for {user} at a shell: a daemon under its unit may see and write less")
+}
+
+async fn by_this_process(context: &Context, cluster: Option<&str>) -> anyhow::Result<Report> {
+    let mut report = Report::default();
     report.add(Severity::Ok, "configuration", "valid");
-    match context.daemon().await {
-        Ok(Some(_)) => report.add(Severity::Ok, "daemon", "answers"),
-        Ok(None) => report.add(Severity::Warning, "daemon", "does not run: systemctl enable --now pgbosun"),
-        Err(error) => report.add(Severity::Unknown, "daemon", error.to_string()),
+    let loaded = crate::load(&context.config.path)?;
+    for line in lacking(&loaded.config, &loaded.effective) {
+        report.add(Severity::Warning, "unit", line);
     }
     for (name, settings) in context.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|c| c == *name)) {
         match Server::of(settings) {
@@ -88,16 +139,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     }
     check_repositories(&mut report, context).await;
     check_outside(&mut report, context).await?;
-    let worst = report.0.iter().map(|line| line.severity).max().unwrap_or(Severity::Ok);
-    if context.json {
-        json(&report.0)?;
-    } else {
-        say!("{}", report.headline());
-        for line in &report.0 {
-            say!("{} {:<24} {}", severity(line.severity), line.object, line.message);
-        }
-    }
-    Ok(worst.exit_code())
+    Ok(report)
 }
 
 /// Whether what the configuration says of the data directory can be.

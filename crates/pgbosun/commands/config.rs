@@ -1,8 +1,10 @@
 //! `pgbosun config`: write, check, show, explain.
 
 mod init;
+mod unit;
 
 pub use init::init;
+pub use unit::{lacking, unit};
 
 use crate::{
     console,
@@ -29,6 +31,9 @@ pub fn check(path: &Path) -> anyhow::Result<u8> {
                 config.jobs.len(),
                 files.join(", ")
             );
+            for line in lacking(config, &loaded.effective) {
+                tell!("{} {line}", output::yellow("warning:"));
+            }
             Ok(0)
         }
         Err(problems) => {

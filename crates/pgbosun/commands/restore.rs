@@ -1,5 +1,6 @@
 //! `pgbosun restore`: from the repository alone; neither daemon nor history is needed (C22).
 
+pub mod bare;
 mod part;
 mod tablespaces;
 mod target;

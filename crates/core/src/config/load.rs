@@ -78,6 +78,12 @@ pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
     }
 }
 
+/// A name that systemd takes for a user (systemd.io/USER_NAMES), and that is nothing else in a unit file.
+fn is_user_name(name: &str) -> bool {
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    first && name.chars().all(|c| c.is_ascii_alphanumeric() || ['_', '-', '.'].contains(&c))
+}
+
 /// Where the state lies, by a configuration that may be wrong in other places, even in its syntax; the usual place where it
 /// does not say.
 pub fn state_directory(path: &Path) -> PathBuf {
@@ -188,6 +194,14 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
         }
         if daemon.alive_every < SHORTEST_ALIVE {
             reader.refuse("alive-every", "expected at least 6s: every part moves within 5 s", None);
+        }
+        for (key, weight) in [("cpu-weight", daemon.cpu_weight), ("io-weight", daemon.io_weight)] {
+            if !(1..=10_000).contains(&weight) {
+                reader.refuse(key, "expected a whole number from 1 to 10000", None);
+            }
+        }
+        if daemon.user.as_ref().is_some_and(|user| !is_user_name(user)) {
+            reader.refuse("user", "expected the name of a user of this machine", None);
         }
     });
     let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {

@@ -52,6 +52,13 @@ options! {
         watch: bool = "true";
         /// How often the daemon looks at a schedule that nothing woke it for, and at `dba_ops` while that is away.
         heartbeat: Duration = "\"5s\"", restart;
+        /// The user that the unit runs the daemon as, for `pgbosun config unit`; the unit's own, `postgres`, by default.
+        user: Option<String>, restart;
+        /// The daemon's share of the processors where others want them too, for `pgbosun config unit`: from 1 to 10000, and 100
+        /// is what everybody else has (systemd.resource-control(5), `CPUWeight=`).
+        cpu_weight: u16 = "50", restart;
+        /// The daemon's share of the disks where others want them too, as `cpu-weight` (`IOWeight=`).
+        io_weight: u16 = "50", restart;
         /// The folder with mail templates that replace the built-in ones.
         template_directory: PathBuf = "\"/etc/pgbosun/templates\"";
     }

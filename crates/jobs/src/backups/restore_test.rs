@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use pgbosun_backup::{Catalogue, Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
 use pgbosun_core::{
     clock,
-    config::{Config, Known, RawValue, Refusal, RepositoryName, Setting},
+    config::{self, Config, Known, RawValue, Refusal, RepositoryName, Setting},
     finding::{Finding, Severity},
     human, options,
     outcome::{Outcome, Record, RestoreTestRecord},
@@ -111,6 +111,10 @@ impl Setting for Queries {
 
 #[async_trait]
 impl Job for RestoreTestJob {
+    fn writes(&self, config: &Config, _job: &config::Job) -> Vec<PathBuf> {
+        vec![self.scratch_directory(config)]
+    }
+
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
         let mut tested = Tested::none(self.target, self.extract.is_some());
         let (started_at, begun) = (clock::now(), Instant::now());
@@ -171,6 +175,10 @@ impl Tested {
 }
 
 impl RestoreTestJob {
+    fn scratch_directory(&self, config: &Config) -> PathBuf {
+        self.scratch_directory.clone().unwrap_or_else(|| config.daemon.state_directory.join("restore-test"))
+    }
+
     async fn test(&self, context: &JobContext, tested: &mut Tested, begun: Instant) -> Result<Outcome, JobError> {
         let (cluster, _) = context.cluster()?;
         let named: Vec<_> = self.repository.iter().cloned().collect();
@@ -190,7 +198,6 @@ impl RestoreTestJob {
         let program =
             std::env::current_exe().map_err(|error| JobError::lasting("cannot find this program").because(error))?;
         let (cancel, _guard) = bulk_token(context);
-        let scratch = self.scratch_directory.clone();
         let test = RestoreTest {
             restore_command: Recovery::command(&program, &context.config.path, &request, &plan.confinement()),
             plan,
@@ -199,7 +206,7 @@ impl RestoreTestJob {
             amcheck: self.amcheck,
             extract: self.extract.as_ref().map(|table| (table.database.clone(), table.quoted())),
             heartbeat: self.heartbeat.as_ref().map(|table| (table.database.clone(), table.quoted())),
-            scratch_directory: scratch.unwrap_or_else(|| context.config.daemon.state_directory.join("restore-test")),
+            scratch_directory: self.scratch_directory(&context.config),
             program_directory: self.program_directory.clone(),
             recovery_timeout: self.recovery_timeout,
             progress: Arc::clone(&context.progress),

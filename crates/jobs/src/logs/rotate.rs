@@ -15,7 +15,7 @@ use files::{Act, Entry, Rules, list, open_files};
 use logrotate::Managed;
 use pgbosun_core::{
     clock,
-    config::Compression,
+    config::{self, Cluster, Compression, Config},
     finding::{Finding, Severity},
     human, options,
     outcome::Outcome,
@@ -67,12 +67,16 @@ struct Done {
 
 #[async_trait]
 impl Job for LogsRotate {
+    fn writes(&self, config: &Config, job: &config::Job) -> Vec<PathBuf> {
+        let cluster = config.cluster_of(job).map(|(_, cluster)| cluster);
+        self.log_directories(cluster).into_iter().chain(self.temporary_directories.iter().cloned()).collect()
+    }
+
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
         let mode = u32::from_str_radix(&self.mode, 8)
             .map_err(|_| JobError::lasting(format!("mode \"{}\" is no octal number such as \"0640\"", self.mode)))?;
         let (name, server) = context.cluster()?;
-        let own = context.config.clusters.get(name).and_then(|cluster| cluster.log_directory.clone());
-        let directories: Vec<_> = own.into_iter().chain(self.directories.iter().cloned()).collect();
+        let directories = self.log_directories(context.config.clusters.get(name));
         if directories.is_empty() {
             return Err(JobError::lasting(format!("cluster {name} has no log-directory in the configuration")));
         }
@@ -105,6 +109,11 @@ impl Job for LogsRotate {
 }
 
 impl LogsRotate {
+    fn log_directories(&self, cluster: Option<&Cluster>) -> Vec<PathBuf> {
+        let own = cluster.and_then(|cluster| cluster.log_directory.clone());
+        own.into_iter().chain(self.directories.iter().cloned()).collect()
+    }
+
     /// Begins a new log file, where the server collects its own; what is said of that, and the files it writes to.
     async fn ask(&self, server: &Server, dry_run: bool) -> Result<(String, Vec<String>), Error> {
         let mut connection = server.connect().await?;

@@ -1,0 +1,154 @@
+//! The clusters that run on this machine, and what they say of themselves.
+
+use crate::exit::Exit;
+use anyhow::Context;
+use pgbosun_postgres::{Conninfo, Server, SessionSettings};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What the server calls for each segment.
+pub const ARCHIVE_COMMAND: &str = "pgbosun wal push \"%p\"";
+/// How long the server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A cluster as it lies on this machine.
+pub struct Cluster {
+    pub data_directory: PathBuf,
+    pub socket_directory: PathBuf,
+    pub port: u16,
+}
+
+/// What a server says of itself.
+pub struct Settings {
+    /// Where it collects its own log, if it does.
+    pub log_directory: Option<PathBuf>,
+    pub archiving: Archiving,
+}
+
+/// Whether a server archives its WAL.
+pub enum Archiving {
+    /// With our command.
+    Ours,
+    /// It was set to do so just now.
+    SetNow,
+    /// With another one.
+    Others(String),
+    Off,
+}
+
+impl Cluster {
+    /// A connection string that reaches it.
+    pub fn connection(&self) -> String {
+        let port = if self.port == 5432 { String::new() } else { format!(" port={}", self.port) };
+        format!("host={}{port} user=postgres", self.socket_directory.display())
+    }
+
+    /// The command that restarts it, as distributions have it.
+    pub fn restart(&self) -> String {
+        let parts: Vec<_> = self.data_directory.iter().filter_map(|part| part.to_str()).collect();
+        match parts[..] {
+            ["/", "var", "lib", "postgresql", version, name] => {
+                format!("sudo systemctl restart postgresql@{version}-{name}")
+            }
+            ["/", "var", "lib", "pgsql", version, "data"] => format!("sudo systemctl restart postgresql-{version}"),
+            _ => {
+                format!("pg_ctl -D {} restart, as its owner, or as it is restarted here", self.data_directory.display())
+            }
+        }
+    }
+}
+
+/// The one in the named directory, or those that run where Debian or Red Hat put them, the newest version first.
+pub fn clusters(named: Option<&Path>) -> Vec<Cluster> {
+    let candidates: Vec<PathBuf> = match named {
+        Some(directory) => vec![directory.to_owned()],
+        None => {
+            let versions = fs::read_dir("/var/lib/postgresql").into_iter().flatten().flatten();
+            let clusters = versions.flat_map(|version| fs::read_dir(version.path()).into_iter().flatten().flatten());
+            let mut all: Vec<_> = clusters.map(|cluster| cluster.path()).collect();
+            all.extend((15..=19).map(|major| format!("/var/lib/pgsql/{major}/data").into()));
+            all.sort();
+            all.reverse();
+            all
+        }
+    };
+    candidates.into_iter().filter_map(running).collect()
+}
+
+/// `postmaster.pid`: process, data directory, start, port, socket directory (PostgreSQL, pidfile.h).
+fn running(data_directory: PathBuf) -> Option<Cluster> {
+    let text = fs::read_to_string(data_directory.join("postmaster.pid")).ok()?;
+    let mut lines = text.lines().skip(3);
+    let port = lines.next()?.trim().parse().ok()?;
+    let socket_directory = lines.next()?.trim().into();
+    Some(Cluster { data_directory, socket_directory, port })
+}
+
+/// Asks the server, and has it archive where that is wanted and it archives nothing. A server that does not answer is no error where
+/// nothing is wanted of it.
+///
+/// # Errors
+/// Where archiving was asked for and could not be set.
+pub fn ask(cluster: &Cluster, archive: bool) -> anyhow::Result<Option<Settings>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async {
+        tokio::time::timeout(PATIENCE, settings(cluster, archive)).await.context("the server does not answer")?
+    });
+    match answer {
+        Ok(settings) => Ok(Some(settings)),
+        Err(error) if archive => Err(error.context("have the server archive its WAL")),
+        Err(_) => Ok(None),
+    }
+}
+
+async fn settings(cluster: &Cluster, archive: bool) -> anyhow::Result<Settings> {
+    let server = Server {
+        conninfo: Conninfo::parse(&cluster.connection())?,
+        connect_timeout: PATIENCE,
+        statement_timeout: PATIENCE,
+        lock_timeout: PATIENCE,
+        session: SessionSettings::Ours,
+    };
+    let mut connection = server.connect().await?;
+    let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut connection).await?;
+    let mode: String = row.try_get("archive_mode")?;
+    let command: String = row.try_get("archive_command")?;
+    let archiving = match (mode.as_str(), command.as_str()) {
+        ("off", _) | (_, "") if archive => {
+            set(&mut connection).await?;
+            Archiving::SetNow
+        }
+        ("off", _) | (_, "") => Archiving::Off,
+        (_, command) if command.contains("pgbosun") && command.contains("wal push") => Archiving::Ours,
+        (_, command) if archive => {
+            return Err(Exit::refused(format!(
+                "the server archives its WAL already, with {command}: docs/migrating.md says how to move"
+            )));
+        }
+        (_, command) => Archiving::Others(command.to_owned()),
+    };
+    let collected: Option<String> = row.try_get("log_directory")?;
+    let _ = connection.close().await;
+    Ok(Settings { log_directory: collected.map(|directory| cluster.data_directory.join(directory)), archiving })
+}
+
+async fn set(connection: &mut PgConnection) -> anyhow::Result<()> {
+    for (name, value) in [("archive_mode", "on"), ("archive_command", ARCHIVE_COMMAND), ("archive_timeout", "5min")] {
+        // Both are ours, and there is no quote in them.
+        sqlx::query(AssertSqlSafe(format!("alter system set {name} = '{value}'"))).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Where the server's log lies: what it collects itself, or where Debian has it.
+pub fn log_directory(cluster: Option<&Cluster>, settings: Option<&Settings>) -> Option<PathBuf> {
+    let debian = Path::new("/var/log/postgresql");
+    let is_debian =
+        cluster.is_some_and(|cluster| cluster.data_directory.starts_with("/var/lib/postgresql")) && debian.is_dir();
+    let collected = settings.and_then(|settings| settings.log_directory.clone());
+    collected.or_else(|| is_debian.then(|| debian.to_owned()))
+}

@@ -1,0 +1,183 @@
+//! `pgbosun config unit`: the drop-in that lets the unit do what the configuration asks for.
+//!
+//! Invariants: a path is written as one word that systemd reads back as it is, so nothing in a configuration becomes a directive; a share
+//! that is away keeps nobody from starting the daemon, which is the one who tells of it (so no `RequiresMountsFor=`).
+
+mod directories;
+mod installed;
+mod mounts;
+
+pub use installed::lacking;
+
+use crate::output;
+use anyhow::Context;
+use mounts::Mounts;
+use nix::unistd::geteuid;
+use pgbosun_core::config::{Config, Effective, Loaded};
+use pgbosun_jobs::paths::{Named, named, written};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The drop-in. Administrators' own, of later names, go before it.
+const FILE: &str = "/etc/systemd/system/pgbosun.service.d/10-configuration.conf";
+/// What tells our file from others.
+const HEAD: &str =
+    "# Made by \"pgbosun config unit\" from the configuration, anew at each start: changes here are lost.";
+/// What the delivered unit lets the daemon write (systemd/pgbosun.service).
+const DELIVERED: [&str; 3] = ["/var/lib/pgbosun", "/run/pgbosun", "/var/backups/pgbosun"];
+
+/// Prints or installs it.
+///
+/// # Errors
+/// The mistakes of a wrong configuration; where it cannot be written.
+pub fn unit(path: &Path, install: bool) -> anyhow::Result<u8> {
+    let Loaded { config, effective, .. } = crate::load(path)?;
+    let mounts = Mounts::of_this_machine();
+    let text = drop_in(&config, &effective, &mounts);
+    if !install {
+        say!("{}", text.trim_end());
+        return Ok(0);
+    }
+    let done = put(&text);
+    // What is not there cannot be made writable.
+    directories::make(&config, &mounts);
+    done
+}
+
+fn put(text: &str) -> anyhow::Result<u8> {
+    match fs::read_to_string(FILE) {
+        Ok(there) if there == text => {
+            say!("{FILE} is up to date");
+            return Ok(0);
+        }
+        Ok(there) if !there.starts_with(HEAD) => {
+            return Err(crate::exit::Exit::refused(format!(
+                "{FILE} is not ours and is not touched: move it away first"
+            )));
+        }
+        _ => {}
+    }
+    write(Path::new(FILE), text).with_context(|| match geteuid().is_root() {
+        true => format!("write {FILE}"),
+        false => format!("write {FILE} (this needs root: sudo pgbosun config unit --install)"),
+    })?;
+    let done = Command::new("systemctl").arg("daemon-reload").status().context("run systemctl daemon-reload")?;
+    anyhow::ensure!(done.success(), "systemctl daemon-reload failed: {done}");
+    // Before the daemon starts it applies to that very start.
+    let is_starting = std::env::var_os("INVOCATION_ID").is_some();
+    let then = if is_starting { "" } else { "; \"systemctl restart pgbosun\" applies it" };
+    say!("{} {FILE}{then}", output::green("wrote"));
+    Ok(0)
+}
+
+/// Written whole or not at all: systemd may read it at any moment.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let unfinished = file.with_extension("unfinished");
+    fs::write(&unfinished, text)?;
+    fs::rename(unfinished, file)
+}
+
+fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String {
+    let written: Vec<PathBuf> = written(config).into_iter().map(|Named { path, .. }| path).collect();
+    let of_others: BTreeSet<&PathBuf> =
+        written.iter().filter(|path| !DELIVERED[..2].iter().any(|place| path.starts_with(place))).collect();
+    let units: BTreeSet<String> = of_others.iter().filter_map(|path| mounts.unit_of(path)).collect();
+    let mut lines = vec![HEAD.to_owned(), "# Settings of your own: systemctl edit pgbosun".into()];
+    if !units.is_empty() {
+        let units = units.into_iter().collect::<Vec<_>>().join(" ");
+        lines.push("\n[Unit]".into());
+        // Not RequiresMountsFor=, with which the daemon would not start without them, and stop with them.
+        lines.extend([format!("Wants={units}"), format!("After={units}")]);
+    }
+    lines.push("\n[Service]".into());
+    if let Some(user) = &config.daemon.user {
+        // The group is the user's own.
+        lines.extend([format!("User={user}"), "Group=".into()]);
+    }
+    for path in of_others.iter().filter(|path| !DELIVERED.iter().any(|place| path.starts_with(place))) {
+        // "-": what is not there yet keeps the daemon from nothing else.
+        lines.push(format!("ReadWritePaths={}", word(&format!("-{}", path.display()))));
+    }
+    let all: Vec<PathBuf> =
+        named(effective).into_iter().map(|Named { path, .. }| path).chain(written.clone()).collect();
+    if all.iter().any(|path| ["/home", "/root", "/run/user"].iter().any(|home| path.starts_with(home))) {
+        lines.push("ProtectHome=read-only".into());
+    }
+    // A socket alone: what is kept in such a place is removed when it gets old (tmpfiles.d(5)).
+    let sockets = named(effective).into_iter().filter(|named| named.option.ends_with(".connection"));
+    if sockets.into_iter().any(|Named { path, .. }| path.starts_with("/tmp") || path.starts_with("/var/tmp")) {
+        lines.push("PrivateTmp=no".into());
+    }
+    lines.push(format!("CPUWeight={}", config.daemon.cpu_weight));
+    lines.push(format!("IOWeight={}", config.daemon.io_weight));
+    lines.join("\n") + "\n"
+}
+
+/// One word of a unit file (systemd.syntax(7), Quoting; systemd.unit(5), Specifiers).
+fn word(text: &str) -> String {
+    let mut word = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => word.extend(['\\', c]),
+            '%' => word.push_str("%%"),
+            c if c.is_control() => c.to_string().bytes().for_each(|byte| word.push_str(&format!("\\x{byte:02x}"))),
+            c => word.push(c),
+        }
+    }
+    word.push('"');
+    word
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str, mounts: &Mounts) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pgbosun.toml");
+        fs::write(&file, text).unwrap();
+        let Loaded { config, effective, .. } = pgbosun_jobs::load(&file).unwrap();
+        drop_in(&config, &effective, mounts)
+    }
+
+    #[test]
+    fn everything_that_jobs_write_is_writable_and_shares_come_first() {
+        let mounts =
+            Mounts::read("host:/backup /mnt/off\\040site nfs4 defaults 0 0\n/dev/vdb /srv ext4 defaults 0 2\n", "");
+        let text = of(
+            "[daemon]\nuser = \"sdba\"\ncpu-weight = 20\n[clusters.main]\nconnection = \"host=/tmp user=postgres\"\n\
+             log-directory = \"/var/log/postgresql\"\n[repositories.local]\ntype = \"local\"\npath = \"/var/backups/pgbosun\"\n\
+             [repositories.share]\ntype = \"local\"\npath = \"/mnt/off site/pgbosun\"\n[wal]\nspool-directory = \"/srv/spool\"\n\
+             [jobs.logs]\nkind = \"logs.rotate\"\n[jobs.off]\nkind = \"restore-test\"\nenabled = false\nscratch-directory = \"/srv/off\"\n\
+             [jobs.test]\nkind = \"restore-test\"\nscratch-directory = \"/home/sdba/scratch\"\n",
+            &mounts,
+        );
+        let rest = text.split_once("\n\n").unwrap().1;
+        assert_eq!(
+            rest,
+            "[Unit]\nWants=mnt-off\\x20site.mount srv.mount\nAfter=mnt-off\\x20site.mount srv.mount\n\n[Service]\nUser=sdba\nGroup=\n\
+             ReadWritePaths=\"-/home/sdba/scratch\"\nReadWritePaths=\"-/mnt/off site/pgbosun\"\nReadWritePaths=\"-/srv/spool\"\n\
+             ReadWritePaths=\"-/var/log/postgresql\"\nProtectHome=read-only\nPrivateTmp=no\nCPUWeight=20\nIOWeight=50\n"
+        );
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_the_unit_has() {
+        let text =
+            of("[repositories.local]\ntype = \"local\"\npath = \"/var/backups/pgbosun\"\n", &Mounts::read("", ""));
+        assert!(!text.contains("ReadWritePaths") && !text.contains("[Unit]") && !text.contains("User="), "{text}");
+    }
+
+    #[test]
+    fn a_path_is_one_word_whatever_is_in_it() {
+        assert_eq!(word("-/a b"), "\"-/a b\"");
+        assert_eq!(word("/50%/\"x\"\\y"), "\"/50%%/\\\"x\\\"\\\\y\"");
+        assert_eq!(word("/x\nUser=root"), "\"/x\\x0aUser=root\"");
+    }
+}

@@ -1,0 +1,69 @@
+//! Directories of the configuration that are not there yet: a unit can only be let write where something is.
+//!
+//! Invariants: nothing is made where a share is to be mounted that is away; root makes a directory only below what root alone may write,
+//! and anything else is made as the user of the unit, who could have done so too.
+
+use super::mounts::Mounts;
+use crate::output;
+use anyhow::Context;
+use nix::unistd::{User, chown};
+use pgbosun_core::config::Config;
+use pgbosun_jobs::paths::{Named, written};
+use std::{
+    fs,
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt},
+        process::CommandExt,
+    },
+    path::Path,
+    process::Command,
+};
+
+/// Makes those that are missing, for the user of the unit, and says so; what cannot be made is said and left.
+pub fn make(config: &Config, mounts: &Mounts) {
+    // Those of jobs are somebody else's: directories of logs.
+    let missing =
+        written(config).into_iter().filter(|named| !named.option.starts_with("jobs.") && !named.path.exists());
+    for Named { option, path } in missing {
+        if mounts.is_away(&path) {
+            tell!("{} {option}: what is to be mounted below {} is away", output::yellow("warning:"), path.display());
+            continue;
+        }
+        match user(config).and_then(|user| one(&path, &user)) {
+            Ok(()) => say!("{} {} ({option})", output::green("made"), path.display()),
+            Err(error) => tell!("{} {option}: {}", output::yellow("warning:"), crate::exit::describe(&error)),
+        }
+    }
+}
+
+/// Whom the unit runs the daemon as.
+fn user(config: &Config) -> anyhow::Result<User> {
+    let of_unit = || {
+        let done = Command::new("systemctl").args(["show", "-P", "User", "pgbosun.service"]).output().ok()?;
+        Some(String::from_utf8_lossy(&done.stdout).trim().to_owned()).filter(|name| !name.is_empty())
+    };
+    let name = config.daemon.user.clone().or_else(of_unit).unwrap_or_else(|| "root".into());
+    User::from_name(&name)?.with_context(|| format!("there is no user {name}"))
+}
+
+fn one(path: &Path, user: &User) -> anyhow::Result<()> {
+    let failed = || format!("make {}", path.display());
+    let is_roots_alone = |place: &Path| {
+        fs::symlink_metadata(place).is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0)
+    };
+    let there = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+    if there.ancestors().all(is_roots_alone) {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path.parent().unwrap_or(there))
+            .with_context(failed)?;
+        fs::DirBuilder::new().mode(0o700).create(path).with_context(failed)?;
+        return chown(path, Some(user.uid), Some(user.gid)).with_context(failed);
+    }
+    let mut mkdir = Command::new("mkdir");
+    mkdir.args(["-p", "-m", "700", "--"]).arg(path).uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
+    let done = mkdir.output().with_context(failed)?;
+    anyhow::ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr).trim());
+    Ok(())
+}

@@ -1,0 +1,89 @@
+#!/bin/bash
+# pages.sh [PAGE...] - runs the commands of pages in docs/, in their order and to the letter, as a new user does: in a booted Debian that has
+# PostgreSQL and the package, and nothing else prepared but what the page says. Needs root, or sudo.
+#   PROGRAM              what is packed; target/debug/pgbosun without
+#   PGBOSUN_TEST_STORES  where the roots of the systems are kept (package-test.sh)
+# In a page, blocks of "```sh" are run. Comments of the page itself say what a reader does not see:
+#   <!-- begins after: PAGE -->    what was done before
+#   <!-- on a new machine, with A as B, after: PAGE -->   another machine, on which B is a copy of the directory A of the first
+#   <!-- try: COMMAND -->          what happens to the reader, or must hold
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+pages=("$@")
+[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md another-user.md)
+root=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/roots/bookworm
+work=$(mktemp -d /tmp/pgbosun-pages.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+chmod 755 "$work"
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+tests/tools/root.sh bookworm
+PROGRAM=${PROGRAM:-target/debug/pgbosun} packaging/build.sh deb >/dev/null
+cp target/debian/pgbosun_*.deb "$work/"
+
+# What a page says, as a script.
+commands() {
+    awk -v page="$1" '
+        /^```sh$/ { inside = 1; print "say " page ":" NR; next }
+        /^```/    { inside = 0; next }
+        inside    { print; next }
+        /^<!-- try: .* -->$/ { sub(/^<!-- try: /, ""); sub(/ -->$/, ""); print "hidden " page ":" NR; print }
+    ' "docs/$1"
+}
+# A page with what it begins after.
+whole() {
+    local before
+    before=$(sed -n 's/^<!-- begins after: \(.*\) -->$/\1/p' "docs/$1")
+    [ -z "$before" ] || whole "$before"
+    commands "$1"
+}
+script() { # NAME, with the commands on standard input
+    {
+        cat <<'HEAD'
+set -euo pipefail
+trap 'echo "FAILED at $at"; journalctl -u pgbosun --no-pager -n 30 -o cat' ERR
+say() { at=$1; echo "== $1"; }
+hidden() { at=$1; }
+# A warning is no failure (docs/exit-codes.md).
+sudo() {
+    local code=0
+    command sudo "$@" || code=$?
+    case "$1 ${2:-}" in "pgbosun check" | "pgbosun status") [ "$code" -gt 1 ] || code=0 ;; esac
+    return "$code"
+}
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+cd "$WORK"
+systemctl start postgresql
+until runuser -u postgres -- psql -XAtqc "select 1" >/dev/null 2>&1; do sleep 0.2; done
+HEAD
+        cat
+        echo "echo held"
+    } >"$work/$1"
+}
+boot() { # SCRIPT
+    local said=$work/$1.txt begun=$SECONDS
+    if ! as_root env BOX_ROOT="$root" BOX_TIMEOUT=400 SHARE="$work" WORK="$work" tests/tools/systemd-box.sh /bin/bash "$work/$1" >"$said" 2>&1 ||
+        [ "$(tail -n 1 "$said")" != held ]; then
+        cat "$said"
+        return 1
+    fi
+    echo "$1: $((SECONDS - begun)) s"
+    [ -z "${VERBOSE:-}" ] || cat "$said"
+}
+
+failed=()
+for page in "${pages[@]}"; do
+    elsewhere=$(sed -n 's/^<!-- on a new machine, with \(.*\) as \(.*\), after: \(.*\) -->$/\1 \2 \3/p' "docs/$page")
+    if [ -n "$elsewhere" ]; then
+        read -r from to before <<<"$elsewhere"
+        { whole "$before"; echo "cp -a '$from' '$work/kept'"; } | script "before-$page"
+        boot "before-$page" || { failed+=("$page"); continue; }
+        # It comes from another machine: its owner is nobody there.
+        { echo "cp -r '$work/kept' '$to'"; commands "$page"; } | script "$page"
+    else
+        whole "$page" | script "$page"
+    fi
+    boot "$page" || failed+=("$page")
+done
+[ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}"; exit 1; }
