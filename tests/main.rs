@@ -13,6 +13,7 @@ mod certificates;
 mod chains;
 mod channels;
 mod cloned;
+mod command;
 mod configuration;
 mod confined;
 mod copies;

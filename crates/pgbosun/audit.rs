@@ -85,11 +85,11 @@ fn change(command: &Command) -> Option<(&'static str, String, bool)> {
         Command::Migrate { rebuild: true } => Some(("migrate --rebuild", "dba_ops".to_owned(), true)),
         // They change nothing, or by the daemon, the trigger in dba_ops, or a run, each of which writes it down.
         Command::Daemon
-        | Command::Status
+        | Command::Status { .. }
         | Command::Check { .. }
         | Command::Metrics
         | Command::Config { .. }
-        | Command::Schedule { .. }
+        | Command::Schedule(_)
         | Command::Job { .. }
         | Command::Wal { .. }
         | Command::Completions { .. }

@@ -8,7 +8,7 @@ mod restore;
 
 pub use alerts::{AlertCommand, GroupCommand, OperatorCommand, Silence};
 pub use backups::{BackupCommand, WalCommand};
-pub use jobs::{ClusterCommand, ConfigCommand, JobCommand, PauseArguments};
+pub use jobs::{ClusterCommand, ConfigCommand, HistoryArguments, JobCommand, PauseArguments, ScheduleArguments};
 pub use reports::{Destination, DrillArguments, HealthArguments, PerformanceArguments, ReportCommand};
 pub use restore::{RestoreCommand, RestorePart, RestorePhysical, RestoreTarget};
 
@@ -22,6 +22,9 @@ pub struct Cli {
     /// The configuration file.
     #[arg(long, global = true, env = "PGBOSUN_CONFIG", default_value = pgbosun_core::config::DEFAULT_PATH)]
     pub config: PathBuf,
+    /// The daemon's control socket, where it is not the configured one.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Print JSON for programs instead of tables for people.
     #[arg(long, global = true)]
     pub json: bool,
@@ -56,7 +59,11 @@ pub enum Command {
     /// Run the daemon in the foreground: what the unit starts.
     Daemon,
     /// One screen: clusters, newest backups, open alerts, running and next jobs. Exits with 1 (warning), 2 (critical) or 3 (unknown) when alerts are open.
-    Status,
+    Status {
+        /// Show it again every 2 s until Ctrl-C.
+        #[arg(long)]
+        watch: bool,
+    },
     /// Look at everything pgbosun needs: connections, privileges, repositories, channels, history. The first line is that
     /// of a monitoring plugin; exits with 0, 1 (warning), 2 (critical) or 3 (unknown).
     Check {
@@ -75,11 +82,7 @@ pub enum Command {
         command: ConfigCommand,
     },
     /// When each job will run, with daylight-saving changes and blackout windows marked.
-    Schedule {
-        /// How many days ahead.
-        #[arg(long, default_value_t = 7)]
-        days: u16,
-    },
+    Schedule(ScheduleArguments),
     /// List, run, cancel, pause and resume jobs, and see their history.
     Job {
         /// What to do.

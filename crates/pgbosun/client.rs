@@ -124,6 +124,19 @@ impl Client {
     }
 }
 
+/// A path with a query: what is asked for, in names and values.
+pub fn query(path: &str, values: &[(&str, Option<String>)]) -> String {
+    let given = values.iter().filter_map(|(name, value)| Some(format!("{name}={}", encoded(value.as_deref()?))));
+    format!("{path}?{}", given.collect::<Vec<_>>().join("&"))
+}
+
+/// Text as a part of a path or query (RFC 3986, 2.1).
+pub fn encoded(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encode = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encode).collect()
+}
+
 fn read<T: DeserializeOwned>(succeeded: bool, bytes: &[u8]) -> anyhow::Result<T> {
     if succeeded {
         return serde_json::from_slice(bytes).context("read the daemon's answer");

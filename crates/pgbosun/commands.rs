@@ -36,10 +36,11 @@ pub async fn run(command: Command, context: Context) -> anyhow::Result<u8> {
 
 async fn execute(command: Command, context: &Context) -> anyhow::Result<u8> {
     match command {
-        Command::Status => status::run(context).await,
+        Command::Status { watch: true } => status::watch(context).await,
+        Command::Status { watch: false } => status::run(context).await,
         Command::Check { cluster, here } => check::run(context, cluster.as_deref(), here).await,
         Command::Metrics => metrics::run(context).await,
-        Command::Schedule { days } => schedule::run(context, days),
+        Command::Schedule(arguments) => schedule::run(context, arguments).await,
         Command::Job { command } => job::run(context, command).await,
         Command::Backup { command } => Box::pin(backup::run(context, command)).await,
         Command::Restore { command } => Box::pin(restore::run(context, command)).await,

@@ -6,11 +6,13 @@
 
 use pgbosun_core::human;
 use std::{
+    borrow::Cow,
     fmt::Arguments,
     hash::{BuildHasher, RandomState},
     io::{self, Write},
     sync::{LazyLock, OnceLock},
 };
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// A line on standard output.
 #[macro_export]
@@ -37,25 +39,77 @@ pub fn painted(code: &str, text: &str) -> String {
     format!("\x1b{}{code}m{text}\x1b[0m", *MARK)
 }
 
+/// A text in pieces, each with the code of the colour of ours that begins or, as `0`, ends before it.
+fn pieces(text: &str) -> Vec<(Option<&str>, Cow<'_, str>)> {
+    let mut parts = text.split('\x1b');
+    let mut pieces = vec![(None, Cow::Borrowed(parts.next().unwrap_or_default()))];
+    pieces.extend(parts.map(|part| {
+        let ours = part.strip_prefix(MARK.as_str()).and_then(|painted| painted.split_once('m'));
+        match (ours, part.strip_prefix("[0m")) {
+            (Some((code, text)), _) => (Some(code), Cow::Borrowed(text)),
+            // Whoever ends colours does no harm.
+            (None, Some(text)) => (Some("0"), Cow::Borrowed(text)),
+            (None, None) => (None, Cow::Owned(format!("\x1b{part}"))),
+        }
+    }));
+    pieces
+}
+
 /// The text with nothing in it that a terminal obeys but our colours.
 fn guarded(text: &str) -> String {
-    let mut pieces = text.split('\x1b');
-    let mut guarded = human::plain(pieces.next().unwrap_or_default()).into_owned();
-    for piece in pieces {
-        let ours = piece.strip_prefix(MARK.as_str()).and_then(|painted| painted.split_once('m'));
-        match (ours, piece.strip_prefix("[0m")) {
-            (Some((code, text)), _) => guarded += &format!("\x1b[{code}m{}", human::plain(text)),
-            // Whoever ends colours does no harm.
-            (None, Some(text)) => guarded += &format!("\x1b[0m{}", human::plain(text)),
-            (None, None) => guarded += &human::plain(&format!("\x1b{piece}")),
+    let mut guarded = String::with_capacity(text.len());
+    for (code, text) in pieces(text) {
+        if let Some(code) = code {
+            guarded += &format!("\x1b[{code}m");
         }
+        guarded += &human::plain(&text);
     }
     guarded
+}
+
+/// How many columns of a terminal a text takes in one line.
+pub fn width(text: &str) -> usize {
+    pieces(text).iter().map(|(_, text)| human::line(text).width()).sum()
+}
+
+/// A text in one line of at most so many columns, its colours kept; what is cut ends with `…`.
+pub fn cut(text: &str, columns: usize) -> String {
+    let too_long = width(text) > columns;
+    let mut room = if too_long { columns.saturating_sub(1) } else { columns };
+    let (mut line, mut full) = (String::with_capacity(text.len()), false);
+    for (code, text) in pieces(text) {
+        match code {
+            Some("0") => line += "\x1b[0m",
+            // A colour that would begin behind the end.
+            Some(_) if full => {}
+            Some(code) => line += &format!("\x1b{}{code}m", *MARK),
+            None => {}
+        }
+        for c in human::line(&text).chars() {
+            let wide = c.width().unwrap_or(0);
+            if full {
+                break;
+            } else if wide > room {
+                line.push('…');
+                full = true;
+            } else {
+                room -= wide;
+                line.push(c);
+            }
+        }
+    }
+    line
 }
 
 /// See [`say!`](crate::say).
 pub fn say(words: Arguments<'_>) {
     exact(&format!("{}\n", guarded(&words.to_string())));
+}
+
+/// Lines from the top of the terminal on, in place of what was there (ECMA-48: CUP, EL, ED).
+pub fn draw(lines: &[String]) {
+    let lines: Vec<_> = lines.iter().map(|line| format!("{}\x1b[K\n", guarded(line))).collect();
+    exact(&format!("\x1b[H{}\x1b[J", lines.concat()));
 }
 
 /// See [`tell!`](crate::tell).
@@ -106,5 +160,15 @@ mod tests {
         let seen = "\\u{1b}[2J\\u{1b}[31mALL IS WELL\\u{1b}]0;owned\\u{7}\\u{202e}";
         assert_eq!(line, format!("\x1b[1;31mbad\x1b[0m {seen} \x1b[32m{seen}\x1b[0m"));
         assert_eq!(guarded("ü\tand\nso on"), "ü\tand\nso on");
+    }
+
+    #[test]
+    fn what_is_cut_keeps_its_colour_and_ends_it() {
+        let text = format!("{} and 東京 too", painted("31", "failed"));
+        assert_eq!(width(&text), 19);
+        assert_eq!(guarded(&cut(&text, 19)), "\x1b[31mfailed\x1b[0m and 東京 too");
+        assert_eq!(guarded(&cut(&text, 13)), "\x1b[31mfailed\x1b[0m and …");
+        assert_eq!(guarded(&cut(&text, 4)), "\x1b[31mfai…\x1b[0m");
+        assert_eq!(guarded(&cut("one\nline", 80)), "one\\nline");
     }
 }

@@ -8,6 +8,8 @@ pub const USAGE: u8 = 64;
 pub const CONFIGURATION: u8 = 78;
 /// A backup is damaged, or not everything in it could be restored.
 pub const DAMAGED: u8 = 2;
+/// Somebody stopped waiting: what a shell shows of a program that SIGINT ended.
+pub const STOPPED: u8 = 130;
 /// Whatever else failed.
 pub const FAILURE: u8 = 1;
 

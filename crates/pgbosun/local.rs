@@ -1,6 +1,6 @@
 //! What a command works with: the configuration, the daemon where there is one, and the journal where there is none.
 
-use crate::{client::Client, exit::Exit, output::yellow};
+use crate::{client::Client, exit::Exit, guest, output::yellow};
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
 use pgbosun_core::{config::Config, outcome::BackupStateRecord};
@@ -18,6 +18,8 @@ pub struct Context {
     pub json: bool,
     /// Bulk work runs here.
     pub bulk: Handle,
+    /// This user may not read the configuration, and it says nothing but where the daemon is.
+    pub is_guest: bool,
 }
 
 /// The journal, held by this process while there is no daemon.
@@ -47,11 +49,23 @@ impl Context {
         })
     }
 
+    /// Whether this user may not read the configuration: the daemon alone knows it.
+    pub fn is_guest(&self) -> bool {
+        self.is_guest
+    }
+
+    /// Refuses what needs the configuration to whoever may not read it.
+    fn need_configuration(&self) -> anyhow::Result<()> {
+        let refused = || guest::refused(&self.config.path, &self.config.daemon.control_socket);
+        if self.is_guest { Err(refused()) } else { Ok(()) }
+    }
+
     /// The journal, in place of a daemon.
     ///
     /// # Errors
-    /// Where another process holds it or it cannot be opened.
+    /// Where this user may not, another process holds it or it cannot be opened.
     pub async fn offline(&self) -> anyhow::Result<Offline> {
+        self.need_configuration()?;
         let directory = &self.config.daemon.state_directory;
         let lock = StateLock::wait(directory, Duration::from_secs(2)).await?;
         let journal = Journal::open(directory).await?;
@@ -84,6 +98,7 @@ impl Context {
     /// # Errors
     /// Where there is no such cluster, or several and none was named.
     pub fn cluster(&self, named: Option<&str>) -> anyhow::Result<String> {
+        self.need_configuration()?;
         let names: Vec<&str> = self.config.clusters.keys().map(String::as_str).collect();
         match (named, names.as_slice()) {
             (Some(name), names) if names.contains(&name) => Ok(name.to_owned()),
@@ -99,6 +114,7 @@ impl Context {
     /// # Errors
     /// Where there is no such repository.
     pub fn repositories(&self, named: Option<&str>) -> anyhow::Result<Vec<Repository>> {
+        self.need_configuration()?;
         let wanted = self.config.repositories.iter().filter(|(name, _)| named.is_none_or(|named| named == *name));
         let found = wanted
             .map(|(name, options)| Repository::open(&self.config, name, options))

@@ -10,16 +10,19 @@ mod cli;
 mod client;
 mod commands;
 mod exit;
+mod guest;
 mod local;
 mod logging;
 mod output;
+mod when;
 
 use clap::Parser;
 use cli::{Cli, Command, ConfigCommand, RestoreCommand};
 use exit::{CONFIGURATION, Exit, USAGE};
 use pgbosun_core::config::state_directory;
 use pgbosun_daemon::accepted::running;
-use std::{path::Path, process::ExitCode};
+use std::{os::unix::net::UnixStream, path::Path, process::ExitCode};
+use tokio::runtime::Handle;
 
 fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -102,9 +105,21 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
         local::become_owner(Path::new("/"), arguments.to.as_deref())?;
         cli.config = commands::restore::bare::configure(arguments)?;
     }
+    // A check is about the configuration itself, and has a first line of its own.
+    if !matches!(cli.command, Command::Daemon | Command::Check { .. }) && guest::is_one(&cli.config) {
+        return work(move |bulk| async move {
+            let context = guest::context(&cli, bulk).await?;
+            commands::run(cli.command, context).await
+        });
+    }
     let loaded = load(&cli.config).or_else(|error| match cli.command {
         // What is about the configuration itself.
         Command::Daemon | Command::Check { .. } => Err(error),
+        Command::Schedule(_) => load_without_secrets(&cli.config),
+        // The daemon has the secrets, and is the one to use them.
+        _ if guest::may(&cli.command) && !nix::unistd::geteuid().is_root() && answers(&cli) => {
+            load_without_secrets(&cli.config).or(Err(error))
+        }
         // Read as the one whose it is: root obeys no file that somebody else may write.
         _ => match local::become_owner(&state_directory(&cli.config), restores_into(&cli.command))
             .ok()
@@ -130,14 +145,32 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
         return commands::daemon::run(&cli, loaded);
     }
     local::become_owner(&loaded.config.daemon.state_directory, restores_into(&cli.command))?;
+    let mut config = loaded.config;
+    if let Some(socket) = cli.socket {
+        config.daemon.control_socket = socket;
+    }
+    work(|bulk| {
+        let context = local::Context { config, json: cli.json, bulk, is_guest: false };
+        commands::run(cli.command, context)
+    })
+}
+
+/// Does the work of a command, with a place for bulk work.
+fn work<F: Future<Output = anyhow::Result<u8>>>(of: impl FnOnce(Handle) -> F) -> anyhow::Result<u8> {
     let bulk = local::bulk()?;
-    let context = local::Context { config: loaded.config, json: cli.json, bulk: bulk.handle().clone() };
     let runtime = runtime()?;
-    let done = runtime.block_on(Box::pin(commands::run(cli.command, context)));
+    let done = runtime.block_on(Box::pin(of(bulk.handle().clone())));
     // Nobody waits for what hangs on a file system.
     bulk.shutdown_background();
     runtime.shutdown_background();
     done
+}
+
+/// Whether a daemon listens where the configuration says, whatever of its secrets cannot be read.
+fn answers(cli: &Cli) -> bool {
+    let socket =
+        cli.socket.clone().or_else(|| Some(load_without_secrets(&cli.config).ok()?.config.daemon.control_socket));
+    socket.is_some_and(|socket| UnixStream::connect(socket).is_ok())
 }
 
 /// The data directory that a command restores.
@@ -150,6 +183,12 @@ fn restores_into(command: &Command) -> Option<&Path> {
 
 fn load(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {
     pgbosun_jobs::load(path).map_err(|problems| Exit { code: CONFIGURATION, message: problems.to_string() }.into())
+}
+
+/// For commands that need none: files of secrets may be closed to this user.
+pub fn load_without_secrets(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {
+    pgbosun_jobs::load_without_secrets(path)
+        .map_err(|problems| Exit { code: CONFIGURATION, message: problems.to_string() }.into())
 }
 
 /// The runtime of a command or of the daemon's own tasks; bulk work has another.

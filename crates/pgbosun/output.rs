@@ -1,9 +1,12 @@
 //! What people see: colours, tables, times.
 
+mod table;
+
+pub use table::{Column, aside, table, text, whole};
+
 use crate::{cli::Colour, console, exit::Exit};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use pgbosun_core::{finding::Severity, human, run::RunState};
 use std::{
     io::{BufRead, IsTerminal},
@@ -81,22 +84,11 @@ pub fn state(state: RunState) -> String {
     }
 }
 
-/// A table with a header and no frame, fitted to the terminal.
-pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(header.iter().map(|word| bold(word)));
-    for row in rows {
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    // What a line is about is copied into the next command: it stays in one piece.
-    if let Some(first) = table.column_mut(0) {
-        first.set_constraint(ColumnConstraint::ContentWidth);
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+/// How wide and high the terminal on standard output is; none where there is none.
+pub fn terminal() -> Option<(usize, usize)> {
+    let stdout = std::io::stdout();
+    let (width, height) = stdout.is_terminal().then(|| terminal_size::terminal_size_of(stdout))??;
+    (width.0 > 0 && height.0 > 0).then_some((width.0.into(), height.0.into()))
 }
 
 /// A moment on the wall clock of a zone.

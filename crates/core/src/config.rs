@@ -18,7 +18,7 @@ mod suggest;
 
 pub use address::MailAddress;
 pub use jobs::{Kind, Needs};
-pub use load::{DEFAULT_PATH, Loaded, load, local_repository, state_directory};
+pub use load::{DEFAULT_PATH, Loaded, load, load_without_secrets, local_repository, state_directory, unread};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section, defaults};
 pub use reference::{Page, reference};

@@ -133,6 +133,9 @@ pub struct HistoryStatus {
 pub struct ClusterStatus {
     /// Name.
     pub name: String,
+    /// Its server, as far as monitors know it.
+    #[serde(default)]
+    pub server: Option<ServerStatus>,
     /// The newest good backup in each repository.
     pub backups: Vec<NewestBackup>,
     /// How many backups the repositories hold.
@@ -147,6 +150,20 @@ pub struct ClusterStatus {
     /// How its server archives, as `monitor.wal-archive` saw it last.
     #[serde(default)]
     pub archive: Option<ArchiveStatus>,
+}
+
+/// A server, as monitors saw it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServerStatus {
+    /// Whether it takes connections.
+    pub answers: Option<bool>,
+    /// Its version, such as `17.7`.
+    pub version: Option<String>,
+    /// Whether it is a standby.
+    pub standby: Option<bool>,
+    /// When it started.
+    pub started_at: Option<DateTime<Utc>>,
 }
 
 /// The moments that a restore can reach.
@@ -305,6 +322,9 @@ pub struct JobInfo {
     pub kind: String,
     /// Cluster.
     pub cluster: Option<String>,
+    /// Whether the configuration has it run.
+    #[serde(default = "is_enabled")]
+    pub enabled: bool,
     /// Schedule.
     pub schedule: Option<String>,
     /// Zone of the schedule.
@@ -315,6 +335,11 @@ pub struct JobInfo {
     pub next: Option<DateTime<Utc>>,
     /// The last run.
     pub last: Option<Run>,
+}
+
+/// What daemons of earlier versions do not say.
+fn is_enabled() -> bool {
+    true
 }
 
 /// The body of requests that change something.

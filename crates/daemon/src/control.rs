@@ -12,6 +12,7 @@ use crate::{
     metrics::{self, Summary},
     reports,
     rows::unknown_job,
+    schedule::{Upcoming, upcoming},
     scheduler::{PAUSED_ALL, Request},
     status,
     wal::Archiver,
@@ -26,7 +27,7 @@ use axum::{
     routing::{get, post},
     serve::IncomingStream,
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_backup::wal::Pushed;
 use pgbosun_core::{
     finding::Severity,
@@ -146,6 +147,8 @@ pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests:
         .route("/running", get(show_running))
         .route("/clusters/{name}/restore-test", get(show_restore_test))
         .route("/jobs", get(list_jobs))
+        .route("/schedule", get(show_schedule))
+        .route("/time-zone", get(show_time_zone))
         .route("/runs", get(list_runs))
         .route("/runs/{id}", get(show_run))
         .route("/runs/{id}/findings", get(show_findings))
@@ -317,13 +320,38 @@ async fn set_pause(
 }
 
 #[derive(Deserialize)]
+struct ScheduleQuery {
+    days: u16,
+}
+
+async fn show_schedule(State(control): State<Control>, Query(query): Query<ScheduleQuery>) -> Json<Vec<Upcoming>> {
+    let (config, now) = (control.engine.config(), control.engine.now());
+    Json(upcoming(&config, now, now + TimeDelta::days(query.days.into()), usize::MAX))
+}
+
+/// In which zone times are shown to whoever cannot read the configuration.
+async fn show_time_zone(State(control): State<Control>) -> Json<chrono_tz::Tz> {
+    Json(control.engine.config().daemon.time_zone)
+}
+
+/// What of history is asked for; without anything all of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct RunQuery {
     job: Option<String>,
+    kind: Option<String>,
+    since: Option<DateTime<Utc>>,
+    #[serde(default)]
+    failed: bool,
+    #[serde(default)]
+    without_looks: bool,
     limit: Option<u32>,
 }
 
 async fn list_runs(State(control): State<Control>, Query(query): Query<RunQuery>) -> Answer<Vec<Run>> {
-    let filter = RunFilter { job: query.job, unfinished: false, limit: query.limit.unwrap_or(50) };
+    let RunQuery { job, kind, since, failed, without_looks, limit } = query;
+    let limit = limit.unwrap_or(50);
+    let filter = RunFilter { job, kind, since, failed, without_looks, limit, ..RunFilter::default() };
     Ok(Json(control.engine.journal.runs(filter).await?))
 }
 

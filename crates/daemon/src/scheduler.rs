@@ -161,7 +161,7 @@ impl Scheduler {
         let pauses = self.pauses().await?;
         for entry in self.entries.iter().filter(|entry| !entry.job.is_monitor()) {
             let name = &entry.job.name;
-            let filter = RunFilter { job: Some(name.clone()), unfinished: false, limit: 100 };
+            let filter = RunFilter { job: Some(name.clone()), limit: 100, ..RunFilter::default() };
             let known = self.engine.journal.runs(filter).await?;
             let Some((ended, tries)) = again::ended(&known) else { continue };
             let reason = match again::decide(&entry.job, (&entry.cron, entry.zone, entry.looked), (ended, tries), now) {

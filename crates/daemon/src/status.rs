@@ -2,7 +2,9 @@
 
 use crate::{
     alerts,
-    api::{ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, NewestBackup, RestoreTest, Running, Status},
+    api::{
+        ArchiveStatus, ClusterStatus, HistoryStatus, JobInfo, NewestBackup, RestoreTest, Running, ServerStatus, Status,
+    },
     engine::Engine,
     error::Error,
     figures::Measured,
@@ -11,8 +13,9 @@ use crate::{
     scheduler::PAUSED_ALL,
 };
 use chrono::{DateTime, Duration};
-use pgbosun_core::{config::Job, schedule::Schedule};
+use pgbosun_core::{config::Job, run::Run, schedule::Schedule};
 use pgbosun_history::Pause;
+use std::collections::BTreeMap;
 
 /// How a server archives, of what was measured of its cluster.
 fn archive<'a>(mut measured: impl Iterator<Item = &'a Measured>) -> Option<ArchiveStatus> {
@@ -26,6 +29,28 @@ fn archive<'a>(mut measured: impl Iterator<Item = &'a Measured>) -> Option<Archi
         waiting: figure("postgres_wal_ready_segments").unwrap_or_default() as u64,
         failing,
     })
+}
+
+/// A server, of what was measured of its cluster and what its monitors said last. No question is asked: it may hang.
+fn server(name: &str, measured: &BTreeMap<String, Measured>, last: &[Run]) -> Option<ServerStatus> {
+    let of_it = || measured.values().filter(|measured| measured.cluster.as_deref() == Some(name));
+    let figure = |wanted: &str| {
+        let mut figures = of_it().flat_map(|measured| &measured.figures);
+        figures.find(|figure| figure.name == wanted).map(|figure| figure.value)
+    };
+    let number = figure("postgres_version_number").map(|number| number as u32);
+    let number = number.map(|number| format!("{}.{}", number / 10_000, number % 10_000));
+    // After a start of the daemon the last look of the one before knows it.
+    let mut versions = last.iter().filter(|run| run.kind == "monitor.version" && run.cluster.as_deref() == Some(name));
+    let said = || Some(versions.next()?.summary.strip_prefix("PostgreSQL ")?.split([' ', ':', ',']).next()?.to_owned());
+    let server = ServerStatus {
+        answers: figure("postgres_up").map(|up| up > 0.0),
+        version: number.or_else(said),
+        standby: figure("postgres_in_recovery").map(|standby| standby > 0.0),
+        started_at: figure("postgres_start_time_seconds").and_then(|at| DateTime::from_timestamp(at as i64, 0)),
+    };
+    let known = server.answers.is_some() || server.version.is_some() || server.standby.is_some();
+    (known || server.started_at.is_some()).then_some(server)
 }
 
 /// The newest good backup of a cluster in a repository; where none is good the newest.
@@ -85,10 +110,12 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let held = held?;
     let tests = journal.last_restore_tests().await?;
     let measured = engine.figures.all(&config);
+    let last = journal.last_runs(config.jobs.keys().map(String::as_str)).await?;
     let clusters = config.clusters.keys().map(|name| {
         let newest: Vec<_> = held.iter().filter_map(|held| newest(held, name)).collect();
         ClusterStatus {
             name: name.clone(),
+            server: server(name, &measured, &last),
             backup_count: newest.iter().map(|backup| backup.count).sum(),
             backups: newest,
             restorable: restorable.get(name).cloned(),
@@ -113,13 +140,13 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         daemon_since: daemon.then_some(engine.started.0),
         at: now,
         paused: paused_all(engine).await?.map(|pause| format!("by {}: {}", pause.by, pause.reason)),
-        clusters: clusters.collect(),
+        clusters: clusters.collect::<Vec<_>>(),
         alerts: alerts::list(engine, None).await?,
         running: running(engine),
         next,
         monitors: config.jobs.values().filter(|job| job.is_monitor()).count(),
         next_look: looks.first().map(|look| look.at),
-        last: journal.last_runs(config.jobs.keys().map(String::as_str)).await?,
+        last,
         outbox: journal.outbox_depth().await?,
         history: HistoryStatus {
             configured: config.history.connection.is_some(),
@@ -155,6 +182,7 @@ pub async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
                 name: job.name.clone(),
                 kind: job.common.kind.clone(),
                 cluster: config.cluster_of(job).map(|(name, _)| name.to_owned()),
+                enabled: job.common.enabled,
                 schedule: job.common.schedule.as_ref().map(Schedule::to_string),
                 time_zone: config.zone_of(job).name().to_owned(),
                 paused: disabled.or_else(|| pause.map(|(by, reason)| format!("by {by}: {reason}"))),

@@ -42,8 +42,16 @@ impl RunEnd {
 pub struct RunFilter {
     /// Of this job alone.
     pub job: Option<String>,
+    /// Of this kind of job alone.
+    pub kind: Option<String>,
+    /// Those due since.
+    pub since: Option<DateTime<Utc>>,
     /// Only those not ended.
     pub unfinished: bool,
+    /// Only those that failed ([`RunState::is_failure`]).
+    pub failed: bool,
+    /// Without those of monitors.
+    pub without_looks: bool,
     /// At most so many.
     pub limit: u32,
 }
@@ -180,12 +188,17 @@ impl Journal {
     /// [`Error::Journal`].
     pub async fn runs(&self, filter: RunFilter) -> Result<Vec<Run>, Error> {
         let query = format!(
-            "select {COLUMNS} from runs where (?1 is null or job = ?1) {} order by scheduled_for desc, id desc limit ?2",
-            if filter.unfinished { "and state in ('queued', 'running')" } else { "" }
+            "select {COLUMNS} from runs where (?1 is null or job = ?1) and (?3 is null or kind = ?3)
+                 and (?4 is null or scheduled_for >= ?4) {} {} {} order by scheduled_for desc, id desc limit ?2",
+            if filter.unfinished { "and state in ('queued', 'running')" } else { "" },
+            if filter.failed { "and state in ('failed', 'timed-out', 'interrupted')" } else { "" },
+            if filter.without_looks { "and kind not like 'monitor.%'" } else { "" },
         );
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .bind(filter.job)
             .bind(filter.limit)
+            .bind(filter.kind)
+            .bind(filter.since)
             .fetch_all(&self.readers)
             .await
             .map_err(Error::journal("read runs"))?;

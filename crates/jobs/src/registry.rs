@@ -171,7 +171,18 @@ pub fn build(job: &config::Job) -> Option<Box<dyn Job>> {
 /// # Errors
 /// All problems found.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let loaded = config::load(path, &kinds())?;
+    check_connections(config::load(path, &kinds())?, path)
+}
+
+/// Reads and checks it for whoever needs no secret: files of secrets that cannot be read are no problems.
+///
+/// # Errors
+/// All other problems.
+pub fn load_without_secrets(path: &Path) -> Result<Loaded, Problems> {
+    check_connections(config::load_without_secrets(path, &kinds())?, path)
+}
+
+fn check_connections(loaded: Loaded, path: &Path) -> Result<Loaded, Problems> {
     let clusters =
         loaded.config.clusters.iter().map(|(name, cluster)| (format!("clusters.{name}"), &cluster.connection));
     let history = loaded.config.history.connection.iter().map(|connection| ("history".to_owned(), connection));

@@ -19,12 +19,12 @@ pub enum BackupCommand {
     },
     /// Show everything about one backup.
     Show {
-        /// Its label.
+        /// Its label, or the beginning of it.
         label: String,
     },
     /// Copy a backup, with what it builds upon, to another repository.
     Copy {
-        /// Its label.
+        /// Its label, or the beginning of it.
         label: String,
         /// The repository to copy to.
         #[arg(long)]
@@ -50,7 +50,7 @@ pub enum BackupCommand {
     },
     /// Keep a backup whatever retention says.
     Keep {
-        /// Its label.
+        /// Its label, or the beginning of it.
         label: String,
         /// Why, for the record.
         #[arg(long, default_value = "no reason given")]
@@ -58,13 +58,13 @@ pub enum BackupCommand {
     },
     /// Give a kept backup back to retention.
     Unkeep {
-        /// Its label.
+        /// Its label, or the beginning of it.
         label: String,
     },
     /// Remove one backup, whatever retention says of it: that of another server, for one. WAL that it alone needs goes with the next
     /// expiry.
     Remove {
-        /// Its label.
+        /// Its label, or the beginning of it.
         label: String,
         /// From this repository only.
         #[arg(long)]
@@ -91,7 +91,7 @@ pub enum BackupCommand {
     },
     /// Read a backup from end to end and compare everything with what was written down. Exits with 2 if it is damaged.
     Verify {
-        /// Its label.
+        /// Its label, or the beginning of it.
         #[arg(conflicts_with_all = ["latest", "all"])]
         label: Option<String>,
         /// The newest one of every cluster and repository; what is verified when nothing is said.

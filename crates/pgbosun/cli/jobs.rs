@@ -68,14 +68,48 @@ pub enum JobCommand {
     Pause(PauseArguments),
     /// Let a job run again.
     Resume(PauseArguments),
-    /// Show past runs.
-    History {
-        /// Only this job's.
-        name: Option<String>,
-        /// How many.
-        #[arg(long, short = 'n', default_value_t = 20)]
-        limit: u32,
-    },
+    /// Show past runs. The looks of monitors are left out unless --all, --failed, a job or a kind asks for them.
+    History(HistoryArguments),
+}
+
+/// Which runs.
+#[derive(Args, Debug)]
+pub struct HistoryArguments {
+    /// Only this job's.
+    #[arg(conflicts_with = "job")]
+    pub name: Option<String>,
+    /// Only this job's.
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
+    /// Only those of this kind, `backup.physical`.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// Only those that failed, ran out of time or were interrupted.
+    #[arg(long)]
+    pub failed: bool,
+    /// Only those due since: `2h`, `2026-11-22 08:00` in the daemon's time zone, or with a zone of its own.
+    #[arg(long, value_name = "TIME|DURATION")]
+    pub since: Option<String>,
+    /// The looks of monitors too.
+    #[arg(long)]
+    pub all: bool,
+    /// How many.
+    #[arg(long, short = 'n', default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// What of the schedule.
+#[derive(Args, Debug)]
+pub struct ScheduleArguments {
+    /// How many days ahead.
+    #[arg(long, default_value_t = 7)]
+    pub days: u16,
+    /// Each monitor by itself, not one line a schedule.
+    #[arg(long, conflicts_with = "job")]
+    pub all: bool,
+    /// Only this job's.
+    #[arg(long, value_name = "NAME")]
+    pub job: Option<String>,
 }
 
 /// Which job, and why.

@@ -19,7 +19,7 @@ pub enum RestoreCommand {
 /// Which state of a cluster.
 #[derive(Args, Clone, Debug)]
 pub struct RestoreTarget {
-    /// The backup; by default the one that serves the target, the newest good one where there is no target.
+    /// The backup, by its label or the beginning of it; by default the one that serves the target, the newest good one where there is no target.
     #[arg(long)]
     pub backup: Option<String>,
     /// The cluster it is of; the only one by default.

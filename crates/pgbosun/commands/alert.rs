@@ -7,7 +7,7 @@ use crate::{
     cli::AlertCommand,
     exit::Exit,
     local::Context,
-    output::{bold, dim, green, json, moment, severity, table},
+    output::{Column, aside, bold, dim, green, json, moment, severity, table, text, whole},
 };
 use pgbosun_core::{
     alert::{Alert, AlertState},
@@ -23,6 +23,11 @@ use uuid::Uuid;
 
 /// How many alerts are looked through for an id, and listed with `--all`.
 const RECENT: u32 = 200;
+
+const OPEN: [Column; 6] =
+    [whole("SEVERITY"), whole("STATE"), whole("CLUSTER"), text("WHAT"), aside("SINCE"), whole("ID")];
+
+const ALL: [Column; 7] = [OPEN[0], OPEN[1], OPEN[2], OPEN[3], OPEN[4], aside("UNTIL"), OPEN[5]];
 
 /// Runs one of them.
 ///
@@ -101,17 +106,19 @@ async fn list(context: &Context, all: bool) -> anyhow::Result<u8> {
     let zone = context.zone();
     let rows = alerts.iter().map(|info| {
         let alert = &info.alert;
-        vec![
+        let until = alert.resolved_at.map_or_else(String::new, |at| moment(at, zone));
+        let mut row = vec![
             severity(alert.severity),
             standing(info),
             alert.cluster.clone().unwrap_or_default(),
             human::line(&alert.summary).into_owned(),
             moment(alert.opened_at, zone),
-            alert.resolved_at.map_or_else(String::new, |at| moment(at, zone)),
-            short(alert.id),
-        ]
+        ];
+        row.extend(all.then_some(until));
+        row.push(short(alert.id));
+        row
     });
-    say!("{}", table(&["SEVERITY", "STATE", "CLUSTER", "WHAT", "SINCE", "UNTIL", "ID"], rows));
+    say!("{}", if all { table(&ALL, rows) } else { table(&OPEN, rows) });
     Ok(0)
 }
 

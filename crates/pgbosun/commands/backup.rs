@@ -1,15 +1,19 @@
 //! `pgbosun backup`: create, list, show, verify. What exists is asked of the repositories, not of history.
 
+mod label;
 mod list;
 mod manage;
 mod remove;
 mod sign;
 mod verify;
 
+pub use label::label;
+
 use super::job::{progress_bar, run_now};
 use crate::{cli::BackupCommand, exit::Exit, local::Context, output::red};
 use pgbosun_backup::Progress;
 use pgbosun_core::{human, run::is_backup};
+use pgbosun_daemon::api::JobInfo;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::{sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,22 +45,32 @@ pub async fn run(context: &Context, command: BackupCommand) -> anyhow::Result<u8
 }
 
 async fn create(context: &Context, job: Option<String>) -> anyhow::Result<u8> {
-    let jobs = context.config.jobs.values().filter(|job| is_backup(&job.common.kind));
-    let names: Vec<_> = jobs.map(|job| job.name.as_str()).collect();
+    let names = if job.is_none() { backup_jobs(context).await? } else { Vec::new() };
     let name = match (job, names.as_slice()) {
         (Some(job), _) => job,
-        (None, [only]) => (*only).to_owned(),
+        (None, [only]) => only.clone(),
         (None, []) => return Err(Exit::usage("no job of kind backup.physical is configured")),
         (None, names) => return Err(Exit::usage(format!("which job? configured: {}", names.join(", ")))),
     };
     run_now(context, &name, true, false).await
 }
 
-/// The repositories that have this backup.
-pub async fn find(context: &Context, label: &str) -> anyhow::Result<Vec<(Repository, BackupInfo)>> {
+async fn backup_jobs(context: &Context) -> anyhow::Result<Vec<String>> {
+    if context.is_guest() {
+        let jobs: Vec<JobInfo> = context.need_daemon("a backup").await?.get("/jobs").await?;
+        return Ok(jobs.into_iter().filter(|job| is_backup(&job.kind)).map(|job| job.name).collect());
+    }
+    let jobs = context.config.jobs.values().filter(|job| is_backup(&job.common.kind));
+    Ok(jobs.map(|job| job.name.clone()).collect())
+}
+
+/// The repositories that have the backup whose label begins like this.
+pub async fn find(context: &Context, beginning: &str) -> anyhow::Result<Vec<(Repository, BackupInfo)>> {
     let (mut found, mut away) = (Vec::new(), Vec::new());
-    for repository in context.repositories(None)? {
-        match repository.find(None, label).await {
+    let repositories = context.repositories(None)?;
+    let label = label(&repositories, beginning).await?;
+    for repository in repositories {
+        match repository.find(None, &label).await {
             Ok(info) => found.push((repository, info)),
             Err(pgbosun_repository::Error::NoBackup(_)) => {}
             Err(error) => away.push((repository.name, error)),
@@ -72,7 +86,7 @@ pub async fn find(context: &Context, label: &str) -> anyhow::Result<Vec<(Reposit
         }
         (true, away) => match away.into_iter().next() {
             Some((_, error)) => Err(error.into()),
-            None => Err(pgbosun_repository::Error::NoBackup(label.to_owned()).into()),
+            None => Err(pgbosun_repository::Error::NoBackup(label).into()),
         },
     }
 }

@@ -52,7 +52,7 @@ pub fn check(path: &Path) -> anyhow::Result<u8> {
 /// # Errors
 /// The mistakes of a wrong one.
 pub fn show(path: &Path, json: bool) -> anyhow::Result<u8> {
-    let loaded = crate::load(path)?;
+    let loaded = crate::load_without_secrets(path)?;
     if json {
         let keys = loaded.effective.iter().map(|key| {
             serde_json::json!({

@@ -89,7 +89,7 @@ impl Demo {
         self.pgbosun(&["config", "check"])?;
         self.start_daemon()?;
         self.wait("the monitors have run", 30, |demo| {
-            Ok(demo.quiet(&["--json", "job", "history"])?.contains("succeeded"))
+            Ok(demo.quiet(&["--json", "job", "history", "--all"])?.contains("succeeded"))
         })?;
         // Where it is installed, reports know of statements.
         let _ = primary.query("create extension pg_stat_statements");

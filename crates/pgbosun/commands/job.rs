@@ -1,12 +1,14 @@
 //! `pgbosun job`: list, run, cancel, pause, resume, history.
 
-use super::{backup::stop_signal, status::first_line};
+mod history;
+
+use super::backup::stop_signal;
 use crate::{
     cli::{JobCommand, PauseArguments},
-    client::Client,
-    exit::{Exit, FAILURE},
+    client::{Client, encoded},
+    exit::{Exit, FAILURE, STOPPED},
     local::Context,
-    output::{ago, bold, dim, json, moment, severity, state, table, yellow},
+    output::{Column, ago, aside, bold, dim, json, moment, severity, state, table, text, whole, yellow},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use pgbosun_core::{
@@ -20,9 +22,12 @@ use pgbosun_daemon::{
     api::{Action, JobInfo, Running, Started},
     list_jobs, new_run,
 };
-use pgbosun_history::{Actor, RunFilter};
+use pgbosun_history::Actor;
 use std::{io::IsTerminal, time::Duration};
 use uuid::Uuid;
+
+const LIST: [Column; 7] =
+    [whole("JOB"), aside("KIND"), aside("CLUSTER"), aside("SCHEDULE"), text("NEXT"), whole("LAST"), whole("")];
 
 /// Runs one of them.
 ///
@@ -34,13 +39,14 @@ pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
         JobCommand::Run { name, wait, dry_run } => run_now(context, &name, wait, dry_run).await,
         JobCommand::Cancel { name } => {
             let daemon = context.need_daemon("cancelling a run").await?;
-            let cancelled: Started = daemon.post(&format!("/jobs/{name}/cancel"), &Action::default()).await?;
+            let cancelled: Started =
+                daemon.post(&format!("/jobs/{}/cancel", encoded(&name)), &Action::default()).await?;
             say!("run {} of {name} is being ended", cancelled.run);
             Ok(0)
         }
         JobCommand::Pause(arguments) => pause(context, arguments, "pause").await,
         JobCommand::Resume(arguments) => pause(context, arguments, "resume").await,
-        JobCommand::History { name, limit } => history(context, name, limit).await,
+        JobCommand::History(arguments) => history::run(context, arguments).await,
     }
 }
 
@@ -74,7 +80,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
             last.and_then(|run| run.finished_at).map_or_else(String::new, ago),
         ]
     });
-    say!("{}", table(&["JOB", "KIND", "CLUSTER", "SCHEDULE", "NEXT", "LAST", ""], rows));
+    say!("{}", table(&LIST, rows));
     Ok(0)
 }
 
@@ -143,7 +149,7 @@ fn took(run: &Run) -> String {
 }
 
 /// The job of this name.
-fn configured<'a>(context: &'a Context, name: &str) -> anyhow::Result<&'a Job> {
+pub fn configured<'a>(context: &'a Context, name: &str) -> anyhow::Result<&'a Job> {
     context.config.jobs.get(name).ok_or_else(|| {
         let near = nearest(name, context.config.jobs.keys().map(String::as_str));
         let hint = near.map_or_else(
@@ -156,13 +162,16 @@ fn configured<'a>(context: &'a Context, name: &str) -> anyhow::Result<&'a Job> {
 
 /// Runs a job through the daemon, or without it in this process; nothing where it is not waited for.
 pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<Option<Run>> {
-    let job = configured(context, name)?;
+    // The daemon knows its own, also where this user may not read what is configured.
+    if !context.is_guest() {
+        configured(context, name)?;
+    }
     let Some(daemon) = context.daemon().await? else {
         tell!("{}", dim("no daemon runs: doing it here"));
-        return run_here(context, job, dry_run).await.map(Some);
+        return run_here(context, configured(context, name)?, dry_run).await.map(Some);
     };
     let action = Action { dry_run, ..Action::default() };
-    let started: Started = daemon.post(&format!("/jobs/{name}/run"), &action).await?;
+    let started: Started = daemon.post(&format!("/jobs/{}/run", encoded(name)), &action).await?;
     if !wait && !dry_run {
         say!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
         return Ok(None);
@@ -200,10 +209,12 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
     Ok(run)
 }
 
-/// Waits for a run of the daemon's, showing how far it is.
+/// Waits for a run of the daemon's, showing how far it is. Who is told to stop stops waiting: the run is the daemon's.
 async fn wait_for(daemon: &Client, name: &str, id: Uuid) -> anyhow::Result<Run> {
     let bar = progress_bar();
     bar.set_message(name.to_owned());
+    // One for all the time: a signal between two of them would be lost.
+    let mut stop = std::pin::pin!(stop_signal());
     loop {
         let run: Option<Run> = daemon.get(&format!("/runs/{id}")).await?;
         if let Some(run) = run.filter(|run| run.state.is_final()) {
@@ -215,7 +226,17 @@ async fn wait_for(daemon: &Client, name: &str, id: Uuid) -> anyhow::Result<Run> 
             bar.set_length(running.total);
             bar.set_position(running.done);
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = &mut stop => {
+                bar.finish_and_clear();
+                let message = format!(
+                    "no longer waiting; {name} goes on in the daemon. \"pgbosun job cancel {name}\" ends it, \"pgbosun job history \
+                     {name}\" shows how it ended"
+                );
+                return Err(Exit { code: STOPPED, message }.into());
+            }
+        }
     }
 }
 
@@ -235,46 +256,10 @@ async fn pause(context: &Context, arguments: PauseArguments, what: &str) -> anyh
     let daemon = context.need_daemon("pausing").await?;
     let action = Action { reason: arguments.reason, ..Action::default() };
     let (path, object) = match arguments.name {
-        Some(name) => (format!("/jobs/{name}/{what}"), name),
+        Some(name) => (format!("/jobs/{}/{what}", encoded(&name)), name),
         None => (format!("/{what}"), "all jobs".into()),
     };
     let () = daemon.post(&path, &action).await?;
     say!("{what}d {object}");
-    Ok(0)
-}
-
-async fn history(context: &Context, name: Option<String>, limit: u32) -> anyhow::Result<u8> {
-    let runs: Vec<Run> = match context.daemon().await? {
-        Some(daemon) => {
-            let job = name.as_ref().map_or_else(String::new, |name| format!("&job={name}"));
-            daemon.get(&format!("/runs?limit={limit}{job}")).await?
-        }
-        None => {
-            let offline = context.offline().await?;
-            offline.engine.journal.runs(RunFilter { job: name.clone(), unfinished: false, limit }).await?
-        }
-    };
-    // One that was configured once has its history.
-    if let Some(name) = name.as_deref().filter(|_| runs.is_empty()) {
-        configured(context, name)?;
-    }
-    if context.json {
-        json(&runs)?;
-        return Ok(0);
-    }
-    let zone = context.zone();
-    let rows = runs.iter().map(|run| {
-        let took =
-            run.finished_at.zip(run.started_at).map_or_else(String::new, |(end, start)| human::span(end - start));
-        vec![
-            moment(run.scheduled_for, zone),
-            run.job.clone(),
-            state(run.state),
-            run.trigger.to_string(),
-            took,
-            first_line(&run.summary),
-        ]
-    });
-    say!("{}", table(&["FOR", "JOB", "STATE", "TRIGGER", "TOOK", "WHAT"], rows));
     Ok(0)
 }

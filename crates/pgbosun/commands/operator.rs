@@ -4,7 +4,7 @@ use crate::{
     cli::{GroupCommand, OperatorCommand},
     exit::Exit,
     local::Context,
-    output::{dim, green, json, table, yellow},
+    output::{dim, green, json, table, text, whole, yellow},
 };
 use pgbosun_core::config::MailAddress;
 use pgbosun_daemon::{Hearing, open_history};
@@ -79,7 +79,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
         let state = if operator.active { String::new() } else { dim("inactive: is not told") };
         vec![operator.group_name.clone(), operator.email.clone(), operator.name.clone().unwrap_or_default(), state]
     });
-    say!("{}", table(&["GROUP", "EMAIL", "NAME", ""], rows));
+    say!("{}", table(&[whole("GROUP"), whole("EMAIL"), text("NAME"), text("")], rows));
     if operators.is_empty() {
         say!("nobody yet; until then the recipients of the configuration are told");
     }
@@ -97,6 +97,6 @@ async fn groups(context: &Context) -> anyhow::Result<u8> {
         let state = if group.active { String::new() } else { dim("inactive: nobody is told") };
         vec![group.group_name.clone(), group.description.clone().unwrap_or_default(), state]
     });
-    say!("{}", table(&["GROUP", "DESCRIPTION", ""], rows));
+    say!("{}", table(&[whole("GROUP"), text("DESCRIPTION"), text("")], rows));
     Ok(0)
 }

@@ -15,7 +15,7 @@ use crate::{
 use pgbosun_backup::{
     Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, is_copy, plan,
     plan_beyond, primary_of, recovery_end_command,
-    wal::{Confinement, follow_primary, unarchived},
+    wal::{Confinement, follow_primary, system_identifier, unarchived},
 };
 use pgbosun_core::{config::Rate, human, wal::WalFile};
 use pgbosun_postgres::Server;
@@ -46,7 +46,7 @@ pub async fn run(context: &Context, command: RestoreCommand) -> anyhow::Result<u
 
 async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Result<u8> {
     let begun = Instant::now();
-    let request = request(context, &arguments.target)?;
+    let request = request(context, &arguments.target).await?;
     let plan = choose(context, &request).await?;
     let Some(to) = &arguments.to else {
         let programs = arguments.program_directory;
@@ -57,9 +57,9 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     if !arguments.beside {
         refuse_anothers(context, &request.cluster, &target)?;
     }
-    let existing = existing(&arguments, &target)?;
+    let existing = existing(&arguments, &target, &plan.info)?;
     let tablespaces = tablespaces::said(&arguments.tablespace)?;
-    let in_place = in_place(context, &request.cluster, &arguments, &target)?;
+    let in_place = in_place(context, &request.cluster, &arguments, &target, &plan.info)?;
     let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces, plan.until);
     let how = (arguments.target_action.as_str(), arguments.standby, in_place);
     let recovery = recovery(context, &request, &plan, how, &confinement)?;
@@ -92,6 +92,10 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         refuse_to_discard(context, &request, &info, &target, arguments.standby).await?;
     }
     tablespaces::confirm(&info, &restore.tablespaces, arguments.force)?;
+    if let (Some(there), true) = (occupant(&target), arguments.force) {
+        let (place, new) = (target.display(), replacement(&info));
+        tell!("{} {there} in {place} is replaced by {new}", output::yellow("note:"));
+    }
     let name = plan.repository.name.clone();
     let beside = confinement.places;
     let place = match (arguments.standby, in_place) {
@@ -190,7 +194,13 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// C30: whether it takes the original's place. Where nothing was said it does where the original had its data.
-fn in_place(context: &Context, cluster: &str, arguments: &RestorePhysical, target: &Path) -> anyhow::Result<bool> {
+fn in_place(
+    context: &Context,
+    cluster: &str,
+    arguments: &RestorePhysical,
+    target: &Path,
+    info: &BackupInfo,
+) -> anyhow::Result<bool> {
     if arguments.in_place || arguments.beside || arguments.standby {
         return Ok(arguments.in_place);
     }
@@ -198,9 +208,10 @@ fn in_place(context: &Context, cluster: &str, arguments: &RestorePhysical, targe
     let its_place = configured.is_some_and(|configured| is_same(configured, target));
     if its_place && std::io::stdin().is_terminal() {
         let question = format!(
-            "{} is the data directory of {cluster}: what is restored takes the original's place and archives as it did (--beside: a \
-             copy that does not)",
-            target.display()
+            "{} is the data directory of {cluster}: {} takes the original's place and archives as it did (--beside: a copy that \
+             does not)",
+            target.display(),
+            replacement(info)
         );
         output::confirm(&question, arguments.force, "--force")?;
     }
@@ -330,13 +341,18 @@ async fn refuse_to_discard(
 }
 
 /// C17: what is there is replaced only when somebody said so.
-fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existing> {
-    let occupied = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_some());
+fn existing(arguments: &RestorePhysical, target: &Path, info: &BackupInfo) -> anyhow::Result<Existing> {
+    let there = occupant(target);
+    let occupied = there.is_some();
     match (arguments.delta && occupied, arguments.force) {
         (true, force) => {
             let place = target.display();
             output::confirm(
-                &format!("everything in {place} that differs from the backup is replaced or removed"),
+                &format!(
+                    "{} goes over {} in {place}: everything that differs from the backup is replaced or removed",
+                    replacement(info),
+                    there.as_deref().unwrap_or("what is")
+                ),
                 force,
                 "--force",
             )?;
@@ -344,5 +360,23 @@ fn existing(arguments: &RestorePhysical, target: &Path) -> anyhow::Result<Existi
         }
         (false, true) => Ok(Existing::Replace),
         (false, false) => Ok(Existing::Refuse),
+    }
+}
+
+/// What a restore brings: which backup, and how old.
+fn replacement(info: &BackupInfo) -> String {
+    format!("backup {} of {}, taken {}", info.label, info.cluster, output::ago(info.finished_at))
+}
+
+/// What lies in a directory, in words; none where nothing does.
+fn occupant(target: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(target).map_or(0, Iterator::count);
+    match (entries, std::fs::read_to_string(target.join("PG_VERSION"))) {
+        (0, _) => None,
+        (_, Ok(version)) => {
+            let identifier = system_identifier(target).unwrap_or_else(|_| "unknown".to_owned());
+            Some(format!("the data directory of PostgreSQL {}, system identifier {identifier},", version.trim()))
+        }
+        (many, Err(_)) => Some(human::count(many, "file")),
     }
 }

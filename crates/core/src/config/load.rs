@@ -53,6 +53,25 @@ pub struct Loaded {
 /// # Errors
 /// All problems found, never just the first.
 pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
+    load_with(path, kinds, true)
+}
+
+/// Reads it for whoever needs no secret: files of secrets that cannot be read are no problems.
+///
+/// # Errors
+/// All other problems.
+pub fn load_without_secrets(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
+    load_with(path, kinds, false)
+}
+
+/// A configuration that says nothing but where its file is, for whoever may not read that. `None` never, as long as the defaults are
+/// valid, which a test holds.
+pub fn unread(path: &Path) -> Option<Config> {
+    let mut gathered = Findings::of(Figment::new(), true);
+    read(&mut gathered, &[], path)
+}
+
+fn load_with(path: &Path, kinds: &[Kind], secrets: bool) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut figment = Figment::new();
     let files = files(path, &mut problems);
@@ -70,7 +89,7 @@ pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
         }
     }
     figment = figment.merge(environment());
-    let mut gathered = Findings { figment, known: Known::default(), problems, effective: Vec::new() };
+    let mut gathered = Findings { problems, ..Findings::of(figment, secrets) };
     let config = read(&mut gathered, kinds, path);
     match config {
         Some(config) if gathered.problems.is_empty() => Ok(Loaded { config, effective: gathered.effective, files }),
@@ -269,8 +288,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
 /// A repository in a directory of this machine, with the defaults for everything else. `None` never, as long as the
 /// defaults are valid, which a test holds.
 pub fn local_repository(path: &Path) -> Option<Repository> {
-    let mut gathered =
-        Findings { figment: Figment::new(), known: Known::default(), problems: Vec::new(), effective: Vec::new() };
+    let mut gathered = Findings::of(Figment::new(), true);
     let pairs = [("type", "local".to_owned()), ("path", path.display().to_string())];
     let dict: Dict = pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
     read_section(&mut gathered, "repositories.local".into(), Value::Dict(Tag::Default, dict), |_, _| {})
@@ -279,6 +297,7 @@ pub fn local_repository(path: &Path) -> Option<Repository> {
 fn resolve(reader: &mut Reader<'_>, key: &str, password: &mut Option<Secret>, file: Option<&Path>, credential: &str) {
     match file.map(|file| (file, Secret::from_file(file))) {
         Some((_, Ok(secret))) => *password = Some(secret),
+        Some((file, Err(_))) if !reader.needs_secrets() => *password = Some(Secret::unread(file)),
         Some((file, Err(reason))) => {
             let hint = reason.contains("open to others").then(|| format!("run: chmod 0600 {}", file.display()));
             reader.refuse(key, format!("{} {reason}", file.display()), hint);

@@ -102,9 +102,16 @@ pub(super) struct Findings {
     pub known: Known,
     pub problems: Vec<Problem>,
     pub effective: Vec<Effective>,
+    /// Whether a secret that cannot be read is a problem.
+    pub secrets: bool,
 }
 
 impl Findings {
+    /// Nothing found yet.
+    pub fn of(figment: Figment, secrets: bool) -> Self {
+        Self { figment, known: Known::default(), problems: Vec::new(), effective: Vec::new(), secrets }
+    }
+
     pub fn source_of(&self, tag: Tag, path: &str) -> (String, bool) {
         let Some(metadata) = self.figment.get_metadata(tag) else { return ("default".into(), false) };
         match metadata.source.as_ref().and_then(figment::Source::file_path) {
@@ -138,6 +145,11 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     pub(super) fn new(path: String, tag: Tag, dict: Dict, gathered: &'a mut Findings) -> Self {
         Self { path, tag, dict, valid: Vec::new(), gathered }
+    }
+
+    /// Whether a secret that cannot be read is a problem.
+    pub(super) fn needs_secrets(&self) -> bool {
+        self.gathered.secrets
     }
 
     /// Takes one option out of the section; `None` where a problem was recorded.
@@ -224,7 +236,7 @@ pub fn defaults<T: Section>() -> Option<T> {
     // They may name what every configuration has.
     let groups = BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).collect();
     let known = Known { groups, ..Known::default() };
-    let mut gathered = Findings { figment: Figment::new(), known, problems: Vec::new(), effective: Vec::new() };
+    let mut gathered = Findings { known, ..Findings::of(Figment::new(), true) };
     T::read(&mut Reader::new(String::new(), Tag::Default, Dict::new(), &mut gathered))
 }
 

@@ -43,6 +43,11 @@ impl Secret {
         })
     }
 
+    /// The secret of a file that was not read.
+    pub(super) fn unread(path: &Path) -> Self {
+        Self { file: Some(path.to_owned()), ..Self::new("") }
+    }
+
     /// Reads the first line of `path`, which only its owner may be able to read.
     pub(super) fn from_file(path: &Path) -> Result<Self, String> {
         let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;

@@ -3,11 +3,11 @@
 use super::{alerts, chosen, short};
 use crate::{
     cli,
-    exit::Exit,
     local::Context,
-    output::{green, json, moment, table},
+    output::{aside, green, json, moment, table, text, whole},
+    when,
 };
-use chrono::{DateTime, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Utc};
 use pgbosun_core::alert::{Matcher, Silence};
 use pgbosun_daemon::{api::SilenceRequest, silence, unsilence};
 use pgbosun_history::Actor;
@@ -80,7 +80,7 @@ pub async fn list(context: &Context) -> anyhow::Result<u8> {
         let (by, reason) = (silence.created_by.clone(), silence.reason.clone());
         vec![words(&silence.matcher), moment(silence.until, zone), by, reason, short(silence.id)]
     });
-    say!("{}", table(&["ALERTS", "UNTIL", "BY", "WHY", "ID"], rows));
+    say!("{}", table(&[text("ALERTS"), whole("UNTIL"), aside("BY"), text("WHY"), whole("ID")], rows));
     Ok(0)
 }
 
@@ -104,17 +104,5 @@ fn until(context: &Context, arguments: &cli::Silence) -> anyhow::Result<DateTime
     if let Some(duration) = arguments.duration {
         return Ok(pgbosun_core::clock::now() + chrono::Duration::from_std(*duration)?);
     }
-    let text = arguments.until.as_deref().unwrap_or_default();
-    if let Ok(at) = text.parse::<DateTime<Utc>>() {
-        return Ok(at);
-    }
-    let local = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S"]
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .and_then(|local| context.zone().from_local_datetime(&local).latest());
-    local.map(|at| at.to_utc()).ok_or_else(|| {
-        Exit::usage(format!(
-            "\"{text}\" is no time: expected one such as \"2026-11-22 08:00\" or \"2026-11-22T08:00:00Z\""
-        ))
-    })
+    when::moment(arguments.until.as_deref().unwrap_or_default(), context.zone())
 }

@@ -4,7 +4,7 @@ use super::find;
 use crate::{
     exit::FAILURE,
     local::Context,
-    output::{ago, bold, green, json, moment, red, table, yellow},
+    output::{Column, ago, aside, bold, green, json, moment, red, table, whole, yellow},
 };
 use chrono_tz::Tz;
 use pgbosun_backup::{Entry, Health};
@@ -48,6 +48,18 @@ impl Listed {
         }
     }
 }
+
+const COLUMNS: [Column; 9] = [
+    whole("BACKUP"),
+    whole("CLUSTER"),
+    whole("REPOSITORY"),
+    aside("KIND"),
+    aside("FINISHED"),
+    aside("TOOK"),
+    aside("SIZE"),
+    whole("STORED"),
+    whole(""),
+];
 
 /// A row of the list.
 fn row(holding: &Holding, state: String, zone: Tz) -> Vec<String> {
@@ -116,13 +128,7 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
         let zone = context.zone();
         let rows = found.iter().map(|listed| row(&listed.holding(), listed.told(), zone));
         let unseen = away.iter().map(|held| row(held, yellow(&format!("last seen {}", held.state)), zone));
-        say!(
-            "{}",
-            table(
-                &["BACKUP", "CLUSTER", "REPOSITORY", "KIND", "FINISHED", "TOOK", "SIZE", "STORED", ""],
-                rows.chain(unseen)
-            )
-        );
+        say!("{}", table(&COLUMNS, rows.chain(unseen)));
         if found.is_empty() && damaged.is_empty() {
             say!("no backups yet; \"pgbosun backup create\" takes one");
         }
@@ -214,7 +220,7 @@ pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
             .objects
             .iter()
             .map(|object| vec![format!("  {}", object.name), human::size(object.size), object.sha256[..16].to_owned()]);
-        say!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"], rows));
+        say!("{}\n", table(&["  OBJECT", "STORED", "SHA-256"].map(whole), rows));
     }
     Ok(0)
 }

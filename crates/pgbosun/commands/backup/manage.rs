@@ -4,7 +4,7 @@ use super::{find, watch};
 use crate::{
     exit::Exit,
     local::Context,
-    output::{bold, confirm, green, json, red, table},
+    output::{ago, aside, bold, confirm, green, json, red, table, text, whole},
 };
 use pgbosun_backup::{Expired, Progress, copy_backup};
 use pgbosun_core::{
@@ -29,6 +29,7 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     let Some((source, info)) = found.into_iter().next() else {
         return Err(Exit::refused(format!("no other repository has {label}")));
     };
+    let label = &info.label.clone();
     let target = context.repositories(Some(to))?.remove(0);
     let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
     let (name, token) = (source.name.clone(), cancel.clone());
@@ -122,7 +123,8 @@ async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]
             let (would, done) = context.bulk.spawn(async move { look.run(clock::now()).await }).await?;
             done?;
             let goes = would.decisions.iter().filter(|(_, reason)| reason.is_none());
-            let labels: Vec<_> = goes.map(|(info, _)| info.label.as_str()).collect();
+            let labels: Vec<_> =
+                goes.map(|(info, _)| format!("{} (taken {})", info.label, ago(info.finished_at))).collect();
             if !labels.is_empty() || would.wal_removed > 0 {
                 let (backups, wal) = (labels.join(", "), would.wal_removed);
                 let what = if backups.is_empty() { "no backup".to_owned() } else { format!("backups {backups}") };
@@ -148,7 +150,7 @@ fn show(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool
         let job = info.job.clone().unwrap_or_default();
         vec![info.label.clone(), info.kind.clone(), job, word, why]
     });
-    say!("{}", table(&["BACKUP", "KIND", "JOB", "", "WHY"], rows));
+    say!("{}", table(&[whole("BACKUP"), aside("KIND"), aside("JOB"), whole(""), text("WHY")], rows));
     let word = if dry_run { "would be removed" } else { "removed" };
     say!("WAL: {} files {word} ({}), {} stay", expired.wal_removed, human::size(expired.wal_bytes), expired.wal_kept);
     for label in &expired.leftovers {
@@ -175,7 +177,7 @@ fn as_json(repository: &Repository, cluster: &str, expired: &Expired, dry_run: b
 /// Where there is no such backup, or a repository cannot be written.
 pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> anyhow::Result<u8> {
     for (repository, info) in find(context, label).await? {
-        let place = info.place();
+        let (place, label) = (info.place(), &info.label);
         match &reason {
             Some(reason) => {
                 let keep = Keep { by: Actor::own().name, at: clock::now(), reason: reason.clone() };

@@ -1,10 +1,10 @@
 //! `pgbosun backup remove`: one backup, whatever retention says of it.
 
-use super::manage::identity;
+use super::{label, manage::identity};
 use crate::{
     exit::Exit,
     local::Context,
-    output::{confirm, green, json, red},
+    output::{ago, confirm, green, json, red},
 };
 use pgbosun_backup::{Catalogue, check_removal, remove_backup};
 use pgbosun_core::{
@@ -17,9 +17,11 @@ use pgbosun_repository::Error as RepositoryError;
 ///
 /// # Errors
 /// Where there is no such backup, others need it, or somebody is at work in a repository.
-pub async fn run(context: &Context, label: &str, repository: Option<&str>, force: bool) -> anyhow::Result<u8> {
+pub async fn run(context: &Context, beginning: &str, repository: Option<&str>, force: bool) -> anyhow::Result<u8> {
     let (mut found, mut away) = (Vec::new(), None);
-    for repository in context.repositories(repository)? {
+    let repositories = context.repositories(repository)?;
+    let label = &label(&repositories, beginning).await?;
+    for repository in repositories {
         let looked = async {
             // The mount point of a share that is away looks like an empty repository.
             repository.identity().await?;
@@ -43,7 +45,10 @@ pub async fn run(context: &Context, label: &str, repository: Option<&str>, force
         let is_last = check_removal(&catalogue, info)?;
         let last = if is_last { ", where it is the last good one" } else { "" };
         last_ones.push(is_last);
-        confirm(&format!("{label} of {} is removed from {}{last}", info.cluster, repository.name), force, "--force")?;
+        let (age, size) = (ago(info.finished_at), human::size(info.stored_bytes));
+        let question =
+            format!("{label} of {}, taken {age}, {size}, is removed from {}{last}", info.cluster, repository.name);
+        confirm(&question, force, "--force")?;
     }
     let (instance, lock) = identity(context);
     let (mut removed, mut done) = (Vec::new(), Ok(()));

@@ -29,7 +29,7 @@ const RECOVERY: Duration = Duration::from_secs(24 * 3600);
 /// Whatever keeps it from being done; then nothing was changed.
 pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyhow::Result<u8> {
     let what = parse(kind, &arguments.name)?;
-    let request = request(context, &arguments.target)?;
+    let request = request(context, &arguments.target).await?;
     let to = destination(context, &request.cluster, &arguments)?;
     if let Destination::Database(load) = &to {
         load.rehearse(&what).await?;

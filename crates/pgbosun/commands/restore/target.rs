@@ -1,6 +1,6 @@
 //! What a restore is asked to reach, as people and PostgreSQL write it.
 
-use crate::{cli::RestoreTarget, exit::Exit, local::Context};
+use crate::{cli::RestoreTarget, commands::backup::label, exit::Exit, local::Context};
 use chrono::{DateTime, LocalResult, NaiveDateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 use pgbosun_backup::{Request, Target};
@@ -9,7 +9,7 @@ use pgbosun_backup::{Request, Target};
 const FIRST_XID: u32 = 3;
 
 /// What was asked for.
-pub(super) fn request(context: &Context, target: &RestoreTarget) -> anyhow::Result<Request> {
+pub(super) async fn request(context: &Context, target: &RestoreTarget) -> anyhow::Result<Request> {
     let refused = |error: String| Exit::usage(error);
     let chosen = match target {
         RestoreTarget { target_time: Some(time), .. } => {
@@ -24,11 +24,17 @@ pub(super) fn request(context: &Context, target: &RestoreTarget) -> anyhow::Resu
         RestoreTarget { latest: true, .. } => Some(Target::Latest),
         _ => None,
     };
+    let cluster = context.cluster(target.cluster.as_deref())?;
+    let repositories = context.repositories(target.repository.as_deref())?;
+    let backup = match &target.backup {
+        Some(beginning) => Some(label(&repositories, beginning).await?),
+        None => None,
+    };
     Ok(Request {
-        cluster: context.cluster(target.cluster.as_deref())?,
-        repositories: context.repositories(target.repository.as_deref())?,
+        cluster,
+        repositories,
         only: target.repository.clone(),
-        backup: target.backup.clone(),
+        backup,
         target: chosen,
         timeline: target.timeline,
         exclusive: target.target_exclusive,

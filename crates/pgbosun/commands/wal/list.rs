@@ -2,7 +2,7 @@
 
 use crate::{
     local::Context,
-    output::{bold, green, json, red, table, yellow},
+    output::{bold, green, json, red, table, text, whole, yellow},
 };
 use pgbosun_backup::wal::Archive;
 use pgbosun_core::human;
@@ -15,7 +15,7 @@ use pgbosun_repository::{BackupInfo, ObjectKind, Repository};
 pub async fn run(context: &Context, cluster: Option<&str>, repository: Option<&str>) -> anyhow::Result<u8> {
     let cluster = context.cluster(cluster)?;
     let mut listed = Vec::new();
-    let mut whole = true;
+    let mut unbroken = true;
     for repository in context.repositories(repository)? {
         let (backups, _) = repository.backups(Some(&cluster)).await?;
         for system_id in repository.system_ids(&cluster).await? {
@@ -25,14 +25,14 @@ pub async fn run(context: &Context, cluster: Option<&str>, repository: Option<&s
             if context.json {
                 listed.push(as_json(&repository, &system_id, &archive, &own));
             } else {
-                whole &= show(&repository, &system_id, &archive, &own);
+                unbroken &= show(&repository, &system_id, &archive, &own);
             }
         }
     }
     if context.json {
         json(&listed)?;
     }
-    Ok(if whole { 0 } else { 1 })
+    Ok(if unbroken { 0 } else { 1 })
 }
 
 /// Whether the archive has what makes a backup consistent, and how far it goes on from there.
@@ -48,16 +48,16 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         bold(&repository.name),
         human::size(archive.stored_bytes)
     );
-    let mut whole = archive.conflicts.is_empty() && archive.untrusted.is_empty();
+    let mut unbroken = archive.conflicts.is_empty() && archive.untrusted.is_empty();
     let timelines = archive.timelines();
     let rows = timelines.iter().flat_map(|timeline| {
         archive.coverage(*timeline).into_iter().map(move |stretch| {
             vec![timeline.to_string(), stretch.first.to_string(), stretch.last.to_string(), stretch.count.to_string()]
         })
     });
-    say!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"], rows));
+    say!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"].map(whole), rows));
     for (first, missing) in archive.gaps() {
-        whole = false;
+        unbroken = false;
         say!("{} timeline {} lacks {missing} segments from {first}", red("gap"), first.timeline);
     }
     for conflict in &archive.conflicts {
@@ -68,7 +68,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         if error.is_sealed() {
             say!("{} history of timeline {timeline}: {told}; gaps before it are not looked for", yellow("not read"));
         } else {
-            whole = false;
+            unbroken = false;
             say!("{} history of timeline {timeline}: {told}", red("not read"));
         }
     }
@@ -94,10 +94,10 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         ]
     });
     if !backups.is_empty() {
-        say!("{}", table(&["BACKUP", "NEEDS", "ITS WAL", "RECOVERY"], rows));
+        say!("{}", table(&[whole("BACKUP"), text("NEEDS"), text("ITS WAL"), text("RECOVERY")], rows));
     }
     say!("");
-    whole
+    unbroken
 }
 
 fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> serde_json::Value {

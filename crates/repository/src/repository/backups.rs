@@ -123,6 +123,20 @@ impl Repository {
         }
     }
 
+    /// The labels of backups that begin like this.
+    ///
+    /// # Errors
+    /// [`Error::Storage`].
+    pub async fn labels(&self, beginning: &str) -> Result<Vec<String>, Error> {
+        let mut labels = Vec::new();
+        for place in self.places(None).await?.into_iter().filter(|place| place.label.starts_with(beginning)) {
+            if self.is_published(&place).await? {
+                labels.push(place.label);
+            }
+        }
+        Ok(labels)
+    }
+
     /// Everything that looks like a backup, complete or not.
     pub(super) async fn places(&self, cluster: Option<&str>) -> Result<Vec<BackupRef>, Error> {
         let clusters = match cluster {

@@ -1,0 +1,92 @@
+//! What `pgbosun status` shows of a cluster.
+
+use super::first_line;
+use crate::output::{ago, bold, dim, green, moment, red, yellow};
+use chrono_tz::Tz;
+use pgbosun_core::{clock, human};
+use pgbosun_daemon::api::{ClusterStatus, Restorable, ServerStatus};
+use std::time::Duration;
+
+/// Shows one.
+pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
+    put!(screen, "  {}", bold(&cluster.name));
+    if let Some(server) = &cluster.server {
+        put!(screen, "    server         {}", words(server));
+    }
+    if cluster.backups.is_empty() {
+        put!(screen, "    newest backup  {}", red("none"));
+    }
+    for backup in &cluster.backups {
+        let verified = if backup.state == "verified" { green(&backup.state) } else { backup.state.clone() };
+        put!(
+            screen,
+            "    newest backup  {} in {}: {}, {}, {verified}; {} there",
+            backup.label,
+            backup.repository,
+            ago(backup.finished_at),
+            human::size(backup.stored_bytes),
+            backup.count
+        );
+        if let Some(reason) = &backup.away {
+            put!(screen, "                   {} {}", red("last seen:"), first_line(reason));
+        }
+    }
+    if let Some(Restorable { from, to }) = &cluster.restorable {
+        // In whole seconds that lie within.
+        let from = *from + chrono::TimeDelta::milliseconds(999);
+        put!(screen, "    restorable     {} to {} ({})", moment(from, zone), moment(*to, zone), ago(*to));
+    }
+    if let Some(archive) = &cluster.archive {
+        let waits = match archive.waiting {
+            0 => "no segment waits".to_owned(),
+            1 => "1 segment waits".to_owned(),
+            many => format!("{many} segments wait"),
+        };
+        match (archive.failing, archive.last_archived_at) {
+            (true, last) => {
+                let last = last.map_or_else(|| "never".into(), ago);
+                put!(screen, "    WAL archived   {}, {waits}; worked last {last}", red("fails"));
+            }
+            (false, Some(last)) => put!(screen, "    WAL archived   {}, {waits}", ago(last)),
+            (false, None) => put!(screen, "    WAL archived   {}", dim("never")),
+        }
+    }
+    if let Some(receiver) = &cluster.receiver {
+        let (flushed, behind) = (receiver.flushed, human::size(receiver.behind_bytes));
+        match &receiver.trouble {
+            None => put!(screen, "    WAL received   up to {flushed}, {behind} behind the server"),
+            Some(reason) => {
+                put!(screen, "    WAL received   up to {flushed}, {}", red(&format!("broken off: {reason}")))
+            }
+        }
+    }
+    match &cluster.restore_test {
+        None => put!(screen, "    restore test   {}", yellow("never made")),
+        Some(test) if !test.passed => {
+            put!(screen, "    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
+        }
+        Some(test) => {
+            let passed = green("passed");
+            put!(
+                screen,
+                "    restore test   {passed} {}: recovery takes {} (RTO), to a state {} old (RPO)",
+                ago(test.started_at),
+                human::duration(Duration::from_secs_f64(test.total_seconds)),
+                human::duration(Duration::from_secs_f64(test.recovery_point_age_seconds))
+            );
+        }
+    }
+}
+
+/// A server, as far as it is known.
+fn words(server: &ServerStatus) -> String {
+    let version = server.version.as_ref().map(|version| format!("PostgreSQL {version}"));
+    let role = server.standby.map(|standby| if standby { "standby" } else { "primary" }.to_owned());
+    let up = match (server.answers, server.started_at) {
+        (Some(false), _) => Some(red("does not answer")),
+        (_, Some(at)) => Some(format!("up for {}", human::span(clock::now() - at))),
+        (Some(true), None) => Some("answers".to_owned()),
+        (None, None) => None,
+    };
+    [version, role, up].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,262 @@
+//! The command at a person's hands: what history and schedule show, who may ask the daemon, what a terminal of 80 columns shows, what
+//! Ctrl-C ends.
+
+use crate::support::{
+    Cluster, Installation, MAIL, cluster_and_repository, directory, output, program, seconds, wait_until,
+};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+fn chmod(mode: &str, path: &Path) {
+    output(Command::new("chmod").arg(mode).arg(path));
+}
+
+/// Jobs that end well, badly and late, and monitors of a server that is not there.
+fn without_server(directory: &Path, more: &str) -> Installation {
+    let cluster = Cluster::nowhere_at(directory);
+    let jobs = "[jobs.fine]\nkind = \"command\"\nprogram = \"/bin/true\"\nschedule = \"0 3 * * *\"\n\
+                [jobs.broken]\nkind = \"command\"\nprogram = \"/bin/false\"\nretries = 0\n\
+                [jobs.slow]\nkind = \"command\"\nprogram = \"/bin/sleep\"\narguments = [\"600\"]\n\
+                [jobs.a-monitor-whose-name-is-very-long-indeed]\nkind = \"monitor.role\"\ncluster = \"main\"\nschedule = \"0 4 * * *\"\n\
+                [jobs.sessions]\nkind = \"monitor.connections\"\ncluster = \"main\"\nschedule = \"0 4 * * *\"\n";
+    Installation::new(directory, &format!("{}{jobs}{more}", cluster_and_repository(&cluster)))
+}
+
+fn jobs_of(runs: &serde_json::Value) -> Vec<&str> {
+    runs.as_array().unwrap().iter().map(|run| run["job"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn history_leaves_looks_out_unless_they_are_asked_for() {
+    let directory = directory();
+    let mut installation = without_server(directory.path(), "");
+    for daemon in [false, true] {
+        if daemon {
+            installation.start();
+        } else {
+            for job in ["sessions", "fine", "broken"] {
+                let _ = installation.try_run(&["job", "run", job, "--wait"]);
+            }
+        }
+        let history = |arguments: &[&str]| {
+            let runs = installation.json(&[&["job", "history"], arguments].concat());
+            jobs_of(&runs).join(" ")
+        };
+        assert_eq!(history(&[]), "broken fine", "daemon: {daemon}");
+        assert_eq!(history(&["--all"]), "broken fine sessions");
+        assert_eq!(history(&["--failed"]), "broken sessions");
+        assert_eq!(history(&["--failed", "--kind", "command"]), "broken");
+        assert_eq!(history(&["--kind", "monitor.connections"]), "sessions");
+        assert_eq!([history(&["sessions"]), history(&["--job", "sessions"])], ["sessions", "sessions"]);
+        assert_eq!([history(&["--since", "1h"]), history(&["--since", "2030-01-01"])], ["broken fine", ""]);
+        for (wrong, said) in [
+            (["--kind", "comand"], "did you mean command?"),
+            (["--job", "brokn"], "did you mean broken?"),
+            (["--since", "yesterday"], "is no time"),
+        ] {
+            let done = installation.try_run(&[&["job", "history"][..], &wrong].concat());
+            let words = String::from_utf8_lossy(&done.stderr).into_owned();
+            assert!(done.status.code() == Some(64) && words.contains(said), "{wrong:?}: {words}");
+        }
+    }
+}
+
+#[test]
+fn the_schedule_folds_monitors_and_needs_no_secret() {
+    let directory = directory();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "x").unwrap();
+    chmod("000", &secret);
+    let mail =
+        format!("{MAIL}[history]\nconnection = \"host=/nowhere user=bosun\"\npassword-file = \"{{dir}}/secret\"\n");
+    let installation = without_server(directory.path(), &mail);
+    let all = installation.run(&["schedule", "--days", "1"]);
+    assert!(all.contains("0 4 * * *: 2 monitors, next ") && all.contains("fine"), "{all}");
+    assert!(!all.contains("sessions"), "{all}");
+    let each = installation.run(&["schedule", "--days", "1", "--all"]);
+    assert!(each.contains("sessions") && each.contains("fine"), "{each}");
+    let one = installation.run(&["schedule", "--days", "1", "--job", "sessions"]);
+    assert!(one.contains("monitor.connections") && !one.contains("fine"), "{one}");
+    let shown = installation.run(&["config", "show"]);
+    assert!(shown.contains("password-file"), "{shown}");
+    // What needs them still says so.
+    assert_eq!(installation.try_run(&["config", "check"]).status.code(), Some(78));
+    assert_eq!(installation.try_run(&["schedule", "--job", "nothing"]).status.code(), Some(64));
+}
+
+/// What is seen on a terminal so wide.
+fn on_terminal(installation: &Installation, columns: u32, arguments: &str) -> String {
+    let config = installation.directory.join("pgbosun.toml");
+    let command = format!(
+        "stty cols {columns} rows 40; \"{}\" --config \"{}\" {arguments}",
+        program().display(),
+        config.display()
+    );
+    let mut script = Command::new("script");
+    let shown = output(script.args(["-qec", &command, "/dev/null"]).env("PGBOSUN_LOG", "off").stdin(Stdio::null()));
+    shown.replace('\r', "")
+}
+
+/// Without colours.
+fn plain(shown: &str) -> String {
+    let parts = shown.split('\x1b').enumerate().map(|(at, part)| match part.split_once('m') {
+        Some((code, text)) if at > 0 && code.starts_with('[') => text,
+        _ => part,
+    });
+    parts.collect()
+}
+
+#[test]
+fn tables_fit_a_terminal_of_80_columns_with_colours_and_keep_names_whole() {
+    let directory = directory();
+    let mut installation = without_server(directory.path(), "");
+    let _ = installation.try_run(&["job", "run", "sessions", "--wait"]);
+    let _ = installation.try_run(&["job", "run", "broken", "--wait"]);
+    installation.start();
+    for command in ["schedule --all --days 1", "job list", "job history --all", "alert list || true"] {
+        for columns in [80, 120] {
+            let shown = on_terminal(&installation, columns, command);
+            assert!(shown.contains('\x1b'), "{command}: no colours\n{shown}");
+            let shown = plain(&shown);
+            let widest = shown.lines().map(|line| line.chars().count()).max().unwrap_or_default();
+            assert!(widest <= columns as usize, "{command} at {columns}: {widest}\n{shown}");
+        }
+    }
+    let jobs = plain(&on_terminal(&installation, 80, "job list"));
+    assert!(jobs.contains("a-monitor-whose-name-is-very-long-indeed"), "{jobs}");
+    let piped = installation.run(&["job", "list"]);
+    assert!(piped.contains("SCHEDULE") && !piped.contains('…') && !piped.contains('\x1b'), "{piped}");
+}
+
+#[test]
+fn who_may_not_read_the_configuration_asks_the_daemon() {
+    let directory = directory();
+    let mut installation = without_server(directory.path(), "");
+    let config = directory.path().join("pgbosun.toml");
+    let socket = directory.path().join("control.sock").display().to_string();
+    installation.start();
+    chmod("000", &config);
+    let run = |arguments: &[&str]| {
+        let done = installation.try_run(&[&["--socket", &socket], arguments].concat());
+        let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (done.status.code().unwrap_or_default(), said)
+    };
+    for (arguments, contains) in [
+        (&["job", "list"][..], "broken"),
+        (&["job", "run", "fine", "--wait"], "succeeded"),
+        (&["job", "run", "slow"], "started"),
+        (&["job", "cancel", "slow"], "is being ended"),
+        (&["job", "pause", "fine", "--reason", "quiet"], "paused fine"),
+        (&["job", "resume", "fine"], "resumed fine"),
+        (&["job", "history", "--job", "fine"], "succeeded"),
+        (&["schedule"], "0 4 * * *: 2 monitors"),
+        (&["alert", "list"], "alerts"),
+        (&["alert", "silence", "--job", "fi*", "--for", "1h", "--reason", "test"], "silenced"),
+        (&["alert", "silences"], "job fi*"),
+    ] {
+        let (code, said) = run(arguments);
+        assert!(code == 0 && said.contains(contains), "{arguments:?}: {code} {said}");
+    }
+    let (_, said) = run(&["status"]);
+    assert!(said.contains("daemon up"), "{said}");
+    let (code, said) = run(&["job", "run", "no such"]);
+    assert!(code == 1 && said.contains("no job no such"), "{said}");
+    for refused in [&["backup", "list"][..], &["restore", "physical", "--to", "/tmp/nothing"], &["operator", "list"]] {
+        let (code, said) = run(refused);
+        let who = format!("this needs to read {}, which this user may not: run it as root or ", config.display());
+        assert!(code == 1 && said.contains(&who), "{refused:?}: {code} {said}");
+    }
+    chmod("600", &config);
+    installation.stop();
+    chmod("000", &config);
+    let done = installation.try_run(&["--socket", &socket, "job", "list"]);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(!done.status.success() && said.contains("no daemon answers on "), "{said}");
+}
+
+#[test]
+fn who_stops_waiting_hears_that_the_run_goes_on() {
+    let directory = directory();
+    let mut installation = without_server(directory.path(), "");
+    installation.start();
+    let mut command = installation.command(&["job", "run", "slow", "--wait"]);
+    let waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("the run is at work", seconds(20), || {
+        installation.json(&["status"])["running"].as_array().is_some_and(|running| !running.is_empty())
+    });
+    // It listens from when it waits on; until then the signal would end it.
+    std::thread::sleep(seconds(2));
+    output(Command::new("kill").arg("-INT").arg(waiting.id().to_string()));
+    let done = waiting.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.code() == Some(130) && said.contains("slow goes on in the daemon"), "{said}");
+    assert!(said.contains("\"pgbosun job cancel slow\" ends it"), "{said}");
+    assert_eq!(installation.json(&["status"])["running"][0]["job"], "slow");
+    installation.run(&["job", "cancel", "slow"]);
+}
+
+#[test]
+fn status_knows_the_server_and_is_drawn_again() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let jobs = "[jobs.up]\nkind = \"monitor.connectivity\"\n[jobs.role]\nkind = \"monitor.role\"\n\
+                [jobs.version]\nkind = \"monitor.version\"\npackages = false\n[jobs.restart]\nkind = \"monitor.restart\"\n";
+    let mut installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
+    installation.start();
+    for job in ["up", "role", "version", "restart"] {
+        installation.look(job);
+    }
+    let server = installation.json(&["status"])["clusters"][0]["server"].clone();
+    assert_eq!((&server["answers"], &server["standby"]), (&true.into(), &false.into()), "{server}");
+    let version = server["version"].as_str().unwrap().to_owned();
+    assert!(cluster.sql("show server_version").starts_with(&version), "{server}");
+    assert!(server["started-at"].is_string(), "{server}");
+    let shown = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
+    assert!(shown.contains(&format!("server         PostgreSQL {version}, primary, up for ")), "{shown}");
+
+    let drawn = on_terminal(&installation, 80, "status --watch & sleep 5; kill -TERM $!; wait $! || true");
+    assert!(drawn.matches("\x1b[H").count() >= 2 && drawn.contains("daemon up"), "{drawn}");
+    let done = installation.try_run(&["status", "--watch"]);
+    assert_eq!(done.status.code(), Some(64), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[test]
+fn backups_go_by_the_beginning_of_their_label() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let more = "[repositories.second]\ntype = \"local\"\npath = \"{dir}/second\"\n\
+                [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+    let installation = Installation::new(directory.path(), &format!("{}{more}", cluster_and_repository(&cluster)));
+    installation.run(&["backup", "create"]);
+    installation.run(&["backup", "create"]);
+    let listed = installation.json(&["backup", "list"]);
+    let labels: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["label"].as_str().unwrap()).collect();
+    let common = labels[0].bytes().zip(labels[1].bytes()).take_while(|(one, other)| one == other).count();
+    let (first, both) = (&labels[0][..=common], &labels[0][..common]);
+    for command in ["show", "verify", "keep", "unkeep", "remove"] {
+        let force = if command == "remove" { &["--force"][..] } else { &[] };
+        let done = installation.try_run(&[&["backup", command, both], force].concat());
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.code() == Some(64) && labels.iter().all(|label| said.contains(label)), "{command}: {said}");
+    }
+    assert!(installation.run(&["backup", "show", first]).contains(labels[0]));
+    assert!(installation.run(&["backup", "verify", first]).contains(labels[0]));
+    assert!(installation.run(&["backup", "keep", first]).contains(labels[0]));
+    assert!(installation.run(&["backup", "list"]).contains("kept"));
+    installation.run(&["backup", "unkeep", first]);
+    assert!(installation.run(&["backup", "copy", first, "--to", "second"]).contains(labels[0]));
+    let to = directory.path().join("restored");
+    let place = to.display().to_string();
+    let restore = ["restore", "physical", "--backup", first, "--to", &place, "--beside"];
+    installation.run(&restore);
+    let done = installation.try_run(&[&restore[..], &["--force"]].concat());
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let told = format!(", in {place} is replaced by backup {} of main, taken ", labels[0]);
+    assert!(
+        done.status.success() && said.contains("the data directory of PostgreSQL") && said.contains(&told),
+        "{said}"
+    );
+    assert!(installation.run(&["backup", "remove", first, "--force"]).contains(labels[0]));
+}
