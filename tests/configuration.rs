@@ -288,7 +288,13 @@ fn the_command_describes_itself_to_shells_and_manuals() {
     assert!(command(&["completions", "bash"]).contains("_pgbosun"));
     let pages = directory.path().join("man");
     command(&["man", pages.to_str().unwrap()]);
-    assert!(fs::read_to_string(pages.join("pgbosun-backup-create.1")).unwrap().contains(".TH"));
+    let page = fs::read_to_string(pages.join("pgbosun-backup-create.1")).unwrap();
+    for part in [".TH", "EXAMPLES", "EXIT STATUS", "ENVIRONMENT", "FILES", "pgbosun backup create full"] {
+        assert!(page.replace('\\', "").contains(part), "{part}\n{page}");
+    }
+    assert!(pages.join("pgbosun.1").exists() && !pages.join("pgbosun-fence.1").exists());
+    let help = command(&["backup", "show", "--help"]);
+    assert!(help.contains("Global options:") && help.contains("Examples:\n  pgbosun backup show "), "{help}");
 }
 
 #[test]

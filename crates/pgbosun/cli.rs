@@ -2,6 +2,7 @@
 
 mod alerts;
 mod backups;
+pub mod examples;
 mod jobs;
 mod reports;
 mod restore;
@@ -12,34 +13,48 @@ pub use jobs::{ClusterCommand, ConfigCommand, HistoryArguments, JobCommand, Paus
 pub use reports::{Destination, DrillArguments, HealthArguments, PerformanceArguments, ReportCommand};
 pub use restore::{RestoreCommand, RestorePart, RestorePhysical, RestoreTarget};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+/// What every command takes.
+const GLOBAL: &str = "Global options";
 
 /// Cares for PostgreSQL clusters: monitors, backups, restore tests, maintenance and alerts, on schedule.
 #[derive(Debug, Parser)]
 #[command(name = "pgbosun", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file.
-    #[arg(long, global = true, env = "PGBOSUN_CONFIG", default_value = pgbosun_core::config::DEFAULT_PATH)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "PGBOSUN_CONFIG", default_value = pgbosun_core::config::DEFAULT_PATH)]
     pub config: PathBuf,
     /// The daemon's control socket, where it is not the configured one.
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Print JSON for programs instead of tables for people.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// When to use colours.
-    #[arg(long, global = true, value_enum, default_value = "auto")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value = "auto")]
     pub color: Colour,
     /// Say more; twice for everything.
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Say only what went wrong.
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What was typed.
+    ///
+    /// # Errors
+    /// What is wrong with it, or the help that was asked for.
+    pub fn typed() -> Result<Self, clap::Error> {
+        let command = examples::with_examples(Self::command(), "");
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
 }
 
 /// When to use colours.

@@ -16,7 +16,6 @@ mod logging;
 mod output;
 mod when;
 
-use clap::Parser;
 use cli::{Cli, Command, ConfigCommand, RestoreCommand};
 use exit::{CONFIGURATION, Exit, USAGE};
 use pgbosun_core::config::state_directory;
@@ -36,7 +35,7 @@ fn main() -> ExitCode {
             std::process::exit(i32::from(commands::wal::nobody_knows()));
         }));
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::typed() {
         Ok(cli) => cli,
         Err(error) => {
             let usage = error.use_stderr();
