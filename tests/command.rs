@@ -171,8 +171,10 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
     chmod("600", &config);
     installation.stop();
     chmod("000", &config);
-    let done = installation.try_run(&["--socket", &socket, "job", "list"]);
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let done = installation.try_run(&["--json", "--socket", &socket, "job", "list"]);
+    let error: serde_json::Value = serde_json::from_slice(&done.stderr).unwrap();
+    assert!(error["error"]["exit-code"] == 1 && done.stdout.is_empty(), "{error}");
+    let said = error["error"]["message"].as_str().unwrap();
     assert!(!done.status.success() && said.contains("no daemon answers on "), "{said}");
 }
 

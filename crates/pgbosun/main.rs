@@ -45,11 +45,17 @@ fn main() -> ExitCode {
     };
     output::set_colour(cli.color);
     logging::start(&cli);
+    let json = cli.json;
     match dispatch(cli) {
         Ok(code) => ExitCode::from(console::lost(code)),
         Err(error) => {
-            tell!("{} {}", output::red("pgbosun:"), exit::describe(&error));
-            failed(exit::code_of(&error))
+            let (code, message) = (exit::code_of(&error), exit::describe(&error));
+            if json {
+                tell!("{}", serde_json::json!({"error": {"message": message, "exit-code": code}}));
+            } else {
+                tell!("{} {message}", output::red("pgbosun:"));
+            }
+            failed(code)
         }
     }
 }

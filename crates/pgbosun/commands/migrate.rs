@@ -19,6 +19,10 @@ pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
     let server = Server { statement_timeout, lock_timeout, ..server };
     if rebuild {
         let aside = pgbosun_history::rebuild(&server).await.context("make dba_ops anew")?;
+        if context.json {
+            output::json(&serde_json::json!({"rebuilt": true, "set-aside": aside}))?;
+            return Ok(0);
+        }
         say!(
             "{} schema dba_ops on {}; what was left of it is {aside}. A daemon at work fills the new one within minutes with what its \
              journal has. Give others their grants again, and look whether you miss older rows before you drop {aside}",
@@ -28,6 +32,10 @@ pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let count = pgbosun_history::migrate(&server).await.context("bring dba_ops up to date")?;
+    if context.json {
+        output::json(&serde_json::json!({"rebuilt": false, "migrations": count}))?;
+        return Ok(0);
+    }
     say!("{} schema dba_ops on {} ({count} migrations)", output::green("up to date:"), server.conninfo);
     Ok(0)
 }
