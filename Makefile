@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint hostile-hour deny fuzz bench bench-backup bench-maintenance bench-samples day-of-faults docs dist clean
+.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint hostile-hour deny fuzz bench bench-backup bench-maintenance bench-samples day-of-faults docs dist setup-packages deb rpm lint-packages test-packages clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,8 +34,9 @@ test-full: setup ## Run every test on every supported version of PostgreSQL.
 test-ticks: setup ## Run tests of 15 with the clock a moment before minute, hour, day and month begin (needs faketime).
 	$(TOOLS)/test.sh --ticks
 
-lint: setup ## Check format and lints, and that the page of rules is up to date.
+lint: setup ## Check format and lints, that the page of rules is up to date, and that Cargo.toml names the compiler that is needed.
 	$(TOOLS)/rules.py --check
+	$(TOOLS)/rust-version.sh
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(TOOLS)/deny.sh --if-there
@@ -77,6 +78,21 @@ docs: ## Write docs/configuration.md, docs/monitors.md and docs/samples.md, and 
 
 dist: setup ## Build the program for distribution, with LTO and without symbols.
 	cargo build --profile dist
+
+setup-packages:
+	@$(TOOLS)/setup.sh packages
+
+deb: setup-packages ## Build the Debian package in target/debian (PROFILE=dev is quicker, and no release).
+	packaging/build.sh deb
+
+rpm: setup-packages ## Build the RPM package in target/generate-rpm (PROFILE=dev is quicker, and no release).
+	packaging/build.sh rpm
+
+lint-packages: deb rpm ## Build both packages, and check them with lintian and rpmlint.
+	packaging/lint.sh
+
+test-packages: setup-packages ## Install, upgrade, remove and purge both packages in booted Debian 12 and 13 (needs root).
+	$(TOOLS)/package-test.sh
 
 clean: demo-clean ## Remove what was built.
 	cargo clean

@@ -21,7 +21,7 @@ const GLOBAL: &str = "Global options";
 
 /// Cares for PostgreSQL clusters: monitors, backups, restore tests, maintenance and alerts, on schedule.
 #[derive(Debug, Parser)]
-#[command(name = "pgbosun", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "pgbosun", version = env!("PGBOSUN_VERSION"), propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file.
     #[arg(long, global = true, help_heading = GLOBAL, env = "PGBOSUN_CONFIG", default_value = pgbosun_core::config::DEFAULT_PATH)]

@@ -1,6 +1,6 @@
 #!/bin/bash
-# setup.sh - install what is missing to build, run and test pgbosun on Debian or Ubuntu. Works for root and for an
-# ordinary user with sudo; does nothing where everything is there.
+# setup.sh [packages] - install what is missing to build, run and test pgbosun on Debian or Ubuntu, with "packages" also what
+# builds, checks and tries its packages. Works for root and for an ordinary user with sudo; does nothing where everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,6 +12,7 @@ wanted=(
     postgresql:pg_ctlcluster zstd:zstd procps:pgrep sqlite3:sqlite3 openssl:openssl iproute2:ip
     python3:python3 systemd:systemctl dbus:dbus-daemon age:age lz4:lz4 openssh-client:ssh faketime:faketime
 )
+[ "${1:-}" != packages ] || wanted+=(binutils:strip dpkg-dev:dpkg-shlibdeps rpm:rpm lintian:lintian rpmlint:rpmlint mmdebstrap:mmdebstrap)
 missing=()
 for pair in "${wanted[@]}"; do
     command -v "${pair#*:}" >/dev/null || PATH=$PATH:/usr/sbin:/sbin command -v "${pair#*:}" >/dev/null || missing+=("${pair%%:*}")
@@ -44,3 +45,6 @@ PATH=$HOME/.cargo/bin:$PATH
 for component in clippy rustfmt; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
+if [ "${1:-}" = packages ]; then
+    for tool in cargo-deb cargo-generate-rpm; do command -v $tool >/dev/null || nice cargo install --locked $tool; done
+fi

@@ -3,6 +3,7 @@
 # root, in namespaces and a control group of its own, runs COMMAND in it as root, and returns its exit status. Needs root.
 #   SHARE="/dir ..."  directories that stay writable to the host
 #   BOX_TIMEOUT       seconds, 600 by default
+#   BOX_ROOT          another root than this machine's, below the overlay
 set -eu
 self=$(readlink -f "$0")
 limit=${BOX_TIMEOUT:-600}
@@ -29,7 +30,7 @@ shift
 root=$BOX/root
 mount -t tmpfs box "$BOX"
 mkdir "$BOX"/{upper,work,root}
-mount -t overlay box -o "lowerdir=/,upperdir=$BOX/upper,workdir=$BOX/work" "$root"
+mount -t overlay box -o "lowerdir=${BOX_ROOT:-/},upperdir=$BOX/upper,workdir=$BOX/work" "$root"
 mount -t proc proc "$root/proc"
 mount -o bind,ro "$root/proc/sys" "$root/proc/sys"
 mount -t sysfs -o ro sysfs "$root/sys"
