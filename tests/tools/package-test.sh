@@ -12,6 +12,7 @@ packages=$PWD/target/package-test
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
+tests/tools/version-test.sh
 rm -rf "$packages"
 mkdir -p "$packages"
 [ -n "${PROGRAM:-}" ] || { cargo build --quiet && PROGRAM=target/debug/pgbosun; }
