@@ -12,8 +12,8 @@ PROGRAM=${PROGRAM:-}
 read -r version commit date <<<"${PGBOSUN_VERSION:-$(packaging/version.sh)}"
 # dpkg asks everybody who has a configuration what to do with it when this file changes: so it does not change.
 sha256sum --quiet --check packaging/pgbosun.toml.sha256
-fast=()
-[ "$profile$PROGRAM" = dist ] || fast=(--fast --compress-system)
+fast_deb=() fast_rpm=()
+[ "$profile$PROGRAM" = dist ] || { fast_deb=(--fast --compress-system) fast_rpm=(--payload-compress gzip); }
 if [ -z "$PROGRAM" ]; then
     cargo build --profile "$profile"
     PROGRAM=target/$([ "$profile" = dev ] && echo debug || echo "$profile")/pgbosun
@@ -39,13 +39,12 @@ maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
 case $kind in
     deb)
         rm -f target/debian/pgbosun_*.deb
-        cargo deb --quiet "${fast[@]}" --no-build --no-strip --deb-version "$version-1" --output target/debian/
-        ls target/debian/pgbosun_*.deb
+        cargo deb --quiet "${fast_deb[@]}" --no-build --no-strip --deb-version "$version-1" --output target/debian/
         ;;
     rpm)
         rm -f target/generate-rpm/pgbosun-*.rpm
         mkdir -p target/generate-rpm
-        cargo generate-rpm --set-metadata "version = \"$version\"" --output target/generate-rpm/
+        cargo generate-rpm "${fast_rpm[@]}" --set-metadata "version = \"$version\"" --output target/generate-rpm/
         ls target/generate-rpm/pgbosun-*.rpm
         ;;
     *)
