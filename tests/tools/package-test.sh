@@ -3,6 +3,7 @@
 # with a backup at work, removed, purged (package-scenarios.sh). Builds them in two versions, with the program of target/debug or
 # PROGRAM.
 # PGBOSUN_TEST_STORES (/opt/pgbosun-test) keeps the roots of the systems, which are made once.
+# SCENARIOS chooses some of them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 suites=("$@")
@@ -42,7 +43,7 @@ for suite in "${suites[@]}"; do
             --include=systemd,systemd-sysv,dbus,postgresql,zstd,procps,tzdata,rpm "$suite" "$root.unfinished" "$mirror"
         as_root mv "$root.unfinished" "$root"
     fi
-    for scenario in deb without-postgres rpm; do
+    for scenario in ${SCENARIOS:-deb without-postgres rpm}; do
         echo "$scenario on $suite"
         said=$packages/$suite-$scenario.txt
         if ! as_root env BOX_ROOT="$root" BOX_TIMEOUT=400 SHARE="$packages" PACKAGES="$packages" LC_ALL=C.UTF-8 \
