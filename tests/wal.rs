@@ -3,6 +3,7 @@
 use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, seconds, wait_until};
 use std::fs;
 
+const WAL_ARCHIVE: &str = "[jobs.wal-archive]\nkind = \"monitor.wal-archive\"\n";
 const FULL: &str = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
 
 #[test]
@@ -13,7 +14,8 @@ fn c6_what_was_received_is_there_to_the_last_commit_when_the_server_is_lost() {
     let configuration = cluster_and_repository(&cluster)
         .replace("[repositories.local]", "receive-wal = true\n[repositories.local]")
         + MAIL
-        + FULL;
+        + FULL
+        + WAL_ARCHIVE;
     let mut installation = Installation::new(directory.path(), &configuration);
     installation.run(&["backup", "create"]);
     installation.start();
@@ -35,6 +37,16 @@ fn c6_what_was_received_is_there_to_the_last_commit_when_the_server_is_lost() {
     cluster.sql("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'pgbosun'");
     cluster.sql("insert into ledger select from generate_series(1, 5)");
     wait_until("it is back", seconds(20), caught_up);
+    // Archiving is off, and nothing is missing by that.
+    let done = installation.try_run(&["check"]);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        said.contains("WAL is received over a replication slot") && !said.contains("nothing is archived"),
+        "{said}"
+    );
+    assert!(said.contains("checked all this itself"), "{said}");
+    let looked = installation.look("wal-archive");
+    assert!(!looked.contains("CRITICAL"), "{looked}");
     cluster.down();
     fs::remove_dir_all(&cluster.data).unwrap();
     installation.stop();

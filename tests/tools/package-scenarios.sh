@@ -46,10 +46,7 @@ installed() {
 
 # As the package says: config init, and so on; a backup is made as soon as it may.
 configure() {
-    if ! pgbosun config init --output /etc/pgbosun/pgbosun.toml; then
-        pgbosun config init >/tmp/initial.toml
-        cat /tmp/initial.toml >/etc/pgbosun/pgbosun.toml
-    fi
+    pgbosun config init --output /etc/pgbosun/pgbosun.toml || fail "config init over the package's file"
     mode /etc/pgbosun/pgbosun.toml 640 root postgres
     has "^data-directory = \"/var/lib/postgresql/" /etc/pgbosun/pgbosun.toml || fail "config init has not found the cluster"
     bosun config check || fail "the daemon's user cannot read what config init wrote"

@@ -30,19 +30,9 @@ mv target/debian/pgbosun_*.deb "$packages/second.deb"
 mv target/generate-rpm/pgbosun-*.rpm "$packages/second.rpm"
 cp systemd/pgbosun.service tests/tools/package-scenarios.sh "$packages/"
 
-# The mirror this machine is set up with.
-mirror=$(apt-get indextargets --format '$(SITE)' | grep '/debian$' | sort -u | head -1)
 for suite in "${suites[@]}"; do
     root=$roots/$suite
-    if [ ! -d "$root" ]; then
-        echo "making a root of Debian $suite in $root"
-        as_root mkdir -p "$roots"
-        as_root rm -rf "$root.unfinished"
-        # rpm is there to try the scripts of the other package; its database knows nothing of this system.
-        as_root nice mmdebstrap --quiet --variant=minbase --aptopt='APT::Install-Recommends "false"' \
-            --include=systemd,systemd-sysv,dbus,postgresql,zstd,procps,tzdata,rpm "$suite" "$root.unfinished" "$mirror"
-        as_root mv "$root.unfinished" "$root"
-    fi
+    tests/tools/root.sh "$suite"
     for scenario in ${SCENARIOS:-deb without-postgres rpm}; do
         echo "$scenario on $suite"
         said=$packages/$suite-$scenario.txt

@@ -54,6 +54,7 @@ sudo() {
 }
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 cd "$WORK"
+echo "127.0.1.1 $(hostname)" >>/etc/hosts
 systemctl start postgresql
 until runuser -u postgres -- psql -XAtqc "select 1" >/dev/null 2>&1; do sleep 0.2; done
 HEAD

@@ -152,12 +152,12 @@ configured-paths)
     install -d -o sdba -g postgres -m 770 /var/log/box
     : >/var/log/box/old.log && chown sdba /var/log/box/old.log && touch -d "100 days ago" /var/log/box/old.log
     sql "create role sdba login superuser" >/dev/null
-    sed -i -e 's|^path = .*|path = "/srv/repository"|' -e 's|^\[daemon\]|&\nuser = "sdba"|' -e 's|user=postgres|user=sdba dbname=postgres|' \
+    sed -i -e 's|^path = .*|path = "/srv/backups/repository"|' -e 's|^\[daemon\]|&\nuser = "sdba"|' -e 's|user=postgres|user=sdba dbname=postgres|' \
         -e 's|^kind = "restore-test"|&\nscratch-directory = "/srv/scratch"|' /etc/pgbosun/pgbosun.toml
     sed -i -E '/^connection = .*user=sdba dbname=postgres"$/a log-directory = "/var/log/box"' /etc/pgbosun/pgbosun.toml
     printf '[jobs.logs]\nkind = "logs.rotate"\ncluster = "main"\n' >>/etc/pgbosun/pgbosun.toml
     chgrp -R sdba /etc/pgbosun
-    { pgbosun config check 2>&1 || :; } | has "repositories.local.path: /srv/repository cannot be written" || fail "config check does not name what the unit lacks"
+    { pgbosun config check 2>&1 || :; } | has "repositories.local.path: /srv/backups/repository cannot be written" || fail "config check does not name what the unit lacks"
     start
     [ "$(ps -o user= -p "$(property MainPID)")" = sdba ] || fail "runs as $(ps -o user= -p "$(property MainPID)")"
     [ "$(property CPUWeight)" = 50 ] && [ "$(property IOWeight)" = 50 ] || fail "weights"

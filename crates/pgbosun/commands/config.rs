@@ -3,7 +3,7 @@
 mod init;
 mod unit;
 
-pub use init::init;
+pub use init::{init, service};
 pub use unit::{lacking, unit};
 
 use crate::{
@@ -11,7 +11,10 @@ use crate::{
     exit::{CONFIGURATION, Exit},
     output,
 };
-use pgbosun_core::config::{Page, reference as write_reference};
+use pgbosun_core::{
+    config::{Page, reference as write_reference},
+    human,
+};
 use std::path::Path;
 
 /// Reports all mistakes.
@@ -24,11 +27,14 @@ pub fn check(path: &Path) -> anyhow::Result<u8> {
             let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
             let config = &loaded.config;
             say!(
-                "{} {} clusters, {} repositories, {} jobs in {}",
+                "{} {}, {}, {} in {}",
                 output::green("configuration is valid:"),
-                config.clusters.len(),
-                config.repositories.len(),
-                config.jobs.len(),
+                human::count(config.clusters.len(), "cluster"),
+                match config.repositories.len() {
+                    1 => "1 repository".to_owned(),
+                    count => format!("{count} repositories"),
+                },
+                human::count(config.jobs.len(), "job"),
                 files.join(", ")
             );
             for line in lacking(config, &loaded.effective) {

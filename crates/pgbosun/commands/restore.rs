@@ -5,7 +5,7 @@ mod part;
 mod tablespaces;
 mod target;
 
-use super::{backup::watch, restore_test};
+use super::{backup::watch, config::service, restore_test};
 use crate::{
     cli::{RestoreCommand, RestorePhysical, RestoreTarget},
     exit::Exit,
@@ -152,7 +152,10 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let programs = find_programs(&info.server_version, arguments.program_directory.as_deref());
     let program = programs.map_or_else(|_| PathBuf::from("pg_ctl"), |directory| directory.join("pg_ctl"));
-    say!("start it with: {} -D {} start", program.display(), quoted(&target));
+    match service(&target).filter(|_| in_place) {
+        Some(unit) => say!("start it with: sudo systemctl start {unit}"),
+        None => say!("start it with: {} -D {} start", program.display(), quoted(&target)),
+    }
     if goes_on {
         say!("it fetches WAL with this program and configuration while it recovers");
         if !arguments.standby {

@@ -99,6 +99,8 @@ pub(super) async fn test(
         }))?;
         return Ok(if passed { 0 } else { DAMAGED });
     }
+    let found = [(result.databases, "database"), (result.tables, "table"), (result.rows, "row")];
+    let found = found.map(|(count, what)| human::count(count, what)).join(", ");
     say!("{} {label}", if passed { output::green("passed") } else { output::red("failed") });
     for (name, value) in [
         ("find", human::duration(result.find)),
@@ -107,7 +109,7 @@ pub(super) async fn test(
         ("check", human::duration(result.check)),
         ("recovery time (RTO)", human::duration(result.total)),
         ("recovery point (RPO)", format!("{} old", human::duration(result.recovery_point_age))),
-        ("found", format!("{} databases, {} tables, {} rows", result.databases, result.tables, result.rows)),
+        ("found", found),
     ] {
         say!("  {name:<22} {value}");
     }

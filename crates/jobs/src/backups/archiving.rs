@@ -15,6 +15,10 @@ pub async fn ought_to_archive(
     cluster: &str,
     system_id: &str,
 ) -> Option<&'static str> {
+    // The daemon brings it there itself.
+    if config.clusters.get(cluster).is_some_and(|cluster| cluster.receive_wal) {
+        return None;
+    }
     for repository in repositories {
         if WalArchive::new(repository, cluster, system_id).is_begun().await.unwrap_or(false) {
             return Some("WAL was archived before");

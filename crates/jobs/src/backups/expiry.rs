@@ -133,7 +133,9 @@ fn tell(repository: &Repository, cluster: &str, expired: &Expired, outcome: &mut
     }
     if expired.wal_removed > 0 {
         let size = human::size(expired.wal_bytes);
-        outcome.summary.push_str(&format!("; removed {} files of WAL from {name} ({size})", expired.wal_removed));
+        outcome
+            .summary
+            .push_str(&format!("; removed {} from {name} ({size})", human::count(expired.wal_removed, "WAL file")));
     }
 }
 

@@ -216,13 +216,13 @@ impl RestoreTestJob {
         let trend = Trend::read(context.state.as_ref()).with(result.started_at, result.total);
         Ok(Outcome {
             summary: format!(
-                "{}{label} restored, recovered to {target} and checked in {}: {} databases, {} tables, {} rows; its state \
+                "{}{label} restored, recovered to {target} and checked in {}: {}, {}, {}; its state \
                  is {} old",
                 result.faults.first().map_or_else(String::new, |fault| format!("not as it should be: {fault}; ")),
                 human::duration(result.total),
-                result.databases,
-                result.tables,
-                result.rows,
+                human::count(result.databases, "database"),
+                human::count(result.tables, "table"),
+                human::count(result.rows, "row"),
                 human::duration(result.recovery_point_age)
             ),
             findings: self.judge(&label, &result, &trend),

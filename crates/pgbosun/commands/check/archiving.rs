@@ -32,6 +32,10 @@ pub(super) async fn check(
                 );
                 report.add(Severity::Critical, name, words);
             }
+            None if config.clusters[name].receive_wal => {
+                let words = "WAL is received over a replication slot (receive-wal), and archive_mode is off";
+                report.add(Severity::Ok, name, words);
+            }
             None => {
                 let words =
                     "archive_mode is off: recovery ends with the newest backup; see the README for archive_command";

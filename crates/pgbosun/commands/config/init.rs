@@ -6,6 +6,7 @@ mod found;
 
 use crate::{exit::Exit, output};
 use anyhow::Context;
+pub use found::service;
 use found::{Archiving, Cluster, Settings};
 use nix::unistd::{geteuid, getuid};
 use std::{

@@ -34,7 +34,9 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
     if let Some(Restorable { from, to }) = &cluster.restorable {
         // In whole seconds that lie within.
         let from = *from + chrono::TimeDelta::milliseconds(999);
-        put!(screen, "    restorable     {} to {} ({})", moment(from, zone), moment(*to, zone), ago(*to));
+        // Where nothing was committed since, the backup's own end is all there is.
+        let to = from.max(*to);
+        put!(screen, "    restorable     {} to {} ({})", moment(from, zone), moment(to, zone), ago(to));
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {

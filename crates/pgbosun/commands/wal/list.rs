@@ -44,8 +44,9 @@ fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
 fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> bool {
     let count = archive.segments.len();
     say!(
-        "{} system identifier {system_id}: {count} segments, {} stored",
+        "{} system identifier {system_id}: {}, {} stored",
         bold(&repository.name),
+        human::count(count, "segment"),
         human::size(archive.stored_bytes)
     );
     let mut unbroken = archive.conflicts.is_empty() && archive.untrusted.is_empty();
@@ -58,7 +59,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
     say!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"].map(whole), rows));
     for (first, missing) in archive.gaps() {
         unbroken = false;
-        say!("{} timeline {} lacks {missing} segments from {first}", red("gap"), first.timeline);
+        say!("{} timeline {} lacks {} from {first} on", red("gap"), first.timeline, human::count(missing, "segment"));
     }
     for conflict in &archive.conflicts {
         say!("{} {conflict} is there with different contents", red("conflict"));
@@ -89,7 +90,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
             },
             match beyond {
                 0 => "no recovery beyond it".into(),
-                beyond => format!("{beyond} segments beyond it"),
+                beyond => format!("{} beyond it", human::count(beyond, "segment")),
             },
         ]
     });

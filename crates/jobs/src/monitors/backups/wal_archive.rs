@@ -152,7 +152,11 @@ impl Monitor for WalArchive {
             find(
                 "waiting",
                 severity,
-                format!("{} segments wait to be archived, the oldest for {}", sample.ready, human::duration(*age)),
+                format!(
+                    "{} waiting to be archived, the oldest for {}",
+                    human::count(sample.ready, "segment"),
+                    human::duration(*age)
+                ),
                 "Whatever they hold is lost if the server is.",
                 "See whether archiving fails or is slower than the server writes; push-workers under [wal] helps with the latter.",
                 format!("oldest: {name}"),
@@ -162,7 +166,11 @@ impl Monitor for WalArchive {
             find(
                 &format!("spool for {repository}"),
                 Severity::Warning,
-                format!("{files} files of WAL wait for repository {repository} ({})", human::size(*bytes)),
+                format!(
+                    "{} waiting for repository {repository} ({})",
+                    human::count(*files, "WAL file"),
+                    human::size(*bytes)
+                ),
                 "The repository is away; the required ones have the files. Past spool-limit they are left out there.",
                 "See why the repository does not answer: \"pgbosun check\".",
                 String::new(),
@@ -174,7 +182,7 @@ impl Monitor for WalArchive {
             find(
                 &format!("gap in {repository}"),
                 Severity::Critical,
-                format!("{} files of WAL were left out of {repository}", own.len()),
+                format!("{} left out of {repository}", human::count(own.len(), "WAL file")),
                 "From this repository alone no recovery goes beyond the gap. It was away for longer than the spool had room.",
                 "Fill it with a job of kind replicate, or take a new backup into it: that ends this alert.",
                 names.join("\n"),
@@ -184,7 +192,7 @@ impl Monitor for WalArchive {
             (false, _) if sample.ended.is_some() => "nothing is archived".into(),
             (false, _) => "nothing is archived: archive_mode is off, or this is a standby".into(),
             (true, Some(_)) => "archiving fails".into(),
-            (true, None) => format!("archiving works, {} segments wait", sample.ready),
+            (true, None) => format!("archiving works, {} waiting", human::count(sample.ready, "segment")),
         };
         let mut verdict = Verdict { summary, findings, figures: Vec::new() };
         if sample.archiving {

@@ -49,16 +49,22 @@ impl Cluster {
 
     /// The command that restarts it, as distributions have it.
     pub fn restart(&self) -> String {
-        let parts: Vec<_> = self.data_directory.iter().filter_map(|part| part.to_str()).collect();
-        match parts[..] {
-            ["/", "var", "lib", "postgresql", version, name] => {
-                format!("sudo systemctl restart postgresql@{version}-{name}")
-            }
-            ["/", "var", "lib", "pgsql", version, "data"] => format!("sudo systemctl restart postgresql-{version}"),
-            _ => {
+        match service(&self.data_directory) {
+            Some(unit) => format!("sudo systemctl restart {unit}"),
+            None => {
                 format!("pg_ctl -D {} restart, as its owner, or as it is restarted here", self.data_directory.display())
             }
         }
+    }
+}
+
+/// The unit that runs the server of a data directory, where Debian or Red Hat put it.
+pub fn service(data_directory: &Path) -> Option<String> {
+    let parts: Vec<_> = data_directory.iter().filter_map(|part| part.to_str()).collect();
+    match parts[..] {
+        ["/", "var", "lib", "postgresql", version, name] => Some(format!("postgresql@{version}-{name}")),
+        ["/", "var", "lib", "pgsql", version, "data"] => Some(format!("postgresql-{version}")),
+        _ => None,
     }
 }
 

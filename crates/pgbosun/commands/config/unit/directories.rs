@@ -3,7 +3,7 @@
 //! Invariants: nothing is made where a share is to be mounted that is away; root makes a directory only below what root alone may write,
 //! and anything else is made as the user of the unit, who could have done so too.
 
-use super::mounts::Mounts;
+use super::{DELIVERED, mounts::Mounts};
 use crate::output;
 use anyhow::Context;
 use nix::unistd::{User, chown};
@@ -12,7 +12,7 @@ use pgbosun_jobs::paths::{Named, written};
 use std::{
     fs,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt},
+        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
         process::CommandExt,
     },
     path::Path,
@@ -21,9 +21,11 @@ use std::{
 
 /// Makes those that are missing, for the user of the unit, and says so; what cannot be made is said and left.
 pub fn make(config: &Config, mounts: &Mounts) {
-    // Those of jobs are somebody else's: directories of logs.
-    let missing =
-        written(config).into_iter().filter(|named| !named.option.starts_with("jobs.") && !named.path.exists());
+    // Those of jobs are somebody else's: directories of logs. What lies in the state directory the daemon makes itself.
+    let is_its_own = |named: &Named| {
+        !named.option.starts_with("jobs.") && !DELIVERED.iter().any(|place| named.path.starts_with(place))
+    };
+    let missing = written(config).into_iter().filter(|named| is_its_own(named) && !named.path.exists());
     for Named { option, path } in missing {
         if mounts.is_away(&path) {
             tell!("{} {option}: what is to be mounted below {} is away", output::yellow("warning:"), path.display());
@@ -53,12 +55,13 @@ fn one(path: &Path, user: &User) -> anyhow::Result<()> {
     };
     let there = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
     if there.ancestors().all(is_roots_alone) {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(path.parent().unwrap_or(there))
-            .with_context(failed)?;
-        fs::DirBuilder::new().mode(0o700).create(path).with_context(failed)?;
+        let missing: Vec<_> = path.ancestors().take_while(|place| *place != there).collect();
+        for place in missing.into_iter().rev() {
+            // Whatever umask the unit has: the user must get through to the last.
+            let mode = if place == path { 0o700 } else { 0o755 };
+            fs::DirBuilder::new().mode(0o700).create(place).with_context(failed)?;
+            fs::set_permissions(place, fs::Permissions::from_mode(mode)).with_context(failed)?;
+        }
         return chown(path, Some(user.uid), Some(user.gid)).with_context(failed);
     }
     let mut mkdir = Command::new("mkdir");
