@@ -1,5 +1,6 @@
 #!/bin/bash
-# build.sh deb|rpm - builds the package: target/debian/pgbosun_*.deb or target/generate-rpm/pgbosun-*.rpm.
+# build.sh deb|rpm|quick-deb - builds the package: target/debian/pgbosun_*.deb or target/generate-rpm/pgbosun-*.rpm; quick-deb is the former
+# for tests, in seconds and without cargo-deb.
 #   PROFILE          dist by default; dev is quick to build, for tests
 #   PROGRAM          a program that is built already, instead of a build
 #   PGBOSUN_VERSION  "VERSION COMMIT DATE" instead of what version.sh says, as where there is no git
@@ -41,6 +42,11 @@ case $kind in
         rm -f target/debian/pgbosun_*.deb
         cargo deb --quiet "${fast_deb[@]}" --no-build --no-strip --deb-version "$version-1" --output target/debian/
         ;;
+    quick-deb)
+        rm -f target/debian/pgbosun_*.deb
+        mkdir -p target/debian
+        packaging/quick-deb.py "$version-1" "target/debian/pgbosun_$version-1_$(dpkg --print-architecture).deb"
+        ;;
     rpm)
         rm -f target/generate-rpm/pgbosun-*.rpm
         mkdir -p target/generate-rpm
@@ -48,7 +54,7 @@ case $kind in
         ls target/generate-rpm/pgbosun-*.rpm
         ;;
     *)
-        echo "usage: build.sh deb|rpm" >&2
+        echo "usage: build.sh deb|rpm|quick-deb" >&2
         exit 64
         ;;
 esac

@@ -8,10 +8,14 @@ root=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/roots/$suite
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-echo "making a root of Debian $suite in $root"
-command -v mmdebstrap >/dev/null || "$(dirname "$0")/setup.sh" packages
 # The mirror this machine is set up with.
-mirror=$(apt-get indextargets --format '$(SITE)' | grep '/debian$' | sort -u | head -1)
+mirror=$(apt-get indextargets --format '$(SITE)' | grep '/debian$' | sort -u | head -1) || :
+[ -n "$mirror" ] || { echo "root.sh: apt of this machine knows no mirror of Debian" >&2; exit 69; }
+echo "making a root of Debian $suite in $root"
+if ! command -v mmdebstrap >/dev/null; then
+    as_root apt-get -q update >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends mmdebstrap >/dev/null
+fi
 as_root mkdir -p "$(dirname "$root")"
 as_root rm -rf "$root" "$root.unfinished"
 # rpm is there to try the scripts of the other package; its database knows nothing of this system.

@@ -92,7 +92,14 @@ for version in $versions; do
     on "$version" day::
 done
 
+# Beside what comes next, which waits most of the time.
+tests/tools/pages.sh >"$work/pages.txt" 2>&1 &
+pages=$!
 echo "integration tests in a booted systemd"
 (cd "$work" && as_root env PGBOSUN_TEST_PROGRAM="$PGBOSUN_TEST_PROGRAM" PGBOSUN_TEST_FILES="$PGBOSUN_TEST_FILES" \
     PGBOSUN_TEST_BINARIES="${binaries}" PGBOSUN_TEST_SCRATCH="$work/scratch" PGBOSUN_TEST_STORES="$PGBOSUN_TEST_STORES" \
     "$work/integration" --test-threads 1 systemd::)
+echo "pages of docs/, by their own commands"
+wait "$pages" && said=0 || said=$?
+cat "$work/pages.txt"
+exit "$said"
