@@ -262,3 +262,39 @@ fn backups_go_by_the_beginning_of_their_label() {
     );
     assert!(installation.run(&["backup", "remove", first, "--force"]).contains(labels[0]));
 }
+
+#[test]
+fn a_shell_completes_jobs_labels_clusters_and_alerts() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let configuration = format!(
+        "{}{MAIL}[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n[jobs.fails]\nkind = \"command\"\nprogram = \"/bin/false\"\n",
+        cluster_and_repository(&cluster)
+    );
+    let mut installation = Installation::new(directory.path(), &configuration);
+    installation.run(&["backup", "create"]);
+    installation.start();
+    assert!(!installation.try_run(&["job", "run", "fails", "--wait"]).status.success());
+    let offered = |words: &str| {
+        let script = format!(
+            "source <(pgbosun completions bash)\nCOMP_WORDS=({words})\nCOMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\nCOMP_TYPE=9\n\
+             _clap_complete_pgbosun pgbosun\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script])
+            .env("PGBOSUN_CONFIG", directory.path().join("pgbosun.toml"))
+            .env("PGBOSUN_LOG", "off");
+        let path = format!("{}:{}", program().parent().unwrap().display(), std::env::var("PATH").unwrap());
+        output(bash.env("PATH", path)).trim().to_owned()
+    };
+    assert_eq!(offered("pgbosun job run f").lines().map(str::trim).collect::<Vec<_>>(), ["fails", "full"]);
+    assert_eq!(offered("pgbosun restore physical --cluster ''"), "main");
+    let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
+    assert_eq!(offered("pgbosun backup show ''").lines().next().unwrap().trim(), label);
+    let alerts = installation.json(&["alert", "list"]);
+    let id = alerts[0]["id"].as_str().unwrap();
+    assert_eq!(offered("pgbosun alert ack ''").lines().next().unwrap().trim(), &id[id.len() - 8..]);
+    // What cannot be found out is not offered, and nothing is said.
+    fs::write(directory.path().join("pgbosun.toml"), "nonsense").unwrap();
+    assert_eq!(offered("pgbosun backup show ''"), "");
+}

@@ -222,6 +222,24 @@ fn the_configuration_of_the_reference_is_valid_and_has_its_schedules() {
 }
 
 #[test]
+fn mistakes_are_told_to_programs_too() {
+    let directory = directory();
+    let installation = Installation::new(directory.path(), "[jobs.full]\nkind = \"backup.phisical\"\n");
+    let done = installation.try_run(&["--json", "config", "check"]);
+    assert_eq!(done.status.code(), Some(78));
+    let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&said["valid"], &said["problems"][0]["key"]), (&false.into(), &"jobs.full.kind".into()), "{said}");
+    assert!(said["problems"][0]["hint"].as_str().unwrap().contains("backup.physical"), "{said}");
+    installation.configure("");
+    let said = installation.json(&["config", "check"]);
+    assert_eq!(
+        (&said["valid"], &said["clusters"], &said["warnings"]),
+        (&true.into(), &0.into(), &serde_json::json!([])),
+        "{said}"
+    );
+}
+
+#[test]
 fn init_writes_a_valid_configuration_once() {
     let directory = directory();
     let target = directory.path().join("new.toml");

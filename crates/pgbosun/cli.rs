@@ -2,6 +2,7 @@
 
 mod alerts;
 mod backups;
+pub mod complete;
 pub mod examples;
 mod jobs;
 mod reports;
@@ -83,6 +84,7 @@ pub enum Command {
     /// of a monitoring plugin; exits with 0, 1 (warning), 2 (critical) or 3 (unknown).
     Check {
         /// Only this cluster.
+        #[arg(add = complete::clusters())]
         cluster: Option<String>,
         /// As this user and from here, also where a daemon runs, which may see and write less.
         #[arg(long)]
@@ -141,6 +143,7 @@ pub enum Command {
     /// Restore the newest backup into a scratch server, check it, and print the measured times.
     RestoreTest {
         /// The cluster; the only one by default.
+        #[arg(add = complete::clusters())]
         cluster: Option<String>,
     },
     /// List alerts, and test that they arrive.

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tell!("pgbosun: a TLS provider was installed twice");
     }
+    cli::complete::answer();
     if fetches() {
         // C4: the code of a panic, 101, would say that there is no such file.
         let tell = std::panic::take_hook();
@@ -84,7 +85,7 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
                 return commands::config::reference(*markdown, *monitors, *samples);
             }
             ConfigCommand::Unit { install } => return commands::config::unit(&cli.config, *install),
-            ConfigCommand::Check => return commands::config::check(&cli.config),
+            ConfigCommand::Check => return commands::config::check(&cli.config, cli.json),
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
         Command::Fence { writable, program } => {
@@ -97,7 +98,7 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
             pgbosun_backup::forget_recovery(Path::new("."))?;
             return Ok(0);
         }
-        Command::Completions { shell } => return Ok(commands::help::completions(*shell)),
+        Command::Completions { shell } => return commands::help::completions(*shell),
         Command::Man { directory } => return commands::help::man(directory),
         Command::Demo { directory, keep_running } => {
             return commands::demo::run(directory, *keep_running);

@@ -1,5 +1,6 @@
 //! Arguments of `alert` and `operator`.
 
+use super::complete;
 use clap::{Args, Subcommand};
 
 /// What to do with alerts.
@@ -14,11 +15,13 @@ pub enum AlertCommand {
     /// Show everything about one alert.
     Show {
         /// Its id, or the beginning or end of it.
+        #[arg(add = complete::alerts())]
         id: String,
     },
     /// Say that you look at an alert: it is told no more until it gets worse or is over.
     Ack {
         /// Its id, or the beginning or end of it.
+        #[arg(add = complete::alerts())]
         id: String,
         /// Why, for the record and for the others.
         #[arg(long, default_value = "no reason given")]
@@ -27,6 +30,7 @@ pub enum AlertCommand {
     /// Say that an alert is over, where nobody looks any more or will see it. What still is wrong is a new alert at the next look.
     Resolve {
         /// Its id, or the beginning or end of it.
+        #[arg(add = complete::alerts())]
         id: String,
         /// Why, for the record and for the others.
         #[arg(long)]
@@ -53,13 +57,13 @@ pub enum AlertCommand {
 #[derive(Args, Debug)]
 pub struct Silence {
     /// This alert alone, by its id, or the beginning or end of it.
-    #[arg(conflicts_with_all = ["cluster", "job", "object"])]
+    #[arg(conflicts_with_all = ["cluster", "job", "object"], add = complete::alerts())]
     pub id: Option<String>,
     /// Alerts of clusters like this.
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", add = complete::clusters())]
     pub cluster: Option<String>,
     /// Alerts of jobs like this.
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", add = complete::jobs())]
     pub job: Option<String>,
     /// Alerts about what is like this.
     #[arg(long, value_name = "PATTERN")]

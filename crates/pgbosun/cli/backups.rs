@@ -1,5 +1,6 @@
 //! Arguments of `backup` and `wal`.
 
+use super::complete;
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -9,37 +10,40 @@ pub enum BackupCommand {
     /// Run a backup job now and wait for it.
     Create {
         /// The job; the only backup job by default.
+        #[arg(add = complete::jobs())]
         job: Option<String>,
     },
     /// List the backups of every repository.
     List {
         /// Only this cluster's.
-        #[arg(long)]
+        #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
     },
     /// Show everything about one backup.
     Show {
         /// Its label, or the beginning of it.
+        #[arg(add = complete::labels())]
         label: String,
     },
     /// Copy a backup, with what it builds upon, to another repository.
     Copy {
         /// Its label, or the beginning of it.
+        #[arg(add = complete::labels())]
         label: String,
         /// The repository to copy to.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         to: String,
         /// The repository to copy from; the first that has it by default.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         from: Option<String>,
     },
     /// Remove what retention no longer keeps, backups and WAL, and say for each backup why it stays or goes.
     Expire {
         /// Only this cluster's.
-        #[arg(long)]
+        #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
         /// Only in this repository.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         repository: Option<String>,
         /// Say what would go, and remove nothing.
         #[arg(long)]
@@ -51,6 +55,7 @@ pub enum BackupCommand {
     /// Keep a backup whatever retention says.
     Keep {
         /// Its label, or the beginning of it.
+        #[arg(add = complete::labels())]
         label: String,
         /// Why, for the record.
         #[arg(long, default_value = "no reason given")]
@@ -59,15 +64,17 @@ pub enum BackupCommand {
     /// Give a kept backup back to retention.
     Unkeep {
         /// Its label, or the beginning of it.
+        #[arg(add = complete::labels())]
         label: String,
     },
     /// Remove one backup, whatever retention says of it: that of another server, for one. WAL that it alone needs goes with the next
     /// expiry.
     Remove {
         /// Its label, or the beginning of it.
+        #[arg(add = complete::labels())]
         label: String,
         /// From this repository only.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         repository: Option<String>,
         /// Do not ask.
         #[arg(long)]
@@ -77,13 +84,13 @@ pub enum BackupCommand {
     /// more. See docs/signatures.md. Exits with 2 if something is damaged and stays unsigned.
     Sign {
         /// The backup's label.
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", add = complete::labels())]
         label: Option<String>,
         /// Every backup, and the whole WAL archive.
         #[arg(long)]
         all: bool,
         /// Only in this repository.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         repository: Option<String>,
         /// Do not ask.
         #[arg(long)]
@@ -92,7 +99,7 @@ pub enum BackupCommand {
     /// Read a backup from end to end and compare everything with what was written down. Exits with 2 if it is damaged.
     Verify {
         /// Its label, or the beginning of it.
-        #[arg(conflicts_with_all = ["latest", "all"])]
+        #[arg(conflicts_with_all = ["latest", "all"], add = complete::labels())]
         label: Option<String>,
         /// The newest one of every cluster and repository; what is verified when nothing is said.
         #[arg(long, conflicts_with = "all")]
@@ -111,7 +118,7 @@ pub enum WalCommand {
         /// The file, as PostgreSQL names it.
         path: PathBuf,
         /// The cluster; the one with this data directory, or the only one, by default.
-        #[arg(long)]
+        #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
     },
     /// Fetch one file for recovery: `restore_command = 'pgbosun wal fetch "%f" "%p"'`. Exits with 1 only where no repository has it.
@@ -121,10 +128,10 @@ pub enum WalCommand {
         /// Where PostgreSQL wants it.
         path: PathBuf,
         /// The cluster; the one with this data directory, or the only one, by default.
-        #[arg(long)]
+        #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
         /// Only from this repository.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         repository: Option<String>,
         /// For a copy that stands beside its original: a tablespace that the WAL creates is made inside the copy's data directory,
         /// not at the original's place.
@@ -146,16 +153,16 @@ pub enum WalCommand {
     /// What is archived: continuity per timeline, gaps, and what each backup needs.
     List {
         /// The cluster; the only one by default.
-        #[arg(long)]
+        #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
         /// Only in this repository.
-        #[arg(long)]
+        #[arg(long, add = complete::repositories())]
         repository: Option<String>,
     },
     /// Receive WAL in the foreground, as the daemon does where `receive-wal` is set.
     Receive {
         /// The cluster; the only one by default.
-        #[arg(long)]
+        #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
     },
 }

@@ -1,5 +1,6 @@
 //! Arguments of `config`, `job` and `cluster`.
 
+use super::complete;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -51,6 +52,7 @@ pub enum JobCommand {
     /// Run a job now.
     Run {
         /// The job.
+        #[arg(add = complete::jobs())]
         name: String,
         /// Wait for its end and exit with 1 if it did not succeed.
         #[arg(long)]
@@ -62,6 +64,7 @@ pub enum JobCommand {
     /// End a run that is at work, with its child processes and queries.
     Cancel {
         /// The job.
+        #[arg(add = complete::jobs())]
         name: String,
     },
     /// Skip a job's times until it is resumed.
@@ -76,10 +79,10 @@ pub enum JobCommand {
 #[derive(Args, Debug)]
 pub struct HistoryArguments {
     /// Only this job's.
-    #[arg(conflicts_with = "job")]
+    #[arg(conflicts_with = "job", add = complete::jobs())]
     pub name: Option<String>,
     /// Only this job's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::jobs())]
     pub job: Option<String>,
     /// Only those of this kind, `backup.physical`.
     #[arg(long)]
@@ -108,7 +111,7 @@ pub struct ScheduleArguments {
     #[arg(long, conflicts_with = "job")]
     pub all: bool,
     /// Only this job's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = complete::jobs())]
     pub job: Option<String>,
 }
 
@@ -116,7 +119,7 @@ pub struct ScheduleArguments {
 #[derive(Args, Debug)]
 pub struct PauseArguments {
     /// The job.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", add = complete::jobs())]
     pub name: Option<String>,
     /// All jobs.
     #[arg(long)]
@@ -132,6 +135,7 @@ pub enum ClusterCommand {
     /// Say that the server which answers now is the right one, after an upgrade or a new initdb.
     Accept {
         /// The cluster.
+        #[arg(add = complete::clusters())]
         cluster: String,
         /// Why, for the record.
         #[arg(long, default_value = "no reason given")]

@@ -1,5 +1,6 @@
 //! Reports on the command line.
 
+use super::complete;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ pub struct Destination {
 #[derive(Debug, Args)]
 pub struct PerformanceArguments {
     /// The cluster; the only one by default.
+    #[arg(add = complete::clusters())]
     pub cluster: Option<String>,
     /// The beginning of the window, such as "2026-11-21 06:00".
     #[arg(long)]
@@ -48,6 +50,7 @@ pub struct PerformanceArguments {
 #[derive(Debug, Args)]
 pub struct HealthArguments {
     /// The cluster; all of them by default.
+    #[arg(add = complete::clusters())]
     pub cluster: Option<String>,
     /// Backups alone: what a daily mail about them says.
     #[arg(long)]
@@ -63,6 +66,7 @@ pub struct HealthArguments {
 #[derive(Debug, Args)]
 pub struct DrillArguments {
     /// The cluster; the only one by default.
+    #[arg(add = complete::clusters())]
     pub cluster: Option<String>,
     /// Run every restore test of the cluster first.
     #[arg(long)]

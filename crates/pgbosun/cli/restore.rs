@@ -1,5 +1,6 @@
 //! Arguments of `restore`.
 
+use super::complete;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -20,14 +21,14 @@ pub enum RestoreCommand {
 #[derive(Args, Clone, Debug)]
 pub struct RestoreTarget {
     /// The backup, by its label or the beginning of it; by default the one that serves the target, the newest good one where there is no target.
-    #[arg(long)]
+    #[arg(long, add = complete::labels())]
     pub backup: Option<String>,
     /// The cluster it is of; the only one by default.
-    #[arg(long)]
+    #[arg(long, add = complete::clusters())]
     pub cluster: Option<String>,
     /// The repository; the first that has what is needed by default. `restore physical` also takes a place, and needs no configuration
     /// then: a directory as /mnt/backup, s3://BUCKET/PREFIX, gcs://, azure://, sftp://USER@HOST/PATH.
-    #[arg(long)]
+    #[arg(long, add = complete::repositories())]
     pub repository: Option<String>,
     /// Recover to this time, with its zone: `2026-11-21 08:30:00+01`, `2026-11-21 08:30:00 Europe/Berlin`, `2026-11-21T07:30:00Z`.
     #[arg(long, value_name = "TIME", group = "target")]

@@ -12,7 +12,7 @@ use crate::{
     output,
 };
 use pgbosun_core::{
-    config::{Page, reference as write_reference},
+    config::{Page, Problem, reference as write_reference},
     human,
 };
 use std::path::Path;
@@ -21,11 +21,19 @@ use std::path::Path;
 ///
 /// # Errors
 /// The mistakes, with the exit code of a wrong configuration.
-pub fn check(path: &Path) -> anyhow::Result<u8> {
+pub fn check(path: &Path, json: bool) -> anyhow::Result<u8> {
     match pgbosun_jobs::load(path) {
         Ok(loaded) => {
             let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
             let config = &loaded.config;
+            let warnings = lacking(config, &loaded.effective);
+            if json {
+                output::json(&serde_json::json!({
+                    "valid": true, "files": files, "clusters": config.clusters.len(),
+                    "repositories": config.repositories.len(), "jobs": config.jobs.len(), "warnings": warnings,
+                }))?;
+                return Ok(0);
+            }
             say!(
                 "{} {}, {}, {} in {}",
                 output::green("configuration is valid:"),
@@ -37,10 +45,17 @@ pub fn check(path: &Path) -> anyhow::Result<u8> {
                 human::count(config.jobs.len(), "job"),
                 files.join(", ")
             );
-            for line in lacking(config, &loaded.effective) {
+            for line in warnings {
                 tell!("{} {line}", output::yellow("warning:"));
             }
             Ok(0)
+        }
+        Err(problems) if json => {
+            let problems = problems.0.iter().map(|Problem { source, key, value, message, hint }| {
+                serde_json::json!({"source": source, "key": key, "value": value, "message": message, "hint": hint})
+            });
+            output::json(&serde_json::json!({"valid": false, "problems": problems.collect::<Vec<_>>()}))?;
+            Ok(CONFIGURATION)
         }
         Err(problems) => {
             for problem in &problems.0 {

@@ -1,10 +1,12 @@
 //! `pgbosun completions|man`: what the shell and the reader of manuals want to know, from the command line's own definition.
 
 use crate::{
-    cli::{Cli, examples},
+    cli::{Cli, complete, examples},
     console,
 };
+use anyhow::Context;
 use clap::{Command, CommandFactory};
+use clap_complete::env::Shells;
 use clap_mangen::{
     Man,
     roff::{Roff, bold, roman},
@@ -41,12 +43,17 @@ const FETCH_STATUS: &[(&str, &str)] = &[
 const PUSH_STATUS: &[(&str, &str)] =
     &[("0", "The file is durable in every required repository."), ("1 to 125", "It is not; PostgreSQL tries again.")];
 
-/// Prints what a shell needs to complete the command.
-pub fn completions(shell: clap_complete::Shell) -> u8 {
+/// Prints what a shell needs to complete the command: it asks the program, which knows jobs, labels and the like.
+///
+/// # Errors
+/// Where there is nothing for the shell.
+pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
+    let shells = Shells::builtins();
+    let shell = shells.completer(&shell.to_string()).with_context(|| format!("nothing is known of {shell}"))?;
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "pgbosun", &mut text);
+    shell.write_registration(complete::VARIABLE, "pgbosun", "pgbosun", "pgbosun", &mut text)?;
     console::exact(&String::from_utf8_lossy(&text));
-    0
+    Ok(0)
 }
 
 /// Writes a page for the command and for each of its own.

@@ -1,7 +1,16 @@
 //! `pgbosun restore-test`: now, in a scratch server; through its job where one is configured, so that it is history.
 
-use super::{backup::watch, job::run_now, restore::choose};
-use crate::{exit::DAMAGED, local::Context, output};
+use super::{
+    backup::watch,
+    job::{run_job, run_now},
+    restore::choose,
+};
+use crate::{
+    exit::{DAMAGED, FAILURE},
+    local::Context,
+    output,
+};
+use chrono::{DateTime, Utc};
 use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
 use pgbosun_core::human;
 use pgbosun_daemon::{api, last_restore_test};
@@ -22,15 +31,16 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     let job = jobs.find(|job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
     if let Some(job) = job {
         let before = newest(context, &cluster).await?.map(|test| test.started_at);
+        if context.json {
+            return by_job(context, &cluster, &job.name, before).await;
+        }
         let code = run_now(context, &job.name, true, false).await?;
         let test = newest(context, &cluster).await?.filter(|test| Some(test.started_at) != before);
         return Ok(match test {
             Some(test) if test.passed => {
-                if !context.json {
-                    let time = |seconds| human::duration(Duration::from_secs_f64(seconds));
-                    say!("recovery time (RTO)   {}", time(test.total_seconds));
-                    say!("recovery point (RPO)  {} old", time(test.recovery_point_age_seconds));
-                }
+                let time = |seconds| human::duration(Duration::from_secs_f64(seconds));
+                say!("recovery time (RTO)   {}", time(test.total_seconds));
+                say!("recovery point (RPO)  {} old", time(test.recovery_point_age_seconds));
                 code
             }
             Some(_) => DAMAGED,
@@ -49,8 +59,28 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     };
     let plan = choose(context, &request).await?;
     let code = Box::pin(test(context, &request, plan, begun.elapsed(), None)).await?;
-    say!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
+    if !context.json {
+        say!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
+    }
     Ok(code)
+}
+
+/// Has the job test, and says what came of it as JSON.
+async fn by_job(context: &Context, cluster: &str, job: &str, before: Option<DateTime<Utc>>) -> anyhow::Result<u8> {
+    let Some(run) = run_job(context, job, true, false).await? else { return Ok(FAILURE) };
+    let test = newest(context, cluster).await?.filter(|test| Some(test.started_at) != before);
+    output::json(&serde_json::json!({
+        "cluster": cluster, "job": job, "run": run.id, "state": run.state, "summary": run.summary, "error": run.error,
+        "label": test.as_ref().map(|test| &test.label), "passed": test.as_ref().is_some_and(|test| test.passed),
+        "rto-seconds": test.as_ref().map(|test| test.total_seconds),
+        "rpo-seconds": test.as_ref().map(|test| test.recovery_point_age_seconds),
+        "detail": test.as_ref().map(|test| &test.detail),
+    }))?;
+    Ok(match test {
+        Some(test) if test.passed => 0,
+        Some(_) => DAMAGED,
+        None => FAILURE,
+    })
 }
 
 /// Restores into a scratch server, looks through it, and prints what was measured.
@@ -96,6 +126,7 @@ pub(super) async fn test(
             "recovery-point-age-seconds": result.recovery_point_age.as_secs_f64(),
             "databases": result.databases, "tables": result.tables, "rows": result.rows,
             "checked": result.checked, "faults": result.faults,
+            "rto-seconds": result.total.as_secs_f64(), "rpo-seconds": result.recovery_point_age.as_secs_f64(),
         }))?;
         return Ok(if passed { 0 } else { DAMAGED });
     }
