@@ -74,7 +74,11 @@ fn c22_a_machine_with_nothing_but_the_repository_and_the_key_restores() {
     );
     let identity = ["--identity-file", key.to_str().unwrap()];
     let done = restore(&to, place, &[&identity[..], &["--cluster", "other"]].concat());
-    assert!(!done.status.success() && said(&done).contains("has no backup of other, but of main"), "{}", said(&done));
+    assert!(
+        !done.status.success() && said(&done).contains("has no backup of other; it has backups of main"),
+        "{}",
+        said(&done)
+    );
     let done = restore(&to, place, &identity);
     assert!(done.status.success(), "{}", said(&done));
     let made = elsewhere.join("new.pgbosun/pgbosun.toml");
@@ -118,12 +122,26 @@ fn which_cluster_is_asked_where_a_repository_holds_several() {
     let done = restore(&to, place, &[]);
     assert!(said(&done).contains("several clusters: --cluster main|second"), "{}", said(&done));
     assert_eq!(done.status.code(), Some(64));
+    // What lies at the place of the configuration is replaced, not followed.
+    let victim = dir.join("victim");
+    fs::write(&victim, "mine").unwrap();
+    fs::create_dir(dir.join("new.pgbosun")).unwrap();
+    std::os::unix::fs::symlink(&victim, dir.join("new.pgbosun/pgbosun.toml")).unwrap();
     let done = restore(&to, place, &["--cluster", "second"]);
     assert!(done.status.success(), "{}", said(&done));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+    // A repeat that is refused leaves the configuration of the server that is about to recover.
+    let made = || fs::read_to_string(dir.join("new.pgbosun/pgbosun.toml")).unwrap();
+    let before = made();
+    for wrong in [&["--cluster", "nope", "--force"][..], &["--cluster", "main"]] {
+        let done = restore(&to, place, wrong);
+        assert!(!done.status.success() && made() == before, "{}", said(&done));
+    }
     assert_eq!(recovered(&to, dir, "select sum(a) from t"), "55");
     let empty = dir.join("empty");
     fs::create_dir(&empty).unwrap();
     let done = restore(&dir.join("none"), empty.to_str().unwrap(), &[]);
     assert!(!done.status.success() && said(&done).contains("holds no backup that can be read"), "{}", said(&done));
     assert!(fs::read_dir(&empty).unwrap().next().is_none(), "something was written into the repository");
+    assert!(!dir.join("none.pgbosun").exists(), "something is left behind");
 }

@@ -5,6 +5,7 @@ use crate::support::{
     Cluster, Installation, MAIL, cluster_and_repository, directory, output, program, seconds, wait_until,
 };
 use std::{
+    fs,
     path::Path,
     process::{Command, Stdio},
 };
@@ -285,16 +286,48 @@ fn a_shell_completes_jobs_labels_clusters_and_alerts() {
             .env("PGBOSUN_CONFIG", directory.path().join("pgbosun.toml"))
             .env("PGBOSUN_LOG", "off");
         let path = format!("{}:{}", program().parent().unwrap().display(), std::env::var("PATH").unwrap());
-        output(bash.env("PATH", path)).trim().to_owned()
+        let words = output(bash.env("PATH", path));
+        let names =
+            words.lines().map(|line| line.trim().to_owned()).filter(|word| !word.is_empty() && !word.starts_with('-'));
+        names.collect::<Vec<_>>()
     };
-    assert_eq!(offered("pgbosun job run f").lines().map(str::trim).collect::<Vec<_>>(), ["fails", "full"]);
-    assert_eq!(offered("pgbosun restore physical --cluster ''"), "main");
+    assert_eq!(offered("pgbosun job run f"), ["fails", "full"]);
+    assert_eq!(offered("pgbosun restore physical --cluster ''"), ["main"]);
     let label = installation.json(&["backup", "list"])[0]["label"].as_str().unwrap().to_owned();
-    assert_eq!(offered("pgbosun backup show ''").lines().next().unwrap().trim(), label);
+    assert_eq!(offered("pgbosun backup show ''"), [label]);
     let alerts = installation.json(&["alert", "list"]);
     let id = alerts[0]["id"].as_str().unwrap();
-    assert_eq!(offered("pgbosun alert ack ''").lines().next().unwrap().trim(), &id[id.len() - 8..]);
+    assert_eq!(offered("pgbosun alert ack ''"), [&id[id.len() - 8..]]);
     // What cannot be found out is not offered, and nothing is said.
     fs::write(directory.path().join("pgbosun.toml"), "nonsense").unwrap();
-    assert_eq!(offered("pgbosun backup show ''"), "");
+    assert!(offered("pgbosun backup show ''").is_empty());
+}
+
+#[test]
+fn who_may_use_the_socket_chooses_neither_configuration_nor_how_long_the_daemon_works() {
+    let directory = directory();
+    let mut installation = without_server(directory.path(), "");
+    installation.start();
+    let ask = |path: &str, body: &str| {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "--max-time", "60", "--unix-socket"]).arg(directory.path().join("control.sock"));
+        if !body.is_empty() {
+            curl.args(["-H", "content-type: application/json", "-d", body]);
+        }
+        output(curl.arg(format!("http://pgbosun{path}")))
+    };
+    let stolen = directory.path().join("stolen.toml");
+    fs::write(&stolen, "[repositories.stolen]\ntype = \"local\"\npath = \"/nonexistent/stolen\"\n").unwrap();
+    let config = directory.path().join("pgbosun.toml");
+    for cluster in [format!("--config={}", stolen.display()), "--help".into(), "nobody's".into()] {
+        let said = ask("/check", &serde_json::json!({"config": config, "cluster": cluster}).to_string());
+        assert!(said.contains("no cluster") && !said.contains("stolen:"), "{said}");
+    }
+    let said = ask("/check", &serde_json::json!({"config": stolen}).to_string());
+    assert!(said.contains("elsewhere"), "{said}");
+    let said = ask("/check", &serde_json::json!({"config": config, "cluster": "main"}).to_string());
+    assert!(said.starts_with("{\"lines\":["), "{said}");
+    let runs: serde_json::Value = serde_json::from_str(&ask("/schedule?days=65535", "")).unwrap();
+    let of = |job: &str| runs.as_array().unwrap().iter().filter(|run| run["job"] == job).count();
+    assert_eq!(of("fine"), 400);
 }

@@ -280,10 +280,19 @@ fn init_finds_what_the_server_says_of_its_log_and_its_archive() {
     assert!(done && said.contains("by other means: archive_command = cp %p /mnt/%f"), "{said}");
     assert!(text.contains(&format!("log-directory = \"{}/my log\"", cluster.data.display())), "{text}");
     let (done, said, _) = init(&["--archive"]);
-    assert!(!done && said.contains("archives its WAL already, with cp %p /mnt/%f"), "{said}");
+    assert!(!done && said.contains("with cp %p /mnt/%f: docs/migrating.md"), "{said}");
     cluster.sql("alter system set archive_mode = off");
     cluster.down();
     cluster.up();
+    // A command that waits for the mode is somebody's, too.
+    let (done, said, _) = init(&["--archive"]);
+    assert!(!done && said.contains("with cp %p /mnt/%f"), "{said}");
+    cluster.sql("alter system reset archive_command");
+    cluster.sql("select pg_reload_conf()");
+    let lost = directory.path().join("none");
+    let mut command = Command::new(program());
+    let done = command.args(["config", "init", "--data-directory"]).arg(&lost).output().unwrap();
+    assert!(String::from_utf8_lossy(&done.stderr).contains("no server runs there"));
     let (done, said, _) = init(&[]);
     assert!(done && said.contains("archives no WAL") && said.contains("alter system set archive_mode = on"), "{said}");
     let (done, said, _) = init(&["--archive"]);

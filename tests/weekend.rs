@@ -403,7 +403,7 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     let why = sql(
         "select summary from dba_ops.job_runs where job = 'full-backup' and state = 'succeeded' and summary like '%removed%' limit 1",
     );
-    assert!(why.contains(&labels[0]) && why.contains("from share ("), "{why}");
+    assert!(why.contains(&labels[0]) && why.contains("WAL file") && why.contains("from share ("), "{why}");
 
     // Reports: ten sections and three more, kept.
     let reports = files(&weekend.place.join("state/reports"), ".html");

@@ -86,7 +86,7 @@ pub enum Command {
         /// Only this cluster.
         #[arg(add = complete::clusters())]
         cluster: Option<String>,
-        /// As this user and from here, also where a daemon runs, which may see and write less.
+        /// Check in this process as this user, even if a daemon runs (its unit may see and write less).
         #[arg(long)]
         here: bool,
     },

@@ -12,7 +12,7 @@ use std::{
     io::{self, Write},
     sync::{LazyLock, OnceLock},
 };
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthChar;
 
 /// A line on standard output.
 #[macro_export]
@@ -69,7 +69,8 @@ fn guarded(text: &str) -> String {
 
 /// How many columns of a terminal a text takes in one line.
 pub fn width(text: &str) -> usize {
-    pieces(text).iter().map(|(_, text)| human::line(text).width()).sum()
+    let wide = |text: &str| human::line(text).chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+    pieces(text).iter().map(|(_, text)| wide(text)).sum()
 }
 
 /// A text in one line of at most so many columns, its colours kept; what is cut ends with `…`.

@@ -148,6 +148,11 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
         }
     })?;
     if let Command::Daemon = cli.command {
+        if cli.socket.is_some() {
+            return Err(Exit::usage(
+                "the daemon listens where control-socket in [daemon] says; --socket is for the other commands",
+            ));
+        }
         return commands::daemon::run(&cli, loaded);
     }
     local::become_owner(&loaded.config.daemon.state_directory, restores_into(&cli.command))?;

@@ -13,7 +13,7 @@ pages=("$@")
 [ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md people.md another-user.md)
 root=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/roots/bookworm
 work=$(mktemp -d /tmp/pgbosun-pages.XXXXXX)
-trap 'rm -rf "$work"' EXIT
+trap 'as_root rm -rf "$work"' EXIT
 chmod 755 "$work"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }

@@ -170,6 +170,18 @@ configured-paths)
     echo "systemd-analyze security with the drop-in: $exposure"
     awk -v e="$exposure" 'BEGIN { exit !(e + 0 > 0 && e <= 2.0) }' || fail "exposure $exposure is above 2.0"
     pgbosun check | tee /dev/stderr | has "checked all this itself" || fail "check does not ask the daemon"
+    # What a boot and an upgrade do leaves it to its user.
+    systemd-tmpfiles --create pgbosun.conf
+    systemctl restart pgbosun || fail "restart after systemd-tmpfiles"
+    # A user that is not there: nothing is written that would keep the unit from starting.
+    sed -i 's/^user = "sdba"/user = "ghost"/' /etc/pgbosun/pgbosun.toml
+    { pgbosun config check 2>&1 || :; } | has "there is no user ghost" || fail "config check takes a user that is not there"
+    { pgbosun config unit --install 2>&1 || :; } | has "there is no user ghost" || fail "config unit takes a user that is not there"
+    sed -i 's/^user = "ghost"/user = "sdba"/' /etc/pgbosun/pgbosun.toml
+    # Root takes no orders from a file that others may write.
+    chown sdba /etc/pgbosun/pgbosun.toml
+    { pgbosun config unit --install 2>&1 || :; } | has "root alone" || fail "root obeys a file of sdba"
+    chown root /etc/pgbosun/pgbosun.toml
     # A repository is added: everybody says what is missing, a restart brings it.
     printf '[repositories.more]\ntype = "local"\npath = "/srv/with blank/repository"\n' >>/etc/pgbosun/pgbosun.toml
     sed -i 's/^repositories = \["local"\]/repositories = ["local", "more"]/' /etc/pgbosun/pgbosun.toml

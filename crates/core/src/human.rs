@@ -107,10 +107,10 @@ const WORDS: usize = 8 << 10;
 /// An error and its causes in one line, each cause once; where the unit is what keeps us from writing, with what to do about it. Whatever
 /// a server or a repository put into them is text and no more.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    chain_under(error, || unit::forbids_writing(Path::new("/")))
+    chain_under(error, unit::forbids_writing)
 }
 
-fn chain_under(error: &(dyn std::error::Error + 'static), unit: impl Fn() -> Option<&'static str>) -> String {
+fn chain_under(error: &(dyn std::error::Error + 'static), unit: impl Fn(&Path) -> Option<&'static str>) -> String {
     let mut text = error.to_string();
     let is_read_only = |error: &(dyn std::error::Error + 'static)| {
         let error = error.downcast_ref::<io::Error>();
@@ -133,11 +133,21 @@ fn chain_under(error: &(dyn std::error::Error + 'static), unit: impl Fn() -> Opt
         hint |= is_read_only(cause);
         next = cause.source();
     }
-    if let Some(why) = hint.then(unit).flatten() {
+    // A disk that takes no writes is no matter of the unit: the path that is named tells them apart.
+    if let Some(why) = path_in(&text).filter(|_| hint).and_then(unit) {
         text.push_str(": ");
         text.push_str(why);
     }
     plain(&text).into_owned()
+}
+
+/// The first path that a message names, as in "create /srv/a b/c: Read-only file system".
+fn path_in(text: &str) -> Option<&Path> {
+    let named = text
+        .split(": ")
+        .find_map(|part| part.starts_with('/').then_some(part).or_else(|| part.split_once(" /").map(|_| part)))?;
+    let begin = if named.starts_with('/') { 0 } else { named.find(" /")? + 1 };
+    Some(Path::new(&named[begin..]))
 }
 
 #[cfg(test)]
@@ -155,10 +165,10 @@ mod tests {
 
     #[test]
     fn what_the_unit_does_not_let_us_write_is_told_with_its_directive() {
-        let read_only = || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "create /srv/a");
-        let under_a_unit = || Some(unit::READ_ONLY);
+        let read_only = || io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "create /srv/a b: Read-only file system");
+        let under_a_unit = |path: &Path| (path == Path::new("/srv/a b")).then_some(unit::READ_ONLY);
         assert!(chain_under(&read_only(), under_a_unit).ends_with(unit::READ_ONLY));
-        assert!(!chain_under(&read_only(), || None).contains("ReadWritePaths"));
+        assert!(!chain_under(&read_only(), |_| None).contains("ReadWritePaths"));
         let other = io::Error::from(io::ErrorKind::PermissionDenied);
         assert!(!chain_under(&other, under_a_unit).contains("ReadWritePaths"));
     }

@@ -29,7 +29,18 @@ pub fn keeps_away(path: &Path) -> Option<&'static str> {
 
 /// Why this process cannot write at a path, whether it is there or not, though its file system takes writes.
 pub fn forbids_writing(path: &Path) -> Option<&'static str> {
-    is_read_only(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), path).then_some(READ_ONLY)
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // A link may lead to where it is allowed; systemd follows it, too. Only what seems forbidden is looked at: nothing that hangs.
+    (is_read_only(&mounts, path) && is_read_only(&mounts, &resolved(path))).then_some(READ_ONLY)
+}
+
+/// A path without links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    match there {
+        Some((part, real)) => path.strip_prefix(part).map_or_else(|_| real.clone(), |rest| real.join(rest)),
+        None => path.to_owned(),
+    }
 }
 
 /// [`hides`] by the text of `mountinfo`.

@@ -374,10 +374,20 @@ pub struct Refusal {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct CheckRequest {
-    /// The configuration that is meant.
+    /// The configuration that is meant, absolute.
     pub config: PathBuf,
     /// One cluster; all without.
     pub cluster: Option<String>,
+}
+
+/// What came of a check.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckAnswer {
+    /// What the command says of it.
+    Lines(serde_json::Value),
+    /// The daemon works with this configuration, and not with the one that is meant.
+    Elsewhere(PathBuf),
 }
 
 /// A file to archive.

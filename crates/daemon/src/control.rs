@@ -47,6 +47,11 @@ use uuid::Uuid;
 /// Members of this group may use the socket (sysusers.d).
 const GROUP: &str = "pgbosun";
 
+/// As many days ahead as a schedule is told of over the socket.
+const FURTHEST_DAYS: u16 = 400;
+/// As many runs of one job.
+const MOST_UPCOMING: usize = 500;
+
 /// How late a command may tell of what it did.
 const LATE: TimeDelta = TimeDelta::hours(1);
 
@@ -324,9 +329,12 @@ struct ScheduleQuery {
     days: u16,
 }
 
-async fn show_schedule(State(control): State<Control>, Query(query): Query<ScheduleQuery>) -> Json<Vec<Upcoming>> {
+/// The first runs of each job: what is asked for by anybody has a limit, and no thread that others wait for does it.
+async fn show_schedule(State(control): State<Control>, Query(query): Query<ScheduleQuery>) -> Answer<Vec<Upcoming>> {
     let (config, now) = (control.engine.config(), control.engine.now());
-    Json(upcoming(&config, now, now + TimeDelta::days(query.days.into()), usize::MAX))
+    let until = now + TimeDelta::days(query.days.min(FURTHEST_DAYS).into());
+    let found = tokio::task::spawn_blocking(move || upcoming(&config, now, until, MOST_UPCOMING)).await;
+    found.map(Json).map_err(|error| Error::BrokeOff("answering", error))
 }
 
 /// In which zone times are shown to whoever cannot read the configuration.

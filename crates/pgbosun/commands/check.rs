@@ -4,7 +4,6 @@ mod archiving;
 
 use super::config::lacking;
 use crate::{
-    client::Client,
     exit::Exit,
     local::Context,
     output::{json, severity},
@@ -15,7 +14,11 @@ use pgbosun_core::{
     finding::Severity,
     human,
 };
-use pgbosun_daemon::{By, Hearing, api::CheckRequest, chain, channel, open_history, told_by_mail};
+use pgbosun_daemon::{
+    By, Hearing,
+    api::{CheckAnswer, CheckRequest},
+    chain, channel, open_history, told_by_mail,
+};
 use pgbosun_history::{Look, Operators, operators_beside};
 use pgbosun_jobs::{log_advice, needs_replication, place};
 use pgbosun_notify::MAIL;
@@ -70,22 +73,12 @@ pub async fn run(context: &Context, cluster: Option<&str>, here: bool) -> anyhow
     if let Some(name) = cluster.filter(|name| !context.config.clusters.contains_key(*name)) {
         return Err(Exit::usage(format!("no cluster {name} is configured")));
     }
-    let asked = match context.daemon().await {
-        _ if here => None,
-        Ok(Some(daemon)) => Some(by_the_daemon(context, &daemon, cluster).await),
-        Ok(None) => None,
-        Err(error) => Some(Err(error)),
-    };
-    let report = match asked {
-        Some(Ok(report)) => report,
-        failed => {
+    let report = match by_the_daemon(context, cluster, here).await {
+        Ok(report) => report,
+        Err(daemon) => {
             let mut report = by_this_process(context, cluster).await?;
-            match failed {
-                Some(Err(error)) => report.add(Severity::Unknown, "daemon", crate::exit::describe(&error)),
-                _ if here => {}
-                _ => report.add(Severity::Warning, "daemon", "does not run: systemctl enable --now pgbosun"),
-            }
-            if !here {
+            if let Some(line) = daemon {
+                report.0.push(line);
                 report.add(Severity::Ok, "user", as_this_user());
             }
             report
@@ -103,12 +96,38 @@ pub async fn run(context: &Context, cluster: Option<&str>, here: bool) -> anyhow
     Ok(worst.exit_code())
 }
 
-/// What holds for the daemon: who it is, and what its unit lets it see and write.
-async fn by_the_daemon(context: &Context, daemon: &Client, cluster: Option<&str>) -> anyhow::Result<Report> {
-    let request = CheckRequest { config: context.config.path.clone(), cluster: cluster.map(str::to_owned) };
-    let mut report = Report(daemon.ask(LONGEST, "/check", &request).await?);
-    report.add(Severity::Ok, "daemon", "answers, and checked all this itself");
-    Ok(report)
+/// What holds for the daemon: who it is, and what its unit lets it see and write. Otherwise what there is to say about the daemon.
+async fn by_the_daemon(context: &Context, cluster: Option<&str>, here: bool) -> Result<Report, Option<Line>> {
+    if here {
+        return Err(None);
+    }
+    let line = |severity, message: String| Some(Line { severity, object: "daemon".into(), message });
+    let failed = |error: &anyhow::Error| match crate::exit::describe(error) {
+        // One of an earlier version does not know the question.
+        words if words.is_empty() => {
+            line(Severity::Ok, "answers, and is of an earlier version, which does not check".into())
+        }
+        words => line(Severity::Unknown, words),
+    };
+    let daemon = match context.daemon().await {
+        Ok(Some(daemon)) => daemon,
+        Ok(None) => return Err(line(Severity::Warning, "does not run: systemctl enable --now pgbosun".into())),
+        Err(error) => return Err(failed(&error)),
+    };
+    let config = std::path::absolute(&context.config.path).unwrap_or_else(|_| context.config.path.clone());
+    let request = CheckRequest { config, cluster: cluster.map(str::to_owned) };
+    match daemon.ask(LONGEST, "/check", &request).await {
+        Ok(CheckAnswer::Elsewhere(path)) => {
+            Err(line(Severity::Ok, format!("answers, and works with another configuration, {}", path.display())))
+        }
+        Ok(CheckAnswer::Lines(lines)) => {
+            let lines = serde_json::from_value(lines).map_err(|error| line(Severity::Unknown, error.to_string()))?;
+            let mut report = Report(lines);
+            report.add(Severity::Ok, "daemon", "answers, and checked all this itself");
+            Ok(report)
+        }
+        Err(error) => Err(failed(&error)),
+    }
 }
 
 fn as_this_user() -> String {
@@ -118,10 +137,15 @@ fn as_this_user() -> String {
 
 async fn by_this_process(context: &Context, cluster: Option<&str>) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    report.add(Severity::Ok, "configuration", "valid");
-    let loaded = crate::load(&context.config.path)?;
-    for line in lacking(&loaded.config, &loaded.effective) {
-        report.add(Severity::Warning, "unit", line);
+    // What root read may be closed to whom it became.
+    match crate::load(&context.config.path) {
+        Ok(loaded) => {
+            report.add(Severity::Ok, "configuration", "valid");
+            for line in lacking(&loaded.config, &loaded.effective) {
+                report.add(Severity::Warning, "unit", line);
+            }
+        }
+        Err(error) => report.add(Severity::Critical, "configuration", crate::exit::describe(&error)),
     }
     for (name, settings) in context.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|c| c == *name)) {
         match Server::of(settings) {

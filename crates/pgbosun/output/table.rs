@@ -110,7 +110,7 @@ fn line(row: Vec<String>, widths: &[Option<usize>]) -> String {
             line += &cell;
             blanks = 0;
         }
-        blanks += columns - wide + GAP;
+        blanks += (columns + GAP).saturating_sub(wide);
     }
     line
 }
@@ -166,6 +166,16 @@ mod tests {
         20261121T083000Z-full         succeeded  incremental  12 GiB stored                                      3 min  01995c2f
         20261121T093000Z-incremental  failed     incremental  the repository offsite took nothing for 3 h: the…  3 min  01995c2f
         ");
+    }
+
+    #[test]
+    fn what_terminals_draw_wider_than_it_is_breaks_nothing() {
+        let word = "\u{26a0}\u{fe0f}".repeat(30);
+        for limit in [None, Some(20), Some(60), Some(80)] {
+            let row =
+                vec!["label".to_owned(), "failed".into(), "full".into(), word.clone(), "1 s".into(), "01995c2f".into()];
+            assert!(fitted(&COLUMNS, vec![row], limit).contains("label"), "{limit:?}");
+        }
     }
 
     #[test]

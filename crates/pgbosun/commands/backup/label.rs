@@ -1,7 +1,8 @@
 //! Backups by the beginning of their label, as people call them.
 
-use crate::exit::Exit;
+use crate::{exit::Exit, output::yellow};
 use futures::future::join_all;
+use pgbosun_core::human;
 use pgbosun_repository::Repository;
 use std::collections::BTreeSet;
 
@@ -15,6 +16,9 @@ const NAMED: usize = 10;
 /// Where several begin like this.
 pub async fn label(repositories: &[Repository], beginning: &str) -> anyhow::Result<String> {
     let asked = join_all(repositories.iter().map(|repository| repository.labels(beginning))).await;
+    for error in asked.iter().filter_map(|answer| answer.as_ref().err()) {
+        tell!("{} labels there are not known: {}", yellow("note:"), human::chain(error));
+    }
     let labels: BTreeSet<String> = asked.into_iter().flatten().flatten().collect();
     chosen(beginning, labels.iter().map(String::as_str).collect())
 }
@@ -31,7 +35,7 @@ fn chosen(beginning: &str, labels: Vec<&str>) -> anyhow::Result<String> {
                 more => format!(" and {more} more"),
             };
             let named = many[..many.len().min(NAMED)].join(", ");
-            Err(Exit::usage(format!("several labels begin with {beginning}: {named}{more}; give more of it")))
+            Err(Exit::usage(format!("several labels begin with {beginning}: {named}{more}; type more of the label")))
         }
     }
 }

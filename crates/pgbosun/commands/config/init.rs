@@ -4,44 +4,89 @@
 
 mod found;
 
-use crate::{exit::Exit, output};
+use crate::{
+    exit::{Exit, describe},
+    output,
+};
 use anyhow::Context;
 pub use found::service;
 use found::{Archiving, Cluster, Settings};
-use nix::unistd::{geteuid, getuid};
+use nix::{
+    fcntl::OFlag,
+    unistd::{User, geteuid, getuid},
+};
 use std::{
     fs,
     io::{ErrorKind, Read, Seek, Write},
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt, fchown},
+        unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     },
     path::Path,
 };
 
-/// Writes the configuration, and with `archive` has the server archive its WAL.
+/// Writes the configuration, and with `archive` has the server archive its WAL, once it is written.
 ///
 /// # Errors
 /// Where the file exists or cannot be written; where archiving was asked for and cannot be set up.
 pub fn init(output: &Path, data_directory: Option<&Path>, archive: bool) -> anyhow::Result<u8> {
-    let clusters = found::clusters(data_directory);
-    let cluster = clusters.first();
-    let mut file = if output.as_os_str() == "-" { None } else { Some(open(output, cluster)?) };
-    // As its owner: peer authentication lets nobody else in, and root runs no more than it must.
-    if let Some(cluster) = cluster {
-        crate::local::become_owner(&cluster.data_directory, None)?;
+    let to_file = output.as_os_str() != "-";
+    if archive && !to_file {
+        return Err(Exit::usage(
+            "--archive needs --output: the server would archive with a configuration that is nowhere",
+        ));
     }
-    let settings = cluster.map(|cluster| found::ask(cluster, archive)).transpose()?.flatten();
-    let text = render(cluster, settings.as_ref());
-    let Some(file) = &mut file else {
-        say!("{}", text.trim_end());
+    let clusters = found::clusters(data_directory);
+    let Some(cluster) = clusters.first() else {
+        if let Some(directory) = data_directory {
+            return Err(Exit::refused(format!("--data-directory {}: no server runs there", directory.display())));
+        }
+        if archive {
+            return Err(Exit::refused("--archive: no running cluster was found; --data-directory says where one is"));
+        }
+        let text = render(None, None);
+        let mut file = if to_file { Some(open(output, None)?) } else { None };
+        write(file.as_mut(), output, &text)?;
+        if to_file {
+            tell(output, &clusters, None);
+        }
         return Ok(0);
     };
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("write {}", output.display()))?;
-    tell(output, &clusters, settings.as_ref());
+    let mut file = if to_file { Some(open(output, Some(cluster))?) } else { None };
+    // As its owner: peer authentication lets nobody else in, and root runs no more than it must.
+    crate::local::become_owner(&cluster.data_directory, None)?;
+    let mut settings = match found::ask(cluster) {
+        Ok(settings) => Some(settings),
+        Err(error) if archive => return Err(error.context("ask the server whether it archives")),
+        Err(error) => {
+            let warning = output::yellow("warning:");
+            tell!("{warning} the server could not be asked for its log and its archive: {}", describe(&error));
+            None
+        }
+    };
+    if let (true, Some(Archiving::Others(command))) = (archive, settings.as_ref().map(|settings| &settings.archiving)) {
+        return Err(Exit::refused(format!(
+            "the server archives its WAL already, or is set up to, with {command}: docs/migrating.md says how to move"
+        )));
+    }
+    write(file.as_mut(), output, &render(Some(cluster), settings.as_ref()))?;
+    if let Some(settings) = settings.as_mut().filter(|settings| archive && settings.archiving == Archiving::Off) {
+        found::archive(cluster).context("have the server archive its WAL")?;
+        settings.archiving = Archiving::SetNow;
+    }
+    if to_file {
+        tell(output, &clusters, settings.as_ref());
+    }
     Ok(0)
+}
+
+fn write(file: Option<&mut fs::File>, output: &Path, text: &str) -> anyhow::Result<()> {
+    let Some(file) = file else {
+        say!("{}", text.trim_end());
+        return Ok(());
+    };
+    let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
+    written.with_context(|| format!("write {}", output.display()))
 }
 
 /// The file to write. Made by root it can be read by the group of the cluster's owner, under whom the daemon runs.
@@ -50,31 +95,38 @@ fn open(output: &Path, cluster: Option<&Cluster>) -> anyhow::Result<fs::File> {
     let new = fs::File::options().write(true).create_new(true).mode(0o640).open(output);
     let file = match new {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => empty(output)?,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => unwritten(output)?,
         Err(error) => return Err(error).with_context(write),
     };
-    if let (true, Some(cluster)) = (geteuid().is_root(), cluster) {
-        let group = fs::metadata(&cluster.data_directory).with_context(write)?.gid();
+    if geteuid().is_root() {
+        let group = match cluster {
+            Some(cluster) => fs::metadata(&cluster.data_directory).with_context(write)?.gid(),
+            None => User::from_name("postgres").ok().flatten().map_or(0, |user| user.gid.as_raw()),
+        };
         fchown(file.as_fd(), Some(getuid().as_raw()), Some(group)).with_context(write)?;
+        file.set_permissions(fs::Permissions::from_mode(0o640)).with_context(write)?;
     }
     Ok(file)
 }
 
-/// A file in which nothing is configured, emptied.
-fn empty(output: &Path) -> anyhow::Result<fs::File> {
+/// A file in which nothing is configured.
+fn unwritten(output: &Path) -> anyhow::Result<fs::File> {
     let write = || format!("write {}", output.display());
     let refused = || Exit::refused(format!("{} exists and is not touched; move it away first", output.display()));
-    if !fs::symlink_metadata(output).with_context(write)?.is_file() {
+    let mut open = fs::File::options();
+    open.read(true).write(true).custom_flags(OFlag::O_NOFOLLOW.bits() | OFlag::O_NONBLOCK.bits());
+    let mut file = open.open(output).map_err(|_| refused())?;
+    let there = file.metadata().with_context(write)?;
+    if !there.is_file() || there.uid() != geteuid().as_raw() {
         return Err(refused());
     }
-    let mut file = fs::File::options().read(true).write(true).open(output).with_context(write)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text).with_context(write)?;
     let is_comment = |line: &[u8]| matches!(line.trim_ascii_start().first(), None | Some(b'#'));
     if !text.split(|byte| *byte == b'\n').all(is_comment) {
         return Err(refused());
     }
-    file.set_len(0).and_then(|()| file.rewind()).with_context(write)?;
+    file.rewind().with_context(write)?;
     Ok(file)
 }
 

@@ -9,15 +9,17 @@ mod mounts;
 
 pub use installed::lacking;
 
-use crate::output;
+use crate::{exit::Exit, output};
 use anyhow::Context;
 use mounts::Mounts;
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 use pgbosun_core::config::{Config, Effective, Loaded};
 use pgbosun_jobs::paths::{Named, named, written};
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -35,7 +37,13 @@ const DELIVERED: [&str; 3] = ["/var/lib/pgbosun", "/run/pgbosun", "/var/backups/
 /// # Errors
 /// The mistakes of a wrong configuration; where it cannot be written.
 pub fn unit(path: &Path, install: bool) -> anyhow::Result<u8> {
-    let Loaded { config, effective, .. } = crate::load(path)?;
+    let Loaded { config, effective, files } = crate::load(path)?;
+    if let Some(words) = no_such_user(&config) {
+        return Err(Exit::refused(words));
+    }
+    if install && geteuid().is_root() {
+        only_roots(&files)?;
+    }
     let mounts = Mounts::of_this_machine();
     let text = drop_in(&config, &effective, &mounts);
     if !install {
@@ -48,16 +56,41 @@ pub fn unit(path: &Path, install: bool) -> anyhow::Result<u8> {
     done
 }
 
+/// Root takes no orders from a file that somebody else may write: whoever may would be root.
+fn only_roots(files: &[PathBuf]) -> anyhow::Result<()> {
+    let parents = files.iter().filter_map(|file| file.parent());
+    for place in files.iter().map(PathBuf::as_path).chain(parents) {
+        let found = fs::metadata(place).with_context(|| format!("look at {}", place.display()))?;
+        if found.uid() != 0 || found.mode() & 0o022 != 0 {
+            return Err(Exit::refused(format!(
+                "{0} is not root's, or others may write it: the unit is written only from what root alone may write: chown root {0}, \
+                 chmod go-w {0}",
+                place.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with the user of the unit.
+fn no_such_user(config: &Config) -> Option<String> {
+    let user = config.daemon.user.as_ref().filter(|user| !matches!(User::from_name(user), Ok(Some(_))))?;
+    Some(format!("user in [daemon]: there is no user {user} on this machine: useradd --system {user}"))
+}
+
 fn put(text: &str) -> anyhow::Result<u8> {
-    match fs::read_to_string(FILE) {
-        Ok(there) if there == text => {
+    match fs::read(FILE) {
+        Ok(there) if there == text.as_bytes() => {
+            // The last reload may have failed.
+            if property("NeedDaemonReload").as_deref() == Some("yes") {
+                reload()?;
+            }
             say!("{FILE} is up to date");
             return Ok(0);
         }
-        Ok(there) if !there.starts_with(HEAD) => {
-            return Err(crate::exit::Exit::refused(format!(
-                "{FILE} is not ours and is not touched: move it away first"
-            )));
+        // Empty: what a machine left that lost its power.
+        Ok(there) if !there.is_empty() && !there.starts_with(HEAD.as_bytes()) => {
+            return Err(Exit::refused(format!("{FILE} is not ours and is not touched: move it away first")));
         }
         _ => {}
     }
@@ -65,8 +98,7 @@ fn put(text: &str) -> anyhow::Result<u8> {
         true => format!("write {FILE}"),
         false => format!("write {FILE} (this needs root: sudo pgbosun config unit --install)"),
     })?;
-    let done = Command::new("systemctl").arg("daemon-reload").status().context("run systemctl daemon-reload")?;
-    anyhow::ensure!(done.success(), "systemctl daemon-reload failed: {done}");
+    reload()?;
     // Before the daemon starts it applies to that very start.
     let is_starting = std::env::var_os("INVOCATION_ID").is_some();
     let then = if is_starting { "" } else { "; \"systemctl restart pgbosun\" applies it" };
@@ -74,13 +106,31 @@ fn put(text: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+fn reload() -> anyhow::Result<()> {
+    let done = Command::new("systemctl").arg("daemon-reload").status().context("run systemctl daemon-reload")?;
+    anyhow::ensure!(done.success(), "systemctl daemon-reload failed: {done}");
+    Ok(())
+}
+
+/// What systemd says of the unit, where it says something.
+fn property(name: &str) -> Option<String> {
+    let done = Command::new("systemctl").args(["show", "-P", name, "pgbosun.service"]).output().ok()?;
+    Some(String::from_utf8_lossy(&done.stdout).trim().to_owned()).filter(|value| !value.is_empty())
+}
+
 /// Written whole or not at all: systemd may read it at any moment.
 fn write(file: &Path, text: &str) -> std::io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)?;
     let unfinished = file.with_extension("unfinished");
-    fs::write(&unfinished, text)?;
-    fs::rename(unfinished, file)
+    let mut writer = fs::File::create(&unfinished)?;
+    writer.write_all(text.as_bytes())?;
+    // Whatever umask the unit has: everybody may read units.
+    writer.set_permissions(fs::Permissions::from_mode(0o644))?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    writer.sync_all()?;
+    fs::rename(unfinished, file)?;
+    fs::File::open(directory)?.sync_all()
 }
 
 fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String {
@@ -165,6 +215,15 @@ mod tests {
              ReadWritePaths=\"-/home/sdba/scratch\"\nReadWritePaths=\"-/mnt/off site/pgbosun\"\nReadWritePaths=\"-/srv/spool\"\n\
              ReadWritePaths=\"-/var/log/postgresql\"\nProtectHome=read-only\nPrivateTmp=no\nCPUWeight=20\nIOWeight=50\n"
         );
+    }
+
+    #[test]
+    fn what_the_unit_lets_the_daemon_write_is_what_is_left_out_here() {
+        let unit = include_str!("../../../../systemd/pgbosun.service");
+        let [state, runtime, writable] = DELIVERED.map(|path| path.rsplit_once('/').unwrap());
+        assert!(unit.contains(&format!("\nStateDirectory={}\n", state.1)) && state.0 == "/var/lib", "{state:?}");
+        assert!(unit.contains(&format!("\nRuntimeDirectory={}\n", runtime.1)) && runtime.0 == "/run", "{runtime:?}");
+        assert!(unit.contains(&format!("\nReadWritePaths=-{}/{}\n", writable.0, writable.1)), "{writable:?}");
     }
 
     #[test]

@@ -6,12 +6,13 @@
 
 use crate::{cli::RestorePhysical, exit::Exit, output};
 use anyhow::Context;
+use nix::unistd::geteuid;
 use pgbosun_repository::Repository;
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io::{ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -30,11 +31,37 @@ pub fn is_place(repository: &str) -> bool {
 pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
     let place = arguments.target.repository.clone().unwrap_or_default();
     let Some(to) = &arguments.to else {
-        return Err(Exit::usage("--repository with a place needs --to, the new data directory"));
+        let words = "--verify-only needs a configuration, in which the repository has a name; with its place it is restored: --to DIRECTORY";
+        return Err(Exit::usage(words));
     };
+    if geteuid().is_root() {
+        return Err(Exit::refused(format!(
+            "--to {0}: what it lies in belongs to root, under whom PostgreSQL does not start: install -d -o postgres -g postgres -m 700 {0}",
+            to.display()
+        )));
+    }
     let section = section(&place, arguments)?;
-    let directory = beside(&std::path::absolute(to)?)?;
-    let file = directory.join("pgbosun.toml");
+    let to = std::path::absolute(to)?;
+    // A server that recovers here has a configuration of such a restore already.
+    let is_occupied = std::fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some());
+    if is_occupied && !arguments.force && !arguments.delta {
+        return Err(Exit::refused(format!("{} is not empty; --delta or --force replaces what is there", to.display())));
+    }
+    let (directory, is_new) = beside(&to)?;
+    let made = made(&place, &section, &directory, arguments.target.cluster.as_deref());
+    if made.is_err() && is_new {
+        let _ = fs::remove_dir_all(&directory);
+    }
+    let (file, cluster) = made?;
+    arguments.target.repository = Some(NAME.into());
+    arguments.target.cluster = Some(cluster);
+    let until = if arguments.standby { "" } else { "; delete it once recovery has ended" };
+    tell!("{} {}: the server fetches WAL with it{until}", output::green("wrote"), file.display());
+    Ok(file)
+}
+
+/// The configuration in its directory, once it is known whose backups are meant; and whose.
+fn made(place: &str, section: &str, directory: &Path, named: Option<&str>) -> anyhow::Result<(PathBuf, String)> {
     let daemon = format!(
         "# Made by \"pgbosun restore physical --repository {}\": the server fetches WAL with it while it recovers.\n\
          [daemon]\nwatch = false\nmetrics-address = \"off\"\nstate-directory = {}\ncontrol-socket = {}\n\n",
@@ -42,18 +69,16 @@ pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
         quoted(&directory.join("state").to_string_lossy()),
         quoted(&directory.join("control.sock").to_string_lossy())
     );
-    write(&file, &format!("{daemon}{section}"))?;
-    let cluster = cluster(&crate::load(&file)?.config, arguments.target.cluster.as_deref(), &place)?;
+    // Under another name: one that is there is in use until this one is whole.
+    let draft = directory.join("draft.toml");
+    write(&draft, &format!("{daemon}{section}"))?;
+    let found = crate::load(&draft).and_then(|loaded| cluster(&loaded.config, named, place));
+    let _ = fs::remove_file(&draft);
+    let cluster = found?;
     let server = "connection = \"host=/var/run/postgresql user=postgres\"\nwatch = false\n";
+    let file = directory.join("pgbosun.toml");
     write(&file, &format!("{daemon}[clusters.{}]\n{server}\n{section}", quoted(&cluster)))?;
-    arguments.target.repository = Some(NAME.into());
-    arguments.target.cluster = Some(cluster);
-    tell!(
-        "{} {}: the server fetches WAL with it; it can go when recovery has ended",
-        output::green("wrote"),
-        file.display()
-    );
-    Ok(file)
+    Ok((file, cluster))
 }
 
 /// `/mnt/backup`, `s3://BUCKET/PREFIX`, `gcs://…`, `azure://…`, `sftp://USER@HOST:PORT/PATH`, and what was said beside it.
@@ -79,6 +104,11 @@ fn section(place: &str, arguments: &RestorePhysical) -> anyhow::Result<String> {
         Some(("sftp", rest)) => {
             let (account, path) = rest.split_once('/').ok_or_else(unknown)?;
             let (user, address) = account.rsplit_once('@').unwrap_or(("", account));
+            if user.contains(':') {
+                return Err(Exit::usage(
+                    "no password in --repository: sftp logs in with a key (--repository-option key-file=FILE)",
+                ));
+            }
             let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
             set("type", "sftp");
             set("user", user);
@@ -98,6 +128,11 @@ fn section(place: &str, arguments: &RestorePhysical) -> anyhow::Result<String> {
             .split_once('=')
             .filter(|(key, _)| !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
             .ok_or_else(|| Exit::usage(format!("--repository-option {option}: write KEY=VALUE")))?;
+        if ["secret", "password"].contains(&key) {
+            return Err(Exit::usage(format!(
+                "--repository-option {key}: no secrets here; {key}-file=FILE names a file with it"
+            )));
+        }
         let is_bare = value == "true" || value == "false" || value.parse::<u32>().is_ok();
         let value = if is_bare { value.to_owned() } else { quoted(value) };
         options.retain(|(known, _)| known != key);
@@ -113,23 +148,36 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// The directory beside the new data directory in which the configuration lies.
-fn beside(to: &Path) -> anyhow::Result<PathBuf> {
+/// The directory beside the new data directory in which the configuration lies, and whether it is new.
+fn beside(to: &Path) -> anyhow::Result<(PathBuf, bool)> {
     let name = to.file_name().ok_or_else(|| Exit::usage(format!("--to {}: name a directory", to.display())))?;
     let directory = to.with_file_name(format!("{}.pgbosun", name.to_string_lossy()));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&directory)
-        .with_context(|| format!("make {}, for the configuration that recovery needs", directory.display()))?;
-    Ok(directory)
+    let failed = || format!("make {}, for the configuration that recovery needs", directory.display());
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let there = fs::symlink_metadata(&directory).with_context(failed)?;
+            if !there.is_dir() || there.uid() != geteuid().as_raw() {
+                return Err(Exit::refused(format!(
+                    "{} is there and not ours: move it away first",
+                    directory.display()
+                )));
+            }
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).with_context(failed)?;
+            Ok((directory, false))
+        }
+        made => made.with_context(failed).map(|()| (directory.clone(), true)),
+    }
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     let failed = || format!("write {}", file.display());
-    let mut open = fs::File::options();
-    let mut file = open.write(true).create(true).truncate(true).mode(0o600).open(file).with_context(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(failed)
+    // In a directory of our own alone.
+    let unfinished = file.with_extension("unfinished");
+    let _ = fs::remove_file(&unfinished);
+    let mut writer =
+        fs::File::options().write(true).create_new(true).mode(0o600).open(&unfinished).with_context(failed)?;
+    writer.write_all(text.as_bytes()).and_then(|()| writer.sync_all()).with_context(failed)?;
+    fs::rename(unfinished, file).with_context(failed)
 }
 
 /// The cluster that is meant, of those the repository holds.
@@ -147,7 +195,7 @@ fn cluster(config: &pgbosun_core::config::Config, named: Option<&str>, place: &s
     match (named, found.len()) {
         (_, 0) => Err(Exit::refused(format!("{place} holds no backup that can be read"))),
         (Some(name), _) if found.contains(name) => Ok(name.to_owned()),
-        (Some(name), _) => Err(Exit::usage(format!("{place} has no backup of {name}, but of {}", listed()))),
+        (Some(name), _) => Err(Exit::usage(format!("{place} has no backup of {name}; it has backups of {}", listed()))),
         (None, 1) => Ok(found.iter().next().cloned().unwrap_or_default()),
         (None, _) => Err(Exit::usage(format!(
             "{place} has backups of several clusters: --cluster {}",

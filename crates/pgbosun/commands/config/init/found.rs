@@ -1,11 +1,11 @@
 //! The clusters that run on this machine, and what they say of themselves.
 
-use crate::exit::Exit;
 use anyhow::Context;
 use pgbosun_postgres::{Conninfo, Server, SessionSettings};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::{
     fs,
+    future::Future,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -30,12 +30,13 @@ pub struct Settings {
 }
 
 /// Whether a server archives its WAL.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Archiving {
     /// With our command.
     Ours,
     /// It was set to do so just now.
     SetNow,
-    /// With another one.
+    /// With another one, or it is set up to once it archives.
     Others(String),
     Off,
 }
@@ -77,8 +78,12 @@ pub fn clusters(named: Option<&Path>) -> Vec<Cluster> {
             let clusters = versions.flat_map(|version| fs::read_dir(version.path()).into_iter().flatten().flatten());
             let mut all: Vec<_> = clusters.map(|cluster| cluster.path()).collect();
             all.extend((15..=19).map(|major| format!("/var/lib/pgsql/{major}/data").into()));
-            all.sort();
-            all.reverse();
+            // 15 comes after 9.6.
+            let version = |path: &PathBuf| {
+                let numbers = path.iter().filter_map(|part| part.to_str()?.parse::<f64>().ok());
+                numbers.map(|number| (number * 100.0) as u32).max()
+            };
+            all.sort_by_key(|path| std::cmp::Reverse((version(path), path.clone())));
             all
         }
     };
@@ -94,24 +99,53 @@ fn running(data_directory: PathBuf) -> Option<Cluster> {
     Some(Cluster { data_directory, socket_directory, port })
 }
 
-/// Asks the server, and has it archive where that is wanted and it archives nothing. A server that does not answer is no error where
-/// nothing is wanted of it.
+/// What the server says of itself.
 ///
 /// # Errors
-/// Where archiving was asked for and could not be set.
-pub fn ask(cluster: &Cluster, archive: bool) -> anyhow::Result<Option<Settings>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, settings(cluster, archive)).await.context("the server does not answer")?
-    });
-    match answer {
-        Ok(settings) => Ok(Some(settings)),
-        Err(error) if archive => Err(error.context("have the server archive its WAL")),
-        Err(_) => Ok(None),
-    }
+/// Where it does not answer.
+pub fn ask(cluster: &Cluster) -> anyhow::Result<Settings> {
+    within(async {
+        let mut connection = connect(cluster).await?;
+        let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut connection).await?;
+        let _ = connection.close().await;
+        let mode: String = row.try_get("archive_mode")?;
+        let other: Option<String> = row.try_get("other")?;
+        let archiving = match (mode.as_str(), other) {
+            (_, Some(other)) => Archiving::Others(other),
+            ("off", None) => Archiving::Off,
+            (_, None) if row.try_get("ours")? => Archiving::Ours,
+            _ => Archiving::Off,
+        };
+        let collected: Option<String> = row.try_get("log_directory")?;
+        Ok(Settings { log_directory: collected.map(|directory| cluster.data_directory.join(directory)), archiving })
+    })
 }
 
-async fn settings(cluster: &Cluster, archive: bool) -> anyhow::Result<Settings> {
+/// Has the server archive its WAL from its next restart on. The mode comes last: half of this archives nothing.
+///
+/// # Errors
+/// Where the role may not, or the server is away.
+pub fn archive(cluster: &Cluster) -> anyhow::Result<()> {
+    within(async {
+        let mut connection = connect(cluster).await?;
+        for (name, value) in [("archive_command", ARCHIVE_COMMAND), ("archive_timeout", "5min"), ("archive_mode", "on")]
+        {
+            // Both are ours, and there is no quote in them.
+            let statement = format!("alter system set {name} = '{value}'");
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        }
+        sqlx::query("select pg_catalog.pg_reload_conf()").execute(&mut connection).await?;
+        let _ = connection.close().await;
+        Ok(())
+    })
+}
+
+fn within<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, work).await.context("it does not answer")? })
+}
+
+async fn connect(cluster: &Cluster) -> anyhow::Result<PgConnection> {
     let server = Server {
         conninfo: Conninfo::parse(&cluster.connection())?,
         connect_timeout: PATIENCE,
@@ -119,35 +153,7 @@ async fn settings(cluster: &Cluster, archive: bool) -> anyhow::Result<Settings> 
         lock_timeout: PATIENCE,
         session: SessionSettings::Ours,
     };
-    let mut connection = server.connect().await?;
-    let row = sqlx::query(include_str!("server.sql")).fetch_one(&mut connection).await?;
-    let mode: String = row.try_get("archive_mode")?;
-    let command: String = row.try_get("archive_command")?;
-    let archiving = match (mode.as_str(), command.as_str()) {
-        ("off", _) | (_, "") if archive => {
-            set(&mut connection).await?;
-            Archiving::SetNow
-        }
-        ("off", _) | (_, "") => Archiving::Off,
-        (_, command) if command.contains("pgbosun") && command.contains("wal push") => Archiving::Ours,
-        (_, command) if archive => {
-            return Err(Exit::refused(format!(
-                "the server archives its WAL already, with {command}: docs/migrating.md says how to move"
-            )));
-        }
-        (_, command) => Archiving::Others(command.to_owned()),
-    };
-    let collected: Option<String> = row.try_get("log_directory")?;
-    let _ = connection.close().await;
-    Ok(Settings { log_directory: collected.map(|directory| cluster.data_directory.join(directory)), archiving })
-}
-
-async fn set(connection: &mut PgConnection) -> anyhow::Result<()> {
-    for (name, value) in [("archive_mode", "on"), ("archive_command", ARCHIVE_COMMAND), ("archive_timeout", "5min")] {
-        // Both are ours, and there is no quote in them.
-        sqlx::query(AssertSqlSafe(format!("alter system set {name} = '{value}'"))).execute(&mut *connection).await?;
-    }
-    Ok(())
+    Ok(server.connect().await?)
 }
 
 /// Where the server's log lies: what it collects itself, or where Debian has it.

@@ -3,7 +3,7 @@
 //! Invariants: nothing is made where a share is to be mounted that is away; root makes a directory only below what root alone may write,
 //! and anything else is made as the user of the unit, who could have done so too.
 
-use super::{DELIVERED, mounts::Mounts};
+use super::{DELIVERED, mounts::Mounts, property};
 use crate::output;
 use anyhow::Context;
 use nix::unistd::{User, chown};
@@ -25,10 +25,13 @@ pub fn make(config: &Config, mounts: &Mounts) {
     let is_its_own = |named: &Named| {
         !named.option.starts_with("jobs.") && !DELIVERED.iter().any(|place| named.path.starts_with(place))
     };
-    let missing = written(config).into_iter().filter(|named| is_its_own(named) && !named.path.exists());
-    for Named { option, path } in missing {
+    for Named { option, path } in written(config).into_iter().filter(is_its_own) {
+        // Nothing is asked of a share that is away.
         if mounts.is_away(&path) {
-            tell!("{} {option}: what is to be mounted below {} is away", output::yellow("warning:"), path.display());
+            tell!("{} {option}: {} lies on a mount that is not there", output::yellow("warning:"), path.display());
+            continue;
+        }
+        if path.exists() {
             continue;
         }
         match user(config).and_then(|user| one(&path, &user)) {
@@ -40,11 +43,8 @@ pub fn make(config: &Config, mounts: &Mounts) {
 
 /// Whom the unit runs the daemon as.
 fn user(config: &Config) -> anyhow::Result<User> {
-    let of_unit = || {
-        let done = Command::new("systemctl").args(["show", "-P", "User", "pgbosun.service"]).output().ok()?;
-        Some(String::from_utf8_lossy(&done.stdout).trim().to_owned()).filter(|name| !name.is_empty())
-    };
-    let name = config.daemon.user.clone().or_else(of_unit).unwrap_or_else(|| "root".into());
+    // Without systemd it is the one the unit comes with.
+    let name = config.daemon.user.clone().or_else(|| property("User")).unwrap_or_else(|| "postgres".into());
     User::from_name(&name)?.with_context(|| format!("there is no user {name}"))
 }
 

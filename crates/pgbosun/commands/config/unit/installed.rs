@@ -12,7 +12,9 @@ use std::{path::Path, process::Command};
 /// very process do.
 pub fn lacking(config: &Config, effective: &[Effective]) -> Vec<String> {
     let is_under_it = unit::forbids_writing(Path::new("/")).is_some();
-    if is_under_it { kept_away(config, effective) } else { by_its_properties(config, &properties()) }
+    let mut lines = if is_under_it { kept_away(config, effective) } else { by_its_properties(config, &properties()) };
+    lines.extend(super::no_such_user(config));
+    lines
 }
 
 /// What systemd says of the unit, as `KEY=VALUE`.
