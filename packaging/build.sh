@@ -10,7 +10,9 @@ cd "$(dirname "$0")/.."
 kind=$1
 profile=${PROFILE:-dist}
 PROGRAM=${PROGRAM:-}
-read -r version commit date <<<"${PGBOSUN_VERSION:-$(packaging/version.sh)}"
+case $kind in deb | rpm | quick-deb) ;; *) echo "usage: build.sh deb|rpm|quick-deb" >&2; exit 64 ;; esac
+said=${PGBOSUN_VERSION:-$(packaging/version.sh)}
+read -r version commit date <<<"$said"
 # dpkg asks everybody who has a configuration what to do with it when this file changes: so it does not change.
 sha256sum --quiet --check packaging/pgbosun.toml.sha256
 fast_deb=() fast_rpm=()
@@ -19,7 +21,7 @@ if [ -z "$PROGRAM" ]; then
     cargo build --profile "$profile"
     PROGRAM=target/$([ "$profile" = dev ] && echo debug || echo "$profile")/pgbosun
 fi
-[ -z "$commit" ] || git diff-index --quiet HEAD || echo "build.sh: there are changes that commit $commit does not have" >&2
+[ -z "$commit" ] || [ -n "${PGBOSUN_VERSION:-}" ] || git diff-index --quiet HEAD || echo "build.sh: there are changes that commit $commit does not have" >&2
 
 # What Cargo.toml packs that is not in the repository as it is.
 stage=target/package
@@ -52,9 +54,5 @@ case $kind in
         mkdir -p target/generate-rpm
         cargo generate-rpm "${fast_rpm[@]}" --set-metadata "version = \"$version\"" --output target/generate-rpm/
         ls target/generate-rpm/pgbosun-*.rpm
-        ;;
-    *)
-        echo "usage: build.sh deb|rpm|quick-deb" >&2
-        exit 64
         ;;
 esac

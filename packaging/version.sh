@@ -9,6 +9,11 @@ cd "$(dirname "$0")/.."
 release=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 # A tarball that was unpacked inside somebody else's repository is none of ours.
 top=$(git rev-parse --show-toplevel 2>/dev/null || :)
+# Silence would be the version of a release, which sorts after every commit before it.
+if [ -z "$top" ] && [ -e .git ]; then
+    echo "version.sh: git does not read this repository: $(git rev-parse --show-toplevel 2>&1 | head -1)" >&2
+    exit 1
+fi
 if [ -z "$top" ] || [ "$top" != "$(pwd -P)" ]; then
     echo "$release"
     exit

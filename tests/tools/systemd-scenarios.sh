@@ -170,8 +170,9 @@ configured-paths)
     echo "systemd-analyze security with the drop-in: $exposure"
     awk -v e="$exposure" 'BEGIN { exit !(e + 0 > 0 && e <= 2.0) }' || fail "exposure $exposure is above 2.0"
     pgbosun check | tee /dev/stderr | has "checked all this itself" || fail "check does not ask the daemon"
-    # What a boot and an upgrade do leaves it to its user.
+    # What a boot and an upgrade do leaves it to its user, and what is removed with him is given back.
     systemd-tmpfiles --create pgbosun.conf
+    [ "$(stat -c '%a %G' /etc/pgbosun)" = "750 sdba" ] || fail "/etc/pgbosun is $(stat -c '%a %U %G' /etc/pgbosun)"
     systemctl restart pgbosun || fail "restart after systemd-tmpfiles"
     # A user that is not there: nothing is written that would keep the unit from starting.
     sed -i 's/^user = "sdba"/user = "ghost"/' /etc/pgbosun/pgbosun.toml
@@ -202,6 +203,7 @@ configured-paths)
     sed -i '/^.repositories.link/,$d' /etc/pgbosun/pgbosun.toml
     systemctl reload pgbosun
     wait_for 10 "alert is over" sh -c '! pgbosun alert list | grep -q "the unit keeps"'
+    [ -e /etc/tmpfiles.d/pgbosun.conf ] || fail "no tmpfiles for the other user"
     # A drop-in that is not ours stays, and the daemon starts all the same.
     echo "[Service]" >/etc/systemd/system/pgbosun.service.d/10-configuration.conf
     systemctl restart pgbosun || fail "restart beside a drop-in of somebody else"

@@ -6,6 +6,7 @@
 mod directories;
 mod installed;
 mod mounts;
+mod owned;
 
 pub use installed::lacking;
 
@@ -51,6 +52,9 @@ pub fn unit(path: &Path, install: bool) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let done = put(&text);
+    if let Err(error) = owned::put(&config) {
+        tell!("{} {}", output::yellow("warning:"), crate::exit::describe(&error));
+    }
     // What is not there cannot be made writable.
     directories::make(&config, &mounts);
     done
