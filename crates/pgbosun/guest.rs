@@ -22,6 +22,7 @@ pub const fn may(command: &Command) -> bool {
     matches!(
         command,
         Command::Status { .. }
+            | Command::Check { here: false, .. }
             | Command::Schedule(_)
             | Command::Job { .. }
             | Command::Alert { .. }

@@ -111,8 +111,7 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
         local::become_owner(Path::new("/"), arguments.to.as_deref())?;
         cli.config = commands::restore::bare::configure(arguments)?;
     }
-    // A check is about the configuration itself, and has a first line of its own.
-    if !matches!(cli.command, Command::Daemon | Command::Check { .. }) && guest::is_one(&cli.config) {
+    if !matches!(cli.command, Command::Daemon | Command::Check { here: true, .. }) && guest::is_one(&cli.config) {
         return work(move |bulk| async move {
             let context = guest::context(&cli, bulk).await?;
             commands::run(cli.command, context).await

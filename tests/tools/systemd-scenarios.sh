@@ -136,6 +136,10 @@ TOML
     says met-call SystemCallFilter=
     # A member of the group talks to the daemon; another user does not.
     useradd -G pgbosun member && useradd stranger
+    runuser -u member -- pgbosun job list >/dev/null || fail "a member needs the configuration for job list"
+    { runuser -u member -- pgbosun check 2>&1 || :; } | tee /dev/stderr | has "checked all this itself" || fail "a member may not have the daemon check"
+    { runuser -u member -- pgbosun check nobodys 2>&1 || :; } | head -n 1 | has "PGBOSUN UNKNOWN - daemon: no cluster nobodys" || fail "no first line"
+    { runuser -u member -- pgbosun backup list 2>&1 || :; } | has "run it as root or postgres" || fail "a member is not told who may"
     cp /etc/pgbosun/pgbosun.toml /tmp/readable.toml && chmod 644 /tmp/readable.toml
     runuser -u member -- pgbosun --config /tmp/readable.toml job list >/dev/null || fail "member of the group is refused"
     runuser -u member -- pgbosun --config /tmp/readable.toml job run connectivity >/dev/null || fail "a member may not run a job"
