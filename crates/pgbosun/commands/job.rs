@@ -23,7 +23,7 @@ use pgbosun_daemon::{
     list_jobs, new_run,
 };
 use pgbosun_history::Actor;
-use std::{io::IsTerminal, time::Duration};
+use std::{future::Future, io::IsTerminal, pin::Pin, time::Duration};
 use uuid::Uuid;
 
 const LIST: [Column; 7] =
@@ -171,12 +171,15 @@ pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -
         return run_here(context, configured(context, name)?, dry_run).await.map(Some);
     };
     let action = Action { dry_run, ..Action::default() };
+    // Before the run begins: a signal between that and the waiting would say nothing of it.
+    let mut stop = std::pin::pin!(stop_signal());
+    let _ = futures::poll!(stop.as_mut());
     let started: Started = daemon.post(&format!("/jobs/{}/run", encoded(name)), &action).await?;
     if !wait && !dry_run {
         say!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
         return Ok(None);
     }
-    wait_for(&daemon, name, started.run).await.map(Some)
+    wait_for(&daemon, name, started.run, stop).await.map(Some)
 }
 
 async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result<Run> {
@@ -210,11 +213,14 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
 }
 
 /// Waits for a run of the daemon's, showing how far it is. Who is told to stop stops waiting: the run is the daemon's.
-async fn wait_for(daemon: &Client, name: &str, id: Uuid) -> anyhow::Result<Run> {
+async fn wait_for(
+    daemon: &Client,
+    name: &str,
+    id: Uuid,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) -> anyhow::Result<Run> {
     let bar = progress_bar();
     bar.set_message(name.to_owned());
-    // One for all the time: a signal between two of them would be lost.
-    let mut stop = std::pin::pin!(stop_signal());
     loop {
         let run: Option<Run> = daemon.get(&format!("/runs/{id}")).await?;
         if let Some(run) = run.filter(|run| run.state.is_final()) {

@@ -21,12 +21,16 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// Where there is no terminal to draw on.
 pub async fn watch(context: &Context) -> anyhow::Result<u8> {
     if context.json || terminal().is_none() {
-        return Err(Exit::usage("--watch draws on a terminal: without one leave it away"));
+        return Err(Exit::usage("--watch needs a terminal"));
     }
     let mut stop = std::pin::pin!(stop_signal());
     let mut code = Severity::Unknown.exit_code();
     loop {
-        let drawn = match ask(context).await {
+        let asked = tokio::select! {
+            () = &mut stop => return Ok(code),
+            asked = ask(context) => asked,
+        };
+        let drawn = match asked {
             Ok(status) => {
                 code = worst(&status).exit_code();
                 lines(&status, context)
