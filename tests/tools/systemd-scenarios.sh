@@ -301,7 +301,7 @@ stop-during-job)
 stop-without-postgresql)
     install_all
     start
-    wait_for 15 "a run" sh -c 'runuser -u postgres -- pgbosun job history | grep -q succeeded'
+    wait_for 15 "a run" sh -c 'runuser -u postgres -- pgbosun job history --all | grep -q succeeded'
     systemctl stop box-pg
     wait_for 15 "alert" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "does not accept connections"'
     wait_for 15 "mail" sh -c 'grep -l "does not accept connections" /var/lib/pgbosun/mail/*.eml'
