@@ -186,7 +186,7 @@ fn hostile_input_from_everywhere_at_once_changes_nothing() {
                     let _ = stream.write_all(b"POST /jobs/x/run HTTP/1.1\r\ncontent-length: 9999999\r\n\r\n{");
                     held.push(stream);
                 }
-                if open.len() > 300 {
+                if open.len() > 100 {
                     open.clear();
                     held.clear();
                 }

@@ -168,14 +168,14 @@ fn idle_connections_take_nothing_from_the_daemons_own_work() {
     wait_until("it answers", seconds(30), || {
         TcpStream::connect(("127.0.0.1", free)).is_ok() && installation.count("quick", "succeeded") > 1
     });
-    let held: Vec<_> = (0..400)
+    let held: Vec<_> = (0..200)
         .filter_map(|_| {
             let address = std::net::SocketAddr::from(([127, 0, 0, 1], free));
             TcpStream::connect_timeout(&address, seconds(1)).ok()
         })
         .collect();
     let socket = directory.path().join("control.sock");
-    let commands: Vec<_> = (0..400).filter_map(|_| std::os::unix::net::UnixStream::connect(&socket).ok()).collect();
+    let commands: Vec<_> = (0..200).filter_map(|_| std::os::unix::net::UnixStream::connect(&socket).ok()).collect();
     assert!(held.len() > 100 && commands.len() > 100, "{} {}", held.len(), commands.len());
     let open = || fs::read_dir(format!("/proc/{}/fd", daemon.id())).unwrap().count();
     wait_until("it has taken what it takes", seconds(20), || open() > 60);
