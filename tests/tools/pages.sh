@@ -19,7 +19,8 @@ chmod 755 "$work"
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 tests/tools/root.sh bookworm || { [ $? = 69 ] && echo "the pages are not tried: they are Debian's" && exit 0; }
-PROGRAM=${PROGRAM:-target/debug/pgbosun} packaging/build.sh quick-deb >/dev/null
+# Whatever git says of this tree.
+PGBOSUN_VERSION="0.0.0 0000000 $(date +%F)" PROGRAM=${PROGRAM:-target/debug/pgbosun} packaging/build.sh quick-deb >/dev/null
 cp target/debian/pgbosun_*.deb "$work/"
 
 # What a page says, as a script.
