@@ -3,17 +3,8 @@
 # seen pgbosun (package-test.sh). PACKAGES has first and second, the later version, as .deb and as .rpm.
 set -euo pipefail
 
-fail() { echo "FAILED: $*"; journalctl -u pgbosun --no-pager -n 40 -o short-monotonic; exit 1; }
-wait_for() { # SECONDS WHAT COMMAND...
-    local limit=$1 what=$2
-    shift 2
-    for _ in $(seq $((limit * 5))); do "$@" >/dev/null 2>&1 && return 0; sleep 0.2; done
-    fail "not within $limit s: $what"
-}
-has() { grep "$@" >/dev/null; } # reads to the end: grep -q would end the writer
-bosun() { runuser -u postgres -- pgbosun "$@"; }
+. "$(dirname "$0")/scenario.sh"
 sql() { runuser -u postgres -- psql -XAtq -d postgres -c "$1"; }
-property() { systemctl show -P "$1" pgbosun; }
 active() { [ "$(property ActiveState)" = "$1" ]; }
 mode() { [ "$(stat -c '%a %U %G' "$1")" = "$2 $3 $4" ] || fail "$1 is $(stat -c '%a %U %G' "$1"), not $2 $3 $4"; }
 # Without a terminal, as unattended-upgrades does it: a question would be an error.

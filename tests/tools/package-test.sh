@@ -28,7 +28,7 @@ packaging/build.sh deb >/dev/null
 packaging/build.sh rpm >/dev/null
 mv target/debian/pgbosun_*.deb "$packages/second.deb"
 mv target/generate-rpm/pgbosun-*.rpm "$packages/second.rpm"
-cp systemd/pgbosun.service tests/tools/package-scenarios.sh "$packages/"
+cp systemd/pgbosun.service tests/tools/scenario.sh tests/tools/package-scenarios.sh "$packages/"
 
 for suite in "${suites[@]}"; do
     root=$roots/$suite

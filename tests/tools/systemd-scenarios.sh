@@ -5,18 +5,8 @@ set -euo pipefail
 files=$PGBOSUN_TEST_FILES
 binaries=$PGBOSUN_TEST_BINARIES
 
-fail() { echo "FAILED: $*"; journalctl -u pgbosun --no-pager -n 40 -o short-monotonic; exit 1; }
-wait_for() { # SECONDS WHAT COMMAND...
-    local limit=$1 what=$2
-    shift 2
-    for _ in $(seq $((limit * 5))); do "$@" >/dev/null 2>&1 && return 0; sleep 0.2; done
-    fail "not within $limit s: $what"
-}
-# Reads to the end, unlike grep -q, which would end what writes to it with SIGPIPE.
-has() { grep "$@" >/dev/null; }
-bosun() { runuser -u postgres -- pgbosun "$@"; }
+. "$(dirname "$0")/scenario.sh"
 sql() { runuser -u postgres -- "$binaries/psql" -h /var/run/postgresql -p 5432 -XAtq -d postgres -c "$1"; }
-property() { systemctl show -P "$1" pgbosun; }
 
 install_all() {
     install -m 755 "$PGBOSUN_TEST_PROGRAM" /usr/bin/pgbosun

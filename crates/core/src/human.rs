@@ -143,11 +143,11 @@ fn chain_under(error: &(dyn std::error::Error + 'static), unit: impl Fn(&Path) -
 
 /// The first path that a message names, as in "create /srv/a b/c: Read-only file system".
 fn path_in(text: &str) -> Option<&Path> {
-    let named = text
-        .split(": ")
-        .find_map(|part| part.starts_with('/').then_some(part).or_else(|| part.split_once(" /").map(|_| part)))?;
-    let begin = if named.starts_with('/') { 0 } else { named.find(" /")? + 1 };
-    Some(Path::new(&named[begin..]))
+    let path = text.split(": ").find_map(|part| {
+        let begin = if part.starts_with('/') { 0 } else { part.find(" /")? + 1 };
+        Some(&part[begin..])
+    });
+    path.map(Path::new)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::{
 };
 use pgbosun_core::{
     alert::DAEMON,
-    config::{Config, Effective, Loaded},
+    config::{Config, Daemon, Effective, Loaded, OptionDoc, Section},
     finding::{Finding, Severity},
     outcome::AuditRecord,
 };
@@ -22,18 +22,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 use tokio::sync::{mpsc, oneshot};
-
-/// Options that a reload does not apply.
-const RESTART: [(&str, &str); 8] = [
-    ("daemon", "state-directory"),
-    ("daemon", "control-socket"),
-    ("daemon", "instance"),
-    ("daemon", "heartbeat"),
-    ("daemon", "metrics-address"),
-    ("daemon", "user"),
-    ("daemon", "cpu-weight"),
-    ("daemon", "io-weight"),
-];
 
 /// What the unit keeps away, as an object of an alert.
 const KEPT_AWAY: &str = "hidden files";
@@ -110,9 +98,9 @@ fn replace(new: &[Effective], old: &Mutex<Vec<Effective>>) -> Vec<String> {
     let (before, after) = (values(&old), values(new));
     let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let changed: Vec<_> = keys.into_iter().filter(|key| before.get(key) != after.get(key)).collect();
-    for (section, key) in RESTART {
-        if changed.iter().any(|(s, k)| s == section && k == key) {
-            tracing::warn!("{section}.{key} changed: it takes effect at the next restart");
+    for key in Daemon::OPTIONS.iter().filter(|option| option.restart).map(OptionDoc::key) {
+        if changed.iter().any(|(section, changed)| section == "daemon" && *changed == key) {
+            tracing::warn!("daemon.{key} changed: it takes effect at the next restart");
         }
     }
     *old = new.to_vec();

@@ -108,6 +108,13 @@ macro_rules! counts {
 }
 pub(crate) use counts;
 
+/// A condition of SQL: the run is in one of these states.
+fn in_state(wanted: impl Fn(RunState) -> bool) -> String {
+    let is_wanted = |word: &&&str| word.parse().is_ok_and(&wanted);
+    let words: Vec<_> = RunState::WORDS.iter().filter(is_wanted).map(|word| format!("'{word}'")).collect();
+    format!("and state in ({})", words.join(", "))
+}
+
 impl Journal {
     /// Claims what one look of the planner found: the runs to start and the rows for times that will not be run,
     /// together with how far each job has been looked at. A time that has a row already keeps it: those are left out
@@ -190,8 +197,8 @@ impl Journal {
         let query = format!(
             "select {COLUMNS} from runs where (?1 is null or job = ?1) and (?3 is null or kind = ?3)
                  and (?4 is null or scheduled_for >= ?4) {} {} {} order by scheduled_for desc, id desc limit ?2",
-            if filter.unfinished { "and state in ('queued', 'running')" } else { "" },
-            if filter.failed { "and state in ('failed', 'timed-out', 'interrupted')" } else { "" },
+            if filter.unfinished { in_state(|state| !state.is_final()) } else { String::new() },
+            if filter.failed { in_state(RunState::is_failure) } else { String::new() },
             if filter.without_looks { "and kind not like 'monitor.%'" } else { "" },
         );
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))

@@ -16,7 +16,7 @@ pub async fn ought_to_archive(
     system_id: &str,
 ) -> Option<&'static str> {
     // The daemon brings it there itself.
-    if config.clusters.get(cluster).is_some_and(|cluster| cluster.receive_wal) {
+    if receives(config, cluster) {
         return None;
     }
     for repository in repositories {
@@ -31,11 +31,15 @@ pub async fn ought_to_archive(
     promised.then_some("a backup job promises recovery to any moment (wal-days, or wal = \"archive\")")
 }
 
+/// Whether the daemon receives the cluster's WAL.
+fn receives(config: &Config, cluster: &str) -> bool {
+    config.clusters.get(cluster).is_some_and(|cluster| cluster.receive_wal)
+}
+
 /// Whether something that is configured needs a replication connection. Backup jobs do, unless they may read the files, find their WAL
 /// in the archive, and are no increments.
 pub fn needs_replication(config: &Config, cluster: &str) -> bool {
-    let receives = config.clusters.get(cluster).is_some_and(|cluster| cluster.receive_wal);
     let mut jobs = config.options_of::<BackupPhysical>(cluster).peekable();
     let needs = |job: BackupPhysical| job.wal == WalFrom::Stream || job.source == Source::Stream || job.incremental;
-    receives || jobs.peek().is_none() || jobs.any(needs)
+    receives(config, cluster) || jobs.peek().is_none() || jobs.any(needs)
 }

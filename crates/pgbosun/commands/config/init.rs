@@ -37,40 +37,39 @@ pub fn init(output: &Path, data_directory: Option<&Path>, archive: bool) -> anyh
         ));
     }
     let clusters = found::clusters(data_directory);
-    let Some(cluster) = clusters.first() else {
-        if let Some(directory) = data_directory {
+    let cluster = clusters.first();
+    match (cluster, data_directory) {
+        (None, Some(directory)) => {
             return Err(Exit::refused(format!("--data-directory {}: no server runs there", directory.display())));
         }
-        if archive {
+        (None, None) if archive => {
             return Err(Exit::refused("--archive: no running cluster was found; --data-directory says where one is"));
         }
-        let text = render(None, None);
-        let mut file = if to_file { Some(open(output, None)?) } else { None };
-        write(file.as_mut(), output, &text)?;
-        if to_file {
-            tell(output, &clusters, None);
+        _ => {}
+    }
+    let mut file = if to_file { Some(open(output, cluster)?) } else { None };
+    let mut settings = None;
+    if let Some(cluster) = cluster {
+        // As its owner: peer authentication lets nobody else in, and root runs no more than it must.
+        crate::local::become_owner(&cluster.data_directory, None)?;
+        match found::ask(cluster) {
+            Ok(answer) => settings = Some(answer),
+            Err(error) if archive => return Err(error.context("ask the server whether it archives")),
+            Err(error) => {
+                let warning = output::yellow("warning:");
+                tell!("{warning} the server could not be asked for its log and its archive: {}", describe(&error));
+            }
         }
-        return Ok(0);
-    };
-    let mut file = if to_file { Some(open(output, Some(cluster))?) } else { None };
-    // As its owner: peer authentication lets nobody else in, and root runs no more than it must.
-    crate::local::become_owner(&cluster.data_directory, None)?;
-    let mut settings = match found::ask(cluster) {
-        Ok(settings) => Some(settings),
-        Err(error) if archive => return Err(error.context("ask the server whether it archives")),
-        Err(error) => {
-            let warning = output::yellow("warning:");
-            tell!("{warning} the server could not be asked for its log and its archive: {}", describe(&error));
-            None
-        }
-    };
+    }
     if let (true, Some(Archiving::Others(command))) = (archive, settings.as_ref().map(|settings| &settings.archiving)) {
         return Err(Exit::refused(format!(
             "the server archives its WAL already, or is set up to, with {command}: docs/migrating.md says how to move"
         )));
     }
-    write(file.as_mut(), output, &render(Some(cluster), settings.as_ref()))?;
-    if let Some(settings) = settings.as_mut().filter(|settings| archive && settings.archiving == Archiving::Off) {
+    write(file.as_mut(), output, &render(cluster, settings.as_ref()))?;
+    if let (true, Some(cluster), Some(settings)) = (archive, cluster, &mut settings)
+        && settings.archiving == Archiving::Off
+    {
         found::archive(cluster).context("have the server archive its WAL")?;
         settings.archiving = Archiving::SetNow;
     }

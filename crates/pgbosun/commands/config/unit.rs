@@ -10,16 +10,15 @@ mod owned;
 
 pub use installed::lacking;
 
-use crate::{exit::Exit, output};
+use crate::{exit::Exit, output, publish::publish};
 use anyhow::Context;
 use mounts::Mounts;
 use nix::unistd::{User, geteuid};
 use pgbosun_core::config::{Config, Effective, Loaded};
-use pgbosun_jobs::paths::{Named, named, written};
+use pgbosun_jobs::paths::{named, written};
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
@@ -65,7 +64,7 @@ fn only_roots(files: &[PathBuf]) -> anyhow::Result<()> {
     let parents = files.iter().filter_map(|file| file.parent());
     for place in files.iter().map(PathBuf::as_path).chain(parents) {
         let found = fs::metadata(place).with_context(|| format!("look at {}", place.display()))?;
-        if found.uid() != 0 || found.mode() & 0o022 != 0 {
+        if !is_roots_alone(&found) {
             return Err(Exit::refused(format!(
                 "{0} is not root's, or others may write it: the unit is written only from what root alone may write: chown root {0}, \
                  chmod go-w {0}",
@@ -74,6 +73,11 @@ fn only_roots(files: &[PathBuf]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether root alone may change it.
+fn is_roots_alone(found: &fs::Metadata) -> bool {
+    found.uid() == 0 && found.mode() & 0o022 == 0
 }
 
 /// What is wrong with the user of the unit.
@@ -118,29 +122,28 @@ fn reload() -> anyhow::Result<()> {
 
 /// What systemd says of the unit, where it says something.
 fn property(name: &str) -> Option<String> {
-    let done = Command::new("systemctl").args(["show", "-P", name, "pgbosun.service"]).output().ok()?;
-    Some(String::from_utf8_lossy(&done.stdout).trim().to_owned()).filter(|value| !value.is_empty())
+    Some(show(&["-P", name]).trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Written whole or not at all: systemd may read it at any moment.
+/// What `systemctl show` says of the unit.
+fn show(arguments: &[&str]) -> String {
+    let done = Command::new("systemctl").args(["show", "pgbosun.service"]).args(arguments).output();
+    done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
+}
+
+/// Publishes a file of the system's configuration, which everybody may read.
 fn write(file: &Path, text: &str) -> std::io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)?;
-    let unfinished = file.with_extension("unfinished");
-    let mut writer = fs::File::create(&unfinished)?;
-    writer.write_all(text.as_bytes())?;
-    // Whatever umask the unit has: everybody may read units.
-    writer.set_permissions(fs::Permissions::from_mode(0o644))?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-    writer.sync_all()?;
-    fs::rename(unfinished, file)?;
-    fs::File::open(directory)?.sync_all()
+    publish(file, 0o644, text)
 }
 
 fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String {
-    let written: Vec<PathBuf> = written(config).into_iter().map(|Named { path, .. }| path).collect();
+    let (written, named) = (written(config), named(effective));
+    let paths = written.iter().map(|written| &written.path);
     let of_others: BTreeSet<&PathBuf> =
-        written.iter().filter(|path| !DELIVERED[..2].iter().any(|place| path.starts_with(place))).collect();
+        paths.filter(|path| !DELIVERED[..2].iter().any(|place| path.starts_with(place))).collect();
     let units: BTreeSet<String> = of_others.iter().filter_map(|path| mounts.unit_of(path)).collect();
     let mut lines = vec![HEAD.to_owned(), "# Settings of your own: systemctl edit pgbosun".into()];
     if !units.is_empty() {
@@ -158,14 +161,13 @@ fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String 
         // "-": what is not there yet keeps the daemon from nothing else.
         lines.push(format!("ReadWritePaths={}", word(&format!("-{}", path.display()))));
     }
-    let all: Vec<PathBuf> =
-        named(effective).into_iter().map(|Named { path, .. }| path).chain(written.clone()).collect();
-    if all.iter().any(|path| ["/home", "/root", "/run/user"].iter().any(|home| path.starts_with(home))) {
+    let is_below = |path: &Path, places: &[&str]| places.iter().any(|place| path.starts_with(place));
+    if named.iter().chain(&written).any(|named| is_below(&named.path, &["/home", "/root", "/run/user"])) {
         lines.push("ProtectHome=read-only".into());
     }
     // A socket alone: what is kept in such a place is removed when it gets old (tmpfiles.d(5)).
-    let sockets = named(effective).into_iter().filter(|named| named.option.ends_with(".connection"));
-    if sockets.into_iter().any(|Named { path, .. }| path.starts_with("/tmp") || path.starts_with("/var/tmp")) {
+    let mut sockets = named.iter().filter(|named| named.option.ends_with(".connection"));
+    if sockets.any(|socket| is_below(&socket.path, &["/tmp", "/var/tmp"])) {
         lines.push("PrivateTmp=no".into());
     }
     lines.push(format!("CPUWeight={}", config.daemon.cpu_weight));

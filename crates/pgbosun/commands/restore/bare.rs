@@ -4,15 +4,15 @@
 //! Invariant: what is made lies beside the new data directory, open to nobody else, and goes through the same reading as any configuration: a
 //! name in a repository that no configuration may have is refused there.
 
-use crate::{cli::RestorePhysical, exit::Exit, output};
+use crate::{cli::RestorePhysical, exit::Exit, output, publish::publish};
 use anyhow::Context;
 use nix::unistd::geteuid;
 use pgbosun_repository::Repository;
 use std::{
     collections::BTreeSet,
     fs,
-    io::{ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -43,7 +43,7 @@ pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
     let section = section(&place, arguments)?;
     let to = std::path::absolute(to)?;
     // A server that recovers here has a configuration of such a restore already.
-    let is_occupied = std::fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some());
+    let is_occupied = fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some());
     if is_occupied && !arguments.force && !arguments.delta {
         return Err(Exit::refused(format!("{} is not empty; --delta or --force replaces what is there", to.display())));
     }
@@ -170,14 +170,7 @@ fn beside(to: &Path) -> anyhow::Result<(PathBuf, bool)> {
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    let failed = || format!("write {}", file.display());
-    // In a directory of our own alone.
-    let unfinished = file.with_extension("unfinished");
-    let _ = fs::remove_file(&unfinished);
-    let mut writer =
-        fs::File::options().write(true).create_new(true).mode(0o600).open(&unfinished).with_context(failed)?;
-    writer.write_all(text.as_bytes()).and_then(|()| writer.sync_all()).with_context(failed)?;
-    fs::rename(unfinished, file).with_context(failed)
+    publish(file, 0o600, text).with_context(|| format!("write {}", file.display()))
 }
 
 /// The cluster that is meant, of those the repository holds.

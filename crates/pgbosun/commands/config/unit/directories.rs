@@ -3,7 +3,7 @@
 //! Invariants: nothing is made where a share is to be mounted that is away; root makes a directory only below what root alone may write,
 //! and anything else is made as the user of the unit, who could have done so too.
 
-use super::{DELIVERED, mounts::Mounts, property};
+use super::{DELIVERED, is_roots_alone, mounts::Mounts, property};
 use crate::output;
 use anyhow::Context;
 use nix::unistd::{User, chown};
@@ -12,7 +12,7 @@ use pgbosun_jobs::paths::{Named, written};
 use std::{
     fs,
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+        fs::{DirBuilderExt, PermissionsExt},
         process::CommandExt,
     },
     path::Path,
@@ -50,11 +50,10 @@ fn user(config: &Config) -> anyhow::Result<User> {
 
 fn one(path: &Path, user: &User) -> anyhow::Result<()> {
     let failed = || format!("make {}", path.display());
-    let is_roots_alone = |place: &Path| {
-        fs::symlink_metadata(place).is_ok_and(|found| found.is_dir() && found.uid() == 0 && found.mode() & 0o022 == 0)
-    };
+    let is_safe =
+        |place: &Path| fs::symlink_metadata(place).is_ok_and(|found| found.is_dir() && is_roots_alone(&found));
     let there = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
-    if there.ancestors().all(is_roots_alone) {
+    if there.ancestors().all(is_safe) {
         let missing: Vec<_> = path.ancestors().take_while(|place| *place != there).collect();
         for place in missing.into_iter().rev() {
             // Whatever umask the unit has: the user must get through to the last.

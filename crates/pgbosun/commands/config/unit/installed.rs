@@ -1,29 +1,27 @@
 //! What the unit as systemd has it does not let the daemon do that its configuration asks for.
 
-use super::DELIVERED;
+use super::{DELIVERED, show};
 use pgbosun_core::{
     config::{Config, Effective},
     unit,
 };
 use pgbosun_jobs::paths::{Named, kept_away, written};
-use std::{path::Path, process::Command};
+use std::path::Path;
 
 /// A line for each thing, with what to do about it; nothing where there is no such unit. Under the unit it is what the unit lets this
 /// very process do.
 pub fn lacking(config: &Config, effective: &[Effective]) -> Vec<String> {
     let is_under_it = unit::forbids_writing(Path::new("/")).is_some();
-    let mut lines = if is_under_it { kept_away(config, effective) } else { by_its_properties(config, &properties()) };
+    let mut lines = if is_under_it {
+        kept_away(config, effective)
+    } else {
+        by_its_properties(config, &show(&["-p", "LoadState,ProtectSystem,ReadWritePaths"]))
+    };
     lines.extend(super::no_such_user(config));
     lines
 }
 
-/// What systemd says of the unit, as `KEY=VALUE`.
-fn properties() -> String {
-    let mut show = Command::new("systemctl");
-    show.args(["show", "pgbosun.service", "-p", "LoadState,ProtectSystem,ReadWritePaths"]);
-    show.output().map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
-}
-
+/// By what systemd says of the unit, as `KEY=VALUE`.
 fn by_its_properties(config: &Config, properties: &str) -> Vec<String> {
     let get =
         |key: &str| properties.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
