@@ -49,11 +49,6 @@ impl Context {
         })
     }
 
-    /// Whether this user may not read the configuration: the daemon alone knows it.
-    pub fn is_guest(&self) -> bool {
-        self.is_guest
-    }
-
     /// Refuses what needs the configuration to whoever may not read it.
     fn need_configuration(&self) -> anyhow::Result<()> {
         let refused = || guest::refused(&self.config.path, &self.config.daemon.control_socket);

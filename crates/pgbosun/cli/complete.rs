@@ -24,8 +24,8 @@ use std::{
 
 /// How long a name may take to be found out.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Where a shell's script says that it wants to complete.
-pub const VARIABLE: &str = "COMPLETE";
+/// Where a shell's script says that it wants to complete. A name of ours alone: under it nothing is archived or fetched.
+pub const VARIABLE: &str = "PGBOSUN_COMPLETE";
 
 /// Answers a shell that completes a line, and ends then.
 pub fn answer() {

@@ -56,7 +56,7 @@ async fn create(context: &Context, job: Option<String>) -> anyhow::Result<u8> {
 }
 
 async fn backup_jobs(context: &Context) -> anyhow::Result<Vec<String>> {
-    if context.is_guest() {
+    if context.is_guest {
         let jobs: Vec<JobInfo> = context.need_daemon("a backup").await?.get("/jobs").await?;
         return Ok(jobs.into_iter().filter(|job| is_backup(&job.kind)).map(|job| job.name).collect());
     }

@@ -70,13 +70,13 @@ impl Report {
 /// # Errors
 /// Where the cluster named is not configured.
 pub async fn run(context: &Context, cluster: Option<&str>, here: bool) -> anyhow::Result<u8> {
-    if let Some(name) = cluster.filter(|name| !context.is_guest() && !context.config.clusters.contains_key(*name)) {
+    if let Some(name) = cluster.filter(|name| !context.is_guest && !context.config.clusters.contains_key(*name)) {
         return Err(Exit::usage(format!("no cluster {name} is configured")));
     }
     let report = match by_the_daemon(context, cluster, here).await {
         Ok(report) => report,
         // Who may not read the configuration has nothing else to check.
-        Err(daemon) if context.is_guest() => Report(daemon.into_iter().collect()),
+        Err(daemon) if context.is_guest => Report(daemon.into_iter().collect()),
         Err(daemon) => {
             let mut report = by_this_process(context, cluster).await?;
             if let Some(line) = daemon {

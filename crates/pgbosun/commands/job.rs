@@ -163,7 +163,7 @@ pub fn configured<'a>(context: &'a Context, name: &str) -> anyhow::Result<&'a Jo
 /// Runs a job through the daemon, or without it in this process; nothing where it is not waited for.
 pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -> anyhow::Result<Option<Run>> {
     // The daemon knows its own, also where this user may not read what is configured.
-    if !context.is_guest() {
+    if !context.is_guest {
         configured(context, name)?;
     }
     let Some(daemon) = context.daemon().await? else {

@@ -51,7 +51,7 @@ pub async fn run(context: &Context, arguments: ScheduleArguments) -> anyhow::Res
 
 /// The jobs that are switched on, and their coming runs.
 async fn planned(context: &Context, days: u16) -> anyhow::Result<(Vec<Planned>, Vec<Upcoming>)> {
-    if context.is_guest() {
+    if context.is_guest {
         let daemon = context.need_daemon("the schedule").await?;
         let jobs: Vec<JobInfo> = daemon.get("/jobs").await?;
         let runs = daemon.get(&query("/schedule", &[("days", Some(days.to_string()))])).await?;

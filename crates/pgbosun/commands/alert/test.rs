@@ -21,7 +21,7 @@ use std::time::Duration;
 pub async fn run(context: &Context, name: &str) -> anyhow::Result<u8> {
     let groups = &context.config.groups;
     // The daemon knows its own.
-    if !context.is_guest() && !groups.contains_key(name) {
+    if !context.is_guest && !groups.contains_key(name) {
         let names: Vec<_> = groups.keys().map(String::as_str).collect();
         return Err(Exit::usage(format!("no group {name}; there are {}", names.join(", "))));
     }

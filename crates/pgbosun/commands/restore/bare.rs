@@ -43,8 +43,7 @@ pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
     let section = section(&place, arguments)?;
     let to = std::path::absolute(to)?;
     // A server that recovers here has a configuration of such a restore already.
-    let is_occupied = fs::read_dir(&to).is_ok_and(|mut entries| entries.next().is_some());
-    if is_occupied && !arguments.force && !arguments.delta {
+    if super::occupant(&to).is_some() && !arguments.force && !arguments.delta {
         return Err(Exit::refused(format!("{} is not empty; --delta or --force replaces what is there", to.display())));
     }
     let (directory, is_new) = beside(&to)?;
