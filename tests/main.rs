@@ -14,6 +14,7 @@ mod chains;
 mod channels;
 mod cloned;
 mod command;
+mod config_files;
 mod configuration;
 mod confined;
 mod copies;

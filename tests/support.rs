@@ -178,6 +178,13 @@ impl Cluster {
         Self { data: PathBuf::new(), socket: socket.to_owned(), options: String::new(), clock: None, port: None }
     }
 
+    /// The same server with further options for the postmaster, from its next start on.
+    #[must_use]
+    pub fn with_options(mut self, options: &str) -> Self {
+        options.clone_into(&mut self.options);
+        self
+    }
+
     /// Starts the server.
     pub fn up(&self) {
         self.up_in("");

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use pgbosun_postgres::{DATABASE_SIZES, DatabaseBytes, Server};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, Row};
 use std::collections::BTreeMap;
 
 /// The server's own account of itself.
@@ -16,8 +16,6 @@ pub(crate) struct Inspection {
     pub databases: BTreeMap<String, u64>,
     /// Settings that a restored server must not undercut (C21), and `shared_preload_libraries`.
     pub settings: BTreeMap<String, String>,
-    /// `postgresql.conf` and its like, where the role may read them.
-    pub config_files: Vec<(&'static str, String)>,
 }
 
 const SETTINGS: [&str; 10] = [
@@ -32,9 +30,6 @@ const SETTINGS: [&str; 10] = [
     "archive_mode",
     "port",
 ];
-
-const CONFIG_FILES: [(&str, &str); 3] =
-    [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")];
 
 pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
     let mut connection = server.connect().await?;
@@ -55,10 +50,6 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         .fetch_all(&mut connection)
         .await
         .map_err(Error::query("read the server's settings"))?;
-    let mut config_files = Vec::new();
-    for (setting, name) in CONFIG_FILES {
-        config_files.extend(config_file(&mut connection, setting).await.map(|text| (name, text)));
-    }
     let _ = connection.close().await;
     Ok(Inspection {
         version,
@@ -68,15 +59,5 @@ pub(crate) async fn inspect(server: &Server) -> Result<Inspection, Error> {
         standby,
         databases: databases.into_iter().map(|found| (found.name, found.bytes.unsigned_abs())).collect(),
         settings: settings.into_iter().collect(),
-        config_files,
     })
-}
-
-/// A configuration file as the server reads it; without the privilege (`pg_read_server_files`) the backup goes without.
-async fn config_file(connection: &mut PgConnection, setting: &str) -> Option<String> {
-    let text = sqlx::query_scalar(include_str!("inspect/config_file.sql")).bind(setting).fetch_one(connection).await;
-    text.inspect_err(|error| {
-        tracing::warn!(setting, "configuration file not read, the backup goes without it: {error}")
-    })
-    .ok()
 }

@@ -5,6 +5,7 @@
 
 pub mod another;
 mod chain;
+mod config_files;
 mod copy;
 mod error;
 mod expire;

@@ -134,6 +134,7 @@ impl ScratchCopy {
             existing: Existing::Refuse,
             tablespaces,
             in_place: false,
+            config_files: false,
             recovery: self.recovery.clone(),
             max_rate: None,
             progress: Arc::clone(&self.progress),

@@ -7,6 +7,7 @@ mod publish;
 mod source;
 mod stream;
 
+pub(crate) use files::DataDirectory;
 pub use incremental::{Incremental, WhyFull};
 pub use source::{NoServer, Primary, Role, Unfit, member, now as server_time, primaries};
 
@@ -16,7 +17,6 @@ use crate::{
     inspect::{Inspection, inspect},
     wal::follow_primary,
 };
-use files::DataDirectory;
 use pass::Pass;
 use pgbosun_core::{clock, human};
 use pgbosun_postgres::{Server, replication::Replication};

@@ -4,7 +4,7 @@ mod account;
 mod assembly;
 mod before;
 mod configuration;
-mod extract;
+pub(crate) mod extract;
 mod finish;
 mod living;
 mod plan;
@@ -23,7 +23,7 @@ pub(crate) use assembly::{Assembly, Link};
 pub(crate) use finish::settings as recovery_settings;
 pub(crate) use plan::{GAP_PAUSE, GAP_TRIES};
 
-use crate::{Error, Progress, manifest, pace::Pace, wal::Confinement};
+use crate::{Error, Progress, config_files, manifest, pace::Pace, wal::Confinement};
 use account::{Account, Contents};
 use extract::{Access, Unpacking, Wanted};
 use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
@@ -59,6 +59,8 @@ pub struct Restore {
     pub tablespaces: BTreeMap<String, PathBuf>,
     /// Whether it takes the place of its original, which goes on as it was; else it is a copy beside it, kept apart (C21, C30).
     pub in_place: bool,
+    /// Whether configuration files that lay elsewhere go back there.
+    pub config_files: bool,
     /// How the server recovers; without it to the backup's own end.
     pub recovery: Option<Recovery>,
     /// The most that is written in a second, bytes.
@@ -344,7 +346,7 @@ impl Restore {
                 None => return Err(Error::Refused(format!("tablespace {oid} is not described in backup.json"))),
             },
             ObjectKind::Wal => Some(self.target.join("pg_wal")),
-            ObjectKind::Config => Some(self.target.join("pgbosun-config")),
+            ObjectKind::Config => Some(self.target.join(config_files::DIRECTORY)),
             ObjectKind::Manifest | ObjectKind::Index => None,
         })
     }
@@ -387,7 +389,7 @@ fn contents(kind: ObjectKind) -> Contents {
     match kind {
         ObjectKind::Tablespace(oid) => Contents::Data(format!("pg_tblspc/{oid}")),
         ObjectKind::Wal => WAL,
-        ObjectKind::Config => Contents::Other("pgbosun-config"),
+        ObjectKind::Config => Contents::Other(config_files::DIRECTORY),
         ObjectKind::Data | ObjectKind::Manifest | ObjectKind::Index => Contents::Data(String::new()),
     }
 }

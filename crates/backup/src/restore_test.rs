@@ -172,6 +172,7 @@ impl RestoreTest {
             existing: Existing::Refuse,
             tablespaces: self.tablespaces(&directory.path),
             in_place: false,
+            config_files: false,
             recovery: recovery.clone(),
             max_rate: None,
             progress: Arc::clone(&self.progress),

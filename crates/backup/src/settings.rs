@@ -1,4 +1,4 @@
-//! Lines of a PostgreSQL configuration file: the one place that writes a value into one.
+//! Lines of a PostgreSQL configuration file: the one place that reads a value from one, or writes one.
 //!
 //! C36: a value cannot end its line, whatever is in it, and of what a backup says of its server only limits are taken, which
 //! are numbers.
@@ -33,6 +33,43 @@ pub(crate) fn line(name: &str, value: &str) -> String {
     format!("{name} = '{quoted}'\n")
 }
 
+/// Name and value of a line of a configuration file, where it has a setting (PostgreSQL: `guc-file.l`).
+pub(crate) fn parse_line(line: &str) -> Option<(String, String)> {
+    let line = line.trim_start();
+    let end = line
+        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || !c.is_ascii()))
+        .unwrap_or(line.len());
+    let (name, rest) = line.split_at(end);
+    let first = name.chars().next()?;
+    if !(first.is_ascii_alphabetic() || first == '_') {
+        return None;
+    }
+    let rest = rest.trim_start();
+    let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+    let value = match rest.strip_prefix('\'') {
+        Some(quoted) => {
+            let mut value = String::new();
+            let mut letters = quoted.chars().peekable();
+            while let Some(letter) = letters.next() {
+                match letter {
+                    '\'' if letters.peek() == Some(&'\'') => value.extend(letters.next()),
+                    '\'' => break,
+                    '\\' => value.extend(letters.next()),
+                    letter => value.push(letter),
+                }
+            }
+            value
+        }
+        None => rest.split(|c: char| c == '#' || c.is_whitespace()).next().unwrap_or_default().to_owned(),
+    };
+    Some((name.to_ascii_lowercase(), value))
+}
+
+/// Whether the server reads this file of a directory that is included (PostgreSQL: `GetConfFilesInDir`).
+pub(crate) fn is_read_in(name: &str) -> bool {
+    name.ends_with(".conf") && !name.starts_with('.')
+}
+
 /// The limits of the server that a backup was taken from, where they are numbers.
 pub(crate) fn limits(info: &BackupInfo) -> String {
     LIMITS.iter().filter_map(|(name, _)| Some(format!("{name} = {}\n", limit(info, name)?))).collect()
@@ -65,5 +102,20 @@ mod tests {
         let written = line("a", hostile);
         assert_eq!(written.lines().count(), 1);
         assert_eq!(written, "a = 'x\\\\''\\narchive_command = ''touch /tmp/pwned''\\r'\n");
+    }
+
+    #[test]
+    fn lines_are_read_as_postgresql_reads_them() {
+        let read = |line: &str| parse_line(line).map(|(name, value)| format!("{name}|{value}"));
+        for (line, expected) in [
+            ("Port = 5432 # here\n", "port|5432"),
+            ("  recovery_target_time '2020-01-01 00:00:00+00'", "recovery_target_time|2020-01-01 00:00:00+00"),
+            ("a='it''s \\'fine\\''", "a|it's 'fine'"),
+            ("include 'conf.d/x.conf'", "include|conf.d/x.conf"),
+            ("pg_stat_statements.max=10", "pg_stat_statements.max|10"),
+        ] {
+            assert_eq!(read(line).as_deref(), Some(expected), "{line}");
+        }
+        assert_eq!([read("# port = 1"), read("\n"), read("= 1")], [None, None, None]);
     }
 }

@@ -90,6 +90,10 @@ pub struct RestorePhysical {
     /// the cluster's data-directory; asked for on a terminal.
     #[arg(long, alias = "keep-archiving", conflicts_with = "beside")]
     pub in_place: bool,
+    /// Put configuration files that lie outside the data directory back to where they were: what includes lead to, pg_hba.conf,
+    /// certificates, and keys where the repository is encrypted. What they replace is kept beside them.
+    #[arg(long, conflicts_with = "beside")]
+    pub config_files: bool,
     /// Let WAL go that is in pg_wal of what is replaced and not in the archive, and what was committed in it.
     #[arg(long)]
     pub discard_wal: bool,

@@ -60,6 +60,11 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let existing = existing(&arguments, &target, &plan.info)?;
     let tablespaces = tablespaces::said(&arguments.tablespace)?;
     let in_place = in_place(context, &request.cluster, &arguments, &target, &plan.info)?;
+    if arguments.config_files && !(in_place || arguments.standby) {
+        return Err(Exit::usage(
+            "--config-files goes with --in-place or --standby: a copy beside the original leaves its configuration alone",
+        ));
+    }
     let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces, plan.until);
     let how = (arguments.target_action.as_str(), arguments.standby, in_place);
     let recovery = recovery(context, &request, &plan, how, &confinement)?;
@@ -81,6 +86,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         tablespaces,
         until: plan.until,
         in_place,
+        config_files: arguments.config_files,
         recovery,
         max_rate: arguments.rate_limit.map(Rate::bytes),
         progress: Arc::clone(&progress),

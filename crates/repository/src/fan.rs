@@ -58,8 +58,10 @@ impl Destination {
 }
 
 /// Repositories that want the same encoding: it is done once for all of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Group {
+    /// Which it is of all.
+    pub index: usize,
     pub encoding: Encoding,
     pub volume_size: u64,
     pub members: Vec<Arc<Destination>>,
@@ -73,7 +75,10 @@ pub(crate) fn groups(destinations: &[Arc<Destination>]) -> Vec<Group> {
         let (encoding, volume_size) = (Encoding::of(options), options.volume_size.as_u64());
         match groups.iter_mut().find(|group| group.encoding == encoding && group.volume_size == volume_size) {
             Some(group) => group.members.push(Arc::clone(destination)),
-            None => groups.push(Group { encoding, volume_size, members: vec![Arc::clone(destination)] }),
+            None => {
+                let (index, members) = (groups.len(), vec![Arc::clone(destination)]);
+                groups.push(Group { index, encoding, volume_size, members });
+            }
         }
     }
     groups

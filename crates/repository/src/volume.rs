@@ -52,8 +52,7 @@ impl Destinations {
 
     /// The repositories that are still in the pass, each with the index of its encoding.
     pub fn alive(&self) -> Vec<(usize, Repository)> {
-        let groups = self.groups.iter().enumerate();
-        let members = groups.flat_map(|(index, group)| group.members.iter().map(move |member| (index, member)));
+        let members = self.groups.iter().flat_map(|group| group.members.iter().map(|member| (group.index, member)));
         let alive = members.filter(|(_, member)| !member.is_dropped());
         alive.map(|(index, member)| (index, member.repository.clone())).collect()
     }
@@ -80,6 +79,19 @@ impl Destinations {
     /// The compression of each encoding, in the order of their indexes.
     pub fn compressions(&self) -> Vec<String> {
         self.groups.iter().map(|group| group.encoding.compression().to_string()).collect()
+    }
+
+    /// Those that encrypt and those that do not, each where there are such: some objects may only go to the first.
+    pub fn by_encryption(&self) -> Vec<(bool, Arc<Self>)> {
+        let of = |is_encrypted: bool| {
+            let groups = self.groups.iter().filter(|group| group.encoding.recipients().is_empty() != is_encrypted);
+            let groups: Vec<_> = groups.cloned().collect();
+            // The pass goes on while any of all is left.
+            let all = self.all.clone();
+            let (place, tasks, frames) = (self.place.clone(), self.tasks.clone(), Arc::clone(&self.frames));
+            (!groups.is_empty()).then(|| (is_encrypted, Arc::new(Self { place, all, groups, tasks, frames })))
+        };
+        [true, false].into_iter().filter_map(of).collect()
     }
 
     /// An error where no repository is left.
@@ -131,7 +143,7 @@ impl Written {
 impl Branches {
     async fn create(to: &Destinations, name: &str, kind: ObjectKind, compressors: Compressors) -> Result<Self, Error> {
         let mut writers = Vec::new();
-        for (index, group) in to.groups.iter().enumerate() {
+        for group in &to.groups {
             let encoding = match (kind, compressors) {
                 // PostgreSQL's own words stay readable: the next incremental backup hands them back to the server.
                 (ObjectKind::Manifest, _) => None,
@@ -143,7 +155,7 @@ impl Branches {
                 None => (Encoder::plain(), String::new()),
             };
             let fan = Fan::create(&group.members, &to.place.key(&format!("{name}{suffix}")), &to.tasks).await;
-            writers.push((index, encoder, fan));
+            writers.push((group.index, encoder, fan));
         }
         to.check()?;
         Ok(Self { name: name.to_owned(), kind, writers, plain_size: 0, files: Vec::new() })
@@ -165,7 +177,12 @@ impl Branches {
             fan.send(rest, &self.name).await;
             let suffix = match self.kind {
                 ObjectKind::Manifest => String::new(),
-                _ => to.groups.get(index).map(|group| group.encoding.suffix()).unwrap_or_default(),
+                _ => to
+                    .groups
+                    .iter()
+                    .find(|group| group.index == index)
+                    .map(|group| group.encoding.suffix())
+                    .unwrap_or_default(),
             };
             let name = format!("{}{suffix}", self.name);
             let Stored { size, sha256 } = fan.finish(&name).await;

@@ -10,7 +10,7 @@ mod list;
 mod pages;
 mod read;
 
-pub(super) use directory::DataDirectory;
+pub(crate) use directory::DataDirectory;
 
 use crate::{Error, Progress, manifest, pace::Pace};
 use chrono::SubsecRound;

@@ -1,7 +1,7 @@
 //! One pass over the data: begun, copied with the WAL beside it, published.
 
 use super::{Incremental, Physical, Source, WalSource, WhyFull, files::Files, source, stream};
-use crate::{Error, another::check_segment, inspect::Inspection, wal};
+use crate::{Error, another::check_segment, config_files::ConfigFiles, inspect::Inspection, wal};
 use chrono::SubsecRound;
 use pgbosun_core::{clock, human, lsn::Lsn};
 use pgbosun_postgres::{
@@ -62,6 +62,7 @@ impl Pass<'_> {
                 self.to.leave(&repository.name, error);
             }
         }
+        let configuration = ConfigFiles::read(&self.server, &self.to.place().system_id).await;
         let started_at = clock::now().trunc_subsecs(3);
         let slot = format!("pgbosun_{}", Uuid::now_v7().simple());
         if let Some(wal) = &mut wal {
@@ -80,7 +81,8 @@ impl Pass<'_> {
         if let WalSource::Archive(patience) = self.physical.wal {
             last_segment = self.await_archive(&before, &start, &end, patience).await?;
         }
-        let stored = self.publish(before, &start, (end, last_segment), started_at, written, parent).await?;
+        let stored =
+            self.publish((before, configuration), &start, (end, last_segment), started_at, written, parent).await?;
         Ok((stored, why_full))
     }
 

@@ -1,35 +1,26 @@
 //! The last steps of a backup: its configuration files, the list of files, and `backup.json`, which makes it exist (C14).
 
 use super::Pass;
-use crate::{Error, inspect::Inspection, physical::source};
+use crate::{Error, config_files::ConfigFiles, inspect::Inspection, physical::source};
 use chrono::{DateTime, SubsecRound, Utc};
 use pgbosun_core::clock;
 use pgbosun_postgres::replication::{BackupEnd, BackupStart};
 use pgbosun_repository::{
     BackupInfo, FORMAT, LastSegment, ObjectKind, PlainWriter, Repository, TablespaceInfo, VolumeWriter, Written,
 };
+use std::collections::{BTreeMap, HashSet};
 
 impl Pass<'_> {
     pub(super) async fn publish(
         &self,
-        before: Inspection,
+        (before, configuration): (Inspection, ConfigFiles),
         start: &BackupStart,
         (end, last_segment): (BackupEnd, Option<LastSegment>),
         started_at: DateTime<Utc>,
         mut written: Written,
         parent: Option<BackupInfo>,
     ) -> Result<Vec<(Repository, BackupInfo)>, Error> {
-        if !before.config_files.is_empty() {
-            let mut volume = VolumeWriter::create(&self.to, "config", ObjectKind::Config).await?;
-            for (name, text) in &before.config_files {
-                volume.add_file(name, text.as_bytes()).await?;
-            }
-            written.extend(volume.finish().await?);
-        }
-        let index = serde_json::to_vec(&written.files).map_err(pgbosun_repository::Error::serialize("files.json"))?;
-        let mut writer = PlainWriter::create(&self.to, "files.json", ObjectKind::Index).await?;
-        writer.write(&index).await?;
-        written.extend(writer.finish().await?);
+        self.publish_lists(&configuration, &mut written).await?;
 
         let hosts: Vec<_> = self.server.conninfo.hosts.iter().map(ToString::to_string).collect();
         let tablespaces = start.tablespaces.iter();
@@ -85,5 +76,31 @@ impl Pass<'_> {
             return Err(reason.unwrap_or(Error::Repository(pgbosun_repository::Error::NoneLeft)));
         }
         Ok(stored)
+    }
+
+    /// The configuration files, and the list of all files: with private keys only where they are encrypted.
+    async fn publish_lists(&self, configuration: &ConfigFiles, written: &mut Written) -> Result<(), Error> {
+        let data = written.files.iter().filter(|(volume, _)| volume.starts_with("base."));
+        let in_data: HashSet<&str> = data.flat_map(|(_, names)| names).map(String::as_str).collect();
+        let mut finished = Vec::new();
+        for (is_encrypted, to) in self.to.by_encryption() {
+            let members = configuration.members(is_encrypted, |name| in_data.contains(name));
+            let mut of_these = Written::default();
+            if !members.is_empty() {
+                let mut volume = VolumeWriter::create(&to, "config", ObjectKind::Config).await?;
+                for (name, bytes) in members {
+                    volume.add_file(&name, bytes).await?;
+                }
+                of_these = volume.finish().await?;
+            }
+            let files: BTreeMap<_, _> = written.files.iter().chain(&of_these.files).collect();
+            let index = serde_json::to_vec(&files).map_err(pgbosun_repository::Error::serialize("files.json"))?;
+            let mut writer = PlainWriter::create(&to, "files.json", ObjectKind::Index).await?;
+            writer.write(&index).await?;
+            of_these.extend(writer.finish().await?);
+            finished.push(of_these);
+        }
+        finished.into_iter().for_each(|of_these| written.extend(of_these));
+        Ok(())
     }
 }

@@ -67,8 +67,8 @@ impl Assembly {
     /// the same question.
     pub fn volumes(&self, present: &HashSet<String>) -> Result<Vec<Reads>, Error> {
         let mut wanted = self.wanted(present)?;
-        // Where postgresql.conf lies in the data directory nothing that pg_verifybackup would not know belongs beside it.
-        let own_configuration = self.has("postgresql.conf");
+        // Where all configuration lies in the data directory nothing that pg_verifybackup would not know belongs beside it.
+        let own_configuration = self.has("postgresql.conf") && !self.has_saved_configuration();
         let mut volumes = Vec::new();
         for (index, link) in self.links.iter().enumerate() {
             let last = index + 1 == self.links.len();
@@ -167,6 +167,12 @@ impl Assembly {
     fn has(&self, file: &str) -> bool {
         let mut volumes = self.links[self.links.len() - 1].files.iter().filter(|(volume, _)| holds_data(volume));
         volumes.any(|(_, names)| names.iter().any(|name| name == file))
+    }
+
+    /// Whether it brings along configuration that lay outside the data directory, or led there.
+    fn has_saved_configuration(&self) -> bool {
+        let saved = self.links[self.links.len() - 1].files.iter().filter(|(volume, _)| *volume == "config.tar");
+        saved.flat_map(|(_, names)| names).any(|name| name.contains('/'))
     }
 
     /// Paths of files that are put together from several backups.

@@ -5,7 +5,10 @@
 //! comment in the files that lie inside the copy, with the reason above it; nothing outside the copy is ever changed, and a file
 //! outside is not included by a copy that stands beside its original.
 
-use crate::Error;
+use crate::{
+    Error,
+    settings::{is_read_in, parse_line},
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -97,7 +100,7 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
         let mut changed = false;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let said = String::from_utf8_lossy(line);
-            let Some((name, value)) = setting(&said) else {
+            let Some((name, value)) = parse_line(&said) else {
                 text.extend_from_slice(line);
                 continue;
             };
@@ -112,8 +115,7 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                         ("include_dir", true) => {
                             let entries = fs::read_dir(&found).map_err(Error::file("look into", &found))?;
                             let read = |path: &PathBuf| {
-                                let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-                                name.is_some_and(|name| name.ends_with(".conf") && !name.starts_with('.'))
+                                path.file_name().is_some_and(|name| is_read_in(&name.to_string_lossy()))
                             };
                             files.extend(entries.flatten().map(|entry| entry.path()).filter(read));
                             None
@@ -173,56 +175,9 @@ pub(crate) fn without_job_runners(libraries: &str) -> Option<String> {
         .then(|| all.iter().filter(|name| !runs(name)).copied().collect::<Vec<_>>().join(", "))
 }
 
-/// Name and value of a line of a configuration file, where it has a setting (PostgreSQL: `guc-file.l`).
-pub(super) fn setting(line: &str) -> Option<(String, String)> {
-    let line = line.trim_start();
-    let end = line
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.' || !c.is_ascii()))
-        .unwrap_or(line.len());
-    let (name, rest) = line.split_at(end);
-    let first = name.chars().next()?;
-    if !(first.is_ascii_alphabetic() || first == '_') {
-        return None;
-    }
-    let rest = rest.trim_start();
-    let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
-    let value = match rest.strip_prefix('\'') {
-        Some(quoted) => {
-            let mut value = String::new();
-            let mut letters = quoted.chars().peekable();
-            while let Some(letter) = letters.next() {
-                match letter {
-                    '\'' if letters.peek() == Some(&'\'') => value.extend(letters.next()),
-                    '\'' => break,
-                    '\\' => value.extend(letters.next()),
-                    letter => value.push(letter),
-                }
-            }
-            value
-        }
-        None => rest.split(|c: char| c == '#' || c.is_whitespace()).next().unwrap_or_default().to_owned(),
-    };
-    Some((name.to_ascii_lowercase(), value))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_read_as_postgresql_reads_them() {
-        let read = |line: &str| setting(line).map(|(name, value)| format!("{name}|{value}"));
-        for (line, expected) in [
-            ("Port = 5432 # here\n", "port|5432"),
-            ("  recovery_target_time '2020-01-01 00:00:00+00'", "recovery_target_time|2020-01-01 00:00:00+00"),
-            ("a='it''s \\'fine\\''", "a|it's 'fine'"),
-            ("include 'conf.d/x.conf'", "include|conf.d/x.conf"),
-            ("pg_stat_statements.max=10", "pg_stat_statements.max|10"),
-        ] {
-            assert_eq!(read(line).as_deref(), Some(expected), "{line}");
-        }
-        assert_eq!([read("# port = 1"), read("\n"), read("= 1")], [None, None, None]);
-    }
 
     #[test]
     fn c29_what_says_where_the_original_is_becomes_a_comment_in_every_file_of_the_copy_and_in_no_other() {

@@ -56,7 +56,7 @@ impl Wanted {
 
 /// Who may read what is restored (PostgreSQL: `data_directory_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// The owner alone.
     Owner,
     /// The owner's group as well.
@@ -88,7 +88,7 @@ impl Access {
 }
 
 /// C18: a path of plain names only.
-fn confined(into: &Path, path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn confined(into: &Path, path: &Path) -> Result<PathBuf, Error> {
     let mut confined = into.to_owned();
     for component in path.components() {
         match component {
@@ -167,7 +167,7 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
 }
 
 /// Writes a file, in place of one that was there.
-pub(super) fn write_file(path: &Path, mode: u32, contents: &mut dyn Read) -> Result<u64, Error> {
+pub(crate) fn write_file(path: &Path, mode: u32, contents: &mut dyn Read) -> Result<u64, Error> {
     let failed = || Error::file("write", path);
     // Never through a link that somebody left in the target.
     let mut options = fs::File::options();

@@ -6,8 +6,13 @@ use super::{
     extract::{Access, CONTROL, CONTROL_UNFINISHED, write_file},
     recovered::{CLOSED, HEAD},
 };
-use crate::{Error, wal::confine_directory};
-use pgbosun_core::faults;
+use crate::{
+    Error,
+    config_files::{self, CERTIFICATES, DIRECTORY, PutBack},
+    settings::parse_line,
+    wal::confine_directory,
+};
+use pgbosun_core::{clock, faults, human};
 use pgbosun_repository::BackupInfo;
 use std::{
     fs,
@@ -63,7 +68,14 @@ fn append(target: &Path, name: &str, text: &str) -> Result<(), Error> {
 /// Adds what a server needs to start, and how it is to recover.
 fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error> {
     let (target, mut made) = (&restore.target, Vec::new());
-    let saved = target.join("pgbosun-config/postgresql.conf");
+    let filled_in = config_files::fill_in(target)?;
+    made.extend(
+        filled_in.iter().map(|name| format!("{}: a file now, it was a link that led elsewhere", name.display())),
+    );
+    if !restore.is_beside() {
+        made.extend(elsewhere(restore));
+    }
+    let saved = target.join(DIRECTORY).join("postgresql.conf");
     if !target.join("postgresql.conf").exists() && !restore.is_beside() && saved.exists() {
         // C31: in the original's place its own configuration belongs there.
         let mut text = fs::File::open(&saved).map_err(Error::file("read", &saved))?;
@@ -81,7 +93,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         append(target, "postgresql.conf", &text)?;
     }
     for name in ["pg_hba.conf", "pg_ident.conf"] {
-        let original = target.join("pgbosun-config").join(name);
+        let original = target.join(DIRECTORY).join(name);
         if !target.join(name).exists() {
             let text = match fs::read_to_string(&original) {
                 Ok(text) => {
@@ -142,6 +154,50 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         append(target, if recovery.standby { "standby.signal" } else { "recovery.signal" }, "")?;
     }
     Ok(made)
+}
+
+/// What becomes of configuration files outside the data directory, of a server that takes its original's place.
+fn elsewhere(restore: &Restore) -> Vec<String> {
+    let target = &restore.target;
+    let saved = |path: &Path| Path::new(DIRECTORY).join("files").join(path.strip_prefix("/").unwrap_or(path));
+    if !restore.config_files {
+        let differing = config_files::differing(target);
+        let names: Vec<_> = differing.iter().map(|path| path.display().to_string()).collect();
+        let words = format!(
+            "configuration elsewhere is not as the backup has it, and was left as it is: {} (--config-files puts it back; it lies in \
+             {DIRECTORY}/files)",
+            names.join(", ")
+        );
+        return if names.is_empty() { Vec::new() } else { vec![words] };
+    }
+    let mut told = Vec::new();
+    for (path, done) in config_files::put_back(target, clock::now()) {
+        let place = path.display();
+        match done {
+            PutBack::Same => {}
+            PutBack::New => told.push(format!("{place}: put back")),
+            PutBack::Replaced(kept) => {
+                told.push(format!("{place}: put back; what was there is {} now", kept.display()))
+            }
+            PutBack::Failed(error) => told.push(format!(
+                "{place}: NOT put back, copy it from {} yourself: {}",
+                saved(&path).display(),
+                human::chain(&error)
+            )),
+        }
+        // Such a file leads a server to another directory than this one.
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let named = text.lines().filter_map(parse_line).rfind(|(name, _)| name == "data_directory");
+        if let Some((_, named)) = named.filter(|(_, named)| Path::new(named) != target) {
+            told.push(format!("{place}: it names the data directory {named}: change it to {}", target.display()));
+        }
+    }
+    if target.join(DIRECTORY).join(CERTIFICATES).exists() {
+        told.push(format!(
+            "its certificate lies in {DIRECTORY}/{CERTIFICATES}; its key is not in the backup, which is not encrypted"
+        ));
+    }
+    told
 }
 
 /// Whether this recovery could end in "requested WAL segment … has already been removed": of a transaction that is prepared at a change

@@ -2,7 +2,7 @@
 //! standby made from the server, which then stops where this one did, or never follows it.
 
 use super::{
-    configuration::{RECOVERY, setting},
+    configuration::RECOVERY,
     extract::{Access, write_file},
 };
 use crate::Error;
@@ -40,7 +40,7 @@ fn without_recovery(text: &[u8]) -> Vec<u8> {
     let stays = |line: &&[u8]| {
         let said = String::from_utf8_lossy(line);
         let is_ours = said == HEAD || said == CLOSED;
-        !is_ours && setting(&said).is_none_or(|(name, _)| !RECOVERY.contains(&name.as_str()))
+        !is_ours && crate::settings::parse_line(&said).is_none_or(|(name, _)| !RECOVERY.contains(&name.as_str()))
     };
     lines.filter(stays).collect::<Vec<_>>().concat()
 }

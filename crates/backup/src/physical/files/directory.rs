@@ -13,7 +13,7 @@ use std::{
 
 /// A data directory here that is that of the server.
 #[derive(Clone, Debug)]
-pub(in super::super) struct DataDirectory {
+pub(crate) struct DataDirectory {
     root: PathBuf,
     /// Pages carry checksums.
     pub(super) checksums: bool,
