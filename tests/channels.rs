@@ -563,3 +563,90 @@ fn c36_a_store_that_answers_without_end_fills_no_memory() {
     assert!(said.contains("the answer has more than 16777216 bytes: that is not the store"), "{said}");
     assert!(!done.status.success() && begun.elapsed() < seconds(15), "{:?} {:?}", done.status, begun.elapsed());
 }
+
+#[test]
+fn the_example_templates_reach_their_services_and_a_wrong_one_says_what_is_wrong() {
+    let directory = directory();
+    let services = Services::start(directory.path());
+    let server = format!("http://127.0.0.1:{}", services.server.port);
+    fs::create_dir(directory.path().join("templates")).unwrap();
+    // As the first lines of each example have it, with this server's address.
+    let mut configuration = String::new();
+    let examples = [
+        ("telegram", "https://api.telegram.org", "123:secret".to_owned()),
+        ("discord", "", format!("{server}/api/webhooks/1/secret")),
+        ("ntfy", "https://ntfy.example.com", "secret".to_owned()),
+        ("google-chat", "", format!("{server}/v1/spaces/S/messages?key=k&token=secret")),
+        ("teams", "", format!("{server}/workflows/secret")),
+    ];
+    for (name, address, secret) in &examples {
+        let template = fs::read_to_string(file(&format!("etc/channels/{name}.json"))).unwrap();
+        fs::write(directory.path().join(format!("templates/{name}.json")), &template).unwrap();
+        secret_file(&directory.path().join(format!("secret-{name}")), secret);
+        let section = template.lines().skip_while(|line| !line.trim().starts_with("[channels."));
+        for line in section.take_while(|line| !line.trim().is_empty()).map(str::trim) {
+            let line = line
+                .replace("/etc/pgbosun/secrets/", "{dir}/secret-")
+                .replace("/etc/pgbosun/channels/", "{dir}/templates/");
+            let line = if address.is_empty() { line } else { line.replace(address, &server) };
+            configuration.push_str(&format!("{line}\n"));
+        }
+    }
+    configuration.push_str(
+        "[groups.database]\nchannels = [\"telegram\", \"discord\", \"ntfy\", \"google-chat\", \"teams\"]\ngather = \"0s\"\n\
+         [jobs.fine]\nkind = \"command\"\nprogram = \"/bin/true\"\nnotify-success = true\n",
+    );
+    let installation = Installation::new(directory.path(), &configuration);
+    let tested = installation.run(&["alert", "test", "database"]);
+    assert_eq!(tested.matches("accepted").count(), 5, "{tested}");
+    for (name, ..) in &examples {
+        assert_eq!(services.taken(name).len(), 1, "{name}");
+    }
+    assert!(services.taken("teams")[0]["message"].to_string().contains("this is a test"));
+    let checked = String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
+    assert!(
+        checked.contains("channel telegram") && services.taken("telegram").len() == 1,
+        "check tells nobody: {checked}"
+    );
+
+    // A template that is wrong is named, with what is wrong in it, and the secret nowhere.
+    for (text, words) in [
+        ("{ \"text\": {{ subject }} }", "is no JSON"),
+        ("{ \"text\": \"{{ nonsense }}\" }", "undefined"),
+        ("{{ subject", "syntax error"),
+    ] {
+        fs::write(directory.path().join("templates/teams.json"), text).unwrap();
+        let done = installation.try_run(&["check"]);
+        let said = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(said.contains("templates/teams.json") && said.contains(words), "{words}: {said}");
+        assert!(!said.contains("/workflows/"), "{said}");
+    }
+    services.all_was_right();
+}
+
+#[test]
+fn a_success_is_told_to_those_who_asked_with_a_prefix_of_its_own() {
+    let directory = directory();
+    let mut installation = Installation::new(
+        directory.path(),
+        &format!(
+            "{}report-prefix = \"[REPORT]\"\n[jobs.told]\nkind = \"command\"\nprogram = \"/bin/echo\"\narguments = [\"all went well\"]\n\
+             notify-success = true\n[jobs.quiet]\nkind = \"command\"\nprogram = \"/bin/true\"\n",
+            crate::support::MAIL
+        ),
+    );
+    installation.start();
+    installation.run(&["job", "run", "quiet", "--wait"]);
+    installation.run(&["job", "run", "told", "--wait"]);
+    wait_until("the mail", seconds(20), || !installation.mails().is_empty());
+    let mails = installation.mails();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    let told = &mails[0];
+    assert!(told.starts_with("[REPORT] SUCCESS ") && told.ends_with("job told has succeeded"), "{told}");
+    let folder = fs::read_dir(directory.path().join("mail")).unwrap().next().unwrap().unwrap();
+    let mail = fs::read_to_string(folder.path()).unwrap();
+    assert!(mail.contains("all went well") && !mail.contains("What to do"), "{mail}");
+    // It is no alert.
+    assert_eq!(installation.json(&["alert", "list", "--all"]).as_array().unwrap().len(), 0);
+    installation.stop();
+}

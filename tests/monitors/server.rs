@@ -37,7 +37,7 @@ fn availability() {
     // That a password changed is told, and the password nowhere.
     cluster.sql("alter system set primary_conninfo = 'host=nowhere password=hush'");
     cluster.sql("select pg_reload_conf()");
-    let changed = "select count(*) from findings where job = 'settings' and detail like '%primary_conninfo: changed%'";
+    let changed = "select count(*) from findings where job = 'settings' and detail like '%primary_conninfo  (secret)%'";
     wait_until("the change is told", seconds(10), || {
         look(&installation, "settings");
         installation.journal(changed) != "0"
@@ -153,7 +153,7 @@ fn transactions() {
     assert!(named.contains("prepared transaction left over") && named.contains("session process"), "{named}");
     let tables = "select detail from findings where object = 'transactions of postgres' order by seen_at desc limit 1";
     let tables = installation.journal(tables);
-    assert!(tables.contains("\npg_catalog.") && tables.contains(" multixacts old, "), "{tables}");
+    assert!(tables.contains("\npg_catalog.") && tables.contains("multixacts old"), "{tables}");
     assert_eq!(look(&installation, "long-transactions"), [""; 0]);
     drop((holder, waiter, worker, prepared));
     let waiter = Session::open(&cluster, "insert into t values (11, 1);");

@@ -6,7 +6,7 @@ service answers; what was taken goes into DIRECTORY/taken.jsonl, one line a requ
 next, one line a service: "slack 429 3" answers the next message to Slack with 429 and Retry-After: 3, "slack 500 always"
 answers all with 500.
 """
-import base64, hashlib, hmac, http.server, json, sys, threading, time, urllib.parse
+import base64, hashlib, hmac, html, http.server, json, re, sys, threading, time, urllib.parse
 from pathlib import Path
 
 import jsonschema
@@ -32,6 +32,63 @@ def refusal(service):
     return None
 
 
+# What services of the examples in etc/channels take, as their pages say.
+def telegram(message, headers):
+    if not re.fullmatch(r"-?[0-9]+", message.get("chat_id", "")):
+        yield "Bad Request: chat not found"
+    plain = re.sub(r"</?(b|i|code|pre)>", "", message.get("text", ""))
+    if not 1 <= len(html.unescape(plain)) <= 4096:
+        yield "Bad Request: message is too long"
+    if re.search(r"[<>]", plain) or message.get("parse_mode") != "HTML":
+        yield "Bad Request: can't parse entities"
+
+
+def discord(message, headers):
+    embeds = message.get("embeds", [])
+    texts = [one.get(key, "") for one in embeds for key in ("title", "description")]
+    if len(message.get("content", "")) > 2000 or len(embeds) > 10 or sum(map(len, texts)) > 6000:
+        yield "BASE_TYPE_BAD_LENGTH"
+    if message.get("allowed_mentions") != {"parse": []}:
+        yield "somebody is mentioned"
+    for one in embeds:
+        if len(one["title"]) > 256 or not isinstance(one["color"], int):
+            yield "embed"
+
+
+def ntfy(message, headers):
+    if headers["Authorization"] != "Bearer secret":
+        yield "unauthorized"
+    if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", message.get("topic", "")) or message.get("priority") not in range(1, 6):
+        yield "bad request"
+    if len(message.get("message", "").encode()) > 4096:
+        yield "too long"
+
+
+def chat(message, headers):
+    if set(message) != {"text"} or not 1 <= len(message["text"]) <= 4096:
+        yield "INVALID_ARGUMENT"
+
+
+def teams(message, headers):
+    (attached,) = message["attachments"]
+    card = attached["content"]
+    if message["type"] != "message" or attached["contentType"] != "application/vnd.microsoft.card.adaptive":
+        yield "no card"
+    if card["type"] != "AdaptiveCard" or not all(one["type"] in ("TextBlock", "FactSet") for one in card["body"]):
+        yield "no adaptive card"
+    if len(json.dumps(message)) > 28 << 10:
+        yield "RequestEntityTooLarge"
+
+
+FORMS = {
+    "/bot123:secret/sendMessage": ("telegram", telegram, 200, '{"ok":true,"result":{}}'),
+    "/api/webhooks/1/secret": ("discord", discord, 204, ""),
+    "/": ("ntfy", ntfy, 200, '{"id":"x"}'),
+    "/v1/spaces/S/messages?key=k&token=secret": ("google-chat", chat, 200, "{}"),
+    "/workflows/secret": ("teams", teams, 202, ""),
+}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.take("alive", None, 200, "OK")
@@ -39,6 +96,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"])).decode()
         with lock:
+            form = FORMS.get(self.path)
+            if form is not None:
+                return self.form(*form, body)
             service = {"/services/T0/B0/secret": "slack", "/v2/enqueue": "pagerduty", "/hook": "webhook", "/token": "token"}.get(self.path)
             if service is None:
                 return self.answer(404, "no_service")
@@ -46,6 +106,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if refused:
                 return self.answer(refused[0], "not now", {"Retry-After": refused[1]} if refused[1] else {})
             getattr(self, service)(body)
+
+    def form(self, service, faults, status, answer, body):
+        message = json.loads(body)
+        found = list(faults(message, self.headers))
+        if found:
+            return self.fault(service, found, json.dumps(found))
+        self.take(service, message, status, answer)
 
     def slack(self, body):
         message = json.loads(body)

@@ -4,7 +4,10 @@
 //! Invariant: what is to be told is the difference between how an alert stands and what was told of it, so that neither a
 //! crash nor a silence loses or repeats anything.
 
-use crate::finding::{Reach, Severity};
+use crate::{
+    detail::Detail,
+    finding::{Reach, Severity},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -59,8 +62,9 @@ pub struct Alert {
     pub meaning: String,
     /// What to do.
     pub advice: String,
-    /// Figures.
-    pub detail: String,
+    /// Figures and lines.
+    #[serde(flatten)]
+    pub detail: Detail,
     /// How many looks in a row saw it.
     pub looks: u32,
     /// When it was first seen.
@@ -107,6 +111,33 @@ pub struct Told {
 }
 
 impl Alert {
+    /// One that is in a single message and in no journal: nothing is wrong.
+    pub fn of_message(id: Uuid, job: &str, group: &str, summary: impl Into<String>, at: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            fingerprint: job.to_owned(),
+            job: job.to_owned(),
+            cluster: None,
+            group: group.to_owned(),
+            severity: Severity::Ok,
+            state: AlertState::Open,
+            reach: Reach::Object,
+            summary: summary.into(),
+            meaning: String::new(),
+            advice: String::new(),
+            detail: Detail::new(),
+            looks: 1,
+            opened_at: at,
+            changed_at: at,
+            seen_at: at,
+            resolved_at: None,
+            resolution: None,
+            run_id: None,
+            acknowledged: None,
+            told: None,
+        }
+    }
+
     /// How bad it is, or that it is over.
     pub fn current(&self) -> Severity {
         if self.state == AlertState::Resolved { Severity::Ok } else { self.severity }
@@ -136,6 +167,8 @@ crate::words! {
         Test = "test",
         /// Nothing of an alert: a report is attached.
         Report = "report",
+        /// Nothing is wrong: a job whose successes are told has succeeded.
+        Success = "success",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Findings: what a job saw that a person should know. A finding is a fact of one run; an alert is its life.
 
+use crate::detail::Detail;
 use serde::{Deserialize, Serialize};
 
 crate::words! {
@@ -54,7 +55,8 @@ pub struct Finding {
     /// What to do, in one or two sentences.
     pub advice: String,
     /// Figures and lines for whoever looks closer; may be empty.
-    pub detail: String,
+    #[serde(flatten)]
+    pub detail: Detail,
     /// How far it reaches.
     pub reach: Reach,
 }
@@ -63,7 +65,7 @@ impl Finding {
     /// What is wrong, with what, and how bad it is.
     pub fn new(severity: Severity, object: impl Into<String>, summary: impl Into<String>) -> Self {
         let (object, summary) = (object.into(), summary.into());
-        let (meaning, advice, detail) = (String::new(), String::new(), String::new());
+        let (meaning, advice, detail) = (String::new(), String::new(), Detail::new());
         Self { object, severity, summary, meaning, advice, detail, reach: Reach::Object }
     }
 
@@ -85,9 +87,9 @@ impl Finding {
         Self { advice: advice.into(), ..self }
     }
 
-    /// Figures and lines for whoever looks closer.
+    /// Figures and lines for whoever looks closer; a text is taken as it is.
     #[must_use]
-    pub fn detail(self, detail: impl Into<String>) -> Self {
+    pub fn detail(self, detail: impl Into<Detail>) -> Self {
         Self { detail: detail.into(), ..self }
     }
 }

@@ -39,6 +39,26 @@ pub fn span(span: chrono::Duration) -> String {
     duration(span.to_std().unwrap_or_default())
 }
 
+/// Whether a text is a figure, with or without its unit: "27", "-1.5 GiB", "45 %", "6 min 40 s". In a table such stand to the right.
+pub fn is_figure(text: &str) -> bool {
+    const UNITS: [&str; 21] = [
+        "%", "B", "KiB", "MiB", "GiB", "TiB", "PiB", "kB", "MB", "GB", "TB", "ns", "µs", "ms", "s", "min", "h", "d",
+        "million", "/s", "rows",
+    ];
+    let is_number = |word: &str| {
+        let word = word.strip_prefix(['-', '+']).unwrap_or(word);
+        let word = word.strip_suffix("/s").or_else(|| word.strip_suffix('%')).unwrap_or(word);
+        word.starts_with(|c: char| c.is_ascii_digit())
+            && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | ','))
+    };
+    let words = text.split_whitespace().enumerate();
+    let mut all = words.map(|(at, word)| match at % 2 {
+        0 => is_number(word),
+        _ => UNITS.contains(&word.strip_suffix("/s").filter(|unit| !unit.is_empty()).unwrap_or(word)),
+    });
+    !text.trim().is_empty() && all.all(|fits| fits)
+}
+
 /// `1 failed login`, `3 failed logins`.
 pub fn count(count: impl TryInto<u128>, what: &str) -> String {
     let count: u128 = count.try_into().unwrap_or_default();
@@ -153,6 +173,18 @@ fn path_in(text: &str) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_told_from_words() {
+        for figure in ["27", "-1.5 GiB", "45 %", "99%", "6 min 40 s", "1,234", "12 MiB/s", "3/s", "120 million"] {
+            assert!(is_figure(figure), "{figure}");
+        }
+        for word in
+            ["", "2026-11-21 12:00:00 CET", "main", "17 apples", "10.0.0.1:5432", "-", "20261121T083000Z-ab12cd", "s 3"]
+        {
+            assert!(!is_figure(word), "{word}");
+        }
+    }
 
     #[test]
     fn c44_what_a_stranger_wrote_does_not_move_a_cursor() {

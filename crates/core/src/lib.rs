@@ -6,6 +6,7 @@
 pub mod alert;
 pub mod clock;
 pub mod config;
+pub mod detail;
 pub mod faults;
 pub mod figure;
 pub mod finding;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{
     config::{Job, Patience},
+    detail::Detail,
     finding::{Finding, Severity},
     human,
     run::{Run, RunState, Trigger},
@@ -108,10 +109,13 @@ fn finding(run: &Run, reason: &str) -> Finding {
             "The daemon ended while it was at work, or before its turn came. What it should have done is not done.",
         )
         .advice(advice)
-        .detail(format!(
-            "run: {}\nits time: {}\nended: {}\nnot again: {reason}",
-            run.id, run.scheduled_for, run.summary
-        ))
+        .detail(
+            Detail::new()
+                .fact("run", run.id)
+                .time("its time", run.scheduled_for)
+                .fact("ended", &run.summary)
+                .fact("not again", reason),
+        )
 }
 
 #[cfg(test)]

@@ -9,11 +9,7 @@ use crate::{
     hearing::{self, Hearing},
     outbox::channel,
 };
-use pgbosun_core::{
-    alert::{Alert, AlertState},
-    config::Config,
-    finding::{Reach, Severity},
-};
+use pgbosun_core::{alert::Alert, config::Config, detail::Detail};
 use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Receipt};
 use std::time::Duration;
 use uuid::Uuid;
@@ -80,26 +76,9 @@ async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, me
 
 fn alert(group: &str, channel: &str, to: &[String], now: chrono::DateTime<chrono::Utc>) -> Alert {
     Alert {
-        id: Uuid::now_v7(),
-        fingerprint: "alert test".into(),
-        job: "alert test".into(),
-        cluster: None,
-        group: group.to_owned(),
-        severity: Severity::Ok,
-        state: AlertState::Open,
-        reach: Reach::Object,
-        summary: "this is a test, nothing is wrong".into(),
         meaning: format!("Alerts of group {group} reach you by {channel}."),
         advice: "Nothing. Tell whoever asked for the test that it arrived.".into(),
-        detail: format!("group: {group}\nchannel: {channel}\nto: {}", to.join(", ")),
-        looks: 1,
-        opened_at: now,
-        changed_at: now,
-        seen_at: now,
-        resolved_at: None,
-        run_id: None,
-        resolution: None,
-        acknowledged: None,
-        told: None,
+        detail: Detail::new().fact("group", group).fact("channel", channel).fact("to", to.join(", ")),
+        ..Alert::of_message(Uuid::now_v7(), "alert test", group, "this is a test, nothing is wrong", now)
     }
 }

@@ -7,6 +7,7 @@ use axum::serve::Listener;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pgbosun_core::{
     alert::DAEMON,
+    detail::Detail,
     finding::{Finding, Severity},
 };
 use std::{
@@ -236,5 +237,5 @@ fn finding(open: usize, limit: usize) -> Finding {
             "\"ls -l /proc/$(pidof pgbosun)/fd\" shows what they are. Raise LimitNOFILE with \"systemctl edit pgbosun\", and start it \
              again.",
         )
-        .detail(format!("open: {open}\nlimit: {limit}"))
+        .detail(Detail::new().fact("open", open).fact("limit", limit))
 }

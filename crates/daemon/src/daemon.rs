@@ -13,6 +13,7 @@ use crate::{
 use pgbosun_core::{
     clock,
     config::Loaded,
+    detail::Detail,
     finding::{Finding, Severity},
     run::Run,
 };
@@ -185,5 +186,5 @@ fn interrupted(run: &Run) -> Finding {
              done.",
         )
         .advice(advice)
-        .detail(format!("run: {}\nreason: {}", run.id, run.summary))
+        .detail(Detail::new().fact("run", run.id).fact("reason", &run.summary))
 }

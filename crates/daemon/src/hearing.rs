@@ -12,6 +12,7 @@ use crate::{
 use pgbosun_core::{
     alert::{Alert, OPERATORS},
     config::Config,
+    detail::Detail,
     finding::{Finding, Severity},
     human,
 };
@@ -185,7 +186,7 @@ fn finding(group: &str, hearing: &Hearing) -> Finding {
             "\"pgbosun operator add {group} ADDRESS\" gives it one; where it is meant to be so, end this with \"pgbosun alert \
              resolve\"."
         ))
-        .detail(format!("group: {group}\nnow: {}", human::line(&instead)))
+        .detail(Detail::new().fact("group", group).fact("now", human::line(&instead)))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::{
 use pgbosun_core::{
     alert::DAEMON,
     config::{Config, Daemon, Effective, Loaded, OptionDoc, Section},
+    detail::Detail,
     finding::{Finding, Severity},
     outcome::AuditRecord,
 };
@@ -129,5 +130,5 @@ fn refused(path: &Path, error: &Error) -> Finding {
     Finding::new(Severity::Warning, "configuration", "a reload was refused: the configuration is wrong")
         .meaning("The daemon goes on with the configuration it had.")
         .advice("Fix what is named below, see \"pgbosun config check\", then reload again.")
-        .detail(format!("file: {}\n{}", path.display(), chain(error)))
+        .detail(Detail::new().fact("file", path.display()).text(chain(error)))
 }

@@ -8,9 +8,10 @@ use crate::{
     error::Error,
 };
 use pgbosun_core::{
-    config::{Cluster, Config, Section, defaults},
+    config::{Cluster, Config, Job, Section, defaults},
     outcome::Issue,
     report::Report,
+    run::Run,
 };
 use pgbosun_history::NewNotification;
 use pgbosun_jobs::{About, DrillReport, Health, HealthReport, PerformanceReport};
@@ -96,6 +97,13 @@ pub(crate) async fn publish(engine: &Engine, issue: Issue) -> io::Result<Vec<New
     let instance = config.instance_name();
     let desk = Desk { config: &config, instance: &instance, now };
     Ok(issue.groups.iter().filter_map(|group| desk.reported(group, &issue.report, &path)).collect())
+}
+
+/// The messages by which the job's group hears of a success.
+pub(crate) fn succeeded(engine: &Engine, job: &Job, run: &Run) -> Vec<NewNotification> {
+    let (config, now) = (engine.config(), engine.now());
+    let instance = config.instance_name();
+    Desk { config: &config, instance: &instance, now }.succeeded(&job.group, run)
 }
 
 /// Writes the files of a report; where its data is.

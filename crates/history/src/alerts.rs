@@ -7,6 +7,7 @@ use crate::{Error, Journal, NewNotification, runs::storable};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     alert::{Acknowledgement, Alert, AlertState, Told},
+    detail::{Detail, Part},
     finding::{Reach, Severity},
 };
 use sqlx::{FromRow, SqliteConnection};
@@ -41,6 +42,7 @@ struct AlertRow {
     meaning: String,
     advice: String,
     detail: String,
+    parts: String,
     looks: u32,
     opened_at: DateTime<Utc>,
     changed_at: DateTime<Utc>,
@@ -74,7 +76,8 @@ impl From<AlertRow> for Alert {
             summary: row.summary,
             meaning: row.meaning,
             advice: row.advice,
-            detail: row.detail,
+            // An earlier version wrote a text alone.
+            detail: serde_json::from_str::<Vec<Part>>(&row.parts).map_or_else(|_| row.detail.into(), Detail::from),
             looks: row.looks,
             opened_at: row.opened_at,
             changed_at: row.changed_at,
@@ -216,13 +219,13 @@ pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -
             "insert into alerts (id, fingerprint, job, cluster, group_name, severity, state, reach, summary, meaning,
                  advice, detail, looks, opened_at, changed_at, seen_at, resolved_at, run_id, acknowledged_at,
                  acknowledged_by, acknowledgement, notified_at, told_severity, told_worst, incident_id,
-                 resolution)
+                 resolution, parts)
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                 ?23, ?24, ?25, ?26)
+                 ?23, ?24, ?25, ?26, ?27)
              on conflict (id) do update set group_name = ?5, severity = ?6, state = ?7, reach = ?8, summary = ?9,
                  meaning = ?10, advice = ?11, detail = ?12, looks = ?13, changed_at = ?15, seen_at = ?16,
                  resolved_at = ?17, run_id = ?18, acknowledged_at = ?19, acknowledged_by = ?20, acknowledgement = ?21,
-                 notified_at = ?22, told_severity = ?23, told_worst = ?24, incident_id = ?25, resolution = ?26",
+                 notified_at = ?22, told_severity = ?23, told_worst = ?24, incident_id = ?25, resolution = ?26, parts = ?27",
         )
         .bind(alert.id.hyphenated())
         .bind(storable(&alert.fingerprint))
@@ -235,7 +238,7 @@ pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -
         .bind(storable(&alert.summary))
         .bind(storable(&alert.meaning))
         .bind(storable(&alert.advice))
-        .bind(storable(&alert.detail))
+        .bind(storable(&alert.detail.to_string()))
         .bind(alert.looks)
         .bind(alert.opened_at)
         .bind(alert.changed_at)
@@ -250,6 +253,7 @@ pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -
         .bind(told.map(|told| told.worst.as_str()))
         .bind(told.map(|told| told.incident.hyphenated()))
         .bind(alert.resolution.as_deref().map(storable))
+        .bind(serde_json::json!(alert.detail.parts()).to_string())
         .execute(&mut *connection)
         .await
         .map_err(Error::journal("write an alert"))?;

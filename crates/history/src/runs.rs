@@ -360,7 +360,7 @@ async fn write_end(connection: &mut SqliteConnection, end: RunEnd) -> Result<Vec
         .bind(storable(&finding.summary))
         .bind(storable(&finding.meaning))
         .bind(storable(&finding.advice))
-        .bind(storable(&finding.detail))
+        .bind(storable(&finding.detail.to_string()))
         .bind(seen_at)
         .execute(&mut *connection)
         .await

@@ -25,6 +25,8 @@ pgbosun_core::words! {
         Test = "test",
         /// A report was made.
         Report = "report",
+        /// A job succeeded whose successes are told.
+        Success = "success",
     }
 }
 
@@ -44,6 +46,7 @@ impl Item {
             Notice::Resolved => "RESOLVED".to_owned(),
             Notice::Acknowledged => "ACKNOWLEDGED".to_owned(),
             Notice::Test => "TEST".to_owned(),
+            Notice::Success => "SUCCESS".to_owned(),
             _ => self.alert.severity.as_str().to_uppercase(),
         }
     }
@@ -143,6 +146,7 @@ pub(crate) mod samples {
     use super::*;
     use pgbosun_core::{
         alert::{AlertState, Told},
+        detail::Detail,
         finding::Reach,
     };
 
@@ -163,7 +167,9 @@ pub(crate) mod samples {
             summary: "backup is 27 h old (limit 25 h)".into(),
             meaning: "Whatever changed since the newest backup is lost if the server is.".into(),
             advice: "Run \"pgbosun job run full-backup\".".into(),
-            detail: "newest: <20261120T090000Z-full>\nfinished: 2026-11-20 09:00:07 UTC\n".into(),
+            detail: Detail::new()
+                .fact("newest", "<20261120T090000Z-full>")
+                .time("finished", "2026-11-20T09:00:07Z".parse().unwrap()),
             looks: 1,
             opened_at: "2026-11-21T11:00:00Z".parse().unwrap(),
             changed_at: "2026-11-21T11:00:00Z".parse().unwrap(),

@@ -11,6 +11,7 @@ mod oauth;
 mod pagerduty;
 mod slack;
 mod smtp;
+mod templated;
 mod webhook;
 
 pub use http::fetch;
@@ -142,7 +143,10 @@ pub fn open(config: &Config, name: &str, instance: &str) -> Result<Option<Box<dy
     Ok(Some(match options.r#type {
         ChannelType::Slack => Box::new(slack::Slack::new(options)?),
         ChannelType::Pagerduty => Box::new(pagerduty::PagerDuty::new(options)?),
-        ChannelType::Webhook => Box::new(webhook::Webhook::new(options)?),
+        ChannelType::Webhook => match options.template.clone() {
+            Some(template) => Box::new(templated::Templated::new(options, template)?),
+            None => Box::new(webhook::Webhook::new(options)?),
+        },
         ChannelType::Command => Box::new(command::Program::new(options)),
     }))
 }

@@ -8,15 +8,22 @@ use crate::{
     channels::shortened,
     report,
 };
+use chrono_tz::Tz;
 use minijinja::{Environment, Value, context, escape_formatter};
-use pgbosun_core::{alert::Notice, finding::Severity, human, report::Report};
+use pgbosun_core::{
+    alert::Notice,
+    detail::{Detail, Part, cells, figures},
+    finding::Severity,
+    human,
+    report::Report,
+};
 use std::{borrow::Cow, path::Path};
 
 /// What a mail about alerts may be, in bytes as they are sent: what mail servers and people take without a thought.
 const LIMIT: usize = 190_000;
 /// Alerts that a mail shows whole; it has a line for each of the others.
 const WHOLE: usize = 20;
-/// Lines of an alert's detail that a mail shows; the whole is attached where there are more.
+/// Lines and rows of an alert's detail that a mail shows; the whole is attached where there are more.
 const LINES: usize = 25;
 /// The most characters of one of these lines, and of a summary.
 const WIDTH: usize = 300;
@@ -109,7 +116,7 @@ impl Renderer {
             if size <= LIMIT || (whole, listed) == (1, 0) {
                 // In base64 three bytes are four, and a line end.
                 let room = LIMIT.saturating_sub(size) as u64 / 37 * 27;
-                if bulletin.items.iter().any(|item| lines_beyond(item).is_some()) {
+                if bulletin.items.iter().any(|item| lines_beyond(item) > 0) {
                     rendered = self.alerts(bulletin, whole, listed, room.min(attachment_limit));
                 }
                 return rendered;
@@ -133,8 +140,9 @@ impl Renderer {
             .iter()
             .take(whole)
             .map(|item| {
-                let more = lines_beyond(item).map(|count| {
-                    let (file, size) = (attachment(item), item.alert.detail.len() as u64);
+                let more = Some(lines_beyond(item)).filter(|count| *count > 0).map(|count| {
+                    let file = attachment(bulletin, item);
+                    let size = file.bytes.len() as u64;
                     if size <= left {
                         left -= size;
                         let words = format!("{count} more lines are attached as {}.", file.name);
@@ -209,11 +217,15 @@ fn values(bulletin: &Bulletin, item: &Item, more: Option<String>) -> Value {
     let (colour, ink) = colours(item.severity());
     // Nobody needs the lines of what is over.
     let most = if item.notice == Notice::Resolved { 0 } else { LINES };
-    let shown: Vec<_> = alert.detail.lines().take(most).map(|line| shortened(line, WIDTH)).collect();
-    let facts: Vec<(&str, &str)> = shown.iter().filter_map(|line| line.split_once(": ")).collect();
-    let lines: Vec<&str> = shown.iter().map(String::as_str).filter(|line| line.split_once(": ").is_none()).collect();
+    let shown = alert.detail.first(most).map(|text| {
+        let lines: Vec<_> = text.lines().map(|line| shortened(line, WIDTH)).collect();
+        lines.join("\n")
+    });
+    let (facts, parts) = parts(&shown, bulletin.zone);
+    // What templates of earlier versions know: facts, and everything else as lines.
+    let lines: Vec<String> = shown.without_facts().told(bulletin.zone).lines().map(str::to_owned).collect();
     context! {
-        colour, ink, facts, lines, more,
+        colour, ink, facts, lines, parts, more,
         word => item.word(),
         place => bulletin.place(alert),
         notice => item.notice.as_str(),
@@ -229,6 +241,23 @@ fn values(bulletin: &Bulletin, item: &Item, more: Option<String>) -> Value {
         alert_id => alert.id.to_string(),
         run_id => alert.run_id.map(|id| id.to_string()),
     }
+}
+
+/// The facts of a detail, label and value, and its other parts as templates know them.
+fn parts(detail: &Detail, zone: Tz) -> (Vec<(&str, String)>, Vec<Value>) {
+    let (mut facts, mut others) = (Vec::new(), Vec::new());
+    for part in detail.parts() {
+        match part {
+            Part::Fact { label, value } => facts.push((label.as_str(), value.words(zone))),
+            Part::Table { head, rows } => {
+                let (rows, lines) = (cells(rows, zone), part.told(zone));
+                let figures = figures(&rows);
+                others.push(context! { head, rows, figures, lines });
+            }
+            Part::Text(text) => others.push(context! { text }),
+        }
+    }
+    (facts, others)
 }
 
 /// What templates know of an alert that has a line.
@@ -249,15 +278,14 @@ fn sent(text: &str) -> usize {
 }
 
 /// How many lines of the detail a mail does not show, where they matter.
-fn lines_beyond(item: &Item) -> Option<usize> {
-    let lines = item.alert.detail.lines().count();
-    (lines > LINES && item.notice != Notice::Resolved).then(|| lines - LINES)
+fn lines_beyond(item: &Item) -> usize {
+    if item.notice == Notice::Resolved { 0 } else { item.alert.detail.lines().saturating_sub(LINES) }
 }
 
-fn attachment(item: &Item) -> File {
+fn attachment(bulletin: &Bulletin, item: &Item) -> File {
     let id = item.alert.id.simple().to_string();
     let name = format!("alert-{}.txt", &id[id.len() - 8..]);
-    File { name, kind: "text/plain; charset=utf-8", bytes: item.alert.detail.clone().into_bytes() }
+    File { name, kind: "text/plain; charset=utf-8", bytes: item.alert.detail.told(bulletin.zone).into_bytes() }
 }
 
 /// How many of each sort: `: 2 critical, 1 resolved`.
@@ -276,7 +304,14 @@ fn tally(bulletin: &Bulletin) -> String {
 /// Without any template.
 fn plain(bulletin: &Bulletin) -> String {
     let items = bulletin.items.iter().map(|Item { alert, .. }| {
-        format!("{}: {}\n{}\n{}\n\n{}", bulletin.place(alert), alert.summary, alert.meaning, alert.advice, alert.detail)
+        format!(
+            "{}: {}\n{}\n{}\n\n{}",
+            bulletin.place(alert),
+            alert.summary,
+            alert.meaning,
+            alert.advice,
+            alert.detail.told(bulletin.zone)
+        )
     });
     [bulletin.subject()].into_iter().chain(items).collect::<Vec<_>>().join("\n\n")
 }
@@ -296,7 +331,7 @@ mod tests {
         main: backup is 27 h old (limit 25 h), since 2026-11-21 12:00:00 CET. Whatever changed since the newest backup is lost if the server is. Run "pgbosun job run full-backup".
 
         newest:    <20261120T090000Z-full>
-        finished:  2026-11-20 09:00:07 UTC
+        finished:  2026-11-20 10:00:07 CET
 
         Severity:  CRITICAL
         Job:       backup-age
@@ -327,11 +362,11 @@ mod tests {
     #[test]
     fn a_long_detail_is_attached_unless_it_is_too_long() {
         let mut long = bulletin(Notice::Opened);
-        long.items[0].alert.detail = "a line\n".repeat(100);
+        long.items[0].alert.detail = "a line\n".repeat(100).into();
         let mail = rendered(&long);
         assert_eq!((mail.attachments.len(), mail.text.matches("a line").count()), (1, 25));
         assert!(mail.text.contains("75 more lines are attached as alert-00000000.txt."), "{}", mail.text);
-        long.items[0].alert.detail = "a line\n".repeat(1000);
+        long.items[0].alert.detail = "a line\n".repeat(1000).into();
         let mail = rendered(&long);
         assert!(mail.attachments.is_empty() && mail.text.contains("975 more lines are too much"), "{}", mail.text);
     }
@@ -348,7 +383,7 @@ mod tests {
         for (count, detail) in [1, 2, 21, 100].into_iter().flat_map(|n| details.iter().map(move |detail| (n, detail))) {
             let mut many = bulletin(Notice::Opened);
             let mut item = many.items.remove(0);
-            item.alert.detail.clone_from(detail);
+            item.alert.detail = detail.as_str().into();
             item.alert.summary =
                 format!("{}{}", item.alert.summary, "é".repeat(if detail.len() > 1000 { 5000 } else { 0 }));
             many.items = vec![item; count];

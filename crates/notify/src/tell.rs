@@ -15,9 +15,11 @@ use order::{sort, together};
 use pgbosun_core::{
     alert::{Alert, AlertState, DELIVERY, Notice, Told},
     config::{Config, Group},
+    detail::Detail,
     finding::Severity,
     human,
     report::Report,
+    run::Run,
 };
 use pgbosun_history::{NewNotification, Notification, Scene, Telling};
 use std::{collections::BTreeMap, path::Path};
@@ -250,6 +252,27 @@ impl Desk<'_> {
         Some(message(MAIL, &Bulletin { report: Some(attached), ..bulletin }))
     }
 
+    /// The messages by which a group hears that a job has succeeded: by channels that hear of anything below a critical alert.
+    pub fn succeeded(&self, name: &str, run: &Run) -> Vec<NewNotification> {
+        let Some(group) = self.config.groups.get(name) else { return Vec::new() };
+        let took = run.started_at.zip(run.finished_at).map(|(from, to)| human::span(to - from)).unwrap_or_default();
+        let at = run.finished_at.unwrap_or(self.now);
+        let summary = format!("job {} has succeeded", run.job);
+        let alert = Alert {
+            cluster: run.cluster.clone(),
+            detail: Detail::new().fact("result", &run.summary).time("finished", at).fact("took", took),
+            opened_at: run.started_at.unwrap_or(at),
+            run_id: Some(run.id),
+            ..Alert::of_message(run.id, &run.job, name, summary, at)
+        };
+        let item = Item { notice: Notice::Success, alert: plain(&alert) };
+        let bulletin = self.bulletin(name, group, Occasion::Success, vec![item], None);
+        let quiet = Alert { severity: Severity::Warning, ..alert };
+        let channels = self.channels(group).filter(|channel| self.hears(channel, &quiet));
+        let written = channels.map(|channel| NewNotification { alerts: Vec::new(), ..message(channel, &bulletin) });
+        written.collect()
+    }
+
     /// The channels of a group that are configured.
     pub fn channels<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a str> {
         let configured = |name: &&str| match *name {
@@ -290,7 +313,10 @@ impl Desk<'_> {
     ) -> Bulletin {
         Bulletin {
             group: name.to_owned(),
-            prefix: group.subject_prefix.clone(),
+            prefix: match occasion {
+                Occasion::Report | Occasion::Success => group.report_prefix.clone(),
+                Occasion::Alerts | Occasion::Digest | Occasion::Test => group.subject_prefix.clone(),
+            },
             instance: self.instance.to_owned(),
             zone: self.config.daemon.time_zone,
             occasion,
@@ -311,7 +337,7 @@ fn plain(alert: &Alert) -> Alert {
         summary: line(&alert.summary),
         meaning: lines(&alert.meaning),
         advice: lines(&alert.advice),
-        detail: lines(&alert.detail),
+        detail: alert.detail.map(lines),
         resolution: alert.resolution.as_deref().map(line),
         ..alert.clone()
     }

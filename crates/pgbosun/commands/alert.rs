@@ -156,7 +156,7 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
     ] {
         say!("  {name:<10} {value}");
     }
-    say!("\n{}", alert.detail);
+    say!("\n{}", alert.detail.told(zone));
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use crate::{alerts, engine::Engine, error::Error};
 use chrono::{DateTime, Duration, Utc};
 use pgbosun_core::{
     alert::DELIVERY,
+    detail::Detail,
     finding::{Finding, Severity},
     human,
 };
@@ -61,6 +62,11 @@ fn finding(backlog: &Backlog, patience: Duration, now: DateTime<Utc>) -> Option<
                 "Fix the cause named below, then try it with \"pgbosun alert test\". \"pgbosun alert list\" shows what \
                  they did not hear of.",
             )
-            .detail(format!("channel: {channel}\ngiven up since yesterday: {}\nerror: {reason}", backlog.dead)),
+            .detail(
+                Detail::new()
+                    .fact("channel", channel)
+                    .fact("given up since yesterday", backlog.dead)
+                    .fact("error", reason),
+            ),
     )
 }

@@ -10,6 +10,7 @@ use crate::{
 use chrono::Duration;
 use pgbosun_core::{
     config::Job,
+    detail::Detail,
     finding::{Finding, Severity},
     outcome::{BackupStateRecord, Outcome, Record},
     run::{Run, RunState},
@@ -92,6 +93,9 @@ pub(super) async fn finish(
             }
         }
     }
+    if run.state == RunState::Succeeded && job.common.notify_success && !dry_run {
+        messages.extend(reports::succeeded(engine, job, &run));
+    }
     if dry_run {
         // It did nothing, and is neither a success nor a failure of the job: alerts and counts stay as they are.
         if run.state != RunState::Succeeded {
@@ -171,7 +175,7 @@ fn failure(run: &Run, severity: Severity) -> Finding {
          what happened.",
         run.job, run.id
     );
-    let detail = format!("error: {}\ntries: {}", run.summary, run.attempts);
+    let detail = Detail::error(&run.summary).fact("tries", run.attempts);
     Finding::new(severity, "", summary).meaning(meaning).advice(advice).detail(detail)
 }
 

@@ -7,6 +7,7 @@ use pgbosun_backup::{Expire, Expired, Rules, server_time};
 use pgbosun_core::{
     clock,
     config::{Config, Retention},
+    detail::Detail,
     finding::{Finding, Severity},
     human,
     outcome::{AuditRecord, BackupState, BackupStateRecord, Outcome, Record},
@@ -148,5 +149,5 @@ fn not_expired(repository: &str, error: &str) -> Finding {
     )
     .meaning("The new backup is whole, but the repository grows.")
     .advice("Fix the cause named below; the next backup tries again.")
-    .detail(format!("error: {error}"))
+    .detail(Detail::error(error))
 }

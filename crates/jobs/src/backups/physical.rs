@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use pgbosun_backup::{Health, Incremental, Physical, PhysicalBackup, WalSource, copy_backup};
 use pgbosun_core::{
     config::{Rate, RepositoryName, Retention},
+    detail::Detail,
     finding::{Finding, Severity},
     human, options,
     outcome::{BackupRecord, BackupState, Outcome, Record},
@@ -263,7 +264,7 @@ fn not_there(repository: &Repository, label: &str, reason: &str, later: &str) ->
         "Fix the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
         repository.name
     ))
-    .detail(format!("during the backup: {reason}\nwhen it was copied afterwards: {later}"))
+    .detail(Detail::new().fact("during the backup", reason).fact("when it was copied afterwards", later))
 }
 
 fn summary(taken: &PhysicalBackup) -> String {
@@ -319,7 +320,7 @@ fn suspect(repository: &str, info: &BackupInfo) -> Option<Finding> {
             "Look for \"checksum verification failed\" in the server's log, check the hardware, and keep the last \
                  good backup safe.",
         )
-        .detail(format!("backup: {} (suspect)", info.label))
+        .detail(Detail::new().fact("backup", format!("{} (suspect)", info.label)))
     })
 }
 

@@ -10,6 +10,7 @@ use pgbosun_backup::{Catalogue, Query, Recovery, Request, RestoreTest, RestoreTe
 use pgbosun_core::{
     clock,
     config::{self, Config, Known, RawValue, Refusal, RepositoryName, Setting},
+    detail::Detail,
     finding::{Finding, Severity},
     human, options,
     outcome::{Outcome, Record, RestoreTestRecord},
@@ -285,7 +286,7 @@ impl RestoreTestJob {
 
     fn judge(&self, label: &str, result: &RestoreTestResult, trend: &Trend) -> Vec<Finding> {
         let mut findings = Vec::new();
-        let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
+        let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: Detail| {
             findings.push(Finding::new(severity, object, summary).meaning(meaning).advice(advice).detail(detail));
         };
         if !result.faults.is_empty() {
@@ -295,7 +296,7 @@ impl RestoreTestJob {
                 format!("backup {label} restores, but not everything in it is as it should be"),
                 "After a disaster this data would be missing or wrong.",
                 "Look at what is named below in the live cluster, then take and test a new backup.",
-                result.faults.join("\n"),
+                result.faults.join("\n").into(),
             );
         }
         let phases = phases(result);
@@ -318,7 +319,7 @@ impl RestoreTestJob {
                         format!("restoring will take longer than {} in {days:.0} days", human::duration(limit)),
                         "The tests take longer each time; the objective will be missed soon.",
                         SHORTEN,
-                        format!("{phases}\n{}", trend.told()),
+                        phases.clone().text(trend.told()),
                     );
                 }
             }
@@ -342,15 +343,13 @@ impl RestoreTestJob {
     }
 }
 
-/// The phases of a test in words.
-pub(super) fn phases(result: &RestoreTestResult) -> String {
-    format!(
-        "find: {}\nfetch: {}\nrecover: {}\ncheck: {}",
-        human::duration(result.find),
-        human::duration(result.restore),
-        human::duration(result.recovery),
-        human::duration(result.check)
-    )
+/// How long each phase of a test took.
+pub(super) fn phases(result: &RestoreTestResult) -> Detail {
+    Detail::new()
+        .fact("find", human::duration(result.find))
+        .fact("fetch", human::duration(result.restore))
+        .fact("recover", human::duration(result.recovery))
+        .fact("check", human::duration(result.check))
 }
 
 fn record(cluster: &str, repository: &str, label: &str, target: &str, result: &RestoreTestResult) -> RestoreTestRecord {

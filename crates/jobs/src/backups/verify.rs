@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use pgbosun_backup::{Catalogue, Health, Verified, verify, verify_archive};
 use pgbosun_core::{
     config::RepositoryName,
+    detail::Detail,
     finding::{Finding, Severity},
     human, options,
     outcome::{BackupState, BackupStateRecord, Outcome, Record},
@@ -162,10 +163,10 @@ fn not_done(object: &str, what: &str, error: &str) -> Finding {
         .advice(
             "Fix the cause named below, then run \"pgbosun backup verify\". Without a key for encrypted backups, set identity-file.",
         )
-        .detail(format!("error: {error}"))
+        .detail(Detail::error(error))
 }
 
-fn archive_finding(repository: &str, detail: String) -> Finding {
+fn archive_finding(repository: &str, detail: impl Into<Detail>) -> Finding {
     Finding::new(Severity::Critical, format!("{repository}/wal"), format!("the WAL archive in {repository} is damaged"))
         .meaning("Recovery stops at the damaged segment, unless another repository has it.")
         .advice(
@@ -175,9 +176,9 @@ fn archive_finding(repository: &str, detail: String) -> Finding {
         .detail(detail)
 }
 
-pub(super) fn faults(verified: &Verified) -> String {
+pub(super) fn faults(verified: &Verified) -> Detail {
     let failed = verified.checks.iter().filter(|check| !check.passed);
-    failed.map(|check| format!("{}: {}", check.name, check.detail)).collect::<Vec<_>>().join("\n")
+    failed.fold(Detail::new(), |detail, check| detail.fact(check.name, &check.detail))
 }
 
 /// A backup whose catalogue is damaged, or that nobody trusted has signed (C42).
@@ -186,7 +187,7 @@ fn unreadable(repository: &str, error: &RepositoryError) -> Finding {
         return finding(repository, "backup.json", error.to_string());
     };
     let summary = format!("{object} in {repository} is not trusted");
-    untrusted(format!("{repository}/{object}"), summary).detail(format!("error: {error}"))
+    untrusted(format!("{repository}/{object}"), summary).detail(Detail::error(error))
 }
 
 /// C42: somebody else may have put it there, and retention stands still meanwhile.
@@ -202,7 +203,7 @@ pub(crate) fn untrusted(object: String, summary: String) -> Finding {
         )
 }
 
-pub(super) fn finding(repository: &str, label: &str, detail: String) -> Finding {
+pub(super) fn finding(repository: &str, label: &str, detail: impl Into<Detail>) -> Finding {
     Finding::new(
         Severity::Critical,
         format!("{repository}/{label}"),

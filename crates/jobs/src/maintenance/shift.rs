@@ -4,6 +4,7 @@ use super::session::{Ended, Session};
 use crate::{JobContext, JobError};
 use pgbosun_core::{
     clock,
+    detail::{Detail, Value},
     finding::{Finding, Severity},
     human,
     maintenance::{Action, Ending, MaintenanceRecord},
@@ -278,10 +279,18 @@ pub(super) fn class(score: f64) -> i32 {
 /// How a row begins whose work the role may not do.
 pub(super) const REFUSED: &str = "the role may not do it";
 
+/// Objects with what was to be done to them, and why it was not; the first of them.
+fn left_alone(rows: &[&MaintenanceRecord]) -> Detail {
+    let rows = rows
+        .iter()
+        .take(20)
+        .map(|row| [Value::of(&row.database), Value::of(row.action), Value::of(&row.object), Value::of(&row.reason)]);
+    Detail::new().table(["database", "action", "object", "reason"], rows)
+}
+
 /// What the role may not do.
 fn refusals(rows: &[MaintenanceRecord]) -> Option<Finding> {
     let refused: Vec<_> = rows.iter().filter(|row| row.reason.starts_with(REFUSED)).collect();
-    let lines = refused.iter().map(|row| format!("{}: {} {}: {}", row.database, row.action, row.object, row.reason));
     (!refused.is_empty()).then(|| {
         let summary = format!("{} may not be maintained by this role", human::count(refused.len(), "object"));
         Finding::new(Severity::Warning, "privileges", summary)
@@ -290,19 +299,19 @@ fn refusals(rows: &[MaintenanceRecord]) -> Option<Finding> {
                 "Vacuum, analyze and reindex: own them, or from PostgreSQL 17 on \"grant pg_maintain\"; what a reindex left \
                  can only be dropped by its owner. Check: \"grant execute\" on the functions of amcheck.",
             )
-            .detail(lines.take(20).collect::<Vec<_>>().join("\n"))
+            .detail(left_alone(&refused))
     })
 }
 
 /// Databases that could not be entered.
 fn closed(databases: &BTreeMap<String, String>) -> Option<Finding> {
-    let lines: Vec<_> = databases.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
-    (!lines.is_empty()).then(|| {
-        let summary = format!("{} could not be entered", human::count(lines.len(), "database"));
+    let rows = databases.iter().map(|(name, reason)| [Value::of(name), Value::of(reason)]);
+    (!databases.is_empty()).then(|| {
+        let summary = format!("{} could not be entered", human::count(databases.len(), "database"));
         Finding::new(Severity::Warning, "databases", summary)
             .meaning("Nothing in them is maintained.")
             .advice("Let the role in (pg_hba.conf, connection limit), or name the databases of this job.")
-            .detail(lines.join("\n"))
+            .detail(Detail::new().table(["database", "reason"], rows))
     })
 }
 
@@ -321,13 +330,12 @@ fn unseen(tables: &BTreeSet<String>) -> Option<Finding> {
 fn failures(rows: &[MaintenanceRecord]) -> Option<Finding> {
     let failed: Vec<_> =
         rows.iter().filter(|row| row.result == Ending::Failed && row.action != Action::Check).collect();
-    let lines = failed.iter().map(|row| format!("{}: {} {}: {}", row.database, row.action, row.object, row.reason));
     (!failed.is_empty()).then(|| {
         let summary = format!("{} could not be maintained", human::count(failed.len(), "object"));
         Finding::new(Severity::Warning, "maintenance", summary)
             .meaning("The server refused, and nothing changed: they grow, or their statistics grow old.")
             .advice("See the server's words below; the same statement by hand shows more.")
-            .detail(lines.take(20).collect::<Vec<_>>().join("\n"))
+            .detail(left_alone(&failed))
     })
 }
 

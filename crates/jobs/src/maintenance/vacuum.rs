@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::{
+    detail::{Detail, Value},
     finding::{Finding, Severity},
     human,
     maintenance::{Action, AdviceRecord, Ending, Recommendation},
@@ -361,15 +362,15 @@ fn rate(before: (DateTime<Utc>, i64), now: (DateTime<Utc>, i64)) -> Option<f64> 
 /// That tables do not fit the budget.
 fn unfinished(tasks: &[Task], memory: &Memory, budget: Duration) -> Option<Finding> {
     let unfinished = |task: &&Task| memory.tables.get(&task.key()).is_some_and(|habit| habit.unfinished);
-    let names: Vec<_> =
-        tasks.iter().filter(unfinished).map(|task| format!("{}: {}", task.database, task.table.name)).collect();
-    (!names.is_empty()).then(|| {
-        let summary = format!("{} not vacuumed within the time budget", human::count(names.len(), "table"));
+    let left: Vec<_> = tasks.iter().filter(unfinished).collect();
+    (!left.is_empty()).then(|| {
+        let summary = format!("{} not vacuumed within the time budget", human::count(left.len(), "table"));
+        let rows = left.iter().map(|task| [Value::of(&task.database), Value::of(&task.table.name)]);
         let budget = human::duration(budget);
         Finding::new(Severity::Warning, "time budget", summary)
             .meaning(format!("The budget of {budget} was over before they were done; they come last now."))
             .advice("Give the job a larger time-budget or cost-limit, or vacuum them by hand once.")
-            .detail(names.join("\n"))
+            .detail(Detail::new().table(["database", "table"], rows))
     })
 }
 

@@ -23,6 +23,7 @@ use crate::JobError;
 use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::RepositoryName,
+    detail::Detail,
     finding::{Finding, Severity},
     human,
 };
@@ -68,5 +69,5 @@ fn not_seen(repository: &str, what: &str, reason: &str) -> Finding {
     Finding::new(Severity::Unknown, repository, format!("{what} in repository {repository} cannot be determined"))
         .meaning("What is wrong there is not seen.")
         .advice("\"pgbosun check\" says which repositories are away.")
-        .detail(format!("repository: {repository}\nerror: {reason}"))
+        .detail(Detail::new().fact("repository", repository).fact("error", reason))
 }

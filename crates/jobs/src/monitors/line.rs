@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::{
     clock,
     config::Cluster,
+    detail::Detail,
     finding::{Finding, Severity},
     human,
 };
@@ -110,7 +111,7 @@ impl<'a> Look<'a> {
             Finding::new(Severity::Unknown, object, summary)
                 .meaning("What is wrong there is not seen.")
                 .advice(advice)
-                .detail(format!("error: {reason}")),
+                .detail(Detail::error(reason)),
         );
     }
 

@@ -37,7 +37,7 @@ impl Http {
     }
 
     /// A request to post.
-    pub fn post(&self, url: &str, kind: &'static str, body: String) -> RequestBuilder {
+    pub fn post(&self, url: &str, kind: &str, body: String) -> RequestBuilder {
         self.client.post(url).header("content-type", kind).body(body)
     }
 

@@ -160,7 +160,7 @@ mod tests {
             attachment_limit: 1 << 20,
         };
         let mut bulletin = bulletin(notice);
-        bulletin.items[0].alert.detail.push_str(&"line\n".repeat(100));
+        bulletin.items[0].alert.detail = "line\n".repeat(100).into();
         let message = Message { id: uuid::Uuid::nil(), bulletin, recipients: vec!["dba@example.com".into()] };
         String::from_utf8(form.compose(&message, true).unwrap().mail.unwrap().formatted()).unwrap()
     }

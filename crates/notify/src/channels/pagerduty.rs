@@ -52,7 +52,7 @@ impl Channel for PagerDuty {
                 Notice::Resolved => &["resolve"],
                 // An incident, and its end: nobody shall be kept awake by a test.
                 Notice::Test => &["trigger", "resolve"],
-                Notice::Report => &[],
+                Notice::Report | Notice::Success => &[],
             };
             for action in actions {
                 self.event(action, bulletin, item).await?;
@@ -97,7 +97,7 @@ fn event(key: &str, action: &str, bulletin: &Bulletin, item: &Item) -> Value {
             "custom_details": {
                 "meaning": alert.meaning,
                 "advice": alert.advice,
-                "detail": shortened(&alert.detail, DETAIL),
+                "detail": shortened(&alert.detail.told(bulletin.zone), DETAIL),
             },
         });
     }

@@ -88,6 +88,7 @@ fn with_details(message: &Message, most: usize) -> Value {
         "id": message.id,
         "occasion": bulletin.occasion,
         "at": bulletin.at,
+        "zone": bulletin.zone.name(),
         "instance": bulletin.instance,
         "group": bulletin.group,
         "severity": bulletin.severity(),
@@ -113,7 +114,9 @@ fn alert(item: &Item, most: usize) -> Value {
         "summary": line(&alert.summary),
         "meaning": alert.meaning,
         "advice": alert.advice,
-        "detail": shortened(&alert.detail, most),
+        "detail": shortened(&alert.detail.to_string(), most),
+        // The same in parts, while there is room for all of it.
+        "parts": if most == usize::MAX { json!(alert.detail.parts()) } else { json!([]) },
         "opened_at": alert.opened_at,
         "changed_at": alert.changed_at,
         "resolved_at": alert.resolved_at,
@@ -139,7 +142,7 @@ mod tests {
     fn a_message_stays_small_whatever_it_tells() {
         for (count, detail) in [(1, 10 << 20), (100, 100), (100, 100_000)] {
             let mut bulletin = bulletin(Notice::Opened);
-            bulletin.items[0].alert.detail = "\"".repeat(detail);
+            bulletin.items[0].alert.detail = "\"".repeat(detail).into();
             bulletin.items[0].alert.summary = "é".repeat(5000);
             bulletin.items[0].alert.fingerprint = format!("x/{}", "é".repeat(5000));
             bulletin.items[0].alert.resolution = Some("\"".repeat(120_000));

@@ -11,7 +11,7 @@ pub(super) fn sort(items: &mut [Item]) {
         Notice::Changed => 1,
         Notice::Reminder => 2,
         Notice::Acknowledged => 3,
-        Notice::Resolved | Notice::Report => 4,
+        Notice::Resolved | Notice::Report | Notice::Success => 4,
     };
     items.sort_by_key(|item| {
         let over = item.notice == Notice::Resolved;

@@ -103,8 +103,15 @@ options! {
     pub struct Channel {
         /// What is at the other end.
         r#type: ChannelType;
-        /// `webhook`: where messages go. `pagerduty`: another address of the service than its own.
+        /// `webhook`: where messages go; with a template it may have `{{ secret }}` in it, and without one at all it is the secret.
+        /// `pagerduty`: another address of the service than its own.
         url: Option<String>;
+        /// `webhook`: a file with a template (Jinja) that makes the body, for a service with a form of its own: see `docs/channels.md`.
+        template: Option<PathBuf>;
+        /// `webhook` with a template: what the body is.
+        content_type: String = "\"application/json\"";
+        /// `webhook` with a template: more headers, as "Name: value", in which `{{ secret }}` is the secret.
+        headers: Vec<String> = "[]";
         /// A file of mode 0600 with the secret. `slack`: the address of the webhook, which is one. `pagerduty`: the
         /// routing key. `webhook`: the key of the signature in `X-Pgbosun-Signature`; without it nothing is signed.
         /// Without the file: the credential `channels.NAME.secret`.
@@ -131,13 +138,20 @@ impl Channel {
     pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
         let needed: &[(&str, bool)] = match self.r#type {
             ChannelType::Slack | ChannelType::Pagerduty => &[("secret-file", self.secret.is_none())],
+            ChannelType::Webhook if self.template.is_some() => &[("url", self.url.is_none() && self.secret.is_none())],
             ChannelType::Webhook => &[("url", self.url.is_none())],
             ChannelType::Command => &[("program", self.program.is_none())],
         };
         for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
             reader.refuse(key, format!("is missing: a channel of type {} needs it", self.r#type), None);
         }
-        reader.check_address("url", self.url.as_deref());
+        reader.check_address("url", self.url.as_deref().map(|url| url.replace("{{ secret }}", "secret")).as_deref());
+        if self.template.is_none() && !self.headers.is_empty() {
+            reader.refuse("headers", "goes with a template", None);
+        }
+        for header in self.headers.iter().filter(|header| !header.contains(": ")) {
+            reader.refuse("headers", format!("expected \"Name: value\", not {header:?}"), None);
+        }
         if self.hourly_limit == 0 {
             reader.refuse("hourly-limit", "expected 1 or more", None);
         }

@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 use std::{path::PathBuf, time::Duration};
 use x509_parser::pem::Pem;
 
@@ -83,7 +83,7 @@ impl Monitor for Certificate {
                 Finding::new(severity, object, summary)
                     .meaning("Clients that check it refuse to connect from then on.")
                     .advice("Put a new one in its place and select pg_reload_conf(): no restart is needed.")
-                    .detail(format!("subject: {subject}\nends: {ends}")),
+                    .detail(Detail::new().fact("subject", subject).time("ends", *ends)),
             );
         }
         verdict

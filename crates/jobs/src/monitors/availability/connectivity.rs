@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Reach, Severity},
     human, options,
@@ -62,7 +63,7 @@ impl Monitor for Connectivity {
                     Finding::new(severity, "connection", summary)
                         .meaning("Applications wait for every new connection.")
                         .advice("Look at the server's load, at max_connections, and at name resolution.")
-                        .detail(format!("target: {}\nversion: {version}", sample.target)),
+                        .detail(Detail::new().fact("target", &sample.target).fact("version", version)),
                 );
                 verdict
             }
@@ -76,7 +77,7 @@ impl Monitor for Connectivity {
                         .advice(
                             "Look whether the server runs (systemctl status postgresql), then at the end of its log.",
                         )
-                        .detail(format!("target: {}\nerror: {reason}", sample.target)),
+                        .detail(Detail::new().fact("target", &sample.target).fact("error", reason)),
                 );
                 verdict
             }

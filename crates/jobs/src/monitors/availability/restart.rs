@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -70,7 +71,7 @@ impl Monitor for Restart {
                 Finding::new(Severity::Warning, "restart", format!("restarted {} ago", human::span(up)))
                     .meaning("All sessions were ended, and the caches are cold.")
                     .advice("If nobody did it, the end of the log before that time says why.")
-                    .detail(format!("started: {}\nconfiguration read: {}", sample.started, sample.loaded)),
+                    .detail(Detail::new().time("started", sample.started).time("configuration read", sample.loaded)),
             );
         }
         verdict

@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     options, word_settings, words,
@@ -85,7 +86,7 @@ impl Monitor for Role {
         let mut verdict = Verdict::of(format!("is a {is}"));
         verdict.measure(Figure::new("postgres_in_recovery", f64::from(u8::from(sample.standby))));
         if sample.primaries.len() > 1 {
-            let servers = sample.primaries.iter().map(|(host, timeline)| format!("{host}: timeline {timeline}"));
+            let servers = sample.primaries.iter().map(|(host, timeline)| [Value::of(host), Value::of(timeline)]);
             verdict.find(
                 Finding::new(Severity::Critical, "split brain", "two servers of the cluster take writes")
                     .meaning("What is written to one of them is not on the other. The timeline that began later is the live one.")
@@ -93,7 +94,7 @@ impl Monitor for Role {
                         "Stop the server with the lower timeline now, save what was written to it, then rebuild it as a standby \
                          (pg_rewind). What was archived and backed up from it is orphaned: \"pgbosun backup list\".",
                     )
-                    .detail(servers.collect::<Vec<_>>().join("\n")),
+                    .detail(Detail::new().table(["server", "timeline"], servers)),
             );
         }
         if memory.standby.is_some_and(|was| was != sample.standby) {

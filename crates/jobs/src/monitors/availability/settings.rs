@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     options,
@@ -134,8 +135,10 @@ impl Monitor for Settings {
         }
         let mistakes = sample.mistakes.as_deref().unwrap_or_default();
         if let Some(first) = mistakes.first() {
-            let lines: Vec<_> =
-                mistakes.iter().map(|m| format!("{}:{}: {}: {}", m.file, m.line, m.name, m.error)).collect();
+            let rows = mistakes.iter().map(|mistake| {
+                let place = format!("{}:{}", mistake.file, mistake.line);
+                [Value::of(place), Value::of(&mistake.name), Value::of(&mistake.error)]
+            });
             verdict.find(
                 Finding::new(
                     Severity::Critical,
@@ -144,17 +147,17 @@ impl Monitor for Settings {
                 )
                 .meaning("With such a file the server may not start, and does not take over other changes.")
                 .advice("Fix the lines below, then select pg_reload_conf() and look at pg_file_settings.")
-                .detail(lines.join("\n")),
+                .detail(Detail::new().table(["file and line", "setting", "what is wrong"], rows)),
             );
         }
         if !memory.changed.is_empty() {
             let names: Vec<_> = memory.changed.iter().map(|change| change.name.as_str()).collect();
-            let lines: Vec<_> = memory.changed.iter().map(Changed::line).collect();
+            let rows = memory.changed.iter().map(Changed::row);
             verdict.find(
                 Finding::new(Severity::Warning, "changed", format!("settings changed: {}", names.join(", ")))
                     .meaning("The server behaves differently from yesterday.")
                     .advice("If nobody meant to, the files and pg_db_role_setting say where it comes from.")
-                    .detail(lines.join("\n")),
+                    .detail(Detail::new().table(["changed", "setting", "from", "to"], rows)),
             );
         }
         verdict
@@ -188,15 +191,15 @@ impl Settings {
 }
 
 impl Changed {
-    /// The change in a line, without its values where they may hold a password.
-    fn line(&self) -> String {
-        let (at, name) = (self.at.format("%Y-%m-%d %H:%M UTC"), &self.name);
-        if [&self.from, &self.to].into_iter().flatten().any(|known| known.secret) {
-            return format!("{at} {name}: changed");
-        }
-        let word =
-            |value: &Option<Known>| value.as_ref().map_or_else(|| "its default".into(), |known| known.told.clone());
-        format!("{at} {name}: {} -> {}", word(&self.from), word(&self.to))
+    /// The change, without its values where they may hold a password.
+    fn row(&self) -> [Value; 4] {
+        let secret = [&self.from, &self.to].into_iter().flatten().any(|known| known.secret);
+        let word = |value: &Option<Known>| match value {
+            _ if secret => "(secret)".to_owned(),
+            None => "its default".to_owned(),
+            Some(known) => known.told.clone(),
+        };
+        [self.at.into(), Value::of(&self.name), Value::of(word(&self.from)), Value::of(word(&self.to))]
     }
 }
 
@@ -267,7 +270,8 @@ mod tests {
         for settings in [sample("feed0000feed0000"), Sample { settings: Vec::new(), mistakes: None }] {
             let finding = monitor.verdict(&settings, &mut memory, &View::default()).findings.remove(0);
             assert_eq!(finding.summary, "settings changed: primary_conninfo");
-            assert_eq!(finding.detail, "1970-01-01 00:00 UTC primary_conninfo: changed");
+            let told = finding.detail.to_string();
+            assert!(told.ends_with("1970-01-01 00:00:00 UTC  primary_conninfo  (secret)  (secret)"), "{told}");
         }
     }
 }

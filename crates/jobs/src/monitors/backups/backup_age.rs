@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -117,15 +118,17 @@ impl BackupAge {
         let (severity, summary, detail) = match &newest.backup {
             Err(reason) => {
                 let summary = "the age of the newest backup cannot be determined".to_owned();
-                (Severity::Unknown, summary, format!("error: {reason}"))
+                (Severity::Unknown, summary, Detail::error(reason))
             }
-            Ok(None) => (Severity::Critical, format!("no backup exists (limit {limit})"), "newest: none".to_owned()),
+            Ok(None) => {
+                (Severity::Critical, format!("no backup exists (limit {limit})"), Detail::new().fact("newest", "none"))
+            }
             // C33: told as such by another finding.
             Ok(Some((_, at))) if *at > view.now + CLOCK_TOLERANCE => return None,
             Ok(Some((label, at))) => {
                 let age = (view.now - *at).to_std().unwrap_or_default();
                 let told = human::duration(age);
-                let detail = format!("newest: {label}\nfinished: {}", at.format("%Y-%m-%d %H:%M:%S UTC"));
+                let detail = Detail::new().fact("newest", label).time("finished", *at);
                 match self.warning_age {
                     _ if age > self.critical_age => {
                         (Severity::Critical, format!("backup is {told} old (limit {limit})"), detail)
@@ -146,7 +149,7 @@ impl BackupAge {
                     "See why the backup job did not succeed with \"pgbosun job history\", then run it with \
                      \"pgbosun job run NAME\".",
                 )
-                .detail(format!("repository: {}\n{detail}", newest.repository)),
+                .detail(Detail::new().fact("repository", &newest.repository).and(detail)),
         )
     }
 }
@@ -162,7 +165,7 @@ fn dated_ahead(newest: &Newest) -> Option<Finding> {
         )
         .meaning("The clock was wrong when it was taken, or is wrong now. How old the newest backup is may be unknown.")
         .advice("Compare this machine's clock with another one, set it right, and take a new backup.")
-        .detail(format!("repository: {}\nthe first: {first}", newest.repository)),
+        .detail(Detail::new().fact("repository", &newest.repository).fact("the first", first)),
     )
 }
 
@@ -171,7 +174,12 @@ fn not_trusted(newest: &Newest) -> Option<Finding> {
     newest.untrusted.first()?;
     let (repository, count) = (&newest.repository, human::count(newest.untrusted.len(), "backup"));
     let finding = untrusted(format!("{repository}/signatures"), format!("{count} in {repository} not trusted"));
-    Some(finding.detail(format!("repository: {repository}\nerror: {}", newest.untrusted.join("\nerror: "))))
+    let reasons = newest.untrusted.iter();
+    Some(
+        finding.detail(
+            reasons.fold(Detail::new().fact("repository", repository), |all, reason| all.fact("error", reason)),
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
+    detail::Detail,
     finding::{Finding, Severity},
     human, options,
 };
@@ -146,7 +147,7 @@ impl Monitor for BackupCopies {
         };
         let lines: Vec<_> = sample.iter().map(told).collect();
         let mut verdict = Verdict::of(if lines.is_empty() { "no backup".to_owned() } else { lines.join("; ") });
-        let mut wrong: BTreeMap<&str, Vec<(String, Vec<String>)>> = BTreeMap::new();
+        let mut wrong: BTreeMap<&str, Vec<(String, Detail)>> = BTreeMap::new();
         for one in sample {
             let age = view.now - one.finished;
             for (repository, copy) in &one.copies {
@@ -154,15 +155,17 @@ impl Monitor for BackupCopies {
                     Err(reason) => verdict.find(not_seen(repository, "whether the newest backup is present", reason)),
                     Ok(copy) => {
                         let Some((summary, faults)) = self.judge(one, repository, copy.as_ref(), age) else { continue };
-                        let finished = format!("{} finished: {}, {} ago", one.label, one.finished, human::span(age));
-                        let detail = std::iter::once(finished).chain(faults).collect();
+                        let detail = Detail::new()
+                            .fact("backup", &one.label)
+                            .time("finished", one.finished)
+                            .text(faults.join("\n"));
                         wrong.entry(repository).or_default().push((summary, detail));
                     }
                 }
             }
         }
         for (repository, wrong) in wrong {
-            let detail: Vec<_> = wrong.iter().flat_map(|(_, detail)| detail.clone()).collect();
+            let detail = wrong.iter().fold(Detail::new(), |all, (_, one)| all.and(one.clone()));
             let summaries: Vec<_> = wrong.into_iter().map(|(summary, _)| summary).collect();
             verdict.find(
                 Finding::new(Severity::Warning, repository, summaries.join("; "))
@@ -170,7 +173,7 @@ impl Monitor for BackupCopies {
                     .advice(format!(
                         "Bring it over: \"pgbosun backup copy LABEL --to {repository}\", or a job of kind replicate."
                     ))
-                    .detail(detail.join("\n")),
+                    .detail(detail),
             );
         }
         verdict

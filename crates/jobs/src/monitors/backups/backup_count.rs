@@ -12,6 +12,7 @@ use chrono::{DateTime, Datelike, Utc};
 use pgbosun_backup::{Catalogue, Entry};
 use pgbosun_core::{
     config::{Needs, RepositoryName},
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     options,
@@ -101,7 +102,7 @@ impl Monitor for BackupCount {
                     Finding::new(Severity::Warning, repository, format!("backups are missing: {}", missing.join(", ")))
                         .meaning("Less can be restored than was promised.")
                         .advice("\"pgbosun backup list\" shows what is there, \"pgbosun job history\" what failed.")
-                        .detail(format!("repository: {repository}")),
+                        .detail(Detail::new().fact("repository", repository)),
                 );
             }
         }

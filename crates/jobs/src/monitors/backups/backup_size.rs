@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -74,7 +75,7 @@ impl Monitor for BackupSize {
                 Finding::new(severity, repository, summary)
                     .meaning("It may not hold all that it should.")
                     .advice("Compare \"pgbosun backup show\" of both, and let restore-test say whether it restores.")
-                    .detail(format!("repository: {repository}\nnewest: {label}"))
+                    .detail(Detail::new().fact("repository", repository).fact("newest", label))
             };
             if *size < self.minimum.as_u64() {
                 let limit = human::size(self.minimum.as_u64());

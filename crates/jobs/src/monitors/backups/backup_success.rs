@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::Finding,
     human, options,
@@ -68,12 +69,13 @@ impl Monitor for BackupSuccess {
         let mut verdict = Verdict::of(format!("{good} of {all} backups succeeded within {told}"));
         verdict.measure(Figure::new("postgres_backup_success_percent", percent));
         let severity = view.below_percent("success", percent, self.warning_percent, self.critical_percent);
-        let lines = bad.iter().take(10).map(|run| format!("{} {}: {}", run.scheduled_for, run.job, run.summary));
+        let failed =
+            bad.iter().take(10).map(|run| [run.scheduled_for.into(), Value::of(&run.job), Value::of(&run.summary)]);
         verdict.find(
             Finding::new(severity, "success", format!("only {percent:.0} % of backups succeeded within {told}"))
                 .meaning("Backups work by luck: some day there is none when it is needed.")
                 .advice("See what the failures below have in common.")
-                .detail(lines.collect::<Vec<_>>().join("\n")),
+                .detail(Detail::new().table(["scheduled for", "job", "reason"], failed)),
         );
         verdict
     }

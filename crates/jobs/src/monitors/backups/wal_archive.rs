@@ -11,6 +11,7 @@ use pgbosun_backup::wal::{Gap, Spool};
 use pgbosun_core::{
     clock,
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -131,7 +132,7 @@ impl Monitor for WalArchive {
                     ),
             );
         }
-        let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: String| {
+        let mut find = |object: &str, severity, summary: String, meaning: &str, advice: &str, detail: Detail| {
             findings.push(Finding::new(severity, object, summary).meaning(meaning).advice(advice).detail(detail));
         };
         if let Some((count, name, at)) = &sample.failing {
@@ -141,7 +142,7 @@ impl Monitor for WalArchive {
                 format!("archiving fails: {name}"),
                 "WAL stays on the server's disk until it is archived, and fills it; what is not archived is lost with it.",
                 "The server's log has what archive_command said. Try \"pgbosun wal push\" with that file by hand.",
-                format!("file: {name}\nlast failure: {at}\nfailures: {count}"),
+                Detail::new().fact("file", name).time("last failure", *at).fact("failures", count),
             );
         }
         let waited = sample.oldest_ready.as_ref().map(|(name, age)| {
@@ -159,7 +160,7 @@ impl Monitor for WalArchive {
                 ),
                 "Whatever they hold is lost if the server is.",
                 "See whether archiving fails or is slower than the server writes; push-workers under [wal] helps with the latter.",
-                format!("oldest: {name}"),
+                Detail::new().fact("oldest", name),
             );
         }
         for (repository, files, bytes) in &sample.spools {
@@ -173,19 +174,19 @@ impl Monitor for WalArchive {
                 ),
                 "The repository is away; the required ones have the files. Past spool-limit they are left out there.",
                 "See why the repository does not answer: \"pgbosun check\".",
-                String::new(),
+                Detail::new(),
             );
         }
         for repository in sample.gaps.iter().map(|gap| &gap.repository).collect::<std::collections::BTreeSet<_>>() {
             let own: Vec<_> = sample.gaps.iter().filter(|gap| gap.repository == *repository).collect();
-            let names: Vec<_> = own.iter().take(20).map(|gap| format!("{} at {}", gap.file, gap.at)).collect();
+            let files = own.iter().take(20).map(|gap| [Value::of(&gap.file), gap.at.into()]);
             find(
                 &format!("gap in {repository}"),
                 Severity::Critical,
                 format!("{} left out of {repository}", human::count(own.len(), "WAL file")),
                 "From this repository alone no recovery goes beyond the gap. It was away for longer than the spool had room.",
                 "Fill it with a job of kind replicate, or take a new backup into it: that ends this alert.",
-                names.join("\n"),
+                Detail::new().table(["file", "left out"], files),
             );
         }
         let summary = match (sample.archiving, &sample.failing) {

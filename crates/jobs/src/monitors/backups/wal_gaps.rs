@@ -13,6 +13,7 @@ use pgbosun_backup::{
 };
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -204,7 +205,7 @@ impl Monitor for WalGaps {
             verdict.find(
                 Finding::new(Severity::Unknown, repository, summary)
                     .advice("See why the repository does not answer: \"pgbosun check\".")
-                    .detail(format!("error: {reason}")),
+                    .detail(Detail::error(reason)),
             );
         }
         for repository in &sample.unaware {
@@ -216,7 +217,7 @@ impl Monitor for WalGaps {
                         "See that archiving works on the server that was promoted. The next backup brings the history file into the \
                          archive, where the role has REPLICATION.",
                     )
-                    .detail(format!("timeline: {}", sample.timeline)),
+                    .detail(Detail::new().fact("timeline", &sample.timeline)),
             );
         }
         for reach in &sample.reaches {
@@ -246,7 +247,12 @@ impl Monitor for WalGaps {
                 Finding::new(severity, repository, format!("{what} of WAL missing in {repository}, from {end} on"))
                     .meaning("Recovery from the newest backup goes no further than to there.")
                     .advice(advice)
-                    .detail(format!("first missing: {end}\nnext there: {there}\nthe server archived last: {told}")),
+                    .detail(
+                        Detail::new()
+                            .fact("first missing", end)
+                            .fact("next there", there)
+                            .fact("the server archived last", told),
+                    ),
             );
         }
         verdict

@@ -6,7 +6,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 
 options! {
     /// Measures tablespaces, and alerts when one is larger than it may be. One whose directory is away, such as on a disk that is
@@ -56,7 +56,7 @@ impl Monitor for Tablespaces {
                 Finding::new(severity, name, summary)
                     .meaning("It takes more of its disk than was planned.")
                     .advice("Move tables and indexes to another one, or give it more room.")
-                    .detail(format!("location: {location}")),
+                    .detail(Detail::new().fact("location", location)),
             );
         }
         verdict

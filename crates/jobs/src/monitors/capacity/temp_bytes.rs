@@ -6,7 +6,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 
 options! {
     /// Alerts when queries write much to temporary files: sorts and hashes that do not fit into `work_mem`.
@@ -61,7 +61,11 @@ impl Monitor for TempBytes {
                 Finding::new(severity, name, format!("queries in {name} write {told} of temporary files an hour"))
                     .meaning("They are slow, wear the disk, and may fill it.")
                     .advice("log_temp_files = 0 shows which queries; an index or more work_mem for these helps.")
-                    .detail(format!("files so far: {files}\nbytes so far: {}", human::size(bytes.unsigned_abs()))),
+                    .detail(
+                        Detail::new()
+                            .fact("files so far", files)
+                            .fact("bytes so far", human::size(bytes.unsigned_abs())),
+                    ),
             );
         }
         verdict

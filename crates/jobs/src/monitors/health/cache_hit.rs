@@ -6,7 +6,7 @@ use crate::{
     monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, options};
 
 options! {
     /// Alerts when a busy database finds too little of what it reads in shared buffers.
@@ -73,7 +73,7 @@ impl Monitor for CacheHit {
                 Finding::new(severity, name, format!("only {percent:.0} % of what {name} reads is in the cache"))
                     .meaning("Queries wait for the disk, or for the cache of the operating system.")
                     .advice("See which queries read most (pg_stat_statements.shared_blks_read): an index is missing, or shared_buffers is too small.")
-                    .detail(format!("blocks from cache: {:.0}/s\nblocks read: {:.0}/s", hit.per_second, read.per_second)),
+                    .detail(Detail::new().fact("blocks from cache", format!("{:.0}/s", hit.per_second)).fact("blocks read", format!("{:.0}/s", read.per_second))),
             );
         }
         verdict

@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -51,16 +52,14 @@ impl Monitor for InvalidIndexes {
             sample,
             |(_, index)| !self.ignore.contains(&index.name),
             |database, invalid| {
-                let lines: Vec<_> = invalid
-                    .iter()
-                    .map(|(_, index)| {
-                        format!("{} on {}, {}", index.name, index.table, human::size(index.bytes.unsigned_abs()))
-                    })
-                    .collect();
+                let rows = invalid.iter().map(|(_, index)| {
+                    let size = human::size(index.bytes.unsigned_abs());
+                    [Value::of(&index.name), Value::of(&index.table), Value::of(size)]
+                });
                 Finding::new(Severity::Warning, database, format!("{} invalid indexes in {database}", invalid.len()))
                 .meaning("They cost every write and help no query; a constraint they stand for does not hold.")
                 .advice("DROP INDEX CONCURRENTLY, then build them anew; those named _ccnew or _ccold are left over from REINDEX.")
-                .detail(lines.join("\n"))
+                .detail(Detail::new().table(["index", "table", "size"], rows))
             },
         );
         verdict.summary = format!("{} invalid indexes", sample.len());

@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     options,
@@ -60,17 +61,14 @@ impl Monitor for Statistics {
             sample,
             |(_, table)| !self.ignore.contains(&table.name),
             |database, tables| {
-                let line = |table: &Table| {
-                    format!(
-                        "{}: {} of about {:.0} rows changed, analysed {}",
-                        table.name, table.modified, table.rows, table.last
-                    )
-                };
-                let lines: Vec<_> = tables.iter().map(|(_, table)| line(table)).collect();
+                let rows = tables.iter().map(|(_, table)| {
+                    let all = format!("{:.0}", table.rows);
+                    [Value::of(&table.name), Value::of(table.modified), Value::of(all), Value::of(&table.last)]
+                });
                 Finding::new(Severity::Warning, database, format!("{} tables of {database} have old statistics", tables.len()))
                 .meaning("The planner guesses, and may choose a plan that is slow by orders of magnitude.")
                 .advice("ANALYZE them; if they are here again tomorrow, autovacuum does not come round: lower autovacuum_analyze_scale_factor for them.")
-                .detail(lines.join("\n"))
+                .detail(Detail::new().table(["table", "rows changed", "of about", "analysed"], rows))
             },
         );
         verdict.summary = format!("{} tables have old statistics", sample.len());

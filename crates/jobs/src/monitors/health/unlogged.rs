@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -49,14 +50,12 @@ impl Monitor for Unlogged {
             sample,
             |(_, table)| !self.ignore.contains(&table.name),
             |database, tables| {
-                let lines: Vec<_> = tables
-                    .iter()
-                    .map(|(_, table)| format!("{}, {}", table.name, human::size(table.bytes.unsigned_abs())))
-                    .collect();
+                let size = |table: &Table| Value::of(human::size(table.bytes.unsigned_abs()));
+                let rows = tables.iter().map(|(_, table)| [Value::of(&table.name), size(table)]);
                 Finding::new(Severity::Warning, database, format!("{} unlogged tables in {database}", tables.len()))
                     .meaning("No backup has their rows, no standby either, and after a crash they are empty.")
                     .advice("ALTER TABLE … SET LOGGED, or name them under ignore where they may be lost.")
-                    .detail(lines.join("\n"))
+                    .detail(Detail::new().table(["table", "size"], rows))
             },
         );
         verdict.summary = format!("{} unlogged tables", sample.len());

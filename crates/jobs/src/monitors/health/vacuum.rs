@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
     options,
@@ -62,18 +63,20 @@ impl Monitor for Vacuum {
             sample,
             |(_, table)| !self.ignore.iter().any(|name| *name == table.name.trim_end_matches(" (its TOAST)")),
             |database, tables| {
-                let line = |table: &Table| {
-                    let Table { name, dead, threshold, age, last } = table;
-                    let age = age * 100.0;
-                    format!(
-                        "{name}: {dead:.0} dead rows (vacuum is due at {threshold:.0}), {age:.0} % of the age to freeze at, vacuumed {last}"
-                    )
-                };
-                let lines: Vec<_> = tables.iter().map(|(_, table)| line(table)).collect();
+                let rows = tables.iter().map(|(_, Table { name, dead, threshold, age, last })| {
+                    [
+                        Value::of(name),
+                        Value::of(format!("{dead:.0}")),
+                        Value::of(format!("{threshold:.0}")),
+                        Value::of(format!("{:.0} %", age * 100.0)),
+                        Value::of(last),
+                    ]
+                });
+                let head = ["table", "dead rows", "vacuum is due at", "of the age to freeze at", "vacuumed"];
                 Finding::new(Severity::Warning, database, format!("{} tables of {database} are overdue for vacuum", tables.len()))
                 .meaning("They grow, and queries read what is dead; what is not frozen in time stops all writes in the end.")
                 .advice("VACUUM (VERBOSE) one: if it cannot remove what is dead, monitor.xid-age names who holds it back. Else give autovacuum more speed (autovacuum_vacuum_cost_limit). A temporary table that is old (pg_temp_…) goes with its session: end that.")
-                .detail(lines.join("\n"))
+                .detail(Detail::new().table(head, rows))
             },
         );
         verdict.summary = format!("{} tables are overdue for vacuum", sample.len());

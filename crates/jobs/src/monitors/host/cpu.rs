@@ -6,7 +6,7 @@ use crate::{
     monitors::{Facts, Look, Monitor, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 use procfs::{Current, CurrentSI, KernelStats, LoadAverage, ProcResult};
 use std::time::Duration;
 
@@ -88,15 +88,17 @@ impl Monitor for Cpu {
         verdict.measure(Figure::new("host_cpu_busy_percent", *busy));
         verdict.measure(Figure::new("host_cpu_waiting_percent", *waiting));
         verdict.measure(Figure::new("host_load_per_processor", *load));
-        let detail = format!(
-            "waiting for disks: {waiting:.0} %\ntaken by the hypervisor: {stolen:.0} %\nload: {load:.1} a processor\n{busiest}"
-        );
+        let detail = Detail::new()
+            .fact("waiting for disks", format!("{waiting:.0} %"))
+            .fact("taken by the hypervisor", format!("{stolen:.0} %"))
+            .fact("load", format!("{load:.1} a processor"))
+            .text(busiest);
         let severity = view.above("cpu", *busy, self.warning_percent, self.critical_percent);
         verdict.find(
             Finding::new(severity, "cpu", format!("processors are {busy:.0} % busy over {over}"))
                 .meaning("Everything takes longer, and a little more load makes it much longer.")
                 .advice("See below who takes it; of a session of PostgreSQL pg_stat_activity shows the query.")
-                .detail(&detail),
+                .detail(detail.clone()),
         );
         let severity = view.above("load", *load, self.warning_load, self.critical_load);
         verdict.find(

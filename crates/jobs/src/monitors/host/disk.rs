@@ -12,6 +12,7 @@ use futures::future::join_all;
 use nix::sys::statvfs::statvfs;
 use pgbosun_core::{
     config::{Config, Needs, RepositoryType},
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -212,7 +213,12 @@ impl Disk {
         Finding::new(severity, &path, format!("file system of {path} is {what}"))
             .meaning("When it is full, PostgreSQL stops writing, and backups and archiving fail.")
             .advice("Free or add space; \"du -xh --max-depth=2\" shows what takes it. Never delete anything in pg_wal.")
-            .detail(format!("path: {path}\nused: {} ({percent:.1} %)\nfree: {free}", human::size(system.used)))
+            .detail(
+                Detail::new()
+                    .fact("path", path)
+                    .fact("used", format!("{} ({percent:.1} %)", human::size(system.used)))
+                    .fact("free", free),
+            )
     }
 }
 

@@ -6,7 +6,13 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{
+    config::Needs,
+    detail::{Detail, Value},
+    figure::Figure,
+    finding::Finding,
+    human, options,
+};
 use std::path::PathBuf;
 
 options! {
@@ -67,12 +73,13 @@ impl Monitor for LogSize {
         verdict.measure(Figure::new("postgres_log_directory_bytes", sample.bytes as f64));
         let (warning, critical) = (self.warning_size.as_u64() as f64, self.critical_size.as_u64() as f64);
         let severity = view.above("logs", sample.bytes as f64, warning, critical);
-        let lines = sample.largest.iter().map(|(size, path)| format!("{}  {}", human::size(*size), path.display()));
+        let largest =
+            sample.largest.iter().map(|(size, path)| [Value::of(human::size(*size)), Value::of(path.display())]);
         verdict.find(
             Finding::new(severity, "logs", format!("logs in {place} take {told}"))
                 .meaning("They fill the disk, and what matters is hard to find in them.")
                 .advice("Look at what repeats in the newest; logrotate or log_rotation_age with a cleanup removes old ones.")
-                .detail(lines.collect::<Vec<_>>().join("\n")),
+                .detail(Detail::new().table(["size", "file"], largest)),
         );
         verdict
     }

@@ -6,7 +6,7 @@ use crate::{
     monitors::{Facts, Look, Monitor, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 use procfs::{Current, Meminfo};
 
 options! {
@@ -65,18 +65,16 @@ impl Monitor for Memory {
         verdict.measure(Figure::new("host_memory_available_bytes", sample.available as f64));
         verdict.measure(Figure::new("host_memory_bytes", sample.total as f64));
         verdict.measure(Figure::new("host_swap_used_percent", swapped));
-        let detail = format!(
-            "memory: {}, {left} left\nswap: {}\n{}",
-            human::size(sample.total),
-            human::size(sample.swap),
-            sample.largest
-        );
+        let detail = Detail::new()
+            .fact("memory", format!("{}, {left} left", human::size(sample.total)))
+            .fact("swap", human::size(sample.swap))
+            .text(&sample.largest);
         let severity = view.above("memory", used, self.warning_percent, self.critical_percent);
         verdict.find(
             Finding::new(severity, "memory", format!("{used:.0} % of memory is in use, {left} left"))
                 .meaning("When none is left the kernel ends a process; if that is one of PostgreSQL, all sessions end.")
                 .advice("See below who holds it; work_mem times sessions is often the answer. vm.overcommit_memory = 2 spares PostgreSQL.")
-                .detail(&detail),
+                .detail(detail.clone()),
         );
         let severity = view.above("swap", swapped, self.warning_swap_percent, self.critical_swap_percent);
         verdict.find(

@@ -10,6 +10,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::{Config, Needs, RepositoryType},
+    detail::Detail,
     finding::{Finding, Severity},
     options,
 };
@@ -98,7 +99,7 @@ impl Monitor for Permissions {
                 Finding::new(Severity::Warning, format!("{path} (owner)"), format!("{path} belongs to {owner}"))
                     .meaning("Whoever owns it may change it and who may read it, whatever its mode says.")
                     .advice(format!("See how it came to that; else: chown postgres: {path}"))
-                    .detail(format!("owner: {owner}")),
+                    .detail(Detail::new().fact("owner", owner)),
             );
         }
         for Sample { path, mode, owner, allowed, .. } in sample.iter().filter(|one| one.mode & one.allowed != 0) {
@@ -108,7 +109,7 @@ impl Monitor for Permissions {
                 Finding::new(Severity::Warning, &path, format!("{path} is open to others (mode {mode:04o})"))
                     .meaning("Whoever has an account on this machine may read or change it: passwords, keys, or data.")
                     .advice(format!("chmod {tight:04o} {path}"))
-                    .detail(format!("mode: {mode:04o}\nowner: {}", owner_name(*owner))),
+                    .detail(Detail::new().fact("mode", format!("{mode:04o}")).fact("owner", owner_name(*owner))),
             );
         }
         verdict

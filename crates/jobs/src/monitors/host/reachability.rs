@@ -7,6 +7,7 @@ use crate::{
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Reach, Severity},
     human, options,
@@ -74,17 +75,18 @@ impl Monitor for Reachability {
                             "Everything on it is out of reach from here: the machine is down, or the network to it.",
                         )
                         .advice("Look at the machine's console and at the network between.")
-                        .detail(format!(
-                            "address: {address}\ntries: {} of {} each\nerror: {reason}",
-                            self.tries,
-                            human::duration(self.limit)
-                        )),
+                        .detail(
+                            Detail::new()
+                                .fact("address", address)
+                                .fact("tries", format!("{} of {} each", self.tries, human::duration(self.limit)))
+                                .fact("error", reason),
+                        ),
                 ),
                 Answer::Unknown(reason) => verdict.find(
                     Finding::new(Severity::Unknown, host, format!("machine {host} cannot be asked"))
                         .meaning("Nobody knows whether it is there.")
                         .advice("Look at the name, and at name resolution on this machine.")
-                        .detail(format!("address: {address}\nerror: {reason}")),
+                        .detail(Detail::new().fact("address", address).fact("error", reason)),
                 ),
             }
         }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytesize::ByteSize;
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -81,7 +82,7 @@ impl Monitor for ReplicationLag {
                 Finding::new(by_bytes.max(by_time), name, format!("standby {name} is {behind} behind"))
                     .meaning("Who reads there sees old data; taking over would lose what it has not, or take long.")
                     .advice("See whether its network or disk is the limit, or a long query there holds replay up (max_standby_streaming_delay).")
-                    .detail(format!("client: {client}\nstate: {state}, {sync_state}")),
+                    .detail(Detail::new().fact("client", client).fact("state", format!("{state}, {sync_state}"))),
             );
         }
         for name in self.standbys.iter().filter(|name| sample.iter().all(|receiver| receiver.name != **name)) {

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -72,7 +73,7 @@ impl Monitor for Slots {
             let held = human::size(u64::try_from(*retained).unwrap_or_default());
             verdict.measure(Figure::new("postgres_slot_retained_bytes", *retained as f64).of("slot", name));
             verdict.measure(Figure::new("postgres_slot_active", f64::from(u8::from(*active))).of("slot", name));
-            let detail = format!("kind: {kind}\nretained: {held}\nwal_status: {wal_status}");
+            let detail = Detail::new().fact("kind", kind).fact("retained", &held).fact("wal_status", wal_status);
             if matches!(wal_status.as_str(), "lost" | "unreserved") {
                 let severity = if wal_status == "lost" { Severity::Critical } else { Severity::Warning };
                 let what =
@@ -81,7 +82,7 @@ impl Monitor for Slots {
                     Finding::new(severity, name, format!("slot {name} {what}"))
                         .meaning("Who reads it cannot go on and must be built anew.")
                         .advice("Drop it (pg_drop_replication_slot), build its reader anew, and look at max_slot_wal_keep_size.")
-                        .detail(&detail),
+                        .detail(detail),
                 );
                 continue;
             }
@@ -106,7 +107,7 @@ impl Monitor for Slots {
                         "The WAL stays until it is read, and fills the disk; a slot with xmin holds vacuum back too.",
                     )
                     .advice("See why its reader does not read; drop the slot where nobody needs it any more.")
-                    .detail(&detail),
+                    .detail(detail),
             );
         }
         verdict

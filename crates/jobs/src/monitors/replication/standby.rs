@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     human, options,
@@ -105,7 +106,7 @@ impl Monitor for Standby {
                 Finding::new(Severity::Critical, "receiver", "the standby receives nothing from its primary")
                     .meaning("It falls behind; what the primary loses now is lost.")
                     .advice("See its log: network, password, a slot that is gone, or WAL that was removed (restore_command helps).")
-                    .detail(format!("replayed: {}", sample.replayed)),
+                    .detail(Detail::new().fact("replayed", &sample.replayed)),
             );
         }
         let severity = view.above("delay", delay, self.warning.as_secs_f64(), self.critical.as_secs_f64());

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
+    detail::{Detail, Value},
     finding::{Finding, Severity},
     options,
 };
@@ -96,8 +97,8 @@ impl Monitor for Hba {
         };
         let mut verdict = Verdict::of(format!("{} lines", rules.len()));
         let lines = |which: &dyn Fn(&&Rule) -> bool| {
-            let lines = rules.iter().filter(which).map(|rule| format!("{}: {}", rule.line, rule.words()));
-            lines.collect::<Vec<_>>().join("\n")
+            let rows = rules.iter().filter(which).map(|rule| [Value::of(rule.line), Value::of(rule.words())]);
+            Detail::new().table(["line", "what it says"], rows)
         };
         let weak = |rule: &&Rule| rule.error.is_empty() && rule.is_remote() && rule.method == "trust";
         let open = |rule: &&Rule| {
@@ -121,17 +122,17 @@ impl Monitor for Hba {
         }
         let wrong: Vec<_> = rules.iter().filter(|rule| !rule.error.is_empty()).collect();
         if let Some(first) = wrong.first() {
-            let told = wrong.iter().map(|rule| format!("{}: {}", rule.line, rule.error)).collect::<Vec<_>>();
+            let told = wrong.iter().map(|rule| [Value::of(rule.line), Value::of(&rule.error)]);
             verdict.find(
                 Finding::new(Severity::Critical, "mistakes", format!("pg_hba.conf is wrong: {}", first.error))
                     .meaning("The server goes on with the old lines, and does not start with these.")
                     .advice("Fix the lines below, then select pg_reload_conf().")
-                    .detail(told.join("\n")),
+                    .detail(Detail::new().table(["line", "what is wrong"], told)),
             );
         }
         self.remember(rules, memory, view.now);
         if !memory.news.is_empty() {
-            let told = memory.news.iter().map(|(at, line)| format!("{}  {line}", at.format("%Y-%m-%d %H:%M UTC")));
+            let told = memory.news.iter().map(|(at, line)| [(*at).into(), Value::of(line)]);
             let summary = match memory.news.iter().filter(|(_, line)| line != MOVED).count() {
                 0 => "lines of pg_hba.conf were moved".to_owned(),
                 changed if changed == memory.news.len() => format!("{changed} lines of pg_hba.conf changed"),
@@ -141,7 +142,7 @@ impl Monitor for Hba {
                 Finding::new(Severity::Warning, "changed", summary)
                     .meaning("Others may log in than before.")
                     .advice("If nobody meant to, find out who did it.")
-                    .detail(told.collect::<Vec<_>>().join("\n")),
+                    .detail(Detail::new().table(["seen", "change"], told)),
             );
         }
         verdict

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
+    detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
     options,
@@ -86,7 +87,7 @@ impl Monitor for Superusers {
                 Finding::new(severity, name, format!("role {name} got {powers}"))
                     .meaning("Whoever logs in as this role can do more than before, up to everything.")
                     .advice("If nobody meant to, take it back (ALTER ROLE, REVOKE), and find out who did it.")
-                    .detail(format!("first seen: {at}")),
+                    .detail(Detail::new().fact("first seen", at)),
             );
         }
         memory.known = Some(now);

@@ -124,13 +124,13 @@ mod tests {
         let verdict = monitor.verdict(&sessions, &mut (), &View::default());
         assert_eq!(verdict.findings[0].severity, Severity::Critical);
         let expected = "process 3\n    process 2, waits for 6 min 40 s\n        process 1, waits for 10 s\n    process 4, waits for 5.0 s";
-        assert_eq!(verdict.findings[0].detail, expected);
+        assert_eq!(verdict.findings[0].detail.to_string(), expected);
         assert!(monitor.verdict(&vec![], &mut (), &View::default()).findings.is_empty());
         let mut prepared = session(0, &[], 0.0);
         prepared.who = "prepared transaction x".into();
         let finding =
             monitor.verdict(&vec![prepared, session(1, &[0], 70.0)], &mut (), &View::default()).findings.remove(0);
         assert!(finding.advice.contains("ROLLBACK PREPARED"), "{}", finding.advice);
-        assert_eq!(finding.detail, "prepared transaction x\n    process 1, waits for 1 min 10 s");
+        assert_eq!(finding.detail.to_string(), "prepared transaction x\n    process 1, waits for 1 min 10 s");
     }
 }

@@ -6,7 +6,13 @@ use crate::{
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{
+    config::Needs,
+    detail::{Detail, Value},
+    figure::Figure,
+    finding::Finding,
+    human, options,
+};
 use std::time::Duration;
 
 options! {
@@ -91,7 +97,7 @@ impl Monitor for LongTransactions {
             let metric = format!("postgres_oldest_{}_seconds", kind.replace(' ', "_"));
             verdict.measure(Figure::new(&metric, longest));
             let severity = view.above(kind, longest, warning.as_secs_f64(), critical.as_secs_f64());
-            let lines: Vec<_> = own.iter().take(10).map(|one| format!("{}: {}", told(one.seconds), one.who)).collect();
+            let longest_ones = own.iter().take(10).map(|one| [Value::of(told(one.seconds)), Value::of(&one.who)]);
             verdict.find(
                 Finding::new(
                     severity,
@@ -100,7 +106,7 @@ impl Monitor for LongTransactions {
                 )
                 .meaning("Vacuum removes nothing younger than it, in any table, and its locks stay.")
                 .advice(advice)
-                .detail(lines.join("\n")),
+                .detail(Detail::new().table(["for", "who"], longest_ones)),
             );
         }
         verdict

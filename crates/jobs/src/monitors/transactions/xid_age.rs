@@ -6,7 +6,13 @@ use crate::{
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{
+    config::Needs,
+    detail::{Detail, Value},
+    figure::Figure,
+    finding::Finding,
+    human, options,
+};
 use std::collections::BTreeMap;
 
 options! {
@@ -48,10 +54,10 @@ pub struct Table {
 }
 
 impl Table {
-    fn line(&self) -> String {
+    fn row(&self) -> [Value; 4] {
         let Self { name, xid, multixact, bytes } = self;
         let size = human::size(bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default());
-        format!("{name}: {xid} transactions, {multixact} multixacts old, {size}")
+        [Value::of(name), Value::of(xid), Value::of(multixact), Value::of(size)]
     }
 }
 
@@ -105,13 +111,13 @@ impl Monitor for XidAge {
         let holders: Vec<_> = sample
             .holders
             .iter()
-            .map(|holder| format!("held back by {} transactions: {} {}", holder.held, holder.kind, holder.who))
+            .map(|holder| [Value::of(holder.held), Value::of(format!("{} {}", holder.kind, holder.who))])
             .collect();
         for Database { name, xid, multixact } in &sample.databases {
             verdict.measure(Figure::new("postgres_database_xid_age", *xid as f64).of("database", name));
             verdict.measure(Figure::new("postgres_database_multixact_age", *multixact as f64).of("database", name));
             let tables = sample.tables.get(name).into_iter().flatten();
-            let tables: Vec<_> = tables.map(Table::line).collect();
+            let tables: Vec<_> = tables.map(Table::row).collect();
             for (what, age) in [("transactions", *xid), ("multixacts", *multixact)] {
                 let object = format!("{what} of {name}");
                 let severity = view.above(&object, age as f64, self.warning_age.into(), self.critical_age.into());
@@ -130,7 +136,11 @@ impl Monitor for XidAge {
                     )
                     .meaning("At 2.1 billion the server refuses all writes, and freezing takes hours.")
                     .advice(advice)
-                    .detail(holders.iter().chain(&tables).map(String::as_str).collect::<Vec<_>>().join("\n")),
+                    .detail(
+                        Detail::new()
+                            .table(["transactions", "held back by"], holders.clone())
+                            .table(["table", "transactions old", "multixacts old", "size"], tables.clone()),
+                    ),
                 );
             }
         }
@@ -161,7 +171,7 @@ mod tests {
         let found = look(600_000_000, 0, 590_000_000);
         assert_eq!((found.len(), found[0].severity), (1, Severity::Warning));
         assert!(found[0].advice.contains("replication slot old"), "{}", found[0].advice);
-        assert!(found[0].detail.contains("public.old: 600000000 transactions"), "{}", found[0].detail);
+        assert!(found[0].detail.to_string().contains("public.old         600000000"), "{}", found[0].detail);
         let found = look(1_100_000_000, 600_000_000, 1);
         assert_eq!(
             found.iter().map(|finding| finding.severity).collect::<Vec<_>>(),
