@@ -41,9 +41,9 @@ pub fn span(span: chrono::Duration) -> String {
 
 /// Whether a text is a figure, with or without its unit: "27", "-1.5 GiB", "45 %", "6 min 40 s". In a table such stand to the right.
 pub fn is_figure(text: &str) -> bool {
-    const UNITS: [&str; 21] = [
+    const UNITS: [&str; 23] = [
         "%", "B", "KiB", "MiB", "GiB", "TiB", "PiB", "kB", "MB", "GB", "TB", "ns", "µs", "ms", "s", "min", "h", "d",
-        "million", "/s", "rows",
+        "million", "k", "M", "G", "rows",
     ];
     let is_number = |word: &str| {
         let word = word.strip_prefix(['-', '+']).unwrap_or(word);

@@ -8,6 +8,7 @@ mod charts;
 use crate::render::environment;
 use minijinja::{Value, context};
 use pgbosun_core::{
+    detail,
     finding::Severity,
     report::{Chart, Kind, Report, Section, Table},
 };
@@ -121,11 +122,16 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
                 .rows
                 .iter()
                 .take(rows)
-                .map(|row| context! { cells => row.cells, bar => row.bar.map(|bar| (100.0 * bar).round().clamp(1.0, 100.0) as u32) })
+                .map(|row| {
+                    let bar = row.bar.map(|bar| (100.0 * bar).round().clamp(1.0, 100.0) as u32);
+                    context! { cells => row.cells, bar, severities => row.cells.iter().map(|cell| severity(cell)).collect::<Vec<_>>() }
+                })
                 .collect();
+            let cells: Vec<_> = table.rows.iter().map(|row| row.cells.clone()).collect();
+            let figures = detail::figures(&cells);
             let bars = table.rows.iter().any(|row| row.bar.is_some());
             let more = table.rows.len().saturating_sub(rows);
-            context! { title => table.title, head => table.head, rows => shown, lines => lines(table, rows), bars, more }
+            context! { title => table.title, head => table.head, rows => shown, lines => lines(table, rows), bars, more, figures }
         })
         .collect();
     let figures: Vec<_> = section
@@ -147,6 +153,17 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
     context! { title => section.title, note => section.note, figures, compared, weeks, tables, charts }
 }
 
+/// How bad a cell is that says nothing else.
+fn severity(cell: &str) -> Option<Value> {
+    let severity = match cell {
+        "failed" | "damaged" | "timed out" => Severity::Critical,
+        "suspect" | "partly" => Severity::Warning,
+        "succeeded" | "passed" | "verified" => Severity::Ok,
+        word => word.parse().ok()?,
+    };
+    Some(context! { name => severity.as_str(), colour => colour(severity) })
+}
+
 /// A table as lines of text, its columns under each other.
 fn lines(table: &Table, rows: usize) -> Vec<String> {
     let rows: Vec<_> = table.rows.iter().take(rows).map(|row| &row.cells).collect();
@@ -155,8 +172,11 @@ fn lines(table: &Table, rows: usize) -> Vec<String> {
         all().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
     };
     let widths: Vec<_> = (0..table.head.len()).map(|column| width(column).min(WIDEST)).collect();
+    let figures = detail::figures(&rows.iter().map(|row| (*row).clone()).collect::<Vec<_>>());
     let line = |cells: &Vec<String>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if figures.get(column) == Some(&true) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     if rows.is_empty() { Vec::new() } else { all().map(line).collect() }

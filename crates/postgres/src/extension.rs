@@ -24,7 +24,7 @@ macro_rules! stranger {
 }
 
 const FIND: &str = concat!(
-    "select pg_catalog.quote_ident(n.nspname) as schema,
+    "select /* pgbosun */ pg_catalog.quote_ident(n.nspname) as schema,
        array(select p.proname::text from pg_catalog.pg_proc p where p.pronamespace = n.oid
              and exists (select from pg_catalog.pg_depend d
                          where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid

@@ -7,7 +7,7 @@ use crate::{Error, stranger};
 use sqlx::PgConnection;
 
 const FIND: &str = concat!(
-    "select what, stranger
+    "select /* pgbosun */ what, stranger
 from (select pg_catalog.format('schema %I', n.nspname) as what, ",
     stranger!("n.nspowner"),
     " as stranger

@@ -23,7 +23,7 @@ pub(crate) fn speaks(message: &str) -> bool {
 /// True where what the connection asked for reached the server. No operator is used, which could be one of the database's owner, and no
 /// prepared statement, which a pooler may not know.
 pub(crate) async fn is_passed_on(connection: &mut PgConnection, mark: Uuid) -> Result<bool, sqlx::Error> {
-    let asked = format!("select pg_catalog.current_setting('{MARK}', true)");
+    let asked = format!("select /* pgbosun */ pg_catalog.current_setting('{MARK}', true)");
     let found: Option<String> = sqlx::raw_sql(AssertSqlSafe(asked)).fetch_one(connection).await?.try_get(0)?;
     Ok(found.is_some_and(|found| found == mark.to_string()))
 }
@@ -41,7 +41,7 @@ pub(crate) async fn check_session(server: &Server, host: &Host, mine: &mut PgCon
 async fn is_own(server: &Server, host: &Host, mine: &mut PgConnection) -> Result<bool, Error> {
     let failed = |source: sqlx::Error| Error::connect(&server.conninfo, host, source);
     // What others left in a session is not taken away there.
-    let left = "select name from pg_catalog.pg_prepared_statements limit 1";
+    let left = "select /* pgbosun */ name from pg_catalog.pg_prepared_statements limit 1";
     if sqlx::raw_sql(left).fetch_optional(&mut *mine).await.map_err(failed)?.is_some() {
         return Ok(false);
     }
@@ -51,7 +51,10 @@ async fn is_own(server: &Server, host: &Host, mine: &mut PgConnection) -> Result
     // that take servers meanwhile make it less likely that a round shows it: hence many.
     for turn in [true, true, false, true, false, false].into_iter().cycle().take(ASKED) {
         let connection = if turn { &mut *mine } else { &mut other };
-        let row = sqlx::raw_sql("select pg_catalog.pg_backend_pid()").fetch_one(connection).await.map_err(failed)?;
+        let row = sqlx::raw_sql("select /* pgbosun */ pg_catalog.pg_backend_pid()")
+            .fetch_one(connection)
+            .await
+            .map_err(failed)?;
         let pid: i32 = row.try_get(0).map_err(failed)?;
         if turn { of_mine.push(pid) } else { of_other.push(pid) }
     }

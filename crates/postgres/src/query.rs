@@ -89,7 +89,7 @@ impl Server {
             settled => settled?,
         }
         if self.conninfo.primary_only {
-            let standby: bool = sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()")
+            let standby: bool = sqlx::query_scalar("select /* pgbosun */ pg_catalog.pg_is_in_recovery()")
                 .fetch_one(&mut connection)
                 .await
                 .map_err(failed)?;
@@ -139,7 +139,7 @@ impl Server {
     /// Where the server cannot be asked.
     pub async fn system_id(&self) -> Result<String, Error> {
         let mut connection = self.connect().await?;
-        let asked = "select system_identifier from pg_catalog.pg_control_system()";
+        let asked = "select /* pgbosun */ system_identifier from pg_catalog.pg_control_system()";
         let found: Result<i64, _> = sqlx::query_scalar(asked).fetch_one(&mut connection).await;
         let _ = connection.close().await;
         let failed = |source| Error::Query { what: "ask for the system identifier".into(), source };
@@ -188,7 +188,7 @@ impl Server {
 /// Where no second connection is to be had.
 pub async fn cancel_backend(server: &Server, pid: i32) -> Result<(), Error> {
     let mut connection = server.connect().await?;
-    sqlx::query("select pg_catalog.pg_cancel_backend($1)")
+    sqlx::query("select /* pgbosun */ pg_catalog.pg_cancel_backend($1)")
         .bind(pid)
         .execute(&mut connection)
         .await

@@ -41,7 +41,7 @@ pub(crate) const SETTINGS: [(&str, &str); 17] = [
 
 /// The rights of the role we log in as, where whoever owns the database has others used in it; an administrator who wants that sets it for
 /// the role, or in the connection string.
-const ROLE: &str = "select pg_catalog.set_config('role', 'none', false)
+const ROLE: &str = "select /* pgbosun */ pg_catalog.set_config('role', 'none', false)
      from (select coalesce(pg_catalog.bool_or(s.setrole = 0), false) as of_database,
                   coalesce(pg_catalog.bool_or(r.rolname = session_user), false) as of_role
            from pg_catalog.pg_db_role_setting s
@@ -52,11 +52,11 @@ const ROLE: &str = "select pg_catalog.set_config('role', 'none', false)
      where current_user <> session_user and of_database and not of_role; ";
 
 /// Messages in English, where the role may choose.
-const LANGUAGE: &str = "select pg_catalog.set_config('lc_messages', 'C', false) \
+const LANGUAGE: &str = "select /* pgbosun */ pg_catalog.set_config('lc_messages', 'C', false) \
      where pg_catalog.current_setting('is_superuser') = 'on'";
 
 /// A database of SQL_ASCII holds any bytes, and the server refuses to call them UTF-8: they come as they are (`lossy`).
-const ENCODING: &str = "select pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
+const ENCODING: &str = "select /* pgbosun */ pg_catalog.set_config('client_encoding', 'SQL_ASCII', false) \
      where pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'; ";
 
 /// Limits that older servers do not know: asked for in a statement, or by a connection when the version is known.
@@ -80,7 +80,7 @@ pub(crate) async fn settle(connection: &mut PgConnection, asked: &[(String, Stri
 /// Makes settings by a statement, where what the connection asked for was not passed on.
 pub(crate) async fn make(connection: &mut PgConnection, settings: &[(String, String)]) -> Result<(), sqlx::Error> {
     let calls = (0..settings.len()).map(|at| format!("pg_catalog.set_config(${}, ${}, false)", 2 * at + 1, 2 * at + 2));
-    let statement = format!("select {}", calls.collect::<Vec<_>>().join(", "));
+    let statement = format!("select /* pgbosun */ {}", calls.collect::<Vec<_>>().join(", "));
     let query = settings
         .iter()
         .fold(sqlx::query(AssertSqlSafe(statement)), |query, (name, value)| query.bind(name).bind(value));

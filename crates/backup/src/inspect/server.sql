@@ -1,4 +1,4 @@
-select pg_catalog.current_setting('server_version'),
+select /* pgbosun */ pg_catalog.current_setting('server_version'),
        pg_catalog.current_setting('server_version_num')::int,
        pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
        -- the role initdb made, whatever its name (BOOTSTRAP_SUPERUSERID)

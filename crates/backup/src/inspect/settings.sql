@@ -1,1 +1,1 @@
-select name, setting from pg_catalog.pg_settings where name = any ($1)
+select /* pgbosun */ name, setting from pg_catalog.pg_settings where name = any ($1)

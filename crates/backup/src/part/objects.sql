@@ -1,5 +1,5 @@
 -- What a dump of a schema (or of everything, without $1) holds, by owner; what belongs to an extension comes with it.
-with schemas as (
+with /* pgbosun */ schemas as (
     select n.oid, n.nspowner
     from pg_catalog.pg_namespace n
     where case

@@ -1,5 +1,5 @@
 -- Whether a database has this schema, and the table in it, and whether the role (if one is named) may create there.
-select
+select /* pgbosun */
     exists (select from pg_catalog.pg_namespace n where n.nspname operator(pg_catalog.=) $1),
     exists (
         select from pg_catalog.pg_class c

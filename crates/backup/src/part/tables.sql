@@ -1,5 +1,5 @@
 -- A table with its partitions and what inherits from it: schema, name, whether rows of it are dumped, owner.
-with recursive tree (oid) as (
+with /* pgbosun */ recursive tree (oid) as (
     select pg_catalog.to_regclass($1)::pg_catalog.oid
     union
     select i.inhrelid from pg_catalog.pg_inherits i join tree t on i.inhparent operator(pg_catalog.=) t.oid

@@ -23,7 +23,7 @@ pub(super) struct Page(BTreeMap<String, (String, BTreeMap<Labels, f64>)>);
 impl Page {
     /// Adds a value.
     pub fn add(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
-        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), escaped(value))).collect();
+        let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let family = self.0.entry(name.to_owned()).or_insert_with(|| (help.to_owned(), BTreeMap::new()));
         family.1.entry(labels).or_insert(value);
     }
@@ -37,11 +37,6 @@ impl Page {
         let _ = encode(&mut text, &registry);
         text
     }
-}
-
-/// A label's value as the format has it: the encoder writes it as it is.
-fn escaped(value: &str) -> String {
-    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
 }
 
 impl Collector for Page {

@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into alerts. Idempotent: the newest version of a row wins.
-insert into dba_ops.alerts (id, instance_id, fingerprint, job, cluster, group_name, severity, state, reach, summary,
+insert /* pgbosun */ into dba_ops.alerts (id, instance_id, fingerprint, job, cluster, group_name, severity, state, reach, summary,
     meaning, advice, detail, looks, opened_at, changed_at, seen_at, resolved_at, run_id, acknowledged_at,
     acknowledged_by, acknowledgement, notified_at, told_severity, told_worst, incident_id, resolution)
 select r.id, r.instance_id, r.fingerprint, r.job, r.cluster, r.group_name, r.severity, r.state, r.reach, r.summary,

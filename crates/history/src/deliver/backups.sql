@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into backups. Idempotent: the newest version of a row wins.
-insert into dba_ops.backups (instance_id, cluster, repository, label, kind, state, system_id, started_at, finished_at,
+insert /* pgbosun */ into dba_ops.backups (instance_id, cluster, repository, label, kind, state, system_id, started_at, finished_at,
     start_lsn, stop_lsn, timeline, bytes, stored_bytes, run_id, changed_at, parent)
 select r.instance_id, r.cluster, r.repository, r.label, r.kind, r.state, r.system_id, r.started_at, r.finished_at,
     r.start_lsn, r.stop_lsn, r.timeline, r.bytes, r.stored_bytes, r.run_id, r.changed_at, r.parent

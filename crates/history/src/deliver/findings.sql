@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into findings. Idempotent: the newest version of a row wins.
-insert into dba_ops.findings (id, instance_id, run_id, job, cluster, object, severity, summary, meaning, advice,
+insert /* pgbosun */ into dba_ops.findings (id, instance_id, run_id, job, cluster, object, severity, summary, meaning, advice,
     detail, seen_at)
 select r.id, r.instance_id, r.run_id, r.job, r.cluster, r.object, r.severity, r.summary, r.meaning, r.advice,
     r.detail, r.seen_at

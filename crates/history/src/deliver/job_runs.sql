@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into job_runs. Idempotent: the newest version of a row wins.
-insert into dba_ops.job_runs (id, instance_id, job, kind, cluster, trigger, state, scheduled_for, started_at,
+insert /* pgbosun */ into dba_ops.job_runs (id, instance_id, job, kind, cluster, trigger, state, scheduled_for, started_at,
     finished_at, attempts, summary, error)
 select r.id, r.instance_id, r.job, r.kind, r.cluster, r.trigger, r.state, r.scheduled_for, r.started_at,
     r.finished_at, r.attempts, r.summary, r.error

@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into jobs. Idempotent: the newest version of a row wins.
-insert into dba_ops.jobs (instance_id, name, kind, cluster, schedule, time_zone, configured, paused_at, paused_by,
+insert /* pgbosun */ into dba_ops.jobs (instance_id, name, kind, cluster, schedule, time_zone, configured, paused_at, paused_by,
     pause_reason)
 select r.instance_id, r.name, r.kind, r.cluster, r.schedule, r.time_zone, r.configured, r.paused_at, r.paused_by,
     r.pause_reason

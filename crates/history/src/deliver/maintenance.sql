@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into maintenance. Idempotent: a row never changes.
-insert into dba_ops.maintenance (id, instance_id, run_id, job, cluster, database, object, action, result, reason,
+insert /* pgbosun */ into dba_ops.maintenance (id, instance_id, run_id, job, cluster, database, object, action, result, reason,
     bytes_before, bytes_after, wal_bytes, started_at, seconds)
 select r.id, r.instance_id, r.run_id, r.job, r.cluster, r.database, r.object, r.action, r.result, r.reason,
     r.bytes_before, r.bytes_after, r.wal_bytes, r.started_at, r.seconds

@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into notifications. Idempotent: the newest version of a row wins.
-insert into dba_ops.notifications (id, instance_id, alert_id, alerts, group_name, channel, notice, severity, subject,
+insert /* pgbosun */ into dba_ops.notifications (id, instance_id, alert_id, alerts, group_name, channel, notice, severity, subject,
     state, attempts, recipients, last_error, created_at, sent_at)
 select r.id, r.instance_id, r.alert_id, r.alerts, r.group_name, r.channel, r.notice, r.severity, r.subject, r.state,
     r.attempts, r.recipients, r.last_error, r.created_at, r.sent_at

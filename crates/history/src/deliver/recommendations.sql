@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into recommendations. Idempotent: the newest version of a row wins.
-insert into dba_ops.recommendations (instance_id, cluster, job, database, topic, object, reason, figure, unit, statement,
+insert /* pgbosun */ into dba_ops.recommendations (instance_id, cluster, job, database, topic, object, reason, figure, unit, statement,
     first_seen_at, last_seen_at, gone_at, run_id)
 select r.instance_id, r.cluster, r.job, r.database, r.topic, r.object, r.reason, r.figure, r.unit, r.statement,
     r.first_seen_at, r.last_seen_at, r.gone_at, r.run_id

@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into restore_tests. Idempotent: the newest version of a row wins.
-insert into dba_ops.restore_tests (id, instance_id, run_id, cluster, repository, label, started_at, total_seconds,
+insert /* pgbosun */ into dba_ops.restore_tests (id, instance_id, run_id, cluster, repository, label, started_at, total_seconds,
     restore_seconds, recovery_seconds, check_seconds, recovery_point_age_seconds, databases, tables, rows, passed,
     detail, find_seconds, target, recovered_to, extracted, extract_seconds)
 select r.id, r.instance_id, r.run_id, r.cluster, r.repository, r.label, r.started_at, r.total_seconds,

@@ -1,5 +1,5 @@
 -- Rows of the journal, as a JSON array, into silences. Idempotent: the newest version of a row wins.
-insert into dba_ops.silences (id, instance_id, cluster, job, object, reason, created_by, created_at, until_at,
+insert /* pgbosun */ into dba_ops.silences (id, instance_id, cluster, job, object, reason, created_by, created_at, until_at,
     ended_at)
 select r.id, r.instance_id, r.cluster, r.job, r.object, r.reason, r.created_by, r.created_at, r.until_at, r.ended_at
 from pg_catalog.jsonb_array_elements($1::jsonb) as e (row),

@@ -1,5 +1,5 @@
 -- Whoever keeps vacuum in this database from removing dead rows and from freezing: only what counts here is named.
-select kind, who
+select /* pgbosun */ kind, who
 from (
     select 'session' as kind,
            pg_catalog.format('process %s (%s, %s), %s since %s', pid, coalesce(usename, '-'),

@@ -1,7 +1,7 @@
 -- Every index with what it would take if it were built anew. The idea is that of the well-known estimates: the average width
 -- of its columns (pg_stats) and the number of its entries give the leaf pages of a B-tree at its fillfactor; duplicates that
 -- PostgreSQL stores once make it smaller than that, never larger. Other kinds, and those without statistics, have none.
-with stats as materialized (
+with /* pgbosun */ stats as materialized (
     select schemaname, tablename, attname, avg_width, null_frac
     from pg_catalog.pg_stats
     where not inherited

@@ -1,6 +1,6 @@
 -- What amcheck can look through while everybody works: B-trees, tables with their TOAST, and GIN indexes where it knows them.
 -- Not what somebody has locked: its size would wait for them.
-select c.oid::bigint,
+select /* pgbosun */ c.oid::bigint,
        pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
        case when c.relkind = 'i' then a.amname::text else 'heap' end as kind,
        coalesce(pg_catalog.pg_relation_size(c.oid), 0) as bytes,

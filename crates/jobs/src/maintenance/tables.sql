@@ -1,6 +1,6 @@
 -- Every table and materialized view with what autovacuum would decide by: its own thresholds, or the server's. VACUUM does
 -- TOAST with its table, so both are in one row. Sizes are not asked of what somebody has locked: that would wait for them.
-with settings as (
+with /* pgbosun */ settings as (
     select pg_catalog.current_setting('block_size')::bigint as block,
            pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 as dead,
            pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8 as dead_scale,

@@ -1,5 +1,5 @@
 -- The size is not asked of a table that somebody has locked: that would wait for them.
-select case when exists (select from pg_catalog.pg_locks l
+select /* pgbosun */ case when exists (select from pg_catalog.pg_locks l
                          where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
                            and l.relation in (c.oid, c.reltoastrelid))
             then c.relpages::bigint * pg_catalog.current_setting('block_size')::bigint

@@ -1,3 +1,3 @@
-select pg_catalog.current_setting('server_version') as version,
+select /* pgbosun */ pg_catalog.current_setting('server_version') as version,
        pg_catalog.pg_postmaster_start_time() as started,
        pg_catalog.pg_is_in_recovery() as standby

@@ -1,4 +1,4 @@
-select array[datname::text] as key,
+select /* pgbosun */ array[datname::text] as key,
        array[xact_commit, xact_rollback, blks_read, blks_hit, tup_inserted, tup_updated, tup_deleted, conflicts, deadlocks,
              temp_files, temp_bytes, blk_read_time, blk_write_time, sessions, active_time,
              idle_in_transaction_time]::float8[] as values

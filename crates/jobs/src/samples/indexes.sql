@@ -1,4 +1,4 @@
-select array[pg_catalog.current_database()::text, pg_catalog.format('%I.%I', s.schemaname, s.relname),
+select /* pgbosun */ array[pg_catalog.current_database()::text, pg_catalog.format('%I.%I', s.schemaname, s.relname),
              s.indexrelname::text] as key,
        array[s.idx_scan, s.idx_tup_read, i.idx_blks_read, i.idx_blks_hit]::float8[] as values
 from pg_catalog.pg_stat_user_indexes s

@@ -122,7 +122,8 @@ pub(super) async fn take(
 
 /// Statements as counted: the columns are those of the extension, which an upgrade of the server leaves as it is.
 async fn statements(connection: &mut PgConnection, schema: &str) -> Result<Vec<Row>, sqlx::Error> {
-    let asked = "select exists (select from pg_catalog.pg_attribute where attname = 'shared_blk_read_time'
+    let asked =
+        "select /* pgbosun */ exists (select from pg_catalog.pg_attribute where attname = 'shared_blk_read_time'
                      and attrelid = pg_catalog.to_regclass($1 || '.pg_stat_statements'))";
     let new: bool = sqlx::query_scalar(asked).bind(schema).fetch_one(&mut *connection).await?;
     let times = if new {

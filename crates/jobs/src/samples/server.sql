@@ -1,5 +1,5 @@
 -- From PostgreSQL 17 on: checkpoints have a view of their own.
-select array[]::text[] as key,
+select /* pgbosun */ array[]::text[] as key,
        array[((case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
                     else pg_catalog.pg_current_wal_insert_lsn() end) - '0/0'),
              w.wal_records, w.wal_fpi, c.num_timed, c.num_requested, c.write_time, c.sync_time, c.buffers_written,

@@ -1,5 +1,5 @@
 -- Up to PostgreSQL 16.
-select array[]::text[] as key,
+select /* pgbosun */ array[]::text[] as key,
        array[((case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
                     else pg_catalog.pg_current_wal_insert_lsn() end) - '0/0'),
              w.wal_records, w.wal_fpi, b.checkpoints_timed, b.checkpoints_req, b.checkpoint_write_time, b.checkpoint_sync_time, b.buffers_checkpoint,

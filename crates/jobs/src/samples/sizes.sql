@@ -1,6 +1,6 @@
 -- The database, and its largest tables with indexes and TOAST. Sizes are not asked of what somebody has locked, whole or in
 -- part: that would wait for them.
-with locked as (
+with /* pgbosun */ locked as (
     select distinct coalesce(w.oid, i.indrelid, l.relation) as oid
     from pg_catalog.pg_locks l
     join pg_catalog.pg_database d on d.datname = pg_catalog.current_database()

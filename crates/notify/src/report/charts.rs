@@ -4,7 +4,10 @@ use super::SIZE;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::report::{Chart, Unit};
-use plotters::prelude::*;
+use plotters::{
+    coord::ranged1d::{DefaultFormatting, KeyPointHint},
+    prelude::*,
+};
 use resvg::{
     tiny_skia::{Pixmap, Transform},
     usvg::{Options, Tree},
@@ -15,6 +18,8 @@ use std::sync::{Arc, OnceLock};
 const COLOURS: [RGBColor; 3] = [RGBColor(0x1f, 0x6f, 0xb4), RGBColor(0xb0, 0xb8, 0xc0), RGBColor(0xd1, 0x6a, 0x1d)];
 const INK: RGBColor = RGBColor(0x57, 0x60, 0x6a);
 const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xea);
+/// The most marks that an axis of values has above nothing.
+const MARKS: f64 = 5.0;
 /// The family of the font that comes along.
 const FONT: &str = "Ubuntu";
 
@@ -35,14 +40,25 @@ fn draw(chart: &Chart, zone: Tz, drawn: &mut String) -> Result<(), Box<dyn std::
     // The wall's time, so that marks are at its whole hours.
     let local = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local().and_utc();
     let most = points().map(|point| point.1).fold(0.0, f64::max);
-    let top = if chart.unit == Unit::Percent { (most * 1.1).clamp(1.0, 100.0) } else { (most * 1.1).max(1.0) };
+    let values = value_marks(chart.unit, most);
+    let top = values.last().copied().unwrap_or(1.0).max(if chart.unit == Unit::Percent {
+        (most * 1.02).min(100.0)
+    } else {
+        most
+    });
     let root = SVGBackend::with_string(drawn, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let mut area = ChartBuilder::on(&root)
         .margin(8)
+        // Half of a label stands beyond the last mark.
+        .margin_top(14)
+        .margin_right(30)
         .x_label_area_size(24)
         .y_label_area_size(72)
-        .build_cartesian_2d(local(begin)..local(end), 0.0..top)?;
+        .build_cartesian_2d(
+            (local(begin)..local(end)).with_key_points(time_marks(local(begin), local(end))),
+            Values { top, marks: values },
+        )?;
     let long = (end - begin).num_hours() > 48;
     let time = |at: &DateTime<Utc>| at.format(if long { "%m-%d" } else { "%H:%M" }).to_string();
     let font = (FONT, 12).into_font().color(&INK);
@@ -51,8 +67,8 @@ fn draw(chart: &Chart, zone: Tz, drawn: &mut String) -> Result<(), Box<dyn std::
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(GRID)
-        .x_labels(8)
-        .y_labels(5)
+        .x_labels(12)
+        .y_labels(12)
         .label_style(font.clone())
         .x_label_formatter(&time)
         .y_label_formatter(&|value| chart.unit.tell(*value))
@@ -78,6 +94,77 @@ fn draw(chart: &Chart, zone: Tz, drawn: &mut String) -> Result<(), Box<dyn std::
     Ok(())
 }
 
+/// The axis of values, which has its marks where it is told.
+struct Values {
+    top: f64,
+    marks: Vec<f64>,
+}
+
+impl Ranged for Values {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        limit.0 + (f64::from(limit.1 - limit.0) * value / self.top).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.marks.clone()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        0.0..self.top
+    }
+}
+
+/// Where the axis of values has its marks, from nothing to above the most: at figures that are round in the unit people read.
+fn value_marks(unit: Unit, most: f64) -> Vec<f64> {
+    // A minute has 60 seconds, a KiB 1024 bytes: each step is round in one of these.
+    let bases: &[f64] = match unit {
+        Unit::Bytes => &[1.0, 1024.0, 1_048_576.0, 1_073_741_824.0, 1_099_511_627_776.0, 1_125_899_906_842_624.0],
+        Unit::Milliseconds => &[0.01, 1.0, 1000.0, 60_000.0, 3_600_000.0, 86_400_000.0],
+        Unit::Number | Unit::Percent => &[0.01],
+    };
+    let most = if unit == Unit::Percent { most.min(100.0) } else { most };
+    let most = most.max(if unit == Unit::Milliseconds { 0.01 } else { 1.0 });
+    let base = bases.iter().copied().rfind(|base| *base * 2.0 <= most).unwrap_or(bases[0]);
+    let decades = (0..18).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
+    let limit = if unit == Unit::Percent { 100.0 } else { f64::INFINITY };
+    let step = decades.map(|times| base * times).find(|step| step * MARKS >= most).unwrap_or(most);
+    let last = (most / step).ceil();
+    let marks = (0..=64).map(f64::from).take_while(|number| *number <= last).map(|number| number * step);
+    marks.filter(|mark| *mark <= limit).collect()
+}
+
+/// Where the axis of time has its marks: at whole minutes, hours or days of the wall.
+fn time_marks(begin: DateTime<Utc>, end: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+    const MINUTES: [i64; 18] = [
+        1,
+        2,
+        5,
+        10,
+        15,
+        30,
+        60,
+        120,
+        180,
+        360,
+        720,
+        1440,
+        2880,
+        7 * 1440,
+        14 * 1440,
+        28 * 1440,
+        91 * 1440,
+        364 * 1440,
+    ];
+    let minutes = (end - begin).num_minutes().max(1);
+    let step = MINUTES.into_iter().find(|step| minutes / step <= 8).unwrap_or(364 * 1440) * 60;
+    let first = begin.timestamp().div_euclid(step) + 1;
+    let marks = (first..first + 10).filter_map(|number| DateTime::from_timestamp(number * step, 0));
+    marks.take_while(|at| *at <= end).collect()
+}
+
 /// A picture of an SVG that this module drew, twice as fine as it is large.
 pub fn png(svg: &str) -> Option<Vec<u8>> {
     static OPTIONS: OnceLock<Options<'static>> = OnceLock::new();
@@ -92,4 +179,31 @@ pub fn png(svg: &str) -> Option<Vec<u8>> {
     let mut picture = Pixmap::new(2 * SIZE.0, 2 * SIZE.1)?;
     resvg::render(&tree, Transform::from_scale(2.0, 2.0), &mut picture.as_mut());
     picture.encode_png().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_at_round_figures() {
+        let told =
+            |unit: Unit, most: f64| value_marks(unit, most).iter().map(|mark| unit.tell(*mark)).collect::<Vec<_>>();
+        assert_eq!(told(Unit::Bytes, 3.4e9), ["0 B", "1.0 GiB", "2.0 GiB", "3.0 GiB", "4.0 GiB"]);
+        assert_eq!(told(Unit::Bytes, 700.0), ["0 B", "200 B", "400 B", "600 B", "800 B"]);
+        assert_eq!(told(Unit::Milliseconds, 200_000.0), ["0.00 ms", "1 min", "2 min", "3 min", "4 min"]);
+        assert_eq!(told(Unit::Percent, 99.0).last().unwrap(), "100.0 %");
+        assert_eq!(told(Unit::Number, 0.0), ["0", "0.20", "0.40", "0.60", "0.80", "1"]);
+        for unit in [Unit::Number, Unit::Bytes, Unit::Percent, Unit::Milliseconds] {
+            for most in [0.0, 0.3, 7.0, 99.9, 12_345.0, 1e9, 1e15] {
+                let marks = value_marks(unit, most);
+                let enough = unit == Unit::Percent || *marks.last().unwrap() >= most;
+                assert!((2..=12).contains(&marks.len()) && enough, "{unit:?} {most}: {marks:?}");
+            }
+        }
+        let at = |text: &str| format!("2026-11-21T{text}:00Z").parse::<DateTime<Utc>>().unwrap();
+        let marks = time_marks(at("08:20"), at("14:10"));
+        let expected = ["09:00", "10:00", "11:00", "12:00", "13:00", "14:00"].map(at);
+        assert_eq!(marks, expected);
+    }
 }

@@ -1,5 +1,5 @@
 -- A limit of -2 marks what an interrupted DROP DATABASE left: nobody can connect to it, and some of its files may be gone.
-with databases as (
+with /* pgbosun */ databases as (
     select oid,
            datname::text as name,
            datname = pg_catalog.current_database() as own,

@@ -1,4 +1,4 @@
-select name, own, template
+select /* pgbosun */ name, own, template
 from databases
 where connectable
 order by name

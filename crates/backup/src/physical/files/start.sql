@@ -1,1 +1,1 @@
-select pg_catalog.pg_backup_start($1, $2)::text
+select /* pgbosun */ pg_catalog.pg_backup_start($1, $2)::text

@@ -1,5 +1,5 @@
 -- false: the WAL is streamed or awaited by us
-select stopped.lsn::text,
+select /* pgbosun */ stopped.lsn::text,
        stopped.labelfile,
        case
            when pg_catalog.pg_is_in_recovery()

@@ -1,4 +1,4 @@
-select pg_catalog.pg_is_in_recovery(),
+select /* pgbosun */ pg_catalog.pg_is_in_recovery(),
        not pg_catalog.pg_is_in_recovery()
        or (not pg_catalog.pg_is_wal_replay_paused()
            and exists (select from pg_catalog.pg_stat_wal_receiver where status = 'streaming')

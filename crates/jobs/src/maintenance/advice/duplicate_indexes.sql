@@ -1,6 +1,6 @@
 -- Indexes of one table of which one does all that the other does: the same in every respect, or B-trees whose columns are the
 -- first ones of another.
-with locked as (
+with /* pgbosun */ locked as (
     select l.relation
     from pg_catalog.pg_locks l
     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'

@@ -1,6 +1,6 @@
 -- Indexes of at least this size, and how often they were read: the program remembers since when that did not change. One that
 -- holds a constraint has its use without being read, and so has the index of a foreign key, for deletes in the other table.
-with locked as (
+with /* pgbosun */ locked as (
     select l.relation
     from pg_catalog.pg_locks l
     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'

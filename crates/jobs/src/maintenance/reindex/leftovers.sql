@@ -1,6 +1,6 @@
 -- What an interrupted REINDEX CONCURRENTLY left: an invalid index named _ccnew or _ccold, beside a valid one of the same
 -- definition. $1 is a table, or 0 for all.
-select pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
+select /* pgbosun */ pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
        c.relpages::bigint * pg_catalog.current_setting('block_size')::bigint as bytes,
        exists (
            select

@@ -1,7 +1,7 @@
 -- What may be in the way of building an index: a base backup, which would carry all its WAL too; standbys that have not received
 -- it (what they apply may be delayed on purpose), bytes; and the oldest transaction here that is older than so many seconds, or
 -- prepared, which REINDEX CONCURRENTLY would wait for.
-select (select pg_catalog.count(*) from pg_catalog.pg_stat_progress_basebackup) as base_backups,
+select /* pgbosun */ (select pg_catalog.count(*) from pg_catalog.pg_stat_progress_basebackup) as base_backups,
        -- Whoever decodes changes is as late as it likes.
        coalesce((select pg_catalog.max(pg_catalog.pg_current_wal_lsn() - coalesce(r.flush_lsn, r.sent_lsn))
                  from pg_catalog.pg_stat_replication r

@@ -1,5 +1,5 @@
 -- How far the statement of one process is, whichever of these it is.
-select phase, done, total
+select /* pgbosun */ phase, done, total
 from (
     select pid, phase, heap_blks_scanned, heap_blks_total
     from pg_catalog.pg_stat_progress_vacuum

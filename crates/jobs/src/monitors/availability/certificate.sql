@@ -1,4 +1,4 @@
-select name, setting as file
+select /* pgbosun */ name, setting as file
 from pg_catalog.pg_settings
 where name in ('ssl_cert_file', 'ssl_ca_file')
   and setting <> ''

@@ -1,1 +1,1 @@
-select pg_catalog.current_setting('server_version')
+select /* pgbosun */ pg_catalog.current_setting('server_version')

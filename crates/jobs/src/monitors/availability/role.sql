@@ -1,1 +1,1 @@
-select pg_catalog.pg_is_in_recovery() as standby
+select /* pgbosun */ pg_catalog.pg_is_in_recovery() as standby

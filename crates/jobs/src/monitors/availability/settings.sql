@@ -1,5 +1,5 @@
 -- Of what may hold a password only a digest leaves the server: enough to see that it changed.
-with own as (
+with /* pgbosun */ own as (
     select *,
            name in ('primary_conninfo', 'archive_command', 'restore_command', 'archive_cleanup_command',
                     'recovery_end_command', 'ssl_passphrase_command')

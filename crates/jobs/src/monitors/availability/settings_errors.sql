@@ -1,4 +1,4 @@
-select coalesce(f.name, '') as name, coalesce(f.sourcefile, '') as file, coalesce(f.sourceline, 0) as line, f.error
+select /* pgbosun */ coalesce(f.name, '') as name, coalesce(f.sourcefile, '') as file, coalesce(f.sourceline, 0) as line, f.error
 from pg_catalog.pg_file_settings f
 left join pg_catalog.pg_settings s on s.name = f.name
 where f.error is not null

@@ -1,5 +1,5 @@
 -- One that archives nothing now, since it is switched off or follows another, has nothing that fails or waits.
-select case pg_catalog.current_setting('archive_mode')
+select /* pgbosun */ case pg_catalog.current_setting('archive_mode')
            when 'always' then true
            when 'on' then not pg_catalog.pg_is_in_recovery()
            else false

@@ -1,4 +1,4 @@
-with used as (
+with /* pgbosun */ used as (
     select coalesce(usename, '-') as "user", coalesce(datname, '-') as database, coalesce(state, 'unknown') as state
     from pg_catalog.pg_stat_activity
     where backend_type = 'client backend'

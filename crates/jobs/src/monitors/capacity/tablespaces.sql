@@ -1,4 +1,4 @@
-select spcname::text as name,
+select /* pgbosun */ spcname::text as name,
        coalesce(nullif(pg_catalog.pg_tablespace_location(oid), ''), 'the data directory') as location,
        -- What the role may not measure it is not asked for.
        pg_catalog.pg_tablespace_size(oid) as bytes

@@ -1,2 +1,2 @@
-select checkpoints_timed as timed, checkpoints_req as requested
+select /* pgbosun */ checkpoints_timed as timed, checkpoints_req as requested
 from pg_catalog.pg_stat_bgwriter

@@ -1,2 +1,2 @@
-select num_timed as timed, num_requested as requested
+select /* pgbosun */ num_timed as timed, num_requested as requested
 from pg_catalog.pg_stat_checkpointer

@@ -1,4 +1,4 @@
-select coalesce(datname::text, 'shared objects') as name,
+select /* pgbosun */ coalesce(datname::text, 'shared objects') as name,
        coalesce(checksum_failures, 0)::bigint as failures,
        checksum_last_failure as last
 from pg_catalog.pg_stat_database

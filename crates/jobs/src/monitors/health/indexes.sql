@@ -1,4 +1,4 @@
-select pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
+select /* pgbosun */ pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
        pg_catalog.format('%I.%I', t.nspname, r.relname) as "table",
        pg_catalog.pg_relation_size(c.oid) as bytes
 from pg_catalog.pg_index i

@@ -1,4 +1,4 @@
-with used as (
+with /* pgbosun */ used as (
     select pg_catalog.format('%I.%I', s.schemaname, s.sequencename) as name,
            s.increment_by,
            s.last_value::numeric,

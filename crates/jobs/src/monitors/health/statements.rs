@@ -36,7 +36,7 @@ pub struct Sample {
 /// C39: asked only where nobody else can put another view in its place. Asked through XML, since the view is in whatever schema the
 /// extension is in, and may not be there at all.
 const EVICTED: &str = concat!(
-    "select (select (pg_catalog.xpath('//dealloc/text()',
+    "select /* pgbosun */ (select (pg_catalog.xpath('//dealloc/text()',
                     pg_catalog.query_to_xml(pg_catalog.format('select dealloc from %I.pg_stat_statements_info', n.nspname),
                                             false, true, '')))[1]::text::bigint
         from pg_catalog.pg_extension e

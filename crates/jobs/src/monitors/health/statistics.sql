@@ -1,4 +1,4 @@
-select pg_catalog.format('%I.%I', s.schemaname, s.relname) as name,
+select /* pgbosun */ pg_catalog.format('%I.%I', s.schemaname, s.relname) as name,
        s.n_mod_since_analyze as modified,
        greatest(c.reltuples, s.n_live_tup)::float8 as rows,
        coalesce(greatest(s.last_analyze, s.last_autoanalyze)::timestamptz(0)::text, 'never') as last

@@ -1,4 +1,4 @@
-with settings as (
+with /* pgbosun */ settings as (
     select pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 as threshold,
            pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8 as scale,
            -- autovacuum_vacuum_max_threshold came with PostgreSQL 18; -1 is none.

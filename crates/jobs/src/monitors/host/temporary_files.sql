@@ -1,1 +1,1 @@
-select pid from pg_catalog.pg_stat_activity
+select /* pgbosun */ pid from pg_catalog.pg_stat_activity

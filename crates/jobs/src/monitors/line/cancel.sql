@@ -1,3 +1,3 @@
-select pg_catalog.pg_cancel_backend(pid)
+select /* pgbosun */ pg_catalog.pg_cancel_backend(pid)
 from pg_catalog.pg_stat_activity
 where pid = $1 and backend_start = $2

@@ -1,2 +1,2 @@
-select pid, backend_start as since
+select /* pgbosun */ pid, backend_start as since
 from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())

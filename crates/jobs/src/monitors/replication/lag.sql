@@ -1,4 +1,4 @@
-with here as (
+with /* pgbosun */ here as (
     select case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_last_wal_replay_lsn()
                 else pg_catalog.pg_current_wal_lsn() end as lsn
 ), senders as (

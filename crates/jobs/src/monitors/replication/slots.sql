@@ -1,4 +1,4 @@
-select slot_name::text as name,
+select /* pgbosun */ slot_name::text as name,
        slot_type as kind,
        active,
        -- Kept in step with the primary's from PostgreSQL 17 on: nobody uses it before this standby is promoted.

@@ -1,4 +1,4 @@
-select pg_catalog.pg_is_in_recovery() as standby,
+select /* pgbosun */ pg_catalog.pg_is_in_recovery() as standby,
        case when pg_catalog.pg_is_in_recovery() then pg_catalog.pg_is_wal_replay_paused() else false end as paused,
        exists (select from pg_catalog.pg_stat_wal_receiver where status = 'streaming') as streaming,
        -- Only a role with pg_read_all_settings has it in this view: unseen, a receiver is expected.

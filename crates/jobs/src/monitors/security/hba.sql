@@ -1,4 +1,4 @@
-select coalesce(line_number, 0) as line,
+select /* pgbosun */ coalesce(line_number, 0) as line,
        coalesce(type, '') as kind,
        coalesce(pg_catalog.array_to_string(database, ','), '') as database,
        coalesce(pg_catalog.array_to_string(user_name, ','), '') as users,

@@ -1,5 +1,5 @@
 -- Whoever is a member of a role, or of a member of it, can act as it.
-with recursive reached as (
+with /* pgbosun */ recursive reached as (
     select oid as role, oid as other from pg_catalog.pg_roles where rolname !~ '^pg_'
     union
     select r.role, m.roleid

@@ -1,3 +1,3 @@
-select datname::text as name, deadlocks
+select /* pgbosun */ datname::text as name, deadlocks
 from pg_catalog.pg_stat_database
 where datname is not null

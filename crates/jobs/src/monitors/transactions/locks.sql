@@ -1,4 +1,4 @@
-with waiting as (
+with /* pgbosun */ waiting as (
     select a.pid,
            pg_catalog.pg_blocking_pids(a.pid) as blocked_by,
            coalesce((

@@ -1,5 +1,5 @@
 -- A session that is idle in its transaction counts twice: since it does nothing, and since the transaction began.
-with sessions as (
+with /* pgbosun */ sessions as (
     select state like 'idle in transaction%' as idle, state_change, xact_start,
            pg_catalog.format('process %s, %s to %s from %s (%s), %s: %s', pid, coalesce(usename, '-'),
                              coalesce(datname, '-'), coalesce(pg_catalog.host(client_addr), 'this machine'),

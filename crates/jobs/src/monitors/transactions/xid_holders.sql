@@ -1,5 +1,5 @@
 -- Whoever holds the horizon back: vacuum cannot freeze what is younger than the oldest of these.
-select kind, who, held::bigint
+select /* pgbosun */ kind, who, held::bigint
 from (
     select 'session' as kind,
            pg_catalog.format('process %s, %s to %s, %s since %s: %s', pid, coalesce(usename, '-'), coalesce(datname, '-'),

@@ -1,4 +1,4 @@
-select pg_catalog.format('%I.%I%s', n.nspname, coalesce(o.relname, c.relname),
+select /* pgbosun */ pg_catalog.format('%I.%I%s', n.nspname, coalesce(o.relname, c.relname),
                          case when o.oid is not null then ' (its TOAST)' end) as name,
        pg_catalog.age(c.relfrozenxid)::bigint as xid,
        pg_catalog.mxid_age(c.relminmxid)::bigint as multixact,

@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 const SHOWN: usize = 10;
 /// The share of all from which on a statement is worth a row.
 const WORTH: f64 = 0.005;
+/// The mean from which on a statement is slow, ms.
+const SLOW: f64 = 1.0;
+/// What every statement of ours has behind its first word: it stays there in pg_stat_statements, whatever becomes of comments before it.
+const OWN: &str = "/* pgbosun */";
 /// Letters of a statement shown.
 const LETTERS: usize = 160;
 
@@ -43,36 +47,94 @@ pub(super) fn section(windows: &Windows, texts: &BTreeMap<String, String>, live:
     section.figures.push(windows.figure("calls", Unit::Number, total("calls")));
     section.figures.push(windows.figure("blocks read", Unit::Number, total("read")));
     section.figures.push(windows.figure("WAL written by them", Unit::Bytes, total("wal_bytes")));
-    for (title, value, unit) in RANKS {
+    for (number, (title, value, unit)) in RANKS.into_iter().enumerate() {
         section.tables.extend(ranking(windows, texts, title, value, unit));
+        if number == 0 {
+            section.tables.extend(slowest(windows, texts));
+        }
     }
     section
 }
 
+/// A statement in a ranking, or all of ours together.
+struct Entry {
+    value: f64,
+    before: Option<f64>,
+    calls: f64,
+    time: f64,
+    words: String,
+}
+
+impl Entry {
+    fn mean(&self) -> f64 {
+        self.time / self.calls.max(1.0)
+    }
+}
+
+/// The statements with this value, ours as one, the most first.
+fn entries(windows: &Windows, texts: &BTreeMap<String, String>, value: &str) -> Vec<Entry> {
+    let before = |row: &Row<'_>| windows.before.of(Topic::Statements, row.key).map(|row| row.get(value));
+    let is_own =
+        |row: &Row<'_>| row.key.get(2).and_then(|query| texts.get(query)).is_some_and(|text| text.contains(OWN));
+    let (own, others): (Vec<_>, Vec<_>) = ranked(&windows.now, value).into_iter().partition(is_own);
+    let mut entries: Vec<_> = others
+        .iter()
+        .map(|row| Entry {
+            value: row.get(value),
+            before: before(row),
+            calls: row.get("calls"),
+            time: row.get("time_ms"),
+            words: format!("{}: {}", row.key[0], words(texts, row, LETTERS)),
+        })
+        .collect();
+    if !own.is_empty() {
+        let sum = |of: &dyn Fn(&Row<'_>) -> f64| own.iter().map(of).sum::<f64>();
+        entries.push(Entry {
+            value: sum(&|row| row.get(value)),
+            before: Some(sum(&|row| before(row).unwrap_or_default())),
+            calls: sum(&|row| row.get("calls")),
+            time: sum(&|row| row.get("time_ms")),
+            words: format!("pgbosun itself, in {}", human::count(own.len(), "statement")),
+        });
+    }
+    entries.sort_by(|a, b| b.value.total_cmp(&a.value));
+    entries
+}
+
 fn ranking(windows: &Windows, texts: &BTreeMap<String, String>, title: &str, value: &str, unit: Unit) -> Option<Table> {
     let total = windows.now.total(Topic::Statements, value);
-    let rows = ranked(&windows.now, value);
-    if total <= 0.0 || rows.is_empty() {
-        return None;
-    }
+    let entries = entries(windows, texts, value);
+    let most = entries.first()?.value.max(f64::MIN_POSITIVE);
     let mut table = Table::new(title, &["share", "all", "before", "calls", "mean", "statement"]);
-    let most = rows[0].get(value).max(f64::MIN_POSITIVE);
-    let worth = |row: &Row<'_>| row.get(value) >= WORTH * total;
-    for row in rows.into_iter().take(SHOWN).take_while(worth) {
-        let before = windows.before.of(Topic::Statements, row.key).map(|row| row.get(value));
+    let worth = |entry: &Entry| total > 0.0 && entry.value >= WORTH * total;
+    for entry in entries.into_iter().take(SHOWN).take_while(worth) {
         let cells = [
-            format!("{:.0} %", 100.0 * row.get(value) / total),
-            unit.tell(row.get(value)),
-            match before {
+            format!("{:.0} %", 100.0 * entry.value / total),
+            unit.tell(entry.value),
+            match entry.before {
+                _ if windows.before.is_empty() => String::new(),
                 Some(before) => unit.tell(before),
-                None if windows.before.is_empty() => String::new(),
                 None => "new".into(),
             },
-            human::number(row.get("calls")),
-            human::milliseconds(row.get("time_ms") / row.get("calls").max(1.0)),
-            format!("{}: {}", row.key[0], words(texts, &row, LETTERS)),
+            human::number(entry.calls),
+            human::milliseconds(entry.mean()),
+            entry.words,
         ];
-        table.row(cells, Some(row.get(value) / most));
+        table.row(cells, Some(entry.value / most));
+    }
+    Some(table).filter(|table| !table.rows.is_empty())
+}
+
+/// The slowest by their mean, however rarely they ran.
+fn slowest(windows: &Windows, texts: &BTreeMap<String, String>) -> Option<Table> {
+    let mut entries = entries(windows, texts, "time_ms");
+    entries.retain(|entry| entry.mean() >= SLOW);
+    entries.sort_by(|a, b| b.mean().total_cmp(&a.mean()));
+    let most = entries.first()?.mean();
+    let mut table = Table::new("By mean time", &["mean", "calls", "all", "statement"]);
+    for entry in entries.into_iter().take(SHOWN) {
+        let (mean, all) = (entry.mean(), human::milliseconds(entry.time));
+        table.row([human::milliseconds(mean), human::number(entry.calls), all, entry.words], Some(mean / most));
     }
     Some(table)
 }
@@ -102,11 +164,38 @@ pub(super) fn words(texts: &BTreeMap<String, String>, row: &Row<'_>, letters: us
 
 #[cfg(test)]
 mod tests {
-    use super::one_line;
+    use super::{OWN, one_line};
 
     #[test]
     fn a_statement_begins_with_its_first_word() {
         assert_eq!(one_line("-- Rows, as JSON.\n\nselect 1,\n    2 -- two"), "select 1, 2 -- two");
         assert_eq!(one_line("-- nothing else"), "");
+    }
+
+    #[test]
+    fn statements_say_whose_they_are() {
+        // In pg_stat_activity and pg_stat_statements, where reports fold them into one line.
+        let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut unmarked = Vec::new();
+        let mut waiting = ["jobs", "backup", "postgres", "history"].map(|name| crates.join(name)).to_vec();
+        while let Some(path) = waiting.pop() {
+            let Ok(entries) = std::fs::read_dir(&path) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()) {
+                let name = path.to_string_lossy().into_owned();
+                if path.is_dir() {
+                    waiting.push(path);
+                } else if name.ends_with(".sql") && !name.contains(".journal.") && !name.contains("/migrations/") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let first =
+                        text.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"));
+                    let word = first.and_then(|line| line.split_whitespace().next()).unwrap_or_default();
+                    let is_statement = ["select", "with", "insert", "update", "delete"].contains(&word);
+                    if is_statement && !first.is_some_and(|line| line.starts_with(&format!("{word} {OWN}"))) {
+                        unmarked.push(name);
+                    }
+                }
+            }
+        }
+        assert!(unmarked.is_empty(), "{unmarked:?}");
     }
 }
