@@ -1,6 +1,6 @@
 //! From a problem to the mail about it, and to the mail that it is over.
 
-use crate::support::{Cluster, Installation, MAIL, directory, seconds, wait_until};
+use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, seconds, wait_until};
 use std::{fs, path::Path};
 
 #[test]
@@ -357,4 +357,31 @@ fn a_look_that_finds_the_worst_says_so_and_ends_with_its_code() {
         // The last line is of the whole, however many findings there are.
         assert!(said.lines().last().is_some_and(|line| !line.starts_with(' ')), "{said}");
     }
+}
+
+#[test]
+fn who_hears_of_a_failure_gets_the_end_of_its_log() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let place = format!("[clusters.main]\nlog-directory = \"{}\"\n", directory.path().display());
+    let configuration = cluster_and_repository(&cluster).replace("[clusters.main]\n", &place);
+    let installation = Installation::new(
+        directory.path(),
+        &format!(
+            "{configuration}[jobs.up]\nkind = \"monitor.connectivity\"\n\
+             [jobs.failing]\nkind = \"command\"\nprogram = \"/bin/sh\"\narguments = [\"-c\", \"echo step one: fine; echo step two: no; exit 3\"]\n"
+        ),
+    );
+    cluster.stop();
+    installation.look("up");
+    installation.try_run(&["job", "run", "failing", "--wait"]);
+    let alerts = installation.json(&["alert", "list"]);
+    let of = |job: &str| alerts.as_array().unwrap().iter().find(|alert| alert["job"] == job).unwrap().clone();
+    let (down, failed) = (of("up"), of("failing"));
+    let text = down["detail"].as_str().unwrap();
+    assert!(text.contains("pg.log") && text.trim_end().ends_with("database system is shut down"), "{text}");
+    assert!(failed["detail"].as_str().unwrap().contains("\nstep one: fine\nstep two: no"), "{failed}");
+    // A line of a log is text, whatever colons are in it.
+    let parts = failed["parts"].as_array().unwrap();
+    assert_eq!(parts.last().unwrap()["text"], "step one: fine\nstep two: no");
 }

@@ -32,7 +32,8 @@ const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// How the tries of a run ended.
 enum End {
     Done(Outcome),
-    Failed(RunState, String, Option<String>),
+    /// How, why, the error, and the last of what whoever failed said.
+    Failed(RunState, String, Option<String>, String),
     /// Out of time, and what it had done by then.
     TimedOut(String, Outcome),
     /// A monitor could not look since its server is away, which another one tells.
@@ -55,7 +56,7 @@ pub async fn execute(engine: Arc<Engine>, config: JobConfig, run: Run, live: Liv
 async fn execute_in_span(engine: Arc<Engine>, config: JobConfig, mut run: Run, live: Live, dry_run: bool) -> Run {
     tracing::info!(message_id = events::RUN_STARTED, trigger = %run.trigger, "run started");
     let Some(job) = pgbosun_jobs::build(&config).map(Arc::<dyn Job>::from) else {
-        let end = End::Failed(RunState::Failed, format!("unknown kind of job {}", run.kind), None);
+        let end = End::Failed(RunState::Failed, format!("unknown kind of job {}", run.kind), None, String::new());
         return finish(&engine, &config, run, end, Vec::new(), Severity::Unknown, dry_run).await;
     };
     let severity = job.failure_severity();
@@ -74,7 +75,7 @@ async fn execute_in_span(engine: Arc<Engine>, config: JobConfig, mut run: Run, l
             }
             end
         }
-        Err(error) => End::Failed(RunState::Failed, error.to_string(), None),
+        Err(error) => End::Failed(RunState::Failed, error.to_string(), None, String::new()),
     };
     finish(&engine, &config, run, end, ledger.take(), severity, dry_run).await
 }
@@ -148,7 +149,14 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             Ok(Ok(outcome)) => return End::Done(outcome),
             Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
             Ok(Err(error)) => error,
-            Err(_) => return End::Failed(RunState::Failed, "the job broke off: a fault in pgbosun".into(), None),
+            Err(_) => {
+                return End::Failed(
+                    RunState::Failed,
+                    "the job broke off: a fault in pgbosun".into(),
+                    None,
+                    String::new(),
+                );
+            }
         };
         let whole = chain(&error);
         if error.is_unreachable() && is_told_by_another(&engine.config(), config) {
@@ -156,7 +164,8 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
         }
         if !error.is_transient() || run.attempts > options.retries || context.dry_run {
             let tried = if run.attempts > 1 { format!(" (tried {} times)", run.attempts) } else { String::new() };
-            return End::Failed(RunState::Failed, format!("{whole}{tried}"), Some(whole));
+            let excerpt = error.excerpt().to_owned();
+            return End::Failed(RunState::Failed, format!("{whole}{tried}"), Some(whole), excerpt);
         }
         let pause = pause(config, run);
         tracing::warn!(error = whole, attempt = run.attempts, "try failed, next in {}", human::duration(pause));

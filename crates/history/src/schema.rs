@@ -158,7 +158,7 @@ async fn whole(connection: &mut PgConnection) -> Result<(), Error> {
         let nulls = nulls.collect::<Vec<_>>().join(", ");
         let arguments = if nulls.is_empty() { String::new() } else { format!("({nulls})") };
         let prepared = format!(
-            "prepare pgbosun_whole as {statement}; explain execute pgbosun_whole{arguments}; deallocate pgbosun_whole"
+            "prepare pgbosun_whole as {statement}; explain /* pgbosun */ execute pgbosun_whole{arguments}; deallocate pgbosun_whole"
         );
         match sqlx::raw_sql(AssertSqlSafe(prepared)).execute(&mut *connection).await {
             Ok(_) => {}

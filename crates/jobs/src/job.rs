@@ -167,6 +167,7 @@ pub struct JobError {
     cause: Cause,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    excerpt: String,
 }
 
 /// What a failure is due to.
@@ -187,17 +188,17 @@ enum Cause {
 impl JobError {
     /// A failure that trying again does not cure.
     pub fn lasting(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: Cause::Lasting, source: None }
+        Self { message: message.into(), cause: Cause::Lasting, source: None, excerpt: String::new() }
     }
 
     /// A failure that may pass.
     pub fn passing(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: Cause::Passing, source: None }
+        Self { message: message.into(), cause: Cause::Passing, source: None, excerpt: String::new() }
     }
 
     /// The server is away.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: Cause::Unreachable, source: None }
+        Self { message: message.into(), cause: Cause::Unreachable, source: None, excerpt: String::new() }
     }
 
     /// What it comes from. An error of the operating system that may pass makes the failure one that may.
@@ -209,6 +210,17 @@ impl JobError {
             (cause, _) => cause,
         };
         Self { cause, source: Some(source), ..self }
+    }
+
+    /// The last of what whoever failed said.
+    #[must_use]
+    pub fn saying(self, excerpt: impl Into<String>) -> Self {
+        Self { excerpt: excerpt.into(), ..self }
+    }
+
+    /// See [`Self::saying`].
+    pub fn excerpt(&self) -> &str {
+        &self.excerpt
     }
 
     /// The same failure of a server that is to be taken for away.
@@ -241,7 +253,7 @@ impl JobError {
 /// The error says of itself what it says, and stays what it is as the source of this one.
 fn told(error: impl Into<Box<dyn std::error::Error + Send + Sync>>, cause: Cause) -> JobError {
     let error = error.into();
-    JobError { message: error.to_string(), cause, source: Some(error) }
+    JobError { message: error.to_string(), cause, source: Some(error), excerpt: String::new() }
 }
 
 impl From<pgbosun_postgres::Error> for JobError {

@@ -1,6 +1,6 @@
 -- They come back, under the names of the built-in groups where those differ in case alone; the old tables stay as they were,
 -- under another name.
-do $$
+do /* pgbosun */ $$
 begin
     if pg_catalog.to_regclass('dba_ops.operators_to_take_over') is null then
         return;

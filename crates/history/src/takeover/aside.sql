@@ -1,6 +1,6 @@
 -- What is left of a schema that lacks something keeps its rows under another name, which pgbosun.aside tells. Its groups and operators go
 -- into a new schema, as far as they have a name and an address.
-do $$
+do /* pgbosun */ $$
 declare
     aside text := 'dba_ops_' || pg_catalog.to_char(pg_catalog.clock_timestamp() at time zone 'UTC', 'YYYYMMDD_HH24MISS');
     kept record;

@@ -1,5 +1,5 @@
 -- Operators that scripts kept in tables of these names make way for the migrations, once.
-do $$
+do /* pgbosun */ $$
 begin
     if pg_catalog.to_regclass('dba_ops._sqlx_migrations') is null
        and pg_catalog.to_regclass('dba_ops.operators') is not null

@@ -1,5 +1,5 @@
 -- Where the migrations could not begin, the tables of the scripts get their names back.
-do $$
+do /* pgbosun */ $$
 begin
     if pg_catalog.to_regclass('dba_ops.operators') is null
        and pg_catalog.to_regclass('dba_ops.operators_to_take_over') is not null then

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod connectivity;
+mod log_tail;
 mod restart;
 mod role;
 mod settings;

@@ -64,6 +64,11 @@ fn each<T>(all: Vec<(Repository, Result<Catalogue, String>)>, of: impl Fn(Catalo
     all.into_iter().map(|(repository, found)| (repository.name, found.map(&of))).collect()
 }
 
+/// A summary that says which repository, where there are several: of many mails people read the subject alone.
+fn which(several: bool, repository: &str, summary: String) -> String {
+    if several { format!("{repository}: {summary}") } else { summary }
+}
+
 /// That a repository could not be looked into.
 fn not_seen(repository: &str, what: &str, reason: &str) -> Finding {
     Finding::new(Severity::Unknown, repository, format!("{what} in repository {repository} cannot be determined"))

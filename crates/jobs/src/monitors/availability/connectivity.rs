@@ -1,5 +1,6 @@
 //! Whether the cluster accepts a connection and answers (reference: database connectivity monitor, critical at once).
 
+use super::log_tail::last_lines;
 use crate::{
     JobError,
     monitors::{Facts, Look, Monitor, Query, Verdict, View},
@@ -12,7 +13,7 @@ use pgbosun_core::{
     finding::{Finding, Reach, Severity},
     human, options,
 };
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 options! {
     /// Alerts when the cluster does not accept a connection and answer a query: critical, at the first look.
@@ -22,11 +23,16 @@ options! {
     }
 }
 
+/// How long the end of a log may take: it may lie on what hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// One try.
 pub struct Sample {
     target: String,
     /// Time from connecting to the answer and the server's version, or why there was none.
     answer: Result<(Duration, String), String>,
+    /// The end of its log where there was none, and where that log is.
+    log: Option<(PathBuf, String)>,
 }
 
 #[async_trait]
@@ -44,8 +50,17 @@ impl Monitor for Connectivity {
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
         let (_, server) = look.context.cluster()?;
-        let answer = look.connect_anew(&Self::FACTS.queries[0]).await;
-        Ok(Sample { target: server.conninfo.to_string(), answer: answer.map_err(|error| human::chain(&error)) })
+        let target = server.conninfo.to_string();
+        let answer = look.connect_anew(&Self::FACTS.queries[0]).await.map_err(|error| human::chain(&error));
+        let mut log = None;
+        if answer.is_err()
+            && let Ok(directory) = look.log_directory()
+        {
+            let data = look.data_directory().ok();
+            let read = tokio::task::spawn_blocking(move || last_lines(&directory, data.as_deref()));
+            log = tokio::time::timeout(PATIENCE, read).await.ok().and_then(Result::ok).flatten();
+        }
+        Ok(Sample { target, answer, log })
     }
 
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
@@ -68,6 +83,7 @@ impl Monitor for Connectivity {
                 verdict
             }
             Err(reason) => {
+                let detail = Detail::new().fact("target", &sample.target).fact("error", reason);
                 let mut verdict = Verdict::of(format!("no connection: {reason}"));
                 verdict.measure(up(0.0));
                 verdict.find(
@@ -77,7 +93,10 @@ impl Monitor for Connectivity {
                         .advice(
                             "Look whether the server runs (systemctl status postgresql), then at the end of its log.",
                         )
-                        .detail(Detail::new().fact("target", &sample.target).fact("error", reason)),
+                        .detail(match &sample.log {
+                            Some((path, lines)) => detail.fact("its log", path.display()).text(lines),
+                            None => detail,
+                        }),
                 );
                 verdict
             }
@@ -91,7 +110,7 @@ mod tests {
 
     fn verdict(answer: Result<(Duration, String), String>) -> Vec<Finding> {
         let monitor = Connectivity { slow: Duration::from_secs(5) };
-        let sample = Sample { target: "db:5432 as postgres".into(), answer };
+        let sample = Sample { target: "db:5432 as postgres".into(), answer, log: None };
         monitor.verdict(&sample, &mut (), &View::default()).findings
     }
 

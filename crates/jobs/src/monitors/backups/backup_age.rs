@@ -3,7 +3,7 @@
 use crate::{
     JobError,
     backups::untrusted,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Facts, Look, Monitor, Verdict, View, backups::which},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -104,8 +104,11 @@ impl Monitor for BackupAge {
                 let age = (view.now - *at).as_seconds_f64();
                 verdict.measure(Figure::new("postgres_backup_age_seconds", age).of("repository", &newest.repository));
             }
-            verdict.findings.extend(self.judge(newest, view));
-            verdict.findings.extend(dated_ahead(newest));
+            let told = self.judge(newest, view).into_iter().chain(dated_ahead(newest));
+            verdict.findings.extend(told.map(|finding| {
+                let summary = which(sample.len() > 1, &newest.repository, finding.summary);
+                Finding { summary, ..finding }
+            }));
             verdict.findings.extend(not_trusted(newest));
         }
         verdict

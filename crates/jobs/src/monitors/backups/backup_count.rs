@@ -4,7 +4,7 @@ use crate::{
     JobError,
     monitors::{
         Facts, Look, Monitor, Verdict, View,
-        backups::{InEach, each, in_each, not_seen},
+        backups::{InEach, each, in_each, not_seen, which},
     },
 };
 use async_trait::async_trait;
@@ -99,10 +99,13 @@ impl Monitor for BackupCount {
             }
             if !missing.is_empty() {
                 verdict.find(
-                    Finding::new(Severity::Warning, repository, format!("backups are missing: {}", missing.join(", ")))
-                        .meaning("Less can be restored than was promised.")
-                        .advice("\"pgbosun backup list\" shows what is there, \"pgbosun job history\" what failed.")
-                        .detail(Detail::new().fact("repository", repository)),
+                    Finding::new(Severity::Warning, repository, {
+                        let summary = format!("backups are missing: {}", missing.join(", "));
+                        which(sample.len() > 1, repository, summary)
+                    })
+                    .meaning("Less can be restored than was promised.")
+                    .advice("\"pgbosun backup list\" shows what is there, \"pgbosun job history\" what failed.")
+                    .detail(Detail::new().fact("repository", repository)),
                 );
             }
         }

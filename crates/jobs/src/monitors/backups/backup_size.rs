@@ -5,7 +5,7 @@ use crate::{
     JobError,
     monitors::{
         Facts, Look, Monitor, Verdict, View,
-        backups::{InEach, each, in_each, not_seen},
+        backups::{InEach, each, in_each, not_seen, which},
     },
 };
 use async_trait::async_trait;
@@ -72,7 +72,7 @@ impl Monitor for BackupSize {
             told.push(format!("{repository}: {stored}"));
             verdict.measure(Figure::new("postgres_backup_size_bytes", *size as f64).of("repository", repository));
             let finding = |severity, summary| {
-                Finding::new(severity, repository, summary)
+                Finding::new(severity, repository, which(sample.len() > 1, repository, summary))
                     .meaning("It may not hold all that it should.")
                     .advice("Compare \"pgbosun backup show\" of both, and let restore-test say whether it restores.")
                     .detail(Detail::new().fact("repository", repository).fact("newest", label))
