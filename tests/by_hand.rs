@@ -109,7 +109,7 @@ fn a_check_only_looks() {
     assert!(line("history ").contains("without the schema dba_ops"), "{}", check());
     assert_eq!(cluster.sql("select count(*) from pg_namespace where nspname = 'dba_ops'"), "0");
     assert!(check().contains("nosuch is none: it has no global/pg_control"), "{}", check());
-    assert!(line("repository local").contains("writable, 1 backups"), "{}", check());
+    assert!(line("repository local").contains("writable, 1 backup"), "{}", check());
     assert_eq!(fs::read_dir(&repository).unwrap().count(), 2, "pgbosun.json and main: nothing is left of the try");
     output(Command::new("chmod").arg("a-w").arg(&repository));
     assert!(line("repository local").starts_with("CRITICAL"), "{}", check());

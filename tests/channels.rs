@@ -611,7 +611,7 @@ fn the_example_templates_reach_their_services_and_a_wrong_one_says_what_is_wrong
 
     // A template that is wrong is named, with what is wrong in it, and the secret nowhere.
     for (text, words) in [
-        ("{ \"text\": {{ subject }} }", "is no JSON"),
+        ("{ \"text\": {{ subject }} }", "not valid JSON"),
         ("{ \"text\": \"{{ nonsense }}\" }", "undefined"),
         ("{{ subject", "syntax error"),
     ] {
@@ -642,7 +642,7 @@ fn a_success_is_told_to_those_who_asked_with_a_prefix_of_its_own() {
     let mails = installation.mails();
     assert_eq!(mails.len(), 1, "{mails:?}");
     let told = &mails[0];
-    assert!(told.starts_with("[REPORT] SUCCESS ") && told.ends_with("job told has succeeded"), "{told}");
+    assert!(told.starts_with("[REPORT] SUCCESS ") && told.ends_with("job told succeeded"), "{told}");
     let folder = fs::read_dir(directory.path().join("mail")).unwrap().next().unwrap().unwrap();
     let mail = fs::read_to_string(folder.path()).unwrap();
     assert!(mail.contains("all went well") && !mail.contains("What to do"), "{mail}");

@@ -112,7 +112,7 @@ fn configuration_files_elsewhere_are_in_the_backup_and_go_back_when_asked() {
     // Not asked for: what differs is told and stays.
     fs::write(place.join("etc/more/team.conf"), "work_mem = '44MB'\n").unwrap();
     let said = restore(&installation, &cluster.data, "sealed", &[]);
-    assert!(said.contains("--config-files puts it back") && said.contains("conf.d/20-team.conf"), "{said}");
+    assert!(said.contains("--config-files restores them") && said.contains("conf.d/20-team.conf"), "{said}");
     assert!(!said.contains("10-mine"), "{said}");
     assert_eq!(fs::read_to_string(place.join("etc/more/team.conf")).unwrap(), "work_mem = '44MB'\n");
 
@@ -120,14 +120,17 @@ fn configuration_files_elsewhere_are_in_the_backup_and_go_back_when_asked() {
     fs::rename(place.join("etc"), place.join("gone")).unwrap();
     fs::create_dir_all(place.join("etc/main/pg_ident.conf")).unwrap();
     let said = restore(&installation, &cluster.data, "sealed", &["--config-files"]);
-    assert!(said.contains("pg_ident.conf: NOT put back, copy it from pgbosun-config/files/"), "{said}");
-    assert!(said.contains("linked.conf: a file now") && said.contains("etc/more/key.pem: put back"), "{said}");
+    assert!(said.contains("pg_ident.conf: NOT restored, copy it from pgbosun-config/files/"), "{said}");
+    assert!(said.contains("linked.conf: restored as a file") && said.contains("etc/more/key.pem: restored"), "{said}");
     fs::remove_dir(place.join("etc/main/pg_ident.conf")).unwrap();
     let said = restore(&installation, &cluster.data, "sealed", &["--config-files"]);
-    assert!(said.contains("etc/main/pg_ident.conf: put back") && !said.contains("key.pem"), "{said}");
+    assert!(said.contains("etc/main/pg_ident.conf: restored") && !said.contains("key.pem"), "{said}");
     cluster.up();
     wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
     assert_eq!(cluster.sql(all), as_it_was);
+    // No key stays where the next backup takes it from.
+    let kept = output(Command::new("find").arg(cluster.data.join("pgbosun-config")).args(["-type", "f"]));
+    assert!(kept.contains("20-team.conf") && !kept.contains("key.pem"), "{kept}");
     installation.run(&["backup", "create"]);
     installation.run(&["restore-test"]);
 }
@@ -153,7 +156,7 @@ fn a_role_that_may_not_read_them_has_them_read_here_and_a_backup_goes_on_without
         format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
     };
     let without = said("");
-    assert!(without.contains("a configuration file is not in the backup"), "{without}");
+    assert!(without.contains("configuration file not backed up"), "{without}");
     // Backups are listed from the oldest.
     let newest = || {
         let script = "cd \"$0\"/main/*/backups/; cd $(ls | tail -1); [ ! -e config.tar.zst ] || zstd -dc config.tar.zst | tar -t";
@@ -164,6 +167,6 @@ fn a_role_that_may_not_read_them_has_them_read_here_and_a_backup_goes_on_without
     let with = said(
         "grant execute on function pg_read_file(text), pg_backup_start(text, boolean), pg_backup_stop(boolean) to carer",
     );
-    assert!(!with.contains("configuration file is not in"), "{with}");
+    assert!(!with.contains("not backed up"), "{with}");
     assert!(newest().contains("etc/more/odd name.conf"), "{}", newest());
 }

@@ -209,7 +209,7 @@ fn c12_c17_a_restore_that_dies_starts_nothing_and_delta_takes_up_what_is_there()
     fs::write(target.join(&relation), bytes).unwrap();
     fs::write(target.join("base/1/stray"), "stray").unwrap();
     let done = output(&mut restore());
-    assert!(done.contains("were right already"), "{done}");
+    assert!(done.contains(" unchanged"), "{done}");
     assert!(!target.join("base/1/stray").exists() && !target.join(".pgbosun-restoring").exists());
     output(Command::new(postgres("pg_verifybackup")).arg("-e").arg(&target));
     let socket = directory.path().join("s");

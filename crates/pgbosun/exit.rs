@@ -4,7 +4,7 @@ use pgbosun_daemon::chain;
 
 /// Wrong usage (sysexits(3), EX_USAGE).
 pub const USAGE: u8 = 64;
-/// Wrong configuration, or a journal that another start does not mend (sysexits(3), EX_CONFIG).
+/// Wrong configuration, or a journal that another start does not repair (sysexits(3), EX_CONFIG).
 pub const CONFIGURATION: u8 = 78;
 /// A backup is damaged, or not everything in it could be restored.
 pub const DAMAGED: u8 = 2;

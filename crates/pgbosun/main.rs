@@ -14,7 +14,6 @@ mod guest;
 mod local;
 mod logging;
 mod output;
-mod publish;
 mod when;
 
 use cli::{Cli, Command, ConfigCommand, RestoreCommand};

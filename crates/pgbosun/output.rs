@@ -93,7 +93,7 @@ pub fn terminal() -> Option<(usize, usize)> {
 
 /// A moment on the wall clock of a zone.
 pub fn moment(at: DateTime<Utc>, zone: Tz) -> String {
-    at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+    pgbosun_core::human::moment(at, zone)
 }
 
 /// How long ago.

@@ -167,7 +167,7 @@ fn autovacuum_that_has_no_worker_to_spare() {
     wait_until("the only worker is at work", seconds(20), || cluster.sql(at_work) == "1");
     wait_until("for a second", seconds(20), || look(&installation, "autovacuum-short") == ["warning workers"]);
     let words = told(&installation, "autovacuum-short");
-    assert!(words.starts_with("all 1 autovacuum workers are busy since ") && words.contains("VACUUM"), "{words}");
+    assert!(words.starts_with("all autovacuum workers (1) have been busy for ") && words.contains("VACUUM"), "{words}");
     assert!(words.contains(" public.bulk"), "{words}");
     assert_eq!(look(&installation, "autovacuum"), [""; 0], "two hours are not over");
     set("autovacuum_vacuum_cost_delay = 0");

@@ -1,13 +1,13 @@
 //! The server's configuration files, wherever they lie: what its settings name, and what these files include.
 //!
 //! Invariants: they are read as the server reads them, by the server itself; where the role may not, and the server is on this machine,
-//! by us. A backup never fails for one that cannot be read: it goes without it, and the log says so. What holds a private key is marked, so that
+//! by us. A backup never fails for one that cannot be read: it goes without it, and the log says so ([`ConfigFiles::warn`]). What holds a private key is marked, so that
 //! it only goes where it is encrypted. Sizes and numbers are bounded.
 
 mod named;
 mod put_back;
 
-pub(crate) use put_back::{CERTIFICATES, DIRECTORY, PutBack, differing, fill_in, put_back};
+pub(crate) use put_back::{CERTIFICATES, DIRECTORY, OUTSIDE, PutBack, UNPACKED, differing, fill_in, put_back, settle};
 
 use crate::{Error, physical::DataDirectory, settings::is_read_in};
 use named::{absolute, auth_names, setting_names};
@@ -41,9 +41,10 @@ const OTHERS: [&str; 8] = [
 /// What of these is a secret whatever is in it.
 const KEYS: [&str; 2] = ["ssl_key_file", "krb_server_keyfile"];
 
-/// Bytes of a file, and files, that are taken at most: far beyond any configuration.
+/// Bytes of a file, files, and bytes of all, that are taken at most: far beyond any configuration.
 const LARGEST: u64 = 16 << 20;
 const MOST: usize = 1000;
+const ALL: u64 = 64 << 20;
 
 /// How long all of it may take: a file may lie on a share that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,44 +75,113 @@ pub(crate) struct ConfigFiles {
     data_directory: PathBuf,
     main: Vec<(&'static str, PathBuf)>,
     files: Vec<ConfigFile>,
+    left_out: Vec<LeftOut>,
+}
+
+/// What could not be read, and why; without a path all of it.
+#[derive(Clone, Debug)]
+struct LeftOut {
+    path: Option<PathBuf>,
+    reason: String,
 }
 
 impl ConfigFiles {
-    /// Reads them. Whatever cannot be read is left out, and said in the log.
+    /// Reads them. Whatever cannot be read is left out.
     pub async fn read(server: &Server, system_id: &str) -> Self {
-        let reading = tokio::time::timeout(PATIENCE, collect(server, system_id));
-        let (found, left_out) = match reading.await {
-            Ok(Ok(read)) => read,
-            Ok(Err(error)) => (Self::default(), vec![human::chain(&error)]),
-            Err(_) => (Self::default(), vec![format!("not read within {}", human::duration(PATIENCE))]),
+        let mut found = Self::default();
+        let reason = match tokio::time::timeout(PATIENCE, found.collect(server, system_id)).await {
+            Ok(Ok(())) => return found,
+            Ok(Err(error)) => human::chain(&error),
+            Err(_) => format!("what was not read within {}", human::duration(PATIENCE)),
         };
-        for reason in &left_out {
-            tracing::warn!("a configuration file is not in the backup: {reason}");
-        }
+        found.left_out.push(LeftOut { path: None, reason });
         found
+    }
+
+    /// Says in the log what could not be read, but for what is `in_data`.
+    pub fn warn(&self, in_data: impl Fn(&str) -> bool) {
+        for LeftOut { path, reason } in &self.left_out {
+            let inside = path.as_ref().and_then(|path| path.strip_prefix(&self.data_directory).ok()?.to_str());
+            if !inside.is_some_and(&in_data) {
+                tracing::warn!("configuration file not backed up: {reason}");
+            }
+        }
     }
 
     /// Their names in the volume of a backup with their contents: the three main ones by their usual names, all by where they lie
     /// ([`DIRECTORY`]). Those in the data directory that are `in_data` are there already; one that is not is linked from elsewhere.
     pub fn members(&self, with_secrets: bool, in_data: impl Fn(&str) -> bool) -> Vec<(String, &[u8])> {
         let mut members = BTreeMap::new();
+        let has_key = with_secrets && self.files.iter().any(|file| file.kind == Kind::Secret);
         for (name, path) in &self.main {
             let file = self.files.iter().find(|file| file.path == *path);
+            let file = file.filter(|file| with_secrets || file.kind != Kind::Secret);
             members.extend(file.map(|file| ((*name).to_owned(), file.bytes.as_slice())));
         }
         for file in &self.files {
             let name = match file.path.strip_prefix(&self.data_directory).ok().and_then(Path::to_str) {
                 _ if file.kind == Kind::Secret && !with_secrets => continue,
                 Some(inside) if in_data(inside) => continue,
-                _ if file.kind == Kind::Certificate && !with_secrets => {
-                    format!("{}{}", put_back::CERTIFICATES, file.path.display())
+                _ if file.kind == Kind::Certificate && !has_key => {
+                    format!("{}{}", CERTIFICATES, file.path.display())
                 }
                 Some(inside) => format!("{}/{inside}", put_back::INSIDE),
-                None => format!("{}{}", put_back::OUTSIDE, file.path.display()),
+                None => format!("{}{}", OUTSIDE, file.path.display()),
             };
             members.insert(name, file.bytes.as_slice());
         }
         members.into_iter().collect()
+    }
+
+    async fn collect(&mut self, server: &Server, system_id: &str) -> Result<(), Error> {
+        let mut connection = server.connect().await?;
+        let asked: Vec<&str> =
+            MAIN.iter().map(|(setting, _)| *setting).chain(OTHERS).chain(["data_directory"]).collect();
+        let settings: BTreeMap<String, String> = sqlx::query_as(include_str!("inspect/settings.sql"))
+            .bind(&asked)
+            .fetch_all(&mut connection)
+            .await
+            .map_err(Error::query("read where the configuration files are"))?
+            .into_iter()
+            .filter(|(_, value): &(String, String)| !value.is_empty())
+            .collect();
+        let Some(root) = settings.get("data_directory").map(PathBuf::from) else {
+            let _ = connection.close().await;
+            let reason = "the role may not see where they are: it is not in pg_monitor".into();
+            self.left_out.push(LeftOut { path: None, reason });
+            return Ok(());
+        };
+        self.data_directory.clone_from(&root);
+        let main: Vec<_> = MAIN
+            .iter()
+            .filter_map(|(setting, name)| Some((*name, absolute(&root, settings.get(*setting)?)?)))
+            .collect();
+        self.main.clone_from(&main);
+        let files = Files { connection, server, system_id, here: None };
+        let mut walk = Walk { files, found: self, waiting: VecDeque::new(), seen: BTreeSet::new() };
+        for (name, path) in main {
+            let grammar = if name == "postgresql.conf" { Grammar::Settings } else { Grammar::Auth };
+            walk.waiting.push_back((path, grammar));
+        }
+        for setting in OTHERS {
+            // A key table of Kerberos has its kind before it.
+            let named = settings.get(setting).map(|path| path.strip_prefix("FILE:").unwrap_or(path));
+            let Some(path) = named.and_then(|path| absolute(&root, path)) else { continue };
+            if setting.ends_with("_dir") {
+                walk.directory(&path, Grammar::Opaque(Kind::Plain), |_| true).await;
+            } else {
+                let kind = match setting {
+                    _ if KEYS.contains(&setting) => Kind::Secret,
+                    "ssl_cert_file" => Kind::Certificate,
+                    _ => Kind::Plain,
+                };
+                walk.waiting.push_back((path, Grammar::Opaque(kind)));
+            }
+        }
+        walk.all().await;
+        let Walk { files: Files { connection, .. }, .. } = walk;
+        let _ = connection.close().await;
+        Ok(())
     }
 }
 
@@ -126,67 +196,12 @@ enum Grammar {
     Opaque(Kind),
 }
 
-async fn collect(server: &Server, system_id: &str) -> Result<(ConfigFiles, Vec<String>), Error> {
-    let mut connection = server.connect().await?;
-    let asked: Vec<&str> = MAIN.iter().map(|(setting, _)| *setting).chain(OTHERS).chain(["data_directory"]).collect();
-    let settings: BTreeMap<String, String> = sqlx::query_as(include_str!("inspect/settings.sql"))
-        .bind(&asked)
-        .fetch_all(&mut connection)
-        .await
-        .map_err(Error::query("read where the configuration files are"))?
-        .into_iter()
-        .filter(|(_, value): &(String, String)| !value.is_empty())
-        .collect();
-    let Some(root) = settings.get("data_directory").map(PathBuf::from) else {
-        let _ = connection.close().await;
-        return Ok((
-            ConfigFiles::default(),
-            vec!["the role may not see where they are: it is not in pg_monitor".into()],
-        ));
-    };
-    let mut walk = Walk {
-        files: Files { connection, server, system_id, here: None },
-        root: root.clone(),
-        waiting: VecDeque::new(),
-        seen: BTreeSet::new(),
-        found: Vec::new(),
-        left_out: Vec::new(),
-    };
-    let mut main = Vec::new();
-    for (setting, name) in MAIN {
-        if let Some(path) = settings.get(setting).and_then(|path| absolute(&root, path)) {
-            let grammar = if setting == "config_file" { Grammar::Settings } else { Grammar::Auth };
-            walk.waiting.push_back((path.clone(), grammar));
-            main.push((name, path));
-        }
-    }
-    for setting in OTHERS {
-        let Some(path) = settings.get(setting).and_then(|path| absolute(&root, path)) else { continue };
-        if setting.ends_with("_dir") {
-            walk.directory(&path, Grammar::Opaque(Kind::Plain), |_| true).await;
-        } else {
-            let kind = match setting {
-                _ if KEYS.contains(&setting) => Kind::Secret,
-                "ssl_cert_file" => Kind::Certificate,
-                _ => Kind::Plain,
-            };
-            walk.waiting.push_back((path, Grammar::Opaque(kind)));
-        }
-    }
-    walk.all().await;
-    let Walk { files: Files { connection, .. }, found, left_out, .. } = walk;
-    let _ = connection.close().await;
-    Ok((ConfigFiles { data_directory: root, main, files: found }, left_out))
-}
-
 /// The way from file to file.
 struct Walk<'a> {
     files: Files<'a>,
-    root: PathBuf,
+    found: &'a mut ConfigFiles,
     waiting: VecDeque<(PathBuf, Grammar)>,
     seen: BTreeSet<PathBuf>,
-    found: Vec<ConfigFile>,
-    left_out: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -195,15 +210,18 @@ impl Walk<'_> {
             if !self.seen.insert(path.clone()) {
                 continue;
             }
-            if self.found.len() == MOST {
-                self.left_out.push(format!("{} and what comes after it: {MOST} files are taken", path.display()));
-                return;
+            let all: u64 = self.found.files.iter().map(|file| file.bytes.len() as u64).sum();
+            if self.found.files.len() == MOST || all > ALL {
+                let limit = human::size(ALL);
+                let reason = format!("{} and what comes after it: {MOST} files and {limit} are taken", path.display());
+                return self.found.left_out.push(LeftOut { path: None, reason });
             }
             match self.files.read(&path).await {
                 // Of a certificate that is not used the setting names the usual place.
                 Ok(None) => {}
                 Ok(Some(bytes)) if bytes.len() as u64 > LARGEST => {
-                    self.left_out.push(format!("{} is larger than {}", path.display(), human::size(LARGEST)));
+                    let reason = format!("{} is larger than {}", path.display(), human::size(LARGEST));
+                    self.found.left_out.push(LeftOut { path: Some(path), reason });
                 }
                 Ok(Some(bytes)) => {
                     self.follow(&path, grammar, &bytes).await;
@@ -212,9 +230,9 @@ impl Walk<'_> {
                         Grammar::Opaque(kind) => kind,
                         Grammar::Settings | Grammar::Auth => Kind::Plain,
                     };
-                    self.found.push(ConfigFile { path, bytes, kind });
+                    self.found.files.push(ConfigFile { path, bytes, kind });
                 }
-                Err(error) => self.left_out.push(human::chain(&error)),
+                Err(error) => self.found.left_out.push(LeftOut { reason: human::chain(&error), path: Some(path) }),
             }
         }
     }
@@ -226,7 +244,7 @@ impl Walk<'_> {
             Grammar::Auth => auth_names(bytes),
             Grammar::Opaque(_) => return,
         };
-        let from = path.parent().unwrap_or(&self.root).to_owned();
+        let from = path.parent().unwrap_or(&self.found.data_directory).to_owned();
         for name in named {
             let Some(found) = absolute(&from, &name.path) else { continue };
             match name.is_directory {
@@ -243,7 +261,7 @@ impl Walk<'_> {
                 let read = names.iter().filter(|name| is_read(name)).take(MOST + 1);
                 self.waiting.extend(read.map(|name| (path.join(name), grammar)));
             }
-            Err(error) => self.left_out.push(human::chain(&error)),
+            Err(error) => self.found.left_out.push(LeftOut { path: None, reason: human::chain(&error) }),
         }
     }
 }
@@ -266,7 +284,7 @@ impl Files<'_> {
     /// A file's contents, one byte more than may be taken at most; none where there is no such file.
     async fn read(&mut self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         let limit = LARGEST + 1;
-        let asked = sqlx::query_scalar("select pg_catalog.pg_read_binary_file($1, 0, $2, true)")
+        let asked = sqlx::query_scalar("select /* pgbosun */ pg_catalog.pg_read_binary_file($1, 0, $2, true)")
             .bind(path.to_str())
             .bind(limit.cast_signed())
             .fetch_one(&mut self.connection)
@@ -288,12 +306,20 @@ impl Files<'_> {
                 };
             }
         };
+        // A role that was granted this one reads texts by it.
+        let text = sqlx::query_scalar::<_, Option<String>>("select /* pgbosun */ pg_catalog.pg_read_file($1)")
+            .bind(path.to_str())
+            .fetch_one(&mut self.connection)
+            .await;
+        if let Ok(Some(text)) = text {
+            return Ok(Some(text.into_bytes()));
+        }
         Err(pgbosun_postgres::Error::Query { what: format!("read {}", path.display()), source: error }.into())
     }
 
     /// The names in a directory; none where there is none.
     async fn list(&mut self, path: &Path) -> Result<Vec<String>, Error> {
-        let asked = sqlx::query_scalar("select pg_catalog.pg_ls_dir($1, true, false)")
+        let asked = sqlx::query_scalar("select /* pgbosun */ pg_catalog.pg_ls_dir($1, true, false)")
             .bind(path.to_str())
             .fetch_all(&mut self.connection)
             .await;

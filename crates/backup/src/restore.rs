@@ -221,6 +221,13 @@ impl Restore {
             }
             _ => HashSet::new(),
         };
+        let unpacked = self.target.join(config_files::UNPACKED);
+        match std::fs::remove_dir_all(&unpacked) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", unpacked)(error));
+            }
+            _ => {}
+        }
         let tablespaces = places.values().cloned().collect();
         let mut restored =
             Restored { files: 0, bytes: 0, kept: present.len() as u64, tablespaces, configuration: Vec::new() };
@@ -346,7 +353,7 @@ impl Restore {
                 None => return Err(Error::Refused(format!("tablespace {oid} is not described in backup.json"))),
             },
             ObjectKind::Wal => Some(self.target.join("pg_wal")),
-            ObjectKind::Config => Some(self.target.join(config_files::DIRECTORY)),
+            ObjectKind::Config => Some(self.target.join(config_files::UNPACKED)),
             ObjectKind::Manifest | ObjectKind::Index => None,
         })
     }

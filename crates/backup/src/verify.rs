@@ -172,10 +172,18 @@ async fn verify_held(
     Ok(Verified {
         label: info.label.clone(),
         checks: vec![
-            check("objects", faults.missing, format!("{} objects present with their sizes", info.objects.len())),
+            check(
+                "objects",
+                faults.missing,
+                format!("{} present with their sizes", human::count(info.objects.len(), "object")),
+            ),
             check("checksums", faults.damaged, stored.into()),
             check("manifest", faults.manifest, format!("{in_manifest} files, its own checksum matches")),
-            check("contents", faults.contents, within(format!("{} files agree with the manifest", all.files))),
+            check(
+                "contents",
+                faults.contents,
+                within(format!("{} as in the manifest", human::count(all.files, "file"))),
+            ),
             check("wal", faults.wal, wal),
             check("chain", faults.chain, chain),
         ],

@@ -105,7 +105,7 @@ impl Value {
     /// In words, a time in this zone.
     pub fn words(&self, zone: Tz) -> String {
         match self {
-            Self::Time(at) => at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            Self::Time(at) => human::moment(*at, zone),
             Self::Words(words) => words.clone(),
         }
     }
@@ -121,6 +121,7 @@ impl Value {
 impl Part {
     fn lines(&self) -> usize {
         match self {
+            Self::Fact { value: Value::Words(words), .. } => words.lines().count().max(1),
             Self::Fact { .. } => 1,
             Self::Table { rows, .. } => rows.len(),
             Self::Text(text) => text.lines().count(),
@@ -131,7 +132,7 @@ impl Part {
     pub fn told(&self, zone: Tz) -> String {
         match self {
             Self::Fact { label, value } => format!("{label}: {}", value.words(zone)),
-            Self::Table { head, rows } => columns(head, &cells(rows, zone)),
+            Self::Table { head, rows } => columns(head, &cells(rows, zone), usize::MAX),
             Self::Text(text) => text.clone(),
         }
     }
@@ -221,7 +222,7 @@ impl Detail {
         self.0.iter().map(Part::lines).sum()
     }
 
-    /// Its beginning, of so many lines and rows.
+    /// Its beginning, of so many lines and rows; what comes after it is dropped without a mark.
     #[must_use]
     pub fn first(&self, most: usize) -> Self {
         let mut left = most;
@@ -235,6 +236,10 @@ impl Detail {
                     Part::Table { head: head.clone(), rows: rows.iter().take(left).cloned().collect() }
                 }
                 Part::Text(text) => Part::Text(text.lines().take(left).collect::<Vec<_>>().join("\n")),
+                Part::Fact { label, value: Value::Words(words) } => {
+                    let words = words.lines().take(left).collect::<Vec<_>>().join("\n");
+                    Part::Fact { label: label.clone(), value: Value::Words(words) }
+                }
                 fact @ Part::Fact { .. } => fact.clone(),
             });
             left = left.saturating_sub(part.lines());
@@ -273,14 +278,14 @@ pub fn figures(rows: &[Vec<String>]) -> Vec<bool> {
     (0..width).map(is_figure).collect()
 }
 
-/// A table as lines, each column as wide as its widest cell.
-fn columns(head: &[String], rows: &[Vec<String>]) -> String {
+/// A table as lines, each column as wide as its widest cell, but filled up to so many characters at most.
+pub fn columns(head: &[String], rows: &[Vec<String>], widest: usize) -> String {
     let figures = figures(rows);
     let all: Vec<&[String]> = std::iter::once(head).chain(rows.iter().map(Vec::as_slice)).collect();
-    let width = |at: usize| all.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let width = |at: usize| all.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count().min(widest)).max();
+    let widths: Vec<usize> = (0..head.len().max(figures.len())).map(|at| width(at).unwrap_or(0)).collect();
     let line = |row: &&[String]| {
-        let cells = row.iter().enumerate().map(|(at, cell)| {
-            let width = width(at).unwrap_or(0);
+        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
             if figures.get(at) == Some(&true) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()

@@ -39,6 +39,11 @@ pub fn span(span: chrono::Duration) -> String {
     duration(span.to_std().unwrap_or_default())
 }
 
+/// A time as people in this zone read it: `2026-11-21 12:00:00 CET`.
+pub fn moment(at: chrono::DateTime<chrono::Utc>, zone: chrono_tz::Tz) -> String {
+    at.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
 /// Whether a text is a figure, with or without its unit: "27", "-1.5 GiB", "45 %", "6 min 40 s". In a table such stand to the right.
 pub fn is_figure(text: &str) -> bool {
     const UNITS: [&str; 23] = [

@@ -18,6 +18,7 @@ pub mod lsn;
 pub mod maintenance;
 pub mod name;
 pub mod outcome;
+pub mod publish;
 pub mod report;
 pub mod run;
 pub mod sample;

@@ -10,6 +10,7 @@ use crate::{
 use pgbosun_core::{
     config::{Cluster, Config, Job, Section, defaults},
     outcome::Issue,
+    publish,
     report::Report,
     run::Run,
 };
@@ -18,8 +19,7 @@ use pgbosun_jobs::{About, DrillReport, Health, HealthReport, PerformanceReport};
 use pgbosun_notify::{Desk, report};
 use pgbosun_postgres::Server;
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -110,9 +110,9 @@ pub(crate) fn succeeded(engine: &Engine, job: &Job, run: &Run) -> Vec<NewNotific
 fn store(directory: &Path, report: &Report, keep: Duration) -> io::Result<PathBuf> {
     fs::create_dir_all(directory)?;
     let stem = report.file_stem();
-    write(&directory.join(format!("{stem}.html")), report::page(report).as_bytes())?;
+    publish::publish(&directory.join(format!("{stem}.html")), 0o640, report::page(report).as_bytes())?;
     let data = directory.join(format!("{stem}.json"));
-    write(&data, &serde_json::to_vec(report).map_err(io::Error::other)?)?;
+    publish::publish(&data, 0o640, &serde_json::to_vec(report).map_err(io::Error::other)?)?;
     remove_old(directory, kind_of(&stem), keep);
     Ok(data)
 }
@@ -120,15 +120,6 @@ fn store(directory: &Path, report: &Report, keep: Duration) -> io::Result<PathBu
 /// What the name of a report says after its time and what chance made of it.
 fn kind_of(stem: &str) -> &str {
     stem.splitn(3, '-').nth(2).unwrap_or_default()
-}
-
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// Removes what is older than its time, of this kind of report alone: others may be kept longer.

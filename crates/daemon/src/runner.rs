@@ -32,14 +32,25 @@ const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(3600);
 /// How the tries of a run ended.
 enum End {
     Done(Outcome),
-    /// How, why, the error, and the last of what whoever failed said.
-    Failed(RunState, String, Option<String>, String),
+    Failed {
+        state: RunState,
+        summary: String,
+        error: Option<String>,
+        /// The end of what a program said.
+        output: String,
+    },
     /// Out of time, and what it had done by then.
     TimedOut(String, Outcome),
     /// A monitor could not look since its server is away, which another one tells.
     Unreachable(String),
     /// Told to stop, and what it had done by then.
     Cancelled(RunState, String, Outcome),
+}
+
+impl End {
+    fn failed(summary: String) -> Self {
+        Self::Failed { state: RunState::Failed, summary, error: None, output: String::new() }
+    }
 }
 
 /// Executes a run whose row says `running`, and writes its end. Returns the run as it ended.
@@ -56,7 +67,7 @@ pub async fn execute(engine: Arc<Engine>, config: JobConfig, run: Run, live: Liv
 async fn execute_in_span(engine: Arc<Engine>, config: JobConfig, mut run: Run, live: Live, dry_run: bool) -> Run {
     tracing::info!(message_id = events::RUN_STARTED, trigger = %run.trigger, "run started");
     let Some(job) = pgbosun_jobs::build(&config).map(Arc::<dyn Job>::from) else {
-        let end = End::Failed(RunState::Failed, format!("unknown kind of job {}", run.kind), None, String::new());
+        let end = End::failed(format!("unknown kind of job {}", run.kind));
         return finish(&engine, &config, run, end, Vec::new(), Severity::Unknown, dry_run).await;
     };
     let severity = job.failure_severity();
@@ -75,7 +86,7 @@ async fn execute_in_span(engine: Arc<Engine>, config: JobConfig, mut run: Run, l
             }
             end
         }
-        Err(error) => End::Failed(RunState::Failed, error.to_string(), None, String::new()),
+        Err(error) => End::failed(error.to_string()),
     };
     finish(&engine, &config, run, end, ledger.take(), severity, dry_run).await
 }
@@ -150,12 +161,7 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
             Ok(Err(error)) => error,
             Err(_) => {
-                return End::Failed(
-                    RunState::Failed,
-                    "the job broke off: a fault in pgbosun".into(),
-                    None,
-                    String::new(),
-                );
+                return End::failed("the job broke off: a fault in pgbosun".into());
             }
         };
         let whole = chain(&error);
@@ -164,8 +170,8 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
         }
         if !error.is_transient() || run.attempts > options.retries || context.dry_run {
             let tried = if run.attempts > 1 { format!(" (tried {} times)", run.attempts) } else { String::new() };
-            let excerpt = error.excerpt().to_owned();
-            return End::Failed(RunState::Failed, format!("{whole}{tried}"), Some(whole), excerpt);
+            let (state, output) = (RunState::Failed, error.output().to_owned());
+            return End::Failed { state, summary: format!("{whole}{tried}"), error: Some(whole), output };
         }
         let pause = pause(config, run);
         tracing::warn!(error = whole, attempt = run.attempts, "try failed, next in {}", human::duration(pause));

@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// Its place takes no writes.
     #[error(
-        "{path} takes no writes: its disk is mounted read-only, or turned so by an error that \"dmesg\" has; mend that first"
+        "{path} takes no writes: its disk is mounted read-only, or turned so by an error that \"dmesg\" shows; fix that first"
     )]
     ReadOnly {
         /// Where.

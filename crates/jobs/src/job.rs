@@ -167,7 +167,7 @@ pub struct JobError {
     cause: Cause,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
-    excerpt: String,
+    output: String,
 }
 
 /// What a failure is due to.
@@ -186,19 +186,23 @@ enum Cause {
 }
 
 impl JobError {
+    fn new(message: impl Into<String>, cause: Cause) -> Self {
+        Self { message: message.into(), cause, source: None, output: String::new() }
+    }
+
     /// A failure that trying again does not cure.
     pub fn lasting(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: Cause::Lasting, source: None, excerpt: String::new() }
+        Self::new(message, Cause::Lasting)
     }
 
     /// A failure that may pass.
     pub fn passing(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: Cause::Passing, source: None, excerpt: String::new() }
+        Self::new(message, Cause::Passing)
     }
 
     /// The server is away.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: Cause::Unreachable, source: None, excerpt: String::new() }
+        Self::new(message, Cause::Unreachable)
     }
 
     /// What it comes from. An error of the operating system that may pass makes the failure one that may.
@@ -212,15 +216,15 @@ impl JobError {
         Self { cause, source: Some(source), ..self }
     }
 
-    /// The last of what whoever failed said.
+    /// With the end of what the program that failed said.
     #[must_use]
-    pub fn saying(self, excerpt: impl Into<String>) -> Self {
-        Self { excerpt: excerpt.into(), ..self }
+    pub fn with_output(self, output: impl Into<String>) -> Self {
+        Self { output: output.into(), ..self }
     }
 
-    /// See [`Self::saying`].
-    pub fn excerpt(&self) -> &str {
-        &self.excerpt
+    /// The end of what the program that failed said; empty where there is none.
+    pub fn output(&self) -> &str {
+        &self.output
     }
 
     /// The same failure of a server that is to be taken for away.
@@ -253,7 +257,7 @@ impl JobError {
 /// The error says of itself what it says, and stays what it is as the source of this one.
 fn told(error: impl Into<Box<dyn std::error::Error + Send + Sync>>, cause: Cause) -> JobError {
     let error = error.into();
-    JobError { message: error.to_string(), cause, source: Some(error), excerpt: String::new() }
+    JobError { message: error.to_string(), cause, source: Some(error), output: String::new() }
 }
 
 impl From<pgbosun_postgres::Error> for JobError {

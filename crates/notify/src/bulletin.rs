@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use pgbosun_core::{
     alert::{Alert, Notice},
     finding::Severity,
+    human,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -117,7 +118,7 @@ impl Bulletin {
 
     /// A time as people of this group read it.
     pub fn moment(&self, at: DateTime<Utc>) -> String {
-        at.with_timezone(&self.zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+        human::moment(at, self.zone)
     }
 
     /// The whole in one line, without the prefix: `CRITICAL main: backup is 27 h old`.

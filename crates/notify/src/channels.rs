@@ -60,7 +60,7 @@ impl Receipt {
     }
 }
 
-/// Why a message was not accepted. The outbox tries again whatever the reason: people mend servers and passwords.
+/// Why a message was not accepted. The outbox tries again whatever the reason: people repair servers and change passwords.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {

@@ -10,7 +10,7 @@ use minijinja::{Value, context};
 use pgbosun_core::{
     detail,
     finding::Severity,
-    report::{Chart, Kind, Report, Section, Table},
+    report::{Chart, Kind, Report, Section},
 };
 
 pub use charts::{png, svg};
@@ -124,14 +124,15 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
                 .take(rows)
                 .map(|row| {
                     let bar = row.bar.map(|bar| (100.0 * bar).round().clamp(1.0, 100.0) as u32);
-                    context! { cells => row.cells, bar, severities => row.cells.iter().map(|cell| severity(cell)).collect::<Vec<_>>() }
+                    context! { cells => row.cells, bar, severities => severities(&table.head, &row.cells) }
                 })
                 .collect();
-            let cells: Vec<_> = table.rows.iter().map(|row| row.cells.clone()).collect();
-            let figures = detail::figures(&cells);
+            let cells: Vec<_> = table.rows.iter().take(rows).map(|row| row.cells.clone()).collect();
+            let (figures, lines) = (detail::figures(&cells), detail::columns(&table.head, &cells, WIDEST));
+            let lines: Vec<_> = lines.lines().filter(|_| !cells.is_empty()).collect();
             let bars = table.rows.iter().any(|row| row.bar.is_some());
             let more = table.rows.len().saturating_sub(rows);
-            context! { title => table.title, head => table.head, rows => shown, lines => lines(table, rows), bars, more, figures }
+            context! { title => table.title, head => table.head, rows => shown, lines, bars, more, figures }
         })
         .collect();
     let figures: Vec<_> = section
@@ -153,33 +154,21 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
     context! { title => section.title, note => section.note, figures, compared, weeks, tables, charts }
 }
 
-/// How bad a cell is that says nothing else.
-fn severity(cell: &str) -> Option<Value> {
-    let severity = match cell {
-        "failed" | "damaged" | "timed out" => Severity::Critical,
-        "suspect" | "partly" => Severity::Warning,
-        "succeeded" | "passed" | "verified" => Severity::Ok,
-        word => word.parse().ok()?,
+/// How bad each cell of the columns is that say so.
+fn severities(head: &[String], cells: &[String]) -> Vec<Option<Value>> {
+    let severity = |cell: &str| match cell {
+        "failed" | "damaged" => Some(Severity::Critical),
+        "suspect" => Some(Severity::Warning),
+        "succeeded" | "passed" | "verified" => Some(Severity::Ok),
+        word => word.parse().ok(),
     };
-    Some(context! { name => severity.as_str(), colour => colour(severity) })
-}
-
-/// A table as lines of text, its columns under each other.
-fn lines(table: &Table, rows: usize) -> Vec<String> {
-    let rows: Vec<_> = table.rows.iter().take(rows).map(|row| &row.cells).collect();
-    let all = || std::iter::once(&table.head).chain(rows.iter().copied());
-    let width = |column: usize| {
-        all().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<_> = (0..table.head.len()).map(|column| width(column).min(WIDEST)).collect();
-    let figures = detail::figures(&rows.iter().map(|row| (*row).clone()).collect::<Vec<_>>());
-    let line = |cells: &Vec<String>| {
-        let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            if figures.get(column) == Some(&true) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        });
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    if rows.is_empty() { Vec::new() } else { all().map(line).collect() }
+    let told = |severity: Severity| context! { name => severity.as_str(), colour => colour(severity) };
+    let columns = head.iter().zip(cells);
+    columns
+        .map(|(head, cell)| {
+            severity(cell).filter(|_| ["severity", "state", "result"].contains(&head.as_str())).map(told)
+        })
+        .collect()
 }
 
 const fn colour(severity: Severity) -> &'static str {

@@ -198,7 +198,10 @@ impl Desk<'_> {
             let items = together(bulletins.flat_map(|bulletin: Bulletin| bulletin.items));
             for items in items.chunks(MOST) {
                 *count += 1;
-                let note = format!("{} messages were held back by the limit of this channel.", messages.len());
+                let note = format!(
+                    "Held back by the hourly limit of this channel: {}.",
+                    human::count(messages.len(), "message")
+                );
                 let bulletin = self.bulletin(name, group, Occasion::Digest, items.to_vec(), Some(note));
                 telling.messages.push(message(channel, &bulletin));
             }
@@ -257,7 +260,7 @@ impl Desk<'_> {
         let Some(group) = self.config.groups.get(name) else { return Vec::new() };
         let took = run.started_at.zip(run.finished_at).map(|(from, to)| human::span(to - from)).unwrap_or_default();
         let at = run.finished_at.unwrap_or(self.now);
-        let summary = format!("job {} has succeeded", run.job);
+        let summary = format!("job {} succeeded", run.job);
         let alert = Alert {
             cluster: run.cluster.clone(),
             detail: Detail::new().fact("result", &run.summary).time("finished", at).fact("took", took),

@@ -293,7 +293,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 let newest = backups.last().map_or(0, |info| info.stored_bytes);
                 let enough = free.is_none_or(|free| free > newest);
                 let free = free.map_or_else(String::new, |free| format!(", {} free", human::size(free)));
-                let message = format!("writable, {} backups{free}", backups.len());
+                let message = format!("writable, {}{free}", human::count(backups.len(), "backup"));
                 match enough {
                     true => report.add(Severity::Ok, object, message),
                     false => {
@@ -307,7 +307,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 let untrusted = damaged.iter().filter(|error| matches!(error, RepositoryError::Untrusted { .. }));
                 let (untrusted, all) = (untrusted.count(), damaged.len());
                 if all > untrusted {
-                    let message = format!("{} backups have a damaged backup.json", all - untrusted);
+                    let message = format!("{} with a damaged backup.json", human::count(all - untrusted, "backup"));
                     report.add(Severity::Critical, object.clone(), message);
                 }
                 if untrusted > 0 {

@@ -145,7 +145,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         }))?;
         return Ok(0);
     }
-    let kept = if restored.kept > 0 { format!(", {} files were right already", restored.kept) } else { String::new() };
+    let kept =
+        if restored.kept > 0 { format!(", {} unchanged", human::count(restored.kept, "file")) } else { String::new() };
     say!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
     for line in &restored.configuration {
         say!("{line}");

@@ -66,7 +66,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         put!(screen, "{}", yellow(&format!("history is not delivered {trouble}")));
     }
     if status.outbox > 0 {
-        put!(screen, "{}", yellow(&format!("{} messages wait to be sent", status.outbox)));
+        put!(screen, "{}", yellow(&format!("{} waiting to be sent", human::count(status.outbox, "message"))));
     }
 
     put!(screen, "\n{}", bold("ALERTS"));

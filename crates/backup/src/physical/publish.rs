@@ -82,6 +82,7 @@ impl Pass<'_> {
     async fn publish_lists(&self, configuration: &ConfigFiles, written: &mut Written) -> Result<(), Error> {
         let data = written.files.iter().filter(|(volume, _)| volume.starts_with("base."));
         let in_data: HashSet<&str> = data.flat_map(|(_, names)| names).map(String::as_str).collect();
+        configuration.warn(|name| in_data.contains(name));
         let mut finished = Vec::new();
         for (is_encrypted, to) in self.to.by_encryption() {
             let members = configuration.members(is_encrypted, |name| in_data.contains(name));

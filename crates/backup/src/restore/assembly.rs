@@ -178,7 +178,8 @@ impl Assembly {
     /// Paths of files that are put together from several backups.
     pub fn combined(&self) -> HashSet<String> {
         let link = &self.links[self.links.len() - 1];
-        let names = link.files.iter().flat_map(|(volume, names)| names.iter().map(move |name| (volume, name)));
+        let volumes = link.files.iter().filter(|(volume, _)| holds_data(volume));
+        let names = volumes.flat_map(|(volume, names)| names.iter().map(move |name| (volume, name)));
         names
             .filter_map(|(volume, name)| {
                 let (file, incremental) = logical(name);

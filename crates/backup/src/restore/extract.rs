@@ -133,7 +133,10 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
         if !wanted.has(&name) {
             continue;
         }
-        let (file, incremental) = logical(&name);
+        let (file, incremental) = match contents {
+            Contents::Data(_) => logical(&name),
+            Contents::Other(_) => (name.clone(), false),
+        };
         let target = match file.as_str() {
             CONTROL => into.join(CONTROL_UNFINISHED),
             file => confined(into, &to_path(file))?,

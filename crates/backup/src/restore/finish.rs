@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error,
-    config_files::{self, CERTIFICATES, DIRECTORY, PutBack},
+    config_files::{self, CERTIFICATES, DIRECTORY, OUTSIDE, PutBack, UNPACKED},
     settings::parse_line,
     wal::confine_directory,
 };
@@ -69,13 +69,13 @@ fn append(target: &Path, name: &str, text: &str) -> Result<(), Error> {
 fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error> {
     let (target, mut made) = (&restore.target, Vec::new());
     let filled_in = config_files::fill_in(target)?;
-    made.extend(
-        filled_in.iter().map(|name| format!("{}: a file now, it was a link that led elsewhere", name.display())),
-    );
+    made.extend(filled_in.iter().map(|name| {
+        format!("{}: restored as a file; it was a link to a place outside the data directory", name.display())
+    }));
     if !restore.is_beside() {
         made.extend(elsewhere(restore));
     }
-    let saved = target.join(DIRECTORY).join("postgresql.conf");
+    let saved = target.join(UNPACKED).join("postgresql.conf");
     if !target.join("postgresql.conf").exists() && !restore.is_beside() && saved.exists() {
         // C31: in the original's place its own configuration belongs there.
         let mut text = fs::File::open(&saved).map_err(Error::file("read", &saved))?;
@@ -83,7 +83,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         made.push("postgresql.conf: put there as it was when the backup was taken".to_owned());
     }
     if !target.join("postgresql.conf").exists() {
-        made.push("postgresql.conf: made anew; the original lies in pgbosun-config".to_owned());
+        made.push(format!("postgresql.conf: made anew; the original lies in {DIRECTORY}"));
         let mut text = format!(
             "# Written by pgbosun when it restored backup {}, whose postgresql.conf lay outside the data directory.\n\
              # The original is in pgbosun-config/. These settings may not be lower than they were.\n",
@@ -93,7 +93,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         append(target, "postgresql.conf", &text)?;
     }
     for name in ["pg_hba.conf", "pg_ident.conf"] {
-        let original = target.join(DIRECTORY).join(name);
+        let original = target.join(UNPACKED).join(name);
         if !target.join(name).exists() {
             let text = match fs::read_to_string(&original) {
                 Ok(text) => {
@@ -106,6 +106,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
             append(target, name, &text)?;
         }
     }
+    config_files::settle(target)?;
     for name in ["standby.signal", "recovery.signal"] {
         let signal = target.join(name);
         if signal.exists() {
@@ -159,13 +160,13 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
 /// What becomes of configuration files outside the data directory, of a server that takes its original's place.
 fn elsewhere(restore: &Restore) -> Vec<String> {
     let target = &restore.target;
-    let saved = |path: &Path| Path::new(DIRECTORY).join("files").join(path.strip_prefix("/").unwrap_or(path));
+    let saved = |path: &Path| Path::new(DIRECTORY).join(OUTSIDE).join(path.strip_prefix("/").unwrap_or(path));
     if !restore.config_files {
         let differing = config_files::differing(target);
         let names: Vec<_> = differing.iter().map(|path| path.display().to_string()).collect();
         let words = format!(
-            "configuration elsewhere is not as the backup has it, and was left as it is: {} (--config-files puts it back; it lies in \
-             {DIRECTORY}/files)",
+            "configuration files outside the data directory differ from the backup and were left unchanged: {} (--config-files restores \
+             them; the saved ones are in {DIRECTORY}/{OUTSIDE})",
             names.join(", ")
         );
         return if names.is_empty() { Vec::new() } else { vec![words] };
@@ -175,12 +176,12 @@ fn elsewhere(restore: &Restore) -> Vec<String> {
         let place = path.display();
         match done {
             PutBack::Same => {}
-            PutBack::New => told.push(format!("{place}: put back")),
+            PutBack::New => told.push(format!("{place}: restored")),
             PutBack::Replaced(kept) => {
-                told.push(format!("{place}: put back; what was there is {} now", kept.display()))
+                told.push(format!("{place}: restored; the previous file is now {}", kept.display()))
             }
             PutBack::Failed(error) => told.push(format!(
-                "{place}: NOT put back, copy it from {} yourself: {}",
+                "{place}: NOT restored, copy it from {} (a key from config.tar of the backup): {}",
                 saved(&path).display(),
                 human::chain(&error)
             )),
@@ -189,12 +190,12 @@ fn elsewhere(restore: &Restore) -> Vec<String> {
         let text = fs::read_to_string(&path).unwrap_or_default();
         let named = text.lines().filter_map(parse_line).rfind(|(name, _)| name == "data_directory");
         if let Some((_, named)) = named.filter(|(_, named)| Path::new(named) != target) {
-            told.push(format!("{place}: it names the data directory {named}: change it to {}", target.display()));
+            told.push(format!("{place}: sets data_directory to {named}; change it to {}", target.display()));
         }
     }
-    if target.join(DIRECTORY).join(CERTIFICATES).exists() {
+    if target.join(UNPACKED).join(CERTIFICATES).exists() {
         told.push(format!(
-            "its certificate lies in {DIRECTORY}/{CERTIFICATES}; its key is not in the backup, which is not encrypted"
+            "the server certificate is in {DIRECTORY}/{CERTIFICATES}; its key was not backed up, since the repository is not encrypted"
         ));
     }
     told

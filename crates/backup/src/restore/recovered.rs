@@ -1,11 +1,9 @@
 //! What recovery needed goes with it: left in `postgresql.auto.conf`, a target or the timeline that was followed would hold for every
 //! standby made from the server, which then stops where this one did, or never follows it.
 
-use super::{
-    configuration::RECOVERY,
-    extract::{Access, write_file},
-};
+use super::{configuration::RECOVERY, extract::Access};
 use crate::Error;
+use pgbosun_core::publish::publish;
 use std::{fs, path::Path};
 
 /// Stands above what is written for recovery.
@@ -26,11 +24,7 @@ pub fn forget_recovery(data: &Path) -> Result<bool, Error> {
     if kept == text {
         return Ok(false);
     }
-    let unfinished = data.join("postgresql.auto.conf.pgbosun-unfinished");
-    write_file(&unfinished, Access::of(data).file(), &mut kept.as_slice())?;
-    fs::File::open(&unfinished).and_then(|file| file.sync_all()).map_err(Error::file("sync", &unfinished))?;
-    fs::rename(&unfinished, &path).map_err(Error::file("write", &path))?;
-    fs::File::open(data).and_then(|directory| directory.sync_all()).map_err(Error::file("sync", data))?;
+    publish(&path, Access::of(data).file(), &kept).map_err(Error::file("write", &path))?;
     Ok(true)
 }
 

@@ -146,7 +146,7 @@ options! {
     pub struct Group {
         /// What every subject begins with.
         subject_prefix: String = "\"[PGBOSUN]\"";
-        /// The same of what needs nobody at once: reports, and successes of jobs with `notify-success`.
+        /// The same for what needs no immediate action: reports, and successes of jobs with `notify-success`.
         report_prefix: String = "\"[DB-REPORT]\"";
         /// Addresses that are told while `dba_ops.operators` knows nobody of this group, active or not, or is out of reach
         /// and was never read. Where there is nobody to tell either way, `alert-group` under `[daemon]` is told.
@@ -192,7 +192,7 @@ options! {
         /// for `backup.physical`, the same and `CLUSTER-maintenance` for `maintenance.reindex` and `maintenance.catalog`, and
         /// `CLUSTER-maintenance` for the other maintenance jobs.
         exclusive: Option<Vec<String>>;
-        /// Tell the group when the job has succeeded, too.
+        /// Also notify the group when the job succeeds.
         notify_success: bool = "false";
         /// The group that is told; by default `database`, or for a monitor the one that `docs/monitors.md` names.
         alert_group: Option<GroupName>;

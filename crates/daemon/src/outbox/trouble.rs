@@ -49,7 +49,7 @@ fn finding(backlog: &Backlog, patience: Duration, now: DateTime<Utc>) -> Option<
     let summary = match (stuck, backlog.dead) {
         (Some(since), _) => {
             let waited = human::span(now - since);
-            format!("{} messages by {channel} do not leave, for up to {waited}", backlog.failing)
+            format!("{} by {channel} not delivered, for up to {waited}", human::count(backlog.failing, "message"))
         }
         (None, 0) => return None,
         (None, dead) => format!("{dead} messages by {channel} were given up"),

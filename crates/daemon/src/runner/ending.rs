@@ -52,16 +52,16 @@ pub(super) async fn finish(
             let verdict = Verdict::Complete(outcome.findings.clone());
             (outcome, Some(verdict))
         }
-        End::Failed(state, summary, error, excerpt) => {
+        End::Failed { state, summary, error, output } => {
             tracing::error!(message_id = events::RUN_FAILED, state = %state, "run failed: {summary}");
             run.state = state;
             run.error = error;
             run.summary = summary;
-            let failure = failure(&run, severity);
-            let detail = failure.detail.clone();
             // One line is in the error already.
-            let detail = if excerpt.lines().count() > 1 { detail.text(excerpt) } else { detail };
-            (Outcome::default(), Some(failed(failure.detail(detail))))
+            let output = if output.lines().count() > 1 { output.as_str() } else { "" };
+            let mut failure = failure(&run, severity);
+            failure.detail = failure.detail.text(output);
+            (Outcome::default(), Some(failed(failure)))
         }
         End::TimedOut(summary, done) => {
             tracing::error!(message_id = events::RUN_FAILED, state = %RunState::TimedOut, "run failed: {summary}");

@@ -115,7 +115,11 @@ fn tell(repository: &Repository, cluster: &str, expired: &Expired, outcome: &mut
     if expired.wal_removed > 0 {
         changed(
             "WAL",
-            format!("{} files ({}) of {cluster} in {name}", expired.wal_removed, human::size(expired.wal_bytes)),
+            format!(
+                "{} ({}) of {cluster} in {name}",
+                human::count(expired.wal_removed, "file"),
+                human::size(expired.wal_bytes)
+            ),
         );
     }
     for label in &expired.removed {

@@ -50,13 +50,13 @@ impl Job for CommandJob {
             Some(0) => {
                 Ok(Outcome { summary: output.lines().last().unwrap_or("done").to_owned(), ..Outcome::default() })
             }
-            Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}")).saying(words)),
+            Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}")).with_output(words)),
             Some(code) => {
                 let hint = if is_confined() { forbidden(words, unit::hides) } else { None };
                 let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
-                Err(JobError::lasting(format!("{program} exited with {code}: {last}{hint}")).saying(words))
+                Err(JobError::lasting(format!("{program} exited with {code}: {last}{hint}")).with_output(words))
             }
-            None => Err(JobError::lasting(format!("{program} was killed: {status}")).saying(words)),
+            None => Err(JobError::lasting(format!("{program} was killed: {status}")).with_output(words)),
         }
     }
 }

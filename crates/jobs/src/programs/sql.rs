@@ -2,7 +2,7 @@
 
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
-use pgbosun_core::{options, outcome::Outcome};
+use pgbosun_core::{human, options, outcome::Outcome};
 use pgbosun_postgres::{Error, cancel_backend};
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -46,6 +46,6 @@ impl Job for SqlJob {
         };
         let rows = done.map_err(failed)?.rows_affected();
         let _ = connection.close().await;
-        Ok(Outcome { summary: format!("{rows} rows affected"), ..Outcome::default() })
+        Ok(Outcome { summary: format!("{} affected", human::count(rows, "row")), ..Outcome::default() })
     }
 }

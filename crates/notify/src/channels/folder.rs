@@ -6,7 +6,7 @@ use super::{
 };
 use async_trait::async_trait;
 use pgbosun_core::config::Mail;
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 pub(super) struct Folder {
     folder: PathBuf,
@@ -30,12 +30,7 @@ impl Channel for Folder {
         let shown = path.display().to_string();
         let written = tokio::task::spawn_blocking(move || {
             std::fs::create_dir_all(&folder)?;
-            let temporary = path.with_extension("tmp");
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &path)?;
-            std::fs::File::open(&folder)?.sync_all()
+            pgbosun_core::publish::publish(&path, 0o640, &bytes)
         });
         match written.await {
             Ok(Ok(())) => Ok(Receipt { detail: shown, missed }),

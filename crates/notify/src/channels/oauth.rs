@@ -12,9 +12,9 @@ use pgbosun_core::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -143,12 +143,7 @@ impl Refresh {
         if let Some(state) = self.file.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(state)?;
         }
-        let temporary = self.file.with_extension("unfinished");
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, &self.file)
+        pgbosun_core::publish::publish(&self.file, 0o600, &text)
     }
 }
 

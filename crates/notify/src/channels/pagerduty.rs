@@ -58,7 +58,7 @@ impl Channel for PagerDuty {
                 self.event(action, bulletin, item).await?;
             }
         }
-        Ok(Receipt::new(format!("PagerDuty took {} alerts", bulletin.items.len())))
+        Ok(Receipt::new(format!("PagerDuty took {}", pgbosun_core::human::count(bulletin.items.len(), "alert"))))
     }
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {

@@ -15,7 +15,7 @@ use pgbosun_core::{
     alert::{Alert, Notice},
     clock,
     config::{self, Secret},
-    detail::{self, Detail},
+    detail::Detail,
     human,
 };
 use std::path::PathBuf;
@@ -67,9 +67,9 @@ impl Templated {
         if self.content_type.contains("json")
             && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&body)
         {
-            return Err(self.wrong(format!(
-                "what it makes is no JSON ({error}); a value in it is written {{{{ value|tojson }}}}"
-            )));
+            return Err(
+                self.wrong(format!("the result is not valid JSON ({error}); write values as {{{{ value|tojson }}}}"))
+            );
         }
         Ok(body)
     }
@@ -82,9 +82,25 @@ impl Templated {
         for (name, value) in self.headers.iter().filter_map(|header| header.split_once(": ")) {
             request = request.header(name, filled(value));
         }
-        let (status, _) = self.http.accepted(request).await?;
+        // A service may answer with the address it was asked for.
+        let hidden = |error| match error {
+            DeliveryError::Service { service, reason, refused, after } if !secret.is_empty() => {
+                let reason = reason.replace(secret.trim(), "…");
+                DeliveryError::Service { service, reason: without_paths(&reason, &url), refused, after }
+            }
+            error => error,
+        };
+        let (status, _) = self.http.accepted(request).await.map_err(hidden)?;
         Ok(Receipt::new(format!("it answered {status}")))
     }
+}
+
+/// An answer without the path and query of the address, which may be the secret.
+fn without_paths(reason: &str, url: &str) -> String {
+    let parsed = reqwest::Url::parse(url).ok();
+    let Some(url) = parsed.filter(|url| url.path().len() > 1) else { return reason.to_owned() };
+    let shortened = url.query().map_or_else(|| reason.to_owned(), |query| reason.replace(query, "…"));
+    shortened.replace(url.path(), "/…")
 }
 
 /// A template with these values.
@@ -112,9 +128,9 @@ fn markdown(text: &str) -> String {
 /// A time of the message in a zone: `{{ at|moment("Europe/Berlin") }}`.
 fn moment(at: &str, zone: &str) -> Result<String, Error> {
     let refused = |what: &str| Error::new(ErrorKind::InvalidOperation, what.to_owned());
-    let at: chrono::DateTime<chrono::Utc> = at.parse().map_err(|_| refused("moment wants a time"))?;
-    let zone: Tz = zone.parse().map_err(|_| refused("moment wants a time zone, as \"Europe/Berlin\""))?;
-    Ok(detail::Value::Time(at).words(zone))
+    let at: chrono::DateTime<chrono::Utc> = at.parse().map_err(|_| refused("moment expects a time"))?;
+    let zone: Tz = zone.parse().map_err(|_| refused("moment expects a time zone, as \"Europe/Berlin\""))?;
+    Ok(human::moment(at, zone))
 }
 
 /// A message by which a template is tried.
@@ -142,13 +158,18 @@ fn sample() -> Message {
 #[async_trait]
 impl Channel for Templated {
     async fn deliver(&self, message: &Message) -> Result<Receipt, DeliveryError> {
-        self.post(self.body(message).await?).await
+        let body = match self.body(message).await {
+            // Others are not held up by a message that a template is not made for.
+            Err(error) if self.body(&sample()).await.is_ok() => return Err(DeliveryError::Message(error.to_string())),
+            body => body?,
+        };
+        self.post(body).await
     }
 
     /// Nothing is sent, since a service would show it to people: the template is tried.
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         self.body(&sample()).await?;
-        Ok(Receipt::new("its template is fine; nothing was sent".into()))
+        Ok(Receipt::new("the template works; nothing was sent".into()))
     }
 }
 
@@ -199,9 +220,25 @@ mod tests {
                     let (told, size) = (texts(&json), json.to_string().len());
                     assert!(told <= characters && size <= bytes, "{name} {count}: {told} characters, {size} bytes");
                     assert!(body.contains("main"), "{name}: {body}");
+                    // C44: nothing of it is markup.
+                    let markup = match name {
+                        "discord" | "teams" => body.contains("[x](http"),
+                        "telegram" => body.replace("<b>", "").replace("</b>", "").contains('<'),
+                        "google-chat" => body.contains('<'),
+                        _ => false,
+                    };
+                    assert!(!markup, "{name}: {body}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_answer_that_repeats_the_address_tells_no_secret() {
+        let url = "https://api.example.com/bot123:hush/send?key=hush2";
+        let told = without_paths("404: Cannot POST /bot123:hush/send?key=hush2", url);
+        assert_eq!(told, "404: Cannot POST /…?…");
+        assert_eq!(without_paths("500: / is down", "https://example.com/"), "500: / is down");
     }
 
     #[test]

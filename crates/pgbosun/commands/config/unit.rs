@@ -10,11 +10,12 @@ mod owned;
 
 pub use installed::lacking;
 
-use crate::{exit::Exit, output, publish::publish};
+use crate::{exit::Exit, output};
 use anyhow::Context;
 use mounts::Mounts;
 use nix::unistd::{User, geteuid};
 use pgbosun_core::config::{Config, Effective, Loaded};
+use pgbosun_core::publish::publish;
 use pgbosun_jobs::paths::{named, written};
 use std::{
     collections::BTreeSet,
@@ -136,7 +137,7 @@ fn write(file: &Path, text: &str) -> std::io::Result<()> {
     let directory = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-    publish(file, 0o644, text)
+    publish(file, 0o644, text.as_bytes())
 }
 
 fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String {

@@ -4,9 +4,10 @@
 //! Invariant: what is made lies beside the new data directory, open to nobody else, and goes through the same reading as any configuration: a
 //! name in a repository that no configuration may have is refused there.
 
-use crate::{cli::RestorePhysical, exit::Exit, output, publish::publish};
+use crate::{cli::RestorePhysical, exit::Exit, output};
 use anyhow::Context;
 use nix::unistd::geteuid;
+use pgbosun_core::publish::publish;
 use pgbosun_repository::Repository;
 use std::{
     collections::BTreeSet,
@@ -169,7 +170,7 @@ fn beside(to: &Path) -> anyhow::Result<(PathBuf, bool)> {
 }
 
 fn write(file: &Path, text: &str) -> anyhow::Result<()> {
-    publish(file, 0o600, text).with_context(|| format!("write {}", file.display()))
+    publish(file, 0o600, text.as_bytes()).with_context(|| format!("write {}", file.display()))
 }
 
 /// The cluster that is meant, of those the repository holds.

@@ -16,11 +16,12 @@ use std::{
 const EMPTIED: [&str; 7] =
     ["pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
 /// Files that belong to the running server, and what an earlier backup or restore left.
-const LEFT_OUT: [&str; 7] = [
+const LEFT_OUT: [&str; 8] = [
     "backup_label",
     "backup_manifest",
     "current_logfiles.tmp",
     "postgresql.auto.conf.tmp",
+    "pgbosun-config",
     "postmaster.opts",
     "postmaster.pid",
     "tablespace_map",

@@ -103,7 +103,7 @@ options! {
     pub struct Channel {
         /// What is at the other end.
         r#type: ChannelType;
-        /// `webhook`: where messages go; with a template it may have `{{ secret }}` in it, and without one at all it is the secret.
+        /// `webhook`: where messages go; with a template it may contain `{{ secret }}`, and without `url` the secret is the address.
         /// `pagerduty`: another address of the service than its own.
         url: Option<String>;
         /// `webhook`: a file with a template (Jinja) that makes the body, for a service with a form of its own: see `docs/channels.md`.
@@ -113,8 +113,8 @@ options! {
         /// `webhook` with a template: more headers, as "Name: value", in which `{{ secret }}` is the secret.
         headers: Vec<String> = "[]";
         /// A file of mode 0600 with the secret. `slack`: the address of the webhook, which is one. `pagerduty`: the
-        /// routing key. `webhook`: the key of the signature in `X-Pgbosun-Signature`; without it nothing is signed.
-        /// Without the file: the credential `channels.NAME.secret`.
+        /// routing key. `webhook`: the key of the signature in `X-Pgbosun-Signature`; without it nothing is signed. With a template it is
+        /// what `{{ secret }}` stands for, or without `url` the address. Without the file: the credential `channels.NAME.secret`.
         secret_file: Option<PathBuf>;
         /// The secret, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
         secret: Option<Secret>;
@@ -146,6 +146,9 @@ impl Channel {
             reader.refuse(key, format!("is missing: a channel of type {} needs it", self.r#type), None);
         }
         reader.check_address("url", self.url.as_deref().map(|url| url.replace("{{ secret }}", "secret")).as_deref());
+        if self.template.is_some() && self.r#type != ChannelType::Webhook {
+            reader.refuse("template", format!("a channel of type {} has a form of its own", self.r#type), None);
+        }
         if self.template.is_none() && !self.headers.is_empty() {
             reader.refuse("headers", "goes with a template", None);
         }

@@ -13,7 +13,7 @@ use pgbosun_core::{
     finding::{Finding, Reach, Severity},
     human, options,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Mutex, time::Duration};
 
 options! {
     /// Alerts when the cluster does not accept a connection and answer a query: critical, at the first look.
@@ -57,7 +57,12 @@ impl Monitor for Connectivity {
             && let Ok(directory) = look.log_directory()
         {
             let data = look.data_directory().ok();
-            let read = tokio::task::spawn_blocking(move || last_lines(&directory, data.as_deref()));
+            // One at a time: on a share that hangs each holds a thread.
+            static READING: Mutex<()> = Mutex::new(());
+            let read = tokio::task::spawn_blocking(move || {
+                let _one = READING.try_lock().ok()?;
+                last_lines(&directory, data.as_deref())
+            });
             log = tokio::time::timeout(PATIENCE, read).await.ok().and_then(Result::ok).flatten();
         }
         Ok(Sample { target, answer, log })

@@ -12,7 +12,7 @@ use pgbosun_core::{
     detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -120,8 +120,8 @@ impl Monitor for Settings {
         let pending: Vec<_> = sample.settings.iter().filter(|setting| setting.pending_restart).collect();
         self.remember(sample, memory, view.now);
         let mut verdict = Verdict::of(format!(
-            "{} settings are not at their defaults, {} wait for a restart",
-            sample.settings.len(),
+            "{} not at the default, {} waiting for a restart",
+            human::count(sample.settings.len(), "setting"),
             pending.len()
         ));
         verdict.measure(Figure::new("postgres_settings_pending_restart", pending.len() as f64));

@@ -15,7 +15,7 @@ use pgbosun_core::{
     detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 use std::collections::BTreeSet;
 
@@ -75,7 +75,7 @@ impl Monitor for BackupCount {
             verdict.measure(Figure::new("postgres_backups", ends.len() as f64).of("repository", repository));
             let mut missing = Vec::new();
             if ends.len() < self.minimum as usize {
-                missing.push(format!("{} backups (at least {})", ends.len(), self.minimum));
+                missing.push(format!("{} (at least {})", human::count(ends.len(), "backup"), self.minimum));
             }
             let days = ends.iter().map(|end| i64::from(end.num_days_from_ce())).collect::<BTreeSet<_>>();
             let today = i64::from(view.now.num_days_from_ce());

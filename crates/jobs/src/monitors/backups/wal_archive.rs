@@ -186,7 +186,7 @@ impl Monitor for WalArchive {
                 format!("{} left out of {repository}", human::count(own.len(), "WAL file")),
                 "From this repository alone no recovery goes beyond the gap. It was away for longer than the spool had room.",
                 "Fill it with a job of kind replicate, or take a new backup into it: that ends this alert.",
-                Detail::new().table(["file", "left out"], files),
+                Detail::new().table(["file", "skipped at"], files),
             );
         }
         let summary = match (sample.archiving, &sample.failing) {

@@ -59,7 +59,7 @@ impl Monitor for DatabaseSize {
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
         let total: i64 = sample.iter().map(|database| database.bytes).sum();
         let told = |bytes: i64| human::size(bytes.unsigned_abs());
-        let mut verdict = Verdict::of(format!("{} databases of {}", sample.len(), told(total)));
+        let mut verdict = Verdict::of(format!("{} of {}", human::count(sample.len(), "database"), told(total)));
         memory.0.retain(|(at, _)| view.now - *at < chrono::Duration::hours(25));
         for Database { name, bytes } in sample {
             verdict.measure(Figure::new("postgres_database_size_bytes", *bytes as f64).of("database", name));

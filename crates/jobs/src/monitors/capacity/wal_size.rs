@@ -45,7 +45,7 @@ impl Monitor for WalSize {
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
         let told = human::size(sample.bytes.unsigned_abs());
         let expected = (sample.max_wal_size + sample.keep).max(1);
-        let mut verdict = Verdict::of(format!("pg_wal has {told} in {} files", sample.files));
+        let mut verdict = Verdict::of(format!("pg_wal has {told} in {}", human::count(sample.files, "file")));
         verdict.measure(Figure::new("postgres_wal_directory_bytes", sample.bytes as f64));
         let times = sample.bytes as f64 / expected as f64;
         let severity = view.above("pg_wal", times, self.warning_times, self.critical_times);

@@ -5,7 +5,7 @@ use crate::{
     monitors::{Facts, Look, Monitor, Verdict, View},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
 
 options! {
     /// Runs a query as a monitor. Its rows are a value, or a name and a value, or a name, a value and words about it; each name
@@ -69,7 +69,7 @@ impl Monitor for SqlMonitor {
         let mut verdict = Verdict::of(match sample.rows.as_slice() {
             [] => "no row".to_owned(),
             [row] => format!("{} is {}", shown(row), row.value),
-            rows => format!("{} rows", rows.len()),
+            rows => human::count(rows.len(), "row"),
         });
         for row in &sample.rows {
             let object = if row.name.is_empty() { "value" } else { &row.name };

@@ -63,7 +63,7 @@ impl Monitor for Autovacuum {
         let busy = memory.map_or(chrono::Duration::zero(), |since| view.now - since);
         if busy.to_std().unwrap_or_default() >= self.saturated && !self.saturated.is_zero() {
             verdict.find(
-                Finding::new(Severity::Warning, "workers", format!("all {} autovacuum workers are busy since {}", sample.maximum, human::span(busy)))
+                Finding::new(Severity::Warning, "workers", format!("all autovacuum workers ({}) have been busy for {}", sample.maximum, human::span(busy)))
                     .meaning("Other tables wait for vacuum meanwhile.")
                     .advice("Let vacuum work faster (autovacuum_vacuum_cost_limit) before giving it more workers: they share the limit.")
                     .detail(&sample.work),

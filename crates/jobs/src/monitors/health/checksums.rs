@@ -59,7 +59,7 @@ impl Monitor for Checksums {
                 Finding::new(Severity::Critical, name, format!("{failures} pages of {name} had a wrong checksum"))
                     .meaning("Data on the disk is damaged; more of it may be.")
                     .advice("Keep the backups there are. The log names the file and block. Check disk and memory, then restore beside and compare.")
-                    .detail(Detail::new().fact("last", last)),
+                    .detail(Detail::new().time("last", last)),
             );
         }
         verdict

@@ -30,6 +30,10 @@ pub struct Index {
     bytes: i64,
 }
 
+fn indexes(count: usize) -> String {
+    if count == 1 { "1 invalid index".to_owned() } else { format!("{count} invalid indexes") }
+}
+
 #[async_trait]
 impl Monitor for InvalidIndexes {
     const FACTS: Facts = Facts {
@@ -56,13 +60,13 @@ impl Monitor for InvalidIndexes {
                     let size = human::size(index.bytes.unsigned_abs());
                     [Value::of(&index.name), Value::of(&index.table), Value::of(size)]
                 });
-                Finding::new(Severity::Warning, database, format!("{} invalid indexes in {database}", invalid.len()))
+                Finding::new(Severity::Warning, database, format!("{} in {database}", indexes(invalid.len())))
                 .meaning("They cost every write and help no query; a constraint they stand for does not hold.")
                 .advice("DROP INDEX CONCURRENTLY, then build them anew; those named _ccnew or _ccold are left over from REINDEX.")
                 .detail(Detail::new().table(["index", "table", "size"], rows))
             },
         );
-        verdict.summary = format!("{} invalid indexes", sample.len());
+        verdict.summary = indexes(sample.len());
         verdict.measure(Figure::new("postgres_invalid_indexes", sample.len() as f64));
         verdict
     }

@@ -10,7 +10,7 @@ use pgbosun_core::{
     detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 use std::time::Duration;
 
@@ -65,13 +65,13 @@ impl Monitor for Statistics {
                     let all = format!("{:.0}", table.rows);
                     [Value::of(&table.name), Value::of(table.modified), Value::of(all), Value::of(&table.last)]
                 });
-                Finding::new(Severity::Warning, database, format!("{} tables of {database} have old statistics", tables.len()))
+                Finding::new(Severity::Warning, database, format!("{} of {database} with stale statistics", human::count(tables.len(), "table")))
                 .meaning("The planner guesses, and may choose a plan that is slow by orders of magnitude.")
                 .advice("ANALYZE them; if they are here again tomorrow, autovacuum does not come round: lower autovacuum_analyze_scale_factor for them.")
-                .detail(Detail::new().table(["table", "rows changed", "of about", "analysed"], rows))
+                .detail(Detail::new().table(["table", "rows changed", "rows (estimate)", "last analyze"], rows))
             },
         );
-        verdict.summary = format!("{} tables have old statistics", sample.len());
+        verdict.summary = format!("{} with stale statistics", human::count(sample.len(), "table"));
         verdict.measure(Figure::new("postgres_tables_with_old_statistics", sample.len() as f64));
         verdict
     }

@@ -52,13 +52,17 @@ impl Monitor for Unlogged {
             |database, tables| {
                 let size = |table: &Table| Value::of(human::size(table.bytes.unsigned_abs()));
                 let rows = tables.iter().map(|(_, table)| [Value::of(&table.name), size(table)]);
-                Finding::new(Severity::Warning, database, format!("{} unlogged tables in {database}", tables.len()))
-                    .meaning("No backup has their rows, no standby either, and after a crash they are empty.")
-                    .advice("ALTER TABLE … SET LOGGED, or name them under ignore where they may be lost.")
-                    .detail(Detail::new().table(["table", "size"], rows))
+                Finding::new(
+                    Severity::Warning,
+                    database,
+                    format!("{} in {database}", human::count(tables.len(), "unlogged table")),
+                )
+                .meaning("No backup has their rows, no standby either, and after a crash they are empty.")
+                .advice("ALTER TABLE … SET LOGGED, or name them under ignore where they may be lost.")
+                .detail(Detail::new().table(["table", "size"], rows))
             },
         );
-        verdict.summary = format!("{} unlogged tables", sample.len());
+        verdict.summary = human::count(sample.len(), "unlogged table");
         verdict.measure(Figure::new("postgres_unlogged_tables", sample.len() as f64));
         verdict
     }

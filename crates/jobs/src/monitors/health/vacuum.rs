@@ -10,7 +10,7 @@ use pgbosun_core::{
     detail::{Detail, Value},
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 
 options! {
@@ -72,14 +72,14 @@ impl Monitor for Vacuum {
                         Value::of(last),
                     ]
                 });
-                let head = ["table", "dead rows", "vacuum is due at", "of the age to freeze at", "vacuumed"];
-                Finding::new(Severity::Warning, database, format!("{} tables of {database} are overdue for vacuum", tables.len()))
+                let head = ["table", "dead rows", "vacuum due at", "% of freeze age", "last vacuum"];
+                Finding::new(Severity::Warning, database, format!("{} of {database} overdue for vacuum", human::count(tables.len(), "table")))
                 .meaning("They grow, and queries read what is dead; what is not frozen in time stops all writes in the end.")
                 .advice("VACUUM (VERBOSE) one: if it cannot remove what is dead, monitor.xid-age names who holds it back. Else give autovacuum more speed (autovacuum_vacuum_cost_limit). A temporary table that is old (pg_temp_…) goes with its session: end that.")
                 .detail(Detail::new().table(head, rows))
             },
         );
-        verdict.summary = format!("{} tables are overdue for vacuum", sample.len());
+        verdict.summary = format!("{} overdue for vacuum", human::count(sample.len(), "table"));
         verdict.measure(Figure::new("postgres_tables_overdue_for_vacuum", sample.len() as f64));
         verdict
     }

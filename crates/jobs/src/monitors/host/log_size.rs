@@ -69,7 +69,7 @@ impl Monitor for LogSize {
 
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
         let (told, place) = (human::size(sample.bytes), sample.directory.display().to_string());
-        let mut verdict = Verdict::of(format!("{told} in {} files", sample.files));
+        let mut verdict = Verdict::of(format!("{told} in {}", human::count(sample.files, "file")));
         verdict.measure(Figure::new("postgres_log_directory_bytes", sample.bytes as f64));
         let (warning, critical) = (self.warning_size.as_u64() as f64, self.critical_size.as_u64() as f64);
         let severity = view.above("logs", sample.bytes as f64, warning, critical);

@@ -66,7 +66,7 @@ impl Monitor for Slots {
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
         let idle = sample.iter().filter(|slot| !slot.active && !slot.synced).count();
-        let mut verdict = Verdict::of(format!("{} slots, {idle} of them used by nobody", sample.len()));
+        let mut verdict = Verdict::of(format!("{}, {idle} unused", human::count(sample.len(), "slot")));
         memory.0.retain(|name, _| sample.iter().any(|slot| slot.name == *name && !slot.active));
         for slot in sample {
             let Slot { name, kind, active, synced, wal_status, retained } = slot;
@@ -97,7 +97,7 @@ impl Monitor for Slots {
                 }
                 Some(_) => {
                     let idle = human::duration(Duration::from_secs_f64(idle));
-                    format!("slot {name} is used by nobody for {idle}, and holds back {held} of WAL")
+                    format!("slot {name} has been unused for {idle}, and holds back {held} of WAL")
                 }
                 None => format!("slot {name} holds back {held} of WAL"),
             };

@@ -181,7 +181,7 @@ impl Monitor for FailedLogins {
                 .advice(if address == NOWHERE {
                     "Have the server tell from where: add %h to log_line_prefix, or csvlog to log_destination."
                 } else {
-                    "If it is nobody you know, close the way in: pg_hba.conf, firewall. Else mend its password."
+                    "If it is nobody you know, close the way in: pg_hba.conf, firewall. Otherwise fix its password."
                 })
                 .detail(lines.collect::<Vec<_>>().join("\n")),
             );

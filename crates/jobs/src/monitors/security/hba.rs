@@ -10,7 +10,7 @@ use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -95,7 +95,7 @@ impl Monitor for Hba {
         let Some(rules) = sample else {
             return Verdict::of("not looked at: the role may not");
         };
-        let mut verdict = Verdict::of(format!("{} lines", rules.len()));
+        let mut verdict = Verdict::of(human::count(rules.len(), "line"));
         let lines = |which: &dyn Fn(&&Rule) -> bool| {
             let rows = rules.iter().filter(which).map(|rule| [Value::of(rule.line), Value::of(rule.words())]);
             Detail::new().table(["line", "what it says"], rows)

@@ -9,7 +9,7 @@ use pgbosun_core::{
     config::Needs,
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 
 options! {
@@ -52,16 +52,18 @@ impl Monitor for Passwords {
         };
         let weak = roles.iter().filter(|role| !self.ignore.contains(&role.name)).map(|role| role.name.as_str());
         let weak: Vec<_> = weak.collect();
-        let mut verdict = Verdict::of(format!("{} passwords are stored as md5", weak.len()));
+        let mut verdict = Verdict::of(format!("{} stored as md5", human::count(weak.len(), "password")));
         verdict.measure(Figure::new("postgres_md5_passwords", weak.len() as f64));
         if !weak.is_empty() {
             verdict.find(
-                Finding::new(Severity::Warning, "md5", format!("{} passwords are stored as md5", weak.len()))
-                    .meaning(
-                        "Whoever gets hold of what is stored can log in with it; a later version will refuse them.",
-                    )
-                    .advice("Set password_encryption = scram-sha-256, and let these roles set their passwords again.")
-                    .detail(weak.join("\n")),
+                Finding::new(
+                    Severity::Warning,
+                    "md5",
+                    format!("{} stored as md5", human::count(weak.len(), "password")),
+                )
+                .meaning("Whoever gets hold of what is stored can log in with it; a later version will refuse them.")
+                .advice("Set password_encryption = scram-sha-256, and let these roles set their passwords again.")
+                .detail(weak.join("\n")),
             );
         }
         verdict

@@ -11,7 +11,7 @@ use pgbosun_core::{
     detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -79,7 +79,11 @@ impl Monitor for Superusers {
         let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
         memory.news.retain(|name, (at, _)| view.now - *at < notice && now.contains_key(name));
         let superusers = now.values().filter(|powers| powers.starts_with("superuser")).count();
-        let mut verdict = Verdict::of(format!("{superusers} superusers, {} roles with power", now.len()));
+        let mut verdict = Verdict::of(format!(
+            "{}, {} with power",
+            human::count(superusers, "superuser"),
+            human::count(now.len(), "role")
+        ));
         verdict.measure(Figure::new("postgres_superusers", superusers as f64));
         for (name, (at, powers)) in &memory.news {
             let severity = if powers.starts_with("superuser") { Severity::Critical } else { Severity::Warning };
@@ -87,7 +91,7 @@ impl Monitor for Superusers {
                 Finding::new(severity, name, format!("role {name} got {powers}"))
                     .meaning("Whoever logs in as this role can do more than before, up to everything.")
                     .advice("If nobody meant to, take it back (ALTER ROLE, REVOKE), and find out who did it.")
-                    .detail(Detail::new().fact("first seen", at)),
+                    .detail(Detail::new().time("first seen", *at)),
             );
         }
         memory.known = Some(now);

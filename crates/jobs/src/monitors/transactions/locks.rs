@@ -53,12 +53,13 @@ impl Monitor for Locks {
         let told = human::duration(Duration::from_secs_f64(longest));
         let mut verdict = Verdict::of(match waiting.len() {
             0 => "nobody waits for a lock".into(),
-            count => format!("{count} sessions wait for locks, the longest for {told}"),
+            count => format!("{} waiting for locks, the longest for {told}", human::count(count, "session")),
         });
         verdict.measure(Figure::new("postgres_sessions_waiting_for_locks", waiting.len() as f64));
         verdict.measure(Figure::new("postgres_longest_lock_wait_seconds", longest));
         let severity = view.above("locks", longest, self.warning.as_secs_f64(), self.critical.as_secs_f64());
-        let summary = format!("{} sessions wait for locks, the longest for {told}", waiting.len());
+        let waiters = human::count(waiting.len(), "session");
+        let summary = format!("{waiters} waiting for locks, the longest for {told}");
         let advice = match sample.iter().any(|session| session.pid == PREPARED) {
             true => {
                 "Ask the transaction manager of the prepared transaction below, then COMMIT PREPARED or ROLLBACK PREPARED, in its database. To end who waits for it frees nothing."

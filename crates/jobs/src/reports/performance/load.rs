@@ -66,7 +66,7 @@ fn most(value: &'static str) -> impl Fn(&Window) -> Option<f64> {
 pub(super) fn connections(windows: &Windows) -> Section {
     let mut section = section("Connections", windows);
     section.figures.push(windows.figure("connections on average", Unit::Number, mean("connections")));
-    section.figures.push(windows.figure("most at a look", Unit::Number, most("most_connections")));
+    section.figures.push(windows.figure("highest seen", Unit::Number, most("most_connections")));
     section.figures.push(windows.figure("active on average", Unit::Number, mean("active")));
     section.figures.push(windows.figure("idle in transaction on average", Unit::Number, mean("idle_in_transaction")));
     section.figures.push(windows.figure("allowed (max_connections)", Unit::Number, most("max_connections")));
@@ -131,7 +131,7 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
 pub(super) fn locks(windows: &Windows) -> Section {
     let mut section = section("Locks and waits", windows);
     section.figures.push(windows.figure("waiting for a lock on average", Unit::Number, mean("waiting_for_locks")));
-    section.figures.push(windows.figure("most at a look", Unit::Number, most("most_waiting_for_locks")));
+    section.figures.push(windows.figure("highest seen", Unit::Number, most("most_waiting_for_locks")));
     let deadlocks = |window: &Window| Some(window.total(Topic::Databases, "deadlocks"));
     section.figures.push(windows.figure("deadlocks", Unit::Number, deadlocks));
     let longest = |window: &Window| window.row(Topic::Server).map(|row| 1000.0 * row.get("longest_transaction_s"));

@@ -105,7 +105,7 @@ fn ranking(windows: &Windows, texts: &BTreeMap<String, String>, title: &str, val
     let total = windows.now.total(Topic::Statements, value);
     let entries = entries(windows, texts, value);
     let most = entries.first()?.value.max(f64::MIN_POSITIVE);
-    let mut table = Table::new(title, &["share", "all", "before", "calls", "mean", "statement"]);
+    let mut table = Table::new(title, &["share", "total", "before", "calls", "mean", "statement"]);
     let worth = |entry: &Entry| total > 0.0 && entry.value >= WORTH * total;
     for entry in entries.into_iter().take(SHOWN).take_while(worth) {
         let cells = [
@@ -131,7 +131,7 @@ fn slowest(windows: &Windows, texts: &BTreeMap<String, String>) -> Option<Table>
     entries.retain(|entry| entry.mean() >= SLOW);
     entries.sort_by(|a, b| b.mean().total_cmp(&a.mean()));
     let most = entries.first()?.mean();
-    let mut table = Table::new("By mean time", &["mean", "calls", "all", "statement"]);
+    let mut table = Table::new("By mean time", &["mean", "calls", "total", "statement"]);
     for entry in entries.into_iter().take(SHOWN) {
         let (mean, all) = (entry.mean(), human::milliseconds(entry.time));
         table.row([human::milliseconds(mean), human::number(entry.calls), all, entry.words], Some(mean / most));
