@@ -114,7 +114,7 @@ fn the_daily_report_says_what_the_server_did_and_arrives() {
     mails.sort();
     assert_eq!(mails.len(), 2);
     let mail = fs::read_to_string(&mails[0]).unwrap();
-    assert!(mail.contains("Subject: [DB-ALERT] performance report main: "), "{}", &mail[..400]);
+    assert!(mail.contains("Subject: [DB-REPORT] performance report main: "), "{}", &mail[..400]);
     let shown = mail.split("Content-Type: text/html").nth(1).unwrap().split("\n--").next().unwrap();
     assert!((1000..90 << 10).contains(&shown.len()), "{} bytes", shown.len());
     for needed in ["cid:wal", "Content-ID: <wal>", "image/png", "performance-main.html", "text/plain"] {

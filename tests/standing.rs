@@ -99,8 +99,8 @@ fn the_health_report_says_how_everything_stands() {
     installation.run(&["job", "run", "week"]);
     installation.run(&["job", "run", "day"]);
     let mails: Vec<_> = installation.mails().into_iter().filter(|mail| mail.contains(" report ")).collect();
-    assert!(mails[0].starts_with("[DB-ALERT] health report test: "), "{mails:?}");
-    assert!(mails[1].starts_with("[DB-ALERT] backups report test: main: newest backup"), "{mails:?}");
+    assert!(mails[0].starts_with("[DB-REPORT] health report test: "), "{mails:?}");
+    assert!(mails[1].starts_with("[DB-REPORT] backups report test: main: newest backup"), "{mails:?}");
     let kept: Vec<_> = fs::read_dir(directory.path().join("state/reports"))
         .unwrap()
         .flatten()
@@ -228,7 +228,7 @@ fn a_drill_is_measured_by_restore_tests_and_judged_by_its_objectives() {
 
     installation.run(&["job", "run", "drill"]);
     let mails = installation.mails();
-    assert!(mails.iter().any(|mail| mail.starts_with("[DB-ALERT] drill report main: Server failure:")), "{mails:?}");
+    assert!(mails.iter().any(|mail| mail.starts_with("[DB-REPORT] drill report main: Server failure:")), "{mails:?}");
     let first = fs::read_dir(directory.path().join("mail")).unwrap().flatten().next().unwrap();
     assert!(!subject(&fs::read_to_string(first.path()).unwrap()).is_empty());
 }
