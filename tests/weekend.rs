@@ -446,9 +446,9 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     // Mails: to the people of dba_ops, when it was written down that they come, and none beside them.
     let told: Vec<_> = weekend.mails.iter().map(|mail| (mail.at.as_str(), mail.subject.as_str())).collect();
     let expected = [
-        ("Sat 22:05", "[DB-ALERT] CRITICAL main: backup is 92 d old (limit 25 h) (and 1 more)"),
+        ("Sat 22:05", "[DB-ALERT] CRITICAL main: local: backup is 92 d old (limit 25 h) (and 1 more)"),
         ("Sat 23:30", "[SECURITY] WARNING main: 3 failed logins from this machine as eve"),
-        ("Sun 00:00", "[DB-ALERT] RESOLVED main: backup is 92 d 1 h old (limit 25 h) (and 1 more)"),
+        ("Sun 00:00", "[DB-ALERT] RESOLVED main: local: backup is 92 d 1 h old (limit 25 h) (and 1 more)"),
         ("Sun 00:30", "[SECURITY] RESOLVED main: 3 failed logins from this machine as eve"),
         (
             "Sun 00:30",
@@ -466,7 +466,7 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
         ),
         (
             "Sun 06:30",
-            "[DB-REPORT] backups report test: Was critical and is over: main: backup is 92 d 1 h old (limit 25 h)",
+            "[DB-REPORT] backups report test: Was critical and is over: main: local: backup is 92 d 1 h old (limit 25 h)",
         ),
         ("Mon 06:00", "[DB-REPORT] performance report main: "),
         ("Mon 06:30", "[DB-REPORT] backups report test: main: newest backup 6 h 30 min old; restorable up to "),
@@ -476,7 +476,7 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     assert!(fits, "{told:#?}");
     for mail in &weekend.mails {
         let people = match mail.subject.split(' ').next().unwrap() {
-            "[DB-ALERT]" => "first@example.com second@example.com",
+            "[DB-ALERT]" | "[DB-REPORT]" => "first@example.com second@example.com",
             "[SECURITY]" => "guard@example.com",
             _ => "devops@example.com",
         };
