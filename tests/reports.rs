@@ -100,7 +100,7 @@ fn the_daily_report_says_what_the_server_did_and_arrives() {
     let all = cluster.sql("select calls from pg_stat_statements where query like 'update t set v%'");
     assert_eq!(all, "72");
     let page = fs::read_to_string(&reported.files(".html")[0]).unwrap();
-    for needed in ["Performance of main", "<svg", "update t set v = $1"] {
+    for needed in ["Performance of main", "<svg", "update t set v = $1", "pgbosun itself, in "] {
         assert!(page.contains(needed), "{needed}");
     }
     for foreign in ["http://", "https://", "src=\"cid"] {
