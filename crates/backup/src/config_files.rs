@@ -9,13 +9,17 @@ mod put_back;
 
 pub(crate) use put_back::{CERTIFICATES, DIRECTORY, OUTSIDE, PutBack, UNPACKED, differing, fill_in, put_back, settle};
 
-use crate::{Error, physical::DataDirectory, settings::is_read_in};
+use crate::{
+    Error,
+    physical::DataDirectory,
+    settings::{CREDENTIALS, is_read_in},
+};
 use named::{absolute, auth_names, setting_names};
 use pgbosun_core::human;
 use pgbosun_postgres::Server;
 use sqlx::{Connection, PgConnection};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     io::Read,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -26,17 +30,8 @@ use std::{
 const MAIN: [(&str, &str); 3] =
     [("config_file", "postgresql.conf"), ("hba_file", "pg_hba.conf"), ("ident_file", "pg_ident.conf")];
 
-/// Other settings that name a file or, as `ssl_crl_dir`, a directory of them (PostgreSQL: `guc_tables.c`).
-const OTHERS: [&str; 8] = [
-    "hosts_file",
-    "ssl_cert_file",
-    "ssl_key_file",
-    "ssl_ca_file",
-    "ssl_crl_file",
-    "ssl_crl_dir",
-    "ssl_dh_params_file",
-    "krb_server_keyfile",
-];
+/// Beside these and [`CREDENTIALS`], what a server of PostgreSQL 19 has for each name it goes by.
+const HOSTS: &str = "hosts_file";
 
 /// What of these is a secret whatever is in it.
 const KEYS: [&str; 2] = ["ssl_key_file", "krb_server_keyfile"];
@@ -98,6 +93,13 @@ impl ConfigFiles {
         found
     }
 
+    /// What of them lies in the data directory, by the paths from there: whether a backup's data has it is asked of these alone.
+    pub fn inside(&self) -> HashSet<&str> {
+        let left_out = self.left_out.iter().filter_map(|left_out| left_out.path.as_ref());
+        let all = self.files.iter().map(|file| &file.path).chain(left_out);
+        all.filter_map(|path| path.strip_prefix(&self.data_directory).ok()?.to_str()).collect()
+    }
+
     /// Says in the log what could not be read, but for what is `in_data`.
     pub fn warn(&self, in_data: impl Fn(&str) -> bool) {
         for LeftOut { path, reason } in &self.left_out {
@@ -136,7 +138,7 @@ impl ConfigFiles {
     async fn collect(&mut self, server: &Server, system_id: &str) -> Result<(), Error> {
         let mut connection = server.connect().await?;
         let asked: Vec<&str> =
-            MAIN.iter().map(|(setting, _)| *setting).chain(OTHERS).chain(["data_directory"]).collect();
+            MAIN.iter().map(|(setting, _)| *setting).chain(CREDENTIALS).chain([HOSTS, "data_directory"]).collect();
         let settings: BTreeMap<String, String> = sqlx::query_as(include_str!("inspect/settings.sql"))
             .bind(&asked)
             .fetch_all(&mut connection)
@@ -163,7 +165,7 @@ impl ConfigFiles {
             let grammar = if name == "postgresql.conf" { Grammar::Settings } else { Grammar::Auth };
             walk.waiting.push_back((path, grammar));
         }
-        for setting in OTHERS {
+        for setting in CREDENTIALS.into_iter().chain([HOSTS]) {
             // A key table of Kerberos has its kind before it.
             let named = settings.get(setting).map(|path| path.strip_prefix("FILE:").unwrap_or(path));
             let Some(path) = named.and_then(|path| absolute(&root, path)) else { continue };

@@ -15,6 +15,17 @@ const LIMITS: [(&str, u32); 5] = [
     ("max_locks_per_transaction", 256),
 ];
 
+/// Settings that name a certificate, a key and their like, or, as `ssl_crl_dir`, a directory of them (PostgreSQL: `guc_tables.c`).
+pub(crate) const CREDENTIALS: [&str; 7] = [
+    "ssl_cert_file",
+    "ssl_key_file",
+    "ssl_ca_file",
+    "ssl_crl_file",
+    "ssl_crl_dir",
+    "ssl_dh_params_file",
+    "krb_server_keyfile",
+];
+
 /// `name = 'value'` and the end of the line. PostgreSQL reads quotes doubled and backslashes as in C (`guc-file.l`).
 pub(crate) fn line(name: &str, value: &str) -> String {
     let mut quoted = String::with_capacity(value.len());

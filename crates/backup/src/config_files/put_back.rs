@@ -106,14 +106,13 @@ fn has_contents(path: &Path, contents: &[u8]) -> bool {
 /// Files elsewhere that are not as the backup has them, of those this process may read.
 pub(crate) fn differing(target: &Path) -> Vec<PathBuf> {
     let all = saved(target, OUTSIDE).into_iter().map(|(from, name)| (from, Path::new("/").join(name)));
-    let differs = |(from, to): &(PathBuf, PathBuf)| {
-        let may_be_read = fs::File::open(to).map_or_else(|error| error.kind() == ErrorKind::NotFound, |_| true);
-        may_be_read && fs::read(from).is_ok_and(|saved| !has_contents(to, &saved))
+    let differs = |(from, to): &(PathBuf, PathBuf)| match fs::metadata(to) {
+        Ok(found) if found.is_file() => {
+            fs::File::open(to).is_ok() && fs::read(from).is_ok_and(|saved| !has_contents(to, &saved))
+        }
+        there => there.is_err_and(|error| error.kind() == ErrorKind::NotFound),
     };
-    all.filter(|(_, to)| fs::metadata(to).is_ok_and(|found| found.is_file()) || !to.exists())
-        .filter(differs)
-        .map(|(_, to)| to)
-        .collect()
+    all.filter(differs).map(|(_, to)| to).collect()
 }
 
 /// Puts the files elsewhere back to where they were.
@@ -203,7 +202,8 @@ pub(crate) fn settle(target: &Path) -> Result<(), Error> {
         return Ok(());
     }
     for (path, _) in saved(target, "") {
-        if fs::read(&path).map_or(true, |contents| has_private_key(&contents)) || is_key_table(&path) {
+        // What cannot be looked into may be one.
+        if fs::read(&path).map_or(true, |contents| has_private_key(&contents) || is_key_table(&path, &contents)) {
             fs::remove_file(&path).map_err(Error::file("remove", &path))?;
         }
     }
@@ -216,9 +216,9 @@ pub(crate) fn settle(target: &Path) -> Result<(), Error> {
 }
 
 /// A key table of Kerberos: binary, and begins with its version.
-fn is_key_table(path: &Path) -> bool {
+fn is_key_table(path: &Path, contents: &[u8]) -> bool {
     let is_named_so = path.extension().is_some_and(|ending| ending == "keytab");
-    is_named_so || fs::read(path).is_ok_and(|contents| contents.starts_with(&[5, 2]) || contents.starts_with(&[5, 1]))
+    is_named_so || contents.starts_with(&[5, 2]) || contents.starts_with(&[5, 1])
 }
 
 #[cfg(test)]

@@ -81,7 +81,10 @@ impl Pass<'_> {
     /// The configuration files, and the list of all files: with private keys only where they are encrypted.
     async fn publish_lists(&self, configuration: &ConfigFiles, written: &mut Written) -> Result<(), Error> {
         let data = written.files.iter().filter(|(volume, _)| volume.starts_with("base."));
-        let in_data: HashSet<&str> = data.flat_map(|(_, names)| names).map(String::as_str).collect();
+        // There may be millions of files, of which these are a few.
+        let inside = configuration.inside();
+        let names = data.flat_map(|(_, names)| names).map(String::as_str);
+        let in_data: HashSet<&str> = names.filter(|name| inside.contains(name)).collect();
         configuration.warn(|name| in_data.contains(name));
         let mut finished = Vec::new();
         for (is_encrypted, to) in self.to.by_encryption() {

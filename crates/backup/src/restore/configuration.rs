@@ -7,7 +7,7 @@
 
 use crate::{
     Error,
-    settings::{is_read_in, parse_line},
+    settings::{CREDENTIALS, is_read_in, parse_line},
 };
 use std::{
     collections::BTreeSet,
@@ -36,22 +36,9 @@ pub(super) const RECOVERY: [&str; 14] = [
 /// What ties a member to its primary: a copy must not stream from it.
 const MEMBER: [&str; 2] = ["primary_conninfo", "primary_slot_name"];
 
-/// Paths of the original; they stay where they lead into the copy.
-const PLACES: [&str; 13] = [
-    "data_directory",
-    "hba_file",
-    "ident_file",
-    "external_pid_file",
-    "log_directory",
-    "ssl_cert_file",
-    "ssl_key_file",
-    "ssl_ca_file",
-    "ssl_crl_file",
-    "ssl_crl_dir",
-    "ssl_dh_params_file",
-    "krb_server_keyfile",
-    "stats_temp_directory",
-];
+/// Paths of the original beside [`CREDENTIALS`]; they stay where they lead into the copy.
+const PLACES: [&str; 6] =
+    ["data_directory", "hba_file", "ident_file", "external_pid_file", "log_directory", "stats_temp_directory"];
 
 /// Modules that run jobs of their own in the background: what production does at night a copy must not do as well.
 const JOB_RUNNERS: [&str; 11] = [
@@ -150,7 +137,9 @@ fn reason(name: &str, value: &str, root: &Path, standing: Standing) -> Option<&'
         _ if RECOVERY.contains(&name) => Some("a recovery has its own"),
         _ if name == "data_directory" => (Path::new(value) != root).then_some("it names another data directory"),
         Standing::Beside if MEMBER.contains(&name) => Some("a copy does not stream from the original's primary"),
-        Standing::Beside if PLACES.contains(&name) && !inside(value) => Some("it is a place of the original"),
+        Standing::Beside if (PLACES.contains(&name) || CREDENTIALS.contains(&name)) && !inside(value) => {
+            Some("it is a place of the original")
+        }
         _ => None,
     }
 }
