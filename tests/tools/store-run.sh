@@ -94,9 +94,11 @@ JSON
     leftovers=("/tmp/seaweedfs-master-grpc-$((port + 4)).sock" "/tmp/seaweedfs-volume-grpc-$((port + 5)).sock"
         "/tmp/seaweedfs-filer-grpc-$((port + 6)).sock" "/tmp/seaweedfs-s3-grpc-$((port + 7)).sock")
     rm -f "${leftovers[@]}"
-    # Asked to end, it takes 15 s or hangs for good: killed instead. A master alone need not wait for votes.
+    # Asked to end, it takes 15 s or hangs for good: killed instead. A master alone need not wait for votes. It takes objects
+    # however full the disk is: its default of 1 % is gigabytes on a large one.
     run "$programs/weed" -logtostderr=true server -dir=data -ip=127.0.0.1 -ip.bind=127.0.0.1 \
         -master.telemetry=false -master.electionTimeout=500ms -master.volumeSizeLimitMB=256 -volume.max=200 \
+        -volume.minFreeSpace=16MiB \
         -master.port=$((port + 1)) -volume.port=$((port + 2)) -filer.port=$((port + 3)) \
         -master.port.grpc=$((port + 4)) -volume.port.grpc=$((port + 5)) -filer.port.grpc=$((port + 6)) \
         -filer -filer.localSocket=filer.sock \
