@@ -203,7 +203,7 @@ fn c21_a_restore_test_measures_and_leaves_nothing() {
     let said = installation.json(&["restore-test"]);
     assert!(said["state"] == "succeeded" && said["summary"].as_str().unwrap().contains("200022 rows"), "{said}");
     let seconds = |key: &str| said[key].as_f64().unwrap();
-    assert!(said["passed"] == true && seconds("rto-seconds") > 0.0 && seconds("rpo-seconds") > 0.0, "{said}");
+    assert!(said["passed"] == true && seconds("rto_seconds") > 0.0 && seconds("rpo_seconds") > 0.0, "{said}");
     assert_eq!(fs::read_dir(directory.path().join("state/restore-test")).unwrap().count(), 0);
     let measured = installation
         .journal("select passed, databases, tables, rows, total_seconds > 0, restore_seconds > 0 from restore_tests");

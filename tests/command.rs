@@ -174,7 +174,7 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
     chmod("000", &config);
     let done = installation.try_run(&["--json", "--socket", &socket, "job", "list"]);
     let error: serde_json::Value = serde_json::from_slice(&done.stderr).unwrap();
-    assert!(error["error"]["exit-code"] == 1 && done.stdout.is_empty(), "{error}");
+    assert!(error["error"]["exit_code"] == 1 && done.stdout.is_empty(), "{error}");
     let said = error["error"]["message"].as_str().unwrap();
     assert!(!done.status.success() && said.contains("no daemon answers on "), "{said}");
 }
@@ -215,7 +215,7 @@ fn status_knows_the_server_and_is_drawn_again() {
     assert_eq!((&server["answers"], &server["standby"]), (&true.into(), &false.into()), "{server}");
     let version = server["version"].as_str().unwrap().to_owned();
     assert!(cluster.sql("show server_version").starts_with(&version), "{server}");
-    assert!(server["started-at"].is_string(), "{server}");
+    assert!(server["started_at"].is_string(), "{server}");
     let shown = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
     assert!(shown.contains(&format!("server         PostgreSQL {version}, primary, up for ")), "{shown}");
 

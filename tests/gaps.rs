@@ -83,7 +83,7 @@ fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_i
         output(Command::new("find").arg(directory.path().join("repo")).args(["-path", "*/wal/*", "-type", "f"]));
     let mut segments: Vec<_> = found.lines().filter(|path| !path.contains(".backup")).collect();
     segments.sort_unstable_by_key(|path| path.rsplit('/').next());
-    let stop = installation.json(&["backup", "list"])[0]["stop-lsn"].as_str().unwrap().to_owned();
+    let stop = installation.json(&["backup", "list"])[0]["stop_lsn"].as_str().unwrap().to_owned();
     let stop = cluster.sql(&format!("select pg_walfile_name('{stop}')"));
     let in_use = segments.iter().position(|path| path.contains(&stop)).expect("the segment of the end");
     for gone in &segments[..=in_use] {

@@ -42,6 +42,7 @@ mod metrics;
 mod monitors;
 mod names;
 mod network;
+mod outputs;
 mod planted;
 mod poolers;
 mod readers;

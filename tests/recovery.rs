@@ -138,7 +138,7 @@ fn ten_times(directory: &Path, repository: &str) -> (Installation, Cluster, (u64
     cluster.archive_all();
 
     let list = installation.json(&["backup", "list"]);
-    let first = list[0]["finished-at"].as_str().unwrap().to_owned();
+    let first = list[0]["finished_at"].as_str().unwrap().to_owned();
     for time in times(&cluster, &first, 10) {
         check(&installation, &cluster, &time, &["--tablespace", &space]);
     }
@@ -221,7 +221,7 @@ fn c19_ten_random_times_are_what_they_were() {
     assert!(refused(&["--timeline", "7"]).contains("timeline 7"));
     // A segment that is lost makes what lies behind it unreachable, and is named. (Its last one a backup has itself.)
     let list = installation.json(&["backup", "list"]);
-    let stop = list.as_array().unwrap().last().unwrap()["stop-lsn"].as_str().unwrap().to_owned();
+    let stop = list.as_array().unwrap().last().unwrap()["stop_lsn"].as_str().unwrap().to_owned();
     let segment = cluster.sql(&format!("select pg_walfile_name('{stop}'::pg_lsn + 16 * 1024 * 1024)"));
     let lost = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", &format!("{segment}-*")]));
     let lost = lost.trim();
@@ -236,7 +236,7 @@ fn c19_ten_random_times_are_what_they_were() {
     assert_eq!(listed.status.code(), Some(1), "{}", String::from_utf8_lossy(&listed.stdout));
     fs::rename(directory.path().join("kept"), lost).unwrap();
     // Before a gap there is no moment that can be reached and that goes on to the end.
-    let first = list[0]["stop-lsn"].as_str().unwrap();
+    let first = list[0]["stop_lsn"].as_str().unwrap();
     let segment = cluster.sql(&format!("select pg_walfile_name('{first}'::pg_lsn + 16 * 1024 * 1024)"));
     let lost = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", &format!("{segment}-*")]));
     fs::rename(lost.trim(), directory.path().join("kept")).unwrap();
@@ -265,7 +265,7 @@ fn c10_c19_a_promotion_in_the_middle_is_followed() {
     set_up(directory.path(), &cluster);
     installation.run(&["backup", "create", "full"]);
     let list = installation.json(&["backup", "list"]);
-    let first = list[0]["finished-at"].as_str().unwrap().to_owned();
+    let first = list[0]["finished_at"].as_str().unwrap().to_owned();
 
     let data = directory.path().join("standby");
     let spaces = format!("{0}/space={0}/space-b", directory.path().display());

@@ -44,7 +44,7 @@ fn c35_status_and_list_say_the_same_of_a_repository_that_is_there_away_or_emptie
     let list = |installation: &Installation| {
         let all = installation.json(&["backup", "list"]);
         let all = all.as_array().unwrap().iter().filter(|backup| backup["repository"] == "share");
-        all.map(|backup| (backup["label"].clone(), backup["last-seen"] == true)).collect::<Vec<_>>()
+        all.map(|backup| (backup["label"].clone(), backup["last_seen"] == true)).collect::<Vec<_>>()
     };
     let status = |installation: &Installation| {
         let all = installation.json(&["status"]);

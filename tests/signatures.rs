@@ -201,7 +201,7 @@ fn c42_a_forged_backup_or_segment_is_refused_by_every_reader_and_named() {
     let expiry = installation.json(&["backup", "expire", "--force"]);
     assert_eq!(expiry[0]["backups"].as_array().map(Vec::len), Some(1), "{expiry}");
     assert!(expiry[0]["backups"][0]["why"].as_str().unwrap().contains("not trusted"), "{expiry}");
-    assert!(moved.exists() && place.exists() && expiry[0]["wal-removed"] == 0, "{expiry}");
+    assert!(moved.exists() && place.exists() && expiry[0]["wal_removed"] == 0, "{expiry}");
     let done = installation.try_run(&[
         "restore",
         "physical",

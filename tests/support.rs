@@ -9,7 +9,10 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -297,6 +300,17 @@ pub struct Installation {
     daemon: Option<Child>,
 }
 
+/// Puts what a command with `--json` printed where `tests/tools/outputs.py` checks it by docs/json.schema.json.
+fn keep_json(arguments: &[&str], done: &Output) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let Some(place) = std::env::var_os("PGBOSUN_TEST_JSON").filter(|_| arguments.contains(&"--json")) else { return };
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [stdout, stderr] = [&done.stdout, &done.stderr].map(|said| String::from_utf8_lossy(said).into_owned());
+    let kept =
+        serde_json::json!({"arguments": arguments, "code": done.status.code(), "stdout": stdout, "stderr": stderr});
+    fs::write(Path::new(&place).join(format!("{}-{number}.json", std::process::id())), kept.to_string()).unwrap();
+}
+
 impl Installation {
     /// With this configuration below the parts that every test has; `{dir}` in it is the directory.
     pub fn new(directory: &Path, configuration: &str) -> Self {
@@ -339,7 +353,9 @@ impl Installation {
 
     /// Runs a command that may fail.
     pub fn try_run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the program")
+        let done = self.command(arguments).output().expect("the program");
+        keep_json(arguments, &done);
+        done
     }
 
     /// Runs a job to its end, which is a success whatever it finds; its standard output.

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let (code, message) = (exit::code_of(&error), exit::describe(&error));
             if json {
-                tell!("{}", serde_json::json!({"error": {"message": message, "exit-code": code}}));
+                tell!("{}", serde_json::json!({"error": {"message": message, "exit_code": code}}));
             } else {
                 tell!("{} {message}", output::red("pgbosun:"));
             }

@@ -101,12 +101,24 @@ pub fn ago(at: DateTime<Utc>) -> String {
     format!("{} ago", human::span(pgbosun_core::clock::now() - at))
 }
 
-/// Prints a value as JSON.
+/// Prints a value as JSON: by docs/json.schema.json, with keys in snake_case.
 ///
 /// # Errors
 /// Those of the serializer.
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     console::exact(&format!("{}\n", serde_json::to_string_pretty(value)?));
+    Ok(())
+}
+
+/// Says what was done: in words, or as JSON where that was asked for.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn done(as_json: bool, value: &serde_json::Value, words: &str) -> anyhow::Result<()> {
+    if as_json {
+        return json(value);
+    }
+    say!("{words}");
     Ok(())
 }
 

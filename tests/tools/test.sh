@@ -29,7 +29,8 @@ cp -r etc systemd tests docs Cargo.toml Cargo.lock "$work/files/"
 cargo metadata --no-deps --format-version 1 >"$work/files/metadata.json"
 export PGBOSUN_TEST_PROGRAM=$work/pgbosun PGBOSUN_TEST_FILES=$work/files PGBOSUN_TEST_SCRATCH=$work/scratch
 export PGBOSUN_TEST_STORES=/opt/pgbosun-test
-export RUST_BACKTRACE=0
+export PGBOSUN_TEST_JSON=$work/scratch/json RUST_BACKTRACE=0
+mkdir -m 1777 "$PGBOSUN_TEST_JSON"
 tests/tools/stores.sh "$PGBOSUN_TEST_STORES"
 
 run_as_user() {
@@ -91,6 +92,9 @@ for version in $versions; do
     on "$version" --skip day:: "$@"
     on "$version" day::
 done
+
+# All that any of them had printed with --json.
+tests/tools/outputs.py docs/json.schema.json "$PGBOSUN_TEST_JSON"
 
 # Beside what comes next, which waits most of the time.
 tests/tools/pages.sh >"$work/pages.txt" 2>&1 &

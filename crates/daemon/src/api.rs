@@ -1,4 +1,5 @@
-//! The types of the control socket: HTTP with JSON over a unix socket. `--json` prints them as they are.
+//! The types of the control socket: HTTP with JSON over a unix socket. `--json` prints answers as they are, with keys in snake_case as
+//! everything it prints (docs/json.schema.json); what is asked keeps the kebab-case that daemons of earlier versions know.
 
 use crate::schedule::Upcoming;
 use chrono::{DateTime, Utc};
@@ -18,7 +19,7 @@ pub const SUDO_USER: &str = "x-sudo-user";
 
 /// How everything stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Status {
     /// Version of the program that answers.
     pub version: String,
@@ -55,7 +56,7 @@ pub struct Status {
 
 /// An alert, and whether anybody is told of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct AlertInfo {
     /// The alert.
     #[serde(flatten)]
@@ -86,7 +87,7 @@ pub struct GroupTestRequest {
 
 /// What became of a message that tests a group.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct GroupTest {
     /// Why others may have been told than those of the history database.
     pub note: Option<String>,
@@ -105,7 +106,7 @@ impl GroupTest {
 
 /// What became of it by one channel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Tried {
     /// The channel.
     pub channel: String,
@@ -119,7 +120,7 @@ pub struct Tried {
 
 /// How delivery to `dba_ops` stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct HistoryStatus {
     /// Whether one is configured.
     pub configured: bool,
@@ -129,7 +130,7 @@ pub struct HistoryStatus {
 
 /// One cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct ClusterStatus {
     /// Name.
     pub name: String,
@@ -154,7 +155,7 @@ pub struct ClusterStatus {
 
 /// A server, as monitors saw it last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct ServerStatus {
     /// Whether it takes connections.
     pub answers: Option<bool>,
@@ -168,7 +169,7 @@ pub struct ServerStatus {
 
 /// The moments that a restore can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Restorable {
     /// The first.
     pub from: DateTime<Utc>,
@@ -178,7 +179,7 @@ pub struct Restorable {
 
 /// How a server archives its WAL.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct ArchiveStatus {
     /// When it archived a segment last.
     pub last_archived_at: Option<DateTime<Utc>>,
@@ -190,7 +191,7 @@ pub struct ArchiveStatus {
 
 /// A receiver of WAL.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Receiver {
     /// Durable on this machine up to here.
     pub flushed: Lsn,
@@ -202,7 +203,7 @@ pub struct Receiver {
 
 /// A backup in short.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct NewestBackup {
     /// Repository.
     pub repository: String,
@@ -224,7 +225,7 @@ pub struct NewestBackup {
 
 /// A restore test in short.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct RestoreTest {
     /// The backup.
     pub label: String,
@@ -256,7 +257,7 @@ impl From<&RestoreTestRow> for RestoreTest {
 
 /// A run at work.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Running {
     /// The run.
     pub id: Uuid,
@@ -314,7 +315,7 @@ pub enum ReportAbout {
 
 /// A configured job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct JobInfo {
     /// Name.
     pub name: String,
@@ -356,7 +357,7 @@ pub struct Action {
 
 /// The answer to a started run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Started {
     /// The run.
     pub run: Uuid,
@@ -364,7 +365,7 @@ pub struct Started {
 
 /// The answer to what cannot be done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Refusal {
     /// Why, and what would work.
     pub error: String,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// One coming run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub struct Upcoming {
     /// When, UTC.
     pub at: DateTime<Utc>,

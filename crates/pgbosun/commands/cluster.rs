@@ -1,6 +1,6 @@
 //! `pgbosun cluster`: what a cluster's name stands for in the repositories (C10).
 
-use crate::{cli::ClusterCommand, local::Context};
+use crate::{cli::ClusterCommand, local::Context, output::json};
 use pgbosun_core::clock;
 use pgbosun_history::Actor;
 use pgbosun_postgres::Server;
@@ -16,10 +16,17 @@ pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<u
     let server = Server::of(&context.config.clusters[&cluster])?;
     let system_id = server.system_id().await?;
     let decision = Keep { by: Actor::own().name, at: clock::now(), reason };
+    let mut accepted = Vec::new();
     for repository in context.repositories(None)? {
         repository.prepare().await?;
         repository.accept_system_id(&cluster, &system_id, &decision).await?;
-        say!("{cluster} is system identifier {system_id} in {} from now on", repository.name);
+        if !context.json {
+            say!("{cluster} is system identifier {system_id} in {} from now on", repository.name);
+        }
+        accepted.push(repository.name.clone());
+    }
+    if context.json {
+        json(&serde_json::json!({"cluster": cluster, "system_id": system_id, "repositories": accepted}))?;
     }
     Ok(0)
 }

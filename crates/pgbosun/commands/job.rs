@@ -8,7 +8,7 @@ use crate::{
     client::{Client, encoded},
     exit::{Exit, FAILURE, STOPPED},
     local::Context,
-    output::{Column, ago, aside, bold, dim, json, moment, severity, state, table, text, whole, yellow},
+    output::{Column, ago, aside, bold, dim, done, json, moment, severity, state, table, text, whole, yellow},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use pgbosun_core::{
@@ -41,7 +41,8 @@ pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
             let daemon = context.need_daemon("cancelling a run").await?;
             let cancelled: Started =
                 daemon.post(&format!("/jobs/{}/cancel", encoded(&name)), &Action::default()).await?;
-            say!("run {} of {name} is being ended", cancelled.run);
+            let words = format!("run {} of {name} is being ended", cancelled.run);
+            done(context.json, &serde_json::json!({"job": name, "run": cancelled.run}), &words)?;
             Ok(0)
         }
         JobCommand::Pause(arguments) => pause(context, arguments, "pause").await,
@@ -93,12 +94,12 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     } else {
         tell_run(&run, &found);
     }
-    let done = run.state == RunState::Succeeded || (dry_run && run.error.is_none());
+    let is_done = run.state == RunState::Succeeded || (dry_run && run.error.is_none());
     let worst = found.first().map_or(Severity::Ok, |(worst, _)| *worst);
     Ok(match worst {
         // Nobody knows how it stands.
-        _ if !done && run.is_look() && !dry_run => Severity::Unknown.exit_code(),
-        _ if !done => FAILURE,
+        _ if !is_done && run.is_look() && !dry_run => Severity::Unknown.exit_code(),
+        _ if !is_done => FAILURE,
         worst if run.is_look() || (is_check(&run.kind) && worst == Severity::Critical) => worst.exit_code(),
         _ => 0,
     })
@@ -176,7 +177,8 @@ pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -
     let _ = futures::poll!(stop.as_mut());
     let started: Started = daemon.post(&format!("/jobs/{}/run", encoded(name)), &action).await?;
     if !wait && !dry_run {
-        say!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
+        let words = format!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
+        done(context.json, &serde_json::json!({"job": name, "run": started.run}), &words)?;
         return Ok(None);
     }
     wait_for(&daemon, name, started.run, stop).await.map(Some)
@@ -262,10 +264,11 @@ async fn pause(context: &Context, arguments: PauseArguments, what: &str) -> anyh
     let daemon = context.need_daemon("pausing").await?;
     let action = Action { reason: arguments.reason, ..Action::default() };
     let (path, object) = match arguments.name {
-        Some(name) => (format!("/jobs/{}/{what}", encoded(&name)), name),
-        None => (format!("/{what}"), "all jobs".into()),
+        Some(ref name) => (format!("/jobs/{}/{what}", encoded(name)), name.as_str()),
+        None => (format!("/{what}"), "all jobs"),
     };
     let () = daemon.post(&path, &action).await?;
-    say!("{what}d {object}");
+    let value = serde_json::json!({"job": arguments.name, "paused": what == "pause"});
+    done(context.json, &value, &format!("{what}d {object}"))?;
     Ok(0)
 }

@@ -4,7 +4,7 @@ use crate::{
     cli::JournalCommand,
     exit::Exit,
     local::Context,
-    output::{green, yellow},
+    output::{green, json, yellow},
 };
 use pgbosun_daemon::{chain, history_server};
 use pgbosun_history::{Journal, StateLock, known_instance, refill, set_aside};
@@ -30,19 +30,33 @@ async fn renew(context: &Context) -> anyhow::Result<u8> {
         error => error.into(),
     })?;
     let instance = known_instance(directory);
-    match set_aside(directory)? {
+    let aside = set_aside(directory)?;
+    let journal = Journal::open_as(directory, instance.unwrap_or_else(Uuid::now_v7)).await?;
+    let path = directory.join("journal.sqlite");
+    let server = history_server(&context.config)?;
+    let refilled = match (&server, instance) {
+        (Some(server), Some(_)) => Some(refill(&journal, server).await.map_err(|error| chain(&error))),
+        _ => None,
+    };
+    if context.json {
+        json(&serde_json::json!({
+            "journal": path, "set_aside": aside, "rows": refilled.as_ref().and_then(|rows| rows.as_ref().ok()),
+            "error": refilled.as_ref().and_then(|rows| rows.as_ref().err()),
+        }))?;
+        return Ok(0);
+    }
+    match aside {
         Some(aside) => say!("{} {}", green("set aside:"), aside.display()),
         None => say!("{} there was no journal in {}", yellow("note:"), directory.display()),
     }
-    let journal = Journal::open_as(directory, instance.unwrap_or_else(Uuid::now_v7)).await?;
-    say!("{} {}", green("made anew:"), directory.join("journal.sqlite").display());
-    match (history_server(&context.config)?, instance) {
-        (Some(server), Some(_)) => match refill(&journal, &server).await {
-            Ok(rows) => say!("{} {rows} rows of history from {}", green("filled again:"), server.conninfo),
-            Err(error) => say!("{} {}", yellow("history is not given back by dba_ops:"), chain(&error)),
-        },
-        (None, _) => say!("{} no history database is configured: history begins anew", yellow("note:")),
-        (_, None) => say!("{} nobody knows which installation this was: history begins anew", yellow("note:")),
+    say!("{} {}", green("made anew:"), path.display());
+    match (refilled, server) {
+        (Some(Ok(rows)), Some(server)) => {
+            say!("{} {rows} rows of history from {}", green("filled again:"), server.conninfo);
+        }
+        (Some(Err(error)), _) => say!("{} {error}", yellow("history is not given back by dba_ops:")),
+        (_, None) => say!("{} no history database is configured: history begins anew", yellow("note:")),
+        _ => say!("{} nobody knows which installation this was: history begins anew", yellow("note:")),
     }
     say!("start the daemon: systemctl start pgbosun. It reads from the repositories which backups there are.");
     Ok(0)

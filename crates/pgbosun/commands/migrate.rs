@@ -20,7 +20,7 @@ pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
     if rebuild {
         let aside = pgbosun_history::rebuild(&server).await.context("make dba_ops anew")?;
         if context.json {
-            output::json(&serde_json::json!({"rebuilt": true, "set-aside": aside}))?;
+            output::json(&serde_json::json!({"rebuilt": true, "set_aside": aside}))?;
             return Ok(0);
         }
         say!(

@@ -4,7 +4,7 @@ use crate::{
     cli::{GroupCommand, OperatorCommand},
     exit::Exit,
     local::Context,
-    output::{dim, green, json, table, text, whole, yellow},
+    output::{dim, done, green, json, table, text, whole, yellow},
 };
 use pgbosun_core::config::MailAddress;
 use pgbosun_daemon::{Hearing, open_history};
@@ -28,7 +28,8 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
                     "no group {group}: \"pgbosun operator group add {group}\" makes it"
                 )));
             }
-            say!("{} {email} to {group}", green("added"));
+            let words = format!("{} {email} to {group}", green("added"));
+            done(context.json, &serde_json::json!({"group": group, "email": email, "name": name}), &words)?;
             Ok(0)
         }
         OperatorCommand::Remove { group, email } => {
@@ -36,13 +37,16 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             if !delivery.remove_operator(&Actor::own(), &group, &email).await? {
                 return Err(Exit::refused(format!("{email} is not in group {group}")));
             }
-            say!("{} {email} from {group}", green("removed"));
             let operators = Operators::new(&delivery.operators().await?, &delivery.operator_groups().await?);
             let left =
                 context.config.groups.contains_key(&group).then(|| Hearing::of(&operators, &context.config, &group));
-            if let Some(instead) = left.and_then(|hearing| hearing.instead()) {
-                say!("{} nobody of {group} is an active operator any more: {instead}", yellow("note:"));
+            let instead = left.and_then(|hearing| hearing.instead());
+            let note = instead.map(|instead| format!("nobody of {group} is an active operator any more: {instead}"));
+            let mut words = format!("{} {email} from {group}", green("removed"));
+            if let Some(note) = &note {
+                words += &format!("\n{} {note}", yellow("note:"));
             }
+            done(context.json, &serde_json::json!({"group": group, "email": email, "note": note}), &words)?;
             Ok(0)
         }
         OperatorCommand::Group { command: GroupCommand::List } => groups(context).await,
@@ -51,7 +55,8 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             if !delivery.add_operator_group(&Actor::own(), &name, description.as_deref()).await? {
                 return Err(Exit::refused(format!("group {name} exists")));
             }
-            say!("{} group {name}", green("added"));
+            let words = format!("{} group {name}", green("added"));
+            done(context.json, &serde_json::json!({"group": name, "description": description}), &words)?;
             Ok(0)
         }
     }

@@ -112,13 +112,13 @@ async fn make(context: &Context, about: ReportAbout, destination: Destination) -
             made
         }
     };
+    if let Some(file) = &destination.to {
+        let text = form_of(file)?(&made);
+        std::fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    }
     match destination.to {
-        Some(file) => {
-            let text = form_of(&file)?(&made);
-            std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
-            say!("{}: {}", file.display(), made.window());
-        }
-        None if context.json => json(&made)?,
+        _ if context.json => json(&made)?,
+        Some(file) => say!("{}: {}", file.display(), made.window()),
         None => say!("{}", form::text(&made).trim_end()),
     }
     Ok(0)

@@ -72,8 +72,8 @@ async fn by_job(context: &Context, cluster: &str, job: &str, before: Option<Date
     output::json(&serde_json::json!({
         "cluster": cluster, "job": job, "run": run.id, "state": run.state, "summary": run.summary, "error": run.error,
         "label": test.as_ref().map(|test| &test.label), "passed": test.as_ref().is_some_and(|test| test.passed),
-        "rto-seconds": test.as_ref().map(|test| test.total_seconds),
-        "rpo-seconds": test.as_ref().map(|test| test.recovery_point_age_seconds),
+        "rto_seconds": test.as_ref().map(|test| test.total_seconds),
+        "rpo_seconds": test.as_ref().map(|test| test.recovery_point_age_seconds),
         "detail": test.as_ref().map(|test| &test.detail),
     }))?;
     Ok(match test {
@@ -120,13 +120,12 @@ pub(super) async fn test(
     if context.json {
         output::json(&serde_json::json!({
             "label": label, "cluster": request.cluster, "target": target, "passed": passed,
-            "recovered-to": result.recovered_to, "find-seconds": result.find.as_secs_f64(),
-            "restore-seconds": result.restore.as_secs_f64(), "recovery-seconds": result.recovery.as_secs_f64(),
-            "check-seconds": result.check.as_secs_f64(), "total-seconds": result.total.as_secs_f64(),
-            "recovery-point-age-seconds": result.recovery_point_age.as_secs_f64(),
+            "recovered_to": result.recovered_to, "find_seconds": result.find.as_secs_f64(),
+            "restore_seconds": result.restore.as_secs_f64(), "recovery_seconds": result.recovery.as_secs_f64(),
+            "check_seconds": result.check.as_secs_f64(),
             "databases": result.databases, "tables": result.tables, "rows": result.rows,
             "checked": result.checked, "faults": result.faults,
-            "rto-seconds": result.total.as_secs_f64(), "rpo-seconds": result.recovery_point_age.as_secs_f64(),
+            "rto_seconds": result.total.as_secs_f64(), "rpo_seconds": result.recovery_point_age.as_secs_f64(),
         }))?;
         return Ok(if passed { 0 } else { DAMAGED });
     }

@@ -4,7 +4,7 @@ use super::{alerts, chosen, short};
 use crate::{
     cli,
     local::Context,
-    output::{aside, green, json, moment, table, text, whole},
+    output::{aside, done, green, json, moment, table, text, whole},
     when,
 };
 use chrono::{DateTime, Utc};
@@ -57,7 +57,8 @@ pub async fn end(context: &Context, id: &str) -> anyhow::Result<u8> {
         Some(daemon) => daemon.post::<()>(&format!("/silences/{id}/end"), &serde_json::json!({})).await?,
         None => unsilence(&context.offline().await?.engine, &Actor::own(), id).await?,
     }
-    say!("{} what still is wrong is told now", green("ended:"));
+    let words = format!("{} what is still wrong is told now", green("ended:"));
+    done(context.json, &serde_json::json!({"silence": id, "ended": true}), &words)?;
     Ok(0)
 }
 

@@ -10,6 +10,7 @@ use chrono_tz::Tz;
 use pgbosun_backup::{Entry, Health};
 use pgbosun_core::{clock, human};
 use pgbosun_daemon::{Holding, look};
+use pgbosun_repository::BackupInfo;
 
 /// A backup as a list shows it: where it lies, and how good it is with all it builds on (C27).
 struct Listed {
@@ -93,8 +94,8 @@ async fn last_seen(context: &Context, repository: &str, cluster: Option<&str>) -
 fn summary_of_away(holding: &Holding) -> serde_json::Value {
     serde_json::json!({
         "label": holding.label, "cluster": holding.cluster, "repository": holding.repository, "kind": holding.kind,
-        "started-at": holding.started_at, "finished-at": holding.finished_at, "bytes": holding.bytes,
-        "stored-bytes": holding.stored_bytes, "health": holding.state, "last-seen": true,
+        "started_at": holding.started_at, "finished_at": holding.finished_at, "bytes": holding.bytes,
+        "stored_bytes": holding.stored_bytes, "health": holding.state, "last_seen": true,
     })
 }
 
@@ -143,11 +144,39 @@ fn summary(listed: &Listed) -> serde_json::Value {
     let (info, health) = (&listed.entry.info, listed.entry.health());
     serde_json::json!({
         "label": info.label, "cluster": info.cluster, "repository": listed.repository, "kind": info.kind,
-        "started-at": info.started_at, "finished-at": info.finished_at, "bytes": info.bytes,
-        "stored-bytes": info.stored_bytes, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
-        "timeline": info.timeline, "system-id": info.system_id, "server-version": info.server_version,
+        "started_at": info.started_at, "finished_at": info.finished_at, "bytes": info.bytes,
+        "stored_bytes": info.stored_bytes, "start_lsn": info.start_lsn, "stop_lsn": info.stop_lsn,
+        "timeline": info.timeline, "system_id": info.system_id, "server_version": info.server_version,
         "suspect": !health.is_good(), "verified": listed.verified(), "health": health.to_string(), "parent": info.parent, "job": info.job,
         "kept": listed.entry.kept(),
+    })
+}
+
+/// Everything about one, whatever the form of `backup.json`.
+fn whole_of(repository: &str, info: &BackupInfo) -> serde_json::Value {
+    let databases: Vec<_> =
+        info.databases.iter().map(|(name, bytes)| serde_json::json!({"name": name, "bytes": bytes})).collect();
+    let settings: Vec<_> =
+        info.settings.iter().map(|(name, value)| serde_json::json!({"name": name, "value": value})).collect();
+    let objects: Vec<_> = info
+        .objects
+        .iter()
+        .map(|object| {
+            serde_json::json!({
+                "name": object.name, "size": object.size, "plain_size": object.plain_size, "sha256": object.sha256,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "label": info.label, "cluster": info.cluster, "repository": repository, "kind": info.kind, "parent": info.parent,
+        "job": info.job, "started_at": info.started_at, "finished_at": info.finished_at, "bytes": info.bytes,
+        "stored_bytes": info.stored_bytes, "start_lsn": info.start_lsn, "stop_lsn": info.stop_lsn,
+        "start_timeline": info.start_timeline, "timeline": info.timeline, "system_id": info.system_id,
+        "server": info.server, "server_version": info.server_version, "superuser": info.superuser,
+        "program_version": info.program_version, "format": info.format, "wal_segment_size": info.wal_segment_size,
+        "checksum_failures": info.checksum_failures, "compression": info.compression, "encrypted_to": info.encrypted_to,
+        "databases": databases, "settings": settings, "tablespaces": info.tablespaces, "objects": objects,
+        "checksum": info.checksum,
     })
 }
 
@@ -158,7 +187,7 @@ fn summary(listed: &Listed) -> serde_json::Value {
 pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
     let found = find(context, label).await?;
     if context.json {
-        json(&found.iter().map(|(_, info)| info).collect::<Vec<_>>())?;
+        json(&found.iter().map(|(repository, info)| whole_of(&repository.name, info)).collect::<Vec<_>>())?;
         return Ok(0);
     }
     let zone = context.zone();

@@ -36,6 +36,10 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
     let (instance, _lock) = identity(context);
     let work = async move { copy_backup(&source, &target, &info, instance, &token).await };
     let copied = watch(context, label, progress, cancel, work).await?;
+    if context.json {
+        json(&serde_json::json!({"from": name, "to": to, "labels": copied.backups, "bytes": copied.bytes}))?;
+        return Ok(0);
+    }
     match copied.backups.as_slice() {
         [] => say!("{to} has {label} already"),
         labels => {
@@ -165,8 +169,8 @@ fn as_json(repository: &Repository, cluster: &str, expired: &Expired, dry_run: b
         .map(|(info, reason)| serde_json::json!({"label": info.label, "stays": reason.is_some(), "why": reason}))
         .collect();
     serde_json::json!({
-        "repository": repository.name, "cluster": cluster, "dry-run": dry_run, "backups": backups,
-        "wal-removed": expired.wal_removed, "wal-bytes": expired.wal_bytes, "wal-kept": expired.wal_kept,
+        "repository": repository.name, "cluster": cluster, "dry_run": dry_run, "backups": backups,
+        "wal_removed": expired.wal_removed, "wal_bytes": expired.wal_bytes, "wal_kept": expired.wal_kept,
         "leftovers": expired.leftovers,
     })
 }
@@ -176,19 +180,27 @@ fn as_json(repository: &Repository, cluster: &str, expired: &Expired, dry_run: b
 /// # Errors
 /// Where there is no such backup, or a repository cannot be written.
 pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> anyhow::Result<u8> {
+    let mut told = Vec::new();
     for (repository, info) in find(context, label).await? {
         let (place, label) = (info.place(), &info.label);
-        match &reason {
+        let words = match &reason {
             Some(reason) => {
                 let keep = Keep { by: Actor::own().name, at: clock::now(), reason: reason.clone() };
                 repository.keep(&place, &keep).await?;
-                say!("{label} stays in {}: {reason}", repository.name);
+                format!("{label} stays in {}: {reason}", repository.name)
             }
             None => {
                 repository.unkeep(&place).await?;
-                say!("{label} in {} is up to retention again", repository.name);
+                format!("{label} in {} is up to retention again", repository.name)
             }
+        };
+        if !context.json {
+            say!("{words}");
         }
+        told.push(serde_json::json!({"label": label, "repository": repository.name, "kept": reason.is_some()}));
+    }
+    if context.json {
+        json(&told)?;
     }
     Ok(0)
 }

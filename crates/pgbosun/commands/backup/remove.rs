@@ -72,7 +72,7 @@ pub async fn run(context: &Context, beginning: &str, repository: Option<&str>, f
     drop(lock);
     if context.json {
         let names: Vec<_> = removed.iter().map(|record| &record.repository).collect();
-        json(&serde_json::json!({"label": label, "removed-from": names}))?;
+        json(&serde_json::json!({"label": label, "removed_from": names}))?;
     }
     // What was removed before it broke off is written down all the same.
     context.note_backups(removed).await;

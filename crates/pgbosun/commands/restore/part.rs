@@ -56,6 +56,16 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     };
     let dump = Dump { what, to };
     let done = Box::pin(watch(context, &label, progress, cancel, async move { scratch.dump(&dump).await })).await?;
+    // Standard output is the dump's where that goes there.
+    if context.json && arguments.to.as_deref() != Some(std::path::Path::new("-")) {
+        output::json(&serde_json::json!({
+            "name": arguments.name, "label": label, "cluster": request.cluster, "recovered_to": done.recovered_to, "to": place,
+            "rows_recovered": done.rows.map(|(held, _)| held), "rows_written": done.rows.and_then(|(_, written)| written),
+            "loaded_as": done.loaded.as_ref().map(|loaded| &loaded.role),
+            "by_superuser": done.loaded.as_ref().map(|loaded| loaded.superuser),
+        }))?;
+        return Ok(0);
+    }
     let rows = match done.rows {
         Some((held, Some(written))) => {
             format!(": {} in the recovered state, {written} written", human::count(held as usize, "row"))

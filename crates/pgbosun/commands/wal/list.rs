@@ -126,15 +126,15 @@ fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups:
         .map(|info| {
             let (archived, beyond) = serves(archive, info);
             serde_json::json!({
-                "label": info.label, "start-lsn": info.start_lsn, "stop-lsn": info.stop_lsn,
-                "own-wal": info.object(ObjectKind::Wal).is_some(), "archived": archived, "segments-beyond": beyond,
+                "label": info.label, "start_lsn": info.start_lsn, "stop_lsn": info.stop_lsn,
+                "own_wal": info.object(ObjectKind::Wal).is_some(), "archived": archived, "segments_beyond": beyond,
             })
         })
         .collect();
     serde_json::json!({
-        "repository": repository.name, "system-id": system_id, "segments": archive.segments.len(),
-        "stored-bytes": archive.stored_bytes, "timelines": timelines, "conflicts": archive.conflicts, "backups": backups,
-        "unread-histories": archive.unread.iter().map(|(timeline, _)| timeline).collect::<Vec<_>>(),
+        "repository": repository.name, "system_id": system_id, "segments": archive.segments.len(),
+        "stored_bytes": archive.stored_bytes, "timelines": timelines, "conflicts": archive.conflicts, "backups": backups,
+        "unread_histories": archive.unread.iter().map(|(timeline, _)| timeline).collect::<Vec<_>>(),
         "untrusted": archive.untrusted.iter().map(|(file, _)| file.to_string()).collect::<Vec<_>>(),
     })
 }
