@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 pages=("$@")
-[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md people.md another-user.md)
+[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md people.md another-user.md upgrading.md)
 root=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/roots/bookworm
 work=$(mktemp -d /tmp/pgbosun-pages.XXXXXX)
 trap 'as_root rm -rf "$work"' EXIT

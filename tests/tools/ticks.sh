@@ -13,7 +13,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do leads+=("$1"); shift; done
 # Tests that need the true time: stores check signatures, TLS compares certificates and NTP servers clocks that do not load
 # libfaketime, open files are looked for by their times or given older ones, and PostgreSQL's own timeouts (deadlocks, locks,
 # statements) do not come under it. Those of the day, the weekend and the walk move their clocks themselves.
-skip='^(systemd::|day::|stores::|certificates::|bare::|channels::an_address_beyond_ascii|poolers::|weekend::|walk::|network::|recovery::.*bucket|channels::(a_full_mailbox|mail_)|logs::logs_are|maintenance::|cloned::c43_an_archive|monitors::host::|monitors::server::transactions)'
+skip='^(systemd::|day::|stores::|certificates::|bare::|channels::an_address_beyond_ascii|poolers::|encodings::|weekend::|walk::|network::|recovery::.*bucket|channels::(a_full_mailbox|mail_)|logs::logs_are|maintenance::|cloned::c43_an_archive|monitors::host::|monitors::server::transactions)'
 mapfile -t tests < <("$program" --list --format terse "$@" | sed -n 's/: test$//p' | grep -Ev "$skip")
 library=$(ls /usr/lib/*/faketime/libfaketime.so.1 | head -1)
 target=$(date -d "$(date +%Y-%m-01) +2 months" +%s)
