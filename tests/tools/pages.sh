@@ -7,10 +7,12 @@
 #   <!-- begins after: PAGE -->    what was done before
 #   <!-- on a new machine, with A as B, after: PAGE -->   another machine, on which B is a copy of the directory A of the first
 #   <!-- try: COMMAND -->          what happens to the reader, or must hold
+#   <!-- as: USER, first: COMMAND -->  the whole page is run by USER, and before it COMMAND by root
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 pages=("$@")
-[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md people.md another-user.md upgrading.md)
+[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md people.md another-user.md upgrading.md
+    migrating.md restore-by-hand.md README.md)
 root=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/roots/bookworm
 work=$(mktemp -d /tmp/pgbosun-pages.XXXXXX)
 trap 'as_root rm -rf "$work"' EXIT
@@ -22,7 +24,12 @@ tests/tools/root.sh bookworm || { [ $? = 69 ] && echo "the pages are not tried: 
 # Whatever git says of this tree.
 PGBOSUN_VERSION="0.0.0 0000000 $(date +%F)" PROGRAM=${PROGRAM:-target/debug/pgbosun} packaging/build.sh quick-deb >/dev/null
 cp target/debian/pgbosun_*.deb "$work/"
+# The tree of one who builds and installs without a package.
+mkdir -p "$work/source/target/dist"
+cp -r systemd "$work/source/"
+cp "${PROGRAM:-target/debug/pgbosun}" "$work/source/target/dist/pgbosun"
 
+at() { case $1 in README.md) echo "$1" ;; *) echo "docs/$1" ;; esac }
 # What a page says, as a script.
 commands() {
     awk -v page="$1" '
@@ -30,22 +37,32 @@ commands() {
         /^```/    { inside = 0; next }
         inside    { print; next }
         /^<!-- try: .* -->$/ { sub(/^<!-- try: /, ""); sub(/ -->$/, ""); print "hidden " page ":" NR; print }
-    ' "docs/$1"
+    ' "$(at "$1")"
 }
 # A page with what it begins after.
 whole() {
-    local before
-    before=$(sed -n 's/^<!-- begins after: \(.*\) -->$/\1/p' "docs/$1")
+    local before user first
+    before=$(sed -n 's/^<!-- begins after: \(.*\) -->$/\1/p' "$(at "$1")")
     [ -z "$before" ] || whole "$before"
+    read -r user first < <(sed -n 's/^<!-- as: \([a-z]*\), first: \(.*\) -->$/\1 \2/p' "$(at "$1")") || :
+    if [ -z "$user" ]; then
+        commands "$1"
+        return
+    fi
+    printf '%s\n' "$first" "cat >/tmp/page <<'END OF PAGE'" "$words"
     commands "$1"
+    printf '%s\n' 'END OF PAGE' "runuser -u $user -- bash -euo pipefail /tmp/page"
 }
+# How a script says where it is, and where it failed.
+words='say() { at=$1; echo "== $1"; }
+hidden() { at=$1; }
+trap "echo FAILED at \$at" ERR'
 script() { # NAME, with the commands on standard input
     {
+        echo "$words"
         cat <<'HEAD'
 set -euo pipefail
-trap 'echo "FAILED at $at"; journalctl -u pgbosun --no-pager -n 30 -o cat' ERR
-say() { at=$1; echo "== $1"; }
-hidden() { at=$1; }
+trap 'echo "FAILED at ${at:-the beginning}"; journalctl -u pgbosun --no-pager -n 30 -o cat' ERR
 # A warning is no failure, and alerts that are open none of status (docs/exit-codes.md).
 sudo() {
     local code=0
@@ -76,7 +93,7 @@ boot() { # SCRIPT
 
 try() { # PAGE
     local from to before elsewhere
-    elsewhere=$(sed -n 's/^<!-- on a new machine, with \(.*\) as \(.*\), after: \(.*\) -->$/\1 \2 \3/p' "docs/$1")
+    elsewhere=$(sed -n 's/^<!-- on a new machine, with \(.*\) as \(.*\), after: \(.*\) -->$/\1 \2 \3/p' "$(at "$1")")
     if [ -n "$elsewhere" ]; then
         read -r from to before <<<"$elsewhere"
         { whole "$before"; echo "cp -a '$from' '$work/kept'"; } | script "before-$1"
