@@ -233,7 +233,7 @@ fn a_test_message_goes_to_the_operators_as_last_read_while_the_history_database_
     switch(false);
     let refused = installation.try_run(&["alert", "test", "database"]);
     let words = String::from_utf8_lossy(&refused.stdout).into_owned();
-    assert!(!refused.status.success() && words.contains("nobody who is told"), "{words}");
+    assert!(!refused.status.success() && words.contains("nobody to notify"), "{words}");
     switch(true);
     installation.start();
     wait_until("operators are cached", seconds(20), || {
@@ -243,7 +243,7 @@ fn a_test_message_goes_to_the_operators_as_last_read_while_the_history_database_
     let tested = installation.try_run(&["alert", "test", "database"]);
     let (out, error) = (String::from_utf8_lossy(&tested.stdout), String::from_utf8_lossy(&tested.stderr));
     assert!(tested.status.success() && out.contains("accepted to anna@example.com"), "{out}{error}");
-    assert!(error.contains("the operators as last read from it are told"), "{error}");
+    assert!(error.contains("the operators last read from it are notified"), "{error}");
 }
 
 #[test]
@@ -296,8 +296,8 @@ fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
     installation.reload();
     wait_until("two are over", seconds(20), || open(&installation) == "1");
     let why = |job: &str| installation.journal(&format!("select resolution from alerts where job = '{job}'"));
-    assert_eq!(why("off"), "job off is switched off (enabled = false), and looks no more");
-    assert_eq!(why("gone"), "job gone is not configured any more, and looks no more");
+    assert_eq!(why("off"), "job off is switched off (enabled = false)");
+    assert_eq!(why("gone"), "job gone is no longer configured");
 
     let id = installation.journal("select id from alerts where job = 'said'");
     installation.run(&["job", "pause", "said", "--reason", "the test has it still"]);

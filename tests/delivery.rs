@@ -258,14 +258,14 @@ fn a_history_database_that_takes_nothing_is_told_and_made_anew() {
         cluster.sql(damage);
         let checked = said(&installation, &["check"]);
         assert!(
-            checked.contains("dba_ops lacks") && checked.contains(words) && checked.contains("--rebuild"),
+            checked.contains("dba_ops is incomplete") && checked.contains(words) && checked.contains("--rebuild"),
             "{checked}"
         );
         if words == "summary" {
             told(words);
         }
         let migrated = said(&installation, &["migrate"]);
-        assert!(migrated.contains("dba_ops lacks") && migrated.contains(words), "{migrated}");
+        assert!(migrated.contains("dba_ops is incomplete") && migrated.contains(words), "{migrated}");
         let made = installation.run(&["migrate", "--rebuild"]);
         let aside = made.split("what was left of it is ").nth(1).unwrap().split('.').next().unwrap();
         assert!(cluster.sql(&format!("select count(*) from {aside}.jobs")) != "0", "{made}");
@@ -276,7 +276,7 @@ fn a_history_database_that_takes_nothing_is_told_and_made_anew() {
         assert_eq!(kept, if words == "email" { "" } else { "anna@example.com true, away@example.com false" });
     }
     let refused = said(&installation, &["migrate", "--rebuild"]);
-    assert!(refused.contains("dba_ops lacks nothing"), "{refused}");
+    assert!(refused.contains("nothing is missing in dba_ops"), "{refused}");
     assert_eq!(cluster.sql("select count(*) from pg_namespace where nspname like 'dba\\_ops\\_%'"), "6");
     // The trigger that tells of operators is there again.
     installation.run(&["operator", "add", "database", "anna@example.com"]);
@@ -315,7 +315,7 @@ fn who_hears_for_a_group_without_operators_is_said() {
         wait_until("she is known", seconds(10), || told() == "anna@example.com");
     };
     add();
-    let instead = "its recipients in the configuration hear of its alerts: dba@example.com";
+    let instead = "its recipients in the configuration receive its alerts: dba@example.com";
     let removed = installation.run(&["operator", "remove", "database", "anna@example.com"]);
     assert!(
         removed.contains("nobody of database is an active operator any more") && removed.contains(instead),
@@ -334,5 +334,5 @@ fn who_hears_for_a_group_without_operators_is_said() {
     cluster.sql("update dba_ops.operators set active = false");
     wait_until("it is known", seconds(20), || installation.journal(alert).starts_with("open critical"));
     let checked = String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
-    assert!(checked.contains("has nobody of its own who is told: nobody hears of its alerts"), "{checked}");
+    assert!(checked.contains("has nobody of its own to notify: nobody receives its alerts"), "{checked}");
 }

@@ -185,7 +185,7 @@ pub enum Command {
     },
     /// Bring the schema dba_ops up to date.
     Migrate {
-        /// Where something was taken out of it: make it anew, with its operators. What is left keeps its rows under another name, and the
+        /// Where something was taken out of it: rebuild it, with its operators. What is left keeps its rows under another name, and the
         /// daemon fills the new one from its journal.
         #[arg(long)]
         rebuild: bool,

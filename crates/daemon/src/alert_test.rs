@@ -58,7 +58,7 @@ pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
 async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, message: Message, group: &str) -> Tried {
     let answer = match opened {
         _ if message.recipients.is_empty() => Err(format!(
-            "group {group} has nobody who is told: see \"pgbosun operator list\", or set groups.{group}.recipients"
+            "group {group} has nobody to notify: see \"pgbosun operator list\", or set groups.{group}.recipients"
         )),
         Ok(channel) => match tokio::time::timeout(LONGEST, channel.deliver(&message)).await {
             Ok(delivered) => delivered.map_err(|error| chain(&error)),
@@ -77,7 +77,7 @@ async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, me
 fn alert(group: &str, channel: &str, to: &[String], now: chrono::DateTime<chrono::Utc>) -> Alert {
     Alert {
         meaning: format!("Alerts of group {group} reach you by {channel}."),
-        advice: "Nothing. Tell whoever asked for the test that it arrived.".into(),
+        advice: "Nothing to do. Tell whoever asked for the test that it arrived.".into(),
         detail: Detail::new().fact("group", group).fact("channel", channel).fact("to", to.join(", ")),
         ..Alert::of_message(Uuid::now_v7(), "alert test", group, "this is a test, nothing is wrong", now)
     }

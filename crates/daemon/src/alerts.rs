@@ -97,8 +97,8 @@ pub(crate) async fn resolve_orphans(engine: &Engine, config: &Config) -> Result<
     let reason = move |alert: &Alert| match jobs.get(&alert.job) {
         _ if PSEUDO_JOBS.contains(&alert.job.as_str()) => None,
         Some(true) => None,
-        Some(false) => Some(format!("job {} is switched off (enabled = false), and looks no more", alert.job)),
-        None => Some(format!("job {} is not configured any more, and looks no more", alert.job)),
+        Some(false) => Some(format!("job {} is switched off (enabled = false)", alert.job)),
+        None => Some(format!("job {} is no longer configured", alert.job)),
     };
     let judge: Judge = Box::new(move |open| {
         open.iter().filter_map(|alert| reason(alert).map(|reason| end(alert, reason, now))).collect()
@@ -136,7 +136,7 @@ pub async fn list(engine: &Engine, limit: Option<u32>) -> Result<Vec<AlertInfo>,
     Ok(listed.into_iter().map(info).collect())
 }
 
-/// Somebody looks at an alert: it is told no more until it gets worse or is over.
+/// Somebody looks at an alert: nobody is notified again until it gets worse or is over.
 ///
 /// # Errors
 /// Where there is no such alert, or the journal cannot be written.
@@ -214,7 +214,7 @@ async fn begin_silence(engine: &Engine, who: &str, request: SilenceRequest) -> R
         return Err(crate::Error::Refused("a silence ends in the future".into()));
     }
     if reason.trim().is_empty() {
-        return Err(crate::Error::Refused("say why with --reason: whoever wonders at the silence reads it".into()));
+        return Err(crate::Error::Refused("say why with --reason: it is shown to anybody who wonders about the silence".into()));
     }
     let config = engine.config();
     // What the daemon itself tells of has its own job, and alerts of jobs that are no more may still be open.

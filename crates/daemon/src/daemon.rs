@@ -84,7 +84,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     let _ = std::fs::remove_file(&loaded.config.daemon.control_socket);
     drop(lock);
     // Only a stop that was asked for is a success: after any other, systemd starts anew.
-    if asked { Ok(()) } else { Err(Error::Refused("a task of the daemon ended by itself: a fault in pgbosun".into())) }
+    if asked { Ok(()) } else { Err(Error::Refused("a task of the daemon ended on its own: a bug in pgbosun".into())) }
 }
 
 struct Signals {
@@ -120,11 +120,11 @@ async fn serve_signals(
             _ = signals.interrupt.recv() => return true,
             ended = tasks.join_next() => {
                 // None of them ends by itself. Without it the watchdog would starve anyway; better at once.
-                tracing::error!(?ended, "a task of the daemon ended: stopping, systemd starts anew");
+                tracing::error!(?ended, "a task of the daemon ended: stopping, systemd restarts it");
                 return false;
             }
             () = engine.journal.closed() => {
-                tracing::error!("the journal's writer ended: stopping, systemd starts anew");
+                tracing::error!("the journal's writer ended: stopping, systemd restarts it");
                 return false;
             }
         }

@@ -92,12 +92,12 @@ impl Hearing {
         match &self.by {
             By::Operators => None,
             By::Configuration => {
-                Some(format!("its recipients in the configuration hear of its alerts: {}", self.to.join(", ")))
+                Some(format!("its recipients in the configuration receive its alerts: {}", self.to.join(", ")))
             }
-            By::FailSafe(group) => Some(format!("group {group}, the fail-safe group, hears of its alerts")),
-            By::AlertGroup(group) => Some(format!("group {group}, the alert-group of the daemon, hears of its alerts")),
-            By::Channels(channels) => Some(format!("it hears of its alerts by {} alone", channels.join(", "))),
-            By::Nobody => Some("nobody hears of its alerts".to_owned()),
+            By::FailSafe(group) => Some(format!("group {group}, the fail-safe group, receives its alerts")),
+            By::AlertGroup(group) => Some(format!("group {group}, the alert-group of the daemon, receives its alerts")),
+            By::Channels(channels) => Some(format!("it receives its alerts through {} only", channels.join(", "))),
+            By::Nobody => Some("nobody receives its alerts".to_owned()),
         }
     }
 }
@@ -114,10 +114,10 @@ pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), E
         Err(error) => error,
     };
     let (operators, who) = match operators_beside(&config.daemon.state_directory).await {
-        Ok(Some(operators)) => (operators, "the operators as last read from it are told".to_owned()),
-        Ok(None) => (Operators::default(), "the recipients of the configuration are told".to_owned()),
+        Ok(Some(operators)) => (operators, "the operators last read from it are notified".to_owned()),
+        Ok(None) => (Operators::default(), "the recipients in the configuration are notified".to_owned()),
         Err(unread) => {
-            let why = format!("the recipients of the configuration are told, since {}", chain(&unread));
+            let why = format!("the recipients in the configuration are notified, since {}", chain(&unread));
             (Operators::default(), why)
         }
     };

@@ -296,7 +296,7 @@ impl Outbox {
             lock(&self.unreached).remove(&way(message));
         }
         if failure.silent && self.escalated(engine, config, message, &failure.reason).await? {
-            tracing::info!("the fail-safe group is told in place of {}: {}", message.group_name, message.subject);
+            tracing::info!("the fail-safe group is notified instead of {}: {}", message.group_name, message.subject);
             return Ok(engine.journal.notification_sent(message.id, &[], now).await?);
         }
         let after = failure.after.and_then(|after| chrono::Duration::from_std(after).ok());
@@ -367,7 +367,7 @@ impl Failure {
 
     fn nobody(group: &str) -> Self {
         let reason = format!(
-            "group {group} has nobody who is told: \"pgbosun operator add\" adds somebody, or makes them active again; \
+            "group {group} has nobody to notify: \"pgbosun operator add\" adds somebody, or makes them active again; \
              groups.{group}.recipients counts while the history database knows nobody of it"
         );
         Self { nobody: true, ..Self::new(reason, true) }

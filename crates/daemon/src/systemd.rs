@@ -17,7 +17,7 @@ const SHORTEST: StdDuration = StdDuration::from_secs(6);
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!("systemd cannot be told: {error}");
+        tracing::warn!("systemd cannot be notified: {error}");
     }
 }
 

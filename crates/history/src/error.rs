@@ -97,13 +97,13 @@ pub enum Error {
     },
     /// Somebody took something out of `dba_ops`: what the server says of it.
     #[error(
-        "dba_ops lacks what belongs into it ({0}): \"pgbosun migrate --rebuild\" makes it anew, with its operators; the daemon fills it \
+        "dba_ops is incomplete ({0}): \"pgbosun migrate --rebuild\" rebuilds it, with its operators; the daemon fills it \
          from its journal, and what is left keeps its rows under another name"
     )]
     Lacking(String),
     /// Nothing has to be made anew.
     #[error(
-        "dba_ops lacks nothing: there is nothing to make anew; \"pgbosun migrate\" brings an earlier version of it up to date"
+        "nothing is missing in dba_ops: there is nothing to rebuild; \"pgbosun migrate\" brings an earlier version of it up to date"
     )]
     NothingLacks,
     /// `dba_ops` has a migration that is unknown here.
@@ -117,7 +117,7 @@ pub enum Error {
     )]
     TakesNoWrites,
     /// `dba_ops` does not know this installation any more.
-    #[error("dba_ops was made anew meanwhile: it is filled again")]
+    #[error("dba_ops was rebuilt meanwhile: it is being filled again")]
     Forgotten,
     /// The schema cannot be brought up to date.
     #[error("migrate the schema dba_ops")]

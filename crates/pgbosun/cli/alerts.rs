@@ -18,7 +18,7 @@ pub enum AlertCommand {
         #[arg(add = complete::alerts())]
         id: String,
     },
-    /// Say that you look at an alert: it is told no more until it gets worse or is over.
+    /// Say that you look at an alert: nobody is notified again until it gets worse or is over.
     Ack {
         /// Its id, or the beginning or end of it.
         #[arg(add = complete::alerts())]

@@ -197,6 +197,6 @@ async fn ack(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> 
     debug_assert_eq!(alert.state, AlertState::Acknowledged);
     let place = alert.cluster.as_deref().unwrap_or(&alert.job);
     say!("{} {place}: {}", green("acknowledged"), human::line(&alert.summary));
-    say!("{}", dim("it is told no more until it gets worse or is over"));
+    say!("{}", dim("nobody is notified again until it gets worse or is over"));
     Ok(0)
 }

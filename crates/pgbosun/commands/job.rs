@@ -55,7 +55,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
     let jobs: Vec<JobInfo> = match context.daemon().await? {
         Some(daemon) => daemon.get("/jobs").await?,
         None => {
-            tell!("{}", dim("no daemon runs: nothing of this happens by itself"));
+            tell!("{}", dim("no daemon is running: none of this happens on its own"));
             list_jobs(context.offline().await?.engine.as_ref()).await?
         }
     };

@@ -49,14 +49,14 @@ async fn renew(context: &Context) -> anyhow::Result<u8> {
         Some(aside) => say!("{} {}", green("set aside:"), aside.display()),
         None => say!("{} there was no journal in {}", yellow("note:"), directory.display()),
     }
-    say!("{} {}", green("made anew:"), path.display());
+    say!("{} {}", green("created:"), path.display());
     match (refilled, server) {
         (Some(Ok(rows)), Some(server)) => {
             say!("{} {rows} rows of history from {}", green("filled again:"), server.conninfo);
         }
         (Some(Err(error)), _) => say!("{} {error}", yellow("history is not given back by dba_ops:")),
-        (_, None) => say!("{} no history database is configured: history begins anew", yellow("note:")),
-        _ => say!("{} nobody knows which installation this was: history begins anew", yellow("note:")),
+        (_, None) => say!("{} no history database is configured: history starts empty", yellow("note:")),
+        _ => say!("{} it is unknown which installation this was: history starts empty", yellow("note:")),
     }
     say!("start the daemon: systemctl start pgbosun. It reads from the repositories which backups there are.");
     Ok(0)

@@ -18,7 +18,7 @@ pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
     let (statement_timeout, lock_timeout) = (Duration::from_secs(600), Duration::from_secs(60));
     let server = Server { statement_timeout, lock_timeout, ..server };
     if rebuild {
-        let aside = pgbosun_history::rebuild(&server).await.context("make dba_ops anew")?;
+        let aside = pgbosun_history::rebuild(&server).await.context("rebuild dba_ops")?;
         if context.json {
             output::json(&serde_json::json!({"rebuilt": true, "set_aside": aside}))?;
             return Ok(0);
@@ -26,7 +26,7 @@ pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
         say!(
             "{} schema dba_ops on {}; what was left of it is {aside}. A daemon at work fills the new one within minutes with what its \
              journal has. Give others their grants again, and look whether you miss older rows before you drop {aside}",
-            output::green("made anew:"),
+            output::green("rebuilt:"),
             server.conninfo
         );
         return Ok(0);

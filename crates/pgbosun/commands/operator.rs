@@ -81,12 +81,12 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let rows = operators.iter().map(|operator| {
-        let state = if operator.active { String::new() } else { dim("inactive: is not told") };
+        let state = if operator.active { String::new() } else { dim("inactive: not notified") };
         vec![operator.group_name.clone(), operator.email.clone(), operator.name.clone().unwrap_or_default(), state]
     });
     say!("{}", table(&[whole("GROUP"), whole("EMAIL"), text("NAME"), text("")], rows));
     if operators.is_empty() {
-        say!("nobody yet; until then the recipients of the configuration are told");
+        say!("nobody yet; until then the recipients in the configuration are notified");
     }
     Ok(0)
 }
@@ -99,7 +99,7 @@ async fn groups(context: &Context) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let rows = groups.iter().map(|group| {
-        let state = if group.active { String::new() } else { dim("inactive: nobody is told") };
+        let state = if group.active { String::new() } else { dim("inactive: nobody is notified") };
         vec![group.group_name.clone(), group.description.clone().unwrap_or_default(), state]
     });
     say!("{}", table(&[whole("GROUP"), text("DESCRIPTION"), text("")], rows));

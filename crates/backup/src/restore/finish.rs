@@ -83,7 +83,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         made.push("postgresql.conf: put there as it was when the backup was taken".to_owned());
     }
     if !target.join("postgresql.conf").exists() {
-        made.push(format!("postgresql.conf: made anew; the original lies in {DIRECTORY}"));
+        made.push(format!("postgresql.conf: rewritten; the original lies in {DIRECTORY}"));
         let mut text = format!(
             "# Written by pgbosun when it restored backup {}, whose postgresql.conf lay outside the data directory.\n\
              # The original is in pgbosun-config/. These settings may not be lower than they were.\n",

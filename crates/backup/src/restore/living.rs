@@ -142,7 +142,7 @@ impl Claim {
             return Ok(());
         }
         Err(Error::Refused(format!(
-            "{} is gone: something else was at work in this directory. Restore anew",
+            "{} is gone: something else was at work in this directory. Start the restore again",
             self.marker.display()
         )))
     }

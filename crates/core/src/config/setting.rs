@@ -236,7 +236,7 @@ impl std::str::FromStr for Patience {
         match text.strip_suffix("looks").or_else(|| text.strip_suffix("look")) {
             Some(number) => match number.trim().parse() {
                 Ok(looks @ 1..) => Ok(Self::Looks(looks)),
-                _ => Err(format!("\"{}\" is no number of looks", number.trim())),
+                _ => Err(format!("\"{}\" is not a number of looks", number.trim())),
             },
             None => humantime::parse_duration(text).map(Self::Time).map_err(|error| error.to_string()),
         }

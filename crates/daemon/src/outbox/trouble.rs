@@ -57,7 +57,7 @@ fn finding(backlog: &Backlog, patience: Duration, now: DateTime<Utc>) -> Option<
     let reason = backlog.last_error.as_deref().unwrap_or("unknown");
     Some(
         Finding::new(Severity::Critical, channel, summary)
-            .meaning("People who are told by this channel alone hear of no alert.")
+            .meaning("People who are reached through this channel only receive no alerts.")
             .advice(
                 "Fix the cause named below, then try it with \"pgbosun alert test\". \"pgbosun alert list\" shows what \
                  they did not hear of.",

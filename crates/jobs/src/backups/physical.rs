@@ -259,7 +259,7 @@ fn not_there(repository: &Repository, label: &str, reason: &str, later: &str) ->
         format!("copy in {}", repository.name),
         format!("backup {label} is not in {}", repository.name),
     )
-    .meaning("The backup is whole in the other repositories, and this one lacks it.")
+    .meaning("The backup is complete in the other repositories and missing in this one.")
     .advice(format!(
         "Fix the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
         repository.name
@@ -298,7 +298,7 @@ fn orphaned(repository: &str, health: &Health) -> Option<Finding> {
             format!("timeline in {repository}"),
             "the server that was backed up is not on the live timeline of the cluster",
         )
-        .meaning("A standby was promoted, and this server goes on by itself. Its backup counts for nothing.")
+        .meaning("A standby was promoted, and this server continues on its own. Its backup is worth nothing.")
         .advice(
             "See which server applications write to, and stop the other one. Where the live one is not among the hosts of the \
              cluster's connection, add it there.",

@@ -284,7 +284,7 @@ fn outcome(rotated: String, done: Done, dry_run: bool) -> Outcome {
         let count = done.failed.len();
         Finding::new(Severity::Warning, "logs", format!("{} in logs could not be done", human::count(count, "thing")))
             .meaning("Logs grow, or are readable by more people than they should be.")
-            .advice("Give the daemon's user what it lacks, or leave these directories to logrotate.")
+            .advice("Grant the daemon's user what is missing, or leave these directories to logrotate.")
             .detail(done.failed.join("\n"))
     });
     Outcome { summary, findings: findings.into_iter().collect(), ..Outcome::default() }

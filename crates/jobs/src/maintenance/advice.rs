@@ -21,7 +21,7 @@ use std::{
 
 options! {
     /// Looks for indexes that are unused, the same as another, or not valid, foreign keys without an index, tables that would
-    /// be much smaller if they were written anew, and settings that do not fit a table. It changes nothing: reason, figure and
+    /// be much smaller if they were rewritten, and settings that do not fit a table. It changes nothing: reason, figure and
     /// SQL of each are kept in `dba_ops.recommendations` and told in the performance report.
     pub struct Advice {
         /// The databases; all that can be connected to by default.

@@ -21,12 +21,12 @@ use std::{
 };
 
 options! {
-    /// Vacuums system catalogues that need it, and builds their bloated indexes anew. That locks the catalogue, for moments:
+    /// Vacuums system catalogues that need it, and rebuilds their bloated indexes. That locks the catalogue, for moments:
     /// run it when little is done.
     pub struct Catalog {
         /// The databases; all that can be connected to by default.
         databases: Vec<String> = "[]";
-        /// Build every index of every catalogue anew, bloated or not.
+        /// Rebuild every index of every catalogue, bloated or not.
         all: bool = "false";
         /// How long it works.
         time_budget: Duration = "\"30m\"";

@@ -129,7 +129,7 @@ impl Index {
         let size = self.bytes as f64;
         let grown = |baseline: Baseline, source| Bloat::of(size, baseline.bytes_per_row * self.rows, source);
         match (baseline.filter(|_| self.rows >= 1.0), self.estimate) {
-            (Some(baseline), _) if baseline.rebuilt => Some(grown(baseline, "since it was built anew")),
+            (Some(baseline), _) if baseline.rebuilt => Some(grown(baseline, "since it was rebuilt")),
             (Some(baseline), None) => Some(grown(baseline, "against its best")),
             (Some(baseline), Some(estimate)) => {
                 let (seen, estimated) = (grown(baseline, "against its best"), Bloat::of(size, estimate, "estimated"));

@@ -215,7 +215,7 @@ impl Integrity {
             let Some(extension) = session.extension("amcheck").await? else {
                 found.advice.push(missing(
                     database,
-                    "without the extension nobody looks whether tables and indexes are whole",
+                    "without the extension nobody checks whether tables and indexes are intact",
                     "CREATE EXTENSION amcheck;",
                 ));
                 continue;
@@ -231,7 +231,7 @@ impl Integrity {
             if !has("verify_heapam") || (session.major >= 18 && !has("gin_index_check")) {
                 found.advice.push(missing(
                     database,
-                    "the extension is older than the server, and looks at less",
+                    "the extension is older than the server and checks less",
                     "ALTER EXTENSION amcheck UPDATE;",
                 ));
             }

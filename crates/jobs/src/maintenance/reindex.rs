@@ -26,13 +26,13 @@ use std::{
 };
 
 options! {
-    /// Builds bloated indexes anew, worst first, with REINDEX CONCURRENTLY: nobody waits for it. Bloat is estimated from
+    /// Rebuilds bloated indexes, worst first, with REINDEX CONCURRENTLY: nobody waits for it. Bloat is estimated from
     /// fresh statistics, measured where the extension pgstattuple is installed, and judged against what each index took when
     /// it was built last. What an interrupted reindex left is removed first.
     pub struct Reindex {
         /// The databases; all that can be connected to by default.
         databases: Vec<String> = "[]";
-        /// Build every index anew, bloated or not, from this size on too.
+        /// Rebuild every index, bloated or not, from this size on too.
         all: bool = "false";
         /// How long it works: what is not expected to end within it does not begin, and what is at work at its end is
         /// cancelled. `timeout` counts from five minutes after it where that is shorter.
@@ -294,7 +294,7 @@ impl Reindex {
         let index = &task.index;
         if index.exclusion {
             let reason =
-                "it holds an exclusion constraint, and can only be built anew while nobody writes to the table";
+                "it belongs to an exclusion constraint and can only be rebuilt while nobody writes to the table";
             return Some(format!("{}; {reason}", task.reason));
         }
         if !index.allowed {
@@ -328,7 +328,7 @@ impl Reindex {
         if took > Duration::from_secs(5) {
             let speed = index.work() / took.as_secs_f64();
             memory.speed = Some(memory.speed.map_or(speed, |known| f64::midpoint(known, speed)));
-            tracing::info!("{} built anew at {}/s", index.name, human::size(speed as u64));
+            tracing::info!("{} rebuilt at {}/s", index.name, human::size(speed as u64));
         }
         Ok(())
     }

@@ -239,7 +239,7 @@ impl<'a> Shift<'a> {
             Ended::Refused(words) => (Ending::Skipped, format!("{REFUSED}: {words}")),
             Ended::Failed(words) | Ended::Damaged(words) => (Ending::Failed, words.clone()),
             Ended::Full(words) => {
-                self.stopped = Some(format!("the server had no more room: {words}"));
+                self.stopped = Some(format!("the server ran out of space: {words}"));
                 (Ending::Failed, words.clone())
             }
         };

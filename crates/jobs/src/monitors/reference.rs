@@ -55,7 +55,7 @@ that cannot look is UNKNOWN, and alerts. `docs/benchmarks.md` has what they cost
 What may pass by itself is told when so many looks in a row have seen it (`open-after` of the job).
 
 The cost is the processor time of one look, in milliseconds, of the server and of the daemon, on a server with 5,000 tables
-(`make bench` measures it anew).
+(`make bench` measures it again).
 
 | kind, without `monitor.` | runs | told | group | needs | cost: server, daemon |
 | --- | --- | --- | --- | --- | --- |

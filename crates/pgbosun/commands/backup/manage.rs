@@ -191,7 +191,7 @@ pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> any
             }
             None => {
                 repository.unkeep(&place).await?;
-                format!("{label} in {} is up to retention again", repository.name)
+                format!("{label} in {} is subject to retention again", repository.name)
             }
         };
         if !context.json {

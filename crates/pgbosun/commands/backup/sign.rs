@@ -39,7 +39,7 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
         let what = match (labels.as_slice(), label) {
             ([], Some(label)) => {
                 if !context.json {
-                    say!("{label} in {}: nothing lacks a signature", repository.name);
+                    say!("{label} in {}: every signature is there", repository.name);
                 }
                 continue;
             }

@@ -29,7 +29,7 @@ use std::{
 const FILE: &str = "/etc/systemd/system/pgbosun.service.d/10-configuration.conf";
 /// What tells our file from others.
 const HEAD: &str =
-    "# Made by \"pgbosun config unit\" from the configuration, anew at each start: changes here are lost.";
+    "# Made by \"pgbosun config unit\" from the configuration, rewritten at each start: changes here are lost.";
 /// What the delivered unit lets the daemon write (systemd/pgbosun.service).
 const DELIVERED: [&str; 3] = ["/var/lib/pgbosun", "/run/pgbosun", "/var/backups/pgbosun"];
 

@@ -222,7 +222,7 @@ impl Replication {
                 }
                 Some(length) if length > LONGEST => {
                     let words = format!(
-                        "a message of {length} bytes: whoever answers there is no PostgreSQL that sends a backup"
+                        "a message of {length} bytes: what answers there is not a PostgreSQL server sending a backup"
                     );
                     return Err(Error::Protocol(words));
                 }

@@ -32,7 +32,7 @@ impl BackupInfo {
         let mut names = HashSet::new();
         for object in &self.objects {
             if !is_object_name(&object.name) {
-                return Err(format!("{:?} is no name of an object beside it", object.name));
+                return Err(format!("{:?} is not the name of an object beside it", object.name));
             }
             if !names.insert(object.name.as_str()) {
                 return Err(format!("it lists {} twice", object.name));

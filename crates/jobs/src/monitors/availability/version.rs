@@ -125,8 +125,8 @@ impl Monitor for Version {
         let today = view.now.date_naive();
         if let Some(end) = end.filter(|end| *end - today < notice) {
             let summary = match end < today {
-                true => format!("PostgreSQL {major} gets no more corrections since {end}"),
-                false => format!("PostgreSQL {major} gets no more corrections after {end}"),
+                true => format!("PostgreSQL {major} has had no more fixes since {end}"),
+                false => format!("PostgreSQL {major} gets no more fixes after {end}"),
             };
             verdict.find(
                 Finding::new(Severity::Warning, "end of life", summary)

@@ -43,7 +43,7 @@ impl Monitor for Bloat {
         group: "database",
         looks: 1,
         needs: Needs::Cluster,
-        source: "check_pgactivity table_bloat, check_postgres bloat; the estimate is written anew",
+        source: "check_pgactivity table_bloat, check_postgres bloat; the estimate is a new one",
         queries: &[Query {
             what: "estimate bloat",
             sql: concat!(include_str!("bloat_estimate.sql"), include_str!("bloat.sql")),

@@ -1,4 +1,4 @@
--- What a table would take if it were written anew, from the average width of its columns (pg_stats) and the number of its
+-- What a table would take after a rewrite, from the average width of its columns (pg_stats) and the number of its
 -- rows, against what it takes. The idea is that of the well-known estimates; a table that was never analysed has none.
 with /* pgbosun */ settings as (
     select pg_catalog.current_setting('block_size')::float8 as block

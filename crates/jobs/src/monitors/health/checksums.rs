@@ -58,7 +58,7 @@ impl Monitor for Checksums {
             verdict.find(
                 Finding::new(Severity::Critical, name, format!("{failures} pages of {name} had a wrong checksum"))
                     .meaning("Data on the disk is damaged; more of it may be.")
-                    .advice("Keep the backups there are. The log names the file and block. Check disk and memory, then restore beside and compare.")
+                    .advice("Keep the existing backups. The log names the file and block. Check disk and memory, then restore a copy and compare.")
                     .detail(Detail::new().time("last", last)),
             );
         }

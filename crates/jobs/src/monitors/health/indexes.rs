@@ -62,7 +62,7 @@ impl Monitor for InvalidIndexes {
                 });
                 Finding::new(Severity::Warning, database, format!("{} in {database}", indexes(invalid.len())))
                 .meaning("They cost every write and help no query; a constraint they stand for does not hold.")
-                .advice("DROP INDEX CONCURRENTLY, then build them anew; those named _ccnew or _ccold are left over from REINDEX.")
+                .advice("DROP INDEX CONCURRENTLY, then create them again; those named _ccnew or _ccold are left over from REINDEX.")
                 .detail(Detail::new().table(["index", "table", "size"], rows))
             },
         );

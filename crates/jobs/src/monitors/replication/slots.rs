@@ -80,8 +80,8 @@ impl Monitor for Slots {
                     if wal_status == "lost" { "lost the WAL it needs" } else { "is about to lose the WAL it needs" };
                 verdict.find(
                     Finding::new(severity, name, format!("slot {name} {what}"))
-                        .meaning("Who reads it cannot go on and must be built anew.")
-                        .advice("Drop it (pg_drop_replication_slot), build its reader anew, and look at max_slot_wal_keep_size.")
+                        .meaning("Its standby or subscriber cannot continue and must be rebuilt.")
+                        .advice("Drop it (pg_drop_replication_slot), rebuild the standby or subscriber that used it, and review max_slot_wal_keep_size.")
                         .detail(detail),
                 );
                 continue;

@@ -98,7 +98,7 @@ impl Monitor for Standby {
             verdict.find(
                 Finding::new(Severity::Warning, "replay", "replay is paused")
                     .meaning("The standby shows old data, and collects WAL until its disk is full.")
-                    .advice("select pg_wal_replay_resume(), once whoever paused it is done."),
+                    .advice("select pg_wal_replay_resume(), once the one who paused it is done."),
             );
         }
         if sample.expected && !sample.streaming {

@@ -107,7 +107,7 @@ impl Monitor for Hba {
         if rules.iter().any(|rule| weak(&rule)) {
             verdict.find(
                 Finding::new(Severity::Critical, "trust", "pg_hba.conf lets others in without a password")
-                    .meaning("Whoever reaches the port is whoever they say, superuser too.")
+                    .meaning("Anybody who reaches the port can log in as anybody, superusers included.")
                     .advice("Write scram-sha-256 instead of trust, then select pg_reload_conf().")
                     .detail(lines(&weak)),
             );

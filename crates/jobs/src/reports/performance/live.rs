@@ -116,7 +116,7 @@ impl Live {
         }
         section.note = unseen;
         let most = self.bloat[0].1.wasted.max(1.0);
-        let title = "Estimated from statistics: what a table would save if it were written anew";
+        let title = "Estimated from statistics: what rewriting the table would save";
         let mut table = Table::new(title, &["table", "size", "waste", "of it"]);
         for (database, bloat) in self.bloat.iter().take(SHOWN) {
             let cells = [
