@@ -26,11 +26,15 @@ def main():
             problems.append(f"{words}: no JSON: {error}: {text[:200]}")
             return
         resolver = jsonschema.RefResolver.from_schema(schema)
-        for error in jsonschema.Draft202012Validator(rule, resolver=resolver).iter_errors(value):
+        checker = jsonschema.Draft202012Validator(rule, resolver=resolver, format_checker=jsonschema.FormatChecker())
+        for error in checker.iter_errors(value):
             best = jsonschema.exceptions.best_match([error])
             problems.append(f"{words}: {name}: {best.json_path}: {best.message[:300]}")
 
-    for path in sorted(pathlib.Path(directory).glob("*.json")):
+    paths = sorted(pathlib.Path(directory).glob("*.json"))
+    if not paths:
+        sys.exit(f"{directory}: nothing was kept to be checked")
+    for path in paths:
         kept = json.loads(path.read_text())
         words = " ".join(word for word in kept["arguments"] if word != "--json")
         plain = [word for word in words.split() if not word.startswith("-")]
@@ -43,6 +47,8 @@ def main():
             problems.append(f"{words}: the schema has no such command")
         elif kept["code"] != 0:
             check("error", {"$ref": "#/$defs/error"}, kept["stderr"].strip().splitlines()[-1], words)
+        elif name:
+            problems.append(f"{words}: printed nothing")
     if is_whole:
         problems += [f"{name}: not tried" for name in sorted(set(commands) - tried - ELSEWHERE)]
     if problems:

@@ -214,7 +214,9 @@ async fn begin_silence(engine: &Engine, who: &str, request: SilenceRequest) -> R
         return Err(crate::Error::Refused("a silence ends in the future".into()));
     }
     if reason.trim().is_empty() {
-        return Err(crate::Error::Refused("say why with --reason: it is shown to anybody who wonders about the silence".into()));
+        return Err(crate::Error::Refused(
+            "say why with --reason: it is shown to anybody who wonders about the silence".into(),
+        ));
     }
     let config = engine.config();
     // What the daemon itself tells of has its own job, and alerts of jobs that are no more may still be open.

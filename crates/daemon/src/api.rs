@@ -1,5 +1,5 @@
 //! The types of the control socket: HTTP with JSON over a unix socket. `--json` prints answers as they are, with keys in snake_case as
-//! everything it prints (docs/json.schema.json); what is asked keeps the kebab-case that daemons of earlier versions know.
+//! everything it prints (docs/json.schema.json); what is asked keeps the kebab-case that daemons of earlier versions know, and their answers in it are understood.
 
 use crate::schedule::Upcoming;
 use chrono::{DateTime, Utc};
@@ -26,6 +26,7 @@ pub struct Status {
     /// Name of the installation.
     pub instance: String,
     /// When the daemon started; none where there is no daemon.
+    #[serde(alias = "daemon-since")]
     pub daemon_since: Option<DateTime<Utc>>,
     /// When this was put together.
     pub at: DateTime<Utc>,
@@ -45,6 +46,7 @@ pub struct Status {
     /// How many monitors there are.
     pub monitors: usize,
     /// When the next of them looks.
+    #[serde(alias = "next-look")]
     pub next_look: Option<DateTime<Utc>>,
     /// The last run of every job that ran.
     pub last: Vec<Run>,
@@ -140,11 +142,13 @@ pub struct ClusterStatus {
     /// The newest good backup in each repository.
     pub backups: Vec<NewestBackup>,
     /// How many backups the repositories hold.
+    #[serde(alias = "backup-count")]
     pub backup_count: usize,
     /// The moments that a restore can reach, where that can be found out.
     #[serde(default)]
     pub restorable: Option<Restorable>,
     /// The newest restore test.
+    #[serde(alias = "restore-test")]
     pub restore_test: Option<RestoreTest>,
     /// The receiver of its WAL, where one runs in this daemon.
     pub receiver: Option<Receiver>,
@@ -164,6 +168,7 @@ pub struct ServerStatus {
     /// Whether it is a standby.
     pub standby: Option<bool>,
     /// When it started.
+    #[serde(alias = "started-at")]
     pub started_at: Option<DateTime<Utc>>,
 }
 
@@ -182,6 +187,7 @@ pub struct Restorable {
 #[serde(rename_all = "snake_case")]
 pub struct ArchiveStatus {
     /// When it archived a segment last.
+    #[serde(alias = "last-archived-at")]
     pub last_archived_at: Option<DateTime<Utc>>,
     /// Segments that wait.
     pub waiting: u64,
@@ -196,6 +202,7 @@ pub struct Receiver {
     /// Durable on this machine up to here.
     pub flushed: Lsn,
     /// Bytes the server has written beyond that.
+    #[serde(alias = "behind-bytes")]
     pub behind_bytes: u64,
     /// Why it does not receive at this moment.
     pub trouble: Option<String>,
@@ -212,8 +219,10 @@ pub struct NewestBackup {
     /// What is known of it.
     pub state: String,
     /// When it ended.
+    #[serde(alias = "finished-at")]
     pub finished_at: DateTime<Utc>,
     /// Bytes stored.
+    #[serde(alias = "stored-bytes")]
     pub stored_bytes: u64,
     /// How many of the cluster are there.
     #[serde(default)]
@@ -230,10 +239,13 @@ pub struct RestoreTest {
     /// The backup.
     pub label: String,
     /// When.
+    #[serde(alias = "started-at")]
     pub started_at: DateTime<Utc>,
     /// Measured recovery time, seconds.
+    #[serde(alias = "total-seconds")]
     pub total_seconds: f64,
     /// Measured recovery point age, seconds.
+    #[serde(alias = "recovery-point-age-seconds")]
     pub recovery_point_age_seconds: f64,
     /// Whether everything held.
     pub passed: bool,
@@ -329,6 +341,7 @@ pub struct JobInfo {
     /// Schedule.
     pub schedule: Option<String>,
     /// Zone of the schedule.
+    #[serde(alias = "time-zone")]
     pub time_zone: String,
     /// Why it does not run on its schedule at present.
     pub paused: Option<String>,

@@ -327,7 +327,11 @@ async fn check_repositories(report: &mut Report, context: &Context) {
 async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result<()> {
     let config = &context.config;
     if config.mail.is_none() && config.channels.is_empty() {
-        report.add(Severity::Warning, "mail", "neither [mail] nor a channel is configured: nobody is notified of alerts");
+        report.add(
+            Severity::Warning,
+            "mail",
+            "neither [mail] nor a channel is configured: nobody is notified of alerts",
+        );
     }
     let mail = config.mail.iter().map(|_| MAIL);
     for name in mail.chain(config.channels.keys().map(String::as_str)) {

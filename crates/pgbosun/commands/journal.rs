@@ -40,7 +40,7 @@ async fn renew(context: &Context) -> anyhow::Result<u8> {
     };
     if context.json {
         json(&serde_json::json!({
-            "journal": path, "set_aside": aside, "rows": refilled.as_ref().and_then(|rows| rows.as_ref().ok()),
+            "journal": path.display().to_string(), "set_aside": aside.as_ref().map(|path| path.display().to_string()), "rows": refilled.as_ref().and_then(|rows| rows.as_ref().ok()),
             "error": refilled.as_ref().and_then(|rows| rows.as_ref().err()),
         }))?;
         return Ok(0);

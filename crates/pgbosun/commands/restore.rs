@@ -138,7 +138,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let took = human::duration(begun.elapsed());
     if context.json {
         output::json(&serde_json::json!({
-            "label": info.label, "cluster": info.cluster, "repository": name, "target": target,
+            "label": info.label, "cluster": info.cluster, "repository": name, "target": target.display().to_string(),
             "in_place": in_place, "recovery_target": plan.target.to_string(), "timeline": plan.timeline,
             "files": restored.files, "bytes": restored.bytes, "kept": restored.kept, "configuration": restored.configuration,
             "gap": plan.gap, "seconds": begun.elapsed().as_secs_f64(), "wal_held_until": held_until,

@@ -163,7 +163,7 @@ fn whole_of(repository: &str, info: &BackupInfo) -> serde_json::Value {
         .iter()
         .map(|object| {
             serde_json::json!({
-                "name": object.name, "size": object.size, "plain_size": object.plain_size, "sha256": object.sha256,
+                "name": object.name, "kind": object.kind, "size": object.size, "plain_size": object.plain_size, "sha256": object.sha256,
             })
         })
         .collect();
@@ -176,7 +176,7 @@ fn whole_of(repository: &str, info: &BackupInfo) -> serde_json::Value {
         "program_version": info.program_version, "format": info.format, "wal_segment_size": info.wal_segment_size,
         "checksum_failures": info.checksum_failures, "compression": info.compression, "encrypted_to": info.encrypted_to,
         "databases": databases, "settings": settings, "tablespaces": info.tablespaces, "objects": objects,
-        "checksum": info.checksum,
+        "last_segment": info.last_segment, "checksum": info.checksum,
     })
 }
 

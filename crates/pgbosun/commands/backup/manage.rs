@@ -98,12 +98,12 @@ pub async fn expire(
                     repository: repository.name.clone(),
                     state: BackupState::Removed,
                 }));
-                done?;
                 if context.json {
                     told.push(as_json(repository, cluster, &expired, dry_run));
                 } else {
                     show(repository, cluster, &expired, dry_run);
                 }
+                done?;
             }
         }
         anyhow::Ok(())
@@ -112,11 +112,10 @@ pub async fn expire(
     drop(lock);
     context.note_backups(changes).await;
     // What was removed before it broke off is written down all the same.
-    done?;
     if context.json {
         json(&told)?;
     }
-    Ok(0)
+    done.map(|()| 0)
 }
 
 /// Asks before anything is removed, naming what it is.

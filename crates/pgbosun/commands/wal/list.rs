@@ -22,10 +22,11 @@ pub async fn run(context: &Context, cluster: Option<&str>, repository: Option<&s
             let own: Vec<_> = backups.iter().filter(|info| info.system_id == system_id).collect();
             let size = own.first().map_or(16 << 20, |info| info.wal_segment_size);
             let archive = Archive::read(std::slice::from_ref(&repository), &cluster, &system_id, size).await?;
+            unbroken &= is_unbroken(&archive);
             if context.json {
                 listed.push(as_json(&repository, &system_id, &archive, &own));
             } else {
-                unbroken &= show(&repository, &system_id, &archive, &own);
+                show(&repository, &system_id, &archive, &own);
             }
         }
     }
@@ -41,7 +42,15 @@ fn serves(archive: &Archive, info: &BackupInfo) -> (bool, u64) {
     (archive.lacks(info).is_none(), archive.way(timeline, archive.onward(timeline, info)).count() as u64)
 }
 
-fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> bool {
+/// Whether everything is there once. A history that is encrypted and cannot be opened here says nothing against it.
+fn is_unbroken(archive: &Archive) -> bool {
+    archive.conflicts.is_empty()
+        && archive.untrusted.is_empty()
+        && archive.gaps().is_empty()
+        && archive.unread.iter().all(|(_, error)| error.is_sealed())
+}
+
+fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) {
     let count = archive.segments.len();
     say!(
         "{} system identifier {system_id}: {}, {} stored",
@@ -49,7 +58,6 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         human::count(count, "segment"),
         human::size(archive.stored_bytes)
     );
-    let mut unbroken = archive.conflicts.is_empty() && archive.untrusted.is_empty();
     let timelines = archive.timelines();
     let rows = timelines.iter().flat_map(|timeline| {
         archive.coverage(*timeline).into_iter().map(move |stretch| {
@@ -58,7 +66,6 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
     });
     say!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"].map(whole), rows));
     for (first, missing) in archive.gaps() {
-        unbroken = false;
         say!("{} timeline {} lacks {} from {first} on", red("gap"), first.timeline, human::count(missing, "segment"));
     }
     for conflict in &archive.conflicts {
@@ -69,7 +76,6 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         if error.is_sealed() {
             say!("{} history of timeline {timeline}: {told}; gaps before it are not looked for", yellow("not read"));
         } else {
-            unbroken = false;
             say!("{} history of timeline {timeline}: {told}", red("not read"));
         }
     }
@@ -98,7 +104,6 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
         say!("{}", table(&[whole("BACKUP"), text("NEEDS"), text("ITS WAL"), text("RECOVERY")], rows));
     }
     say!("");
-    unbroken
 }
 
 fn as_json(repository: &Repository, system_id: &str, archive: &Archive, backups: &[&BackupInfo]) -> serde_json::Value {
