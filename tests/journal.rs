@@ -148,3 +148,45 @@ fn a_journal_that_is_lost_comes_back_from_the_history_database() {
     assert_eq!(cluster.sql("select count(*) from dba_ops.instances"), "1");
     assert_eq!(cluster.sql("select count(*) from dba_ops.alerts"), "1");
 }
+
+#[test]
+fn a_journal_made_anew_or_put_back_is_delivered_whole_however_much_it_holds_by_then() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let mut installation =
+        with_history(directory.path(), &format!("[history]\nconnection = \"{}\"\n", cluster.connection()));
+    installation.run(&["migrate"]);
+    let journal = directory.path().join("state/journal.sqlite");
+    let looks = |installation: &Installation, count| (0..count).for_each(|_| drop(installation.look("quick")));
+    let delivered = |installation: &mut Installation| {
+        installation.start();
+        let runs = || installation.journal("select group_concat(quote(id)) from runs");
+        wait_until("every run is delivered", seconds(30), || {
+            let there = cluster.sql(&format!("select count(*) from dba_ops.job_runs where id in ({})", runs()));
+            there == installation.journal("select count(*) from runs")
+        });
+        installation.stop();
+    };
+    let reached = || cluster.sql("select delivered_seq from dba_ops.instances").parse::<i64>().unwrap();
+    let newest =
+        |installation: &Installation| installation.journal("select max(seq) from changes").parse::<i64>().unwrap();
+    looks(&installation, 5);
+    delivered(&mut installation);
+
+    fs::remove_file(&journal).unwrap();
+    installation.run(&["journal", "renew"]);
+    while newest(&installation) <= reached() {
+        looks(&installation, 1);
+    }
+    delivered(&mut installation);
+
+    settle(&journal);
+    let copy = fs::read(&journal).unwrap();
+    looks(&installation, 3);
+    delivered(&mut installation);
+    put_back(&journal, &copy);
+    while newest(&installation) <= reached() {
+        looks(&installation, 1);
+    }
+    delivered(&mut installation);
+}

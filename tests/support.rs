@@ -495,6 +495,9 @@ impl Installation {
 impl Drop for Installation {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            eprintln!("the end of the daemon's log:\n{}", last_lines(&self.log()));
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Delivery: the change log of the journal, in order, into the schema `dba_ops`.
 //!
 //! Invariants: the sequence delivered so far lies in `dba_ops` itself and moves in the transaction of the rows, so a
-//! crash at any moment repeats nothing visible and loses nothing, and a lost or restored database is filled again.
+//! crash at any moment repeats nothing visible and loses nothing, and a lost or restored database is filled again. The
+//! journal notes first how far it is about to deliver: where `dba_ops` is beyond that, the sequence it counts by is
+//! another journal's (this one was made anew, or put back from a copy), and everything is delivered again.
 
 use crate::{
     Error, Journal,
@@ -12,6 +14,8 @@ use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// The setting of the journal that says how far it delivers, noted before `dba_ops` has it.
+const REACHES: &str = "delivered";
 /// Changes per transaction.
 const BATCH: i64 = 500;
 /// The longest one statement may take.
@@ -131,22 +135,26 @@ impl Delivery {
 
     async fn try_step(&mut self, journal: &Journal) -> Result<Delivered, Error> {
         self.connection().await?;
-        let delivered = match self.delivered {
+        let from = match self.delivered {
             Some(delivered) => delivered,
-            None => self.delivered().await?,
+            None => {
+                let reaches: Option<i64> = journal.setting(REACHES).await?.and_then(|text| text.parse().ok());
+                let delivered = self.delivered().await?;
+                if reaches.is_some_and(|reaches| delivered <= reaches) { delivered } else { 0 }
+            }
         };
-        self.delivered = Some(delivered);
-        // A journal older than what was delivered was put back from a copy: everything is delivered again.
+        self.delivered = Some(from);
         let newest: i64 = sqlx::query_scalar("select coalesce(max(seq), 0) from changes")
             .fetch_one(&journal.readers)
             .await
             .map_err(Error::journal("read the change log"))?;
-        let from = if delivered > newest { 0 } else { delivered };
         let (until, batches) = changes(journal, from).await?;
         if batches.is_empty() {
             return Ok(Delivered { rows: 0, more: false });
         }
         let (instance, more) = (self.instance, until < newest);
+        // A full disk does not hold delivery up: without the note the next connection delivers everything again.
+        let _ = journal.set_setting(REACHES, Some(&until.to_string())).await;
         let connection = self.connection().await?;
         let mut transaction = connection.begin().await.map_err(Error::dba_ops("begin"))?;
         let mut rows = 0;
