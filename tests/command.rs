@@ -131,6 +131,41 @@ fn tables_fit_a_terminal_of_80_columns_with_colours_and_keep_names_whole() {
     assert!(piped.contains("SCHEDULE") && !piped.contains('…') && !piped.contains('\x1b'), "{piped}");
 }
 
+/// What stands between the codes that move and colour.
+fn pieces(shown: &str) -> impl Iterator<Item = &str> {
+    let parts = shown.split("\x1b[").enumerate();
+    parts.flat_map(|(at, part)| match at {
+        0 => part.lines(),
+        _ => part.trim_start_matches(|it: char| !it.is_ascii_alphabetic()).get(1..).unwrap_or_default().lines(),
+    })
+}
+
+#[test]
+fn how_far_a_backup_is_fits_the_terminal_and_is_a_line_a_step_without_one() {
+    let directory = directory();
+    let cluster = Cluster::start(directory.path());
+    let job = "[jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\nrate-limit = \"16MiB\"\n";
+    let mut installation = Installation::new(directory.path(), &format!("{}{job}", cluster_and_repository(&cluster)));
+    installation.start();
+    for columns in [60, 80, 120] {
+        let shown = on_terminal(&installation, columns, "job run full --wait");
+        let widest = pieces(&shown).map(|piece| piece.chars().count()).max().unwrap_or_default();
+        // Two lines, the first filled up with blanks to the width.
+        assert!(widest <= 2 * columns as usize, "{columns}: {widest}\n{shown:?}");
+        let measured = pieces(&shown)
+            .filter(|piece| piece.contains("full: copies the data") && piece.contains(" MiB of "))
+            .last()
+            .unwrap_or_else(|| panic!("{shown:?}"));
+        assert!(measured.contains('█') && measured.contains(" %  "), "{measured}");
+        assert_eq!(measured.contains("MiB/s"), columns == 120, "{measured}");
+    }
+    let piped = installation.try_run(&["job", "run", "full", "--wait"]);
+    let said = String::from_utf8_lossy(&piped.stderr).into_owned();
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines.iter().filter(|line| **line == "full: copies the data").count(), 1, "{said}");
+    assert!(lines.iter().all(|line| line.starts_with("full: ")) && !said.contains('%'), "{said}");
+}
+
 #[test]
 fn who_may_not_read_the_configuration_asks_the_daemon() {
     let directory = directory();

@@ -14,6 +14,7 @@ mod guest;
 mod local;
 mod logging;
 mod output;
+mod progress;
 mod when;
 
 use cli::{Cli, Command, ConfigCommand, RestoreCommand};

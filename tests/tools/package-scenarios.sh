@@ -30,6 +30,7 @@ installed() {
     mode /etc/pgbosun/pgbosun.toml 640 root postgres
     mode /etc/pgbosun/secrets 700 postgres postgres
     mode /var/backups/pgbosun 700 postgres postgres
+    mode /var/lib/pgbosun 700 postgres postgres
     ! has -v '^#' /etc/pgbosun/pgbosun.toml || fail "the configuration that is installed configures something"
     [ "$(systemctl is-enabled pgbosun || :)" = disabled ] || fail "installing enabled the unit"
     active inactive || fail "installing started the daemon"

@@ -39,7 +39,7 @@ pub use physical::{
     Estimate, Incremental, NoServer, Physical, PhysicalBackup, Primary, Role, Source, Unfit, WalSource, WhyFull,
     member, primaries, server_time,
 };
-pub use progress::{Progress, Snapshot};
+pub use progress::{Progress, Snapshot, Words};
 pub use remove::{check_removal, remove_backup};
 pub use restore::{
     Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, forget_recovery, is_copy, plan,

@@ -1,16 +1,25 @@
-//! How far work has come: counters that cost nothing to write, and words; all may be read at any time.
+//! How far work has come: the step it is at, in words, and counters that cost nothing to write; all may be read at any time.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Bytes done of bytes expected.
+/// The step that work is at, and its bytes done of bytes expected.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
-    words: Mutex<String>,
+    words: Mutex<Words>,
+}
+
+/// What is being done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// The step; empty where nothing is said.
+    pub step: String,
+    /// Where it is in that step, as far as that is known.
+    pub detail: String,
 }
 
 /// A reading.
@@ -23,10 +32,16 @@ pub struct Snapshot {
 }
 
 impl Progress {
-    /// Sets what is expected.
-    pub fn expect(&self, total: u64) {
+    /// Begins a step, of which so many bytes are expected; 0 where that is not known.
+    pub fn step(&self, words: impl Into<String>, total: u64) {
+        *self.lock() = Words { step: words.into(), detail: String::new() };
         self.total.store(total, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
+    }
+
+    /// Says where it is in the step.
+    pub fn detail(&self, words: impl Into<String>) {
+        self.lock().detail = words.into();
     }
 
     /// Adds to what is done.
@@ -34,14 +49,13 @@ impl Progress {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Says what is being done at this moment.
-    pub fn say(&self, words: impl Into<String>) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = words.into();
+    /// What is being done at this moment.
+    pub fn words(&self) -> Words {
+        self.lock().clone()
     }
 
-    /// What is being done at this moment.
-    pub fn words(&self) -> String {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn lock(&self) -> MutexGuard<'_, Words> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads both counters.

@@ -287,7 +287,8 @@ impl Restore {
                 .collect();
             steps.push((place, objects?, account, taken));
         }
-        self.progress.expect(steps.iter().flat_map(|(_, objects, ..)| objects).map(|(object, ..)| object.size).sum());
+        let total = steps.iter().flat_map(|(_, objects, ..)| objects).map(|(object, ..)| object.size).sum();
+        self.progress.step(format!("restores {}", self.info.label), total);
         let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
         for (place, objects, account, taken) in steps {
             let reads: Vec<BoxFuture<'_, Result<(u64, u64), Error>>> = objects

@@ -181,8 +181,10 @@ impl RestoreTest {
         restore.run().await?;
         let restored = begun.elapsed();
         let limit = self.recovery_timeout;
+        self.progress.step("recovers", 0);
         let scratch = Scratch::start(&programs, &directory.path, info, recovery.as_ref(), limit, &self.cancel).await?;
         let recovered = begun.elapsed();
+        self.progress.step("checks what was recovered", 0);
         let looked = tokio::select! {
             looked = self.look_through(&scratch, &programs) => looked,
             () = self.cancel.cancelled() => Err(Error::Cancelled),

@@ -62,7 +62,8 @@ pub async fn sign_wal(
     let archive = WalArchive::new(repository, cluster, system_id);
     let work = async {
         let contents = archive.contents().await?;
-        progress.expect(contents.untrusted.iter().map(|object| object.size).sum());
+        let total = contents.untrusted.iter().map(|object| object.size).sum();
+        progress.step(format!("signs the WAL archive in {}", repository.name), total);
         let mut done = SignedWal::default();
         for object in &contents.untrusted {
             if cancel.is_cancelled() {

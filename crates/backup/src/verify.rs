@@ -109,7 +109,7 @@ async fn verify_held(
     let in_manifest = expected.len();
     let tally = Arc::new(Tally::new(info, expected, listed));
     let lost = repository.lost_objects(info).await?;
-    progress.expect(info.stored_bytes);
+    progress.step(format!("verifies {} in {}", info.label, repository.name), info.stored_bytes);
     let reads: Vec<BoxFuture<'_, _>> = info
         .objects
         .iter()

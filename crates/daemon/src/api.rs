@@ -3,6 +3,7 @@
 
 use crate::schedule::Upcoming;
 use chrono::{DateTime, Utc};
+use pgbosun_backup::Words;
 use pgbosun_core::{
     alert::{Alert, Matcher},
     lsn::Lsn,
@@ -281,9 +282,19 @@ pub struct Running {
     pub done: u64,
     /// Bytes expected; 0 where unknown.
     pub total: u64,
-    /// What it does at this moment, where it says so.
+    /// The step it is at, where it says so.
     #[serde(default)]
     pub what: String,
+    /// Where it is in that step, as far as that is known.
+    #[serde(default)]
+    pub detail: String,
+}
+
+impl Running {
+    /// What it does, in words.
+    pub fn words(&self) -> Words {
+        Words { step: self.what.clone(), detail: self.detail.clone() }
+    }
 }
 
 /// A report to be.

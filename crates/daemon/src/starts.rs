@@ -57,12 +57,12 @@ async fn begin(engine: Arc<Engine>, start: Start) {
     let turn = match turn {
         Some(turn) => Some(turn),
         None => {
-            live.progress.say("waits for its turn");
+            live.progress.step("waits for its turn", 0);
             let turn = tokio::select! {
                 turn = async { tokio::time::sleep(delay).await; wanted.wait().await } => turn,
                 () = live.cancel.cancelled() => None,
             };
-            live.progress.say("");
+            live.progress.step("", 0);
             turn
         }
     };

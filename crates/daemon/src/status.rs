@@ -13,6 +13,7 @@ use crate::{
     scheduler::PAUSED_ALL,
 };
 use chrono::{DateTime, Duration};
+use pgbosun_backup::Words;
 use pgbosun_core::{config::Job, run::Run, schedule::Schedule};
 use pgbosun_history::Pause;
 use std::collections::BTreeMap;
@@ -76,7 +77,7 @@ pub fn running(engine: &Engine) -> Vec<Running> {
         .iter()
         .map(|(job, live)| {
             let progress = live.progress.snapshot();
-            let what = live.progress.words();
+            let Words { step: what, detail } = live.progress.words();
             Running {
                 id: live.id,
                 job: job.clone(),
@@ -84,6 +85,7 @@ pub fn running(engine: &Engine) -> Vec<Running> {
                 done: progress.done,
                 total: progress.total,
                 what,
+                detail,
             }
         })
         .collect();

@@ -9,8 +9,8 @@ mod verify;
 
 pub use label::label;
 
-use super::job::{progress_bar, run_now};
-use crate::{cli::BackupCommand, exit::Exit, local::Context, output::red};
+use super::job::run_now;
+use crate::{cli::BackupCommand, exit::Exit, local::Context, output::red, progress::Bar};
 use pgbosun_backup::Progress;
 use pgbosun_core::{human, run::is_backup};
 use pgbosun_daemon::api::JobInfo;
@@ -103,8 +103,7 @@ pub async fn watch<T: Send + 'static>(
     cancel: CancellationToken,
     work: impl Future<Output = Result<T, pgbosun_backup::Error>> + Send + 'static,
 ) -> anyhow::Result<T> {
-    let bar = progress_bar();
-    bar.set_message(label.to_owned());
+    let mut bar = Bar::new(label);
     let mut work = context.bulk.spawn(work);
     // One for all the time: a signal between two of them would be lost.
     let mut stop = std::pin::pin!(stop_signal());
@@ -116,18 +115,16 @@ pub async fn watch<T: Send + 'static>(
     loop {
         tokio::select! {
             done = &mut work => {
-                bar.finish_and_clear();
+                bar.clear();
                 return Ok(done??);
             }
             () = &mut stop, if !cancel.is_cancelled() => cancel.cancel(),
             () = &mut end_of_grace => {
-                bar.finish_and_clear();
+                bar.clear();
                 return Err(pgbosun_backup::Error::Cancelled.into());
             }
             () = tokio::time::sleep(Duration::from_millis(100)) => {
-                let snapshot = progress.snapshot();
-                bar.set_length(snapshot.total);
-                bar.set_position(snapshot.done);
+                bar.show(progress.snapshot(), &progress.words());
             }
         }
     }

@@ -9,8 +9,9 @@ use crate::{
     exit::{Exit, FAILURE, STOPPED},
     local::Context,
     output::{Column, ago, aside, bold, dim, done, json, moment, severity, state, table, text, whole, yellow},
+    progress::Bar,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use pgbosun_backup::Snapshot;
 use pgbosun_core::{
     config::{Job, nearest},
     finding::Severity,
@@ -23,7 +24,7 @@ use pgbosun_daemon::{
     list_jobs, new_run,
 };
 use pgbosun_history::Actor;
-use std::{future::Future, io::IsTerminal, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 use uuid::Uuid;
 
 const LIST: [Column; 7] =
@@ -221,23 +222,21 @@ async fn wait_for(
     id: Uuid,
     mut stop: Pin<&mut impl Future<Output = ()>>,
 ) -> anyhow::Result<Run> {
-    let bar = progress_bar();
-    bar.set_message(name.to_owned());
+    let mut bar = Bar::new(name);
     loop {
         let run: Option<Run> = daemon.get(&format!("/runs/{id}")).await?;
         if let Some(run) = run.filter(|run| run.state.is_final()) {
-            bar.finish_and_clear();
+            bar.clear();
             return Ok(run);
         }
         let running: Vec<Running> = daemon.get("/running").await?;
         if let Some(running) = running.iter().find(|running| running.id == id) {
-            bar.set_length(running.total);
-            bar.set_position(running.done);
+            bar.show(Snapshot { done: running.done, total: running.total }, &running.words());
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
             () = &mut stop => {
-                bar.finish_and_clear();
+                bar.clear();
                 let message = format!(
                     "no longer waiting; {name} goes on in the daemon. \"pgbosun job cancel {name}\" ends it, \"pgbosun job history \
                      {name}\" shows how it ended"
@@ -246,18 +245,6 @@ async fn wait_for(
             }
         }
     }
-}
-
-/// A progress bar on a terminal, nothing elsewhere.
-pub fn progress_bar() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    let style =
-        ProgressStyle::with_template("{msg} {bar:30} {percent:>3} %  {bytes} of {total_bytes}  {bytes_per_sec}  {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
 }
 
 async fn pause(context: &Context, arguments: PauseArguments, what: &str) -> anyhow::Result<u8> {

@@ -13,6 +13,7 @@ pub use watch::watch;
 use crate::{
     local::Context,
     output::{Column, ago, aside, bold, dim, green, json, moment, red, severity, state, table, text, whole, yellow},
+    progress::in_words,
 };
 use pgbosun_core::{alert::AlertState, finding::Severity, human, run::Run};
 use pgbosun_daemon::{api::Status, assemble_status};
@@ -109,7 +110,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
             };
             put!(screen, "  {}  for {}{progress}", bold(&running.job), human::span(status.at - running.since));
             if !running.what.is_empty() {
-                put!(screen, "    {}", dim(&running.what));
+                put!(screen, "    {}", dim(&in_words(&running.words())));
             }
         }
     }

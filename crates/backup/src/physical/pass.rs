@@ -68,8 +68,9 @@ impl Pass<'_> {
         if let Some(wal) = &mut wal {
             wal.temporary_slot(&slot).await?;
         }
+        self.physical.progress.step("waits for the checkpoint that begins the backup", 0);
         let Begun { start, reading, parent, why_full } = self.begin(&before).await?;
-        self.physical.progress.expect(start.bytes);
+        self.physical.progress.step("copies the data", start.bytes);
         let (written, end, mut last_segment) = match wal {
             Some(wal) => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
             None => self.copy(reading).await.map(|(written, end)| (written, end, None))?,
@@ -79,8 +80,10 @@ impl Pass<'_> {
             return Err(Error::Interrupted(reason));
         }
         if let WalSource::Archive(patience) = self.physical.wal {
+            self.physical.progress.step("waits for the last WAL segment in the archive", 0);
             last_segment = self.await_archive(&before, &start, &end, patience).await?;
         }
+        self.physical.progress.step("publishes the backup", 0);
         let stored =
             self.publish((before, configuration), &start, (end, last_segment), started_at, written, parent).await?;
         Ok((stored, why_full))

@@ -46,7 +46,8 @@ pub async fn verify_archive(
             conflicts.extend(contents.conflicts().map(|file| format!("{file} is there with different contents")));
             let WalContents { believed: objects, untrusted: unsigned } = contents;
             untrusted.extend(unsigned.iter().map(|object| object.untrusted().to_string()));
-            progress.expect(objects.iter().map(|object| object.size).sum());
+            let total = objects.iter().map(|object| object.size).sum();
+            progress.step(format!("verifies the WAL archive in {}", repository.name), total);
             let keyless = repository.identities()?.is_empty();
             let (archive, system_id) = (&archive, system_id.as_str());
             let reads: Vec<BoxFuture<'_, Result<Option<Option<String>>, Error>>> = objects

@@ -238,8 +238,7 @@ impl Session {
     ) -> Result<(Ended, Vec<String>), JobError> {
         let Self { database, server, lock_timeout, watch, work, .. } = self;
         let progress = &shift.context.progress;
-        let told = format!("{database}: {statement}");
-        progress.say(&told);
+        progress.step(format!("{database}: {statement}"), 0);
         let work = Work::of(work, server, *lock_timeout).await?;
         // Should nobody be there to cancel it.
         let longest = limits.longest.as_millis().clamp(1, i32::MAX as u128);
@@ -257,7 +256,7 @@ impl Session {
                 why = &mut over, if reason.is_none() => Some(Ended::Cancelled(why)),
                 _ = look.tick() => {
                     if let Some(step) = step(watch, *pid).await {
-                        progress.say(format!("{told}: {step}"));
+                        progress.detail(step);
                     }
                     if reason.as_ref().is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
                         end_backend(watch, server, *pid).await;
@@ -290,7 +289,7 @@ impl Session {
                 reason = Some((why, Instant::now()));
             }
         };
-        progress.say("");
+        progress.step("", 0);
         match done {
             Ok(rows) => Ok((Ended::Done, rows.iter().filter_map(|row| row.try_get(0).ok()).collect())),
             Err(error) => Ok((ended(error, reason.map(|(why, _)| why))?, Vec::new())),

@@ -62,7 +62,7 @@ impl<'a> Guard<'a> {
         if rest >= shift.left() {
             return Some("wal-rate does not let more be written within the time budget".into());
         }
-        shift.context.progress.say("rests: what was written so far has its time until the next index (wal-rate)");
+        shift.context.progress.step("rests: what was written so far has its time until the next index (wal-rate)", 0);
         tokio::select! {
             () = tokio::time::sleep(rest) => None,
             over = shift.over() => Some(over),
@@ -86,7 +86,7 @@ impl<'a> Guard<'a> {
                 self.patience = Duration::ZERO;
                 return Ok(Some(reason));
             }
-            shift.context.progress.say(format!("{}: {} waits: {reason}", session.database, index.name));
+            shift.context.progress.step(format!("{}: {} waits: {reason}", session.database, index.name), 0);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 over = shift.over() => return Ok(Some(format!("{over}, while it waited: {reason}"))),
