@@ -9,7 +9,7 @@ use crate::{
     report,
 };
 use chrono_tz::Tz;
-use minijinja::{Environment, Value, context, escape_formatter};
+use minijinja::{Environment, Value, context, escape_formatter, syntax::SyntaxConfig};
 use pgbosun_core::{
     alert::Notice,
     detail::{Detail, Part, cells, figures},
@@ -71,10 +71,11 @@ const fn colours(severity: Severity) -> (&'static str, &'static str) {
 }
 
 /// An environment in which whatever is written is text: what it holds of strangers moves no cursor (C44).
-pub(crate) fn environment() -> Environment<'static> {
+pub(crate) fn environment(keep_line_end: bool) -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let syntax =
+        SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(keep_line_end).build();
+    environment.set_syntax(syntax.unwrap_or_default());
     environment.set_formatter(|out, state, value| match value.as_str().map(human::plain) {
         Some(Cow::Owned(plain)) if value.is_safe() => escape_formatter(out, state, &Value::from_safe_string(plain)),
         Some(Cow::Owned(plain)) => escape_formatter(out, state, &Value::from(plain)),
@@ -86,7 +87,7 @@ pub(crate) fn environment() -> Environment<'static> {
 impl Renderer {
     /// With the built-in templates, each replaced by the file of its name in `directory` where there is one that parses.
     pub fn new(directory: &Path) -> Self {
-        let (mut templates, mut older) = (environment(), Vec::new());
+        let (mut templates, mut older) = (environment(false), Vec::new());
         for (name, built_in) in TEMPLATES {
             let own = std::fs::read_to_string(directory.join(name)).ok();
             older.extend(own.as_ref().filter(|own| !own.contains("unlisted")).map(|_| name));
@@ -157,9 +158,8 @@ impl Renderer {
             .collect();
         let subject = bulletin.subject();
         let note = bulletin.note.clone().unwrap_or_default();
-        let (tally, instance) = (tally(bulletin), &bulletin.instance);
-        let values =
-            context! { subject, note, tally, instance, items, brief, unlisted, count, group => bulletin.group };
+        let (tally, instance) = (tally(bulletin), bulletin.instance.as_str());
+        let values = context! { subject, note, tally, instance, items, brief, unlisted, count, group => bulletin.group.as_str() };
         let render = |name: &str| {
             let rendered = self.templates.get_template(name).and_then(|template| template.render(&values));
             let rendered = rendered.unwrap_or_else(|error| {
@@ -230,25 +230,25 @@ fn values(bulletin: &Bulletin, item: &Item, more: Option<String>) -> Value {
         place => bulletin.place(alert),
         notice => item.notice.as_str(),
         summary => shortened(&alert.summary, WIDTH),
-        meaning => alert.meaning,
-        advice => alert.advice,
+        meaning => alert.meaning.as_str(),
+        advice => alert.advice.as_str(),
         since => bulletin.moment(alert.opened_at),
         resolution => alert.resolution.as_deref().map(|reason| shortened(reason, WIDTH)),
         until => alert.resolved_at.map(|at| bulletin.moment(at)),
         lasted => human::span(alert.resolved_at.unwrap_or(bulletin.at) - alert.opened_at),
         picture => (item.notice == Notice::Test).then_some("tick"),
-        job => alert.job,
+        job => alert.job.as_str(),
         alert_id => alert.id.to_string(),
         run_id => alert.run_id.map(|id| id.to_string()),
     }
 }
 
 /// The facts of a detail, label and value, and its other parts as templates know them.
-fn parts(detail: &Detail, zone: Tz) -> (Vec<(&str, String)>, Vec<Value>) {
+fn parts(detail: &Detail, zone: Tz) -> (Vec<(String, String)>, Vec<Value>) {
     let (mut facts, mut others) = (Vec::new(), Vec::new());
     for part in detail.parts() {
         match part {
-            Part::Fact { label, value } => facts.push((label.as_str(), value.words(zone))),
+            Part::Fact { label, value } => facts.push((label.clone(), value.words(zone))),
             Part::Table { head, rows } => {
                 let (rows, lines) = (cells(rows, zone), part.told(zone));
                 let figures = figures(&rows);

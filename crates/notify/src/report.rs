@@ -6,7 +6,7 @@
 mod charts;
 
 use crate::render::environment;
-use minijinja::{Value, context};
+use minijinja::{Value, context, value::Serde};
 use pgbosun_core::{
     detail,
     finding::Severity,
@@ -47,7 +47,7 @@ pub struct ReportMail {
 /// The page: everything, with its charts in it.
 pub fn page(report: &Report) -> String {
     render("report.html", report, usize::MAX, |section| {
-        let drawn = |chart: &Chart| context! { title => chart.title, svg => svg(chart, report.zone) };
+        let drawn = |chart: &Chart| context! { title => chart.title.as_str(), svg => svg(chart, report.zone) };
         section.charts.iter().map(drawn).collect()
     })
 }
@@ -70,7 +70,7 @@ pub fn mail(report: &Report) -> ReportMail {
     let shown = |name: &str| pictures.iter().any(|(known, _)| known == name);
     let names = |section: &Section| {
         let charts = section.charts.iter().filter(|chart| shown(&chart.name));
-        charts.map(|chart| context! { title => chart.title, name => chart.name }).collect::<Vec<_>>()
+        charts.map(|chart| context! { title => chart.title.as_str(), name => chart.name.as_str() }).collect::<Vec<_>>()
     };
     let mut rows = if report.kind == Kind::Performance { MAIL_ROWS.0 } else { MAIL_ROWS.1 };
     loop {
@@ -83,8 +83,7 @@ pub fn mail(report: &Report) -> ReportMail {
 }
 
 fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(&Section) -> Vec<Value>) -> String {
-    let mut environment = environment();
-    environment.set_keep_trailing_newline(true);
+    let mut environment = environment(true);
     for (name, source) in TEMPLATES {
         if let Err(error) = environment.add_template(name, source) {
             tracing::error!(template = name, "template of reports: {error}");
@@ -94,12 +93,12 @@ fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(
     let verdict: Vec<_> = report
         .verdict
         .iter()
-        .map(|line| context! { severity => line.severity.as_str(), colour => colour(line.severity), text => line.text })
+        .map(|line| context! { severity => line.severity.as_str(), colour => colour(line.severity), text => line.text.as_str() })
         .collect();
     let values = context! {
-        title => report.title,
+        title => report.title.as_str(),
         kind => report.kind.as_str(),
-        instance => report.instance,
+        instance => report.instance.as_str(),
         window => report.window(),
         made => report.made_at.with_timezone(&report.zone).format("%Y-%m-%d %H:%M %Z").to_string(),
         verdict,
@@ -124,15 +123,15 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
                 .take(rows)
                 .map(|row| {
                     let bar = row.bar.map(|bar| (100.0 * bar).round().clamp(1.0, 100.0) as u32);
-                    context! { cells => row.cells, bar, severities => severities(&table.head, &row.cells) }
+                    context! { cells => Serde(&row.cells), bar, severities => severities(&table.head, &row.cells) }
                 })
                 .collect();
             let cells: Vec<_> = table.rows.iter().take(rows).map(|row| row.cells.clone()).collect();
             let (figures, lines) = (detail::figures(&cells), detail::columns(&table.head, &cells, WIDEST));
-            let lines: Vec<_> = lines.lines().filter(|_| !cells.is_empty()).collect();
+            let lines: Vec<_> = lines.lines().filter(|_| !cells.is_empty()).map(str::to_owned).collect();
             let bars = table.rows.iter().any(|row| row.bar.is_some());
             let more = table.rows.len().saturating_sub(rows);
-            context! { title => table.title, head => table.head, rows => shown, lines, bars, more, figures }
+            context! { title => table.title.as_str(), head => Serde(&table.head), rows => shown, lines, bars, more, figures }
         })
         .collect();
     let figures: Vec<_> = section
@@ -140,10 +139,10 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
         .iter()
         .map(|figure| {
             context! {
-                label => figure.label,
-                value => figure.value,
-                before => figure.before,
-                week => figure.week,
+                label => figure.label.as_str(),
+                value => figure.value.as_str(),
+                before => figure.before.as_deref(),
+                week => figure.week.as_deref(),
                 severity => figure.severity.as_str(),
                 alarm => (figure.severity > Severity::Ok).then(|| colour(figure.severity)),
             }
@@ -151,7 +150,7 @@ fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
         .collect();
     let compared = section.figures.iter().any(|figure| figure.before.is_some());
     let weeks = section.figures.iter().any(|figure| figure.week.is_some());
-    context! { title => section.title, note => section.note, figures, compared, weeks, tables, charts }
+    context! { title => section.title.as_str(), note => section.note.as_deref(), figures, compared, weeks, tables, charts }
 }
 
 /// How bad each cell of the columns is that say so.

@@ -10,7 +10,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono_tz::Tz;
-use minijinja::{Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{Error, ErrorKind, UndefinedBehavior, Value, value::Serde};
 use pgbosun_core::{
     alert::{Alert, Notice},
     clock,
@@ -59,7 +59,7 @@ impl Templated {
     /// The body that tells this.
     async fn body(&self, message: &Message) -> Result<String, DeliveryError> {
         let text = tokio::fs::read_to_string(&self.template).await.map_err(|error| self.wrong(error))?;
-        let values = Value::from_serialize(webhook::body(message));
+        let values = Value::from(Serde(webhook::body(message)));
         let body = rendered(&text, &values).map_err(|error| self.wrong(human::chain(&error)))?;
         if body.len() > LIMIT {
             return Err(self.wrong(format!("it makes {} of this message", human::size(body.len() as u64))));
@@ -105,7 +105,7 @@ fn without_paths(reason: &str, url: &str) -> String {
 
 /// A template with these values.
 fn rendered(template: &str, values: &Value) -> Result<String, Error> {
-    let mut environment = environment();
+    let mut environment = environment(false);
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_filter("shortened", |text: String, most: usize| shortened(&text, most));
     environment.add_filter("moment", moment);
@@ -214,7 +214,7 @@ mod tests {
                     bulletin.items = vec![bulletin.items[0].clone(); count];
                     bulletin.note = Some(hostile.repeat(200));
                     let message = Message { id: Uuid::nil(), bulletin, recipients: Vec::new() };
-                    let body = rendered(template, &Value::from_serialize(webhook::body(&message))).unwrap();
+                    let body = rendered(template, &Value::from(Serde(webhook::body(&message)))).unwrap();
                     let json: Json =
                         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{name}: {error}\n{body}"));
                     let (told, size) = (texts(&json), json.to_string().len());
