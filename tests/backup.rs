@@ -452,7 +452,7 @@ fn c22_a_restore_by_hand_needs_tar_zstd_age_and_postgresql_alone() {
         let socket = place.join("s");
         fs::create_dir(&socket).unwrap();
         let restored = Cluster::adopt(&target, &socket);
-        wait_until("recovery ends", seconds(30), || restored.sql("select pg_is_in_recovery()") == "f");
+        restored.recovered();
         assert_eq!(restored.sql("select answer from known"), "42", "{name}");
         // The program itself reads it too, and says what it cannot without the key.
         let verified = installation.run(&["backup", "verify", "--all"]);

@@ -2,7 +2,7 @@
 
 use crate::{
     stores::Store,
-    support::{Cluster, Installation, cluster_and_repository, directory, output, program, seconds, wait_until},
+    support::{Cluster, Installation, cluster_and_repository, directory, output, program},
 };
 use std::{
     fs,
@@ -25,7 +25,7 @@ fn said(done: &Output) -> String {
 /// Starts what was restored, which recovers with the WAL that the configuration beside it leads to; the answer to a question.
 fn recovered(data: &Path, socket: &Path, question: &str) -> String {
     let cluster = Cluster::adopt(data, socket);
-    wait_until("recovery", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     let answer = cluster.sql(question);
     cluster.down();
     answer

@@ -59,9 +59,7 @@ fn restored(installation: &Installation, directory: &Path, arguments: &[&str], q
     fs::create_dir_all(&socket).unwrap();
     let answer = {
         let server = Cluster::adopt(&target, &socket);
-        crate::support::wait_until("recovery has ended", crate::support::seconds(60), || {
-            server.sql("select pg_is_in_recovery()") == "f"
-        });
+        server.recovered();
         server.sql(query)
     };
     fs::remove_dir_all(&target).unwrap();

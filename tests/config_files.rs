@@ -1,6 +1,6 @@
 //! Configuration files are in every backup, wherever they lie, and go back there when that is asked for.
 
-use crate::support::{Installation, directory, file, in_its_place, output, seconds, wait_until};
+use crate::support::{Installation, directory, file, in_its_place, output};
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -126,7 +126,7 @@ fn configuration_files_elsewhere_are_in_the_backup_and_go_back_when_asked() {
     let said = restore(&installation, &cluster.data, "sealed", &["--config-files"]);
     assert!(said.contains("etc/main/pg_ident.conf: restored") && !said.contains("key.pem"), "{said}");
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql(all), as_it_was);
     // No key stays where the next backup takes it from.
     let kept = output(Command::new("find").arg(cluster.data.join("pgbosun-config")).args(["-type", "f"]));

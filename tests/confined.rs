@@ -1,8 +1,7 @@
 //! C29: what runs on a copy stays in the copy. The original's directories are watched, byte by byte, while copies of it recover.
 
 use crate::support::{
-    Cluster, Installation, MAIL, backup_and_restore_test, cluster_and_repository, directory, output, postgres, seconds,
-    wait_until,
+    Cluster, Installation, MAIL, backup_and_restore_test, cluster_and_repository, directory, output, postgres,
 };
 use std::{fs, path::Path, process::Command};
 
@@ -79,7 +78,7 @@ fn c29_a_tablespace_made_after_the_backup_stays_inside_every_copy() {
     fs::create_dir(&socket).unwrap();
     {
         let copy = Cluster::adopt(&target, &socket);
-        wait_until("recovery has ended", seconds(60), || copy.sql("select pg_is_in_recovery()") == "f");
+        copy.recovered();
         assert_eq!(copy.sql("select count(*), min(a) > 1000000 from fresh"), "2000|t");
         assert_eq!(copy.sql("select count(*) from kept"), "500");
         copy.sql("update fresh set a = 0");
@@ -98,7 +97,7 @@ fn c29_a_tablespace_made_after_the_backup_stays_inside_every_copy() {
         let [to, early, late] = [target.to_str().unwrap(), &mapping[0], &mapping[1]];
         installation.run(&["restore", "physical", how, "--to", to, "--tablespace", early, "--tablespace", late]);
         let copy = Cluster::adopt(&target, &socket);
-        wait_until("recovery has ended", seconds(60), || copy.sql("select pg_is_in_recovery()") == "f");
+        copy.recovered();
         assert_eq!(copy.sql("select count(*), min(a) > 1000000 from fresh"), "2000|t");
         let inside = copy.sql("select pg_relation_filepath('fresh')");
         assert!(target.join(&inside).canonicalize().unwrap().starts_with(&later), "{how}: {inside}");

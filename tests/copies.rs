@@ -80,7 +80,7 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
         assert!(told.contains(line), "{line}: {told}");
     }
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select count(*) from t"), "101", "the target of the earlier recovery means nothing");
     assert_eq!(cluster.sql("show work_mem"), "33MB");
     let modes = ["", "base", "PG_VERSION", "global/pg_control", "postgresql.auto.conf"];
@@ -198,7 +198,7 @@ fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore()
     fs::create_dir(&socket).unwrap();
     for (name, rows) in [("by-time", "5"), ("by-xid", "7")] {
         let copy = Cluster::adopt(&directory.path().join(name), &socket);
-        wait_until("recovery has ended", seconds(60), || copy.sql("select pg_is_in_recovery()") == "f");
+        copy.recovered();
         assert_eq!(copy.sql("select count(*) from t"), rows, "{name}");
     }
     let (succeeded, said) = restore("future", "--target-time", "2999-01-01 00:00:00+00");

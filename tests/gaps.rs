@@ -1,8 +1,6 @@
 //! C34: a gap in the archive is said, and asked about; it is never taken for the end.
 
-use crate::support::{
-    Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output, seconds, wait_until,
-};
+use crate::support::{Cluster, Installation, backup_and_restore_test, cluster_and_repository, directory, output};
 use std::{fs, process::Command};
 
 #[test]
@@ -98,7 +96,7 @@ fn c34_a_segment_that_is_missing_at_the_beginning_is_one_unless_the_backup_has_i
     let scratch = directory.path().join("c");
     fs::create_dir(&scratch).unwrap();
     let server = Cluster::adopt(&target, &scratch);
-    wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    server.recovered();
     assert_eq!(server.sql("select count(*) from t"), "4");
     drop(server);
     fs::remove_dir_all(&target).unwrap();
@@ -153,7 +151,7 @@ fn c14_a_backup_without_wal_of_its_own_is_good_where_the_archive_has_it_and_is_c
     let scratch = directory.path().join("c");
     fs::create_dir(&scratch).unwrap();
     let server = Cluster::adopt(&target, &scratch);
-    wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    server.recovered();
     drop(server);
     installation.run(&["backup", "verify", &label]);
     for file in wal("second").lines() {

@@ -57,7 +57,7 @@ fn over_a_lost_cluster(how: &str) {
         assert!(fs::symlink_metadata(cluster.data.join(name)).unwrap().is_symlink(), "{name}");
     }
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select count(*) from t"), "2");
     assert_eq!(cluster.sql("show work_mem"), "33MB");
     // C30: it archives as before, and is backed up and tested as before.
@@ -109,7 +109,7 @@ fn c31_a_data_directory_that_is_lost_takes_its_tablespaces_back() {
     assert!(said.contains("is not empty and no tablespace of"), "{said}");
     installation.run(&["restore", "physical", "--to", data, "--in-place", "--force"]);
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select sum(a) from (table t union all table later) as all_of_it"), "6");
     assert_eq!(fs::read_to_string(space.join("of-somebody")).unwrap(), "stays");
 }
@@ -141,14 +141,14 @@ fn c31_what_was_committed_last_and_is_not_archived_is_not_done_away_with_in_sile
     installation.run(&["wal", "push", "--cluster", "main", segment.to_str().unwrap()]);
     installation.run(&["restore", "physical", "--to", data, "--force", "--delta"]);
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select sum(a) from t"), "7");
 
     cluster.sql("insert into t values (8)");
     cluster.down();
     installation.run(&["restore", "physical", "--to", data, "--force", "--delta", "--discard-wal"]);
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select sum(a) from t"), "7");
 }
 
@@ -167,7 +167,7 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     let data = cluster.data.to_str().unwrap();
     installation.run(&["restore", "physical", "--to", data, "--immediate", "--delta", "--force"]);
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select sum(a) from t"), "1");
     cluster.sql("insert into t values (4)");
     cluster.archive_all();
@@ -188,7 +188,7 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     cluster.up();
     cluster.sql("alter system set work_mem = '7MB'");
     cluster.sql("select pg_promote()");
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select sum(a) from t"), "5");
 
     // What recovery needed is gone, so that a standby that is made from it follows the timeline that it is on.

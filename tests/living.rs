@@ -96,7 +96,7 @@ fn c17_two_restores_into_one_directory_do_not_meet() {
     installation.run(&[&restore[..], &["--delta"]].concat());
     assert!(!marker.exists());
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select count(*) from t"), "50000");
 }
 
@@ -136,7 +136,7 @@ fn c31_what_is_in_pg_wal_alone_is_kept_whatever_was_told() {
     installation.run(&["restore", "physical", "--to", data, "--force", "--beside"]);
     installation.run(&["restore", "physical", "--to", data, "--force", "--in-place"]);
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select sum(a) from t"), "7");
 }
 
@@ -163,6 +163,6 @@ fn c31_all_files_are_named_that_an_archive_lacks() {
     }
     installation.run(&["restore", "physical", "--to", data, "--force"]);
     cluster.up();
-    wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+    cluster.recovered();
     assert_eq!(cluster.sql("select count(*) from t"), "400001");
 }

@@ -59,7 +59,7 @@ fn c32_expiry_leaves_what_a_restore_reads_and_nothing_for_a_dead_one() {
     let socket = directory.path().join("s");
     fs::create_dir_all(&socket).unwrap();
     let restored = Cluster::adopt(&directory.path().join("restored"), &socket);
-    wait_until("recovery has ended", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    restored.recovered();
     assert!(restored.sql("select count(*) from t").parse::<u32>().unwrap() >= 2, "WAL of {}", major());
 
     let [held] = leases(&repository).try_into().unwrap();

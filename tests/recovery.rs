@@ -74,7 +74,7 @@ fn check(installation: &Installation, cluster: &Cluster, time: &str, further: &[
             .arg(&target),
     );
     let restored = Cluster::adopt(&target, &socket);
-    wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    restored.recovered();
     let found = restored.sql("select count(*) || '|' || coalesce(max(id), 0) from ledger");
     assert_eq!(found, expected, "at {time}");
     assert_eq!(restored.sql("select count(*) from elsewhere"), "500", "the tablespace");
@@ -170,7 +170,7 @@ fn c19_ten_random_times_are_what_they_were() {
         arguments.extend(further);
         installation.run(&arguments);
         let restored = Cluster::adopt(&target, &socket);
-        wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+        restored.recovered();
         let found = restored.sql("select count(*) from ledger");
         drop(restored);
         fs::remove_dir_all(&target).unwrap();
@@ -301,7 +301,7 @@ fn c10_c19_a_promotion_in_the_middle_is_followed() {
     ledger.stop(&cluster);
     cluster.stop();
     output(Command::new(postgres("pg_ctl")).arg("-D").arg(&data).args(["-w", "promote"]));
-    wait_until("the standby is primary", seconds(30), || standby.sql("select pg_is_in_recovery()") == "f");
+    standby.recovered();
     let ledger = Ledger::start(&standby);
     std::thread::sleep(seconds(1));
     let said = installation.run(&["backup", "create", "incremental"]);
@@ -374,7 +374,7 @@ fn c7_c8_c11_every_survivor_of_an_expiry_restores_and_the_window_is_whole() {
         let to = target.to_str().unwrap();
         installation.run(&["restore", "physical", "--to", to, "--tablespace", &space, "--backup", label, how]);
         let restored = Cluster::adopt(&target, &socket);
-        wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+        restored.recovered();
         let found = restored.sql("select count(*) from ledger");
         drop(restored);
         fs::remove_dir_all(&target).unwrap();

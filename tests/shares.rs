@@ -1,6 +1,6 @@
 //! C35: what one repository refuses costs the others nothing, and the run says what is missing where.
 
-use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, output, seconds, wait_until};
+use crate::support::{Cluster, Installation, MAIL, cluster_and_repository, directory, output};
 use std::process::Command;
 
 /// A repository that has to take the backups, and a share that may fail.
@@ -107,6 +107,6 @@ fn c22_what_is_restored_from_one_repository_needs_no_other() {
     std::fs::create_dir(&socket).unwrap();
     installation.run(&["restore", "physical", "--to", target.to_str().unwrap(), "--latest", "--repository", "share"]);
     let restored = Cluster::adopt(&target, &socket);
-    wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    restored.recovered();
     assert_eq!(restored.sql("select sum(a) from t"), "3");
 }

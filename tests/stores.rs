@@ -438,7 +438,7 @@ fn c1_c26_a_store_that_is_killed_loses_nothing_that_was_acknowledged() {
     let socket = directory.path().join("s");
     fs::create_dir(&socket).unwrap();
     let restored = Cluster::adopt(&target, &socket);
-    wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    restored.recovered();
     let sum = "select sum(abalance), count(*) from pgbench_accounts";
     assert_eq!(restored.sql(sum), cluster.sql(sum));
 }

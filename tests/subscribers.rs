@@ -43,7 +43,7 @@ fn c29_a_copy_of_a_subscriber_takes_no_changes_meant_for_the_original() {
     let target = directory.path().join("copy");
     let told = installation.run(&["restore", "physical", "--to", target.to_str().unwrap()]);
     let copy = Cluster::beside(&cluster, &target, &told);
-    wait_until("the copy has recovered", seconds(60), || copy.sql("select pg_is_in_recovery()") == "f");
+    copy.recovered();
     // Its subscription is there, enabled as it was: what it needs is not.
     assert_eq!(copy.sql("select subenabled from pg_subscription"), "t");
     publish(3);

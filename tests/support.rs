@@ -235,6 +235,16 @@ impl Cluster {
         output(Command::new(postgres("pg_ctl")).arg("-D").arg(&self.data).args(["-w", "-m", "fast", "stop"]));
     }
 
+    /// Waits until recovery has ended and, where it archives, the archiver is at work: one that is stopped before has archived nothing.
+    pub fn recovered(&self) {
+        wait_until("recovery has ended", seconds(60), || {
+            self.sql(
+                "select not pg_is_in_recovery() and (current_setting('archive_mode') = 'off'
+                     or exists (select from pg_stat_activity where backend_type = 'archiver'))",
+            ) == "t"
+        });
+    }
+
     /// The connection string.
     pub fn connection(&self) -> String {
         let port = self.port.map_or_else(String::new, |port| format!(" port={port}"));

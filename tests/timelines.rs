@@ -26,7 +26,7 @@ fn promoted(old: &Cluster, data: &Path, socket: &Path, settings: &str) -> Cluste
     let new = Cluster::adopt(data, socket);
     wait_until("it streams", seconds(30), || old.sql("select count(*) from pg_stat_replication") == "1");
     output(Command::new(postgres("pg_ctl")).arg("-D").arg(data).args(["-w", "promote"]));
-    wait_until("it is promoted", seconds(30), || new.sql("select pg_is_in_recovery()") == "f");
+    new.recovered();
     new
 }
 
@@ -96,7 +96,7 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     let restored = |arguments: &[&str]| {
         installation.run(&[&["restore", "physical", "--to", target.to_str().unwrap()][..], arguments].concat());
         let server = Cluster::adopt(&target, &scratch);
-        wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+        server.recovered();
         let rows = server.sql("select string_agg(a::text, ' ' order by a) from t");
         drop(server);
         fs::remove_dir_all(&target).unwrap();
@@ -155,7 +155,7 @@ fn c41_a_server_that_was_promoted_and_archives_nothing_decides_the_live_line_all
     let scratch = directory.path().join("c");
     fs::create_dir(&scratch).unwrap();
     let server = Cluster::adopt(&target, &scratch);
-    wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+    server.recovered();
     assert_eq!(server.sql("select string_agg(a::text, ' ' order by a) from t"), "1");
     // Everybody else has the live line from now on.
     let history = output(Command::new("find").arg(directory.path().join("repo")).args(["-name", "00000002.history*"]));
@@ -196,7 +196,7 @@ fn c41_a_moment_that_only_the_timeline_before_has_is_not_taken_for_the_branch() 
             .try_run(&[&["restore", "physical", "--to", data, "--in-place", "--force"][..], arguments].concat());
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         cluster.up();
-        wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+        cluster.recovered();
         (done.status.success(), said, cluster.sql("select string_agg(a::text, ' ' order by a) from t"))
     };
     let (done, said, rows) = restore(&["--target-time", &early]);
@@ -229,7 +229,7 @@ fn c21_a_transaction_that_was_prepared_before_a_change_of_timeline_is_there_afte
     cluster.archive_all();
     cluster.stop();
     let ended = |server: &Cluster| {
-        wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+        server.recovered();
     };
     let pg = cluster.data.to_str().unwrap().to_owned();
     installation.run(&["restore", "physical", "--in-place", "--to", &pg, "--force", "--target-name", "here"]);

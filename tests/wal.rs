@@ -56,7 +56,7 @@ fn c6_what_was_received_is_there_to_the_last_commit_when_the_server_is_lost() {
     let socket = directory.path().join("s");
     fs::create_dir(&socket).unwrap();
     let restored = Cluster::adopt(&target, &socket);
-    wait_until("recovery ends", seconds(60), || restored.sql("select pg_is_in_recovery()") == "f");
+    restored.recovered();
     assert_eq!(restored.sql("select count(*) from ledger"), "312");
 }
 

@@ -5,9 +5,7 @@
 //! good backup restores to the state it was taken at. The walk is the same every time; PGBOSUN_TEST_SEED takes another (`make
 //! test-full` a new one each time), and PGBOSUN_TEST_STEPS is its length.
 
-use crate::support::{
-    Cluster, Installation, cluster_and_repository, directory, major, output, seconds, wait_until, with_clock,
-};
+use crate::support::{Cluster, Installation, cluster_and_repository, directory, major, output, with_clock};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -295,7 +293,7 @@ impl Walk {
         fs::write(self.cluster.data.join("recovery.signal"), "").expect("a signal");
         self.cluster.up();
         let cluster = &self.cluster;
-        wait_until("recovery has ended", seconds(60), || cluster.sql("select pg_is_in_recovery()") == "f");
+        cluster.recovered();
     }
 
     /// The newest good backup restores to the state it was taken at.
@@ -316,7 +314,7 @@ impl Walk {
         fs::create_dir_all(&socket).expect("a directory");
         {
             let server = Cluster::adopt(&target, &socket);
-            wait_until("recovery has ended", seconds(60), || server.sql("select pg_is_in_recovery()") == "f");
+            server.recovered();
             assert_eq!(Some(&server.sql("select count(*), sum(step) from steps")), self.state.get(&label), "{label}");
         }
         remove(&target);
