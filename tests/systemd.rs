@@ -69,6 +69,11 @@ fn c26_disks_that_fill_anywhere_in_backup_push_and_restore() {
 }
 
 #[test]
+fn c35_a_share_that_comes_goes_and_is_replaced_is_the_one_that_is_written_to() {
+    held("share-comes-and-goes");
+}
+
+#[test]
 fn journal_fields_and_credentials() {
     held("journal");
 }

@@ -75,5 +75,7 @@ ip link set lo up
 cd "$root"
 pivot_root . .
 umount -l .
+# As on a machine: what is mounted and unmounted reaches services that have mounts of their own. In a container systemd leaves that be.
+mount --make-rshared /
 exec env -i container=box PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --unit=box.service --show-status=no --log-target=journal

@@ -441,6 +441,62 @@ full-disk-anywhere)
     bosun restore physical --to /var/lib/target/data --immediate --delta --force || fail "the next restore, with room"
     runuser -u postgres -- "$binaries/pg_verifybackup" -n -e --ignore=recovery.signal --ignore=postgresql.auto.conf /var/lib/target/data || fail "what was restored"
     ;;
+share-comes-and-goes)
+    # C35: what the machine mounts and unmounts while the daemon runs is what the daemon writes to, though its unit has mounts of its own.
+    install_all
+    nas=/mnt/nas
+    mkdir -p $nas /run/first /run/second
+    for disk in first second; do
+        mount -t tmpfs -o size=200M $disk /run/$disk
+        install -d -o postgres -g postgres -m 700 /run/$disk/pgbosun
+    done
+    printf '[repositories.share]\ntype = "local"\npath = "%s"\nrequired = false\n' $nas/pgbosun >>/etc/pgbosun/pgbosun.toml
+    sed -i 's/^repositories = .*/repositories = ["local", "share"]/' /etc/pgbosun/pgbosun.toml
+    why() { sqlite3 -readonly /var/lib/pgbosun/journal.sqlite "select detail from findings where summary like '%is not in share' order by id desc limit 1"; }
+    newest() { find "/run/$1/pgbosun" -name backup.json | wc -l; }
+    backup() { bosun backup create >/tmp/said 2>&1 || fail "a backup $1: $(cat /tmp/said)"; }
+    # It is not there at the start, and comes later: fstab has it, and its server does not answer.
+    echo "nowhere $nas none bind,nofail 0 0" >/etc/fstab
+    systemctl daemon-reload
+    start
+    backup "without the share"
+    has "partly: it is not in share" </tmp/said || fail "a share that is away is not told: $(cat /tmp/said)"
+    mount --bind /run/first $nas
+    backup "once the share is there"
+    [ "$(newest first)" = 1 ] || fail "what came after the start is not written to: $(cat /tmp/said)"
+    ! bosun config check 2>&1 | grep "cannot be written" || fail "what is written to is said not to be"
+    # It goes and comes back while the daemon holds on to nothing of it.
+    systemctl restart pgbosun
+    systemctl show -P ReadWritePaths pgbosun | has "$nas" || fail "the share is not in the unit: $(systemctl cat pgbosun)"
+    pid=$(property MainPID)
+    umount $nas
+    backup "after it went"
+    has "partly: it is not in share" </tmp/said || fail "a share that went is not told: $(cat /tmp/said)"
+    [ "$(newest first)" = 1 ] || fail "the daemon wrote to what the machine has unmounted"
+    mount --bind /run/first $nas
+    backup "after it came back"
+    [ "$(newest first)" = 2 ] || fail "what came back is not written to: $(cat /tmp/said)"
+    # Another disk in its place, as those that are carried out of the house.
+    umount $nas
+    mount --bind /run/second $nas
+    backup "beside an empty disk"
+    why >/tmp/why
+    rm "$(grep -o 'on purpose, remove [^ ,;)]*' /tmp/why | head -1 | cut -d' ' -f4)" || fail "another disk is not told: $(cat /tmp/why)"
+    backup "to the other disk"
+    [ "$(newest second)" = 1 ] || fail "the disk that was put in has no backup: $(cat /tmp/said)"
+    [ "$(newest first)" = 2 ] || fail "the daemon wrote to the disk that was taken out"
+    [ "$(property MainPID)" = "$pid" ] || fail "the daemon did not stay"
+    # A unit that names a directory in the share holds it: that is said, and nothing is written to what is gone.
+    umount $nas
+    mount -t tmpfs -o size=200M third $nas
+    install -d -o postgres -g postgres -m 700 $nas/pgbosun
+    printf '[Service]\nReadWritePaths=\nReadWritePaths=/var/backups/pgbosun %s\n' $nas/pgbosun >/etc/systemd/system/pgbosun.service.d/20-own.conf
+    systemctl daemon-reload
+    systemctl restart pgbosun
+    umount $nas
+    backup "while the unit holds what is gone"
+    why | has "systemctl restart pgbosun" || fail "what is held is not told: $(why)"
+    ;;
 journal)
     install_all
     start

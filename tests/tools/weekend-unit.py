@@ -40,7 +40,7 @@ SUNDAYS = {
 }
 
 
-# The first of them begins at Sunday 4:00 behind somebody's lock and ends once that is gone; the others wait for their turn.
+# The first of them begins at Sunday 4:00 behind somebody's lock, the others wait for their turn: they take longer than a step of the clock.
 LOCKED = SUNDAYS[4, 0]
 
 
@@ -199,7 +199,7 @@ class Weekend:
             words = "begin; lock table claims; select pg_sleep(3600)"
             self.locker = subprocess.Popen(["runuser", "-u", "postgres", "--", "psql", "-Xqc", words], cwd="/")
             wait("the lock", 10, lambda: sql("select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted") != "0")
-        elif now == ("Sun", 4, 30):
+        elif now == ("Sun", 4, 40):
             sql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%lock table claims%' and pid <> pg_backend_pid()")
             self.locker.wait()
         elif now == ("Sun", 5, 30):
@@ -240,7 +240,7 @@ class Weekend:
         query = f"{ended} not {locked} and scheduled_for like '{utc}%'"
         wait(f"what is due at {at:%a %H:%M} has run", 180, lambda: int(journal(query)) >= len(now))
         if (at.weekday(), at.hour, at.minute) == (6, 4, 35):
-            wait("what the lock kept is done once it is gone", 300, lambda: int(journal(ended + locked)) == len(LOCKED))
+            wait("what the lock kept has ended", 300, lambda: int(journal(ended + locked)) == len(LOCKED))
         set_clock(at + dt.timedelta(seconds=40))
         self.settle()
         for path in sorted(SMTP.glob("*.eml"))[len(self.mails):]:

@@ -16,6 +16,7 @@ pub mod human;
 pub mod lineage;
 pub mod lsn;
 pub mod maintenance;
+pub mod mounts;
 pub mod name;
 pub mod outcome;
 pub mod publish;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: only what the kernel says of this process counts; without a unit nothing is said.
 
+use crate::mounts::Mounts;
 use std::path::{Component, Path, PathBuf};
 
 /// `/tmp` and `/var/tmp` are the unit's own.
@@ -16,9 +17,23 @@ pub const READ_ONLY: &str = "the unit has ProtectSystem=strict, and lets the dae
 /// A place cannot be seen.
 const INACCESSIBLE: &str = "the unit has InaccessiblePaths= for it: \"systemctl cat pgbosun\" shows where";
 
+/// What the machine has at a place is not what the unit has held there.
+const STALE: &str = "it was unmounted on this machine, and maybe something else mounted there, while the daemon's unit held on to what was \
+    there before: \"systemctl restart pgbosun\" lets go of it";
+
 /// Why what lies at a path on this machine is not what this process sees there.
 pub fn hides(path: &Path) -> Option<&'static str> {
-    hidden(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), path)
+    hidden(&of_process("self"), path)
+}
+
+/// Why what this process sees at a path is not what the machine has there any more.
+pub fn holds(path: &Path) -> Option<&'static str> {
+    std::env::var_os("INVOCATION_ID")?;
+    is_stale(&of_process("self"), &of_process("1"), path).then_some(STALE)
+}
+
+fn of_process(process: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default()
 }
 
 /// Why what is not at a path for this process may be there for others. Only where the unit hides something is it asked whether it is
@@ -29,9 +44,16 @@ pub fn keeps_away(path: &Path) -> Option<&'static str> {
 
 /// Why this process cannot write at a path, whether it is there or not, though its file system takes writes.
 pub fn forbids_writing(path: &Path) -> Option<&'static str> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    forbids_process("self", path)
+}
+
+/// The same for another process, by its id: that of the daemon.
+pub fn forbids_process(process: &str, path: &Path) -> Option<&'static str> {
+    let mounts = of_process(process);
     // A link may lead to where it is allowed; systemd follows it, too. Only what seems forbidden is looked at: nothing that hangs.
-    (is_read_only(&mounts, path) && is_read_only(&mounts, &resolved(path))).then_some(READ_ONLY)
+    let is_forbidden = is_read_only(&mounts, path) && is_read_only(&mounts, &resolved(path));
+    // Where a share is away it is not the unit that takes no writes.
+    (is_forbidden && !Mounts::of_this_machine().is_away(path)).then_some(READ_ONLY)
 }
 
 /// A path without links, as far as it is there.
@@ -45,7 +67,7 @@ fn resolved(path: &Path) -> PathBuf {
 
 /// [`hides`] by the text of `mountinfo`.
 fn hidden(mounts: &str, path: &Path) -> Option<&'static str> {
-    let [root, place, ..] = mount_of(mounts, path)?;
+    let Mount { root, place, .. } = mount_of(mounts, path)?;
     let is_home = ["/home", "/root", "/run/user"].contains(&place);
     match root {
         root if root.contains("/systemd-private-") => Some(PRIVATE_TMP),
@@ -58,12 +80,54 @@ fn hidden(mounts: &str, path: &Path) -> Option<&'static str> {
 /// [`forbids_writing`] by the text of `mountinfo`: the mount is read-only and its file system is not.
 fn is_read_only(mounts: &str, path: &Path) -> bool {
     let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
-    mount_of(mounts, path).is_some_and(|[_, _, own, whole]| has(own, "ro") && has(whole, "rw"))
+    mount_of(mounts, path).is_some_and(|mount| has(mount.own, "ro") && has(mount.whole, "rw"))
 }
 
-/// The mount on which a path lies, by the text of `mountinfo` (proc(5)): its root, its place, its options, and those of its file system.
-/// Of mounts on one place the last counts.
-fn mount_of<'a>(mounts: &'a str, path: &Path) -> Option<[&'a str; 4]> {
+/// Whether a unit with mounts of its own holds one that the machine has no more, by the texts of `mountinfo`. Each of its mounts follows one
+/// of the machine (`master`) until that is gone (mount_namespaces(7)): with a mount of systemd's own below it, it stays then. And what the
+/// machine mounts where systemd has put such a mount goes below that.
+fn is_stale(mounts: &str, of_machine: &str, path: &Path) -> bool {
+    let follows = |path: &Path| mount_of(mounts, path).map(|mount| mount.follows);
+    if mounts == of_machine || follows(Path::new("/")) != Some(true) {
+        return false;
+    }
+    let covers = || {
+        let (ours, theirs) = (mount_of(mounts, path)?, mount_of(of_machine, path)?);
+        let is_below = |other: Mount<'_>| other.place == ours.place && other.device == theirs.device;
+        Some(theirs.place == ours.place && theirs.device != ours.device && all(mounts).any(is_below))
+    };
+    follows(path) == Some(false) || covers() == Some(true)
+}
+
+/// A mount, by a line of `mountinfo`.
+#[derive(Clone, Copy)]
+struct Mount<'a> {
+    id: &'a str,
+    parent: &'a str,
+    device: &'a str,
+    root: &'a str,
+    place: &'a str,
+    /// Its options.
+    own: &'a str,
+    /// Those of its file system.
+    whole: &'a str,
+    /// Whether what happens to another one happens to it.
+    follows: bool,
+}
+
+/// The mounts of the text of `mountinfo` (proc(5)).
+fn all(mounts: &str) -> impl Iterator<Item = Mount<'_>> {
+    mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let mut next = || fields.next();
+        let (id, parent, device, root, place, own) = (next()?, next()?, next()?, next()?, next()?, next()?);
+        let follows = fields.take_while(|field| *field != "-").any(|field| field.starts_with("master:"));
+        Some(Mount { id, parent, device, root, place, own, whole: line.rsplit(' ').next()?, follows })
+    })
+}
+
+/// The mount on which a path lies. Of mounts on one place it is the one that the others are below.
+fn mount_of<'a>(mounts: &'a str, path: &Path) -> Option<Mount<'a>> {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -72,13 +136,10 @@ fn mount_of<'a>(mounts: &'a str, path: &Path) -> Option<[&'a str; 4]> {
         }
     }
     let path = plain.as_path();
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ').skip(3);
-        let whole = line.rsplit(' ').next()?;
-        Some([fields.next()?, fields.next()?, fields.next()?, whole])
-    });
-    let above = mounts.filter(|[_, place, ..]| path.starts_with(mount_point(place)));
-    above.reduce(|best, next| if next[1].len() >= best[1].len() { next } else { best })
+    let above = || all(mounts).filter(|mount| path.starts_with(mount_point(mount.place)));
+    let place = above().max_by_key(|mount| mount.place.len())?.place;
+    let there = || above().filter(|mount| mount.place == place);
+    there().filter(|mount| !there().any(|other| other.parent == mount.id)).last()
 }
 
 /// A mount point as `mountinfo` and `fstab` write it: blanks and backslashes are octal numbers there (proc(5), fstab(5)).
@@ -112,6 +173,26 @@ mod tests {
             assert_eq!(hidden(seen), None, "{seen}");
         }
         assert_eq!(super::hidden("", Path::new("/tmp")), None);
+    }
+
+    #[test]
+    fn what_a_unit_holds_that_the_machine_has_no_more_is_known_by_its_mounts() {
+        let mounts = "\
+            99 90 254:0 / / ro,relatime shared:50 master:1 - ext4 /dev/vda rw\n\
+            125 99 0:56 / /mnt/nas ro,relatime shared:52 - tmpfs first rw\n\
+            127 125 0:56 /repo /mnt/nas/repo rw,relatime shared:53 - tmpfs first rw\n\
+            128 99 0:57 / /mnt/share rw,relatime shared:54 master:26 - nfs4 host:/share rw\n\
+            129 130 254:0 /mnt/late /mnt/late rw,relatime shared:55 master:1 - ext4 /dev/vda rw\n\
+            130 99 0:58 / /mnt/late rw,relatime shared:56 master:27 - nfs4 host:/late rw\n";
+        let machine = "21 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n\
+            40 21 0:57 / /mnt/share rw shared:26 - nfs4 host:/share rw\n41 21 0:58 / /mnt/late rw shared:27 - nfs4 host:/late rw\n";
+        let stale = |path: &str| is_stale(mounts, machine, Path::new(path));
+        assert!(stale("/mnt/nas/repo/main") && stale("/mnt/nas"));
+        assert!(!stale("/mnt/share/repo") && !stale("/var/backups"));
+        // What came later lies below what systemd has put there.
+        assert!(stale("/mnt/late/repo"));
+        assert!(!is_stale(machine, machine, Path::new("/mnt/share")));
+        assert!(!is_stale(&mounts.replace("master:1 ", ""), machine, Path::new("/mnt/nas/repo")));
     }
 
     #[test]

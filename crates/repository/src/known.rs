@@ -4,9 +4,17 @@
 //! It is a help, never a need: without it (another user, a new machine) the repository is what it says it is.
 
 use crate::Error;
-use pgbosun_core::config::{self, Config, RepositoryType};
+use pgbosun_core::{
+    config::{self, Config, RepositoryType},
+    unit,
+};
 use serde::{Deserialize, Serialize};
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// Where it is remembered.
@@ -77,6 +85,15 @@ impl Memory {
 
     /// Compares what is there with what is remembered, and remembers what is new.
     pub fn check(&self, repository: &str, found: Option<Uuid>) -> Result<(), Error> {
+        let gone = |reason| Error::NotThere {
+            repository: repository.to_owned(),
+            place: self.place.clone(),
+            reason,
+            memory: self.file.display().to_string(),
+        };
+        if let Some(held) = self.local.then(|| unit::holds(Path::new(&self.place))).flatten() {
+            return Err(gone(held));
+        }
         // One would expire what the other keeps, and one backup would count as two.
         if let Some(twin) = found.and_then(|id| self.twin(repository, id)) {
             let reason =
@@ -102,12 +119,7 @@ impl Memory {
             Some(false) => "it holds no pgbosun.json, and once did",
             Some(true) => "it is another repository than before",
         };
-        Err(Error::NotThere {
-            repository: repository.to_owned(),
-            place: self.place.clone(),
-            reason,
-            memory: self.file.display().to_string(),
-        })
+        Err(gone(reason))
     }
 
     /// It was made within the last hour.

@@ -1,21 +1,24 @@
 //! `pgbosun config unit`: the drop-in that lets the unit do what the configuration asks for.
 //!
 //! Invariants: a path is written as one word that systemd reads back as it is, so nothing in a configuration becomes a directive; a share
-//! that is away keeps nobody from starting the daemon, which is the one who tells of it (so no `RequiresMountsFor=`).
+//! that is away keeps nobody from starting the daemon, which is the one who tells of it (so no `RequiresMountsFor=`). What is named is
+//! the place where a share is mounted: on a directory in it systemd would put a mount of the unit's own, which holds the share when the
+//! machine unmounts it, and hides the next one.
 
 mod directories;
 mod installed;
-mod mounts;
 mod owned;
 
 pub use installed::lacking;
 
 use crate::{exit::Exit, output};
 use anyhow::Context;
-use mounts::Mounts;
 use nix::unistd::{User, geteuid};
-use pgbosun_core::config::{Config, Effective, Loaded};
-use pgbosun_core::publish::publish;
+use pgbosun_core::{
+    config::{Config, Effective, Loaded},
+    mounts::Mounts,
+    publish::publish,
+};
 use pgbosun_jobs::paths::{named, written};
 use std::{
     collections::BTreeSet,
@@ -158,7 +161,8 @@ fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String 
         // The group is the user's own.
         lines.extend([format!("User={user}"), "Group=".into()]);
     }
-    for path in of_others.iter().filter(|path| !DELIVERED.iter().any(|place| path.starts_with(place))) {
+    let writable: BTreeSet<&Path> = of_others.iter().filter_map(|path| writable(config, mounts, path)).collect();
+    for path in writable.iter().filter(|path| !DELIVERED.iter().any(|place| path.starts_with(place))) {
         // "-": what is not there yet keeps the daemon from nothing else.
         lines.push(format!("ReadWritePaths={}", word(&format!("-{}", path.display()))));
     }
@@ -174,6 +178,22 @@ fn drop_in(config: &Config, effective: &[Effective], mounts: &Mounts) -> String 
     lines.push(format!("CPUWeight={}", config.daemon.cpu_weight));
     lines.push(format!("IOWeight={}", config.daemon.io_weight));
     lines.join("\n") + "\n"
+}
+
+/// What the unit must name so that the daemon can write at a path. Nothing where a share is away: what is mounted later takes writes as it
+/// is, and would be hidden by a mount of the unit's own at its place.
+fn writable<'a>(config: &Config, mounts: &'a Mounts, path: &'a Path) -> Option<&'a Path> {
+    match mounts.share_of(path).filter(|share| !holds_data(config, share)) {
+        Some(_) if mounts.is_away(path) => None,
+        Some(share) => Some(share),
+        None => Some(path),
+    }
+}
+
+/// Whether a cluster's files lie on a mount: of those the daemon writes only what it must.
+fn holds_data(config: &Config, share: &Path) -> bool {
+    let data = config.clusters.values().filter_map(|cluster| cluster.data_directory.as_ref());
+    data.into_iter().any(|data| data.starts_with(share))
 }
 
 /// One word of a unit file (systemd.syntax(7), Quoting; systemd.unit(5), Specifiers).
@@ -219,9 +239,23 @@ mod tests {
         assert_eq!(
             rest,
             "[Unit]\nWants=mnt-off\\x20site.mount srv.mount\nAfter=mnt-off\\x20site.mount srv.mount\n\n[Service]\nUser=sdba\nGroup=\n\
-             ReadWritePaths=\"-/home/sdba/scratch\"\nReadWritePaths=\"-/mnt/off site/pgbosun\"\nReadWritePaths=\"-/srv/spool\"\n\
+             ReadWritePaths=\"-/home/sdba/scratch\"\nReadWritePaths=\"-/srv/spool\"\n\
              ReadWritePaths=\"-/var/log/postgresql\"\nProtectHome=read-only\nPrivateTmp=no\nCPUWeight=20\nIOWeight=50\n"
         );
+    }
+
+    #[test]
+    fn of_a_share_that_is_there_the_place_where_it_is_mounted_is_named() {
+        let mountinfo = "22 21 0:1 / /mnt/nas rw - nfs4 host:/x rw\n23 21 0:2 / /data rw - ext4 /dev/vdb rw\n";
+        let mounts = Mounts::read("host:/y /mnt/away nfs4 nofail 0 0\n", mountinfo);
+        let text = of(
+            "[clusters.main]\nconnection = \"host=/tmp\"\ndata-directory = \"/data/pg\"\n[repositories.a]\ntype = \"local\"\n\
+             path = \"/mnt/nas/pgbosun\"\n[repositories.b]\ntype = \"local\"\npath = \"/mnt/away/pgbosun\"\n\
+             [repositories.c]\ntype = \"local\"\npath = \"/data/backups\"\n",
+            &mounts,
+        );
+        let named: Vec<_> = text.lines().filter(|line| line.starts_with("ReadWritePaths=")).collect();
+        assert_eq!(named, ["ReadWritePaths=\"-/data/backups\"", "ReadWritePaths=\"-/mnt/nas\""]);
     }
 
     #[test]

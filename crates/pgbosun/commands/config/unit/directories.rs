@@ -3,11 +3,11 @@
 //! Invariants: nothing is made where a share is to be mounted that is away; root makes a directory only below what root alone may write,
 //! and anything else is made as the user of the unit, who could have done so too.
 
-use super::{DELIVERED, is_roots_alone, mounts::Mounts, property};
+use super::{DELIVERED, is_roots_alone, property};
 use crate::output;
 use anyhow::Context;
 use nix::unistd::{User, chown};
-use pgbosun_core::config::Config;
+use pgbosun_core::{config::Config, mounts::Mounts};
 use pgbosun_jobs::paths::{Named, written};
 use std::{
     fs,

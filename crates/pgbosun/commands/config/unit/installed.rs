@@ -1,9 +1,10 @@
 //! What the unit as systemd has it does not let the daemon do that its configuration asks for.
 
-use super::{DELIVERED, show};
+use super::{DELIVERED, show, writable};
 use pgbosun_core::{
     config::{Config, Effective},
-    unit,
+    mounts::Mounts,
+    unit::{self, forbids_process},
 };
 use pgbosun_jobs::paths::{Named, kept_away, written};
 use std::path::Path;
@@ -15,30 +16,35 @@ pub fn lacking(config: &Config, effective: &[Effective]) -> Vec<String> {
     let mut lines = if is_under_it {
         kept_away(config, effective)
     } else {
-        by_its_properties(config, &show(&["-p", "LoadState,ProtectSystem,ReadWritePaths"]))
+        let properties = show(&["-p", "LoadState,ProtectSystem,ReadWritePaths,MainPID"]);
+        by_its_properties(config, &properties, &Mounts::of_this_machine())
     };
     lines.extend(super::no_such_user(config));
     lines
 }
 
 /// By what systemd says of the unit, as `KEY=VALUE`.
-fn by_its_properties(config: &Config, properties: &str) -> Vec<String> {
+fn by_its_properties(config: &Config, properties: &str, mounts: &Mounts) -> Vec<String> {
     let get =
         |key: &str| properties.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default();
     if get("LoadState") != "loaded" || get("ProtectSystem") != "strict" {
         return Vec::new();
     }
     // Paths with blanks in them cannot be told apart here.
-    let writable = get("ReadWritePaths");
+    let listed = get("ReadWritePaths");
     let is_writable = |path: &Path| {
         let mut above = path.ancestors().map(|part| part.to_string_lossy());
         let has = |part: &str| {
-            writable.contains(' ') && part.contains(' ') && writable.contains(part)
-                || writable.split(' ').any(|listed| listed.trim_start_matches(['-', '+']) == part)
+            listed.contains(' ') && part.contains(' ') && listed.contains(part)
+                || listed.split(' ').any(|place| place.trim_start_matches(['-', '+']) == part)
         };
         above.any(|part| DELIVERED[..2].contains(&&*part) || has(&part))
     };
-    let lacking = written(config).into_iter().filter(|Named { path, .. }| !is_writable(path));
+    // A share that came after the daemon's start takes writes as it is; one that is away is seen once it is there.
+    let daemon = get("MainPID");
+    let may = |path: &Path| daemon.parse().is_ok_and(|pid: u32| pid > 0) && forbids_process(daemon, path).is_none();
+    let needed = |path: &Path| writable(config, mounts, path).is_some_and(|path| !is_writable(path) && !may(path));
+    let lacking = written(config).into_iter().filter(|Named { path, .. }| !is_writable(path) && needed(path));
     lacking
         .map(|Named { option, path }| format!("{option}: {} cannot be written: {}", path.display(), unit::READ_ONLY))
         .collect()
@@ -55,7 +61,7 @@ mod tests {
         let text = "[repositories.a]\ntype = \"local\"\npath = \"/srv/a\"\n[repositories.b]\ntype = \"local\"\npath = \"/srv/b c/d\"\n";
         std::fs::write(&file, text).unwrap();
         let loaded = pgbosun_jobs::load(&file).unwrap();
-        let lacking = |properties: &str| by_its_properties(&loaded.config, properties);
+        let lacking = |properties: &str| by_its_properties(&loaded.config, properties, &Mounts::read("", ""));
         let strict = "LoadState=loaded\nProtectSystem=strict\nReadWritePaths=";
         assert_eq!(lacking(&format!("{strict}-/srv/a -/srv/b c\n")), Vec::<String>::new());
         assert_eq!(lacking(&format!("{strict}-/srv\n")), Vec::<String>::new());

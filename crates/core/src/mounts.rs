@@ -1,10 +1,14 @@
 //! Which mount a path lies on, by what is mounted and by what `/etc/fstab` says is to be: a share may be away at this moment.
 
-use pgbosun_core::unit::mount_point;
+use crate::unit::mount_point;
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+/// Mounts of the system's own (file-hierarchy(7)), which do not come and go.
+const SYSTEM: [&str; 14] =
+    ["/", "/boot", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/sys", "/tmp", "/usr", "/var"];
 
 /// Where something is mounted or is to be, but for the root of everything.
 pub struct Mounts {
@@ -32,6 +36,15 @@ impl Mounts {
     /// systemd's name of the mount that a path lies on.
     pub fn unit_of(&self, path: &Path) -> Option<String> {
         self.of(path).map(|place| unit(place))
+    }
+
+    /// The mount that a path lies on, where that is one that may come and go.
+    pub fn share_of(&self, path: &Path) -> Option<&Path> {
+        let is_system = |place: &Path| {
+            SYSTEM.iter().any(|system| place == Path::new(system))
+                || ["/var", "/run", "/usr"].iter().any(|system| place.starts_with(system))
+        };
+        self.of(path).map(PathBuf::as_path).filter(|place| !is_system(place))
     }
 
     /// Whether the mount that a path is to lie on is away.
