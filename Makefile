@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 TOOLS := tests/tools
 
-.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint hostile-hour deny fuzz bench bench-backup bench-maintenance bench-samples day-of-faults docs dist setup-packages deb rpm lint-packages test-packages test-pages clean
+.PHONY: help setup build demo demo-clean pictures test test-full test-ticks lint hostile-hour deny fuzz bench bench-backup bench-maintenance bench-samples day-of-faults docs dist setup-packages deb rpm lint-packages test-packages test-pages test-weekend clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -97,6 +97,10 @@ test-packages: setup-packages ## Install, upgrade, remove and purge both package
 test-pages: setup-packages ## Run the commands of the pages in docs/ to the letter, in a booted Debian 12 with the package (needs root).
 	cargo build
 	$(TOOLS)/pages.sh
+
+test-weekend: setup ## Live through the weekend of docs/weekend.md under the installed unit, with failures in it (needs root).
+	cargo build
+	$(TOOLS)/weekend.sh
 
 clean: demo-clean ## Remove what was built.
 	cargo clean

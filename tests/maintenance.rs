@@ -64,6 +64,10 @@ fn vacuum_takes_what_needs_it_and_says_what_is_in_its_way() {
     assert_eq!(done.len(), 2, "{told}");
     assert!(told.contains("vacuum skipped public.locked: somebody else has it locked"), "{told}");
     assert!(told.contains("5000 dead rows stay, held by the session process"), "{told}");
+    let behind =
+        "select count(*) from findings where object = 'locks' and summary = '1 object left out: others were in the way'
+        and detail like '%public.locked%'";
+    assert_eq!(installation.journal(behind), "1");
     drop((old, held));
 
     // A role that may not do it hears of it once, and the server's warnings are not taken for success.
@@ -176,6 +180,8 @@ fn reindex_builds_bloated_indexes_anew_and_removes_what_an_interrupted_one_left(
     installation.run(&["job", "run", "reindex"]);
     let skipped = rows(&installation, "action = 'reindex'").join("\n");
     assert!(skipped.contains("reindex skipped public.by_v: it would have to wait for process"), "{skipped}");
+    let behind = "select count(*) from findings where object = 'locks' and detail like '%public.by_v%process%'";
+    assert_eq!(installation.journal(behind), "1");
     drop(old);
 
     let told = installation.run(&["job", "run", "reindex"]);

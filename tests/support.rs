@@ -6,7 +6,6 @@
 use std::{
     fs,
     io::Write,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{
@@ -405,11 +404,12 @@ impl Installation {
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) {
+        let ready = |log: &str| log.matches(" is ready ").count();
+        let before = ready(&self.log());
         self.spawn();
-        // A socket may be left of one that was killed; a command would do without a daemon.
-        wait_until("the daemon answers", seconds(60), || {
-            UnixStream::connect(self.directory.join("control.sock")).is_ok()
-        });
+        // A socket may be left of one that was killed, and a child of it that was being started may listen on it for a moment; a command
+        // would do without a daemon.
+        wait_until("the daemon is ready", seconds(60), || ready(&self.log()) > before);
         wait_until("the daemon answers", seconds(60), || self.try_run(&["job", "list"]).status.success());
     }
 

@@ -3,6 +3,7 @@
 use crate::output;
 use indicatif::{ProgressBar, ProgressStyle};
 use pgbosun_backup::{Snapshot, Words};
+use pgbosun_core::human;
 use std::{io::IsTerminal, time::Duration};
 
 /// The step, for a step whose size is not known.
@@ -41,15 +42,19 @@ impl Bar {
         let is_new = words.step != self.step;
         self.step.clone_from(&words.step);
         let Some(bar) = &self.bar else {
-            if is_new && !words.step.is_empty() {
-                tell!("{}: {}", self.name, words.step);
+            // With --quiet nothing.
+            if is_new && !words.step.is_empty() && tracing::enabled!(tracing::Level::WARN) {
+                tell!("{}: {}", self.name, human::line(&words.step));
             }
             return;
         };
-        bar.set_message(match words.step.as_str() {
+        let message = match words.step.as_str() {
             "" => self.name.clone(),
             _ => format!("{}: {}", self.name, in_words(words)),
-        });
+        };
+        // It has names of strangers in it (C44).
+        bar.set_message(human::line(&message).into_owned());
+        let is_new = is_new || bar.length() != Some(bytes.total);
         bar.set_length(bytes.total);
         bar.set_position(bytes.done.min(bytes.total));
         if is_new {

@@ -106,4 +106,6 @@ echo "integration tests in a booted systemd"
 echo "pages of docs/, by their own commands"
 wait "$pages" && said=0 || said=$?
 cat "$work/pages.txt"
-exit "$said"
+[ "$said" = 0 ] || exit "$said"
+echo "the first night of the weekend under the installed unit (all of it: make test-weekend)"
+tests/tools/weekend.sh 9 collector

@@ -19,6 +19,8 @@ import zoneinfo
 
 LOGGING, WORK = sys.argv[1], pathlib.Path(os.environ["WORK"])
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+# The newest that is installed.
+VERSION = max((path.parts[-3] for path in pathlib.Path("/usr/lib/postgresql").glob("*/bin/postgres")), key=int)
 CLOCK = pathlib.Path("/run/weekend-clock")
 JOURNAL = "/var/lib/pgbosun/journal.sqlite"
 LOCAL, SHARE = pathlib.Path("/opt/postgresql-backup"), pathlib.Path("/mnt/backup/postgresql")
@@ -100,16 +102,15 @@ def install(begin):
         path.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", f"size={size}", "weekend", str(path))
         run("chown", "postgres:", str(path))
-    run("pg_dropcluster", "--stop", "15", "main", check=False)
-    run("pg_createcluster", "15", "main", "--port", "5432", "--", "-k")
-    place = pathlib.Path("/etc/postgresql/15/main")
-    library = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    (place / "environment").write_text(
-        f"LD_PRELOAD = '{library}'\nFAKETIME_TIMESTAMP_FILE = '{CLOCK}'\nFAKETIME_NO_CACHE = '1'\nFAKETIME_DONT_FAKE_MONOTONIC = '1'\n"
-    )
+    run("pg_dropcluster", "--stop", VERSION, "main", check=False)
+    run("pg_createcluster", VERSION, "main", "--port", "5432", "--", "-k")
+    place = pathlib.Path(f"/etc/postgresql/{VERSION}/main")
+    library = "/usr/local/lib/weekend-clock.so"
+    run("cc", "-O2", "-shared", "-fPIC", "-o", library, str(pathlib.Path(__file__).with_name("clock.c")))
+    (place / "environment").write_text(f"LD_PRELOAD = '{library}'\nPGBOSUN_CLOCK = '{CLOCK}'\n")
     settings = (
         "archive_mode = on\nfsync = off\nshared_preload_libraries = 'pg_stat_statements'\nlog_connections = on\n"
-        f"archive_command = 'env -u LD_PRELOAD PGBOSUN_CLOCK={CLOCK} pgbosun --quiet wal push \"%p\"'\n"
+        f"archive_command = 'env -u LD_PRELOAD pgbosun --quiet wal push \"%p\"'\n"
     )
     if LOGGING == "collector":
         settings += (
@@ -119,7 +120,7 @@ def install(begin):
     (place / "conf.d/weekend.conf").write_text(settings)
     hba = place / "pg_hba.conf"
     hba.write_text("local all eve scram-sha-256\n" + hba.read_text())
-    run("systemctl", "start", "postgresql@15-main")
+    run("systemctl", "start", f"postgresql@{VERSION}-main")
     wait("the server answers", 60, lambda: sql("select 1", check=False) == "1")
 
     SMTP.mkdir()
@@ -136,9 +137,9 @@ def install(begin):
     for old, new in (
         ("[daemon]\n", '[daemon]\nwatch = false\nheartbeat = "100ms"\n'),
         ("[clusters.main]\n", "[clusters.main]\nwatch = false\n"),
-        ("/var/lib/postgresql/16/main", "/var/lib/postgresql/15/main"),
+        ("/var/lib/postgresql/16/main", f"/var/lib/postgresql/{VERSION}/main"),
         # A sample takes no time on the clock that is moved on, and the file systems are small ones of this test.
-        # The lock is held for half an hour on the clock that is moved on, which are seconds.
+        # The lock is held for three quarters of an hour on the clock that is moved on, which are seconds.
         (f"[jobs.{LOCKED[0]}]\n", f'[jobs.{LOCKED[0]}]\npatience = "2s"\nlock-timeout = "1s"\n'),
         ('kind = "monitor.cpu"', 'kind = "monitor.cpu"\nsample = "100ms"'),
         ("critical-percent = 95\n", 'critical-percent = 95\nminimum-free = "1B"\nwarning-days = "0d"\n'),
@@ -159,6 +160,11 @@ def install(begin):
     (drop / "clock.conf").write_text(f"[Service]\nEnvironment=PGBOSUN_CLOCK={CLOCK}\n")
     run("systemctl", "daemon-reload")
     return sink
+
+
+def moment(words):
+    """For comparing "Sat 22:05" with another."""
+    return "Sat Sun Mon".split().index(words[:3]), words[4:]
 
 
 class Weekend:
@@ -203,9 +209,9 @@ class Weekend:
             sql("select pg_terminate_backend(pid) from pg_stat_activity where query like '%lock table claims%' and pid <> pg_backend_pid()")
             self.locker.wait()
         elif now == ("Sun", 5, 30):
-            run("systemctl", "stop", "postgresql@15-main")
+            run("systemctl", "stop", f"postgresql@{VERSION}-main")
         elif now == ("Sun", 5, 45):
-            run("systemctl", "start", "postgresql@15-main")
+            run("systemctl", "start", f"postgresql@{VERSION}-main")
             wait("the server answers", 60, lambda: sql("select 1", check=False) == "1")
         elif now == ("Sun", 7, 0):
             run("umount", "-l", str(SHARE))
@@ -250,8 +256,7 @@ class Weekend:
 
     def arrived(self, begin, end, pattern):
         """Mails between two moments (as "Sat 22:05") whose subjects fit."""
-        order = lambda moment: ("Sat Sun Mon".split().index(moment[:3]), moment[4:])
-        return [mail for mail in self.mails if order(begin) <= order(mail[0]) <= order(end) and re.search(pattern, mail[2])]
+        return [mail for mail in self.mails if moment(begin) <= moment(mail[0]) <= moment(end) and re.search(pattern, mail[2])]
 
 
 # When, what the document promises, who hears of it, and how that is known.
@@ -260,14 +265,14 @@ PROMISES = [
     ("Sat 23:50", "Sun 00:00", "a full disk goes to System", "devops@example.com", r"^\[SYSTEM\] CRITICAL .*/opt/postgresql-backup"),
     ("Sat 23:59", "Sun 00:15", "a failed backup goes to Database", "dba@example.com", r"^\[DB-ALERT\] CRITICAL .*(full-backup|local)"),
     ("Sun 00:20", "Sun 00:35", "and so does that the disk has room again", "devops@example.com", r"^\[SYSTEM\] RESOLVED .*/opt/postgresql-backup"),
-    ("Sun 04:00", "Sun 04:35", "maintenance that failed goes to System", "devops@example.com", r"^\[SYSTEM\] .*(claims|weekly-index-maintenance)"),
+    ("Sun 04:00", "Sun 04:45", "maintenance that cannot get its lock goes to System", "devops@example.com", r"^\[SYSTEM\] WARNING .*others were in the way"),
     ("Sun 05:30", "Sun 05:35", "a server that is down goes to Database at once", "dba@example.com", r"^\[DB-ALERT\] CRITICAL .*does not accept connections"),
     ("Sun 05:45", "Sun 05:50", "and that it is back", "dba@example.com", r"^\[DB-ALERT\] RESOLVED .*does not accept connections"),
-    ("Sun 06:00", "Sun 06:05", "the performance report goes to Database", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
-    ("Sun 06:30", "Sun 06:35", "the status of backups goes to Database", "dba@example.com", r"^\[DB-REPORT\] backups report"),
+    ("Sun 06:00", "Sun 06:15", "the performance report goes to Database", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
+    ("Sun 06:30", "Sun 06:45", "the status of backups goes to Database", "dba@example.com", r"^\[DB-REPORT\] backups report"),
     ("Sun 07:00", "Sun 08:05", "a share that is away goes to Database", "dba@example.com", r"^\[DB-ALERT\] .*share"),
     ("Sun 12:00", "Mon 00:35", "and that it is back", "dba@example.com", r"^\[DB-ALERT\] RESOLVED .*share"),
-    ("Mon 06:00", "Mon 06:05", "the report of Monday", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
+    ("Mon 06:00", "Mon 06:15", "the report of Monday", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
 ]
 
 
@@ -279,17 +284,19 @@ def main():
     weekend.before()
     failed = []
     try:
-        for minute in range(1, int(HOURS * 60) + 1):
+        for minute in range(1, int(HOURS * 60)):
             at = weekend.begin + minute * MINUTE
             jobs = due(at)
             if jobs:
                 weekend.live(at, jobs)
                 weekend.runs += len(jobs)
     except TimeoutError as error:
-        failed.append(str(error))
+        failed.append(f"{error}\n{pgbosun('status', check=False)}")
+    end = f"{weekend.begin + dt.timedelta(hours=HOURS):%a %H:%M}"
+    promises = [promise for promise in PROMISES if moment(promise[1]) <= moment(end)]
     lines = [f"| {begin} | {promise} | {'; '.join(f'{when} to {to}: {subject}' for when, to, subject in found) or '**nothing**'} |"
-             for begin, end, promise, to, pattern in PROMISES for found in [weekend.arrived(begin, end, pattern)]]
-    for begin, end, promise, to, pattern in PROMISES:
+             for begin, end, promise, to, pattern in promises for found in [weekend.arrived(begin, end, pattern)]]
+    for begin, end, promise, to, pattern in promises:
         found = weekend.arrived(begin, end, pattern)
         if not any(mail[1] == to for mail in found):
             failed.append(f"{promise}: {found}")
@@ -301,13 +308,13 @@ def main():
 
     logs = {name: [path.name for path in pathlib.Path("/var/log/postgresql").glob(f"{name}.log*")] for name in ("old", "ancient", "young")}
     holds("logs are compressed after 7 days and removed after 90", logs == {"old": ["old.log.zst"], "ancient": [], "young": ["young.log"]}, logs)
-    skipped = journal("select count(*) from runs where trigger = 'schedule' and state in ('queued', 'running', 'interrupted')")
+    skipped = journal("select count(*) from runs where trigger = 'schedule' and state in ('queued', 'running', 'interrupted') and job not like '%-sample'")
     holds("every job ran at its times", skipped == "0" and not failed, f"{weekend.runs} runs")
     pgbosun("job", "run", "weekly-verification", "--wait", check=False)
     good = "select count(*) from dba_ops.backups where state = 'verified' and repository = '{}'"
     for repository in ("local", "share"):
         count = sql(good.format(repository))
-        holds(f"backups in {repository} are good", int(count or 0) >= 2, count)
+        holds(f"backups in {repository} are good", int(count or 0) >= (2 if HOURS > 26 else 1), count)
     test = pgbosun("--json", "job", "run", "monthly-restore-test", "--wait", check=False)
     holds("the restore test passes", '"succeeded"' in test, "")
     state = run("systemctl", "show", "-P", "NRestarts", "pgbosun")

@@ -2,18 +2,26 @@
 
 use crate::unit::mount_point;
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
 };
 
-/// Mounts of the system's own (file-hierarchy(7)), which do not come and go.
-const SYSTEM: [&str; 14] =
-    ["/", "/boot", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv", "/sys", "/tmp", "/usr", "/var"];
+/// Where file systems are mounted that come and go (file-hierarchy(7), hier(7)).
+const COMING: [&str; 3] = ["/mnt", "/media", "/run/media"];
+/// How the types of those of a network begin (mount(8)).
+const NETWORK: [&str; 8] = ["nfs", "cifs", "smb", "fuse.", "ceph", "glusterfs", "9p", "davfs"];
 
 /// Where something is mounted or is to be, but for the root of everything.
 pub struct Mounts {
-    planned: Vec<PathBuf>,
-    present: Vec<PathBuf>,
+    planned: Vec<Place>,
+    present: Vec<Place>,
+}
+
+struct Place {
+    path: PathBuf,
+    /// Its file system comes and goes.
+    is_share: bool,
 }
 
 impl Mounts {
@@ -25,42 +33,75 @@ impl Mounts {
         Self::read(&text("/etc/fstab").unwrap_or_default(), &mountinfo.unwrap_or_default())
     }
 
-    /// By the texts of `fstab` and `mountinfo` (fstab(5), proc(5)).
+    /// By the texts of `fstab` and `mountinfo` (fstab(5), proc(5)). What is not mounted by itself is not expected.
     pub fn read(fstab: &str, mountinfo: &str) -> Self {
         let lines = fstab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let planned = places(lines.filter_map(|line| line.split_whitespace().nth(1)));
-        let present = places(mountinfo.lines().filter_map(|line| line.split(' ').nth(4)));
-        Self { planned, present }
+        let planned = lines.filter_map(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (place, kind, options) = (fields.next()?, fields.next()?, fields.next().unwrap_or_default());
+            let is_expected = !options.split(',').any(|option| option == "noauto");
+            is_expected.then_some((place, kind))
+        });
+        let present = mountinfo.lines().filter_map(|line| {
+            let kind = line.split_once(" - ")?.1.split(' ').next()?;
+            Some((line.split(' ').nth(4)?, kind))
+        });
+        Self { planned: places(planned), present: places(present) }
     }
 
     /// systemd's name of the mount that a path lies on.
     pub fn unit_of(&self, path: &Path) -> Option<String> {
-        self.of(path).map(|place| unit(place))
+        self.of(&self.real(path)).map(|place| unit(&place.path))
     }
 
-    /// The mount that a path lies on, where that is one that may come and go.
+    /// The mount that a path lies on, where that is one that comes and goes.
     pub fn share_of(&self, path: &Path) -> Option<&Path> {
-        let is_system = |place: &Path| {
-            SYSTEM.iter().any(|system| place == Path::new(system))
-                || ["/var", "/run", "/usr"].iter().any(|system| place.starts_with(system))
-        };
-        self.of(path).map(PathBuf::as_path).filter(|place| !is_system(place))
+        self.of(&self.real(path)).filter(|place| place.is_share).map(|place| place.path.as_path())
     }
 
     /// Whether the mount that a path is to lie on is away.
     pub fn is_away(&self, path: &Path) -> bool {
-        self.of(path).is_some_and(|place| !self.present.contains(place))
+        self.of(&self.real(path)).is_some_and(|place| !self.present.iter().any(|there| there.path == place.path))
     }
 
-    fn of(&self, path: &Path) -> Option<&PathBuf> {
-        let above = self.planned.iter().chain(&self.present).filter(|place| path.starts_with(place));
-        above.max_by_key(|place| place.as_os_str().len())
+    fn of(&self, path: &Path) -> Option<&Place> {
+        let above = self.planned.iter().chain(&self.present).filter(|place| path.starts_with(&place.path));
+        above.max_by_key(|place| place.path.as_os_str().len())
+    }
+
+    /// A path without the links that lead to a share; nothing is asked of a share itself, which may hang.
+    fn real(&self, path: &Path) -> PathBuf {
+        let mut left: Vec<OsString> = path.iter().rev().map(ToOwned::to_owned).collect();
+        let (mut real, mut links) = (PathBuf::new(), 0);
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                real.pop();
+                continue;
+            }
+            let next = real.join(&part);
+            let is_safe = links < LINKS && self.of(&next).is_none_or(|place| !place.is_share);
+            match is_safe.then(|| fs::read_link(&next).ok()).flatten() {
+                Some(target) => {
+                    links += 1;
+                    left.extend(target.iter().rev().map(ToOwned::to_owned));
+                }
+                None => real = next,
+            }
+        }
+        real
     }
 }
 
-fn places<'a>(fields: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
-    let places = fields.map(mount_point);
-    places.filter(|place| place.is_absolute() && place != Path::new("/")).collect()
+/// Links that are followed at the most, as the kernel does (path_resolution(7)).
+const LINKS: u32 = 40;
+
+fn places<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Place> {
+    let places = fields.map(|(place, kind)| {
+        let path = mount_point(place);
+        let is_coming = COMING.iter().any(|place| path.starts_with(place));
+        Place { is_share: is_coming || NETWORK.iter().any(|network| kind.starts_with(network)), path }
+    });
+    places.filter(|place| place.path.is_absolute() && place.path != Path::new("/")).collect()
 }
 
 /// The name of the unit of a mount (systemd.unit(5), String Escaping for Inclusion in Unit Names).
@@ -93,7 +134,21 @@ mod tests {
         assert_eq!(unit("/mnt/other").as_deref(), Some("mnt.mount"));
         assert_eq!(unit("/mnt/ ü").as_deref(), Some("mnt-\\x20\\xc3\\xbc.mount"));
         assert_eq!(unit("/mntx"), None);
+        let share = |path: &str| mounts.share_of(Path::new(path)).map(|place| place.display().to_string());
+        assert_eq!(share("/mnt/pg-backup/main").as_deref(), Some("/mnt/pg-backup"));
+        assert_eq!(share("/var/backups/x"), None);
         let away = |path: &str| mounts.is_away(Path::new(path));
         assert!(away("/mnt/pg-backup/main") && !away("/mnt/other") && !away("/srv"));
+    }
+
+    #[test]
+    fn a_link_leads_to_the_share_it_leads_to_and_what_is_mounted_by_hand_is_not_expected() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, share) = (directory.path().join("backup"), directory.path().join("nas"));
+        std::os::unix::fs::symlink("nas/pgbosun", &link).unwrap();
+        let fstab = format!("host:/x {} nfs4 nofail 0 0\n/dev/sdb {} ext4 noauto 0 0\n", share.display(), "/srv/usb");
+        let mounts = Mounts::read(&fstab, "22 21 0:1 / / rw - ext4 /dev/vda rw\n");
+        assert_eq!(mounts.share_of(&link.join("main")), Some(share.as_path()));
+        assert!(mounts.is_away(&link) && !mounts.is_away(Path::new("/srv/usb/repo")));
     }
 }

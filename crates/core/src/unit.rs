@@ -18,8 +18,8 @@ pub const READ_ONLY: &str = "the unit has ProtectSystem=strict, and lets the dae
 const INACCESSIBLE: &str = "the unit has InaccessiblePaths= for it: \"systemctl cat pgbosun\" shows where";
 
 /// What the machine has at a place is not what the unit has held there.
-const STALE: &str = "it was unmounted on this machine, and maybe something else mounted there, while the daemon's unit held on to what was \
-    there before: \"systemctl restart pgbosun\" lets go of it";
+const STALE: &str = "it was unmounted on this machine, and maybe something else mounted there, while the unit that this runs in held on to \
+    what was there before: restarting that unit (the daemon's: \"systemctl restart pgbosun\") lets go of it";
 
 /// Why what lies at a path on this machine is not what this process sees there.
 pub fn hides(path: &Path) -> Option<&'static str> {
@@ -29,7 +29,9 @@ pub fn hides(path: &Path) -> Option<&'static str> {
 /// Why what this process sees at a path is not what the machine has there any more.
 pub fn holds(path: &Path) -> Option<&'static str> {
     std::env::var_os("INVOCATION_ID")?;
-    is_stale(&of_process("self"), &of_process("1"), path).then_some(STALE)
+    let (ours, machine) = (of_process("self"), of_process("1"));
+    let is_stale = is_stale(&ours, &machine, path) || is_stale(&ours, &machine, &resolved(path));
+    is_stale.then_some(STALE)
 }
 
 fn of_process(process: &str) -> String {
@@ -44,14 +46,18 @@ pub fn keeps_away(path: &Path) -> Option<&'static str> {
 
 /// Why this process cannot write at a path, whether it is there or not, though its file system takes writes.
 pub fn forbids_writing(path: &Path) -> Option<&'static str> {
-    forbids_process("self", path)
+    forbidden(&of_process("self"), path)
 }
 
-/// The same for another process, by its id: that of the daemon.
-pub fn forbids_process(process: &str, path: &Path) -> Option<&'static str> {
+/// Whether another process, by its id, is known to be able to: the daemon.
+pub fn lets_process_write(process: &str, path: &Path) -> bool {
     let mounts = of_process(process);
+    !mounts.is_empty() && forbidden(&mounts, path).is_none()
+}
+
+fn forbidden(mounts: &str, path: &Path) -> Option<&'static str> {
     // A link may lead to where it is allowed; systemd follows it, too. Only what seems forbidden is looked at: nothing that hangs.
-    let is_forbidden = is_read_only(&mounts, path) && is_read_only(&mounts, &resolved(path));
+    let is_forbidden = is_read_only(mounts, path) && is_read_only(mounts, &resolved(path));
     // Where a share is away it is not the unit that takes no writes.
     (is_forbidden && !Mounts::of_this_machine().is_away(path)).then_some(READ_ONLY)
 }
@@ -91,12 +97,11 @@ fn is_stale(mounts: &str, of_machine: &str, path: &Path) -> bool {
     if mounts == of_machine || follows(Path::new("/")) != Some(true) {
         return false;
     }
-    let covers = || {
-        let (ours, theirs) = (mount_of(mounts, path)?, mount_of(of_machine, path)?);
-        let is_below = |other: Mount<'_>| other.place == ours.place && other.device == theirs.device;
-        Some(theirs.place == ours.place && theirs.device != ours.device && all(mounts).any(is_below))
-    };
-    follows(path) == Some(false) || covers() == Some(true)
+    let (Some(ours), Some(theirs)) = (mount_of(mounts, path), mount_of(of_machine, path)) else { return false };
+    let is_below = |other: Mount<'_>| other.place == ours.place && other.device == theirs.device;
+    let covers = || theirs.place == ours.place && all(mounts).any(is_below);
+    // The same file system is right, whatever the mount is called.
+    theirs.device != ours.device && (!ours.follows || covers())
 }
 
 /// A mount, by a line of `mountinfo`.

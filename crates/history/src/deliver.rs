@@ -139,8 +139,16 @@ impl Delivery {
             Some(delivered) => delivered,
             None => {
                 let reaches: Option<i64> = journal.setting(REACHES).await?.and_then(|text| text.parse().ok());
-                let delivered = self.delivered().await?;
-                if reaches.is_some_and(|reaches| delivered <= reaches) { delivered } else { 0 }
+                match self.delivered().await? {
+                    delivered if reaches.is_some_and(|reaches| delivered <= reaches) => delivered,
+                    0 => 0,
+                    _ => {
+                        // Before this journal notes how far it reaches: that may be beyond the other one's.
+                        let instance = self.instance;
+                        note(self.connection().await?, 0, instance).await?;
+                        0
+                    }
+                }
             }
         };
         self.delivered = Some(from);
@@ -167,19 +175,20 @@ impl Delivery {
                 .await
                 .map_err(Error::dba_ops("deliver history"))?;
         }
-        let noted = sqlx::query(NOTE)
-            .bind(until)
-            .bind(instance)
-            .execute(&mut *transaction)
-            .await
-            .map_err(Error::dba_ops("note how far delivery came"))?;
-        if noted.rows_affected() == 0 {
-            // The schema was made anew under this connection; the next one is asked how far it came.
-            return Err(Error::Forgotten);
-        }
+        note(&mut transaction, until, instance).await?;
         transaction.commit().await.map_err(Error::dba_ops("commit"))?;
         self.delivered = Some(until);
         Ok(Delivered { rows, more })
+    }
+}
+
+/// Notes in `dba_ops` how far delivery came.
+async fn note(connection: &mut PgConnection, until: i64, instance: Uuid) -> Result<(), Error> {
+    let noted = sqlx::query(NOTE).bind(until).bind(instance).execute(connection).await;
+    match noted.map_err(Error::dba_ops("note how far delivery came"))?.rows_affected() {
+        // The schema was made anew under this connection; the next one is asked how far it came.
+        0 => Err(Error::Forgotten),
+        _ => Ok(()),
     }
 }
 

@@ -117,6 +117,16 @@ pub enum Error {
         /// What remembers it.
         memory: String,
     },
+    /// What is seen at the place is not what the machine has there.
+    #[error("repository {repository} is not there: {place}: {reason}")]
+    Held {
+        /// Which.
+        repository: String,
+        /// Where it should be.
+        place: String,
+        /// Why, and what helps.
+        reason: &'static str,
+    },
     /// There is not enough room for what is to be written.
     #[error(
         "repository {repository} has {free} free, and the backup needs about {needed}: free space or add a repository"
@@ -344,7 +354,7 @@ impl Error {
                     Kind::NotFound | Kind::PermissionDenied | Kind::ConfigInvalid | Kind::Unsupported
                 )
             }
-            Self::Stalled { .. } | Self::Busy { .. } | Self::NotThere { .. } => true,
+            Self::Stalled { .. } | Self::Busy { .. } | Self::NotThere { .. } | Self::Held { .. } => true,
             _ => false,
         }
     }

@@ -92,7 +92,8 @@ impl Memory {
             memory: self.file.display().to_string(),
         };
         if let Some(held) = self.local.then(|| unit::holds(Path::new(&self.place))).flatten() {
-            return Err(gone(held));
+            let (repository, place) = (repository.to_owned(), self.place.clone());
+            return Err(Error::Held { repository, place, reason: held });
         }
         // One would expire what the other keeps, and one backup would count as two.
         if let Some(twin) = found.and_then(|id| self.twin(repository, id)) {

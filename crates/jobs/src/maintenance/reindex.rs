@@ -260,9 +260,19 @@ impl Reindex {
         }
         session.set(&format!("max_parallel_maintenance_workers = {}", self.parallel_workers)).await?;
         for attempt in 0..=self.lock_retries {
-            let in_the_way = guard.in_the_way(shift, session, index).await?;
+            if let Some(reason) = guard.rest(shift).await {
+                shift.skip(&piece, reason);
+                return Ok(());
+            }
+            if let Some((reason, others)) = guard.in_the_way(shift, session, index).await? {
+                match others {
+                    true => shift.skip_behind(&piece, reason),
+                    false => shift.skip(&piece, reason),
+                }
+                return Ok(());
+            }
             // That may have taken a while.
-            if let Some(reason) = in_the_way.or_else(|| self.left_out(shift, task, memory)) {
+            if let Some(reason) = self.left_out(shift, task, memory) {
                 shift.skip(&piece, reason);
                 return Ok(());
             }

@@ -45,6 +45,8 @@ pub(super) enum Ended {
     Locked,
     /// The server found what it looked at damaged, in its words.
     Damaged(String),
+    /// It waited for others to end as long as it may.
+    Behind(String),
     /// It was cancelled, for this reason.
     Cancelled(String),
     /// The server has no room for it, in its words.
@@ -275,7 +277,7 @@ impl Session {
                             waits_since.and_then(|(for_table, since)| {
                                 let limit = if for_table { table } else { others };
                                 let words = || format!("others did not end within {}", human::duration(others));
-                                let ended = || if for_table { Ended::Locked } else { Ended::Cancelled(words()) };
+                                let ended = || if for_table { Ended::Locked } else { Ended::Behind(words()) };
                                 (since.elapsed() >= limit).then(ended)
                             })
                         }

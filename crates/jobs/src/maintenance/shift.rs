@@ -39,6 +39,8 @@ pub(super) struct Shift<'a> {
     stopped: Option<String>,
     /// Tables whose statistics the role may not see.
     unseen: BTreeSet<String>,
+    /// Which of the rows are about what was left out since others were in the way.
+    behind: Vec<usize>,
 }
 
 /// What was done to an object, or is not.
@@ -59,8 +61,22 @@ impl<'a> Shift<'a> {
     /// Begins; the budget counts from now.
     pub fn new(context: &'a JobContext, budget: Duration, lock_timeout: Duration) -> Self {
         let (session, rows, statements, closed) = (None, Vec::new(), Vec::new(), BTreeMap::new());
-        let (omitted, stopped, unseen, begun) = (Vec::new(), None, BTreeSet::new(), Instant::now());
-        Self { context, budget, begun, lock_timeout, session, rows, statements, omitted, closed, stopped, unseen }
+        let (omitted, stopped, unseen, behind) = (Vec::new(), None, BTreeSet::new(), Vec::new());
+        let begun = Instant::now();
+        Self {
+            context,
+            budget,
+            begun,
+            lock_timeout,
+            session,
+            rows,
+            statements,
+            omitted,
+            closed,
+            stopped,
+            unseen,
+            behind,
+        }
     }
 
     fn server(&self) -> Result<&'a Server, JobError> {
@@ -183,6 +199,12 @@ impl<'a> Shift<'a> {
         self.record(piece, Ending::Skipped, reason.into(), None, None, Duration::ZERO);
     }
 
+    /// The same where others were in the way.
+    pub fn skip_behind(&mut self, piece: &Piece<'_>, reason: impl Into<String>) {
+        self.behind.push(self.rows.len());
+        self.skip(piece, reason);
+    }
+
     /// Takes down that nobody can tell whether an index of this table is bloated.
     pub fn cannot_see(&mut self, database: &str, table: &str) {
         self.unseen.insert(format!("{database}: {table}"));
@@ -228,13 +250,16 @@ impl<'a> Shift<'a> {
 
     /// Writes down how a statement ended that did not do what it should.
     pub fn record_ending(&mut self, piece: &Piece<'_>, ended: &Ended, took: Duration) {
+        if matches!(ended, Ended::Locked | Ended::Behind(_)) {
+            self.behind.push(self.rows.len());
+        }
         let (result, reason) = match ended {
             Ended::Done => (Ending::Done, piece.reason.to_owned()),
             Ended::Locked => {
                 let limit = human::duration(self.lock_timeout);
                 (Ending::Skipped, format!("its lock was not to be had within {limit}"))
             }
-            Ended::Cancelled(why) => (Ending::Skipped, format!("cancelled: {why}")),
+            Ended::Behind(why) | Ended::Cancelled(why) => (Ending::Skipped, format!("cancelled: {why}")),
             Ended::Gone => (Ending::Skipped, "it is not there any more".into()),
             Ended::Refused(words) => (Ending::Skipped, format!("{REFUSED}: {words}")),
             Ended::Failed(words) | Ended::Damaged(words) => (Ending::Failed, words.clone()),
@@ -266,7 +291,8 @@ impl<'a> Shift<'a> {
         }
         let summary = summary(&self.rows, nothing);
         let findings = failures(&self.rows).into_iter().chain(refusals(&self.rows)).chain(closed(&self.closed));
-        let findings = findings.chain(unseen(&self.unseen)).collect();
+        let behind: Vec<_> = self.behind.iter().filter_map(|at| self.rows.get(*at)).collect();
+        let findings = findings.chain(unseen(&self.unseen)).chain(left_behind(&behind)).collect();
         Ok(Outcome { summary, findings, failed, ..Outcome::default() })
     }
 }
@@ -300,6 +326,20 @@ fn refusals(rows: &[MaintenanceRecord]) -> Option<Finding> {
                  can only be dropped by its owner. Check: \"grant execute\" on the functions of amcheck.",
             )
             .detail(left_alone(&refused))
+    })
+}
+
+/// What others were in the way of.
+fn left_behind(rows: &[&MaintenanceRecord]) -> Option<Finding> {
+    (!rows.is_empty()).then(|| {
+        let summary = format!("{} left out: others were in the way", human::count(rows.len(), "object"));
+        Finding::new(Severity::Warning, "locks", summary)
+            .meaning("Somebody held a lock or an old transaction. The next run tries again.")
+            .advice(
+                "End what was forgotten, move the job to another hour, or let it wait longer (lock-timeout, patience). \
+                 monitor.locks shows who blocks whom.",
+            )
+            .detail(left_alone(rows))
     })
 }
 

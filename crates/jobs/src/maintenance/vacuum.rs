@@ -208,7 +208,7 @@ impl Vacuum {
         }
         for task in locked {
             if matches!(self.work(shift, task, Duration::ZERO).await?, Worked::Locked) {
-                shift.skip(&task.piece(), LOCKED);
+                shift.skip_behind(&task.piece(), LOCKED);
             }
         }
         Ok(())

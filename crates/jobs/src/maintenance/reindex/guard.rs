@@ -57,7 +57,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Lets disks, standbys and the archive take in what was written; why there is no time for that.
-    async fn rest(&self, shift: &Shift<'_>) -> Option<String> {
+    pub async fn rest(&self, shift: &Shift<'_>) -> Option<String> {
         let rest = self.paid?.checked_duration_since(Instant::now())?;
         if rest >= shift.left() {
             return Some("wal-rate does not let more be written within the time budget".into());
@@ -69,46 +69,46 @@ impl<'a> Guard<'a> {
         }
     }
 
-    /// Waits until the way is free; what is in it, where it is not in time.
+    /// Waits until the way is free; what is in it, where it is not in time, and whether that are others' locks and transactions.
     pub async fn in_the_way(
         &mut self,
         shift: &Shift<'_>,
         session: &mut Session,
         index: &Index,
-    ) -> Result<Option<String>, JobError> {
-        if let Some(reason) = self.rest(shift).await {
-            return Ok(Some(reason));
-        }
+    ) -> Result<Option<(String, bool)>, JobError> {
         let begun = Instant::now();
         loop {
-            let Some(reason) = self.look(session, index).await? else { return Ok(None) };
+            let Some((reason, others)) = self.look(session, index).await? else { return Ok(None) };
             if begun.elapsed() >= self.patience {
                 self.patience = Duration::ZERO;
-                return Ok(Some(reason));
+                return Ok(Some((reason, others)));
             }
-            shift.context.progress.step(format!("{}: {} waits: {reason}", session.database, index.name), 0);
+            let progress = &shift.context.progress;
+            progress.step(format!("{}: {} waits", session.database, index.name), 0);
+            progress.detail(&reason);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                over = shift.over() => return Ok(Some(format!("{over}, while it waited: {reason}"))),
+                over = shift.over() => return Ok(Some((format!("{over}, while it waited: {reason}"), false))),
             }
         }
     }
 
-    async fn look(&self, session: &mut Session, index: &Index) -> Result<Option<String>, JobError> {
+    async fn look(&self, session: &mut Session, index: &Index) -> Result<Option<(String, bool)>, JobError> {
         let old = i64::try_from(self.options.lock_timeout.as_secs()).unwrap_or(i64::MAX).max(1);
         let ways: Vec<Way> = session.rows_of("look what is in the way", include_str!("way.sql"), old).await?;
         let Some(way) = ways.into_iter().next() else { return Ok(None) };
         if way.base_backups > 0 {
-            return Ok(Some("a base backup is being taken".into()));
+            return Ok(Some(("a base backup is being taken".into(), false)));
         }
         let (lag, limit) = (way.lag.unsigned_abs(), self.options.lag_limit.as_u64());
         if lag > limit {
-            return Ok(Some(format!("a standby lags by {} (limit {})", human::size(lag), human::size(limit))));
+            let reason = format!("a standby lags by {} (limit {})", human::size(lag), human::size(limit));
+            return Ok(Some((reason, false)));
         }
         if let Some(transaction) = way.transaction {
-            return Ok(Some(format!("it would have to wait for {transaction}")));
+            return Ok(Some((format!("it would have to wait for {transaction}"), true)));
         }
-        self.room(session, index).await
+        Ok(self.room(session, index).await?.map(|reason| (reason, false)))
     }
 
     /// The new index and what is sorted for it, and the WAL about it.

@@ -4,7 +4,7 @@ use super::{DELIVERED, show, writable};
 use pgbosun_core::{
     config::{Config, Effective},
     mounts::Mounts,
-    unit::{self, forbids_process},
+    unit::{self, lets_process_write},
 };
 use pgbosun_jobs::paths::{Named, kept_away, written};
 use std::path::Path;
@@ -42,7 +42,7 @@ fn by_its_properties(config: &Config, properties: &str, mounts: &Mounts) -> Vec<
     };
     // A share that came after the daemon's start takes writes as it is; one that is away is seen once it is there.
     let daemon = get("MainPID");
-    let may = |path: &Path| daemon.parse().is_ok_and(|pid: u32| pid > 0) && forbids_process(daemon, path).is_none();
+    let may = |path: &Path| daemon.parse().is_ok_and(|pid: u32| pid > 0) && lets_process_write(daemon, path);
     let needed = |path: &Path| writable(config, mounts, path).is_some_and(|path| !is_writable(path) && !may(path));
     let lacking = written(config).into_iter().filter(|Named { path, .. }| !is_writable(path) && needed(path));
     lacking

@@ -57,10 +57,14 @@ pub fn put(config: &Config) -> anyhow::Result<()> {
 fn of(user: &str, group: &str) -> String {
     let lines = DELIVERED.lines().filter(|line| !line.starts_with('#'));
     let lines = lines.map(|line| {
-        let fields = line.split_whitespace().enumerate().map(|(index, field)| match (index, field) {
-            (3, USER) => user,
-            (4, USER) => group,
-            (_, field) => field,
+        let fields = line.split_whitespace().enumerate().map(|(index, field)| {
+            // ":" for what is made, and not of what is there (tmpfiles.d(5)).
+            let (sign, name) = field.strip_prefix(':').map_or(("", field), |name| (":", name));
+            match (index, name) {
+                (3, USER) => format!("{sign}{user}"),
+                (4, USER) => format!("{sign}{group}"),
+                _ => field.to_owned(),
+            }
         });
         fields.collect::<Vec<_>>().join(" ") + "\n"
     });
@@ -83,6 +87,8 @@ mod tests {
         let lines = of("sdba", "dba");
         assert!(lines.contains("d /etc/pgbosun 0750 root dba -\n"), "{lines}");
         assert!(lines.contains("d /etc/pgbosun/secrets 0700 sdba dba -\n"), "{lines}");
-        assert!(!lines.contains(USER) && of(USER, USER) == DELIVERED, "{lines}");
+        assert!(lines.contains("d /var/lib/pgbosun :0700 :sdba :dba -\n"), "{lines}");
+        let delivered = DELIVERED.lines().filter(|line| !line.starts_with('#'));
+        assert!(!lines.contains(USER) && of(USER, USER).lines().eq(delivered), "{lines}");
     }
 }
