@@ -308,8 +308,8 @@ def main():
 
     logs = {name: [path.name for path in pathlib.Path("/var/log/postgresql").glob(f"{name}.log*")] for name in ("old", "ancient", "young")}
     holds("logs are compressed after 7 days and removed after 90", logs == {"old": ["old.log.zst"], "ancient": [], "young": ["young.log"]}, logs)
-    skipped = journal("select count(*) from runs where trigger = 'schedule' and state in ('queued', 'running', 'interrupted') and job not like '%-sample'")
-    holds("every job ran at its times", skipped == "0" and not failed, f"{weekend.runs} runs")
+    skipped = journal("select group_concat(job || ' ' || scheduled_for || ' ' || state || ' ' || summary, '; ') from runs where trigger = 'schedule' and state in ('queued', 'running', 'interrupted') and job not like '%-sample'")
+    holds("every job ran at its times", not skipped and not failed, f"{weekend.runs} runs{skipped}")
     pgbosun("job", "run", "weekly-verification", "--wait", check=False)
     good = "select count(*) from dba_ops.backups where state = 'verified' and repository = '{}'"
     for repository in ("local", "share"):

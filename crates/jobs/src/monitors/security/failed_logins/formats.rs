@@ -134,6 +134,11 @@ fn named_user(message: &str) -> Option<&str> {
     Some(&rest[..end])
 }
 
+/// An address as the server writes it, for people.
+fn whence(address: String) -> String {
+    if address == "[local]" { "this machine".into() } else { address }
+}
+
 /// A failure, with what the message tells where the record itself does not.
 fn failure(
     time: Option<String>,
@@ -153,10 +158,7 @@ fn failure(
         user: known(user).or_else(|| named_user(&message).map(str::to_owned)).unwrap_or_else(unknown),
         database: known(database).or_else(|| quoted("database", "\"")).unwrap_or_else(unknown),
         // The server writes it before the names.
-        address: known(address)
-            .or_else(|| quoted("host", "\", user \""))
-            .map(|address| if address == "[local]" { "this machine".into() } else { address })
-            .unwrap_or_else(unknown),
+        address: known(address).or_else(|| quoted("host", "\", user \"")).map(whence).unwrap_or_else(unknown),
         message,
     }
 }

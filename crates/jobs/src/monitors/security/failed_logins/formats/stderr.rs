@@ -2,7 +2,7 @@
 //! a record and the beginning of another. What the server writes after them, severity and message, is beyond a stranger's reach, and
 //! the message is indented where it has several lines and names the user once more: records are read from there.
 
-use super::{Failure, NOWHERE, failure, is_refusal, named_user};
+use super::{Failure, NOWHERE, failure, is_refusal, named_user, whence};
 use regex::{Captures, Regex};
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -225,7 +225,7 @@ impl Lines {
         let fields = self.head.captures(&record[..at + 3])?;
         let is_nobody = fields.name("user").is_none_or(|user| ["", "[unknown]"].contains(&user.as_str()));
         let host = record[at + RECEIVED.len()..].split(" port=").next()?;
-        is_nobody.then_some((fields.name("process")?.as_str().to_owned(), host.to_owned()))
+        is_nobody.then_some((fields.name("process")?.as_str().to_owned(), whence(host.trim_end().to_owned())))
     }
 }
 

@@ -37,6 +37,8 @@ fn any_prefix() {
         "2026-11-21 10:00:00.1 UTC [42] [unknown]@[unknown] LOG:  connection received: host=10.0.0.7 port=5\n";
     let both = stderr("%m [%p] %q%u@%d ", &format!("{received}{debian}"));
     assert_eq!(both[0].address, "10.0.0.7");
+    let local = received.replace("10.0.0.7 port=5", "[local]");
+    assert_eq!(stderr("%m [%p] %q%u@%d ", &format!("{local}{debian}"))[0].address, "this machine");
     let full =
         "2026-11-21 10:00:00 UTC:10.1.2.3(5544):bob@db:[77]:FATAL:  password authentication failed for user \"bob\"\n";
     assert_eq!(told(&stderr("%t:%r:%u@%d:[%p]:", full)), ["2026-11-21 10:00:00 UTC/bob/db/10.1.2.3"]);
