@@ -9,8 +9,8 @@ use std::{
 
 /// Where file systems are mounted that come and go (file-hierarchy(7), hier(7)).
 const COMING: [&str; 3] = ["/mnt", "/media", "/run/media"];
-/// How the types of those of a network begin (mount(8)).
-const NETWORK: [&str; 8] = ["nfs", "cifs", "smb", "fuse.", "ceph", "glusterfs", "9p", "davfs"];
+/// How the types of those of a network begin, and of those that are mounted when they are needed (mount(8), autofs(5)).
+const NETWORK: [&str; 9] = ["autofs", "nfs", "cifs", "smb", "fuse", "ceph", "glusterfs", "9p", "davfs"];
 
 /// Where something is mounted or is to be, but for the root of everything.
 pub struct Mounts {

@@ -20,7 +20,7 @@ options! {
         warning_percent: f64 = "80.0";
         /// Critical above this share, percent.
         critical_percent: f64 = "95.0";
-        /// Warns when the load of the last five minutes is above so many a processor.
+        /// Warns when the load of the last five minutes is above so many per processor.
         warning_load: f64 = "4.0";
         /// Critical above so many.
         critical_load: f64 = "10.0";
@@ -84,14 +84,14 @@ impl Monitor for Cpu {
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
         let Sample { busy, waiting, stolen, load, busiest } = sample;
         let over = human::duration(self.sample);
-        let mut verdict = Verdict::of(format!("{busy:.0} % busy over {over}, load {load:.1} a processor"));
+        let mut verdict = Verdict::of(format!("{busy:.0} % busy over {over}, load {load:.1} per processor"));
         verdict.measure(Figure::new("host_cpu_busy_percent", *busy));
         verdict.measure(Figure::new("host_cpu_waiting_percent", *waiting));
         verdict.measure(Figure::new("host_load_per_processor", *load));
         let detail = Detail::new()
             .fact("waiting for disks", format!("{waiting:.0} %"))
             .fact("taken by the hypervisor", format!("{stolen:.0} %"))
-            .fact("load", format!("{load:.1} a processor"))
+            .fact("load", format!("{load:.1} per processor"))
             .text(busiest);
         let severity = view.above("cpu", *busy, self.warning_percent, self.critical_percent);
         verdict.find(
@@ -102,7 +102,7 @@ impl Monitor for Cpu {
         );
         let severity = view.above("load", *load, self.warning_load, self.critical_load);
         verdict.find(
-            Finding::new(severity, "load", format!("the load is {load:.1} a processor"))
+            Finding::new(severity, "load", format!("the load is {load:.1} per processor"))
                 .meaning("Processes wait for their turn, or for disks that do not keep up.")
                 .advice("Where the processors are idle it is the disks: see monitor.pressure and iostat -x.")
                 .detail(detail),
