@@ -58,6 +58,7 @@ fn a_monitor_that_cannot_look_is_unknown_and_alerts() {
     assert_eq!(installation.try_run(&["status"]).status.code(), Some(3));
 }
 
+/// Reference 000 (its lines by id): 000-M2.
 #[test]
 fn the_disk_monitor_fires_and_stays_quiet() {
     let directory = directory();
@@ -364,6 +365,7 @@ fn a_look_that_finds_the_worst_says_so_and_ends_with_its_code() {
     }
 }
 
+/// Reference 000 (its lines by id): 000-E8.
 #[test]
 fn who_hears_of_a_failure_gets_the_end_of_its_log() {
     let directory = directory();

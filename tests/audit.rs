@@ -54,6 +54,7 @@ impl Ground {
     }
 }
 
+/// Reference 000 (its lines by id): 000-S8.
 #[test]
 fn whatever_changes_something_is_written_down_with_who_from_where_and_what_came_of_it() {
     let directory = directory();

@@ -35,6 +35,7 @@ fn objects(directory: &Path) -> Vec<PathBuf> {
     listed.lines().map(PathBuf::from).collect()
 }
 
+/// Reference 000 (its lines by id): 000-B1, 000-B9.
 #[test]
 fn c12_c13_c14_a_backup_of_files_under_load_restores_with_tablespaces_and_pg_verifybackup_agrees() {
     under_load("files");

@@ -31,6 +31,7 @@ fn recovered(data: &Path, socket: &Path, question: &str) -> String {
     answer
 }
 
+/// Reference 000 (its lines by id): 000-S4, 000-P1.
 #[test]
 fn c22_a_machine_with_nothing_but_the_repository_and_the_key_restores() {
     let directory = directory();

@@ -61,6 +61,7 @@ pub fn received(directory: &Path) -> Vec<String> {
     names.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }
 
+/// Reference 000 (its lines by id): 000-E1, 000-E2.
 #[test]
 fn mail_goes_over_starttls_with_a_login_and_waits_while_the_server_is_out_of_order() {
     let directory = directory();
@@ -446,6 +447,7 @@ fn messages_of_one_incident_keep_their_order_and_a_dead_channel_is_told_by_anoth
     services.all_was_right();
 }
 
+/// Reference 000 (its lines by id): 000-E3.
 #[test]
 fn mail_logs_in_by_oauth_and_fetches_a_new_token_when_the_old_one_is_not_good_any_more() {
     let directory = directory();
@@ -624,6 +626,7 @@ fn the_example_templates_reach_their_services_and_a_wrong_one_says_what_is_wrong
     services.all_was_right();
 }
 
+/// Reference 000 (its lines by id): 000-K2.
 #[test]
 fn a_success_is_told_to_those_who_asked_with_a_prefix_of_its_own() {
     let directory = directory();

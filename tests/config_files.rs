@@ -54,6 +54,7 @@ fn restore(installation: &Installation, data: &Path, repository: &str, more: &[&
     installation.run(&[&common[..], more].concat())
 }
 
+/// Reference 000 (its lines by id): 000-P2.
 #[test]
 fn configuration_files_elsewhere_are_in_the_backup_and_go_back_when_asked() {
     let directory = directory();

@@ -111,6 +111,7 @@ fn files_and_syntax() {
     assert!(words.contains("/nonexistent/pgbosun.toml: cannot be read") && words.contains("config init"), "{words}");
 }
 
+/// Reference 000 (its lines by id): 000-S3.
 #[test]
 fn a_secret_file_open_to_others_is_an_error() {
     let directory = directory();
@@ -180,6 +181,7 @@ fn the_sample_is_valid_and_the_reference_is_in_step() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// Reference 000 (its lines by id): 000-X.
 #[test]
 fn the_configuration_of_the_reference_is_valid_and_has_its_schedules() {
     let directory = directory();

@@ -102,6 +102,7 @@ fn a_hundred_runs_over_an_outage_arrive_once_each() {
     until_the_same_rows(&installation, &cluster, seconds(30));
 }
 
+/// Reference 000 (its lines by id): 000-S1, 000-E9.
 #[test]
 fn operators_of_dba_ops_are_told_and_remembered_when_it_is_down() {
     let directory = directory();
@@ -143,6 +144,7 @@ fn operators_of_dba_ops_are_told_and_remembered_when_it_is_down() {
     );
 }
 
+/// Reference 000 (its lines by id): 000-K4.
 #[test]
 fn operators_edited_by_hand_are_heard_of_at_once_and_every_change_is_written_down() {
     let directory = directory();

@@ -81,6 +81,7 @@ fn c14_c26_a_backup_that_dies_at_any_point_is_no_backup_and_the_next_is_clean() 
     assert_eq!(leases, "");
 }
 
+/// Reference 000 (its lines by id): 000-B6.
 #[test]
 fn c1_c2_a_push_that_dies_at_any_point_is_repeated_and_no_harm_is_done() {
     let directory = directory();

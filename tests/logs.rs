@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Reference 000 (its lines by id): 000-L1, 000-L2, 000-L3, 000-L4, 000-S5.
 #[test]
 fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
     let directory = directory();

@@ -30,6 +30,7 @@ fn size(cluster: &Cluster, relation: &str) -> u64 {
     cluster.sql(&format!("select pg_relation_size('{relation}')")).parse().unwrap()
 }
 
+/// Reference 000 (its lines by id): 000-D1.
 #[test]
 fn vacuum_takes_what_needs_it_and_says_what_is_in_its_way() {
     let directory = directory();
@@ -436,6 +437,7 @@ fn an_index_that_is_in_its_place_already_is_not_built_again() {
     assert_eq!(cluster.sql("select count(*) from pg_class where relname like 't_id_cc%'"), "0");
 }
 
+/// Reference 000 (its lines by id): 000-D2.
 #[test]
 fn catalogues_are_vacuumed_and_their_indexes_built_anew() {
     let directory = directory();
@@ -462,6 +464,7 @@ fn catalogues_are_vacuumed_and_their_indexes_built_anew() {
     assert_eq!(shared.len(), 1, "what all databases share is done once");
 }
 
+/// Reference 000 (its lines by id): 000-K3.
 #[test]
 fn damage_is_found_while_everybody_works() {
     let directory = directory();
@@ -523,6 +526,7 @@ fn damage_is_found_while_everybody_works() {
     assert_eq!(installation.journal(open), "public.lost in postgres is damaged");
 }
 
+/// Reference 000 (its lines by id): 000-W3, 000-W4.
 #[test]
 fn what_could_be_better_is_said_and_not_done() {
     let directory = directory();

@@ -155,6 +155,7 @@ fn c19_ten_random_times_are_what_they_were_in_a_bucket_over_https() {
     installation.run(&["backup", "verify", "--all"]);
 }
 
+/// Reference 000 (its lines by id): 000-B8.
 #[test]
 fn c19_ten_random_times_are_what_they_were() {
     let directory = directory();

@@ -56,6 +56,7 @@ impl Sampled {
     }
 }
 
+/// Reference 000 (its lines by id): 000-K5.
 #[test]
 fn what_grew_between_two_samples_is_what_the_server_counted() {
     let sampled = Sampled::new();

@@ -150,6 +150,7 @@ fn cancelling_reaches_children_and_queries() {
     );
 }
 
+/// Reference 000 (its lines by id): 000-P3.
 #[test]
 fn a_pause_survives_a_restart_and_downtime_is_caught_up_or_missed() {
     let directory = directory();

@@ -23,6 +23,7 @@ fn start_status_and_hardening() {
     held("start-and-status");
 }
 
+/// Reference 000 (its lines by id): 000-S9.
 #[test]
 fn what_the_configuration_names_can_be_written_also_as_another_user() {
     held("configured-paths");

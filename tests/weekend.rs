@@ -265,6 +265,9 @@ impl Drop for Weekend {
     }
 }
 
+/// Reference 000 (its lines by id): 000-X, 000-M1, 000-M4, 000-M5, 000-M6, 000-M7, 000-B1, 000-B2, 000-B3, 000-B4, 000-B5, 000-B7, 000-B10, 000-B11, 000-D1,
+/// 000-D2, 000-D3, 000-D5, 000-W1, 000-W2, 000-L1, 000-L2, 000-C1, 000-C2, 000-C3, 000-C4, 000-E4, 000-E5, 000-E6, 000-E7, 000-E9,
+/// 000-R1, 000-R2, 000-R3, 000-R4, 000-R5, 000-R6, 000-R7, 000-R8, 000-R9, 000-R10, 000-R11, 000-R12.
 #[test]
 fn the_weekend_of_reference_000_is_as_it_promises() {
     let directory = directory();
@@ -428,6 +431,7 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     ] {
         assert!(page.contains(&format!("<h2>{section}</h2>")), "{section}");
     }
+    assert!(page.contains("By mean time") && page.contains(">By time<"));
 
     // Its figures are what the server's own views grew by between the two reports.
     let data: Value = serde_json::from_slice(&fs::read(newest.replace(".html", ".json")).unwrap()).unwrap();
@@ -485,6 +489,8 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     let text = |subject: &str| &weekend.mails.iter().find(|mail| mail.subject.contains(subject)).unwrap().text;
     let login = text("3 failed logins");
     assert!(login.contains("eve") && login.contains("postgres") && login.contains("text/html"), "{login}");
+    // Red and yellow.
+    assert!(login.contains("#f5c518") && text("does not accept connections").contains("#c62828"), "{login}");
     let report = text("performance report");
     for part in ["performance-main.html", "Content-ID: <wal>", "text/plain"] {
         assert!(report.contains(part), "{part}");

@@ -11,6 +11,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+/// Reference 000 (its lines by id): 000-M3, 000-K1, 000-S6.
 #[test]
 fn host() {
     let directory = directory();

@@ -4,6 +4,7 @@ use super::{all_quiet, installation, look, told};
 use crate::support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until};
 use std::{fs, io::Write as _, process::Command};
 
+/// Reference 000 (its lines by id): 000-M4.
 #[test]
 fn failed_logins_in_every_format_once() {
     let directory = directory();
@@ -196,6 +197,7 @@ fn security() {
     assert!(told(&installation, "passwords").contains("old"));
 }
 
+/// Reference 000 (its lines by id): 000-S2.
 #[test]
 fn a_role_without_power_sees_what_it_may() {
     let directory = directory();

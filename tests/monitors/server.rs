@@ -7,6 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// Reference 000 (its lines by id): 000-M1, 000-K6.
 #[test]
 fn availability() {
     let directory = directory();

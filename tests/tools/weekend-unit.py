@@ -302,12 +302,12 @@ def main():
             failed.append(f"{promise}: {found}")
 
     def holds(what, is_so, seen=""):
-        lines.append(f"| end | {what} | {'yes' if is_so else '**no**'} {seen} |")
+        lines.append(f"| end | {what} | {'yes' if is_so else '**no**'}{seen and f': {seen}'} |")
         if not is_so:
             failed.append(f"{what}: {seen}")
 
     logs = {name: [path.name for path in pathlib.Path("/var/log/postgresql").glob(f"{name}.log*")] for name in ("old", "ancient", "young")}
-    holds("logs are compressed after 7 days and removed after 90", logs == {"old": ["old.log.zst"], "ancient": [], "young": ["young.log"]}, logs)
+    holds("logs are compressed after 7 days and removed after 90", logs == {"old": ["old.log.zst"], "ancient": [], "young": ["young.log"]}, " ".join(sum(logs.values(), [])))
     skipped = journal("select group_concat(job || ' ' || scheduled_for || ' ' || state || ' ' || summary, '; ') from runs where trigger = 'schedule' and state in ('queued', 'running', 'interrupted') and job not like '%-sample'")
     holds("every job ran at its times", not skipped and not failed, f"{weekend.runs} runs{skipped}")
     pgbosun("job", "run", "weekly-verification", "--wait", check=False)
