@@ -85,12 +85,6 @@ impl Memory {
 
     /// Compares what is there with what is remembered, and remembers what is new.
     pub fn check(&self, repository: &str, found: Option<Uuid>) -> Result<(), Error> {
-        let gone = |reason| Error::NotThere {
-            repository: repository.to_owned(),
-            place: self.place.clone(),
-            reason,
-            memory: self.file.display().to_string(),
-        };
         if let Some(held) = self.local.then(|| unit::holds(Path::new(&self.place))).flatten() {
             let (repository, place) = (repository.to_owned(), self.place.clone());
             return Err(Error::Held { repository, place, reason: held });
@@ -120,7 +114,12 @@ impl Memory {
             Some(false) => "it holds no pgbosun.json, and once did",
             Some(true) => "it is another repository than before",
         };
-        Err(gone(reason))
+        Err(Error::NotThere {
+            repository: repository.to_owned(),
+            place: self.place.clone(),
+            reason,
+            memory: self.file.display().to_string(),
+        })
     }
 
     /// It was made within the last hour.
