@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Reference 000 (its lines by id): 000-L1, 000-L2, 000-L3, 000-L4, 000-S5.
+/// Reference 000 (its lines by id): 000-L1, 000-L2, 000-L3, 000-L4, 000-S5, 000-D4.
 #[test]
 fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
     let directory = directory();
@@ -24,7 +24,8 @@ fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
         &format!(
             "[clusters.main]\nconnection = \"{}\"\nlog-directory = \"{{dir}}/log\"\n\
              [jobs.rotate]\nkind = \"logs.rotate\"\ntemporary-directories = [\"{{dir}}/temporary\"]\n\
-             [jobs.gzip]\nkind = \"logs.rotate\"\ncompression = \"gzip\"\ncompress-after = \"1d\"\n",
+             [jobs.gzip]\nkind = \"logs.rotate\"\ncompression = \"gzip\"\ncompress-after = \"1d\"\n\
+             [jobs.daily]\nkind = \"logs.rotate\"\nremove-after = \"30d\"\n",
             cluster.connection()
         ),
     );
@@ -36,7 +37,7 @@ fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
         path
     };
     let (young, week, open) = (file("young.log", 2), file("week.csv", 8), file("open.log", 20));
-    let (ancient, compressed, other) = (file("ancient.log.3.gz", 91), file("done.log.gz", 30), file("notes.txt", 200));
+    let (ancient, compressed, other) = (file("ancient.log.3.gz", 91), file("done.log.gz", 31), file("notes.txt", 200));
     for name in ["old", "new"] {
         fs::write(temporary.join(name), "x").unwrap();
     }
@@ -55,6 +56,10 @@ fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
     ] {
         assert!(told.contains(&expected), "{expected}: {told}");
     }
+    // The other age that reference 000 names.
+    assert!(!told.contains(&format!("remove {}", compressed.display())), "{told}");
+    let daily = installation.run(&["job", "run", "daily", "--dry-run"]);
+    assert!(daily.contains(&format!("remove {}", compressed.display())), "{daily}");
     assert!(week.exists() && ancient.exists());
 
     std::thread::sleep(std::time::Duration::from_millis(1100));

@@ -60,6 +60,7 @@ impl Reported {
     }
 }
 
+/// Reference 000 (its lines by id): 000-R13.
 #[test]
 fn the_daily_report_says_what_the_server_did_and_arrives() {
     let reported = Reported::new("shared_preload_libraries = 'pg_stat_statements'");

@@ -122,7 +122,7 @@ deb)
 
     begin_backup
     upgraded apt install "$PACKAGES/second.deb"
-    [ "$(dpkg-query -W -f '${Version}' pgbosun)" = 999.0.0-1 ] || fail "not upgraded"
+    [ "$(dpkg-query -W -f '${Version}' pgbosun)" = "$(dpkg-deb -f "$PACKAGES/second.deb" Version)" ] || fail "not upgraded"
     backup_begins_again
 
     # Stopped on purpose, though enabled: an upgrade does not start it.
@@ -212,7 +212,7 @@ rpm)
     configure
     begin_backup
     upgraded rpm -U "$PACKAGES/second.rpm"
-    command rpm -q pgbosun | has 999.0.0 || fail "not upgraded"
+    [ "$(command rpm -q pgbosun)" = "$(command rpm -qp "$PACKAGES/second.rpm")" ] || fail "not upgraded"
     backup_begins_again
     systemctl stop pgbosun
     rpm -U --force "$PACKAGES/second.rpm"

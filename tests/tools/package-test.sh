@@ -1,7 +1,7 @@
 #!/bin/bash
 # package-test.sh [SUITE...] - both packages in booted systems of Debian 12 and 13, or of SUITEs: installed, configured, upgraded
-# with a backup at work, removed, purged (package-scenarios.sh). Builds them in two versions, with the program of target/debug or
-# PROGRAM.
+# from the package of the commit before while a backup runs, removed, purged (package-scenarios.sh). Builds both, with the program of
+# target/debug or PROGRAM; where git does not have the commit before, the first is this program under an earlier version.
 # PGBOSUN_TEST_STORES (/opt/pgbosun-test) keeps the roots of the systems, which are made once.
 # SCENARIOS chooses some of them.
 set -euo pipefail
@@ -18,16 +18,21 @@ rm -rf "$packages"
 mkdir -p "$packages"
 [ -n "${PROGRAM:-}" ] || { cargo build --quiet && PROGRAM=target/debug/pgbosun; }
 export PROGRAM
-# The same program as two versions: the first as this commit's, the second later than any.
-packaging/build.sh deb >/dev/null
-packaging/build.sh rpm >/dev/null
-mv target/debian/pgbosun_*.deb "$packages/first.deb"
-mv target/generate-rpm/pgbosun-*.rpm "$packages/first.rpm"
-export PGBOSUN_VERSION="999.0.0 0000000 $(date +%F)"
-packaging/build.sh deb >/dev/null
-packaging/build.sh rpm >/dev/null
-mv target/debian/pgbosun_*.deb "$packages/second.deb"
-mv target/generate-rpm/pgbosun-*.rpm "$packages/second.rpm"
+build() { # NAME, from the tree where it is called
+    packaging/build.sh deb >/dev/null
+    packaging/build.sh rpm >/dev/null
+    mv target/debian/pgbosun_*.deb "$packages/$1.deb"
+    mv target/generate-rpm/pgbosun-*.rpm "$packages/$1.rpm"
+}
+before=$PWD/target/package-before
+if git rev-parse --quiet --verify HEAD^ >/dev/null; then
+    if [ -e "$before/.git" ]; then git -C "$before" checkout --quiet --detach HEAD^; else git worktree add --quiet --force --detach "$before" HEAD^; fi
+    echo "building the commit before"
+    (cd "$before" && cargo build --quiet && PROGRAM=target/debug/pgbosun build first)
+else
+    PGBOSUN_VERSION="0.0.0 0000000 $(date +%F)" build first
+fi
+build second
 cp systemd/pgbosun.service tests/tools/scenario.sh tests/tools/package-scenarios.sh "$packages/"
 
 for suite in "${suites[@]}"; do

@@ -2,6 +2,7 @@
 # pages.sh [PAGE...] - runs the commands of pages in docs/, in their order and to the letter, as a new user does: in a booted Debian that has
 # PostgreSQL and the package, and nothing else prepared but what the page says. Needs root, or sudo. Two pages at a time.
 #   PROGRAM              what is packed; target/debug/pgbosun without
+#   PACKAGE              a package that is built already (make deb), instead
 #   PGBOSUN_TEST_STORES  where the roots of the systems are kept (package-test.sh)
 # In a page, blocks of "```sh" are run. Comments of the page itself say what a reader does not see:
 #   <!-- begins after: PAGE -->    what was done before
@@ -11,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 pages=("$@")
-[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md people.md another-user.md upgrading.md
+[ $# -gt 0 ] || pages=(server-gone.md new-machine.md dropped-table.md maintenance-window.md failed-backup.md troubleshooting.md people.md another-user.md upgrading.md
     migrating.md restore-by-hand.md README.md)
 root=${PGBOSUN_TEST_STORES:-/opt/pgbosun-test}/roots/bookworm
 work=$(mktemp -d /tmp/pgbosun-pages.XXXXXX)
@@ -22,8 +23,12 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
 tests/tools/root.sh bookworm || { [ $? = 69 ] && echo "the pages are not tried: they are Debian's" && exit 0; }
 # Whatever git says of this tree.
-PGBOSUN_VERSION="0.0.0 0000000 $(date +%F)" PROGRAM=${PROGRAM:-target/debug/pgbosun} packaging/build.sh quick-deb >/dev/null
-cp target/debian/pgbosun_*.deb "$work/"
+if [ -n "${PACKAGE:-}" ]; then
+    cp "$PACKAGE" "$work/"
+else
+    PGBOSUN_VERSION="0.0.0 0000000 $(date +%F)" PROGRAM=${PROGRAM:-target/debug/pgbosun} packaging/build.sh quick-deb >/dev/null
+    cp target/debian/pgbosun_*.deb "$work/"
+fi
 # The tree of one who builds and installs without a package.
 mkdir -p "$work/source/target/dist"
 cp -r systemd "$work/source/"

@@ -456,11 +456,17 @@ share-comes-and-goes)
     newest() { find "/run/$1/pgbosun" -name backup.json | wc -l; }
     backup() { bosun backup create >/tmp/said 2>&1 || fail "a backup $1: $(cat /tmp/said)"; }
     # It is not there at the start, and comes later: fstab has it, and its server does not answer.
-    echo "nowhere $nas none bind,nofail 0 0" >/etc/fstab
+    echo "nowhere $nas none bind,nofail,credentials=/etc/nas.credentials 0 0" >/etc/fstab
+    install -m 640 /dev/stdin /etc/nas.credentials <<<password=secret
+    printf '[jobs.permissions]\nkind = "monitor.permissions"\n' >>/etc/pgbosun/pgbosun.toml
     systemctl daemon-reload
     start
     backup "without the share"
     has "partly: it is not in share" </tmp/said || fail "a share that is away is not told: $(cat /tmp/said)"
+    # 000-S7: the credentials of the share are watched.
+    bosun job run permissions >/tmp/said 2>&1 || :
+    has "/etc/nas.credentials is open to others (mode 0640)" </tmp/said || fail "the credentials of the share: $(cat /tmp/said)"
+    chmod 600 /etc/nas.credentials
     mount --bind /run/first $nas
     backup "once the share is there"
     [ "$(newest first)" = 1 ] || fail "what came after the start is not written to: $(cat /tmp/said)"

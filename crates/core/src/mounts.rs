@@ -22,6 +22,10 @@ struct Place {
     path: PathBuf,
     /// Its file system comes and goes.
     is_share: bool,
+    /// It is mounted without being asked for.
+    is_expected: bool,
+    /// The file with the user and the password that it is mounted with (mount.cifs(8)).
+    credentials: Option<PathBuf>,
 }
 
 impl Mounts {
@@ -38,13 +42,11 @@ impl Mounts {
         let lines = fstab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
         let planned = lines.filter_map(|line| {
             let mut fields = line.split_whitespace().skip(1);
-            let (place, kind, options) = (fields.next()?, fields.next()?, fields.next().unwrap_or_default());
-            let is_expected = !options.split(',').any(|option| option == "noauto");
-            is_expected.then_some((place, kind))
+            Some((fields.next()?, fields.next()?, fields.next().unwrap_or_default()))
         });
         let present = mountinfo.lines().filter_map(|line| {
             let kind = line.split_once(" - ")?.1.split(' ').next()?;
-            Some((line.split(' ').nth(4)?, kind))
+            Some((line.split(' ').nth(4)?, kind, ""))
         });
         Self { planned: places(planned), present: places(present) }
     }
@@ -64,8 +66,17 @@ impl Mounts {
         self.of(&self.real(path)).is_some_and(|place| !self.present.iter().any(|there| there.path == place.path))
     }
 
+    /// The file with the password of the share that a path lies on, where `fstab` names one.
+    pub fn credentials_of(&self, path: &Path) -> Option<&Path> {
+        let path = self.real(path);
+        // The kernel tells nobody about this option, and one that is mounted only when it is needed has it, too.
+        let above = self.planned.iter().filter(|place| path.starts_with(&place.path));
+        above.max_by_key(|place| place.path.as_os_str().len())?.credentials.as_deref()
+    }
+
     fn of(&self, path: &Path) -> Option<&Place> {
-        let above = self.planned.iter().chain(&self.present).filter(|place| path.starts_with(&place.path));
+        let expected = self.planned.iter().filter(|place| place.is_expected);
+        let above = expected.chain(&self.present).filter(|place| path.starts_with(&place.path));
         above.max_by_key(|place| place.path.as_os_str().len())
     }
 
@@ -95,11 +106,16 @@ impl Mounts {
 /// Links that are followed at the most, as the kernel does (path_resolution(7)).
 const LINKS: u32 = 40;
 
-fn places<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Place> {
-    let places = fields.map(|(place, kind)| {
+/// By place, type of file system, and options.
+fn places<'a>(fields: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<Place> {
+    let places = fields.map(|(place, kind, options)| {
         let path = mount_point(place);
         let is_coming = COMING.iter().any(|place| path.starts_with(place));
-        Place { is_share: is_coming || NETWORK.iter().any(|network| kind.starts_with(network)), path }
+        let is_share = is_coming || NETWORK.iter().any(|network| kind.starts_with(network));
+        let is_expected = !options.split(',').any(|option| option == "noauto");
+        let mut named = options.split(',').filter_map(|option| option.split_once('='));
+        let credentials = named.find(|(name, _)| ["credentials", "cred"].contains(name));
+        Place { path, is_share, is_expected, credentials: credentials.map(|(_, file)| mount_point(file)) }
     });
     places.filter(|place| place.path.is_absolute() && place.path != Path::new("/")).collect()
 }
@@ -139,6 +155,15 @@ mod tests {
         assert_eq!(share("/var/backups/x"), None);
         let away = |path: &str| mounts.is_away(Path::new(path));
         assert!(away("/mnt/pg-backup/main") && !away("/mnt/other") && !away("/srv"));
+    }
+
+    #[test]
+    fn the_password_of_a_share_is_where_fstab_says() {
+        let fstab = "//nas/pg /mnt/pg cifs noauto,x-systemd.automount,credentials=/etc/my\\040nas,vers=3.1 0 0\n/dev/sdb /mnt/pg/disk ext4 defaults 0 0\n";
+        let mounts = Mounts::read(fstab, "22 21 0:1 / /mnt/pg rw - cifs //nas/pg rw\n");
+        assert_eq!(mounts.credentials_of(Path::new("/mnt/pg/backup")), Some(Path::new("/etc/my nas")));
+        assert_eq!(mounts.credentials_of(Path::new("/mnt/pg/disk/backup")), None);
+        assert_eq!(mounts.credentials_of(Path::new("/mnt/pg2")), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use pgbosun_core::{
     config::{Config, Needs, RepositoryType},
     detail::Detail,
     finding::{Finding, Severity},
+    mounts::Mounts,
     options,
 };
 use std::{
@@ -23,6 +24,7 @@ options! {
     /// Alerts when configuration, passwords, keys, data directories, local repositories or the state of pgbosun are open to
     /// others than their owner, or belong to somebody else than root, the user of the daemon, or the server's. Where a server
     /// has its configuration in another place, as on Debian, that is looked at, with the files it names for access and key.
+    /// Where `/etc/fstab` names the credentials of a share with a repository, they are, too.
     pub struct Permissions {
         /// More files and directories that nobody but their owner may read.
         paths: Vec<PathBuf> = "[]";
@@ -155,7 +157,11 @@ fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
         watched.extend(data.flat_map(|data| files.map(|file| (data.join(file), Allowed::GroupReads))));
     }
     let local = config.repositories.values().filter(|repository| repository.r#type == RepositoryType::Local);
-    watched.extend(local.filter_map(|repository| repository.path.clone()).map(|path| (path, Allowed::GroupReads)));
+    let local: Vec<_> = local.filter_map(|repository| repository.path.as_deref()).collect();
+    let mounts = Mounts::of_this_machine();
+    let passwords = local.iter().filter_map(|path| mounts.credentials_of(path));
+    watched.extend(passwords.map(|file| (file.to_owned(), Allowed::Nothing)));
+    watched.extend(local.iter().map(|path| (path.to_path_buf(), Allowed::GroupReads)));
     watched
 }
 
