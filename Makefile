@@ -50,7 +50,7 @@ deny: ## Check dependencies: bans, licences, sources, and with ADVISORIES=DIR kn
 fuzz: setup ## Try every parser of what others write for ten minutes (SECONDS=600), with cargo-fuzz where there is a nightly compiler.
 	$(TOOLS)/fuzz.sh $(or $(SECONDS),600)
 
-bench: setup ## Measure trigger latency, idle cost, journal speed and what monitors cost; docs/benchmarks.md has the figures.
+bench: setup ## Measure trigger latency, idle cost, journal speed and what monitors cost; docs/benchmarks.md has the numbers.
 	cargo bench -p pgbosun-daemon --bench schedule
 	cargo build --release
 	$(TOOLS)/bench-server.sh monitors

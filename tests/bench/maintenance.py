@@ -127,8 +127,8 @@ def theirs():
 
 
 CONTESTANTS = {
-    "pgbosun: vacuum, catalog, reindex by need": ours("vacuum", "catalog", "reindex"),
-    "pgbosun: vacuum and reindex of all": ours("vacuum-all", "reindex-all"),
+    "pgbosun: vacuum, catalog, reindex where needed": ours("vacuum", "catalog", "reindex"),
+    "pgbosun: vacuum and reindex of everything": ours("vacuum-all", "reindex-all"),
     "vacuumdb -az, reindexdb -a --concurrently": theirs,
 }
 
@@ -159,7 +159,7 @@ with Scratch(arguments) as scratch:
         scratch.start_daemon()
         scratch.sql("checkpoint")
 
-    print("| | time | WAL | given back |\n| --- | ---: | ---: | ---: |", flush=True)
+    print("| | time | WAL | freed |\n| --- | ---: | ---: | ---: |", flush=True)
     for name, work in CONTESTANTS.items():
         fresh()
         before, lsn, begun = size(), wal(), time.monotonic()
@@ -182,7 +182,7 @@ with Scratch(arguments) as scratch:
     ours("vacuum", "reindex")()
     shown(f"object like '%events%' and id > '{last}'")
 
-    print(f"\n| pgbench at {arguments.rate} transactions a second | p50 alone, beside | p99 alone, beside | p99 beside to alone (each run) | longest |\n| --- | ---: | ---: | ---: | ---: |")
+    print(f"\n| pgbench at {arguments.rate} transactions a second | p50 alone, with maintenance | p99 alone, with maintenance | p99 ratio, with to alone (each run) | longest |\n| --- | ---: | ---: | ---: | ---: |")
     for name, work in CONTESTANTS.items():
         runs = []
         for _ in range(arguments.runs):

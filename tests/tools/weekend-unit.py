@@ -264,15 +264,15 @@ PROMISES = [
     ("Sat 23:30", "Sat 23:35", "failed logins go to Security", "guard@example.com", r"^\[SECURITY\] WARNING .*failed logins"),
     ("Sat 23:50", "Sun 00:00", "a full disk goes to System", "devops@example.com", r"^\[SYSTEM\] CRITICAL .*/opt/postgresql-backup"),
     ("Sat 23:59", "Sun 00:15", "a failed backup goes to Database", "dba@example.com", r"^\[DB-ALERT\] CRITICAL .*(full-backup|local)"),
-    ("Sun 00:20", "Sun 00:35", "and so does that the disk has room again", "devops@example.com", r"^\[SYSTEM\] RESOLVED .*/opt/postgresql-backup"),
+    ("Sun 00:20", "Sun 00:35", "the all-clear for the disk goes to System", "devops@example.com", r"^\[SYSTEM\] RESOLVED .*/opt/postgresql-backup"),
     ("Sun 04:00", "Sun 04:45", "maintenance that cannot get its lock goes to System", "devops@example.com", r"^\[SYSTEM\] WARNING .*others were in the way"),
-    ("Sun 05:30", "Sun 05:35", "a server that is down goes to Database at once", "dba@example.com", r"^\[DB-ALERT\] CRITICAL .*does not accept connections"),
-    ("Sun 05:45", "Sun 05:50", "and that it is back", "dba@example.com", r"^\[DB-ALERT\] RESOLVED .*does not accept connections"),
+    ("Sun 05:30", "Sun 05:35", "a server outage goes to Database at once", "dba@example.com", r"^\[DB-ALERT\] CRITICAL .*does not accept connections"),
+    ("Sun 05:45", "Sun 05:50", "and so does the recovery", "dba@example.com", r"^\[DB-ALERT\] RESOLVED .*does not accept connections"),
     ("Sun 06:00", "Sun 06:15", "the performance report goes to Database", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
-    ("Sun 06:30", "Sun 06:45", "the status of backups goes to Database", "dba@example.com", r"^\[DB-REPORT\] backups report"),
-    ("Sun 07:00", "Sun 08:05", "a share that is away goes to Database", "dba@example.com", r"^\[DB-ALERT\] .*share"),
-    ("Sun 12:00", "Mon 00:35", "and that it is back", "dba@example.com", r"^\[DB-ALERT\] RESOLVED .*share"),
-    ("Mon 06:00", "Mon 06:15", "the report of Monday", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
+    ("Sun 06:30", "Sun 06:45", "the backup status goes to Database", "dba@example.com", r"^\[DB-REPORT\] backups report"),
+    ("Sun 07:00", "Sun 08:05", "an unavailable share goes to Database", "dba@example.com", r"^\[DB-ALERT\] .*share"),
+    ("Sun 12:00", "Mon 00:35", "and so does the recovery", "dba@example.com", r"^\[DB-ALERT\] RESOLVED .*share"),
+    ("Mon 06:00", "Mon 06:15", "Monday's performance report", "dba@example.com", r"^\[DB-REPORT\] performance report main"),
 ]
 
 
@@ -309,7 +309,7 @@ def main():
     logs = {name: [path.name for path in pathlib.Path("/var/log/postgresql").glob(f"{name}.log*")] for name in ("old", "ancient", "young")}
     holds("logs are compressed after 7 days and removed after 90", logs == {"old": ["old.log.zst"], "ancient": [], "young": ["young.log"]}, " ".join(sum(logs.values(), [])))
     skipped = journal("select group_concat(job || ' ' || scheduled_for || ' ' || state || ' ' || summary, '; ') from runs where trigger = 'schedule' and state in ('queued', 'running', 'interrupted') and job not like '%-sample'")
-    holds("every job ran at its times", not skipped and not failed, f"{weekend.runs} runs{skipped}")
+    holds("every job ran at its scheduled times", not skipped and not failed, f"{weekend.runs} runs{skipped}")
     pgbosun("job", "run", "weekly-verification", "--wait", check=False)
     good = "select count(*) from dba_ops.backups where state = 'verified' and repository = '{}'"
     for repository in ("local", "share"):
