@@ -22,8 +22,9 @@ demo: build ## Run the whole program on a scratch PostgreSQL, then say what to l
 demo-clean: ## Remove everything the demo left.
 	@$(TOOLS)/demo.sh clean
 
-pictures: demo ## Draw the demo's mails and reports with Chromium: PNG, light and dark, wide and narrow, in target/pictures.
-	$(TOOLS)/pictures.py target/pictures /tmp/pgbosun-demo/demo/mail/*.eml /tmp/pgbosun-demo/demo/*.html
+pictures: demo ## Draw the demo's mails, reports and terminals with Chromium: PNG, light and dark, wide and narrow, in target/pictures.
+	$(TOOLS)/terminals.sh /tmp/pgbosun-demo/bin/pgbosun /tmp/pgbosun-demo/demo/pgbosun.toml target/pictures/terminals
+	$(TOOLS)/pictures.py target/pictures /tmp/pgbosun-demo/demo/mail/*.eml /tmp/pgbosun-demo/demo/*.html target/pictures/terminals/*.ansi
 
 test: setup ## Run every test on PostgreSQL 15, and those of monitors on 17 too.
 	$(TOOLS)/test.sh

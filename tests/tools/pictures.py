@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""pictures.py OUT FILE... - mails (.eml) and pages (.html) as people see them: PNG, light and dark, wide and narrow.
+"""pictures.py OUT FILE... - mails (.eml), pages (.html) and what a terminal was sent (.ansi, terminals.sh) as people see them: PNG, light
+and dark, wide and narrow.
 
 Drawn by Chromium without its own network: pictures of a mail come by CID, and those of anywhere else would be missing.
 """
@@ -28,8 +29,25 @@ onload = () => {{ const height = frame.contentDocument.documentElement.scrollHei
 frame.style.height = height + "px"; document.documentElement.dataset.height = height; }};</script>"""
 
 
+# Those of the codes of a terminal that pgbosun writes (ECMA-48, SGR).
+STYLES = {"1": "font-weight: bold", "2": "opacity: 0.6", "31": "color: #d33", "32": "color: #393", "33": "color: #a70", "36": "color: #188"}
+
+
+def terminal(text):
+    """What a terminal shows, as HTML. Codes that it does not know stay to be seen."""
+    parts = re.split(r"\x1b\[([0-9;]*)m", text.replace("\r\n", "\n"))
+    page, style = html.escape(parts[0]), []
+    for codes, words in zip(parts[1::2], parts[2::2]):
+        for code in codes.split(";"):
+            style = [] if code in ("", "0") else [*style, STYLES.get(code, f"outline: 1px solid red; /* {code} */")]
+        page += f'<span style="{"; ".join(style)}">{html.escape(words)}</span>'
+    return f'<pre style="font: 13px/1.3 DejaVu Sans Mono, monospace; width: 80ch; overflow: hidden; padding: 1ch; color: CanvasText">{page}</pre>'
+
+
 def page_of(path):
     """The HTML of a file; of a mail with its pictures in it, under its subject."""
+    if path.suffix == ".ansi":
+        return terminal(path.read_text(errors="replace"))
     if path.suffix != ".eml":
         return path.read_text()
     mail = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
