@@ -212,7 +212,11 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
             reader.refuse("heartbeat", "expected more than 0s and at most 5s: the watchdog relies on it", None);
         }
         if daemon.alive_every < SHORTEST_ALIVE {
-            reader.refuse("alive-every", "expected at least 6s: a working part of the daemon may be silent for 5 s", None);
+            reader.refuse(
+                "alive-every",
+                "expected at least 6s: a working part of the daemon may be silent for 5 s",
+                None,
+            );
         }
         for (key, weight) in [("cpu-weight", daemon.cpu_weight), ("io-weight", daemon.io_weight)] {
             if !(1..=10_000).contains(&weight) {

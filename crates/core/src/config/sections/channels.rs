@@ -173,11 +173,7 @@ impl Mail {
         let here = ["localhost", "127.0.0.1", "::1"].contains(&self.server.as_str());
         if self.security == MailSecurity::None && self.user.is_some() && !here {
             let hint = "\"starttls\" or \"tls\" encrypts the connection; without user no password is sent".to_owned();
-            reader.refuse(
-                "security",
-                "\"none\" would send the password over the network in the clear",
-                Some(hint),
-            );
+            reader.refuse("security", "\"none\" would send the password over the network in the clear", Some(hint));
         }
         if self.oauth2_token_url.is_some() && (self.oauth2_client_id.is_none() || self.user.is_none()) {
             reader.refuse("oauth2-token-url", "also needs oauth2-client-id and user", None);
