@@ -35,7 +35,7 @@ options! {
         /// The group notified of problems with the daemon itself: a refused reload, a crash, a failed delivery.
         alert_group: GroupName = "\"database\"";
         /// The group notified when nobody else can be: a group has no members, or its channel did not take a message within
-        /// `fail-safe-after`. Without it, `alert-group` is notified in place of groups without members.
+        /// `fail-safe-after`. Without it, `alert-group` gets the alerts of groups without members.
         fail_safe_group: Option<GroupName>;
         /// How long a channel may fail before the fail-safe group is notified instead, and the failure itself becomes an alert.
         fail_safe_after: Duration = "\"15m\"";

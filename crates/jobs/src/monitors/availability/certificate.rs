@@ -14,8 +14,8 @@ use std::{path::PathBuf, time::Duration};
 use x509_parser::pem::Pem;
 
 options! {
-    /// Alerts before the certificates expire with which the server identifies itself and verifies its clients. Quiet where the
-    /// server does not use TLS.
+    /// Alerts before certificates expire: the one with which the server identifies itself, and those by which it verifies its
+    /// clients. Quiet where the server does not use TLS.
     pub struct Certificate {
         /// Warns this long before a certificate expires.
         warning: Duration = "\"30d\"";

@@ -26,7 +26,7 @@ options! {
         repositories: Vec<RepositoryName> = "[]";
         /// Warns when there are fewer backups than this.
         minimum: u32 = "1";
-        /// Warns when one of this many last days has no backup; days before the oldest backup do not count.
+        /// Warns when any of this many past days has no backup; days before the oldest backup do not count.
         daily: Option<u32>;
         /// The same for weeks.
         weekly: Option<u32>;

@@ -13,7 +13,8 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when passwords are stored as md5. Only a superuser may see that; quiet where the role is none.
+    /// Alerts when passwords are stored as md5. Only a superuser may see that; with any other role the monitor is UNKNOWN, and
+    /// says what to grant.
     pub struct Passwords {
         /// Roles that may have one.
         ignore: Vec<String> = "[]";
