@@ -49,15 +49,15 @@ fn ten_mistakes_are_ten_clear_messages() {
         "DIR/pgbosun.toml: clusters.main.statement-timeout = 30: expected a duration such as \"90s\"",
         "DIR/pgbosun.toml: repositories.local.type = \"loca\": expected a kind of repository: \"local\", \"s3\", \"sftp\", \"gcs\" or \"azure\"; did you mean \"local\"?",
         "DIR/pgbosun.toml: repositories.local.path = \"backups\": expected an absolute path",
-        "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it into a file of mode 0600 and name that with password-file",
-        "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is no kind of job; did you mean \"backup.physical\"?",
+        "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it in a file of mode 0600 and set password-file to its path",
+        "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is not a kind of job; did you mean \"backup.physical\"?",
         "DIR/pgbosun.toml: jobs.disk.schedule = \"61 * * * *\": expected a schedule such as \"59 23 * * *\" or \"@hourly\" (\"61\" is no minute: 0 to 59 are allowed)",
         "DIR/pgbosun.toml: jobs.disk.minimum-free = \"lots\": expected a size such as",
         "DIR/pgbosun.toml: jobs.disk.alert-group = \"databse\": expected the name of a group",
         "did you mean \"database\"?",
         "DIR/pgbosun.toml: jobs.disk.critical-percent = 300: expected a whole number from 0 to 255",
         "DIR/pgbosun.toml: jobs.disk.paths = \"/var\": expected a list of paths",
-        "DIR/pgbosun.toml: jobs.age.repositories = [\"offsite\"]: expected the name of a repository defined under [repositories.NAME]; \"offsite\" is not; defined: local",
+        "DIR/pgbosun.toml: jobs.age.repositories = [\"offsite\"]: expected the name of a repository defined under [repositories.NAME]; \"offsite\" is not defined; these are: local",
         "jobs.age.blackout = [\"Mun 08:00-09:00\"]: expected a window such as \"Mon-Fri 08:00-18:00\" (\"Mun\" is no day of the week",
         "DIR/pgbosun.toml: job: unknown section; did you mean [jobs]?",
     ] {
@@ -76,10 +76,10 @@ fn c25_addresses_hold_no_secrets_and_passwords_do_not_go_in_the_clear() {
          [repositories.bucket]\ntype = \"s3\"\nbucket = \"b\"\nendpoint = \"http://key:geheim@store:9000\"\n",
     );
     for line in [
-        "mail.security: \"none\" would send the password through the network",
-        "channels.hook.url: holds a user or a password",
-        "channels.file.url: expected an address that begins with https:// or http://",
-        "repositories.bucket.endpoint: holds a user or a password",
+        "mail.security: \"none\" would send the password over the network",
+        "channels.hook.url: contains a user or a password",
+        "channels.file.url: expected a URL that starts with https:// or http://",
+        "repositories.bucket.endpoint: contains a user or a password",
     ] {
         assert!(messages.contains(line), "{line}\n{messages}");
     }

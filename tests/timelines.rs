@@ -67,7 +67,7 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     installation.look("role");
     let found =
         || installation.journal("select job || ': ' || severity || ' ' || summary from findings order by seen_at");
-    assert_eq!(found(), "role: critical two servers of the cluster take writes");
+    assert_eq!(found(), "role: critical two servers of the cluster accept writes");
     installation.look("gaps");
     assert_eq!(found().lines().count(), 1, "a dead branch is no gap: {}", found());
 

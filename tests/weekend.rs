@@ -456,11 +456,11 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
         ("Sun 00:30", "[SECURITY] RESOLVED main: 3 failed logins from this machine as eve"),
         (
             "Sun 00:30",
-            "[SYSTEM] WARNING main: 1 temporary file left over by processes that are gone, and removed (6.8 KiB)",
+            "[SYSTEM] WARNING main: 1 temporary file left behind by processes that are gone, and removed (6.8 KiB)",
         ),
         (
             "Sun 00:35",
-            "[SYSTEM] RESOLVED main: 1 temporary file left over by processes that are gone, and removed (6.8 KiB)",
+            "[SYSTEM] RESOLVED main: 1 temporary file left behind by processes that are gone, and removed (6.8 KiB)",
         ),
         ("Sun 05:30", "[DB-ALERT] CRITICAL main: does not accept connections"),
         ("Sun 05:45", "[DB-ALERT] RESOLVED main: does not accept connections"),

@@ -167,7 +167,7 @@ fn copies_that_are_missing_or_others() {
         assert_eq!(look(&installation, job), ["warning second"], "{job}");
         let words = told(&installation, job);
         assert!(
-            words.starts_with(&format!("backup {label} is another one in repository second than in local\n")),
+            words.starts_with(&format!("backup {label} in repository second differs from the one in local\n")),
             "{words}"
         );
     }

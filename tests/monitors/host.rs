@@ -84,7 +84,7 @@ fn host() {
     expected.sort();
     assert_eq!(left, expected);
     let once =
-        "select count(*) from runs where job = 'temporary-files' and summary like '1 left over files removed (4 B)%'";
+        "select count(*) from runs where job = 'temporary-files' and summary like '1 leftover file removed (4 B)%'";
     assert_eq!(installation.journal(once), "1");
 }
 
@@ -126,7 +126,10 @@ fn processes_that_wait_for_a_disk() {
     });
     wait_until("they waited", seconds(30), || look(&installation, "pressure-low") == ["warning io"]);
     let told = told(&installation, "pressure-low");
-    assert!(told.starts_with("processes waited for disks ") && told.contains(" % of five minutes\n"), "{told}");
+    assert!(
+        told.starts_with("processes waited for disks ") && told.contains(" % of the last five minutes\n"),
+        "{told}"
+    );
     all_quiet(&installation, &["pressure"]);
     // What it says of each is what the kernel says.
     let summary = installation.journal("select summary from runs where job = 'pressure' order by id desc limit 1");
@@ -189,7 +192,7 @@ fn a_clock_that_is_wrong() {
         assert!(state.starts_with("failed: ") && state.contains(reason), "{state}");
     };
     // A server that says that it knows no time itself, and one that is gone.
-    fails("it refused, or has no time itself");
+    fails("it refused, or has no valid time itself");
     says("no");
     for job in ["clock", "clock-own"] {
         assert_eq!(look(job), ["warning synchronization"], "{job}");

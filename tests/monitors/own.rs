@@ -28,7 +28,8 @@ fn ones_own() {
     assert!(told(&installation, "command-bad").starts_with("QUEUE is long\n"));
     assert_eq!(look(&installation, "sql-high"), ["warning pg_class", "warning pg_proc"]);
     assert_eq!(look(&installation, "sql-low"), [""; 0]);
-    for (job, reason) in [("command-lost", "could not look"), ("sql-write", "read-only"), ("sql-words", "is no number")]
+    for (job, reason) in
+        [("command-lost", "could not check"), ("sql-write", "read-only"), ("sql-words", "is not a number")]
     {
         installation.try_run(&["job", "run", job, "--wait"]);
         let error = installation.journal(&format!("select state || ': ' || error from runs where job = '{job}'"));
@@ -89,7 +90,7 @@ fn a_process_of_the_server_that_is_stuck_holds_nobody_up() {
     installation.try_run(&["job", "run", "nap", "--wait"]);
     let process = &stopped.0;
     let error = last("state || ': ' || error");
-    let still = format!("failed: process {process} of the server is still at work for an earlier look");
+    let still = format!("failed: server process {process} is still running an earlier check");
     assert!(error.starts_with(&still), "{error}");
     all_quiet(&installation, &["connectivity", "slots"]);
     let alert = "select state || ' ' || severity from alerts where job = 'nap'";

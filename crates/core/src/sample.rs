@@ -266,13 +266,13 @@ pub fn reference() -> String {
     let mut page = String::new();
     for topic in Topic::ALL {
         let shape = topic.shape();
-        let keys = if shape.keys.is_empty() { "nothing: one row".into() } else { shape.keys.join(", ") };
-        page.push_str(&format!("## {topic}\n\nKey: {keys}.\n\n| place | value | |\n| ---: | --- | --- |\n"));
+        let keys = if shape.keys.is_empty() { "none, there is one row".into() } else { shape.keys.join(", ") };
+        page.push_str(&format!("## {topic}\n\nKey: {keys}.\n\n| position | value | |\n| ---: | --- | --- |\n"));
         for (place, (name, merge)) in shape.values.iter().enumerate() {
             let what = match merge {
                 Merge::Count | Merge::Position => "",
-                Merge::Add => "added up at each look",
-                Merge::Most => "the greatest",
+                Merge::Add => "sum over all checks",
+                Merge::Most => "the maximum",
                 Merge::Last => "at the end",
             };
             page.push_str(&format!("| {place} | `{name}` | {what} |\n"));

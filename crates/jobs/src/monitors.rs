@@ -138,7 +138,7 @@ fn unseen<'a>(rows: impl Iterator<Item = (&'a String, i64)>) -> String {
     let databases: BTreeMap<_, _> = rows.collect();
     match databases.into_values().sum() {
         0_i64 => String::new(),
-        unseen => format!("; {unseen} are not visible to this role: grant pg_read_all_data"),
+        unseen => format!("; {unseen} not visible to this role: grant pg_read_all_data"),
     }
 }
 
@@ -163,8 +163,8 @@ impl<M: Monitor> Job for Probe<M> {
         let mut memory: M::Memory = serde_json::from_value(before.clone()).unwrap_or_default();
         let mut verdict = self.0.verdict(&sample, &mut memory, &context.view);
         verdict.findings.extend(unseen);
-        let after =
-            serde_json::to_value(&memory).map_err(|error| JobError::lasting("cannot remember").because(error))?;
+        let after = serde_json::to_value(&memory)
+            .map_err(|error| JobError::lasting("cannot save what it remembers").because(error))?;
         Ok(Outcome {
             summary: verdict.summary,
             findings: verdict.findings,

@@ -196,7 +196,7 @@ fn check_connections(loaded: Loaded, path: &Path) -> Result<Loaded, Problems> {
         };
         match Conninfo::parse(connection) {
             Ok(parsed) if parsed.holds_password() && std::env::var_os("PGPASSWORD").is_none() => {
-                let hint = "put it into a file of mode 0600 and name that with password-file, or into .pgpass";
+                let hint = "put it in a file of mode 0600 and set password-file to its path, or in .pgpass";
                 refuse("a password does not belong here".into(), Some(hint.into()));
             }
             Ok(_) => {}

@@ -16,13 +16,13 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Takes a sample of what the server does: statements (where pg_stat_statements is installed), tables, indexes,
-    /// databases, WAL, checkpoints, reads and writes, waits, sizes, and the machine where it is this one. Reports are made of
-    /// samples; where there is a report, samples are taken every 5 minutes without being configured. Nothing is ever reset.
+    /// Takes a sample of what the server does: statements (if pg_stat_statements is installed), tables, indexes, databases,
+    /// WAL, checkpoints, reads and writes, waits, sizes, and the machine if the server runs on this one. Reports are made from
+    /// samples; if there is a report, samples are taken every 5 minutes without being configured. Nothing is ever reset.
     pub struct Sample {
-        /// How often it is looked what active sessions wait for, a second after each other.
+        /// How many times it checks what active sessions are waiting for, one second apart.
         wait_looks: u8 = "5";
-        /// Statements that are kept by name are those that took most; of each the words are kept up to so many bytes.
+        /// The statements that took most are kept by name; the text of each is kept up to this many bytes.
         query_bytes: u32 = "4000";
     }
 }
@@ -38,7 +38,7 @@ impl Job for Sample {
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
         if context.dry_run {
-            let summary = "would read the server's counters, and write down what they grew by".into();
+            let summary = "would read the server's counters, and record how much they grew".into();
             return Ok(Outcome { summary, ..Outcome::default() });
         }
         let (cluster, target) = context.cluster()?;
@@ -64,7 +64,7 @@ impl Job for Sample {
         }
         let mut outcome = Outcome::default();
         let mut kept = Frame::new();
-        let mut told = "the first sample: the next says what grew".to_owned();
+        let mut told = "the first sample: the next one shows what grew".to_owned();
         if let Some(before) = &before {
             let seconds = (now - before.at).as_seconds_f64();
             for (topic, mut frame) in counters.since(before) {

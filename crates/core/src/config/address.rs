@@ -20,7 +20,8 @@ impl FromStr for MailAddress {
         let text = text.trim();
         let address = email_address::EmailAddress::from_str(text).map_err(|error| error.to_string())?;
         // What a mail server takes: letters beyond ASCII have a form of their own in a domain (RFC 5891).
-        idna::domain_to_ascii_strict(address.domain()).map_err(|_| format!("\"{}\" is no domain", address.domain()))?;
+        idna::domain_to_ascii_strict(address.domain())
+            .map_err(|_| format!("\"{}\" is not a domain", address.domain()))?;
         Ok(Self(text.to_owned()))
     }
 }

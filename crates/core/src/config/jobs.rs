@@ -72,8 +72,8 @@ impl Needs {
 pub(super) fn read_jobs(gathered: &mut Findings, top: &Dict, kinds: &[Kind]) -> Option<BTreeMap<String, Job>> {
     named(gathered, top, "jobs", |gathered, name, path, value| {
         if PSEUDO_JOBS.contains(&name) {
-            let hint = Some("choose another".into());
-            gathered.refuse(value.tag(), &path, None, "the daemon's own alerts have this name".into(), hint);
+            let hint = Some("choose another name".into());
+            gathered.refuse(value.tag(), &path, None, "this name is reserved for the daemon's own alerts".into(), hint);
         }
         read_job(gathered, name, path, value, kinds)
     })
@@ -93,7 +93,7 @@ fn read_job(gathered: &mut Findings, name: &str, path: String, value: Value, kin
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("one of {}", names().collect::<Vec<_>>().join(", ")),
             };
-            reader.refuse("kind", format!("\"{word}\" is no kind of job"), Some(hint));
+            reader.refuse("kind", format!("\"{word}\" is not a kind of job"), Some(hint));
         }
         return None; // Which other keys are valid, only the kind could say.
     };
@@ -113,7 +113,7 @@ fn check_job(reader: &mut Reader<'_>, common: &JobOptions, kind: &Kind) {
         } else {
             format!("there are several: {defined}")
         };
-        reader.refuse("cluster", format!("is missing: a {} job works on one", kind.name), Some(hint));
+        reader.refuse("cluster", format!("is missing: a {} job needs one", kind.name), Some(hint));
     }
     if common.timeout.is_zero() {
         reader.refuse("timeout", "expected more than 0s", None);

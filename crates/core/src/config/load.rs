@@ -212,7 +212,11 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
             reader.refuse("heartbeat", "expected more than 0s and at most 5s: the watchdog relies on it", None);
         }
         if daemon.alive_every < SHORTEST_ALIVE {
-            reader.refuse("alive-every", "expected at least 6s: every part moves within 5 s", None);
+            reader.refuse(
+                "alive-every",
+                "expected at least 6s: a working part of the daemon may be silent for 5 s",
+                None,
+            );
         }
         for (key, weight) in [("cpu-weight", daemon.cpu_weight), ("io-weight", daemon.io_weight)] {
             if !(1..=10_000).contains(&weight) {
@@ -220,7 +224,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
             }
         }
         if daemon.user.as_ref().is_some_and(|user| !is_user_name(user)) {
-            reader.refuse("user", "expected the name of a user of this machine", None);
+            reader.refuse("user", "expected the name of a user on this machine", None);
         }
     });
     let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {
@@ -236,7 +240,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     });
     let channels = sections::<Channel>(gathered, &top, "channels", |reader, name, channel: &mut Channel| {
         if name == "mail" {
-            reader.refuse("type", "the channel of this name has its own section, [mail]", None);
+            reader.refuse("type", "the channel of this name is configured in its own section, [mail]", None);
         }
         let credential = format!("channels.{name}.secret");
         resolve(reader, "secret-file", &mut channel.secret, channel.secret_file.as_deref(), &credential);
@@ -256,8 +260,8 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
             let path = repository.path.as_ref().filter(|_| repository.r#type == RepositoryType::Local);
             let data = clusters.iter().flat_map(BTreeMap::values).filter_map(|cluster| cluster.data_directory.as_ref());
             if path.is_some_and(|path| data.into_iter().any(|data| path.starts_with(data))) {
-                let hint = "a backup would hold the backups before it, and be lost with the data";
-                reader.refuse("path", "lies in the data directory of a cluster", Some(hint.into()));
+                let hint = "each backup would contain the earlier ones, and all would be lost with the data";
+                reader.refuse("path", "is in the data directory of a cluster", Some(hint.into()));
             }
         });
     let wal = section::<Wal>(gathered, &top, "wal", |reader, wal: &mut Wal| {

@@ -172,7 +172,7 @@ impl<'a> Reader<'a> {
         };
         let (source, in_file) = self.gathered.source_of(value.tag(), &path);
         if T::SECRET && in_file {
-            let hint = format!("put it into a file of mode 0600 and name that with {key}-file");
+            let hint = format!("put it in a file of mode 0600 and set {key}-file to its path");
             self.gathered.refuse(value.tag(), &path, None, "a secret does not belong here".into(), Some(hint));
             return None;
         }
@@ -210,9 +210,9 @@ impl<'a> Reader<'a> {
         let Some(address) = address else { return };
         let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
         match rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()) {
-            None | Some("") => self.refuse(key, "expected an address that begins with https:// or http://", None),
+            None | Some("") => self.refuse(key, "expected a URL that starts with https:// or http://", None),
             Some(host) if host.contains('@') => {
-                self.refuse(key, "holds a user or a password, which do not belong into an address", None);
+                self.refuse(key, "contains a user or a password, which do not belong in a URL", None);
             }
             Some(_) => {}
         }

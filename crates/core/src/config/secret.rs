@@ -38,7 +38,7 @@ impl Secret {
     pub fn current(&self) -> Self {
         let Some(file) = &self.file else { return self.clone() };
         Self::from_file(file).unwrap_or_else(|reason| {
-            tracing::warn!("{} {reason}; the secret that was read before is used", file.display());
+            tracing::warn!("{} {reason}; the secret that was read before stays in use", file.display());
             self.clone()
         })
     }
@@ -53,13 +53,13 @@ impl Secret {
         let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
         if metadata.mode() & 0o077 != 0 {
             return Err(format!(
-                "is open to others (mode {:04o}): a secret must be readable by its owner alone",
+                "is open to others (mode {:04o}): a secret must be readable only by its owner",
                 metadata.mode() & 0o7777
             ));
         }
         // A FIFO would be waited for.
         if !metadata.is_file() || metadata.len() > LONGEST {
-            return Err(format!("is no plain file of at most {LONGEST} bytes"));
+            return Err(format!("is not a regular file of at most {LONGEST} bytes"));
         }
         let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
         match text.lines().next().map(str::trim_end) {

@@ -94,7 +94,7 @@ macro_rules! lists {
 }
 
 lists! {
-    String: "a list of texts such as [\"a\", \"b\"]";
+    String: "a list of strings such as [\"a\", \"b\"]";
     PathBuf: "a list of paths such as [\"/var/lib/postgresql\"]";
     Blackout: "a list of windows such as [\"Mon-Fri 08:00-18:00\"]";
     RepositoryName: "a list of repositories such as [\"local\"]";
@@ -104,7 +104,7 @@ lists! {
 }
 
 impl Setting for String {
-    const EXPECTS: &'static str = "a text in quotes";
+    const EXPECTS: &'static str = "a string in quotes";
     const TEXT: bool = true;
 
     fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
@@ -186,8 +186,8 @@ parsed! {
     ByteSize: "a size such as \"64MiB\" or \"5GB\"", str::parse::<ByteSize>;
     Schedule: "a schedule such as \"59 23 * * *\" or \"@hourly\"", str::parse::<Schedule>;
     Blackout: "a window such as \"Mon-Fri 08:00-18:00\"", str::parse::<Blackout>;
-    Rate: "a size for each second, of at least \"1KiB\", such as \"50MiB\"", str::parse::<Rate>;
-    Patience: "a number of looks or a time, such as \"3 looks\" or \"10m\"", str::parse::<Patience>;
+    Rate: "a size per second, at least \"1KiB\", such as \"50MiB\"", str::parse::<Rate>;
+    Patience: "a number of checks or a time, such as \"3 looks\" or \"10m\"", str::parse::<Patience>;
     MailAddress: "a mail address such as \"dba@example.com\" or \"pgbosun <alerts@example.com>\"", str::parse::<MailAddress>;
     Listen: "an address such as \"127.0.0.1:9875\", or \"off\"", str::parse::<Listen>;
 }
@@ -208,7 +208,7 @@ impl std::str::FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.parse::<ByteSize>()? {
-            rate if rate.as_u64() < 1024 => Err("it is at least 1 KiB; leave it out for no limit".into()),
+            rate if rate.as_u64() < 1024 => Err("the minimum is 1 KiB; leave it out for no limit".into()),
             rate => Ok(Self(rate)),
         }
     }
@@ -311,7 +311,7 @@ macro_rules! names {
                 let refusal = Refusal::expected(Self::EXPECTS).with_nearest(word, names);
                 Err(if refusal.hint.is_none() {
                     let defined = if known.$list.is_empty() { "none".to_owned() } else { known.$list.join(", ") };
-                    Refusal { hint: Some(format!("\"{word}\" is not; defined: {defined}")), ..refusal }
+                    Refusal { hint: Some(format!("\"{word}\" is not defined; these are: {defined}")), ..refusal }
                 } else {
                     refusal
                 })

@@ -72,7 +72,7 @@ fn which(several: bool, repository: &str, summary: String) -> String {
 /// That a repository could not be looked into.
 fn not_seen(repository: &str, what: &str, reason: &str) -> Finding {
     Finding::new(Severity::Unknown, repository, format!("{what} in repository {repository} cannot be determined"))
-        .meaning("What is wrong there is not seen.")
-        .advice("\"pgbosun check\" says which repositories are away.")
+        .meaning("Problems there go unnoticed.")
+        .advice("\"pgbosun check\" says which repositories are unavailable.")
         .detail(Detail::new().fact("repository", repository).fact("error", reason))
 }

@@ -109,7 +109,7 @@ impl<'a> Look<'a> {
     pub fn unseen(&mut self, object: &str, summary: impl Into<String>, advice: &str, reason: &str) {
         self.unseen.push(
             Finding::new(Severity::Unknown, object, summary)
-                .meaning("What is wrong there is not seen.")
+                .meaning("Problems there go unnoticed.")
                 .advice(advice)
                 .detail(Detail::error(reason)),
         );
@@ -166,7 +166,7 @@ impl<'a> Look<'a> {
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let row = self.rows(query).await?.pop();
-        row.ok_or_else(|| JobError::lasting(format!("cannot {}: the server gave no row", query.what)))
+        row.ok_or_else(|| JobError::lasting(format!("cannot {}: the server returned no row", query.what)))
     }
 
     /// The rows of a query in every database that can be connected to, with the database's name: one after the other. What
@@ -196,13 +196,12 @@ impl<'a> Look<'a> {
                 Err(error) if error.is_unreachable() => return Err(error),
                 Err(error) => {
                     let object = format!("database {name}");
-                    let summary = format!("{object} cannot be looked into");
+                    let summary = format!("{object} cannot be checked");
                     self.unseen(&object, summary, what_helps(&error), &human::chain(&error));
                     if error.is_slow() {
                         let left = databases.by_ref().count();
                         if left > 0 {
-                            let summary =
-                                format!("{} after {name} were not looked into", human::count(left, "database"));
+                            let summary = format!("{} after {name} not checked", human::count(left, "database"));
                             let advice = "See why the server is slow, or give it more time (statement-timeout).";
                             self.unseen("databases", summary, advice, "the one before took too long");
                         }
@@ -376,7 +375,7 @@ impl<'a> Look<'a> {
 
     /// Makes sure that the server is at work for no earlier look of this job.
     async fn is_free(&mut self, connection: &mut PgConnection) -> Result<(), JobError> {
-        const WHAT: &str = "look for what an earlier look left at work";
+        const WHAT: &str = "look for a process left running by an earlier check";
         let job = &self.context.job;
         let stuck = &mut self.turn().await.stuck;
         let Some(Process { pid, since }) = stuck.get(job) else { return Ok(()) };
@@ -386,8 +385,8 @@ impl<'a> Look<'a> {
         };
         if there.map_err(|source| Error::Query { what: WHAT.into(), source })? {
             return Err(JobError::lasting(format!(
-                "process {pid} of the server is still at work for an earlier look that took too long and was cancelled: \
-                 the next begins after it ended"
+                "server process {pid} is still running an earlier check that took too long and was cancelled: \
+                 the next check starts once it has ended"
             )));
         }
         stuck.remove(job);
@@ -456,11 +455,11 @@ fn what_helps(error: &JobError) -> &'static str {
     let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref());
     match cause {
         Some(pgbosun_postgres::Error::Connect { .. }) => {
-            "Let the role in (pg_hba.conf, connection limit), or drop the database if an interrupted DROP left it."
+            "Let the role connect (pg_hba.conf, connection limit), or drop the database if an interrupted DROP left it."
         }
         _ if error.is_slow() => "See why the server is slow there, or give it more time (statement-timeout).",
-        _ if error.is_refused() => "Let the role read what it is refused (grant).",
-        _ => "The server refused the question: its words say why, and its log may say more.",
+        _ if error.is_refused() => "Grant the role what it was refused.",
+        _ => "The server refused the query: the error says why, and its log may say more.",
     }
 }
 

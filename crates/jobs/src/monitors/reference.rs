@@ -15,7 +15,7 @@ pub fn reference(monitors: &[(Kind, Facts)]) -> String {
             short(kind),
             anchor(kind),
             facts.every,
-            if facts.looks == 1 { "at once".to_owned() } else { format!("at look {}", facts.looks) },
+            if facts.looks == 1 { "at once".to_owned() } else { format!("at check {}", facts.looks) },
             facts.group,
             needs(facts),
             cost(kind)
@@ -45,19 +45,19 @@ pub fn reference(monitors: &[(Kind, Facts)]) -> String {
 
 const INTRODUCTION: &str = "# Monitors
 
-Every monitor below that needs no options runs by itself, for each cluster (`watch = true` under `[clusters.NAME]`, job
-`NAME-…`) and for this machine (`watch = true` under `[daemon]`, job `host-…`). A job of the same kind takes its place: with
-other limits, on another schedule, told to another group, or with `enabled = false` not at all.
+Every monitor below that needs no options runs on its own, for each cluster (`watch = true` under `[clusters.NAME]`, job
+`NAME-…`) and for this machine (`watch = true` under `[daemon]`, job `host-…`). A configured job of the same kind replaces
+it: with other limits, on another schedule, for another group, or, with `enabled = false`, not at all.
 
-All monitors of a cluster take turns on one connection, with `statement-timeout` and `lock-timeout` set on the server. One
-that cannot look is UNKNOWN, and alerts. `docs/benchmarks.md` has what they cost.
+All monitors of a cluster take turns on one connection, with `statement-timeout` and `lock-timeout` set on the server. A
+monitor that cannot check is UNKNOWN, and alerts. `docs/benchmarks.md` has what they cost.
 
-What may pass by itself is told when so many looks in a row have seen it (`open-after` of the job).
+A problem that may go away on its own is reported once several checks in a row have seen it (`open-after` of the job).
 
-The cost is the processor time of one look, in milliseconds, of the server and of the daemon, on a server with 5,000 tables
+The cost is the CPU time of one check, in milliseconds, on the server and in the daemon, for a server with 5,000 tables
 (`make bench` measures it again).
 
-| kind, without `monitor.` | runs | told | group | needs | cost: server, daemon |
+| kind, without `monitor.` | runs | reported | group | needs | cost: server, daemon |
 | --- | --- | --- | --- | --- | --- |
 ";
 
@@ -82,8 +82,8 @@ const fn needs(facts: &Facts) -> &'static str {
     match facts.needs {
         Needs::Host => "this machine",
         Needs::Cluster => "a cluster",
-        Needs::DataDirectory => "its data directory here",
-        Needs::LogDirectory => "its log directory here",
+        Needs::DataDirectory => "its data directory on this machine",
+        Needs::LogDirectory => "its log directory on this machine",
         Needs::Backups => "a backup job",
         Needs::RestoreTests => "a restore-test job",
         Needs::Reports => "a report job",

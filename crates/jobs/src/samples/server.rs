@@ -158,7 +158,7 @@ pub(super) async fn texts(
         .bind(most)
         .fetch_all(&mut connection)
         .await
-        .map_err(failed("read the words of statements"))?;
+        .map_err(failed("read the text of statements"))?;
     let _ = connection.close().await;
     Ok(rows.into_iter().map(|(query, text)| QueryText { query, text: without_secrets(&text) }).collect())
 }

@@ -39,42 +39,42 @@ options! {
         transport: MailTransport = "\"smtp\"";
         /// The mail server's name.
         server: String = "\"localhost\"";
-        /// Its port: 587 for starttls, 465 for tls, 25 for none.
+        /// Its port; by default 587 for starttls, 465 for tls, 25 for none.
         port: Option<u16>;
         /// How the connection is secured.
         security: MailSecurity = "\"starttls\"";
-        /// A file with certificates (PEM) to trust besides the system's.
+        /// A file with certificates (PEM) to trust in addition to the system's.
         ca_file: Option<PathBuf>;
-        /// The account; without it nobody logs in.
+        /// The account; without it pgbosun does not log in.
         user: Option<String>;
-        /// A file of mode 0600 with the account's password. Without it: the credential `mail.password`. With
-        /// `oauth2-token-url` it is the refresh token; without one there the client logs in by its own right.
+        /// A file of mode 0600 with the account's password. Without it: the credential `mail.password`. With `oauth2-token-url`
+        /// it holds the refresh token; without a refresh token, the client logs in as itself (client credentials).
         password_file: Option<PathBuf>;
         /// The password, for the environment only: `PGBOSUN_MAIL__PASSWORD`.
         password: Option<Secret>;
-        /// Log in by OAuth 2 (XOAUTH2): the address where tokens are given out.
+        /// Log in with OAuth 2 (XOAUTH2): the URL of the token endpoint.
         oauth2_token_url: Option<String>;
-        /// The client's id there.
+        /// The client ID there.
         oauth2_client_id: Option<String>;
         /// A file of mode 0600 with the client's secret. Without it: the credential `mail.oauth2-client-secret`.
         oauth2_client_secret_file: Option<PathBuf>;
         /// The client's secret, for the environment only.
         oauth2_client_secret: Option<Secret>;
-        /// What the token is asked for, `https://outlook.office365.com/.default`; most providers need none to refresh.
+        /// The scope to ask for, such as `https://outlook.office365.com/.default`; most providers need none to refresh a token.
         oauth2_scope: Option<String>;
-        /// The sender, `pgbosun <alerts@example.com>`.
+        /// The sender, such as `pgbosun <alerts@example.com>`.
         from: MailAddress;
-        /// Where answers go; by default to the sender.
+        /// Where replies go; by default to the sender.
         reply_to: Option<MailAddress>;
-        /// The folder of the folder transport.
+        /// The folder for the folder transport.
         folder: Option<PathBuf>;
-        /// How long one message may take from connection to acceptance.
+        /// How long one message may take, from connection to acceptance.
         timeout: Duration = "\"60s\"";
-        /// Attachments of one message that are larger together than this are left out, and the message says so.
+        /// Attachments of one message that together are larger than this are left out, and the message says so.
         attachment_limit: ByteSize = "\"5MiB\"";
-        /// The mildest severity that is told by mail.
+        /// The lowest severity that is sent by mail.
         from_severity: Severity = "\"warning\"";
-        /// How many messages an hour leave by mail. What comes up beyond that is told in a digest once there is room.
+        /// How many messages an hour are sent by mail. Anything beyond that is sent in a digest once there is room.
         hourly_limit: u32 = "60";
     }
 }
@@ -99,22 +99,22 @@ crate::word_settings! {
 }
 
 options! {
-    /// A way by which messages leave, besides mail. Groups name theirs in `channels`.
+    /// A way to send messages other than by mail. Groups name their channels in `channels`.
     pub struct Channel {
         /// What is at the other end.
         r#type: ChannelType;
-        /// `webhook`: where messages go; with a template it may contain `{{ secret }}`, and without `url` the secret is the address.
-        /// `pagerduty`: another address of the service than its own.
+        /// `webhook`: the URL to send to; with a template it may contain `{{ secret }}`, and without `url` the secret is the
+        /// URL. `pagerduty`: a URL other than the service's own.
         url: Option<String>;
-        /// `webhook`: a file with a template (Jinja) that makes the body, for a service with a form of its own: see `docs/channels.md`.
+        /// `webhook`: a file with a template (Jinja) for the body, for a service with its own format: see `docs/channels.md`.
         template: Option<PathBuf>;
-        /// `webhook` with a template: what the body is.
+        /// `webhook` with a template: the content type of the body.
         content_type: String = "\"application/json\"";
-        /// `webhook` with a template: more headers, as "Name: value", in which `{{ secret }}` is the secret.
+        /// `webhook` with a template: additional headers, as "Name: value", in which `{{ secret }}` stands for the secret.
         headers: Vec<String> = "[]";
-        /// A file of mode 0600 with the secret. `slack`: the address of the webhook, which is one. `pagerduty`: the
-        /// routing key. `webhook`: the key of the signature in `X-Pgbosun-Signature`; without it nothing is signed. With a template it is
-        /// what `{{ secret }}` stands for, or without `url` the address. Without the file: the credential `channels.NAME.secret`.
+        /// A file of mode 0600 with the secret. `slack`: the webhook's URL, which is itself secret. `pagerduty`: the routing
+        /// key. `webhook`: the key for the signature in `X-Pgbosun-Signature`; without it nothing is signed. With a template:
+        /// what `{{ secret }}` stands for, or, without `url`, the URL. Without the file: the credential `channels.NAME.secret`.
         secret_file: Option<PathBuf>;
         /// The secret, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
         secret: Option<Secret>;
@@ -122,13 +122,14 @@ options! {
         program: Option<PathBuf>;
         /// `command`: its arguments.
         arguments: Vec<String> = "[]";
-        /// A file with certificates (PEM) to trust besides the system's.
+        /// A file with certificates (PEM) to trust in addition to the system's.
         ca_file: Option<PathBuf>;
         /// How long one message may take.
         timeout: Duration = "\"30s\"";
-        /// The mildest severity that is told. Of an alert that ever was as bad as this, the channel also hears the rest.
+        /// The lowest severity that is sent. Once an alert has been this severe, the channel also gets everything that follows
+        /// about it.
         from_severity: Severity = "\"warning\"";
-        /// How many messages an hour leave by it. What comes up beyond that is told in a digest once there is room.
+        /// How many messages an hour are sent. Anything beyond that is sent in a digest once there is room.
         hourly_limit: u32 = "60";
     }
 }
@@ -147,10 +148,10 @@ impl Channel {
         }
         reader.check_address("url", self.url.as_deref().map(|url| url.replace("{{ secret }}", "secret")).as_deref());
         if self.template.is_some() && self.r#type != ChannelType::Webhook {
-            reader.refuse("template", format!("a channel of type {} has a form of its own", self.r#type), None);
+            reader.refuse("template", format!("a channel of type {} has its own format", self.r#type), None);
         }
         if self.template.is_none() && !self.headers.is_empty() {
-            reader.refuse("headers", "goes with a template", None);
+            reader.refuse("headers", "only works with a template", None);
         }
         for header in self.headers.iter().filter(|header| !header.contains(": ")) {
             reader.refuse("headers", format!("expected \"Name: value\", not {header:?}"), None);
@@ -171,15 +172,11 @@ impl Mail {
         // A relay on this machine hears it from nobody else.
         let here = ["localhost", "127.0.0.1", "::1"].contains(&self.server.as_str());
         if self.security == MailSecurity::None && self.user.is_some() && !here {
-            let hint = "\"starttls\" or \"tls\" encrypts the way; without user nothing secret is sent".to_owned();
-            reader.refuse(
-                "security",
-                "\"none\" would send the password through the network for everybody to read",
-                Some(hint),
-            );
+            let hint = "\"starttls\" or \"tls\" encrypts the connection; without user no password is sent".to_owned();
+            reader.refuse("security", "\"none\" would send the password over the network in the clear", Some(hint));
         }
         if self.oauth2_token_url.is_some() && (self.oauth2_client_id.is_none() || self.user.is_none()) {
-            reader.refuse("oauth2-token-url", "needs oauth2-client-id and user too", None);
+            reader.refuse("oauth2-token-url", "also needs oauth2-client-id and user", None);
         }
         if self.hourly_limit == 0 {
             reader.refuse("hourly-limit", "expected 1 or more", None);

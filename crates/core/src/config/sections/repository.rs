@@ -63,7 +63,7 @@ impl Compression {
 pub struct Metadata(pub BTreeMap<String, String>);
 
 impl Setting for Metadata {
-    const EXPECTS: &'static str = "a table of texts such as { owner = \"dba\" }";
+    const EXPECTS: &'static str = "a table of strings such as { owner = \"dba\" }";
     const OPTIONAL: bool = true;
 
     fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
@@ -80,86 +80,86 @@ impl Setting for Metadata {
 options! {
     /// A place where backups and WAL are kept.
     pub struct Repository {
-        /// The kind of place.
+        /// The kind of storage.
         r#type: RepositoryType;
-        /// `local`, `sftp`: the directory. It is created with mode 0700 where it is missing.
+        /// `local`, `sftp`: the directory. It is created with mode 0700 if it is missing.
         path: Option<PathBuf>;
         /// `s3`, `gcs`: the bucket; `azure`: the container. It must exist.
         bucket: Option<String>;
-        /// `s3`, `gcs`, `azure`: what every key begins with. The backups below it begin with their date.
+        /// `s3`, `gcs`, `azure`: what every key starts with. Below it, the names of backups start with their date.
         prefix: String = "\"\"";
-        /// `s3`, `gcs`, `azure`: the address of the store, `https://…`; the provider's own by default.
+        /// `s3`, `gcs`, `azure`: the URL of the store, `https://…`; the provider's own by default.
         endpoint: Option<String>;
         /// `s3`: the region.
         region: String = "\"us-east-1\"";
-        /// `s3`: the bucket is part of the path, not of the host's name.
+        /// `s3`: the bucket is part of the path, not of the host name.
         path_style: bool = "true";
         /// `s3`: the access key; `azure`: the account. Without it: the environment, the profile, or the machine's role.
         access_key: Option<String>;
-        /// `s3`, `azure`: a file of mode 0600 with the secret that belongs to it; `gcs`: the service account's JSON file.
+        /// `s3`, `azure`: a file of mode 0600 with the secret that goes with it; `gcs`: the service account's JSON file.
         /// Without it: the credential `repositories.NAME.secret`.
         secret_file: Option<PathBuf>;
         /// `s3`, `azure`: the secret, for the environment only.
         secret: Option<Secret>;
-        /// `s3`, `gcs`: the storage class of new objects. From classes that must be thawed first, nothing can be
-        /// restored at once.
+        /// `s3`, `gcs`: the storage class of new objects. Classes whose objects have to be thawed first do not allow an
+        /// immediate restore.
         storage_class: Option<String>;
-        /// `s3`: how the store encrypts: `AES256` or `aws:kms`.
+        /// `s3`: how the store encrypts, `AES256` or `aws:kms`.
         server_side_encryption: Option<String>;
-        /// `s3`: the key of `aws:kms`.
+        /// `s3`: the key for `aws:kms`.
         kms_key: Option<String>;
-        /// `s3`, `gcs`, `azure`: metadata of every object, `{ owner = "dba" }`.
+        /// `s3`, `gcs`, `azure`: metadata of every object, such as `{ owner = "dba" }`.
         metadata: Metadata;
-        /// `s3`, `gcs`, `azure`: a file with certificates (PEM) to trust besides the system's.
+        /// `s3`, `gcs`, `azure`: a file with certificates (PEM) to trust in addition to the system's.
         ca_file: Option<PathBuf>;
         /// `s3`, `gcs`, `azure`: objects are uploaded in parts of this size, two at a time.
         part_size: ByteSize = "\"16MiB\"";
-        /// `sftp`: the machine. Only the account may be able to write into `path` there (`chmod go-w`, or `chmod +t`), since SFTP cannot
-        /// keep others from replacing a directory by a link while it works. `check` says where they can.
+        /// `sftp`: the machine. Only the account may have write access to `path` there (`chmod go-w`, or `chmod +t`), since
+        /// SFTP cannot keep others from replacing a directory with a link while it is in use. `check` reports where others can.
         host: Option<String>;
         /// `sftp`: its port.
         port: u16 = "22";
-        /// `sftp`: the account there; this user's name by default.
+        /// `sftp`: the account there; by default the name of the user that pgbosun runs as.
         user: Option<String>;
         /// `sftp`: the private key.
         key_file: Option<PathBuf>;
-        /// `sftp`: the file with the machine's host key. It must be known: an unknown one is refused.
+        /// `sftp`: the file with the machine's host key. A machine whose key is unknown is refused.
         known_hosts_file: Option<PathBuf>;
-        /// `local`: make directories durable too. `false` for mounts that cannot, CIFS among them.
+        /// `local`: make directories durable too. Set it to `false` for mounts that cannot do this, such as CIFS.
         sync_directories: bool = "true";
         /// How objects are compressed.
         compression: Compression = "\"zstd\"";
         /// The level: zstd 1 (fast) to 19 (small), 3 by default; gzip 1 to 9, 6 by default.
         compression_level: Option<u8>;
-        /// Threads that compress one stream: a backup over the replication connection, a segment of WAL.
+        /// Threads that compress one stream: a backup over the replication connection, or a WAL segment.
         compression_threads: u8 = "2";
         /// Volumes are cut at the first file boundary past this size of uncompressed data.
         volume_size: ByteSize = "\"1GiB\"";
-        /// Encrypt to these recipients (age, `age1…`): whoever holds one of their keys can read. The machine that
-        /// writes needs none of them.
+        /// Encrypt to these recipients (age, `age1…`): whoever holds one of their keys can read the data. The machine that
+        /// writes needs none of the keys.
         encrypt_to: Vec<String> = "[]";
-        /// A file of mode 0600 with age identities, for reading what is encrypted. Without it: the credential
+        /// A file of mode 0600 with age identities, for reading encrypted data. Without it: the credential
         /// `repositories.NAME.identity`.
         identity_file: Option<PathBuf>;
-        /// Sign what is written with this key, a file of mode 0600: an Ed25519 key of OpenSSH without a passphrase, as
-        /// `ssh-keygen -t ed25519 -N ''` makes it. Without it: the credential `repositories.NAME.signing-key`. See
+        /// Sign what is written with this key, a file of mode 0600: an OpenSSH Ed25519 key without a passphrase, as made by
+        /// `ssh-keygen -t ed25519 -N ''`. Without it: the credential `repositories.NAME.signing-key`. See
         /// [signatures](signatures.md).
         signing_key_file: Option<PathBuf>;
-        /// Believe nothing that is not signed with one of these keys: lines of public keys, `ssh-ed25519 AAAA… comment`, as
-        /// they stand in the `.pub` files. Where there are none, no signature is checked.
+        /// Trust nothing that is not signed with one of these keys: public key lines, `ssh-ed25519 AAAA… comment`, as in the
+        /// `.pub` files. If the list is empty, no signature is checked.
         trusted_keys: Vec<String> = "[]";
-        /// Whether a backup or a push fails when this repository does. One that is not required is caught up later
-        /// from another.
+        /// Whether a backup or a push fails when this repository does. A repository that is not required is caught up later
+        /// from another one.
         required: bool = "true";
-        /// How long this repository may hold up a backup that goes to several. Then it is dropped from it.
+        /// How long this repository may hold up a backup that goes to several. After that the backup leaves it out.
         stall_timeout: Duration = "\"5m\"";
-        /// How long one request may take without any progress.
+        /// How long one request may go without any progress.
         timeout: Duration = "\"60s\"";
-        /// How often a request that failed for a passing reason is repeated.
+        /// How often a request that failed for a temporary reason is repeated.
         request_retries: u8 = "4";
-        /// How long backups and WAL are kept here, in place of what the jobs say.
+        /// How long backups and WAL are kept here, overriding what the jobs say.
         retention: Option<Retention>;
-        /// The most that is written to it in a second; no limit by default.
+        /// The most that is written to it per second; no limit by default.
         rate_limit: Option<Rate>;
     }
 }
@@ -188,25 +188,25 @@ impl Repository {
         }
         reader.check_address("endpoint", self.endpoint.as_deref());
         if self.part_size < ByteSize::mib(5) {
-            reader.refuse("part-size", "expected at least 5MiB, the least a store takes", None);
+            reader.refuse("part-size", "expected at least 5MiB, the minimum that stores accept", None);
         }
         if self.stall_timeout.is_zero() || self.timeout.is_zero() {
             reader.refuse("stall-timeout", "this and timeout must be more than 0s", None);
         }
         if let Some(word) = self.encrypt_to.iter().find(|word| !word.starts_with("age1")) {
-            let hint = "age-keygen makes a pair; the line \"public key\" is the recipient".to_owned();
-            reader.refuse("encrypt-to", format!("\"{word}\" is no age recipient"), Some(hint));
+            let hint = "age-keygen makes a key pair; the recipient is on its \"public key\" line".to_owned();
+            reader.refuse("encrypt-to", format!("\"{word}\" is not an age recipient"), Some(hint));
         }
         if let (Some(path), Some(key)) = (&self.path, &self.signing_key_file)
             && self.r#type == RepositoryType::Local
             && key.starts_with(path)
         {
-            let hint = "keep it where nobody reads who may write into the repository".to_owned();
-            reader.refuse("signing-key-file", "it lies in the repository itself", Some(hint));
+            let hint = "keep it where nobody who can write to the repository can read it".to_owned();
+            reader.refuse("signing-key-file", "is in the repository itself", Some(hint));
         }
         if let Some(line) = self.trusted_keys.iter().find(|line| !line.starts_with("ssh-ed25519 AAAA")) {
-            let hint = "ssh-keygen -t ed25519 makes a pair; the line in the .pub file is the public key".to_owned();
-            reader.refuse("trusted-keys", format!("\"{line}\" is no public key of type ssh-ed25519"), Some(hint));
+            let hint = "ssh-keygen -t ed25519 makes a key pair; the line in the .pub file is the public key".to_owned();
+            reader.refuse("trusted-keys", format!("\"{line}\" is not a public key of type ssh-ed25519"), Some(hint));
         }
     }
 }

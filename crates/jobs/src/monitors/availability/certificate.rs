@@ -14,12 +14,12 @@ use std::{path::PathBuf, time::Duration};
 use x509_parser::pem::Pem;
 
 options! {
-    /// Alerts before the certificates end by which the server shows who it is, and by which it knows its clients. Quiet where
-    /// the server speaks no TLS.
+    /// Alerts before certificates expire: the one with which the server identifies itself, and those by which it verifies its
+    /// clients. Quiet where the server does not use TLS.
     pub struct Certificate {
-        /// Warns so long before.
+        /// Warns this long before a certificate expires.
         warning: Duration = "\"30d\"";
-        /// Critical so long before.
+        /// Critical this long before.
         critical: Duration = "\"7d\"";
         /// More files with certificates (PEM) to watch.
         files: Vec<PathBuf> = "[]";
@@ -66,7 +66,7 @@ impl Monitor for Certificate {
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let first = sample.iter().min_by_key(|certificate| certificate.ends);
         let mut verdict = Verdict::of(first.map_or("no certificates".into(), |first| {
-            format!("the first of {} certificates ends on {}", sample.len(), first.ends.date_naive())
+            format!("{}, the first expires on {}", human::count(sample.len(), "certificate"), first.ends.date_naive())
         }));
         for Sample { file, subject, ends } in sample {
             let left = *ends - view.now;
@@ -76,13 +76,13 @@ impl Monitor for Certificate {
             );
             let severity = view.below(&object, days, self.warning.as_secs_f64(), self.critical.as_secs_f64());
             let summary = match left < chrono::Duration::zero() {
-                true => format!("the certificate in {object} ended on {}", ends.date_naive()),
-                false => format!("the certificate in {object} ends in {}", human::span(left)),
+                true => format!("the certificate in {object} expired on {}", ends.date_naive()),
+                false => format!("the certificate in {object} expires in {}", human::span(left)),
             };
             verdict.find(
                 Finding::new(severity, object, summary)
-                    .meaning("Clients that check it refuse to connect from then on.")
-                    .advice("Put a new one in its place and select pg_reload_conf(): no restart is needed.")
+                    .meaning("From then on, clients that check it refuse to connect.")
+                    .advice("Replace it with a new one and run select pg_reload_conf(): no restart is needed.")
                     .detail(Detail::new().fact("subject", subject).time("ends", *ends)),
             );
         }

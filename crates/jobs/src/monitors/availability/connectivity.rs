@@ -16,9 +16,9 @@ use pgbosun_core::{
 use std::{path::PathBuf, sync::Mutex, time::Duration};
 
 options! {
-    /// Alerts when the cluster does not accept a connection and answer a query: critical, at the first look.
+    /// Alerts when the cluster does not accept a connection and answer a query: critical, at the first check.
     pub struct Connectivity {
-        /// Warns when connecting and answering takes longer than this.
+        /// Warns when connecting and getting an answer takes longer than this.
         slow: Duration = "\"5s\"";
     }
 }
@@ -96,7 +96,7 @@ impl Monitor for Connectivity {
                         .reaching(Reach::Cluster)
                         .meaning("Applications cannot reach the database.")
                         .advice(
-                            "Look whether the server runs (systemctl status postgresql), then at the end of its log.",
+                            "Check whether the server is running (systemctl status postgresql), then look at the end of its log.",
                         )
                         .detail(match &sample.log {
                             Some((path, lines)) => detail.fact("its log", path.display()).text(lines),

@@ -16,9 +16,9 @@ use pgbosun_core::{
 use std::time::Duration;
 
 options! {
-    /// Tells that the server restarted: planned or not, somebody should know.
+    /// Reports that the server restarted: planned or not, somebody should know.
     pub struct Restart {
-        /// For how long after its start it is told.
+        /// How long a restart is reported.
         notice: Duration = "\"15m\"";
     }
 }
@@ -70,7 +70,7 @@ impl Monitor for Restart {
             verdict.find(
                 Finding::new(Severity::Warning, "restart", format!("restarted {} ago", human::span(up)))
                     .meaning("All sessions were ended, and the caches are cold.")
-                    .advice("If nobody did it, the end of the log before that time says why.")
+                    .advice("If nobody restarted it on purpose, the log just before that time says why.")
                     .detail(Detail::new().time("started", sample.started).time("configuration read", sample.loaded)),
             );
         }

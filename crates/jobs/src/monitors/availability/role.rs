@@ -31,9 +31,11 @@ word_settings! {
 
 options! {
     /// Alerts when the server is not the primary or standby it should be: after a failover, or when a standby was promoted
-    /// beside its primary. Where the cluster's connection names several hosts, two that take writes at once are critical.
+    /// while its primary was running. If the cluster's connection names several hosts, two that accept writes at the same time
+    /// are critical.
     pub struct Role {
-        /// What it should be. `same` is what it was at the first look; a change is told for a day, and is the new rule then.
+        /// What it should be. `same` is what it was at the first check; a change is reported for a day, and then becomes the
+        /// new rule.
         expected: Expected = "\"same\"";
     }
 }
@@ -88,8 +90,8 @@ impl Monitor for Role {
         if sample.primaries.len() > 1 {
             let servers = sample.primaries.iter().map(|(host, timeline)| [Value::of(host), Value::of(timeline)]);
             verdict.find(
-                Finding::new(Severity::Critical, "split brain", "two servers of the cluster take writes")
-                    .meaning("What is written to one of them is not on the other. The timeline that began later is the live one.")
+                Finding::new(Severity::Critical, "split brain", "two servers of the cluster accept writes")
+                    .meaning("What is written to one of them is not on the other. The timeline that started later is the live one.")
                     .advice(
                         "Stop the server with the lower timeline now, save what was written to it, then rebuild it as a standby \
                          (pg_rewind). What was archived and backed up from it is orphaned: \"pgbosun backup list\".",
@@ -112,11 +114,11 @@ impl Monitor for Role {
             _ => return verdict,
         };
         let (meaning, advice) = if sample.standby {
-            ("It takes no writes.", "See who is the primary now, and whether applications go there.")
+            ("It accepts no writes.", "Find out which server is the primary now, and whether applications use it.")
         } else {
             (
-                "It takes writes. Where another primary does too, their contents drift apart.",
-                "Make sure that only one of them is reached by applications; rebuild the other one as a standby.",
+                "It accepts writes. If another primary does too, their contents diverge.",
+                "Make sure that applications reach only one of them; rebuild the other one as a standby.",
             )
         };
         verdict.find(Finding::new(severity, "role", summary).meaning(meaning).advice(advice));

@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
-    /// Alerts when settings wait for a restart or are wrong in their files, and tells which ones changed. The values of those
-    /// that may hold a password (`primary_conninfo`, the commands, those of extensions named so) are neither told nor kept.
+    /// Alerts when settings wait for a restart or are wrong in their files, and reports which ones changed. The values of
+    /// settings that may hold a password (`primary_conninfo`, the commands, extension settings with names that suggest it) are
+    /// neither reported nor kept.
     pub struct Settings {
-        /// For how long a change is told.
+        /// How long a change is reported.
         notice: Duration = "\"24h\"";
-        /// Settings whose changes are of no interest.
+        /// Settings whose changes are ignored.
         ignore: Vec<String> = "[]";
     }
 }
@@ -110,7 +111,7 @@ impl Monitor for Settings {
         let mistakes = look.rows_if_allowed(&Self::FACTS.queries[1], grant).await?;
         if settings.iter().any(|setting: &Setting| !setting.all_seen) {
             let advice = "As a superuser: grant pg_monitor to the role.";
-            let reason = "it is no member of pg_read_all_settings, or none of pg_read_all_stats";
+            let reason = "it is not a member of pg_read_all_settings, or not of pg_read_all_stats";
             look.unseen("sessions and settings", "the role does not see all settings and sessions", advice, reason);
         }
         Ok(Sample { settings, mistakes })
@@ -129,8 +130,8 @@ impl Monitor for Settings {
             let names: Vec<_> = pending.iter().map(|setting| setting.name.as_str()).collect();
             verdict.find(
                 Finding::new(Severity::Warning, "pending restart", format!("settings wait for a restart: {}", names.join(", ")))
-                    .meaning("The server works with the old values until it starts again, perhaps at a moment when nobody expects a change.")
-                    .advice("Restart the server in a quiet hour, or take the change back."),
+                    .meaning("The server uses the old values until it restarts, perhaps at a moment when nobody expects a change.")
+                    .advice("Restart the server at a quiet time, or revert the change."),
             );
         }
         let mistakes = sample.mistakes.as_deref().unwrap_or_default();
@@ -145,8 +146,8 @@ impl Monitor for Settings {
                     "configuration files",
                     format!("the configuration is wrong: {}", first.error),
                 )
-                .meaning("With such a file the server may not start, and does not take over other changes.")
-                .advice("Fix the lines below, then select pg_reload_conf() and look at pg_file_settings.")
+                .meaning("With such a file the server may not start, and does not apply other changes.")
+                .advice("Fix the lines below, then run select pg_reload_conf() and check pg_file_settings.")
                 .detail(Detail::new().table(["file and line", "setting", "what is wrong"], rows)),
             );
         }
@@ -155,8 +156,8 @@ impl Monitor for Settings {
             let rows = memory.changed.iter().map(Changed::row);
             verdict.find(
                 Finding::new(Severity::Warning, "changed", format!("settings changed: {}", names.join(", ")))
-                    .meaning("The server behaves differently from yesterday.")
-                    .advice("If nobody meant to, the files and pg_db_role_setting say where it comes from.")
+                    .meaning("The server may behave differently from before.")
+                    .advice("If nobody meant to change them, the files and pg_db_role_setting show where the change comes from.")
                     .detail(Detail::new().table(["changed", "setting", "from", "to"], rows)),
             );
         }

@@ -1,4 +1,4 @@
--- Of what may hold a password only a digest leaves the server: enough to see that it changed.
+-- Of settings that may hold a password, only a digest leaves the server: enough to see that they changed.
 with /* pgbosun */ own as (
     select *,
            name in ('primary_conninfo', 'archive_command', 'restore_command', 'archive_cleanup_command',
@@ -6,7 +6,7 @@ with /* pgbosun */ own as (
                or name ~* '\..*(pass|secret|key|token|credential|conninfo)' as secret
     from pg_catalog.pg_settings
     where (source not in ('default', 'client', 'session', 'override') or pending_restart)
-      -- What a recovery was told to do means nothing once it has ended.
+      -- Recovery settings mean nothing once recovery has ended.
       and (pg_catalog.pg_is_in_recovery() or name <> 'hot_standby' and name <> 'restore_command' and name !~ '^(recovery_target|recovery_end_|recovery_min_|archive_cleanup_)')
 )
 select name,

@@ -20,16 +20,16 @@ use std::{
 };
 
 options! {
-    /// Alerts when the server waits for a restart after its programs were updated, when a newer minor version is to be had (as
-    /// `apt-cache policy` knows since the last `apt update`) or asked for by the configuration, and before its major version
-    /// gets no more corrections.
+    /// Alerts when the server needs a restart after its programs were updated, when a newer minor version is available (as
+    /// `apt-cache policy` knows since the last `apt update`) or required by the configuration, and before its major version
+    /// stops getting fixes.
     pub struct Version {
-        /// The oldest minor version of each major version that will do, such as `["16.11", "17.7"]`: for machines without apt, and
-        /// servers on others.
+        /// The oldest acceptable minor version of each major version, such as `["16.11", "17.7"]`: for machines without apt,
+        /// and for servers on other machines.
         minimum: Vec<String> = "[]";
-        /// Tell of minor versions that apt knows of and that are not installed.
+        /// Report minor versions that apt knows of and that are not installed.
         packages: bool = "true";
-        /// How long before the end of its support a major version is told.
+        /// How long before the end of its support a major version is reported.
         end_of_life_notice: std::time::Duration = "\"90d\"";
     }
 }
@@ -74,7 +74,7 @@ impl Monitor for Version {
         let (name, _) = look.context.cluster()?;
         let data = look.context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
         let program = match data {
-            Some(data) => blocking("look which program runs", move || Ok(program(&data))).await?,
+            Some(data) => blocking("find out which program is running", move || Ok(program(&data))).await?,
             None => None,
         };
         let number = u32::try_from(row.number).unwrap_or_default();
@@ -93,16 +93,16 @@ impl Monitor for Version {
         verdict.measure(Figure::new("postgres_version_number", f64::from(sample.number)));
         let (major, minor) = (sample.number / 10_000, sample.number % 10_000);
         let wanted = self.minimum.iter().filter_map(|text| number(text)).find(|wanted| wanted / 10_000 == major);
-        let wanted = wanted.filter(|wanted| *wanted > sample.number).map(|wanted| (wanted, "asked for"));
+        let wanted = wanted.filter(|wanted| *wanted > sample.number).map(|wanted| (wanted, "required"));
         let newer = sample.available.filter(|newer| *newer > sample.installed.unwrap_or(sample.number));
-        if let Some((wanted, why)) = wanted.into_iter().chain(newer.map(|newer| (newer, "to be had"))).max() {
+        if let Some((wanted, why)) = wanted.into_iter().chain(newer.map(|newer| (newer, "available"))).max() {
             verdict.find(
                 Finding::new(
                     Severity::Warning,
                     "minor version",
                     format!("runs {major}.{minor}, and {major}.{} is {why}", wanted % 10_000),
                 )
-                .meaning("Corrections that others have are missing here.")
+                .meaning("It lacks the fixes of the newer version.")
                 .advice("Update the packages and restart the server: a minor version needs no dump."),
             );
         }
@@ -113,10 +113,8 @@ impl Monitor for Version {
                     "restart after update",
                     format!("runs {major}.{minor}, and {major}.{} is installed", installed % 10_000),
                 )
-                .meaning(
-                    "The update takes effect when the server starts again; until then its corrections are missing.",
-                )
-                .advice("Restart the server in a quiet hour."),
+                .meaning("The update takes effect when the server restarts; until then its fixes are missing.")
+                .advice("Restart the server at a quiet time."),
             );
         }
         let end = END_OF_LIFE.iter().find(|(known, ..)| *known == major);
@@ -125,12 +123,12 @@ impl Monitor for Version {
         let today = view.now.date_naive();
         if let Some(end) = end.filter(|end| *end - today < notice) {
             let summary = match end < today {
-                true => format!("PostgreSQL {major} has had no more fixes since {end}"),
+                true => format!("PostgreSQL {major} has had no fixes since {end}"),
                 false => format!("PostgreSQL {major} gets no more fixes after {end}"),
             };
             verdict.find(
                 Finding::new(Severity::Warning, "end of life", summary)
-                    .meaning("Faults that are found after that day, in security too, stay.")
+                    .meaning("Bugs found after that day, security holes included, are not fixed.")
                     .advice("Plan the upgrade: pg_upgrade, or logical replication for a short break."),
             );
         }
@@ -216,7 +214,7 @@ mod tests {
             [candidate("  Candidate: 18~beta1-1\n"), candidate("  Candidate: (none)\n"), candidate("")],
             [None; 3]
         );
-        assert_eq!(look(Some(170_006), candidate(policy)), ["runs 17.6, and 17.7 is to be had"]);
+        assert_eq!(look(Some(170_006), candidate(policy)), ["runs 17.6, and 17.7 is available"]);
         assert_eq!(look(Some(170_006), Some(170_006)), [""; 0]);
         assert_eq!(look(Some(170_007), Some(170_007)), ["runs 17.6, and 17.7 is installed"]);
     }

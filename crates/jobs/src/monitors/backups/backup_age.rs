@@ -19,10 +19,10 @@ use pgbosun_repository::{CLOCK_TOLERANCE, Error};
 use std::time::Duration;
 
 options! {
-    /// Alerts when the newest good backup of the cluster is too old, in each repository by itself. It asks the
-    /// repositories, not history: what is not there is not a backup.
+    /// Alerts when the newest good backup of the cluster is too old, in each repository separately. It asks the repositories,
+    /// not history: a backup that is not there is not a backup.
     pub struct BackupAge {
-        /// The repositories to look into; those that backups of the cluster go to by default.
+        /// The repositories to check; by default those that the cluster's backups go to.
         repositories: Vec<RepositoryName> = "[]";
         /// Critical above this age.
         critical_age: Duration = "\"25h\"";
@@ -92,11 +92,11 @@ impl Monitor for BackupAge {
                 }
                 Ok(Some((label, at))) => format!("{}: {label}, {} old", newest.repository, human::span(view.now - *at)),
                 Ok(None) => format!("{}: none", newest.repository),
-                Err(_) => format!("{}: not known", newest.repository),
+                Err(_) => format!("{}: unknown", newest.repository),
             })
             .collect();
         let mut verdict =
-            Verdict::of(if lines.is_empty() { "no repository to look into".into() } else { lines.join("; ") });
+            Verdict::of(if lines.is_empty() { "no repository to check".into() } else { lines.join("; ") });
         for newest in sample {
             if let Ok(Some((_, at))) = &newest.backup
                 && *at <= view.now + CLOCK_TOLERANCE
@@ -149,7 +149,7 @@ impl BackupAge {
             Finding::new(severity, &newest.repository, summary)
                 .meaning("Whatever changed since the newest backup is lost if the server is.")
                 .advice(
-                    "See why the backup job did not succeed with \"pgbosun job history\", then run it with \
+                    "Find out with \"pgbosun job history\" why the backup job did not succeed, then run it with \
                      \"pgbosun job run NAME\".",
                 )
                 .detail(Detail::new().fact("repository", &newest.repository).and(detail)),
@@ -166,8 +166,8 @@ fn dated_ahead(newest: &Newest) -> Option<Finding> {
             format!("{}/clock", newest.repository),
             format!("{} dated in the future", human::count(newest.ahead.len(), "backup")),
         )
-        .meaning("The clock was wrong when it was taken, or is wrong now. How old the newest backup is may be unknown.")
-        .advice("Compare this machine's clock with another one, set it right, and take a new backup.")
+        .meaning("The clock was wrong when it was taken, or is wrong now. The age of the newest backup may be unknown.")
+        .advice("Compare this machine's clock with another one, correct it, and take a new backup.")
         .detail(Detail::new().fact("repository", &newest.repository).fact("the first", first)),
     )
 }

@@ -23,13 +23,13 @@ use pgbosun_repository::{BackupInfo, BackupRef, Error, ObjectKind, Repository, s
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
-    /// Alerts when the newest backup of a job is not in all the repositories it should be in, or is not the same there, or not
-    /// whole.
+    /// Alerts when the newest backup of a job is not in all the repositories it should be in, or differs in one of them, or is
+    /// incomplete there.
     pub struct BackupCopies {
-        /// The repositories that should have the same backups, whichever job took them; by default those that their job names,
-        /// and those that jobs of kind `replicate` copy them to.
+        /// The repositories that should have the same backups, whichever job took them; by default those that the backup's job
+        /// names, and those that jobs of kind `replicate` copy them to.
         repositories: Vec<RepositoryName> = "[]";
-        /// How long a copy may take to come.
+        /// How long a copy may take to arrive.
         patience: Duration = "\"6h\"";
     }
 }
@@ -169,9 +169,9 @@ impl Monitor for BackupCopies {
             let summaries: Vec<_> = wrong.into_iter().map(|(summary, _)| summary).collect();
             verdict.find(
                 Finding::new(Severity::Warning, repository, summaries.join("; "))
-                    .meaning("If the other place is lost, so is this backup.")
+                    .meaning("If the other repository is lost, so is this backup.")
                     .advice(format!(
-                        "Bring it over: \"pgbosun backup copy LABEL --to {repository}\", or a job of kind replicate."
+                        "Copy it there: \"pgbosun backup copy LABEL --to {repository}\", or a job of kind replicate."
                     ))
                     .detail(detail),
             );
@@ -194,12 +194,12 @@ impl BackupCopies {
         match (copy, there) {
             (None, _) => late.then(|| (format!("backup {label} is not in repository {repository}"), Vec::new())),
             (Some(copy), Some((other, original))) if copy.likeness != original.likeness => {
-                let summary = format!("backup {label} is another one in repository {repository} than in {other}");
+                let summary = format!("backup {label} in repository {repository} differs from the one in {other}");
                 Some((summary, Vec::new()))
             }
             (Some(copy), _) if !copy.faults.is_empty() => {
                 let faults = human::count(copy.faults.len(), "fault");
-                let summary = format!("backup {label} is not whole in repository {repository}: {faults}");
+                let summary = format!("backup {label} is incomplete in repository {repository}: {faults}");
                 Some((summary, copy.faults.iter().take(SHOWN).cloned().collect()))
             }
             (Some(_), _) => None,
@@ -231,8 +231,8 @@ mod tests {
             assert!(object == "offsite" && summary.contains(words), "{object}: {summary}");
         };
         told(look(61, Ok(None)), "is not in repository offsite");
-        told(look(1, Ok(copy(8, &[]))), "is another one");
-        told(look(1, Ok(copy(9, &["base is not there"]))), "is not whole in repository offsite: 1 fault");
+        told(look(1, Ok(copy(8, &[]))), "differs from the one in local");
+        told(look(1, Ok(copy(9, &["base is not there"]))), "is incomplete in repository offsite: 1 fault");
         told(look(1, Err("away".into())), "cannot be determined");
     }
     #[test]

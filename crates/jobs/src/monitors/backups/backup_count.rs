@@ -20,13 +20,13 @@ use pgbosun_core::{
 use std::collections::BTreeSet;
 
 options! {
-    /// Alerts when fewer good backups are there than there should be.
+    /// Alerts when there are fewer good backups than there should be.
     pub struct BackupCount {
-        /// The repositories to look into; those that backups of the cluster go to by default.
+        /// The repositories to check; by default those that the cluster's backups go to.
         repositories: Vec<RepositoryName> = "[]";
-        /// Warns below so many backups.
+        /// Warns when there are fewer backups than this.
         minimum: u32 = "1";
-        /// Warns when fewer of the last so many days have a backup, counted from the oldest there is.
+        /// Warns when any of this many past days has no backup; days before the oldest backup do not count.
         daily: Option<u32>;
         /// The same for weeks.
         weekly: Option<u32>;
@@ -61,7 +61,7 @@ impl Monitor for BackupCount {
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let count =
-            |ends: &Result<Vec<_>, _>| ends.as_ref().map_or_else(|_| "not known".into(), |ends| ends.len().to_string());
+            |ends: &Result<Vec<_>, _>| ends.as_ref().map_or_else(|_| "unknown".into(), |ends| ends.len().to_string());
         let counts: Vec<_> = sample.iter().map(|(repository, ends)| format!("{repository}: {}", count(ends))).collect();
         let mut verdict = Verdict::of(counts.join("; "));
         for (repository, ends) in sample {
@@ -94,7 +94,7 @@ impl Monitor for BackupCount {
                 let from = (now - i64::from(wanted)).max(*oldest);
                 let lack = (from..now).filter(|one| !have.contains(one)).count();
                 if lack > 0 {
-                    missing.push(format!("{lack} of the last {} {unit} have none", now - from));
+                    missing.push(format!("{lack} of the last {} {unit} without one", now - from));
                 }
             }
             if !missing.is_empty() {

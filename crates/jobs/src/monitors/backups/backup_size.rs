@@ -19,11 +19,11 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when the newest full backup is suspiciously small, or of quite another size than those before it.
+    /// Alerts when the newest full backup is suspiciously small, or differs a lot in size from those before it.
     pub struct BackupSize {
-        /// The repositories to look into; those that backups of the cluster go to by default.
+        /// The repositories to check; by default those that the cluster's backups go to.
         repositories: Vec<RepositoryName> = "[]";
-        /// Critical below this size as stored.
+        /// Critical when its stored size is below this.
         minimum: ByteSize = "\"100KB\"";
         /// Warns when it differs from the median of the ten before it by more than this, percent.
         change_percent: f64 = "30.0";
@@ -59,7 +59,7 @@ impl Monitor for BackupSize {
             let sizes = match sizes {
                 Ok(sizes) => sizes,
                 Err(reason) => {
-                    told.push(format!("{repository}: not known"));
+                    told.push(format!("{repository}: unknown"));
                     verdict.find(not_seen(repository, "the size of backups", reason));
                     continue;
                 }
@@ -73,20 +73,20 @@ impl Monitor for BackupSize {
             verdict.measure(Figure::new("postgres_backup_size_bytes", *size as f64).of("repository", repository));
             let finding = |severity, summary| {
                 Finding::new(severity, repository, which(sample.len() > 1, repository, summary))
-                    .meaning("It may not hold all that it should.")
-                    .advice("Compare \"pgbosun backup show\" of both, and let restore-test say whether it restores.")
+                    .meaning("It may not contain all that it should.")
+                    .advice("Compare it with the one before (\"pgbosun backup show\"), and run a restore test to see whether it restores.")
                     .detail(Detail::new().fact("repository", repository).fact("newest", label))
             };
             if *size < self.minimum.as_u64() {
                 let limit = human::size(self.minimum.as_u64());
-                verdict.find(finding(Severity::Critical, format!("backup {label} has only {stored} (limit {limit})")));
+                verdict.find(finding(Severity::Critical, format!("backup {label} is only {stored} (limit {limit})")));
             } else if let Some(median) = median(before) {
                 let change = 100.0 * (*size as f64 - median as f64) / median.max(1) as f64;
                 let severity = view.above(repository, change.abs(), self.change_percent, f64::INFINITY);
                 let usual = human::size(median);
                 verdict.find(finding(
                     severity,
-                    format!("backup {label} has {stored}, {change:+.0} % against the usual {usual}"),
+                    format!("backup {label} is {stored}, {change:+.0} % compared with the usual {usual}"),
                 ));
             }
         }

@@ -19,11 +19,11 @@ use std::time::Duration;
 options! {
     /// Alerts when too many runs of the cluster's backup jobs failed.
     pub struct BackupSuccess {
-        /// Warns below this share of runs that succeeded, percent.
+        /// Warns when the share of runs that succeeded is below this, percent.
         warning_percent: f64 = "95.0";
         /// Critical below this share, percent.
         critical_percent: f64 = "50.0";
-        /// How far back is counted.
+        /// How far back runs are counted.
         window: Duration = "\"7d\"";
     }
 }
@@ -73,7 +73,7 @@ impl Monitor for BackupSuccess {
             bad.iter().take(10).map(|run| [run.scheduled_for.into(), Value::of(&run.job), Value::of(&run.summary)]);
         verdict.find(
             Finding::new(severity, "success", format!("only {percent:.0} % of backups succeeded within {told}"))
-                .meaning("Backups work by luck: some day there is none when it is needed.")
+                .meaning("Backups succeed by luck: some day there is none when it is needed.")
                 .advice("See what the failures below have in common.")
                 .detail(Detail::new().table(["scheduled for", "job", "reason"], failed)),
         );

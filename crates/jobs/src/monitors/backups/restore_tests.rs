@@ -15,8 +15,8 @@ use pgbosun_history::RestoreTestRow;
 use std::time::Duration;
 
 options! {
-    /// Alerts when the last restore test of the cluster failed or is too old. Whether its times met their objectives the
-    /// test itself tells.
+    /// Alerts when the last restore test of the cluster failed or is too old. Whether its times met their objectives is
+    /// reported by the test itself.
     pub struct RestoreTests {
         /// Warns when the last one is older than this.
         warning_age: Duration = "\"35d\"";
@@ -45,12 +45,12 @@ impl Monitor for RestoreTests {
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let finding = |severity, summary: String| {
             Finding::new(severity, "restore test", summary)
-                .meaning("Nobody knows whether the backups restore, and how long it takes.")
+                .meaning("Nobody knows whether the backups can be restored, and how long that takes.")
                 .advice("Run one: \"pgbosun restore-test\".")
         };
         let Some(test) = sample else {
-            let mut verdict = Verdict::of("no restore test was made");
-            verdict.find(finding(Severity::Warning, "no restore test was ever made".into()));
+            let mut verdict = Verdict::of("no restore test yet");
+            verdict.find(finding(Severity::Warning, "no restore test was ever run".into()));
             return verdict;
         };
         let age = view.now - test.started_at;

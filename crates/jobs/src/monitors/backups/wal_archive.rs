@@ -20,12 +20,12 @@ use std::time::Duration;
 
 options! {
     /// Alerts when WAL does not get into the archive: the server's archiver fails, finished segments wait too long, segments
-    /// wait for a repository that is away, or one was left out there since the last good backup. That nothing is archived at all is
-    /// critical on a primary that archived before, and where a backup job promises recovery to any moment.
+    /// wait for a repository that is unavailable, or one was left out there since the last good backup. If nothing is archived
+    /// at all, that is critical on a primary that archived before, and where a backup job promises recovery to any moment.
     pub struct WalArchive {
-        /// Warns when a finished segment has waited for so long.
+        /// Warns when a finished segment has waited this long.
         warning_age: Duration = "\"5m\"";
-        /// Critical when one has waited for so long.
+        /// Critical when one has waited this long.
         critical_age: Duration = "\"15m\"";
     }
 }
@@ -125,9 +125,9 @@ impl Monitor for WalArchive {
             // C30: from the first look, since what is committed now is in no archive.
             findings.push(
                 Finding::new(Severity::Critical, "archiving", format!("nothing is archived, and {although}"))
-                    .meaning("What is committed from now on is in no archive: recovery to a moment ends where archiving did.")
+                    .meaning("Whatever is committed from now on is in no archive: point-in-time recovery ends where archiving did.")
                     .advice(
-                        "Set archive_mode = on (a copy that was restored beside its original has it off in postgresql.auto.conf), \
+                        "Set archive_mode = on (a copy that was restored alongside its original has it off in postgresql.auto.conf), \
                          restart the server, and take a new backup.",
                     ),
             );
@@ -141,7 +141,7 @@ impl Monitor for WalArchive {
                 Severity::Critical,
                 format!("archiving fails: {name}"),
                 "WAL stays on the server's disk until it is archived, and fills it; what is not archived is lost with it.",
-                "The server's log has what archive_command said. Try \"pgbosun wal push\" with that file by hand.",
+                "The server's log has the output of archive_command. Try \"pgbosun wal push\" with that file by hand.",
                 Detail::new().fact("file", name).time("last failure", *at).fact("failures", count),
             );
         }
@@ -172,8 +172,8 @@ impl Monitor for WalArchive {
                     human::count(*files, "WAL file"),
                     human::size(*bytes)
                 ),
-                "The repository is away; the required ones have the files. Past spool-limit they are left out there.",
-                "See why the repository does not answer: \"pgbosun check\".",
+                "The repository is unavailable; the required ones have the files. Beyond spool-limit, files are left out of this one.",
+                "Find out why the repository does not answer: \"pgbosun check\".",
                 Detail::new(),
             );
         }
@@ -184,8 +184,8 @@ impl Monitor for WalArchive {
                 &format!("gap in {repository}"),
                 Severity::Critical,
                 format!("{} left out of {repository}", human::count(own.len(), "WAL file")),
-                "From this repository alone no recovery goes beyond the gap. It was away for longer than the spool had room.",
-                "Fill it with a job of kind replicate, or take a new backup into it: that ends this alert.",
+                "Recovery from this repository alone cannot go past the gap. It was unavailable for longer than the spool had room for.",
+                "Fill the gap with a job of kind replicate, or take a new backup into this repository: that ends this alert.",
                 Detail::new().table(["file", "skipped at"], files),
             );
         }

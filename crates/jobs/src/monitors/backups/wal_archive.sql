@@ -1,4 +1,4 @@
--- One that archives nothing now, since it is switched off or follows another, has nothing that fails or waits.
+-- A server that archives nothing now, because archiving is off or it is a standby, has nothing that fails or waits.
 select /* pgbosun */ case pg_catalog.current_setting('archive_mode')
            when 'always' then true
            when 'on' then not pg_catalog.pg_is_in_recovery()
@@ -10,7 +10,7 @@ select /* pgbosun */ case pg_catalog.current_setting('archive_mode')
        last_archived_time,
        last_failed_wal,
        last_failed_time,
-       -- By recency: a failure that later successes followed is over.
+       -- Only the last outcome counts: a failure followed by a success is over.
        coalesce(last_failed_time > last_archived_time, last_failed_time is not null)
            and last_failed_time is not null as failing
 from pg_catalog.pg_stat_archiver

@@ -24,10 +24,10 @@ use pgbosun_repository::{ObjectKind, Repository};
 use serde::{Deserialize, Serialize};
 
 options! {
-    /// Alerts when segments are missing from the archive after the newest good backup, in each repository WAL goes to by itself:
-    /// recovery goes no further than to the gap. Listing the archive costs something, so that is done every six hours, and at every
-    /// run of the first hour after a change of timeline, while something is missing, and by hand. Whether every segment can be read is
-    /// what `verify` looks for.
+    /// Alerts when segments are missing from the archive after the newest good backup, separately for each repository WAL goes
+    /// to: recovery cannot go past the gap. Listing the archive is costly, so that is done every six hours, and also at every
+    /// run in the first hour after a change of timeline, while something is missing, and when run by hand. Whether every
+    /// segment can be read is checked by `verify`.
     pub struct WalGaps {}
 }
 
@@ -197,14 +197,13 @@ impl Monitor for WalGaps {
         memory.clone_from(sample);
         let words = sample.reaches.iter().map(|reach| format!("{} goes up to {}", reach.repository, reach.end));
         let words: Vec<_> = words.collect();
-        let summary =
-            if words.is_empty() { "there is no backup that WAL would follow".into() } else { words.join("; ") };
+        let summary = if words.is_empty() { "there is no backup for WAL to follow".into() } else { words.join("; ") };
         let mut verdict = Verdict::of(summary);
         for (repository, reason) in &sample.away {
             let summary = format!("unknown whether WAL is missing in {repository}");
             verdict.find(
                 Finding::new(Severity::Unknown, repository, summary)
-                    .advice("See why the repository does not answer: \"pgbosun check\".")
+                    .advice("Find out why the repository does not answer: \"pgbosun check\".")
                     .detail(Detail::error(reason)),
             );
         }
@@ -214,8 +213,8 @@ impl Monitor for WalGaps {
                 Finding::new(Severity::Critical, format!("{repository} timeline"), summary)
                     .meaning("A restore follows the timeline before the promotion, and loses what was written since.")
                     .advice(
-                        "See that archiving works on the server that was promoted. The next backup brings the history file into the \
-                         archive, where the role has REPLICATION.",
+                        "Make sure that archiving works on the server that was promoted. The next backup adds the history file to the \
+                         archive, if the role has REPLICATION.",
                     )
                     .detail(Detail::new().fact("timeline", &sample.timeline)),
             );
@@ -230,12 +229,12 @@ impl Monitor for WalGaps {
             }
             let advice = match next {
                 Some(_) => {
-                    "Another repository may have them: a job of kind replicate fills the gap. Else take a new backup now, and \
-                     look why they are missing (\"pgbosun wal list\")."
+                    "Another repository may have them: a job of kind replicate fills the gap. Otherwise take a new backup now, and \
+                     find out why they are missing (\"pgbosun wal list\")."
                 }
                 None => {
-                    "See that archive_command is pgbosun wal push \"%p\" and nothing else answers for it; then take a new \
-                     backup now."
+                    "Make sure that archive_command is pgbosun wal push \"%p\" and that nothing else reports success in its place; \
+                     then take a new backup now."
                 }
             };
             // Somebody else may archive on purpose.
@@ -245,7 +244,7 @@ impl Monitor for WalGaps {
             let there = next.map_or_else(|| "none".to_owned(), |next| next.to_string());
             verdict.find(
                 Finding::new(severity, repository, format!("{what} of WAL missing in {repository}, from {end} on"))
-                    .meaning("Recovery from the newest backup goes no further than to there.")
+                    .meaning("Recovery from the newest backup cannot go past that point.")
                     .advice(advice)
                     .detail(
                         Detail::new()

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
 
 options! {
-    /// Alerts when nearly all connections are taken, of those that are left to ordinary users.
+    /// Alerts when nearly all connections available to ordinary users are in use.
     pub struct Connections {
         /// Warns above this share, percent.
         warning_percent: u8 = "80";
@@ -46,7 +46,7 @@ impl Monitor for Connections {
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
         let ordinary = (sample.maximum - sample.reserved).max(1);
         let percent = 100.0 * sample.used as f64 / ordinary as f64;
-        let told = format!("{} of {ordinary} connections are taken ({percent:.0} %)", sample.used);
+        let told = format!("{} of {ordinary} connections are in use ({percent:.0} %)", sample.used);
         let mut verdict = Verdict::of(&told);
         verdict.measure(Figure::new("postgres_connections", sample.used as f64));
         verdict.measure(Figure::new("postgres_connections_limit", ordinary as f64));
@@ -54,7 +54,7 @@ impl Monitor for Connections {
         verdict.find(
             Finding::new(severity, "connections", told)
                 .meaning("When none is left, applications are refused; only superusers still get in.")
-                .advice("See who holds them, below. A pool (PgBouncer) needs fewer; max_connections costs memory and a restart.")
+                .advice("See below who holds them. A pooler (PgBouncer) needs fewer; raising max_connections costs memory and a restart.")
                 .detail(&sample.most),
         );
         verdict

@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 options! {
-    /// Alerts when a database is larger than it may be, or grew within a day by more than it should.
+    /// Alerts when a database is larger than it may be, or grew by more than it should within a day.
     pub struct DatabaseSize {
-        /// Warns above this size of one database; without it only growth counts.
+        /// Warns when a database is larger than this; without it, only growth counts.
         warning_size: Option<ByteSize>;
-        /// Warns when one grew within a day by more than this share, percent …
+        /// Warns when a database grew by more than this share within a day, percent …
         growth_percent: u32 = "20";
         /// … and by more than this.
         growth_minimum: ByteSize = "\"10GiB\"";
@@ -71,7 +71,7 @@ impl Monitor for DatabaseSize {
                     Finding::new(
                         severity,
                         object,
-                        format!("database {name} has {} (limit {})", told(*bytes), human::size(limit)),
+                        format!("database {name} is {} (limit {})", told(*bytes), human::size(limit)),
                     )
                     .meaning("It takes more space, and longer to back up and restore, than was planned.")
                     .advice("See which tables are the largest: \\dt+ in psql, ordered by size."),
@@ -87,9 +87,15 @@ impl Monitor for DatabaseSize {
                     false => Severity::Ok,
                 };
                 verdict.find(
-                    Finding::new(severity, object, format!("database {name} grew by {} ({share:.0} %) within a day", told(grown)))
-                        .meaning("At this rate the disk is full before its time.")
-                        .advice("Find what grew; a load that was forgotten, dead rows that vacuum cannot remove, or a log table."),
+                    Finding::new(
+                        severity,
+                        object,
+                        format!("database {name} grew by {} ({share:.0} %) within a day", told(grown)),
+                    )
+                    .meaning("At this rate the disk fills up sooner than planned.")
+                    .advice(
+                        "Find out what grew: a forgotten load, dead rows that vacuum cannot remove, or a log table.",
+                    ),
                 );
             }
         }

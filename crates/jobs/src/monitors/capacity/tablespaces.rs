@@ -9,10 +9,10 @@ use bytesize::ByteSize;
 use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 
 options! {
-    /// Measures tablespaces, and alerts when one is larger than it may be. One whose directory is away, such as on a disk that is
-    /// not mounted, cannot be measured, and that is told.
+    /// Measures tablespaces, and alerts when one is larger than it may be. A tablespace whose directory is unavailable, such as
+    /// on a disk that is not mounted, cannot be measured, and that is reported.
     pub struct Tablespaces {
-        /// Warns above this size of one tablespace; without it they are only measured.
+        /// Warns when a tablespace is larger than this; without it, they are only measured.
         warning_size: Option<ByteSize>;
     }
 }
@@ -51,10 +51,10 @@ impl Monitor for Tablespaces {
             verdict.measure(Figure::new("postgres_tablespace_size_bytes", *bytes as f64).of("tablespace", name));
             let Some(limit) = self.warning_size.map(|limit| limit.as_u64()) else { continue };
             let severity = view.above(name, *bytes as f64, limit as f64, f64::INFINITY);
-            let summary = format!("tablespace {name} has {} (limit {})", told(*bytes), human::size(limit));
+            let summary = format!("tablespace {name} is {} (limit {})", told(*bytes), human::size(limit));
             verdict.find(
                 Finding::new(severity, name, summary)
-                    .meaning("It takes more of its disk than was planned.")
+                    .meaning("It takes up more of its disk than was planned.")
                     .advice("Move tables and indexes to another one, or give it more room.")
                     .detail(Detail::new().fact("location", location)),
             );

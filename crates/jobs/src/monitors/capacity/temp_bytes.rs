@@ -9,11 +9,11 @@ use bytesize::ByteSize;
 use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
 
 options! {
-    /// Alerts when queries write much to temporary files: sorts and hashes that do not fit into `work_mem`.
+    /// Alerts when queries write a lot to temporary files: sorts and hashes that do not fit into `work_mem`.
     pub struct TempBytes {
-        /// Warns above so many bytes an hour in one database.
+        /// Warns when more than this is written per hour in one database.
         warning_per_hour: ByteSize = "\"50GiB\"";
-        /// Critical above so many.
+        /// Critical above this.
         critical_per_hour: ByteSize = "\"200GiB\"";
     }
 }
@@ -47,7 +47,7 @@ impl Monitor for TempBytes {
         let counters = sample.iter().map(|database| (database.name.as_str(), database.bytes));
         let rates = memory.advance(view.now, counters);
         let mut verdict = Verdict::of(match rates.values().map(Rate::per_hour).reduce(f64::max) {
-            Some(most) => format!("at most {} an hour in one database", human::size(most as u64)),
+            Some(most) => format!("at most {} per hour in one database", human::size(most as u64)),
             None => "nothing to compare with yet".into(),
         });
         for Database { name, files, bytes } in sample {
@@ -58,9 +58,9 @@ impl Monitor for TempBytes {
             let severity = view.above(name, hourly, warning as f64, critical as f64);
             let told = human::size(hourly as u64);
             verdict.find(
-                Finding::new(severity, name, format!("queries in {name} write {told} of temporary files an hour"))
-                    .meaning("They are slow, wear the disk, and may fill it.")
-                    .advice("log_temp_files = 0 shows which queries; an index or more work_mem for these helps.")
+                Finding::new(severity, name, format!("queries in {name} write {told} of temporary files per hour"))
+                    .meaning("Such queries are slow, wear out the disk, and may fill it.")
+                    .advice("log_temp_files = 0 shows which queries do it; an index, or more work_mem for them, helps.")
                     .detail(
                         Detail::new()
                             .fact("files so far", files)

@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
 
 options! {
-    /// Alerts when `pg_wal` is much larger than the server's settings let expect: something holds WAL back.
+    /// Alerts when `pg_wal` is much larger than the server's settings suggest: something is holding WAL back.
     pub struct WalSize {
-        /// Warns above so many times `max_wal_size` and `wal_keep_size` together.
+        /// Warns above this multiple of `max_wal_size` plus `wal_keep_size`.
         warning_times: f64 = "2.0";
-        /// Critical above so many times.
+        /// Critical above this multiple.
         critical_times: f64 = "5.0";
     }
 }
@@ -45,15 +45,15 @@ impl Monitor for WalSize {
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
         let told = human::size(sample.bytes.unsigned_abs());
         let expected = (sample.max_wal_size + sample.keep).max(1);
-        let mut verdict = Verdict::of(format!("pg_wal has {told} in {}", human::count(sample.files, "file")));
+        let mut verdict = Verdict::of(format!("pg_wal holds {told} in {}", human::count(sample.files, "file")));
         verdict.measure(Figure::new("postgres_wal_directory_bytes", sample.bytes as f64));
         let times = sample.bytes as f64 / expected as f64;
         let severity = view.above("pg_wal", times, self.warning_times, self.critical_times);
         let expected = human::size(expected.unsigned_abs());
         verdict.find(
-            Finding::new(severity, "pg_wal", format!("pg_wal has {told}, {times:.1} times what is expected ({expected})"))
+            Finding::new(severity, "pg_wal", format!("pg_wal holds {told}, {times:.1} times what is expected ({expected})"))
                 .meaning("When its disk is full, the server stops.")
-                .advice("Look for an archiver that fails (pg_stat_archiver) and for a slot nobody reads (pg_replication_slots). Never delete anything in pg_wal."),
+                .advice("Look for a failing archiver (pg_stat_archiver) and for a slot nobody reads (pg_replication_slots). Never delete anything in pg_wal."),
         );
         verdict
     }

@@ -18,16 +18,16 @@ use std::{
 };
 
 options! {
-    /// Runs a program as a monitor, in the manner of Nagios: it exits with 0 for OK, 1 for a warning, 2 for critical, and with
-    /// anything else it could not look. Its first line of output is what is told; what follows a `|` are figures.
+    /// Runs a program as a monitor, the way Nagios does: exit code 0 is OK, 1 a warning, 2 critical, and anything else means
+    /// that it could not check. The first line of its output is what is reported; what follows a `|` is performance data.
     pub struct CommandMonitor {
         /// The program.
         program: PathBuf;
-        /// Its arguments, as they are: no shell reads them.
+        /// Its arguments, passed unchanged: no shell is involved.
         arguments: Vec<String> = "[]";
-        /// What it means when it finds something.
+        /// What it means when the program finds something.
         meaning: Option<String>;
-        /// What to do then.
+        /// What to do in that case.
         advice: Option<String>;
     }
 }
@@ -61,7 +61,7 @@ impl Monitor for CommandMonitor {
             _ => {
                 let words = if output.is_empty() { errors } else { output };
                 let program = self.program.display();
-                return Err(JobError::lasting(format!("{program} could not look ({status}): {words}")));
+                return Err(JobError::lasting(format!("{program} could not check ({status}): {words}")));
             }
         };
         Ok(Sample { severity, output })
@@ -71,7 +71,7 @@ impl Monitor for CommandMonitor {
         let first = sample.output.lines().next().unwrap_or_default();
         let (words, data) = first.split_once('|').unwrap_or((first, ""));
         let words = words.trim();
-        let mut verdict = Verdict::of(if words.is_empty() { "it said nothing" } else { words });
+        let mut verdict = Verdict::of(if words.is_empty() { "no output" } else { words });
         verdict.figures = figures(data);
         verdict.find(
             Finding::new(sample.severity, "command", &verdict.summary)

@@ -8,24 +8,24 @@ use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
 
 options! {
-    /// Runs a query as a monitor. Its rows are a value, or a name and a value, or a name, a value and words about it; each name
-    /// is judged by itself, and no row is nothing wrong. The query reads: it cannot change anything.
+    /// Runs a query as a monitor. Its rows are a value, or a name and a value, or a name, a value and a text about it; each
+    /// name is judged separately, and no rows means that nothing is wrong. The query is read-only: it cannot change anything.
     pub struct SqlMonitor {
         /// The query.
         query: String;
-        /// The database; that of the cluster's connection by default.
+        /// The database; by default that of the cluster's connection.
         database: Option<String>;
-        /// What the value is, as in "queue length"; the job's name by default.
+        /// What the value is, such as "queue length"; the job's name by default.
         title: Option<String>;
         /// Warns above this value.
         warning: Option<f64>;
         /// Critical above this value.
         critical: Option<f64>;
-        /// Warn and be critical below the limits instead of above.
+        /// Warn and be critical below the limits instead of above them.
         below: bool = "false";
-        /// What it means when it is beyond them.
+        /// What it means when a value is beyond its limits.
         meaning: Option<String>;
-        /// What to do then.
+        /// What to do in that case.
         advice: Option<String>;
     }
 }
@@ -67,7 +67,7 @@ impl Monitor for SqlMonitor {
         let title = self.title.as_deref().unwrap_or(&sample.job);
         let shown = |row: &Row| if row.name.is_empty() { title.to_owned() } else { format!("{title} of {}", row.name) };
         let mut verdict = Verdict::of(match sample.rows.as_slice() {
-            [] => "no row".to_owned(),
+            [] => "no rows".to_owned(),
             [row] => format!("{} is {}", shown(row), row.value),
             rows => human::count(rows.len(), "row"),
         });
@@ -103,12 +103,12 @@ fn row(fields: Vec<Option<String>>) -> Result<Row, JobError> {
         1 => (String::new(), text(0), String::new()),
         2 => (text(0), text(1), String::new()),
         3 => (text(0), text(1), text(2)),
-        other => return Err(JobError::lasting(format!("the query gives {other} columns; a monitor wants 1 to 3"))),
+        other => return Err(JobError::lasting(format!("the query returns {other} columns; a monitor needs 1 to 3"))),
     };
     let value = value
         .trim()
         .parse()
-        .map_err(|_| JobError::lasting(format!("the query gives \"{value}\", which is no number")))?;
+        .map_err(|_| JobError::lasting(format!("the query returns \"{value}\", which is not a number")))?;
     Ok(Row { name, value, words })
 }
 

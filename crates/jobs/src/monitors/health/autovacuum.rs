@@ -15,9 +15,9 @@ use pgbosun_core::{
 use std::time::Duration;
 
 options! {
-    /// Alerts when autovacuum is off, or all its workers are busy for long.
+    /// Alerts when autovacuum is off, or all its workers are busy for a long time.
     pub struct Autovacuum {
-        /// Warns when no worker was free for so long.
+        /// Warns when no worker has been free for this long.
         saturated: Duration = "\"2h\"";
     }
 }
@@ -55,7 +55,7 @@ impl Monitor for Autovacuum {
         if !sample.enabled {
             verdict.find(
                 Finding::new(Severity::Critical, "autovacuum", "autovacuum is off")
-                    .meaning("Tables bloat, statistics grow old, and in the end the server refuses writes.")
+                    .meaning("Tables bloat, statistics go stale, and in the end the server refuses writes.")
                     .advice("Set autovacuum = on and track_counts = on, then select pg_reload_conf()."),
             );
         }

@@ -15,13 +15,13 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when a table takes much more space than its rows need, by an estimate from its statistics.
+    /// Alerts when a table takes up much more space than its rows need, as estimated from its statistics.
     pub struct Bloat {
         /// Warns when at least this share of a table is waste, percent …
         warning_percent: f64 = "50.0";
-        /// … and at least so much.
+        /// … and at least this much.
         minimum: ByteSize = "\"1GiB\"";
-        /// Tables of no interest, as `schema.table`.
+        /// Tables to ignore, as `schema.table`.
         ignore: Vec<String> = "[]";
     }
 }
@@ -71,9 +71,9 @@ impl Monitor for Bloat {
             };
             let (wasted, all) = (human::size(*wasted as u64), human::size(*bytes as u64));
             verdict.find(
-                Finding::new(severity, &object, format!("about {wasted} of {all} in {object} are waste ({percent:.0} %)"))
-                    .meaning("Reading it takes longer, and so do its backups.")
-                    .advice("Where vacuum keeps up the space is used again. To give it back: pg_repack, or VACUUM FULL in a window, which locks the table."),
+                Finding::new(severity, &object, format!("about {wasted} of {all} in {object} is waste ({percent:.0} %)"))
+                    .meaning("Reading it takes longer, and so does backing it up.")
+                    .advice("If vacuum keeps up, the space is reused. To give it back: pg_repack, or VACUUM FULL in a maintenance window, which locks the table."),
             );
         }
         verdict
@@ -100,6 +100,6 @@ mod tests {
         let verdict = monitor.verdict(&sample, &mut (), &View::default());
         let objects: Vec<_> = verdict.findings.iter().map(|finding| finding.object.as_str()).collect();
         assert_eq!(objects, ["public.wide in a"]);
-        assert!(verdict.summary.ends_with("; 3 are not visible to this role: grant pg_read_all_data"));
+        assert!(verdict.summary.ends_with("; 3 not visible to this role: grant pg_read_all_data"));
     }
 }

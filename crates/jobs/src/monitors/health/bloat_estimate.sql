@@ -1,5 +1,5 @@
--- What a table would take after a rewrite, from the average width of its columns (pg_stats) and the number of its
--- rows, against what it takes. The idea is that of the well-known estimates; a table that was never analysed has none.
+-- The space a table would take after a rewrite, from the average width of its columns (pg_stats) and its number of
+-- rows, against the space it takes. The idea is that of the well-known estimates; a table that was never analysed has none.
 with /* pgbosun */ settings as (
     select pg_catalog.current_setting('block_size')::float8 as block
 ), widths as (
@@ -17,7 +17,7 @@ with /* pgbosun */ settings as (
            s.block,
            coalesce((select option_value::float8 from pg_catalog.pg_options_to_table(c.reloptions)
                      where option_name = 'fillfactor'), 100) / 100 as fillfactor,
-           -- Line pointer, header and bitmap of nulls up to a multiple of 8, and half a word lost to alignment a column.
+           -- Line pointer, header and null bitmap, rounded up to a multiple of 8, and half a word per column lost to alignment.
            4 + 8 * ceil((23 + case when w.nulls then ceil(w.columns / 8.0) else 0 end) / 8.0)
              + 8 * ceil((w.width + 1.5 * w.columns) / 8.0) as row
     from pg_catalog.pg_class c

@@ -15,7 +15,7 @@ options! {
         warning_percent: f64 = "90.0";
         /// Critical below this share, percent.
         critical_percent: f64 = "50.0";
-        /// Fewer blocks read a second than this say nothing.
+        /// With fewer blocks read per second than this, the share is not judged.
         minimum_reads: f64 = "1000.0";
     }
 }
@@ -72,7 +72,7 @@ impl Monitor for CacheHit {
             verdict.find(
                 Finding::new(severity, name, format!("only {percent:.0} % of what {name} reads is in the cache"))
                     .meaning("Queries wait for the disk, or for the cache of the operating system.")
-                    .advice("See which queries read most (pg_stat_statements.shared_blks_read): an index is missing, or shared_buffers is too small.")
+                    .advice("Find out which queries read most (pg_stat_statements.shared_blks_read): an index is missing, or shared_buffers is too small.")
                     .detail(Detail::new().fact("blocks from cache", format!("{:.0}/s", hit.per_second)).fact("blocks read", format!("{:.0}/s", read.per_second))),
             );
         }

@@ -14,9 +14,9 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when most checkpoints come because `max_wal_size` is reached, and not by time.
+    /// Alerts when most checkpoints happen because `max_wal_size` is reached rather than by time.
     pub struct Checkpoints {
-        /// Warns when more of them came so since the last look than by time, and at least so many.
+        /// Warns when, since the last check, more checkpoints happened for that reason than by time, and at least this many.
         minimum: u32 = "3";
     }
 }
@@ -53,7 +53,7 @@ impl Monitor for Checkpoints {
         let grown = |name: &str| rates.get(name).map_or(0, |rate| rate.grown);
         let (timed, requested) = (grown("timed"), grown("requested"));
         let mut verdict =
-            Verdict::of(format!("{timed} checkpoints by time and {requested} on request since the last look"));
+            Verdict::of(format!("{timed} checkpoints by time and {requested} on request since the last check"));
         verdict.measure(Figure::new("postgres_checkpoints_timed_total", sample.timed as f64));
         verdict.measure(Figure::new("postgres_checkpoints_requested_total", sample.requested as f64));
         let many = requested >= i64::from(self.minimum) && requested > timed;
@@ -62,12 +62,12 @@ impl Monitor for Checkpoints {
             Finding::new(
                 severity,
                 "checkpoints",
-                format!("{requested} checkpoints came on request and {timed} by time"),
+                format!("{requested} checkpoints happened on request and {timed} by time"),
             )
             .meaning(
-                "Each writes all that changed, and makes the next changes log whole pages: more WAL, and less speed.",
+                "Each one writes all that changed, and makes the changes that follow log whole pages: more WAL, and less speed.",
             )
-            .advice("Raise max_wal_size until they come by time, within what recovery may take."),
+            .advice("Raise max_wal_size until they happen by time, as far as the time for recovery allows."),
         );
         verdict
     }

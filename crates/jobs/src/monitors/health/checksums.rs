@@ -11,14 +11,14 @@ use pgbosun_core::{
     detail::Detail,
     figure::Figure,
     finding::{Finding, Severity},
-    options,
+    human, options,
 };
 use std::time::Duration;
 
 options! {
-    /// Alerts when the server read a page whose checksum was wrong: critical, at the first look.
+    /// Alerts when the server read a page whose checksum was wrong: critical, at the first check.
     pub struct Checksums {
-        /// For how long after the last failure it is told.
+        /// How long after the last failure it is reported.
         notice: Duration = "\"7d\"";
     }
 }
@@ -50,13 +50,13 @@ impl Monitor for Checksums {
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
         let all: i64 = sample.iter().map(|database| database.failures).sum();
-        let mut verdict = Verdict::of(format!("{all} checksum failures"));
+        let mut verdict = Verdict::of(human::count(all, "checksum failure"));
         let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
         for Database { name, failures, last } in sample {
             verdict.measure(Figure::new("postgres_checksum_failures_total", *failures as f64).of("database", name));
             let Some(last) = last.filter(|last| *failures > 0 && view.now - *last < notice) else { continue };
             verdict.find(
-                Finding::new(Severity::Critical, name, format!("{failures} pages of {name} had a wrong checksum"))
+                Finding::new(Severity::Critical, name, format!("{} of {name} had a wrong checksum", human::count(*failures, "page")))
                     .meaning("Data on the disk is damaged; more of it may be.")
                     .advice("Keep the existing backups. The log names the file and block. Check disk and memory, then restore a copy and compare.")
                     .detail(Detail::new().time("last", last)),

@@ -14,9 +14,9 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when indexes are invalid: building them concurrently broke off.
+    /// Alerts when indexes are invalid: building them concurrently failed.
     pub struct InvalidIndexes {
-        /// Indexes that may be, as `schema.index`.
+        /// Indexes that may be invalid, as `schema.index`.
         ignore: Vec<String> = "[]";
     }
 }
@@ -61,7 +61,7 @@ impl Monitor for InvalidIndexes {
                     [Value::of(&index.name), Value::of(&index.table), Value::of(size)]
                 });
                 Finding::new(Severity::Warning, database, format!("{} in {database}", indexes(invalid.len())))
-                .meaning("They cost every write and help no query; a constraint they stand for does not hold.")
+                .meaning("They slow down every write and help no query; a constraint that depends on one does not hold.")
                 .advice("DROP INDEX CONCURRENTLY, then create them again; those named _ccnew or _ccold are left over from REINDEX.")
                 .detail(Detail::new().table(["index", "table", "size"], rows))
             },

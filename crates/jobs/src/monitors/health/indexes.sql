@@ -8,6 +8,6 @@ join pg_catalog.pg_class r on r.oid = i.indrelid
 join pg_catalog.pg_namespace t on t.oid = r.relnamespace
 where not (i.indisvalid and i.indisready)
   and c.relkind = 'i'
-  -- One that is being built is not valid yet, and of all of a table that are, only one is named.
+  -- An index that is being built is not valid yet; of several being built on one table, only one is named.
   and not exists (select from pg_catalog.pg_stat_progress_create_index p where p.relid = i.indrelid)
 order by 1

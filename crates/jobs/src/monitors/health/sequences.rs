@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
 
 options! {
-    /// Alerts when a sequence nears its end, or that of the narrower column it fills.
+    /// Alerts when a sequence approaches its end, or that of the narrower column it fills.
     pub struct Sequences {
         /// Warns above this share used, percent.
         warning_percent: f64 = "75.0";
@@ -59,9 +59,9 @@ impl Monitor for Sequences {
                 verdict.measure(figure.of("database", database).of("sequence", name));
             }
             verdict.find(
-                Finding::new(severity, &object, format!("sequence {object} is used to {percent:.1} %"))
-                    .meaning("At its end every insert that needs it fails.")
-                    .advice("Make the column bigint, in a quiet hour and long before: the table is rewritten. Where the sequence is narrower, ALTER SEQUENCE … AS bigint."),
+                Finding::new(severity, &object, format!("sequence {object} is {percent:.1} % used"))
+                    .meaning("When it runs out, every insert that needs it fails.")
+                    .advice("Make the column bigint, at a quiet time and well in advance: the table is rewritten. If the sequence itself is narrower, ALTER SEQUENCE … AS bigint."),
             );
         }
         verdict
@@ -81,8 +81,7 @@ mod tests {
         let sample = vec![row("a", "public.x", 80.0, 2), row("a", "public.y", 1.0, 2), row("b", "", 0.0, 1)];
         let verdict = monitor.verdict(&sample, &mut (), &View::default());
         assert_eq!(verdict.findings.len(), 1);
-        let expected =
-            "the fullest is public.x in a, 80 % used; 3 are not visible to this role: grant pg_read_all_data";
+        let expected = "the fullest is public.x in a, 80 % used; 3 not visible to this role: grant pg_read_all_data";
         assert_eq!(verdict.summary, expected);
         let none = monitor.verdict(&vec![row("b", "", 0.0, 0)], &mut (), &View::default());
         assert_eq!((none.summary.as_str(), none.findings.len()), ("no sequence is used", 0));

@@ -30,11 +30,11 @@ with /* pgbosun */ used as (
 ), unseen as (
     select pg_catalog.count(*) as unseen
     from pg_catalog.pg_class
-    -- In this order: what is no sequence has no such privilege to ask for.
+    -- In this order: only a sequence has such a privilege to ask for.
     where case when relkind = 'S' and not pg_catalog.pg_is_other_temp_schema(relnamespace)
                then not pg_catalog.has_sequence_privilege(oid, 'select, usage') end
 )
--- One row at least, for what the role does not see.
+-- At least one row, for the number of sequences the role does not see.
 select coalesce(name, '') as name, coalesce(percent, 0) as percent, unseen
 from unseen
 left join fullest on true

@@ -14,10 +14,10 @@ use pgbosun_core::{
 use pgbosun_postgres::{ForeignSchema, stranger};
 
 options! {
-    /// Alerts when `pg_stat_statements` throws statements out: reports then miss what they should show. Quiet where the
-    /// extension is not in the database of the connection.
+    /// Alerts when `pg_stat_statements` evicts statements: reports then miss what they should show. Quiet if the extension is
+    /// not installed in the database of the connection.
     pub struct Statements {
-        /// Warns above so many times an hour that the least used statements are thrown out.
+        /// Warns when the least used statements are evicted more than this many times an hour.
         warning_per_hour: u32 = "10";
     }
 }
@@ -74,21 +74,21 @@ impl Monitor for Statements {
 
     fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
         let Some(evicted) = sample.evicted else {
-            let mut verdict = Verdict::of("pg_stat_statements is not here");
+            let mut verdict = Verdict::of("pg_stat_statements is not installed here");
             if let Some(owner) = &sample.stranger {
-                verdict.summary = format!("pg_stat_statements is not asked: its schema belongs to {owner}");
+                verdict.summary = format!("pg_stat_statements is not queried: its schema belongs to {owner}");
                 verdict.find(
                     Finding::new(Severity::Warning, "schema", &verdict.summary)
                         .meaning(
-                            "Who owns the schema can put another view in its place, which would run with our rights.",
+                            "Whoever owns the schema can put another view in its place, which would run with pgbosun's rights.",
                         )
                         .advice(ForeignSchema::remedy("pg_stat_statements")),
                 );
             } else if sample.installed {
-                verdict.summary = "pg_stat_statements is of an old version".into();
+                verdict.summary = "pg_stat_statements is an old version".into();
                 verdict.find(
                     Finding::new(Severity::Warning, "version", &verdict.summary)
-                        .meaning("It stayed behind when the server was upgraded, and does not tell what it throws out.")
+                        .meaning("It was not updated when the server was upgraded, and does not report what it evicts.")
                         .advice("ALTER EXTENSION pg_stat_statements UPDATE, in the database of the connection."),
                 );
             }
@@ -96,7 +96,7 @@ impl Monitor for Statements {
         };
         let rates = memory.advance(view.now, [("evicted", evicted)]);
         let hourly = rates.get("evicted").map_or(0.0, Rate::per_hour);
-        let mut verdict = Verdict::of(format!("statements were thrown out {hourly:.0} times an hour"));
+        let mut verdict = Verdict::of(format!("statements were evicted {hourly:.0} times an hour"));
         verdict.measure(Figure::new("postgres_statement_evictions_total", evicted as f64));
         let severity = view.above("evictions", hourly, f64::from(self.warning_per_hour), f64::INFINITY);
         let maximum = sample.maximum.unwrap_or_default();
@@ -104,11 +104,11 @@ impl Monitor for Statements {
             Finding::new(
                 severity,
                 "evictions",
-                format!("pg_stat_statements throws statements out {hourly:.0} times an hour"),
+                format!("pg_stat_statements evicts statements {hourly:.0} times an hour"),
             )
-            .meaning("Statistics of statements are incomplete, and so are reports.")
+            .meaning("Statement statistics are incomplete, and so are reports.")
             .advice(format!(
-                "Raise pg_stat_statements.max above {maximum} (a restart), or let the application use parameters."
+                "Raise pg_stat_statements.max above {maximum} (needs a restart), or have the application use parameters."
             )),
         );
         verdict

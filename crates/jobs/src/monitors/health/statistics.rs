@@ -19,11 +19,11 @@ options! {
     pub struct Statistics {
         /// Warns when more than this share of the rows changed, percent.
         warning_percent: f64 = "50.0";
-        /// Warns when it was analysed longer ago than this, whatever changed; never by default.
+        /// Warns when it was analysed longer ago than this, whatever changed; off by default.
         warning_age: Option<Duration>;
-        /// Tables with fewer rows are of no interest.
+        /// Tables with fewer rows are ignored.
         minimum_rows: u32 = "10000";
-        /// Tables of no interest, as `schema.table`.
+        /// Tables to ignore, as `schema.table`.
         ignore: Vec<String> = "[]";
     }
 }
@@ -65,9 +65,9 @@ impl Monitor for Statistics {
                     let all = format!("{:.0}", table.rows);
                     [Value::of(&table.name), Value::of(table.modified), Value::of(all), Value::of(&table.last)]
                 });
-                Finding::new(Severity::Warning, database, format!("{} of {database} with stale statistics", human::count(tables.len(), "table")))
+                Finding::new(Severity::Warning, database, format!("{} in {database} with stale statistics", human::count(tables.len(), "table")))
                 .meaning("The planner guesses, and may choose a plan that is slow by orders of magnitude.")
-                .advice("ANALYZE them; if they are here again tomorrow, autovacuum does not come round: lower autovacuum_analyze_scale_factor for them.")
+                .advice("ANALYZE them; if they are listed again tomorrow, autovacuum does not get round to them: lower autovacuum_analyze_scale_factor for them.")
                 .detail(Detail::new().table(["table", "rows changed", "rows (estimate)", "last analyze"], rows))
             },
         );

@@ -8,7 +8,7 @@ where c.relkind in ('r', 'm')
   and greatest(c.reltuples, s.n_live_tup) >= $1
   and (s.n_mod_since_analyze > $2 / 100 * greatest(c.reltuples, s.n_live_tup)
        or extract(epoch from pg_catalog.now() - greatest(s.last_analyze, s.last_autoanalyze)) > $3
-       -- Never vacuumed nor analysed; the counters alone would not know, since they begin anew after a crash.
+       -- Never vacuumed or analysed; the counters alone do not show it, since they start again after a crash.
        or c.reltuples < 0)
 order by s.n_mod_since_analyze desc
 limit 50

@@ -16,7 +16,7 @@ use pgbosun_core::{
 options! {
     /// Alerts when there are unlogged tables: they are in no backup and on no standby, and are emptied after a crash.
     pub struct Unlogged {
-        /// Tables that may be, as `schema.table`.
+        /// Tables that may be unlogged, as `schema.table`.
         ignore: Vec<String> = "[]";
     }
 }
@@ -57,8 +57,8 @@ impl Monitor for Unlogged {
                     database,
                     format!("{} in {database}", human::count(tables.len(), "unlogged table")),
                 )
-                .meaning("No backup has their rows, no standby either, and after a crash they are empty.")
-                .advice("ALTER TABLE … SET LOGGED, or name them under ignore where they may be lost.")
+                .meaning("Their rows are in no backup and on no standby, and after a crash they are gone.")
+                .advice("ALTER TABLE … SET LOGGED, or name them under ignore if they may be lost.")
                 .detail(Detail::new().table(["table", "size"], rows))
             },
         );

@@ -15,16 +15,16 @@ use pgbosun_core::{
 
 options! {
     /// Alerts when a table has many more dead rows than its settings allow, or is older than the age at which it should have
-    /// been frozen: autovacuum does not come round to it, or cannot remove what is dead. TOAST counts by itself, and
+    /// been frozen: autovacuum does not get round to it, or cannot remove the dead rows. TOAST tables count separately, and
     /// temporary tables by their age.
     pub struct Vacuum {
-        /// Warns at so many times the dead rows at which autovacuum begins …
+        /// Warns at this multiple of the number of dead rows at which autovacuum starts …
         warning_factor: f64 = "3.0";
-        /// … and at least so many.
+        /// … and at least this many.
         minimum_dead: u32 = "10000";
-        /// Warns above this share of the age at which autovacuum begins to freeze, percent.
+        /// Warns above this share of the age at which autovacuum starts to freeze, percent.
         warning_age_percent: f64 = "120.0";
-        /// Tables of no interest, as `schema.table`.
+        /// Tables to ignore, as `schema.table`.
         ignore: Vec<String> = "[]";
     }
 }
@@ -73,9 +73,9 @@ impl Monitor for Vacuum {
                     ]
                 });
                 let head = ["table", "dead rows", "vacuum due at", "% of freeze age", "last vacuum"];
-                Finding::new(Severity::Warning, database, format!("{} of {database} overdue for vacuum", human::count(tables.len(), "table")))
-                .meaning("They grow, and queries read what is dead; what is not frozen in time stops all writes in the end.")
-                .advice("VACUUM (VERBOSE) one: if it cannot remove what is dead, monitor.xid-age names who holds it back. Else give autovacuum more speed (autovacuum_vacuum_cost_limit). A temporary table that is old (pg_temp_…) goes with its session: end that.")
+                Finding::new(Severity::Warning, database, format!("{} in {database} overdue for vacuum", human::count(tables.len(), "table")))
+                .meaning("They grow, and queries have to read dead rows; rows that are not frozen in time stop all writes in the end.")
+                .advice("Run VACUUM (VERBOSE) on one: if it cannot remove dead rows, monitor.xid-age names who holds it back. Otherwise make autovacuum faster (autovacuum_vacuum_cost_limit). An old temporary table (pg_temp_…) goes away with its session: end that.")
                 .detail(Detail::new().table(head, rows))
             },
         );

@@ -1,7 +1,7 @@
 with /* pgbosun */ settings as (
     select pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8 as threshold,
            pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8 as scale,
-           -- autovacuum_vacuum_max_threshold came with PostgreSQL 18; -1 is none.
+           -- autovacuum_vacuum_max_threshold came with PostgreSQL 18; -1 means no limit.
            coalesce(nullif(pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1),
                     'infinity') as most,
            pg_catalog.current_setting('autovacuum_freeze_max_age')::float8 as freeze,
@@ -10,7 +10,7 @@ with /* pgbosun */ settings as (
     select c.oid,
            pg_catalog.format('%I.%I%s', n.nspname, coalesce(o.relname, c.relname),
                              case when o.oid is not null then ' (its TOAST)' end) as name,
-           -- Its session alone can vacuum a temporary table, and its age alone is everybody's matter.
+           -- Only its own session can vacuum a temporary table, and only its age concerns everyone.
            case when c.relpersistence = 't' then 0
                 else coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0)
            end::float8 as dead,
@@ -18,7 +18,7 @@ with /* pgbosun */ settings as (
            pg_catalog.age(c.relfrozenxid)::float8 as xid,
            pg_catalog.mxid_age(c.relminmxid)::float8 as multixact,
            (select pg_catalog.jsonb_object_agg(option_name, option_value)
-            -- What a table says is its TOAST's too, unless that says something itself.
+            -- A table's settings apply to its TOAST table too, unless that has its own.
             from pg_catalog.pg_options_to_table(coalesce(c.reloptions, o.reloptions))) as options
     from pg_catalog.pg_class c
     left join pg_catalog.pg_class o on o.reltoastrelid = c.oid and c.relkind = 't'

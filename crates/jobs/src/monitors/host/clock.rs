@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::{net::UdpSocket, process::Command, time::timeout};
 
 options! {
-    /// Alerts when the clock of this machine is not kept in step, or is off by too much beside a time server.
+    /// Alerts when the clock of this machine is not synchronized, or is off by too much compared with a time server.
     pub struct Clock {
         /// A time server (NTP) to compare with, such as `pool.ntp.org` or `ntp.example.com:123`.
         server: Option<String>;
@@ -60,9 +60,9 @@ impl Monitor for Clock {
     fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
         let mut verdict = Verdict::of(match (sample.synchronized, sample.offset) {
             (_, Some(offset)) => format!("off by {offset:+.3} s"),
-            (Some(true), None) => "kept in step".into(),
-            (Some(false), None) => "not kept in step".into(),
-            (None, None) => "nobody here says how it stands".into(),
+            (Some(true), None) => "synchronized".into(),
+            (Some(false), None) => "not synchronized".into(),
+            (None, None) => "nothing on this machine reports whether it is synchronized".into(),
         });
         let finding = |severity, object: &str, summary: String| {
             Finding::new(severity, object, summary)
@@ -70,7 +70,7 @@ impl Monitor for Clock {
                 .advice("Look at the time service: \"timedatectl\", \"chronyc tracking\".")
         };
         if sample.synchronized == Some(false) {
-            verdict.find(finding(Severity::Warning, "synchronization", "the clock is not kept in step".into()));
+            verdict.find(finding(Severity::Warning, "synchronization", "the clock is not synchronized".into()));
         }
         if let Some(offset) = sample.offset {
             verdict.measure(Figure::new("host_clock_offset_seconds", offset));
@@ -116,7 +116,7 @@ async fn offset(server: &str) -> std::io::Result<f64> {
         let received = now();
         // Mode 4 is an answer of a server; stratum 0 is a refusal, 16 a server that knows no time itself.
         if length < 48 || packet[0] & 7 != 4 || packet[1] == 0 || packet[1] >= 16 {
-            return Err(std::io::Error::other("it refused, or has no time itself"));
+            return Err(std::io::Error::other("it refused, or has no valid time itself"));
         }
         Ok((stamp(&packet[32..40]) - sent + stamp(&packet[40..48]) - received) / 2.0)
     };

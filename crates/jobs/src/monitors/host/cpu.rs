@@ -11,18 +11,18 @@ use procfs::{Current, CurrentSI, KernelStats, LoadAverage, ProcResult};
 use std::time::Duration;
 
 options! {
-    /// Alerts when the processors are busy over the whole sample, or more wants to run than they can, and names the
-    /// processes that take most.
+    /// Alerts when the processors are busy over the whole sample, or more processes want to run than they can handle, and names
+    /// the processes that use most.
     pub struct Cpu {
-        /// How long is measured: one spike is none.
+        /// How long it measures, so that a single spike does not count.
         sample: Duration = "\"20s\"";
         /// Warns above this share, percent.
         warning_percent: f64 = "80.0";
         /// Critical above this share, percent.
         critical_percent: f64 = "95.0";
-        /// Warns when the load of the last five minutes is above so many per processor.
+        /// Warns when the five-minute load average per processor is above this.
         warning_load: f64 = "4.0";
-        /// Critical above so many.
+        /// Critical above this.
         critical_load: f64 = "10.0";
     }
 }
@@ -97,14 +97,14 @@ impl Monitor for Cpu {
         verdict.find(
             Finding::new(severity, "cpu", format!("processors are {busy:.0} % busy over {over}"))
                 .meaning("Everything takes longer, and a little more load makes it much longer.")
-                .advice("See below who takes it; of a session of PostgreSQL pg_stat_activity shows the query.")
+                .advice("See below what uses it; for a PostgreSQL session, pg_stat_activity shows the query.")
                 .detail(detail.clone()),
         );
         let severity = view.above("load", *load, self.warning_load, self.critical_load);
         verdict.find(
             Finding::new(severity, "load", format!("the load is {load:.1} per processor"))
                 .meaning("Processes wait for their turn, or for disks that do not keep up.")
-                .advice("Where the processors are idle it is the disks: see monitor.pressure and iostat -x.")
+                .advice("If the processors are idle, it is the disks: see monitor.pressure and iostat -x.")
                 .detail(detail),
         );
         verdict

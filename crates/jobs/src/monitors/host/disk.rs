@@ -27,17 +27,17 @@ use std::{
 };
 
 options! {
-    /// Alerts when a file system fills: those of data, logs, repositories and state, or the ones named.
+    /// Alerts when a file system fills up: those of data, logs, repositories and state, or the ones named.
     pub struct Disk {
-        /// What to watch instead: any path on the file system.
+        /// What to watch instead: any path on each file system.
         paths: Vec<PathBuf> = "[]";
         /// Warns above this share of used space, percent, counted as df does.
         warning_percent: u8 = "85";
         /// Critical above this share, percent.
         critical_percent: u8 = "95";
-        /// Warns below so many free bytes, whatever the share.
+        /// Warns when fewer bytes than this are free, whatever the share.
         minimum_free: ByteSize = "\"5GB\"";
-        /// Warns when a file system will be full within so many days, at the rate of the last days. `0d` is never.
+        /// Warns when a file system will be full within this time, at the rate of the last days. `0d` turns this off.
         warning_days: Duration = "\"7d\"";
     }
 }
@@ -125,10 +125,10 @@ impl Monitor for Disk {
             let path = path.display();
             let advice = match hangs {
                 true => "See \"mount\" and \"dmesg\": bring its server or disk back, or unmount it (umount -f -l).",
-                false => "Let the user of the daemon in, or name the paths to watch (paths).",
+                false => "Give the daemon's user access, or name the paths to watch (paths).",
             };
             // Under the name under which it is told when it is full: that is not over because nobody can see it.
-            look.unseen(&path.to_string(), format!("{path} cannot be looked at"), advice, &reason);
+            look.unseen(&path.to_string(), format!("{path} cannot be checked"), advice, &reason);
         }
         Ok(Sample { systems, unseen: hidden })
     }
@@ -206,7 +206,7 @@ impl Disk {
             format!("nearly full: {free} free (limit {})", human::size(self.minimum_free.as_u64()))
         } else {
             format!(
-                "full in {} at the rate of the last days, {free} are free",
+                "going to be full in {} at the rate of the last days, {free} free",
                 human::duration(left.unwrap_or_default())
             )
         };

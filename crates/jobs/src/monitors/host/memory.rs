@@ -10,7 +10,7 @@ use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Findi
 use procfs::{Current, Meminfo};
 
 options! {
-    /// Alerts when memory runs out: what is used counts without what the system could give back, such as file cache.
+    /// Alerts when memory runs out. Memory that the system could give back, such as file cache, does not count as used.
     pub struct Memory {
         /// Warns above this share in use, percent.
         warning_percent: f64 = "85.0";
@@ -72,14 +72,14 @@ impl Monitor for Memory {
         let severity = view.above("memory", used, self.warning_percent, self.critical_percent);
         verdict.find(
             Finding::new(severity, "memory", format!("{used:.0} % of memory is in use, {left} left"))
-                .meaning("When none is left the kernel ends a process; if that is one of PostgreSQL, all sessions end.")
-                .advice("See below who holds it; work_mem times sessions is often the answer. vm.overcommit_memory = 2 spares PostgreSQL.")
+                .meaning("When none is left, the kernel kills a process; if that is one of PostgreSQL's, all sessions end.")
+                .advice("See below who holds it; work_mem times sessions is often the answer. vm.overcommit_memory = 2 protects PostgreSQL.")
                 .detail(detail.clone()),
         );
         let severity = view.above("swap", swapped, self.warning_swap_percent, self.critical_swap_percent);
         verdict.find(
             Finding::new(severity, "swap", format!("{swapped:.0} % of swap is in use"))
-                .meaning("What is swapped out and needed again makes everything wait.")
+                .meaning("Whatever needs memory that was swapped out has to wait for it.")
                 .advice("See below who holds memory; vm.swappiness = 1 suits a database server.")
                 .detail(detail),
         );

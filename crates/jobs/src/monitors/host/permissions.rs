@@ -22,11 +22,11 @@ use std::{
 
 options! {
     /// Alerts when configuration, passwords, keys, data directories, local repositories or the state of pgbosun are open to
-    /// others than their owner, or belong to somebody else than root, the user of the daemon, or the server's. Where a server
-    /// has its configuration in another place, as on Debian, that is looked at, with the files it names for access and key.
-    /// Where `/etc/fstab` names the credentials of a share with a repository, they are, too.
+    /// anyone but their owner, or belong to anyone other than root, the daemon's user, or the server's. If a server has its
+    /// configuration elsewhere, as on Debian, that is checked too, with the files it names for access and keys.
+    /// So is the file with the credentials of a share that `/etc/fstab` mounts for a repository.
     pub struct Permissions {
-        /// More files and directories that nobody but their owner may read.
+        /// More files and directories that only their owner may read.
         paths: Vec<PathBuf> = "[]";
     }
 }
@@ -82,7 +82,7 @@ impl Monitor for Permissions {
         let data: Vec<_> =
             look.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
         let place = data.first().unwrap_or(&look.context.config.daemon.state_directory).clone();
-        super::at("look at permissions", &place, move || {
+        super::at("check permissions", &place, move || {
             watched.extend(data.iter().flat_map(|data| elsewhere::files(data)));
             // PostgreSQL itself starts on a data directory of its own user only.
             let servers = data.iter().filter_map(|data| Some(data.metadata().ok()?.uid()));
@@ -99,8 +99,8 @@ impl Monitor for Permissions {
             let (path, owner) = (path.display().to_string(), owner_name(*owner));
             verdict.find(
                 Finding::new(Severity::Warning, format!("{path} (owner)"), format!("{path} belongs to {owner}"))
-                    .meaning("Whoever owns it may change it and who may read it, whatever its mode says.")
-                    .advice(format!("See how it came to that; else: chown postgres: {path}"))
+                    .meaning("Its owner can change it, and decides who may read it, whatever its mode says.")
+                    .advice(format!("Find out how that happened, or fix it: chown postgres: {path}"))
                     .detail(Detail::new().fact("owner", owner)),
             );
         }

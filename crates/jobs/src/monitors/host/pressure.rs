@@ -9,16 +9,16 @@ use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
 use procfs::{CpuPressure, Current, IoPressure, MemoryPressure};
 
 options! {
-    /// Alerts when processes wait long for memory or disks, by what the kernel measured over five minutes. Quiet where the
-    /// kernel does not measure it.
+    /// Alerts when processes wait long for memory or disks, as measured by the kernel over five minutes. Quiet if the kernel
+    /// does not measure it.
     pub struct Pressure {
-        /// Warns when something waited for disks for this share of the time, percent.
+        /// Warns when something waited for disks this share of the time, percent.
         warning_io_percent: f64 = "60.0";
-        /// Critical from this share on, percent.
+        /// Critical at this share, percent.
         critical_io_percent: f64 = "90.0";
-        /// Warns when something waited for memory for this share of the time, percent.
+        /// Warns when something waited for memory this share of the time, percent.
         warning_memory_percent: f64 = "10.0";
-        /// Critical from this share on, percent.
+        /// Critical at this share, percent.
         critical_memory_percent: f64 = "40.0";
     }
 }
@@ -80,9 +80,13 @@ impl Monitor for Pressure {
             verdict.measure(Figure::new("host_pressure_percent", value).of("resource", object));
             let severity = view.above(object, value, warning, critical);
             verdict.find(
-                Finding::new(severity, object, format!("processes waited for {what} {value:.1} % of five minutes"))
-                    .meaning("Queries take longer by that, whatever the processors have left.")
-                    .advice(advice),
+                Finding::new(
+                    severity,
+                    object,
+                    format!("processes waited for {what} {value:.1} % of the last five minutes"),
+                )
+                .meaning("Queries take that much longer, however idle the processors are.")
+                .advice(advice),
             );
         }
         verdict

@@ -16,15 +16,15 @@ use std::{io::ErrorKind, time::Duration};
 use tokio::net::TcpStream;
 
 options! {
-    /// Alerts when a machine does not answer: critical, at the first look. While that alert is open, nothing is told of
+    /// Alerts when a machine does not answer: critical, at the first check. While that alert is open, nothing is reported about
     /// clusters whose connection names this machine.
     pub struct Reachability {
-        /// The machines, each with a port on which it answers, if only by refusing: `["db1.example.com:22"]`. The name is to
-        /// be that of the clusters' connections.
+        /// The machines, each with a port on which it answers, if only by refusing: `["db1.example.com:22"]`. The name must be
+        /// the one in the clusters' connections.
         hosts: Vec<String>;
-        /// How long one try may take.
+        /// How long one attempt may take.
         limit: Duration = "\"3s\"";
-        /// How many tries must fail, one after the other.
+        /// How many attempts in a row must fail.
         tries: u8 = "3";
     }
 }
@@ -46,7 +46,7 @@ impl Monitor for Reachability {
         group: "system",
         looks: 1,
         needs: Needs::Options,
-        source: "our own: a connection that is refused is an answer of the machine, silence is none",
+        source: "our own: a refused connection is an answer from the machine, silence is not",
         queries: &[],
     };
     type Sample = Vec<(String, Answer)>;
@@ -71,10 +71,8 @@ impl Monitor for Reachability {
                 Answer::Silent(reason) => verdict.find(
                     Finding::new(Severity::Critical, host, format!("machine {host} does not answer"))
                         .reaching(Reach::Host)
-                        .meaning(
-                            "Everything on it is out of reach from here: the machine is down, or the network to it.",
-                        )
-                        .advice("Look at the machine's console and at the network between.")
+                        .meaning("Nothing on it can be reached from here: the machine is down, or the network to it.")
+                        .advice("Check the machine's console and the network in between.")
                         .detail(
                             Detail::new()
                                 .fact("address", address)
@@ -83,9 +81,9 @@ impl Monitor for Reachability {
                         ),
                 ),
                 Answer::Unknown(reason) => verdict.find(
-                    Finding::new(Severity::Unknown, host, format!("machine {host} cannot be asked"))
-                        .meaning("Nobody knows whether it is there.")
-                        .advice("Look at the name, and at name resolution on this machine.")
+                    Finding::new(Severity::Unknown, host, format!("machine {host} cannot be checked"))
+                        .meaning("It is unknown whether the machine is up.")
+                        .advice("Check the name, and name resolution on this machine.")
                         .detail(Detail::new().fact("address", address).fact("error", reason)),
                 ),
             }

@@ -21,15 +21,15 @@ use std::{
 };
 
 options! {
-    /// Tells of temporary files that are left over: those of PostgreSQL (`pgsql_tmp`) whose process is none of the server's any
-    /// more, and old files in the directories named here. It removes those of PostgreSQL unless it may not, and tells what it
-    /// removed.
+    /// Reports temporary files that are left over: those of PostgreSQL (`pgsql_tmp`) whose process no longer belongs to the
+    /// server, and old files in the directories named here. It removes those of PostgreSQL, unless `remove` is off, and reports
+    /// what it removed.
     pub struct TemporaryFiles {
-        /// Older than this they count.
+        /// Files older than this count.
         age: Duration = "\"24h\"";
-        /// Remove those that PostgreSQL left over, and say so.
+        /// Remove those that PostgreSQL left behind, and report it.
         remove: bool = "true";
-        /// More directories in which old files are told of, and never removed.
+        /// More directories in which old files are reported, but never removed.
         directories: Vec<PathBuf> = "[]";
     }
 }
@@ -93,8 +93,8 @@ impl Monitor for TemporaryFiles {
         let bytes = |files: &[&Leftover]| files.iter().map(|one| one.bytes).sum::<u64>();
         let left = bytes(&stay);
         let mut verdict = Verdict::of(format!(
-            "{} left over files removed ({}), {} stay ({})",
-            gone.len(),
+            "{} removed ({}), {} kept ({})",
+            human::count(gone.len(), "leftover file"),
             human::size(bytes(&gone)),
             stay.len(),
             human::size(left)
@@ -113,15 +113,15 @@ impl Monitor for TemporaryFiles {
             "files",
             &stay,
             "left over",
-            "They take space that nobody gives back.",
-            "Look whose they are and remove them; those in pgsql_tmp of the data directory are removed here with remove = true.",
+            "They take up space that nothing gives back.",
+            "Find out whose they are and remove them; with remove = true, those in pgsql_tmp of the data directory are removed automatically.",
         );
         tell(
             "removed",
             &gone,
-            "left over by processes that are gone, and removed",
+            "left behind by processes that are gone, and removed",
             "A process of the server died while it sorted, hashed or built an index on disk. The space is free again.",
-            "The server's log says why it died; nothing else is to be done.",
+            "The server's log says why it died; there is nothing else to do.",
         );
         verdict
     }

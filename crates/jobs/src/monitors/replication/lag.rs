@@ -17,17 +17,17 @@ use pgbosun_core::{
 use std::time::Duration;
 
 options! {
-    /// Alerts when a standby or other receiver is far behind, or is not there.
+    /// Alerts when a standby or other receiver is far behind, or is not connected.
     pub struct ReplicationLag {
-        /// Warns when one is so far behind in time …
+        /// Warns when a receiver is this far behind in time …
         warning: Duration = "\"5m\"";
-        /// … and critical so far.
+        /// … and is critical at this.
         critical: Duration = "\"30m\"";
-        /// Warns when one is so many bytes behind …
+        /// Warns when a receiver is this many bytes behind …
         warning_bytes: ByteSize = "\"1GiB\"";
-        /// … and critical so many.
+        /// … and is critical at this many.
         critical_bytes: ByteSize = "\"10GiB\"";
-        /// Receivers that must be there, by `application_name`: critical where one is missing.
+        /// Receivers that must be connected, by `application_name`: critical if one is missing.
         standbys: Vec<String> = "[]";
     }
 }
@@ -67,8 +67,13 @@ impl Monitor for ReplicationLag {
         let furthest = sample.iter().max_by_key(|receiver| receiver.bytes);
         let told = |bytes: i64| human::size(u64::try_from(bytes).unwrap_or_default());
         let mut verdict = Verdict::of(match furthest {
-            None => "nobody receives".into(),
-            Some(one) => format!("{} receivers, the furthest {} behind ({})", sample.len(), told(one.bytes), one.name),
+            None => "no receiver".into(),
+            Some(one) => format!(
+                "{}, the furthest {} behind ({})",
+                human::count(sample.len(), "receiver"),
+                told(one.bytes),
+                one.name
+            ),
         });
         for receiver in sample {
             let Receiver { name, client, state, sync_state, bytes, seconds } = receiver;
@@ -80,16 +85,18 @@ impl Monitor for ReplicationLag {
             let behind = format!("{} and {}", told(*bytes), human::duration(Duration::from_secs_f64(seconds.max(0.0))));
             verdict.find(
                 Finding::new(by_bytes.max(by_time), name, format!("standby {name} is {behind} behind"))
-                    .meaning("Who reads there sees old data; taking over would lose what it has not, or take long.")
-                    .advice("See whether its network or disk is the limit, or a long query there holds replay up (max_standby_streaming_delay).")
+                    .meaning("Reads there see old data; a failover to it would lose what it does not have, or take long.")
+                    .advice("See whether its network or disk is too slow, or a long query there holds up replay (max_standby_streaming_delay).")
                     .detail(Detail::new().fact("client", client).fact("state", format!("{state}, {sync_state}"))),
             );
         }
         for name in self.standbys.iter().filter(|name| sample.iter().all(|receiver| receiver.name != **name)) {
             verdict.find(
                 Finding::new(Severity::Critical, name, format!("standby {name} is not connected"))
-                    .meaning("It falls behind, and is not there when it is needed.")
-                    .advice("Look at its log: it runs not, or cannot connect, or asks for WAL that is removed."),
+                    .meaning("It falls behind, and is not available when it is needed.")
+                    .advice(
+                        "Look at its log: it is not running, cannot connect, or asks for WAL that has been removed.",
+                    ),
             );
         }
         verdict

@@ -13,7 +13,7 @@ with /* pgbosun */ here as (
     from pg_catalog.pg_stat_replication, here
     where state <> 'backup'
 )
--- Standbys without a cluster_name are all called walreceiver: each is told by what tells it from the others.
+-- Standbys without a cluster_name are all called walreceiver: each is named by what distinguishes it from the others.
 select name
        || case when pg_catalog.count(*) over (partition by name) > 1 then ' at ' || client else '' end
        || case when pg_catalog.count(*) over (partition by name, client) > 1 then ', process ' || pid else '' end as name,

@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
-    /// Alerts when a replication slot is used by nobody, holds back much WAL, or lost what it needs.
+    /// Alerts when a replication slot is unused, holds back a lot of WAL, or has lost WAL it needs.
     pub struct Slots {
-        /// Warns when nobody used a slot for so long.
+        /// Warns when a slot has been unused for this long.
         inactive: Duration = "\"1h\"";
-        /// Warns when a slot holds back so much WAL.
+        /// Warns when a slot holds back this much WAL.
         warning_retained: ByteSize = "\"8GiB\"";
-        /// Critical when it holds back so much.
+        /// Critical when it holds back this much.
         critical_retained: ByteSize = "\"32GiB\"";
     }
 }
@@ -106,7 +106,7 @@ impl Monitor for Slots {
                     .meaning(
                         "The WAL stays until it is read, and fills the disk; a slot with xmin holds vacuum back too.",
                     )
-                    .advice("See why its reader does not read; drop the slot where nobody needs it any more.")
+                    .advice("Find out why its consumer does not read; drop the slot if nobody needs it any more.")
                     .detail(detail),
             );
         }

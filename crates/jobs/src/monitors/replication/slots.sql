@@ -1,7 +1,7 @@
 select /* pgbosun */ slot_name::text as name,
        slot_type as kind,
        active,
-       -- Kept in step with the primary's from PostgreSQL 17 on: nobody uses it before this standby is promoted.
+       -- Synchronized from the primary (PostgreSQL 17 and later): nobody uses it before this standby is promoted.
        pg_catalog.pg_is_in_recovery() and coalesce((pg_catalog.to_jsonb(s) ->> 'synced')::bool, false) as synced,
        coalesce(wal_status, '') as wal_status,
        coalesce(pg_catalog.pg_wal_lsn_diff(

@@ -20,12 +20,12 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 options! {
-    /// Alerts on a standby when replay is paused or far behind, or when nothing is received. Quiet on a primary. How far one
-    /// is behind that gets its WAL from an archive alone it cannot know: there only the pause is told.
+    /// Alerts on a standby when replay is paused or far behind, or when nothing is received. Quiet on a primary. A standby that
+    /// gets its WAL from an archive alone cannot know how far behind it is: there only the pause is reported.
     pub struct Standby {
-        /// Warns when what was received waits to be replayed for so long.
+        /// Warns when received WAL has waited this long to be replayed.
         warning: Duration = "\"5m\"";
-        /// Critical after so long.
+        /// Critical after this long.
         critical: Duration = "\"30m\"";
     }
 }
@@ -75,7 +75,7 @@ impl Monitor for Standby {
         looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity is_replay_paused; pg_stat_wal_receiver",
-        queries: &[Query { what: "ask how the standby does", sql: include_str!("standby.sql") }],
+        queries: &[Query { what: "ask for the state of the standby", sql: include_str!("standby.sql") }],
     };
     type Sample = Sample;
     type Memory = Memory;
@@ -98,22 +98,22 @@ impl Monitor for Standby {
             verdict.find(
                 Finding::new(Severity::Warning, "replay", "replay is paused")
                     .meaning("The standby shows old data, and collects WAL until its disk is full.")
-                    .advice("select pg_wal_replay_resume(), once the one who paused it is done."),
+                    .advice("Run select pg_wal_replay_resume() once whoever paused it is done."),
             );
         }
         if sample.expected && !sample.streaming {
             verdict.find(
                 Finding::new(Severity::Critical, "receiver", "the standby receives nothing from its primary")
                     .meaning("It falls behind; what the primary loses now is lost.")
-                    .advice("See its log: network, password, a slot that is gone, or WAL that was removed (restore_command helps).")
+                    .advice("Look at its log: network, password, a slot that is gone, or WAL that was removed (restore_command helps).")
                     .detail(Detail::new().fact("replayed", &sample.replayed)),
             );
         }
         let severity = view.above("delay", delay, self.warning.as_secs_f64(), self.critical.as_secs_f64());
         verdict.find(
             Finding::new(severity, "delay", format!("replay is {behind} behind"))
-                .meaning("Who reads here sees old data, and taking over takes longer.")
-                .advice("A long query here may hold replay up (max_standby_streaming_delay), or the disk is too slow."),
+                .meaning("Reads here see old data, and a failover to it takes longer.")
+                .advice("A long query here may hold up replay (max_standby_streaming_delay), or the disk is too slow."),
         );
         verdict
     }

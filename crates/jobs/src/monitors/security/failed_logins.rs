@@ -34,21 +34,21 @@ pub(crate) fn read_log(destination: &str, prefix: &str, data: &[u8]) {
 }
 
 options! {
-    /// Alerts when somebody could not log in: from the server's log in any of its formats (csvlog, jsonlog, stderr with any
-    /// `log_line_prefix`), each failure once, whatever happens to the files.
+    /// Alerts on failed logins, from the server's log in any of its formats (csvlog, jsonlog, stderr with any
+    /// `log_line_prefix`). Each failure is reported once, whatever happens to the files.
     pub struct FailedLogins {
-        /// Warns at so many failures from one address within the window.
+        /// Warns at this many failures from one address within the window.
         warning: u32 = "1";
-        /// Critical at so many from one address.
+        /// Critical at this many from one address.
         critical: u32 = "20";
-        /// Critical at so many from all addresses together.
+        /// Critical at this many from all addresses together.
         burst: u32 = "100";
-        /// How far back is counted, and for how long it is told.
+        /// How far back failures are counted, and how long they are reported.
         window: Duration = "\"1h\"";
-        /// Addresses that may fail, such as those of a monitoring system that only knocks.
+        /// Addresses that may fail, such as those of a monitoring system that only probes the port.
         ignore_addresses: Vec<String> = "[]";
-        /// Which files of the log directory are this cluster's, with `*` for anything; by default what the server says of
-        /// `log_filename`, or the name that Debian gives them.
+        /// Which files of the log directory belong to this cluster, with `*` for anything; by default what the server's
+        /// `log_filename` says, or the name that Debian gives them.
         files: Option<String>;
     }
 }
@@ -128,8 +128,8 @@ impl Monitor for FailedLogins {
             })?;
             if positions.is_empty() {
                 let (place, advice) =
-                    (directory.display(), "see log_directory of the server, log-directory, and files");
-                return Err(std::io::Error::other(format!("no file in {place} fits {pattern}: {advice}")));
+                    (directory.display(), "check log_directory of the server, log-directory, and files");
+                return Err(std::io::Error::other(format!("no file in {place} matches {pattern}: {advice}")));
             }
             Ok::<_, std::io::Error>(Sample { failures, torn, positions })
         });
@@ -154,7 +154,7 @@ impl Monitor for FailedLogins {
             torn => format!("; {} of the log could not be read: torn", human::count(torn, "record")),
         };
         let counted = human::count(counted.len(), "failed login");
-        let mut verdict = Verdict::of(format!("{counted} since the last look, {recent} within {told}{torn}"));
+        let mut verdict = Verdict::of(format!("{counted} since the last check, {recent} within {told}{torn}"));
         verdict.measure(Figure::new("postgres_failed_logins_total", memory.total as f64));
         let mut addresses: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
         for (_, failure) in &memory.recent {
@@ -177,11 +177,11 @@ impl Monitor for FailedLogins {
                     address,
                     format!("{} from {address} as {who}", human::count(failures.len(), "failed login")),
                 )
-                .meaning("Somebody has a wrong password, or tries many.")
+                .meaning("Somebody has a wrong password, or is trying many.")
                 .advice(if address == NOWHERE {
-                    "Have the server tell from where: add %h to log_line_prefix, or csvlog to log_destination."
+                    "Have the server log where from: add %h to log_line_prefix, or csvlog to log_destination."
                 } else {
-                    "If it is nobody you know, close the way in: pg_hba.conf, firewall. Otherwise fix its password."
+                    "If it is nobody you know, block it: pg_hba.conf, firewall. Otherwise fix its password."
                 })
                 .detail(lines.collect::<Vec<_>>().join("\n")),
             );
@@ -189,8 +189,8 @@ impl Monitor for FailedLogins {
         if recent >= self.burst as usize {
             verdict.find(
                 Finding::new(Severity::Critical, "burst", format!("{recent} failed logins within {told}"))
-                    .meaning("Somebody tries passwords from many places, or an application lost its own.")
-                    .advice("See the addresses in the other alerts and in the log; close the way in."),
+                    .meaning("Somebody is trying passwords from many places, or an application has a wrong one.")
+                    .advice("See the addresses in the other alerts and in the log, and block them."),
             );
         }
         verdict

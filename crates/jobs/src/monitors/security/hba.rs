@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 options! {
-    /// Alerts when lines of `pg_hba.conf` let anybody of the network in without a password, or send passwords that can be
-    /// read; when lines are wrong; and tells which lines changed.
+    /// Alerts when lines of `pg_hba.conf` let anyone on the network in without a password, or allow passwords in clear text;
+    /// when lines are wrong; and reports which lines changed.
     pub struct Hba {
-        /// For how long a change is told.
+        /// How long a change is reported.
         notice: Duration = "\"7d\"";
     }
 }
@@ -93,7 +93,7 @@ impl Monitor for Hba {
 
     fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
         let Some(rules) = sample else {
-            return Verdict::of("not looked at: the role may not");
+            return Verdict::of("not checked: the role may not read it");
         };
         let mut verdict = Verdict::of(human::count(rules.len(), "line"));
         let lines = |which: &dyn Fn(&&Rule) -> bool| {
@@ -107,16 +107,16 @@ impl Monitor for Hba {
         if rules.iter().any(|rule| weak(&rule)) {
             verdict.find(
                 Finding::new(Severity::Critical, "trust", "pg_hba.conf lets others in without a password")
-                    .meaning("Anybody who reaches the port can log in as anybody, superusers included.")
-                    .advice("Write scram-sha-256 instead of trust, then select pg_reload_conf().")
+                    .meaning("Anyone who can reach the port can log in as anyone, superusers included.")
+                    .advice("Use scram-sha-256 instead of trust, then run select pg_reload_conf().")
                     .detail(lines(&weak)),
             );
         }
         if rules.iter().any(|rule| open(&rule)) {
             verdict.find(
-                Finding::new(Severity::Warning, "password", "pg_hba.conf lets passwords be sent in the clear")
-                    .meaning("Whoever can listen on the network reads them.")
-                    .advice("Write scram-sha-256 instead of password, and hostssl instead of host.")
+                Finding::new(Severity::Warning, "password", "pg_hba.conf allows passwords in the clear")
+                    .meaning("Anyone who can listen on the network can read them.")
+                    .advice("Use scram-sha-256 instead of password, and hostssl instead of host.")
                     .detail(lines(&open)),
             );
         }
@@ -125,8 +125,8 @@ impl Monitor for Hba {
             let told = wrong.iter().map(|rule| [Value::of(rule.line), Value::of(&rule.error)]);
             verdict.find(
                 Finding::new(Severity::Critical, "mistakes", format!("pg_hba.conf is wrong: {}", first.error))
-                    .meaning("The server goes on with the old lines, and does not start with these.")
-                    .advice("Fix the lines below, then select pg_reload_conf().")
+                    .meaning("The server keeps using the old lines, and does not start with these.")
+                    .advice("Fix the lines below, then run select pg_reload_conf().")
                     .detail(Detail::new().table(["line", "what is wrong"], told)),
             );
         }
@@ -135,13 +135,15 @@ impl Monitor for Hba {
             let told = memory.news.iter().map(|(at, line)| [(*at).into(), Value::of(line)]);
             let summary = match memory.news.iter().filter(|(_, line)| line != MOVED).count() {
                 0 => "lines of pg_hba.conf were moved".to_owned(),
-                changed if changed == memory.news.len() => format!("{changed} lines of pg_hba.conf changed"),
-                changed => format!("{changed} lines of pg_hba.conf changed, and others were moved"),
+                changed if changed == memory.news.len() => {
+                    format!("{} of pg_hba.conf changed", human::count(changed, "line"))
+                }
+                changed => format!("{} of pg_hba.conf changed, and others were moved", human::count(changed, "line")),
             };
             verdict.find(
                 Finding::new(Severity::Warning, "changed", summary)
-                    .meaning("Others may log in than before.")
-                    .advice("If nobody meant to, find out who did it.")
+                    .meaning("Others than before may be able to log in.")
+                    .advice("If this was not intended, find out who did it.")
                     .detail(Detail::new().table(["seen", "change"], told)),
             );
         }

@@ -5,7 +5,7 @@ select /* pgbosun */ coalesce(line_number, 0) as line,
        coalesce(address, '') as address,
        coalesce(netmask, '') as netmask,
        coalesce(auth_method, '') as method,
-       -- Of a password only a digest leaves the server: enough to see that it changed.
+       -- Only a digest of a password leaves the server: enough to see that it changed.
        coalesce((
            select pg_catalog.string_agg(
                       case when option ~ '^(ldapbindpasswd|radiussecrets)='

@@ -13,9 +13,10 @@ use pgbosun_core::{
 };
 
 options! {
-    /// Alerts when passwords are stored as md5. Only a superuser may see that; quiet where the role is none.
+    /// Alerts when passwords are stored as md5. Only a superuser may see that; with any other role the monitor is UNKNOWN, and
+    /// says what to grant.
     pub struct Passwords {
-        /// Roles that may.
+        /// Roles that may have one.
         ignore: Vec<String> = "[]";
     }
 }
@@ -41,14 +42,14 @@ impl Monitor for Passwords {
     type Memory = ();
 
     async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let grant = "As a superuser: grant select on pg_authid to the role, which shows it what is stored of all passwords; or \
-                     switch this monitor off: enabled = false.";
+        let grant = "As a superuser: grant select on pg_authid to the role, which lets it see what is stored of all passwords; or \
+                     turn this monitor off: enabled = false.";
         look.rows_if_allowed(&Self::FACTS.queries[0], grant).await
     }
 
     fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
         let Some(roles) = sample else {
-            return Verdict::of("not looked at: the role may not");
+            return Verdict::of("not checked: the role may not read it");
         };
         let weak = roles.iter().filter(|role| !self.ignore.contains(&role.name)).map(|role| role.name.as_str());
         let weak: Vec<_> = weak.collect();
@@ -61,8 +62,8 @@ impl Monitor for Passwords {
                     "md5",
                     format!("{} stored as md5", human::count(weak.len(), "password")),
                 )
-                .meaning("Whoever gets hold of what is stored can log in with it; a later version will refuse them.")
-                .advice("Set password_encryption = scram-sha-256, and let these roles set their passwords again.")
+                .meaning("Whoever gets hold of what is stored can log in with it; a later version of PostgreSQL will refuse such passwords.")
+                .advice("Set password_encryption = scram-sha-256, and have these roles set their passwords again.")
                 .detail(weak.join("\n")),
             );
         }

@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
 
 options! {
-    /// Tells when a role becomes superuser, or gets another power over everything: replication, bypassrls, createrole, the
+    /// Reports when a role becomes superuser, or gets another far-reaching privilege: replication, bypassrls, createrole, the
     /// predefined roles that read and write all data or files of the server.
     pub struct Superusers {
-        /// For how long it is told.
+        /// How long it is reported.
         notice: Duration = "\"7d\"";
-        /// Roles that may have any power.
+        /// Roles that may have any of these.
         ignore: Vec<String> = "[]";
     }
 }
@@ -80,7 +80,7 @@ impl Monitor for Superusers {
         memory.news.retain(|name, (at, _)| view.now - *at < notice && now.contains_key(name));
         let superusers = now.values().filter(|powers| powers.starts_with("superuser")).count();
         let mut verdict = Verdict::of(format!(
-            "{}, {} with power",
+            "{}, {} with far-reaching privileges",
             human::count(superusers, "superuser"),
             human::count(now.len(), "role")
         ));
@@ -90,7 +90,7 @@ impl Monitor for Superusers {
             verdict.find(
                 Finding::new(severity, name, format!("role {name} got {powers}"))
                     .meaning("Whoever logs in as this role can do more than before, up to everything.")
-                    .advice("If nobody meant to, take it back (ALTER ROLE, REVOKE), and find out who did it.")
+                    .advice("If this was not intended, revoke it (ALTER ROLE, REVOKE), and find out who did it.")
                     .detail(Detail::new().time("first seen", *at)),
             );
         }

@@ -1,4 +1,4 @@
--- Whoever is a member of a role, or of a member of it, can act as it.
+-- A member of a role, or a member of such a member, can act as that role.
 with /* pgbosun */ recursive reached as (
     select oid as role, oid as other from pg_catalog.pg_roles where rolname !~ '^pg_'
     union

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 options! {
-    /// Alerts when the server had to end deadlocks.
+    /// Alerts when the server had to break deadlocks.
     pub struct Deadlocks {
-        /// Warns at so many in one database within the window.
+        /// Warns at this many in one database within the window.
         warning: u32 = "1";
         /// The window.
         window: Duration = "\"1h\"";
@@ -66,15 +66,15 @@ impl Monitor for Deadlocks {
         memory.recent.retain(|(at, ..)| view.now - *at < window);
         let all: i64 = memory.recent.iter().map(|(.., count)| count).sum();
         let told = human::duration(self.window);
-        let mut verdict = Verdict::of(format!("{all} deadlocks within {told}"));
+        let mut verdict = Verdict::of(format!("{} within {told}", human::count(all, "deadlock")));
         for Database { name, deadlocks } in sample {
             verdict.measure(Figure::new("postgres_deadlocks_total", *deadlocks as f64).of("database", name));
             let count: i64 = memory.recent.iter().filter(|(_, of, _)| of == name).map(|(.., count)| count).sum();
             if count > 0 && count >= i64::from(self.warning) {
                 verdict.find(
-                    Finding::new(Severity::Warning, name, format!("{count} deadlocks in {name} within {told}"))
-                        .meaning("Each time one of the transactions was rolled back, and its application saw an error.")
-                        .advice("The server's log has both statements of each. Let all transactions take their rows in the same order."),
+                    Finding::new(Severity::Warning, name, format!("{} in {name} within {told}", human::count(count, "deadlock")))
+                        .meaning("Each time, one of the transactions was rolled back, and its application got an error.")
+                        .advice("The server's log has both statements of each. Have all transactions lock their rows in the same order."),
                 );
             }
         }

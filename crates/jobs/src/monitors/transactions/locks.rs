@@ -9,11 +9,11 @@ use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, optio
 use std::{collections::BTreeSet, time::Duration};
 
 options! {
-    /// Alerts when sessions wait long for a lock, and shows who blocks whom.
+    /// Alerts when sessions wait a long time for a lock, and shows who blocks whom.
     pub struct Locks {
-        /// Warns when one has waited for so long.
+        /// Warns when a session has waited this long.
         warning: Duration = "\"1m\"";
-        /// Critical after so long.
+        /// Critical after this long.
         critical: Duration = "\"5m\"";
     }
 }
@@ -38,7 +38,7 @@ impl Monitor for Locks {
         looks: 2,
         needs: Needs::Cluster,
         source: "pg_blocking_pids(), pg_locks.waitstart; check_postgres locks",
-        queries: &[Query { what: "look who waits for whom", sql: include_str!("locks.sql") }],
+        queries: &[Query { what: "find out who waits for whom", sql: include_str!("locks.sql") }],
     };
     type Sample = Vec<Session>;
     type Memory = ();
@@ -62,15 +62,15 @@ impl Monitor for Locks {
         let summary = format!("{waiters} waiting for locks, the longest for {told}");
         let advice = match sample.iter().any(|session| session.pid == PREPARED) {
             true => {
-                "Ask the transaction manager of the prepared transaction below, then COMMIT PREPARED or ROLLBACK PREPARED, in its database. To end who waits for it frees nothing."
+                "Ask the transaction manager of the prepared transaction below, then COMMIT PREPARED or ROLLBACK PREPARED, in its database. Ending the sessions that wait for it frees nothing."
             }
             false => {
-                "End the first of the chain below, if it may be ended: pg_cancel_backend(process), or pg_terminate_backend(process) where it is idle."
+                "End the first session of the chain below, if it may be ended: pg_cancel_backend(process), or pg_terminate_backend(process) if it is idle."
             }
         };
         verdict.find(
             Finding::new(severity, "locks", summary)
-                .meaning("What they should do stands still, and what comes after them queues up behind.")
+                .meaning("Their work is stalled, and whatever comes after them queues up behind them.")
                 .advice(advice)
                 .detail(chains(sample)),
         );

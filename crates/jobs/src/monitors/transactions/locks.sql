@@ -18,7 +18,7 @@ with /* pgbosun */ waiting as (
     where exists (select from waiting where 0 = any (blocked_by))
 ), prepared as (
     select pg_catalog.format('prepared transaction %s of %s in %s', p.gid, p.owner, p.database) as who,
-           -- All locks of a prepared transaction have the same virtualtransaction; one of them is on its own number.
+           -- All locks of a prepared transaction have the same virtualtransaction; one of them is on its own transaction ID.
            exists (select
                    from locks own
                    join locks held on held.pid is null and held.virtualtransaction = own.virtualtransaction
@@ -36,7 +36,7 @@ from concerned c
 join pg_catalog.pg_stat_activity a using (pid)
 left join waiting w using (pid)
 union all
--- Process 0 stands for whatever is prepared and holds what is wanted, or may.
+-- Process 0 stands for the prepared transactions that hold, or may hold, what others wait for.
 select c.pid, '{}', 0,
        coalesce((select pg_catalog.string_agg(who, pg_catalog.chr(10) order by who) from prepared where holds),
                 (select pg_catalog.string_agg(who, pg_catalog.chr(10) order by who) from prepared),

@@ -16,21 +16,21 @@ use pgbosun_core::{
 use std::time::Duration;
 
 options! {
-    /// Alerts when transactions stay open: while one does, vacuum removes nothing that is younger, and its locks stay.
+    /// Alerts when transactions stay open: while one does, vacuum removes nothing newer than it, and its locks are held.
     pub struct LongTransactions {
-        /// Warns when a transaction is open for so long, at work or not.
+        /// Warns when a transaction has been open this long, active or not.
         warning: Duration = "\"1h\"";
-        /// Critical after so long.
+        /// Critical after this long.
         critical: Duration = "\"4h\"";
-        /// Warns when a session holds a transaction open and does nothing for so long.
+        /// Warns when a session has held a transaction open without doing anything for this long.
         warning_idle: Duration = "\"10m\"";
-        /// Critical after so long.
+        /// Critical after this long.
         critical_idle: Duration = "\"1h\"";
-        /// Warns when a prepared transaction waits for its second phase for so long.
+        /// Warns when a prepared transaction has waited this long for its second phase.
         warning_prepared: Duration = "\"10m\"";
-        /// Critical after so long.
+        /// Critical after this long.
         critical_prepared: Duration = "\"1h\"";
-        /// Programs (`application_name`) that may work for long.
+        /// Programs (`application_name`) whose transactions may take long.
         ignore: Vec<String> = "[\"pg_dump\", \"pgbosun\"]";
     }
 }
@@ -76,13 +76,13 @@ impl Monitor for LongTransactions {
                 "long transaction",
                 self.warning,
                 self.critical,
-                "See what it does; pg_cancel_backend(process) ends the query, pg_terminate_backend(process) a session that is idle.",
+                "Find out what it is doing; pg_cancel_backend(process) ends the query, pg_terminate_backend(process) an idle session.",
             ),
             (
                 "idle in transaction",
                 self.warning_idle,
                 self.critical_idle,
-                "The application forgot to commit. pg_terminate_backend(process) ends it; idle_in_transaction_session_timeout does by itself.",
+                "The application forgot to commit. pg_terminate_backend(process) ends it; idle_in_transaction_session_timeout does so automatically.",
             ),
             (
                 "prepared transaction",
@@ -104,7 +104,7 @@ impl Monitor for LongTransactions {
                     kind,
                     format!("{kind} for {} (limit {})", told(longest), human::duration(warning)),
                 )
-                .meaning("Vacuum removes nothing younger than it, in any table, and its locks stay.")
+                .meaning("Vacuum removes nothing newer than it, in any table, and its locks are held.")
                 .advice(advice)
                 .detail(Detail::new().table(["for", "who"], longest_ones)),
             );

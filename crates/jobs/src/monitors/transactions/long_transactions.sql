@@ -1,4 +1,4 @@
--- A session that is idle in its transaction counts twice: since it does nothing, and since the transaction began.
+-- A session that is idle in its transaction counts twice: from when it went idle, and from when the transaction started.
 with /* pgbosun */ sessions as (
     select state like 'idle in transaction%' as idle, state_change, xact_start,
            pg_catalog.format('process %s, %s to %s from %s (%s), %s: %s', pid, coalesce(usename, '-'),

@@ -16,10 +16,10 @@ use pgbosun_core::{
 use std::collections::BTreeMap;
 
 options! {
-    /// Alerts long before a database runs out of transaction or multixact numbers, and names its oldest tables and who holds
+    /// Alerts long before a database runs out of transaction or multixact IDs, and names its oldest tables and what holds
     /// freezing back: a session, a prepared transaction, a replication slot, a standby.
     pub struct XidAge {
-        /// Warns above this age of the oldest transaction or multixact that is not frozen. Autovacuum begins at
+        /// Warns above this age of the oldest transaction or multixact that is not frozen. Autovacuum steps in at
         /// `autovacuum_freeze_max_age` (200 million), and the server refuses writes near 2.1 billion.
         warning_age: u32 = "500000000";
         /// Critical above this age.
@@ -81,7 +81,7 @@ impl Monitor for XidAge {
         source: "check_postgres txn_wraparound, check_pgactivity max_freeze_age and oldest_xmin",
         queries: &[
             Query { what: "read the age of the databases", sql: include_str!("xid_age.sql") },
-            Query { what: "look for who holds the horizon", sql: include_str!("xid_holders.sql") },
+            Query { what: "find out who holds the horizon back", sql: include_str!("xid_holders.sql") },
             Query { what: "list the oldest tables of an old database", sql: include_str!("xid_tables.sql") },
         ],
     };
@@ -106,7 +106,7 @@ impl Monitor for XidAge {
         let oldest = sample.databases.iter().max_by_key(|database| database.xid.max(database.multixact));
         let millions = |age: i64| format!("{} million", age / 1_000_000);
         let mut verdict = Verdict::of(oldest.map_or_else(String::new, |oldest| {
-            format!("oldest is {}, {} transactions", oldest.name, millions(oldest.xid))
+            format!("the oldest is {}, at {} transactions", oldest.name, millions(oldest.xid))
         }));
         let holders: Vec<_> = sample
             .holders
@@ -129,18 +129,14 @@ impl Monitor for XidAge {
                     _ => "Let vacuum freeze the oldest tables: vacuumdb --freeze, with vacuum_cost_delay = 0.".into(),
                 };
                 verdict.find(
-                    Finding::new(
-                        severity,
-                        object,
-                        format!("{name} has {what} {} old that are not frozen", millions(age)),
-                    )
-                    .meaning("At 2.1 billion the server refuses all writes, and freezing takes hours.")
-                    .advice(advice)
-                    .detail(
-                        Detail::new()
-                            .table(["transactions", "held back by"], holders.clone())
-                            .table(["table", "transactions old", "multixacts old", "size"], tables.clone()),
-                    ),
+                    Finding::new(severity, object, format!("{name} has unfrozen {what} of age {}", millions(age)))
+                        .meaning("At 2.1 billion the server refuses all writes, and freezing takes hours.")
+                        .advice(advice)
+                        .detail(
+                            Detail::new()
+                                .table(["transactions", "held back by"], holders.clone())
+                                .table(["table", "transactions old", "multixacts old", "size"], tables.clone()),
+                        ),
                 );
             }
         }

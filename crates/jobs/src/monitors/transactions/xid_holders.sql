@@ -1,4 +1,4 @@
--- Whoever holds the horizon back: vacuum cannot freeze what is younger than the oldest of these.
+-- Whoever holds the horizon back: vacuum cannot freeze anything newer than the oldest of these.
 select /* pgbosun */ kind, who, held::bigint
 from (
     select 'session' as kind,

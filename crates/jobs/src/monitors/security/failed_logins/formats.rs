@@ -92,7 +92,7 @@ impl Format {
                  which no name can pass for another record",
             ),
             (false, true) => Some(
-                "names in the log can pass for other records: add csvlog or jsonlog to log_destination, in which they cannot",
+                "names in the log can be taken for other records: add csvlog or jsonlog to log_destination, where they cannot",
             ),
         }
     }

@@ -91,7 +91,7 @@ impl Lines {
                  or csvlog to log_destination, or set lc_messages to C"
             ));
         }
-        let no_use = |error: regex::Error| format!("log_line_prefix is no use: {error}");
+        let no_use = |error: regex::Error| format!("log_line_prefix cannot be used: {error}");
         let begin = Regex::new(&format!("^{}", expression(prefix, Names::Before))).map_err(no_use)?;
         let head = Regex::new(&whole(prefix, Names::Any, state)).map_err(no_use)?;
         Ok(Self { prefix: prefix.to_owned(), begin, head, state })
