@@ -68,7 +68,7 @@ fn the_health_report_says_how_everything_stands() {
     let told = verdict(&after);
     let main = told.iter().find(|line| line.contains("main: newest backup")).unwrap_or_else(|| panic!("{told:?}"));
     assert!(main.contains("restorable up to") && main.contains("restore test passed"), "{main}");
-    assert!(told.iter().any(|line| line.contains("Failed when they ran last: broken.")), "{told:?}");
+    assert!(told.iter().any(|line| line.contains("Last run failed: broken.")), "{told:?}");
     assert!(!told.iter().any(|line| line.contains("no good backup")), "{told:?}");
     // What it counts is what the repositories hold.
     let places = section(&after, "Backups")["tables"][0]["rows"].as_array().unwrap().len();
@@ -126,10 +126,7 @@ fn the_health_report_says_how_everything_stands() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("[jobs.full]\n", "[jobs.full]\nenabled = false\n")).unwrap();
     let told = verdict(&installation.json(&["report", "health", "main", "--backups"]));
-    assert!(
-        told[0].starts_with("warning: main: newest backup") && told[0].contains("no job takes backups"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("warning: main: newest backup") && told[0].contains("no job backs it up"), "{told:?}");
     fs::write(&path, text).unwrap();
 
     // On demand: one cluster, any form.
@@ -169,7 +166,10 @@ fn a_drill_is_measured_by_restore_tests_and_judged_by_its_objectives() {
     assert_eq!(result("One table")[5], "PASS");
     assert_eq!(result("Mistake")[5], "not measured");
     let told = verdict(&report);
-    assert!(told[0].starts_with("critical: Site lost: back in ") && told[0].ends_with(": missed."), "{told:?}");
+    assert!(
+        told[0].starts_with("critical: Site lost: back in ") && told[0].ends_with(": objective missed."),
+        "{told:?}"
+    );
     assert!(
         told[1].contains("Mistake: not measured in this window; a job of kind restore-test with target"),
         "{told:?}"
@@ -186,7 +186,7 @@ fn a_drill_is_measured_by_restore_tests_and_judged_by_its_objectives() {
         .unwrap();
     let all = &phases[phases.len() - 1][2];
     assert!(measured < 60.0 && all == "1 h 15 min", "{measured} {all}");
-    let dump = rows(&report, "One table").into_iter().find(|row| row[0].starts_with("Take the table out"));
+    let dump = rows(&report, "One table").into_iter().find(|row| row[0].starts_with("Extract the table"));
     assert!(dump.is_some(), "{report}");
 
     // A table that is not there is a fault of the test, and told.
