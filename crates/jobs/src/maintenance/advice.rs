@@ -24,7 +24,7 @@ options! {
     /// smaller if they were rewritten, and settings that do not fit a table. It changes nothing: the reason, a number and
     /// the SQL for each are kept in `dba_ops.recommendations` and shown in the performance report.
     pub struct Advice {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
         /// Smaller indexes and tables are ignored.
         minimum_size: ByteSize = "\"10MiB\"";

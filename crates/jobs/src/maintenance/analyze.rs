@@ -20,7 +20,7 @@ options! {
     /// Refreshes the statistics of tables that changed since they were last analyzed, of tables that have none, and once
     /// a week of partitioned tables as a whole, which autovacuum never does.
     pub struct Analyze {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
         /// Analyze every table, whether it needs it or not.
         all: bool = "false";

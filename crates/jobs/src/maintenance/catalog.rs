@@ -24,7 +24,7 @@ options! {
     /// Vacuums system catalogs that need it, and rebuilds their bloated indexes. That locks the catalog briefly: run it
     /// when the server is quiet.
     pub struct Catalog {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
         /// Rebuild every index of every catalog, bloated or not.
         all: bool = "false";
@@ -110,7 +110,8 @@ impl Catalog {
                             let took = begun.elapsed();
                             let wal = (moment(&mut session).await?.lsn - before.lsn).unsigned_abs();
                             let asked = "select relpages::bigint * pg_catalog.current_setting('block_size')::bigint as bytes from pg_catalog.pg_class where oid = $1::bigint::oid";
-                            let size: Option<Size> = session.row_of("look at the index", asked, index.oid).await?;
+                            let size: Option<Size> =
+                                session.row_of("read the size of the index", asked, index.oid).await?;
                             let after = size.map(|size| size.bytes.unsigned_abs());
                             shift.record(&piece, Ending::Done, reason.clone(), after, Some(wal), took);
                             let built = Index { bytes: after.unwrap_or(bytes) as i64, ..index.clone() };

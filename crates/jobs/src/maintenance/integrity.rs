@@ -26,7 +26,7 @@ options! {
     /// Checks indexes and tables with amcheck, using only functions that block nobody, and continues where the last run
     /// stopped. Counts failed page checksums. Works on a standby too.
     pub struct Integrity {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
         /// How long the job may run.
         time_budget: Duration = "\"1h\"";

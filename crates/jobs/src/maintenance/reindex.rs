@@ -30,7 +30,7 @@ options! {
     /// fresh statistics, measured if the extension pgstattuple is installed, and compared with the size of each index
     /// when it was last built. Leftovers of an interrupted reindex are removed first.
     pub struct Reindex {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
         /// Rebuild every index, bloated or not; `minimum-size` still applies.
         all: bool = "false";
@@ -327,7 +327,7 @@ impl Reindex {
     ) -> Result<(), JobError> {
         let index = &task.index;
         let built: Option<Built> =
-            session.row_named("look at the index", include_str!("reindex/built.sql"), &index.name).await?;
+            session.row_named("read the size of the index", include_str!("reindex/built.sql"), &index.name).await?;
         let after = built.as_ref().map(|built| built.bytes.unsigned_abs());
         shift.record(&task.piece(), Ending::Done, task.reason.clone(), after, Some(wal), took);
         if let Some(built) = built.filter(|built| built.rows >= 1.0) {

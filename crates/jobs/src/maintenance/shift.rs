@@ -335,7 +335,7 @@ fn left_behind(rows: &[&MaintenanceRecord]) -> Option<Finding> {
     (!rows.is_empty()).then(|| {
         let summary = format!("{} skipped because others were in the way", human::count(rows.len(), "object"));
         Finding::new(Severity::Warning, "locks", summary)
-            .meaning("Somebody held a lock or an old transaction. The next run tries again.")
+            .meaning("Another session held a lock or an old transaction open. The next run tries again.")
             .advice(
                 "End forgotten sessions, move the job to another hour, or let it wait longer (lock-timeout, patience). \
                  monitor.locks shows who blocks whom.",

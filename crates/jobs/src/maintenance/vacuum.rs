@@ -29,7 +29,7 @@ options! {
     /// when it was never analyzed. If the same table needs it night after night, the job recommends settings for that
     /// table.
     pub struct Vacuum {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
         /// Vacuum every table, whether it needs it or not.
         all: bool = "false";
@@ -318,7 +318,7 @@ impl Vacuum {
             }
         }
         let after: Option<After> =
-            session.row_of("look at the table", include_str!("vacuumed.sql"), task.table.oid).await?;
+            session.row_of("read the statistics of the table", include_str!("vacuumed.sql"), task.table.oid).await?;
         let Some(after) = after else {
             shift.record_ending(&piece, &Ended::Gone, took);
             return Ok(Worked::LeftOut);

@@ -28,7 +28,7 @@ pub(super) async fn remove(
     table: Option<i64>,
 ) -> Result<usize, JobError> {
     let found: Vec<Leftover> =
-        session.rows_of("look for what was left", include_str!("leftovers.sql"), table.unwrap_or_default()).await?;
+        session.rows_of("look for leftovers", include_str!("leftovers.sql"), table.unwrap_or_default()).await?;
     let mut stay = found.len();
     for Leftover { name, bytes, replaced, builder } in found {
         let database = session.database.clone();
