@@ -328,7 +328,7 @@ fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
         let told = resolved();
         [why("off"), why("gone"), why("said")]
             .iter()
-            .all(|why| told.contains(&format!("It was ended without a look: {why}.")))
+            .all(|why| told.contains(&format!("It was closed without a check: {why}.")))
     });
     let shown = installation.run(&["alert", "show", &id]);
     assert!(shown.contains("why over   ") && shown.contains("the disk was replaced"), "{shown}");

@@ -357,7 +357,7 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
     assert!(kept[0]["kept"].as_str().unwrap().starts_with("audit (") && kept[1]["kept"].is_null(), "{kept}");
     installation.run(&["backup", "copy", label(1), "--to", "second"]);
     let replicated = installation.look("copies");
-    assert!(replicated.contains("1 backup older than all in second: left out"), "{replicated}");
+    assert!(replicated.contains("left out 1 backup older than everything in second"), "{replicated}");
 }
 
 #[test]

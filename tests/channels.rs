@@ -434,7 +434,10 @@ fn messages_of_one_incident_keep_their_order_and_a_dead_channel_is_told_by_anoth
         services.taken("webhook").iter().any(|told| told["message"]["alerts"][0]["notice"] == "resolved")
     });
     let told = services.taken("webhook");
-    assert!(told[0]["message"]["note"].as_str().unwrap().contains("was not reached by slack: Slack: 500"), "{told:?}");
+    assert!(
+        told[0]["message"]["note"].as_str().unwrap().contains("could not be reached by slack: Slack: 500"),
+        "{told:?}"
+    );
     assert!(services.taken("slack").is_empty());
     services.refuse("");
     wait_until("Slack hears both", seconds(90), || services.taken("slack").len() == 2);

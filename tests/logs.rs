@@ -52,7 +52,7 @@ fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
     for expected in [
         format!("compress {}", week.display()),
         format!("remove {}", ancient.display()),
-        "would begin a new log file".into(),
+        "would start a new log file".into(),
     ] {
         assert!(told.contains(&expected), "{expected}: {told}");
     }
@@ -65,7 +65,7 @@ fn logs_are_rotated_compressed_and_removed_and_open_ones_stay() {
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let told = installation.run(&["job", "run", "rotate"]);
     for expected in [
-        "began a new log file",
+        "started a new log file",
         "1 file compressed",
         "1 file removed",
         "1 temporary file removed",

@@ -119,7 +119,7 @@ fn ten_times(directory: &Path, repository: &str) -> (Installation, Cluster, (u64
     // Half of the WAL goes through the daemon, the rest without it.
     let said = installation.run(&["backup", "create", "incremental"]);
     if major() >= 17 {
-        assert!(said.contains("incremental upon"), "{said}");
+        assert!(said.contains("incremental, based on"), "{said}");
     } else {
         assert!(said.contains("has no incremental backups"), "{said}");
     }

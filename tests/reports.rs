@@ -170,7 +170,7 @@ fn what_was_sampled_counts_before_its_hour_is_over() {
 fn what_is_missing_is_a_sentence_and_a_server_that_is_away_no_failure() {
     let reported = Reported::new("");
     let told = reported.installation.run(&["report", "performance"]);
-    assert!(told.contains("There are no samples of this window"), "{told}");
+    assert!(told.contains("There are no samples for this window"), "{told}");
     assert!(told.contains("The extension pg_stat_statements is not installed"), "{told}");
     reported.cluster.down();
     let told = reported.installation.run(&["job", "run", "report"]);

@@ -24,7 +24,7 @@ fn c35_a_share_that_is_read_only_costs_the_local_copy_nothing_and_the_run_says_p
     cluster.sql("create table t as select 1 a");
     cluster.archive_all();
     let said = installation.run(&["backup", "create"]);
-    assert!(said.contains("to local: ") && said.contains("partly: it is not in share"), "{said}");
+    assert!(said.contains("to local: ") && said.contains("missing from share"), "{said}");
     let found = "select severity || ' ' || object from findings where object like 'copy in%'";
     assert_eq!(installation.journal(found), "warning copy in share");
     cluster.archive_all();

@@ -56,7 +56,7 @@ fn c10_c35_a_name_stands_for_no_server_and_another_one_in_a_share_costs_the_othe
     fs::rename(&system, other("share")).unwrap();
     cluster.archive_all();
     let done = installation.run(&["backup", "create"]);
-    assert!(done.contains("partly: it is not in share"), "{done}");
+    assert!(done.contains("missing from share"), "{done}");
     let found = "select distinct severity || ' ' || object from findings where object like 'copy in%'";
     assert_eq!(installation.journal(found), "warning copy in share");
     let detail = installation.journal("select detail from findings where object = 'copy in share' limit 1");

@@ -466,11 +466,11 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
         ("Sun 05:45", "[DB-ALERT] RESOLVED main: does not accept connections"),
         (
             "Sun 06:00",
-            "[DB-REPORT] performance report main: Was critical and is over: main: does not accept connections, for 1",
+            "[DB-REPORT] performance report main: Was critical, now resolved: main: does not accept connections, for 1",
         ),
         (
             "Sun 06:30",
-            "[DB-REPORT] backups report test: Was critical and is over: main: local: backup is 92 d 1 h old (limit 25 h)",
+            "[DB-REPORT] backups report test: Was critical, now resolved: main: local: backup is 92 d 1 h old (limit 25 h)",
         ),
         ("Mon 06:00", "[DB-REPORT] performance report main: "),
         ("Mon 06:30", "[DB-REPORT] backups report test: main: newest backup 6 h 30 min old; restorable up to "),

@@ -397,7 +397,7 @@ full-disk-anywhere)
         room $share $(($(used $share) + extra))
         before=$(bosun --json backup list | grep -c '"repository": "local"')
         bosun backup create >/tmp/said 2>&1 || fail "a backup beside a share with $extra kB: $(cat /tmp/said)"
-        has "partly: it is not in share" </tmp/said || fail "a share with $extra kB is not told: $(cat /tmp/said)"
+        has "missing from share" </tmp/said || fail "a share with $extra kB is not told: $(cat /tmp/said)"
         [ "$(bosun --json backup list | grep -c '"repository": "local"')" -gt "$before" ] || fail "the local copy is missing with $extra kB"
         [ "$(bosun --json backup list | grep -c '"repository": "share"')" = 1 ] || fail "something half is listed in the share with $extra kB"
     done
@@ -462,7 +462,7 @@ share-comes-and-goes)
     systemctl daemon-reload
     start
     backup "without the share"
-    has "partly: it is not in share" </tmp/said || fail "a share that is away is not told: $(cat /tmp/said)"
+    has "missing from share" </tmp/said || fail "a share that is away is not told: $(cat /tmp/said)"
     # 000-S7: the credentials of the share are watched.
     bosun job run permissions >/tmp/said 2>&1 || :
     has "/etc/nas.credentials is open to others (mode 0640)" </tmp/said || fail "the credentials of the share: $(cat /tmp/said)"
@@ -477,7 +477,7 @@ share-comes-and-goes)
     pid=$(property MainPID)
     umount $nas
     backup "after it went"
-    has "partly: it is not in share" </tmp/said || fail "a share that went is not told: $(cat /tmp/said)"
+    has "missing from share" </tmp/said || fail "a share that went is not told: $(cat /tmp/said)"
     [ "$(newest first)" = 1 ] || fail "the daemon wrote to what the machine has unmounted"
     mount --bind /run/first $nas
     backup "after it came back"

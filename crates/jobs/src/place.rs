@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 /// A place that does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{} has not answered for {}: a network file system whose server is away, or a disk that is dying",
+    "{} has not answered for {}: a network file system whose server is unavailable, or a failing disk",
     place.display(),
     human::duration(*since)
 )]

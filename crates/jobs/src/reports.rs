@@ -28,7 +28,7 @@ pub type Span = (DateTime<Utc>, DateTime<Utc>);
 
 /// What a job that made a report gives back.
 fn issued(context: &JobContext, report: Report, groups: &[GroupName], keep: Duration) -> Outcome {
-    let summary = report.verdict.first().map_or_else(|| "nothing to say".to_owned(), |line| line.text.clone());
+    let summary = report.verdict.first().map_or_else(|| "nothing to report".to_owned(), |line| line.text.clone());
     let issue = Issue::new(report, groups, keep);
     Outcome { summary, report: (!context.dry_run).then_some(issue), ..Outcome::default() }
 }

@@ -65,7 +65,7 @@ impl Receipt {
 #[non_exhaustive]
 pub enum DeliveryError {
     /// An address, header or certificate that cannot be used.
-    #[error("the message cannot be written: {0}")]
+    #[error("the message cannot be composed: {0}")]
     Message(String),
     /// The mail server, on the way to it or in its answer.
     #[error("mail server {server}: {reason}")]

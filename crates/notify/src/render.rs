@@ -94,7 +94,7 @@ impl Renderer {
             let replaced = own.is_some_and(|own| match templates.add_template_owned(name, own) {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(template = name, "mail template is wrong, the built-in one is used: {error}");
+                    tracing::error!(template = name, "mail template is not valid, using the built-in one: {error}");
                     false
                 }
             });
@@ -146,11 +146,12 @@ impl Renderer {
                     let size = file.bytes.len() as u64;
                     if size <= left {
                         left -= size;
-                        let words = format!("{count} more lines are attached as {}.", file.name);
+                        let words = format!("{} attached as {}.", human::count(count, "more line"), file.name);
                         attachments.push(file);
                         words
                     } else {
-                        format!("{count} more lines are too much for a mail: \"pgbosun alert show\" has them.")
+                        let lines = human::count(count, "more line");
+                        format!("{lines} left out to keep this mail small: \"pgbosun alert show\" prints everything.")
                     }
                 });
                 values(bulletin, item, more)
@@ -169,7 +170,7 @@ impl Renderer {
             // What it leaves out is said, whoever wrote it.
             let more = count.saturating_sub(whole);
             if more > 0 && self.older.contains(&name) {
-                return format!("{rendered}\n{more} more: \"pgbosun alert list\" has all of them.\n");
+                return format!("{rendered}\n{more} more: \"pgbosun alert list\" shows all of them.\n");
             }
             rendered
         };
@@ -365,10 +366,10 @@ mod tests {
         long.items[0].alert.detail = "a line\n".repeat(100).into();
         let mail = rendered(&long);
         assert_eq!((mail.attachments.len(), mail.text.matches("a line").count()), (1, 25));
-        assert!(mail.text.contains("75 more lines are attached as alert-00000000.txt."), "{}", mail.text);
+        assert!(mail.text.contains("75 more lines attached as alert-00000000.txt."), "{}", mail.text);
         long.items[0].alert.detail = "a line\n".repeat(1000).into();
         let mail = rendered(&long);
-        assert!(mail.attachments.is_empty() && mail.text.contains("975 more lines are too much"), "{}", mail.text);
+        assert!(mail.attachments.is_empty() && mail.text.contains("975 more lines left out"), "{}", mail.text);
     }
 
     #[test]
@@ -393,10 +394,11 @@ mod tests {
             assert!(size <= LIMIT, "{count}: {size}");
             let whole = mail.text.matches("Severity:").count();
             let brief = mail.text.lines().filter(|line| line.starts_with("CRITICAL  main: backup is")).count();
-            let unlisted = mail.text.lines().find_map(|line| line.split_once(" more are too much")?.0.parse().ok());
+            let unlisted = mail.text.lines().find_map(|line| line.strip_prefix("Not listed here: "));
+            let unlisted = unlisted.and_then(|line| line.split_once(" more")?.0.parse().ok());
             assert_eq!(whole + brief + unlisted.unwrap_or(0), count, "{whole} {brief} {unlisted:?}\n{}", mail.text);
             assert!(
-                whole >= 1 && (whole == count) != mail.text.contains("\"pgbosun alert list\" has all"),
+                whole >= 1 && (whole == count) != mail.text.contains("\"pgbosun alert list\" shows all"),
                 "{}",
                 mail.text
             );
@@ -415,7 +417,7 @@ mod tests {
         let mut many = bulletin(Notice::Opened);
         many.items = vec![many.items.remove(0); 60];
         let mail = Renderer::new(directory.path()).render(&many, 0);
-        assert_eq!(mail.text, "20\n40 more: \"pgbosun alert list\" has all of them.\n");
+        assert_eq!(mail.text, "20\n40 more: \"pgbosun alert list\" shows all of them.\n");
         std::fs::write(directory.path().join("message.txt"), "{{ items[0].place }}!").unwrap();
         assert_eq!(Renderer::new(directory.path()).render(&bulletin(Notice::Opened), 0).text, "main!");
     }

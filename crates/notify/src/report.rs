@@ -86,7 +86,7 @@ fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(
     let mut environment = environment(true);
     for (name, source) in TEMPLATES {
         if let Err(error) = environment.add_template(name, source) {
-            tracing::error!(template = name, "template of reports: {error}");
+            tracing::error!(template = name, "report template: {error}");
         }
     }
     let sections: Vec<_> = report.sections.iter().map(|section| values(section, rows, charts(section))).collect();
@@ -106,7 +106,7 @@ fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(
     };
     let rendered = environment.get_template(template).and_then(|template| template.render(values));
     rendered.unwrap_or_else(|error| {
-        tracing::error!(template, "template of reports: {error}");
+        tracing::error!(template, "report template: {error}");
         format!("{}\n{}\n", report.title, report.window())
     })
 }

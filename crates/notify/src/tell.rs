@@ -160,10 +160,11 @@ impl Desk<'_> {
             *count += u32::from(!held);
             let last = *count == self.limit(channel) && !held;
             let left = left.iter().filter(hears).count();
-            let left = (left > 0).then(|| format!("{left} more follow; \"pgbosun alert list\" has them all."));
+            let left = (left > 0).then(|| format!("{left} more follow; \"pgbosun alert list\" shows all of them."));
             let full = last.then(|| {
                 format!(
-                    "This channel has had its {count} messages of this hour: what comes up next arrives as a digest."
+                    "This channel has reached its limit of {} per hour: further alerts arrive as a digest.",
+                    human::count(*count, "message")
                 )
             });
             let note = left.into_iter().chain(full).reduce(|left, full| format!("{left} {full}"));
@@ -229,8 +230,10 @@ impl Desk<'_> {
         if failed.group_name == name || failed.escalated_at.is_some() {
             return Vec::new();
         }
-        let note =
-            format!("Told to you since group {} was not reached by {}: {reason}", failed.group_name, failed.channel);
+        let note = format!(
+            "Sent to you because group {} could not be reached by {}: {reason}",
+            failed.group_name, failed.channel
+        );
         let report = bulletin.report;
         let bulletin = self.bulletin(name, group, bulletin.occasion, bulletin.items, Some(note));
         let bulletin = Bulletin { report, ..bulletin };

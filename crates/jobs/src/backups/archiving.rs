@@ -28,7 +28,7 @@ pub async fn ought_to_archive(
         matches!(job.wal, WalFrom::Archive) || job.retention.is_some_and(|rule| rule.wal_days.is_some())
     };
     let promised = config.options_of::<BackupPhysical>(cluster).any(promises);
-    promised.then_some("a backup job promises recovery to any moment (wal-days, or wal = \"archive\")")
+    promised.then_some("a backup job promises point-in-time recovery (wal-days, or wal = \"archive\")")
 }
 
 /// Whether the daemon receives the cluster's WAL.

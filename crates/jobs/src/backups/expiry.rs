@@ -57,7 +57,7 @@ pub async fn witnesses(cluster: &str, server: &Server) -> Vec<(String, DateTime<
 }
 
 /// Who contradicts a clock that was set while the daemon runs.
-const PASSED: &str = "its uptime since pgbosun began (restart pgbosun where the clock was put right since)";
+const PASSED: &str = "its uptime since pgbosun started (if the clock has been corrected since then, restart pgbosun)";
 
 /// Expires, and adds to an outcome what came of it: a step of its own, whose failure does not make the job fail (C28). What this run
 /// has just taken stays.
@@ -152,7 +152,7 @@ fn not_expired(repository: &str, error: &str) -> Finding {
         format!("retention in {repository}"),
         format!("old backups in {repository} were not removed"),
     )
-    .meaning("The new backup is whole, but the repository grows.")
+    .meaning("The new backup is complete, but the repository grows.")
     .advice("Fix the cause named below; the next backup tries again.")
     .detail(Detail::error(error))
 }

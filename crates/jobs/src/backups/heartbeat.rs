@@ -4,18 +4,18 @@ use super::table_name::{TableName, quote};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_backup::member;
-use pgbosun_core::{options, outcome::Outcome};
+use pgbosun_core::{human, options, outcome::Outcome};
 use pgbosun_postgres::{Error, Foreign};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
 
 options! {
-    /// Writes the time into a table of the cluster, which it makes where it is missing: give it the schedule
-    /// `* * * * *`, and name the same table as `heartbeat` of a restore test.
+    /// Writes the current time into a table of the cluster, and creates the table if it is missing. Give the job the
+    /// schedule `* * * * *`, and name the same table as `heartbeat` of a restore test.
     pub struct Heartbeat {
         /// The table: `app.pgbosun.heartbeat` (database, schema, table).
         table: TableName;
-        /// How long rows stay.
+        /// How long rows are kept.
         keep: Duration = "\"8d\"";
     }
 }
@@ -39,7 +39,8 @@ impl Job for Heartbeat {
         }
         let gone = self.beat(&mut connection, &table).await.map_err(failed)?;
         let _ = connection.close().await;
-        Ok(Outcome { summary: format!("the time is in {table}; {gone} old rows went"), ..Outcome::default() })
+        let summary = format!("wrote the time into {table}; removed {}", human::count(gone, "old row"));
+        Ok(Outcome { summary, ..Outcome::default() })
     }
 }
 

@@ -15,41 +15,42 @@ use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository};
 use std::{sync::Arc, time::Duration};
 
 options! {
-    /// Takes a physical backup of the running cluster with the WAL it needs, tablespaces included, read once and written
-    /// to all its repositories. Afterwards the backups that its retention does not keep are removed.
+    /// Takes a physical backup of the running cluster, tablespaces included, with the WAL it needs. The data is read once
+    /// and written to all of the job's repositories. Afterwards, backups that retention does not keep are removed.
     pub struct BackupPhysical {
-        /// Where to.
+        /// The repositories to write to.
         repositories: Vec<RepositoryName>;
-        /// Whether the server makes its checkpoint at once (`fast`) or without a burst of writes (`spread`).
+        /// Whether the server makes its checkpoint at once (`fast`) or spreads it to avoid a burst of writes (`spread`).
         checkpoint: Checkpoint = "\"fast\"";
-        /// How the data is read: from the data directory while the server is in backup mode (`files`), by the server over a
-        /// replication connection (`stream`), or `auto`: files where the data directory lies on this machine and the role
-        /// may call `pg_backup_start`, `pg_backup_stop` and `pg_read_file`, else stream. Files are faster, several being read
-        /// at once; incremental backups always come over the connection. Files with `wal = "archive"` need no replication
-        /// connection, nor the right to one.
+        /// How the data is read: from the data directory while the server is in backup mode (`files`), by the server over
+        /// a replication connection (`stream`), or `auto`: files if the data directory is on this machine and the role
+        /// may call `pg_backup_start`, `pg_backup_stop` and `pg_read_file`, otherwise stream. Files are faster because
+        /// several are read at once; incremental backups always use the connection. Files with `wal = "archive"` need
+        /// neither a replication connection nor the right to open one.
         source: Source = "\"auto\"";
-        /// Files read, checked and compressed at once, where the data directory is read. Each takes about 25 MiB of memory.
+        /// How many files are read, checked and compressed at the same time when the data directory is read. Each takes
+        /// about 25 MiB of memory.
         workers: u8 = "2";
-        /// The most that is read from the server in a second; no limit by default.
+        /// The most data to read from the server per second; no limit by default.
         rate_limit: Option<Rate>;
-        /// Take only what changed since the newest backup, where the server can (PostgreSQL 17, `summarize_wal = on`);
-        /// else a full one, and the result says why.
+        /// Back up only what changed since the newest backup, if the server can (PostgreSQL 17, `summarize_wal = on`);
+        /// otherwise take a full backup, and say why in the result.
         incremental: bool = "false";
-        /// The most incremental backups upon one full one.
+        /// The most incremental backups in a chain on top of one full backup.
         chain_limit: u32 = "6";
-        /// Where the WAL that makes it consistent comes from: streamed beside the data (`stream`), or awaited in the WAL
-        /// archive (`archive`).
+        /// Where the WAL that makes the backup consistent comes from: streamed alongside the data (`stream`), or from the
+        /// WAL archive, once it has arrived there (`archive`).
         wal: WalFrom = "\"stream\"";
-        /// How long the archive may take to have it.
+        /// How long to wait for that WAL to arrive in the archive.
         archive_timeout: Duration = "\"15m\"";
-        /// Take it from a standby, where one of the cluster's servers is one that keeps up.
+        /// Take the backup from a standby, if the cluster has one that keeps up.
         prefer_standby: bool = "false";
-        /// Read every new backup once from end to end, and compare all that was written down about it. Only verified
-        /// backups count in retention; without this a job of kind `verify` has to do it.
+        /// Read every new backup once from end to end, and compare it with everything recorded about it. Only verified
+        /// backups count for retention; without this, a job of kind `verify` has to do it.
         verify: bool = "true";
-        /// What is kept of this job's backups: `days`, `count`, `daily`, `weekly`, `monthly`; a backup stays while one of
-        /// them keeps it. `wal-days` is the window of point-in-time recovery; without it WAL stays from the oldest backup
-        /// on. Without retention nothing is ever removed. The last good backup never is.
+        /// Which of this job's backups are kept: `days`, `count`, `daily`, `weekly`, `monthly`; a backup is kept as long
+        /// as one of these keeps it. `wal-days` is the window of point-in-time recovery; without it, WAL is kept from the
+        /// oldest backup on. Without retention nothing is ever removed. The last good backup is never removed.
         retention: Option<Retention>;
     }
 }
@@ -153,7 +154,7 @@ impl BackupPhysical {
             (self.wal, repositories.iter().find(|repository| !has_wal(&repository.name)))
         {
             return Err(JobError::lasting(format!(
-                "wal = \"archive\" does not go together with repository {0}, which gets no WAL of {cluster}: name {0} among the \
+                "wal = \"archive\" cannot be used with repository {0}, which gets no WAL of {cluster}: add {0} to the \
                  wal-repositories of the cluster, or let the backup stream its WAL",
                 without.name
             )));
@@ -188,7 +189,7 @@ impl BackupPhysical {
         let estimate = context.in_bulk(async move { physical.estimate().await }).await?;
         let kind = match &estimate.parent {
             None => "a full backup".to_owned(),
-            Some(Ok(parent)) => format!("an incremental backup upon {parent}"),
+            Some(Ok(parent)) => format!("an incremental backup based on {parent}"),
             Some(Err(reason)) => format!("a full backup ({reason})"),
         };
         let summary = format!(
@@ -222,7 +223,7 @@ impl BackupPhysical {
             let copied = context.in_bulk(async move {
                 if strange {
                     return Err(pgbosun_backup::Error::Refused(
-                        "it is not copied among another server's backups".into(),
+                        "it must not be mixed with another server's backups".into(),
                     ));
                 }
                 copy_backup(&from, &to, &backup, instance, &cancel).await?;
@@ -245,7 +246,7 @@ impl BackupPhysical {
         }
         if !missing.is_empty() {
             // C35: the copies that were taken stand, and what is missing where is said.
-            outcome.summary.push_str(&format!("; partly: it is not in {}", missing.join(", ")));
+            outcome.summary.push_str(&format!("; missing from {}", missing.join(", ")));
         }
         if !lacking.is_empty() {
             outcome.failed = Some(format!("backup {} is not in {}", info.label, lacking.join(", ")));
@@ -261,7 +262,7 @@ fn not_there(repository: &Repository, label: &str, reason: &str, later: &str) ->
     )
     .meaning("The backup is complete in the other repositories and missing in this one.")
     .advice(format!(
-        "Fix the cause named below; then \"pgbosun backup copy {label} --to {}\", or a job of kind replicate.",
+        "Fix the cause named below, then run \"pgbosun backup copy {label} --to {}\" or a job of kind replicate.",
         repository.name
     ))
     .detail(Detail::new().fact("during the backup", reason).fact("when it was copied afterwards", later))
@@ -272,7 +273,7 @@ fn summary(taken: &PhysicalBackup) -> String {
     let names: Vec<_> = taken.stored.iter().map(|(repository, _)| repository.name.as_str()).collect();
     let ratio = info.bytes as f64 / info.stored_bytes.max(1) as f64;
     let kind = match (&info.parent, &taken.why_full) {
-        (Some(parent), _) => format!(" (incremental upon {parent})"),
+        (Some(parent), _) => format!(" (incremental, based on {parent})"),
         (None, Some(why)) => format!(" (full: {why})"),
         (None, None) => String::new(),
     };
@@ -298,10 +299,10 @@ fn orphaned(repository: &str, health: &Health) -> Option<Finding> {
             format!("timeline in {repository}"),
             "the server that was backed up is not on the live timeline of the cluster",
         )
-        .meaning("A standby was promoted, and this server continues on its own. Its backup is worth nothing.")
+        .meaning("A standby was promoted, and this server continues on its own. Its backups are useless.")
         .advice(
-            "See which server applications write to, and stop the other one. Where the live one is not among the hosts of the \
-             cluster's connection, add it there.",
+            "Find out which server the applications write to, and stop the other one. If the live one is not among the hosts \
+             of the cluster's connection, add it there.",
         )
         .detail(health.to_string())
     })

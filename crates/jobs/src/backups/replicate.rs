@@ -12,14 +12,14 @@ use pgbosun_core::{
 use pgbosun_repository::BackupInfo;
 
 options! {
-    /// Copies the cluster's backups and WAL that one repository has and another lacks. What retention removed there is not
-    /// copied again: a backup older than the oldest one there stays out.
+    /// Copies the backups and WAL of the cluster that one repository has and another lacks. What retention removed from
+    /// the target is not copied again: a backup older than the oldest one there is left out.
     pub struct Replicate {
-        /// From here.
+        /// The repository to copy from.
         from: RepositoryName;
-        /// To there.
+        /// The repository to copy to.
         to: RepositoryName;
-        /// Copy WAL too.
+        /// Whether to copy WAL too.
         wal: bool = "true";
     }
 }
@@ -43,7 +43,7 @@ impl Job for Replicate {
             .partition(|info| oldest(info).is_none_or(|oldest| info.position() > oldest.position()));
         let left_out = match older.len() {
             0 => String::new(),
-            count => format!("; {} older than all in {}: left out", human::count(count, "backup"), to.name),
+            count => format!("; left out {} older than everything in {}", human::count(count, "backup"), to.name),
         };
         let mut outcome = Outcome::default();
         if context.dry_run {
@@ -95,10 +95,10 @@ impl Job for Replicate {
             }
         }
         outcome.summary = match (labels.len(), wal) {
-            (0, 0) => format!("{} has what {} has", to.name, from.name),
+            (0, 0) => format!("{} already has everything in {}", to.name, from.name),
             (backups, wal) => {
-                let (backups, wal) = (human::count(backups, "backup"), human::count(wal, "file"));
-                format!("copied {backups} and {wal} of WAL to {} ({})", to.name, human::size(bytes))
+                let (backups, wal) = (human::count(backups, "backup"), human::count(wal, "WAL file"));
+                format!("copied {backups} and {wal} to {} ({})", to.name, human::size(bytes))
             }
         };
         outcome.summary.push_str(&left_out);

@@ -25,36 +25,38 @@ use uuid::Uuid;
 
 options! {
     /// Restores a good backup into a scratch server on a private socket, recovers it with the archived WAL, reads every
-    /// row of every table, asks what is configured, measures each phase, and removes it all.
+    /// row of every table, runs the configured queries, measures each phase, and removes everything again.
     pub struct RestoreTestJob {
-        /// The repository to restore from; any by default, in the order of their names.
+        /// The repository to restore from; by default any of them, tried in the order of their names.
         repository: Option<RepositoryName>;
-        /// The newest good backup, or any of them by chance (`newest`, `random`).
+        /// Which good backup to restore: the newest (`newest`) or one picked at random (`random`).
         backup: Choice = "\"newest\"";
-        /// How far to recover: as far as the archive goes (`latest`), to a moment by chance (`random`), or only to the
-        /// backup's own end (`backup-end`). Without archived WAL it is the backup's own end.
+        /// How far to recover: as far as the archive goes (`latest`), to a random moment (`random`), or only to the end
+        /// of the backup (`backup-end`). Without archived WAL it is the end of the backup.
         target: Distance = "\"latest\"";
-        /// Questions to the restored server: `[{ database = "app", sql = "select count(*) > 0 from orders", expect =
-        /// "true" }]`. One answer each; without `expect` any will do.
+        /// Queries to run on the restored server: `[{ database = "app", sql = "select count(*) > 0 from orders", expect =
+        /// "true" }]`. Each returns one value; without `expect` any value will do.
         queries: Queries;
         /// Check the structure of all tables and indexes with `pg_amcheck`, where it is installed.
         amcheck: bool = "true";
-        /// A table that something writes to every minute, a job of kind `heartbeat` for one, with the time in its column
-        /// `at`: `app.pgbosun.heartbeat` (database, schema, table). Its newest row may be no older than two minutes at the
-        /// recovered state.
+        /// A table that something writes to every minute, for example a job of kind `heartbeat`, with the time in its
+        /// column `at`: `app.pgbosun.heartbeat` (database, schema, table). In the recovered state its newest row may be
+        /// no older than two minutes.
         heartbeat: Option<TableName>;
-        /// A table that is dumped out of the restored server at the end, as one that somebody dropped would be:
-        /// `app.public.orders`. How long that takes is measured, for reports of kind `report.drill`.
+        /// A table to dump from the restored server at the end, as you would to recover a dropped table:
+        /// `app.public.orders`. The time it takes is measured, for reports of kind `report.drill`.
         extract: Option<TableName>;
-        /// Where the scratch server may live, with room for the whole cluster; `restore-test` in the state directory by default.
+        /// Where to put the scratch server, with room for the whole cluster; `restore-test` in the state directory by
+        /// default.
         scratch_directory: Option<PathBuf>;
-        /// Where the server's programs are, unless in the usual place of their version.
+        /// Where the server's programs are, if not in the usual place for their version.
         program_directory: Option<PathBuf>;
         /// How long the scratch server may take to recover.
         recovery_timeout: Duration = "\"1h\"";
-        /// The recovery time objective: a longer test alerts, and so does a trend that will reach it within 30 days.
+        /// The recovery time objective: a test that takes longer raises an alert, and so does a trend that will reach it
+        /// within 30 days.
         recovery_time_objective: Option<Duration>;
-        /// The recovery point objective: an older recovered state alerts.
+        /// The recovery point objective: an older recovered state raises an alert.
         recovery_point_objective: Option<Duration>;
     }
 }
@@ -142,7 +144,7 @@ impl Tested {
     fn none(target: Distance, extracts: bool) -> Self {
         let target = match target {
             Distance::Latest => Target::Latest.to_string(),
-            Distance::Random => "a moment by chance".into(),
+            Distance::Random => "a random moment".into(),
             Distance::BackupEnd => Target::BackupEnd.to_string(),
         };
         Self { repository: "none".into(), label: "none".into(), target, extracts }
@@ -217,9 +219,9 @@ impl RestoreTestJob {
         let trend = Trend::read(context.state.as_ref()).with(result.started_at, result.total);
         Ok(Outcome {
             summary: format!(
-                "{}{label} restored, recovered to {target} and checked in {}: {}, {}, {}; its state \
-                 is {} old",
-                result.faults.first().map_or_else(String::new, |fault| format!("not as it should be: {fault}; ")),
+                "{}{label} restored, recovered to {target} and checked in {}: {}, {}, {}; the recovered \
+                 state is {} old",
+                result.faults.first().map_or_else(String::new, |fault| format!("problem found: {fault}; ")),
                 human::duration(result.total),
                 human::count(result.databases, "database"),
                 human::count(result.tables, "table"),
@@ -293,21 +295,21 @@ impl RestoreTestJob {
             find(
                 "contents",
                 Severity::Critical,
-                format!("backup {label} restores, but not everything in it is as it should be"),
+                format!("backup {label} can be restored, but something in it is wrong"),
                 "After a disaster this data would be missing or wrong.",
-                "Look at what is named below in the live cluster, then take and test a new backup.",
+                "Check what is named below in the live cluster, then take and test a new backup.",
                 result.faults.join("\n").into(),
             );
         }
         let phases = phases(result);
-        const SHORTEN: &str = "Look which phase takes the time: a faster disk, backups more often (less WAL to replay), or a smaller cluster \
-             shorten it.";
+        const SHORTEN: &str = "Find out which phase takes the time. A faster disk, more frequent backups (less WAL to \
+             replay) or a smaller cluster would help.";
         match self.recovery_time_objective {
             Some(limit) if result.total > limit => find(
                 "recovery time",
                 Severity::Critical,
                 format!("restoring takes {} (objective {})", human::duration(result.total), human::duration(limit)),
-                "After a disaster the database would be away for longer than was agreed.",
+                "After a disaster the database would be down for longer than was agreed.",
                 SHORTEN,
                 phases.clone(),
             ),
@@ -317,7 +319,7 @@ impl RestoreTestJob {
                         "recovery time trend",
                         Severity::Warning,
                         format!("restoring will take longer than {} in {days:.0} days", human::duration(limit)),
-                        "The tests take longer each time; the objective will be missed soon.",
+                        "The tests take longer and longer; the objective will be missed soon.",
                         SHORTEN,
                         phases.clone().text(trend.told()),
                     );

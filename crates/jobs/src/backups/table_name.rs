@@ -14,7 +14,7 @@ pub struct TableName {
 }
 
 impl Setting for TableName {
-    const EXPECTS: &'static str = "a table as \"database.schema.table\"";
+    const EXPECTS: &'static str = "a table in the form \"database.schema.table\"";
 
     fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
         let parts: Vec<_> = value.as_str().unwrap_or_default().split('.').collect();

@@ -15,12 +15,13 @@ use pgbosun_repository::{BackupInfo, Error as RepositoryError, Repository};
 use std::sync::Arc;
 
 options! {
-    /// Verifies backups without restoring them: objects, checksums, decompression, the manifest against the contents,
+    /// Verifies backups without restoring them: objects, checksums, decompression, the manifest against the contents, and
     /// the WAL.
     pub struct VerifyJob {
         /// The repositories; all of them by default.
         repositories: Vec<RepositoryName> = "[]";
-        /// Whether the newest backup of each repository is verified, or every one with the whole WAL archive.
+        /// What to verify: the newest backup of each repository (`latest`), or every backup and the whole WAL archive
+        /// (`all`).
         scope: Scope = "\"latest\"";
     }
 }
@@ -87,7 +88,7 @@ impl Job for VerifyJob {
                 }
             }
         }
-        outcome.summary = format!("{good} of {all} backups are verified");
+        outcome.summary = format!("{good} of {all} backups verified");
         Ok(outcome)
     }
 }
@@ -159,7 +160,7 @@ pub async fn note_verification(
 /// That something could not be verified: nothing is known against it.
 fn not_done(object: &str, what: &str, error: &str) -> Finding {
     Finding::new(Severity::Warning, object, format!("{what} could not be verified"))
-        .meaning("Whether it restores is not known. Retention does not count it until it is verified.")
+        .meaning("Whether it can be restored is unknown. Retention does not count it until it is verified.")
         .advice(
             "Fix the cause named below, then run \"pgbosun backup verify\". Without a key for encrypted backups, set identity-file.",
         )
@@ -170,8 +171,7 @@ fn archive_finding(repository: &str, detail: impl Into<Detail>) -> Finding {
     Finding::new(Severity::Critical, format!("{repository}/wal"), format!("the WAL archive in {repository} is damaged"))
         .meaning("Recovery stops at the damaged segment, unless another repository has it.")
         .advice(
-            "Take a new backup now, copy the segment from another repository where there is one, then look at the \
-                 storage.",
+            "Take a new backup now, copy the segment from another repository if one has it, then check the storage.",
         )
         .detail(detail)
 }
@@ -195,11 +195,11 @@ pub(crate) fn untrusted(object: String, summary: String) -> Finding {
     Finding::new(Severity::Critical, object, summary)
         .meaning(
             "Somebody forged or changed a backup, or it was written before signing was set up or by a host whose key is not among \
-             trusted-keys. It counts for nothing, and retention removes nothing there until that is settled.",
+             trusted-keys. It does not count as a backup, and retention removes nothing there until this is settled.",
         )
         .advice(
-            "If it is yours, \"pgbosun backup sign\" verifies and signs it. Else find out who can write into the repository, and \
-             remove the backup's directory by hand.",
+            "If it is yours, \"pgbosun backup sign\" verifies and signs it. Otherwise find out who can write to the \
+             repository, and remove the backup's directory by hand.",
         )
 }
 
@@ -209,7 +209,7 @@ pub(super) fn finding(repository: &str, label: &str, detail: impl Into<Detail>) 
         format!("{repository}/{label}"),
         format!("backup {label} in {repository} is damaged"),
     )
-    .meaning("It may not restore. Older backups may be whole.")
-    .advice("Take a new backup now, then look at the storage. \"pgbosun backup verify --all\" shows which are whole.")
+    .meaning("It may not be restorable. Older backups may be intact.")
+    .advice("Take a new backup now, then check the storage. \"pgbosun backup verify --all\" shows which are intact.")
     .detail(detail)
 }

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use pgbosun_core::{config::RepositoryName, options, outcome::Outcome};
 
 options! {
-    /// Removes WAL that neither a retained backup nor the window of point-in-time recovery needs, and the backups that no
-    /// retention keeps, in every repository by itself. What is needed is decided by the repository's own catalogue, never
-    /// by age alone. Every backup job does the same after its backup; this is for the rest.
+    /// Removes WAL that neither a retained backup nor the window of point-in-time recovery needs, and backups that no
+    /// retention keeps, in each repository separately. The repository's own catalogue decides what is needed, never age
+    /// alone. Every backup job does the same after its backup; this job covers the rest.
     pub struct WalCleanup {
         /// The repositories; all of them by default.
         repositories: Vec<RepositoryName> = "[]";

@@ -26,28 +26,29 @@ use std::{path::PathBuf, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 options! {
-    /// Rotates the log of a server that collects its own, compresses old log files, removes older ones and takes permissions
-    /// away that a log should not have. Files that a process has open, and those that logrotate manages, are left alone.
+    /// Rotates the log of a server that collects its own log, compresses old log files, removes older ones, and takes
+    /// away permissions that a log should not have. Files that a process has open and files that logrotate manages are
+    /// left alone.
     pub struct LogsRotate {
-        /// Directories beside the cluster's `log-directory`.
+        /// More directories, in addition to the cluster's `log-directory`.
         directories: Vec<PathBuf> = "[]";
-        /// Which files are logs, with `*` for anything.
+        /// Which files are logs; `*` matches anything.
         files: Vec<String> = "[\"*.log*\", \"*.csv*\", \"*.json*\"]";
-        /// Have a server that collects its own log begin a new file first.
+        /// First make a server that collects its own log start a new file.
         rotate: bool = "true";
-        /// Files that were not written for so long are compressed.
+        /// Compress files that have not been written to for this long.
         compress_after: Duration = "\"7d\"";
-        /// With what: `zstd` or `gzip`.
+        /// How to compress: `zstd` or `gzip`.
         compression: Compression = "\"zstd\"";
-        /// Files that were not written for so long are removed.
+        /// Remove files that have not been written to for this long.
         remove_after: Duration = "\"90d\"";
-        /// The most a log file may permit, as an octal number; what goes beyond is taken away.
+        /// The most permissive mode a log file may have, in octal; anything beyond it is taken away.
         mode: String = "\"0640\"";
-        /// Leave what logrotate manages to it.
+        /// Leave files alone that logrotate manages.
         respect_logrotate: bool = "true";
         /// Directories of temporary files.
         temporary_directories: Vec<PathBuf> = "[]";
-        /// Files in those directories that were not written for so long are removed.
+        /// Remove files in those directories that have not been written to for this long.
         temporary_after: Duration = "\"24h\"";
     }
 }
@@ -73,8 +74,9 @@ impl Job for LogsRotate {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mode = u32::from_str_radix(&self.mode, 8)
-            .map_err(|_| JobError::lasting(format!("mode \"{}\" is no octal number such as \"0640\"", self.mode)))?;
+        let mode = u32::from_str_radix(&self.mode, 8).map_err(|_| {
+            JobError::lasting(format!("mode \"{}\" is not an octal number such as \"0640\"", self.mode))
+        })?;
         let (name, server) = context.cluster()?;
         let directories = self.log_directories(context.config.clusters.get(name));
         if directories.is_empty() {
@@ -135,14 +137,14 @@ impl LogsRotate {
             return Ok(("the server does not collect its own log".into(), Vec::new()));
         }
         let told = match (self.rotate, dry_run) {
-            (false, _) => "the server's own log goes on",
-            (true, true) => "would begin a new log file",
+            (false, _) => "the server's own log was not rotated (rotate = false)",
+            (true, true) => "would start a new log file",
             (true, false) => {
                 sqlx::query("select pg_catalog.pg_rotate_logfile()")
                     .execute(&mut *connection)
                     .await
-                    .map_err(failed("begin a new log file (grant execute on function pg_rotate_logfile())"))?;
-                "began a new log file"
+                    .map_err(failed("start a new log file (grant execute on function pg_rotate_logfile())"))?;
+                "started a new log file"
             }
         };
         let current: Vec<Option<String>> = sqlx::query_scalar(include_str!("rotate/current.sql"))
@@ -275,16 +277,16 @@ fn outcome(rotated: String, done: Done, dry_run: bool) -> Outcome {
     }
     tell(done.corrected, format!("permissions of {} corrected", human::count(done.corrected, "file")));
     tell(done.managed, format!("{} left to logrotate", human::count(done.managed, "file")));
-    tell(done.open, format!("{} left alone that a process has open", human::count(done.open, "old file")));
+    tell(done.open, format!("{} left alone: open in a process", human::count(done.open, "old file")));
     let mut summary = parts.join("; ");
     if dry_run {
         summary.push_str(&format!("; would do:\n{}", done.would.join("\n")));
     }
     let findings = (!done.failed.is_empty()).then(|| {
         let count = done.failed.len();
-        Finding::new(Severity::Warning, "logs", format!("{} in logs could not be done", human::count(count, "thing")))
-            .meaning("Logs grow, or are readable by more people than they should be.")
-            .advice("Grant the daemon's user what is missing, or leave these directories to logrotate.")
+        Finding::new(Severity::Warning, "logs", format!("log maintenance: {} failed", human::count(count, "operation")))
+            .meaning("Logs keep growing, or more people can read them than should.")
+            .advice("Grant the daemon's user the missing permissions, or leave these directories to logrotate.")
             .detail(done.failed.join("\n"))
     });
     Outcome { summary, findings: findings.into_iter().collect(), ..Outcome::default() }

@@ -20,15 +20,15 @@ use std::{
 };
 
 options! {
-    /// Looks for indexes that are unused, the same as another, or not valid, foreign keys without an index, tables that would
-    /// be much smaller if they were rewritten, and settings that do not fit a table. It changes nothing: reason, figure and
-    /// SQL of each are kept in `dba_ops.recommendations` and told in the performance report.
+    /// Looks for indexes that are unused, duplicate or invalid, foreign keys without an index, tables that would be much
+    /// smaller if they were rewritten, and settings that do not fit a table. It changes nothing: the reason, a number and
+    /// the SQL for each are kept in `dba_ops.recommendations` and shown in the performance report.
     pub struct Advice {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
-        /// Smaller indexes and tables are not worth a word.
+        /// Smaller indexes and tables are ignored.
         minimum_size: ByteSize = "\"10MiB\"";
-        /// For so many days this job must have seen that nobody read an index before it counts as unused.
+        /// An index counts as unused after this job has seen no reads of it for this many days.
         unused_days: u32 = "30";
     }
 }
@@ -86,7 +86,7 @@ impl Job for Advice {
             };
             let mut judged = BTreeSet::new();
             for (topic, sql) in TOPICS {
-                let rows = session.rows_of("look for what could be better", sql, self.minimum()).await;
+                let rows = session.rows_of("look for recommendations", sql, self.minimum()).await;
                 let mut rows: Vec<Row> = rows.unwrap_or_else(|error| {
                     silent.push(format!("{topic} in {database}: {}", human::chain(&error)));
                     unknown.push((database.clone(), Some(topic.to_owned())));
@@ -118,7 +118,10 @@ impl Job for Advice {
             total => format!("{}: {}", human::count(total, "recommendation"), told.join(", ")),
         };
         if let Some(first) = silent.first() {
-            summary.push_str(&format!("; {} could not be asked, such as {first}", human::count(silent.len(), "topic")));
+            summary.push_str(&format!(
+                "; {} could not be checked, for example {first}",
+                human::count(silent.len(), "topic")
+            ));
         }
         let mut outcome = Outcome { summary, ..shift.end(Ok(()), "").await? };
         if !context.dry_run {

@@ -17,18 +17,18 @@ use pgbosun_core::{
 use std::time::{Duration, Instant};
 
 options! {
-    /// Refreshes the statistics of tables that changed since, of those that have none, and once a week of partitioned tables
-    /// as a whole, which autovacuum never does.
+    /// Refreshes the statistics of tables that changed since they were last analyzed, of tables that have none, and once
+    /// a week of partitioned tables as a whole, which autovacuum never does.
     pub struct Analyze {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
-        /// Analyze every table, needed or not.
+        /// Analyze every table, whether it needs it or not.
         all: bool = "false";
-        /// How long it works; what is at work at its end is cancelled.
+        /// How long the job may run; a statement still running at the end is cancelled.
         time_budget: Duration = "\"1h\"";
-        /// From which share of a table's own threshold on it is in need, percent: at 100 autovacuum would do it itself.
+        /// A table is due at this percentage of its own autovacuum threshold: at 100 autovacuum would do it itself.
         threshold_share: u8 = "50";
-        /// How long it waits for a lock.
+        /// How long to wait for a lock.
         lock_timeout: Duration = "\"5s\"";
     }
 }

@@ -21,22 +21,22 @@ use std::{
 };
 
 options! {
-    /// Vacuums system catalogues that need it, and rebuilds their bloated indexes. That locks the catalogue, for moments:
-    /// run it when little is done.
+    /// Vacuums system catalogs that need it, and rebuilds their bloated indexes. That locks the catalog briefly: run it
+    /// when the server is quiet.
     pub struct Catalog {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
-        /// Rebuild every index of every catalogue, bloated or not.
+        /// Rebuild every index of every catalog, bloated or not.
         all: bool = "false";
-        /// How long it works.
+        /// How long the job may run.
         time_budget: Duration = "\"30m\"";
         /// Smaller indexes are left alone.
         minimum_size: ByteSize = "\"4MiB\"";
-        /// From how much bloat on, percent of the index.
+        /// Rebuild an index from this much bloat on, in percent of its size.
         bloat_limit: u8 = "50";
-        /// How long it waits for a lock: everything that needs the catalogue waits behind it.
+        /// How long to wait for a lock: meanwhile everything that needs the catalog waits behind it.
         lock_timeout: Duration = "\"1s\"";
-        /// The longest one index may take: everything that needs the catalogue waits for it.
+        /// The longest that one index may take: meanwhile everything that needs the catalog waits.
         statement_timeout: Duration = "\"10s\"";
     }
 }
@@ -65,7 +65,7 @@ impl Job for Catalog {
         };
         let mut memory: Memory = context.memory();
         let worked = self.work_all(&mut shift, &databases, &mut memory).await;
-        let mut outcome = shift.end(worked, "no catalogue is bloated").await?;
+        let mut outcome = shift.end(worked, "no catalog is bloated").await?;
         if !context.dry_run {
             outcome.state = serde_json::to_value(memory).ok();
         }
@@ -90,7 +90,7 @@ impl Catalog {
                 if !self.all && !bloated {
                     continue;
                 }
-                let reason = bloat.as_ref().map_or_else(|| "all catalogues are to be".to_owned(), Bloat::told);
+                let reason = bloat.as_ref().map_or_else(|| "all = true".to_owned(), Bloat::told);
                 let (object, bytes) = (index.name.as_str(), index.bytes.unsigned_abs());
                 let piece = Piece { database, object, action: Action::Reindex, reason: &reason, bytes };
                 let statement = format!("REINDEX INDEX {object}");
@@ -98,7 +98,7 @@ impl Catalog {
                     shift.skip(&piece, closed);
                 } else if index.work() / SPEED > self.statement_timeout.as_secs_f64() {
                     let limit = human::duration(self.statement_timeout);
-                    shift.skip(&piece, format!("would lock the catalogue for longer than {limit} (statement-timeout)"));
+                    shift.skip(&piece, format!("would lock the catalog for longer than {limit} (statement-timeout)"));
                 } else if !index.allowed {
                     shift.refuse(&piece);
                 } else if shift.context.dry_run {
@@ -110,7 +110,8 @@ impl Catalog {
                             let took = begun.elapsed();
                             let wal = (moment(&mut session).await?.lsn - before.lsn).unsigned_abs();
                             let asked = "select relpages::bigint * pg_catalog.current_setting('block_size')::bigint as bytes from pg_catalog.pg_class where oid = $1::bigint::oid";
-                            let size: Option<Size> = session.row_of("look at the index", asked, index.oid).await?;
+                            let size: Option<Size> =
+                                session.row_of("read the size of the index", asked, index.oid).await?;
                             let after = size.map(|size| size.bytes.unsigned_abs());
                             shift.record(&piece, Ending::Done, reason.clone(), after, Some(wal), took);
                             let built = Index { bytes: after.unwrap_or(bytes) as i64, ..index.clone() };

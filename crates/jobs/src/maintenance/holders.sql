@@ -3,7 +3,7 @@ select /* pgbosun */ kind, who
 from (
     select 'session' as kind,
            pg_catalog.format('process %s (%s, %s), %s since %s', pid, coalesce(usename, '-'),
-                             coalesce(nullif(application_name, ''), 'unnamed'), coalesce(state, 'at work'),
+                             coalesce(nullif(application_name, ''), 'unnamed'), coalesce(state, 'running'),
                              coalesce(xact_start, backend_start)::timestamptz(0)) as who,
            greatest(pg_catalog.age(backend_xmin), pg_catalog.age(backend_xid)) as held
     from pg_catalog.pg_stat_activity
@@ -15,7 +15,7 @@ from (
     where database = pg_catalog.current_database()
     union all
     select 'replication slot',
-           pg_catalog.format('%s, %s', slot_name, case when active then 'in use' else 'in use by nobody' end),
+           pg_catalog.format('%s, %s', slot_name, case when active then 'in use' else 'not in use' end),
            greatest(pg_catalog.age(xmin), pg_catalog.age(catalog_xmin))
     from pg_catalog.pg_replication_slots
     union all

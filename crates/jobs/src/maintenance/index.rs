@@ -130,9 +130,10 @@ impl Index {
         let grown = |baseline: Baseline, source| Bloat::of(size, baseline.bytes_per_row * self.rows, source);
         match (baseline.filter(|_| self.rows >= 1.0), self.estimate) {
             (Some(baseline), _) if baseline.rebuilt => Some(grown(baseline, "since it was rebuilt")),
-            (Some(baseline), None) => Some(grown(baseline, "against its best")),
+            (Some(baseline), None) => Some(grown(baseline, "compared with its best")),
             (Some(baseline), Some(estimate)) => {
-                let (seen, estimated) = (grown(baseline, "against its best"), Bloat::of(size, estimate, "estimated"));
+                let (seen, estimated) =
+                    (grown(baseline, "compared with its best"), Bloat::of(size, estimate, "estimated"));
                 Some(if seen.share > estimated.share { seen } else { estimated })
             }
             (None, Some(estimate)) => Some(Bloat::of(size, estimate, "estimated")),
@@ -186,7 +187,7 @@ mod tests {
         let gin = index(100 * MIB, 1e6, None);
         assert_eq!(gin.bloat(None), None);
         let best = Baseline { bytes_per_row: 25.0 * MIB as f64 / 1e6, rebuilt: false };
-        assert_eq!(gin.bloat(Some(best)).unwrap().told(), "75 % bloat, 75.0 MiB (against its best)");
+        assert_eq!(gin.bloat(Some(best)).unwrap().told(), "75 % bloat, 75.0 MiB (compared with its best)");
         let dense = Density {
             leaf_pages: 12_700,
             internal_pages: 50,

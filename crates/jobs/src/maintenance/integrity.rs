@@ -23,21 +23,21 @@ use std::{
 };
 
 options! {
-    /// Looks through indexes and tables with amcheck, by those of its functions that keep nobody from working, and goes on
-    /// where the last run stopped. Counts the page checksums that failed. Works on a standby too.
+    /// Checks indexes and tables with amcheck, using only functions that block nobody, and continues where the last run
+    /// stopped. Counts failed page checksums. Works on a standby too.
     pub struct Integrity {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
-        /// How long it looks.
+        /// How long the job may run.
         time_budget: Duration = "\"1h\"";
-        /// Look through tables too, not only indexes.
+        /// Check tables too, not only indexes.
         tables: bool = "true";
-        /// Tables are looked through in pieces of this size, a thousand of a table at most: the next run goes on where this
-        /// one stopped.
+        /// Tables are checked in pieces of this size, at most a thousand per table: the next run continues where this one
+        /// stopped.
         table_piece: ByteSize = "\"1GiB\"";
-        /// Look whether every row of the table is in its B-trees: several times as much to read.
+        /// Check that every row of a table is in its B-tree indexes: this reads several times as much.
         heap_all_indexed: bool = "false";
-        /// How long it waits for a lock; it needs the weakest there is.
+        /// How long to wait for a lock; it only needs the weakest kind.
         lock_timeout: Duration = "\"5s\"";
     }
 }
@@ -82,7 +82,7 @@ struct Relation {
 struct Task {
     place: Place,
     name: String,
-    /// `its turn`, and which piece it is.
+    /// `next in rotation`, and which piece it is.
     reason: String,
     bytes: u64,
     statement: String,
@@ -107,7 +107,7 @@ impl Job for Integrity {
         let mut found = Found::default();
         let worked = self.work_all(&mut shift, &databases, &mut memory, &mut found).await;
         let checksums = checksums(&mut shift, &databases).await;
-        let mut outcome = shift.end(worked, "there is nothing to look through").await?;
+        let mut outcome = shift.end(worked, "there is nothing to check").await?;
         if !context.dry_run {
             outcome.summary.push_str(&checksums);
             outcome.findings.extend(found.findings);
@@ -171,7 +171,7 @@ impl Integrity {
             if shift.closed_to(Duration::ZERO).is_some() {
                 // What is damaged stays so until somebody has looked again.
                 if number < known {
-                    found.damage(&task, "it was not looked at again yet");
+                    found.damage(&task, "it has not been checked again yet");
                     continue;
                 }
                 break;
@@ -215,7 +215,7 @@ impl Integrity {
             let Some(extension) = session.extension("amcheck").await? else {
                 found.advice.push(missing(
                     database,
-                    "without the extension nobody checks whether tables and indexes are intact",
+                    "without this extension, tables and indexes are not checked for damage",
                     "CREATE EXTENSION amcheck;",
                 ));
                 continue;
@@ -231,7 +231,7 @@ impl Integrity {
             if !has("verify_heapam") || (session.major >= 18 && !has("gin_index_check")) {
                 found.advice.push(missing(
                     database,
-                    "the extension is older than the server and checks less",
+                    "the extension is older than the server and checks less than it could",
                     "ALTER EXTENSION amcheck UPDATE;",
                 ));
             }
@@ -252,7 +252,7 @@ impl Integrity {
             bytes: bytes.unsigned_abs(),
             statement,
         };
-        let whole = |statement: String| vec![task(0, "its turn", bytes, statement)];
+        let whole = |statement: String| vec![task(0, "next in rotation", bytes, statement)];
         match relation.kind.as_str() {
             "btree" => whole(format!("select {schema}.bt_index_check({oid}::regclass, {})", self.heap_all_indexed)),
             "gin" if has("gin_index_check") => whole(format!("select {schema}.gin_index_check({oid}::regclass)")),
@@ -266,9 +266,11 @@ impl Integrity {
                     let last = first.saturating_add(step.max(1)) - 1;
                     let last = (last < blocks - 1).then_some(last);
                     let (until, reason) = match last {
-                        Some(last) => (last.to_string(), format!("its turn, blocks {first} to {last}")),
-                        None if first > 0 => ("null".to_owned(), format!("its turn, blocks {first} to the end")),
-                        None => ("null".to_owned(), "its turn".to_owned()),
+                        Some(last) => (last.to_string(), format!("next in rotation, blocks {first} to {last}")),
+                        None if first > 0 => {
+                            ("null".to_owned(), format!("next in rotation, blocks {first} to the end"))
+                        }
+                        None => ("null".to_owned(), "next in rotation".to_owned()),
                     };
                     let from = if first > 0 { first.to_string() } else { "null".to_owned() };
                     // Each argument with its type: no other function of that name can fit better.
@@ -288,9 +290,9 @@ impl Integrity {
     }
 
     fn too_large(&self, database: &str, object: &str) -> Finding {
-        let summary = format!("{object} in {database} could not be looked through");
+        let summary = format!("{object} in {database} could not be checked");
         Finding::new(Severity::Warning, format!("{database} {object} is large"), summary)
-            .meaning(format!("It takes longer than the budget of {}.", human::duration(self.time_budget)))
+            .meaning(format!("The check takes longer than the time budget of {}.", human::duration(self.time_budget)))
             .advice("Give this job a larger time-budget.")
     }
 }
@@ -315,7 +317,7 @@ async fn check(
     let faults: Vec<_> = faults.into_iter().filter(|fault| !fault.is_empty()).collect();
     let words = match ended {
         Ended::Done if faults.is_empty() => {
-            shift.record(&piece, Ending::Done, "nothing wrong".into(), Some(bytes), None, took);
+            shift.record(&piece, Ending::Done, "no problem found".into(), Some(bytes), None, took);
             return Ok(Looked::Whole);
         }
         Ended::Done => faults.join("\n"),
@@ -344,10 +346,10 @@ async fn is_there(session: &mut Session, oid: i64) -> Result<bool, JobError> {
 
 fn damage(database: &str, object: &str, words: &str) -> Finding {
     Finding::new(Severity::Critical, format!("{database} {object}"), format!("{object} in {database} is damaged"))
-        .meaning("What lies on the disk is not what PostgreSQL wrote: rows may be missing, wrong, or twice.")
+        .meaning("What is on disk is not what PostgreSQL wrote: rows may be missing, wrong or duplicated.")
         .advice(
-            "An index: REINDEX it, and look why. A table: keep the last good backup safe, look at disk and memory, restore \
-             from before the damage (\"pgbosun restore\").",
+            "An index: REINDEX it, and find out why. A table: keep the last good backup safe, check disk and memory, and \
+             restore from before the damage (\"pgbosun restore\").",
         )
         .detail(words)
 }

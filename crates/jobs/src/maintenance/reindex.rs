@@ -26,38 +26,38 @@ use std::{
 };
 
 options! {
-    /// Rebuilds bloated indexes, worst first, with REINDEX CONCURRENTLY: nobody waits for it. Bloat is estimated from
-    /// fresh statistics, measured where the extension pgstattuple is installed, and judged against what each index took when
-    /// it was built last. What an interrupted reindex left is removed first.
+    /// Rebuilds bloated indexes, worst first, with REINDEX CONCURRENTLY, which blocks nobody. Bloat is estimated from
+    /// fresh statistics, measured if the extension pgstattuple is installed, and compared with the size of each index
+    /// when it was last built. Leftovers of an interrupted reindex are removed first.
     pub struct Reindex {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
-        /// Rebuild every index, bloated or not, from this size on too.
+        /// Rebuild every index, bloated or not; `minimum-size` still applies.
         all: bool = "false";
-        /// How long it works: what is not expected to end within it does not begin, and what is at work at its end is
-        /// cancelled. `timeout` counts from five minutes after it where that is shorter.
+        /// How long the job may run: work not expected to finish in this time is not started, and a statement still
+        /// running at the end is cancelled. A `timeout` shorter than this plus five minutes is raised to that.
         time_budget: Duration = "\"2h\"";
         /// Smaller indexes are left alone.
         minimum_size: ByteSize = "\"16MiB\"";
-        /// From how much bloat on, percent of the index.
+        /// Rebuild an index from this much bloat on, in percent of its size.
         bloat_limit: u8 = "30";
-        /// How long it waits for the lock of a table, behind which others would wait.
+        /// How long to wait for the lock on a table; meanwhile others may queue behind it.
         lock_timeout: Duration = "\"30s\"";
-        /// How often an index is tried again whose lock was not to be had.
+        /// How often to retry an index whose lock could not be acquired.
         lock_retries: u8 = "3";
-        /// How long it waits for what is in the way of each index: before it begins for a base backup, a standby that lags, a
-        /// transaction that is older than `lock-timeout` or prepared; while it is built for transactions to end, behind which
-        /// only those wait who change the table or vacuum it. After that the index is left out.
+        /// How long to wait for anything in the way of an index. Before the build: a base backup, a lagging standby, a
+        /// transaction that is prepared or older than `lock-timeout`. During the build: transactions that have to end,
+        /// which delays only sessions that alter or vacuum the table. After that the index is skipped.
         patience: Duration = "\"5m\"";
-        /// How far the slowest standby may lag, in WAL.
+        /// How much WAL the slowest standby may lag behind.
         lag_limit: ByteSize = "\"256MiB\"";
-        /// How much WAL a second it makes on average: after each index it rests as long as its WAL deserves, for the disks of
-        /// those who commit, for standbys, and for the archive. `0B` is no limit.
+        /// How much WAL to write per second on average: after each index the job pauses long enough to stay below it, so
+        /// that commits, standbys and the archive keep up. `0B` means no limit.
         wal_rate: ByteSize = "\"16MiB\"";
-        /// What has to stay free where the index and the WAL lie, beyond what it takes to build; known where
+        /// How much disk space must stay free for index and WAL, beyond what the build takes; only checked if
         /// `data-directory` is configured.
         keep_free: ByteSize = "\"1GiB\"";
-        /// Processes that build an index beside the first one.
+        /// Additional worker processes for building an index.
         parallel_workers: u8 = "0";
     }
 }
@@ -192,7 +192,7 @@ impl Reindex {
                 memory.baselines.insert(key(&database, &index), baseline);
             }
             if self.all || self.is_bloated(bloat.as_ref()) {
-                let mut reason = bloat.as_ref().map_or_else(|| "all indexes are to be".to_owned(), Bloat::told);
+                let mut reason = bloat.as_ref().map_or_else(|| "all = true".to_owned(), Bloat::told);
                 if let Some(table) = &index.toast_of {
                     reason = format!("{reason}, TOAST of {table}");
                 }
@@ -225,12 +225,12 @@ impl Reindex {
             let Some(Stale { bytes }) = stale else { continue };
             let database = session.database.clone();
             if shift.context.dry_run {
-                shift.would(&database, &format!("ANALYZE {table};  -- before its indexes are judged"));
+                shift.would(&database, &format!("ANALYZE {table};  -- to estimate the bloat of its indexes"));
             }
             if shift.context.dry_run || shift.closed_to(Duration::ZERO).is_some() {
                 continue;
             }
-            let (action, reason) = (Action::Analyze, "before its indexes are judged");
+            let (action, reason) = (Action::Analyze, "to estimate the bloat of its indexes");
             let piece = Piece { database: &database, object: table, action, reason, bytes: bytes.unsigned_abs() };
             let begun = Instant::now();
             match session.execute(&format!("ANALYZE {table}"), shift).await? {
@@ -327,7 +327,7 @@ impl Reindex {
     ) -> Result<(), JobError> {
         let index = &task.index;
         let built: Option<Built> =
-            session.row_named("look at the index", include_str!("reindex/built.sql"), &index.name).await?;
+            session.row_named("read the size of the index", include_str!("reindex/built.sql"), &index.name).await?;
         let after = built.as_ref().map(|built| built.bytes.unsigned_abs());
         shift.record(&task.piece(), Ending::Done, task.reason.clone(), after, Some(wal), took);
         if let Some(built) = built.filter(|built| built.rows >= 1.0) {

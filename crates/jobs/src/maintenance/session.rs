@@ -226,7 +226,7 @@ impl Session {
     pub async fn tidy(&mut self, statement: &str, shift: &Shift<'_>) -> Result<Ended, JobError> {
         let over = async {
             tokio::time::sleep(PATIENCE / 2).await;
-            "it did not end in time, the next run tries again".to_owned()
+            "it did not finish in time; the next run tries again".to_owned()
         };
         let limits = Limits { over, longest: 2 * PATIENCE, waits: None };
         Ok(self.run(statement, shift, limits).await?.0)
@@ -262,7 +262,9 @@ impl Session {
                     }
                     if reason.as_ref().is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
                         end_backend(watch, server, *pid).await;
-                        let words = format!("the server did not end what was cancelled, and its session was ended: {statement}");
+                        let words = format!(
+                            "the server did not stop a cancelled statement, so its session was terminated: {statement}"
+                        );
                         return Err(JobError::passing(words));
                     }
                     match limits.waits {
@@ -276,7 +278,7 @@ impl Session {
                             });
                             waits_since.and_then(|(for_table, since)| {
                                 let limit = if for_table { table } else { others };
-                                let words = || format!("others did not end within {}", human::duration(others));
+                                let words = || format!("other transactions did not end within {}", human::duration(others));
                                 let ended = || if for_table { Ended::Locked } else { Ended::Behind(words()) };
                                 (since.elapsed() >= limit).then(ended)
                             })

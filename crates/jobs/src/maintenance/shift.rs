@@ -96,7 +96,7 @@ impl<'a> Shift<'a> {
         let names: Vec<String> = names.into_iter().map(String::from).collect();
         let _ = connection.close().await;
         if let Some(missing) = wanted.iter().find(|name| !names.contains(name)) {
-            return Err(JobError::lasting(format!("there is no database {missing} that can be connected to")));
+            return Err(JobError::lasting(format!("database {missing} does not exist or does not allow connections")));
         }
         let chosen = names.into_iter().filter(|name| wanted.is_empty() || wanted.contains(name)).collect();
         Ok((chosen, standby))
@@ -175,7 +175,7 @@ impl<'a> Shift<'a> {
         }
         (expected > left).then(|| {
             let (expected, left) = (human::duration(expected), human::duration(left));
-            format!("would take about {expected}, and {left} of the time budget are left")
+            format!("would take about {expected}, but only {left} of the time budget is left")
         })
     }
 
@@ -212,7 +212,7 @@ impl<'a> Shift<'a> {
 
     /// Writes down what the role may not do: the server itself would only warn.
     pub fn refuse(&mut self, piece: &Piece<'_>) {
-        self.skip(piece, format!("{REFUSED}: it is not its owner"));
+        self.skip(piece, format!("{REFUSED}: it is not the owner"));
     }
 
     /// Writes down what was done: how it ended, the size after it, and the WAL written meanwhile.
@@ -228,7 +228,7 @@ impl<'a> Shift<'a> {
         let object = format!("{}: {} {}", piece.database, piece.action, piece.object);
         match result {
             Ending::Done => tracing::debug!("{object}: {reason}"),
-            Ending::Skipped => tracing::info!("{object} left out: {reason}"),
+            Ending::Skipped => tracing::info!("{object} skipped: {reason}"),
             Ending::Failed => tracing::warn!("{object} failed: {reason}"),
         }
         let row = MaintenanceRecord {
@@ -257,10 +257,10 @@ impl<'a> Shift<'a> {
             Ended::Done => (Ending::Done, piece.reason.to_owned()),
             Ended::Locked => {
                 let limit = human::duration(self.lock_timeout);
-                (Ending::Skipped, format!("its lock was not to be had within {limit}"))
+                (Ending::Skipped, format!("could not get its lock within {limit}"))
             }
             Ended::Behind(why) | Ended::Cancelled(why) => (Ending::Skipped, format!("cancelled: {why}")),
-            Ended::Gone => (Ending::Skipped, "it is not there any more".into()),
+            Ended::Gone => (Ending::Skipped, "it no longer exists".into()),
             Ended::Refused(words) => (Ending::Skipped, format!("{REFUSED}: {words}")),
             Ended::Failed(words) | Ended::Damaged(words) => (Ending::Failed, words.clone()),
             Ended::Full(words) => {
@@ -285,7 +285,7 @@ impl<'a> Shift<'a> {
                 count => format!("would execute {}:\n{}", human::count(count, "statement"), statements.join("\n")),
             };
             if !omitted.is_empty() {
-                summary.push_str(&format!("\nwould leave out:\n{}", omitted.join("\n")));
+                summary.push_str(&format!("\nwould skip:\n{}", omitted.join("\n")));
             }
             return Ok(Outcome { summary, ..Outcome::default() });
         }
@@ -303,7 +303,7 @@ pub(super) fn class(score: f64) -> i32 {
 }
 
 /// How a row begins whose work the role may not do.
-pub(super) const REFUSED: &str = "the role may not do it";
+pub(super) const REFUSED: &str = "not permitted for this role";
 
 /// Objects with what was to be done to them, and why it was not; the first of them.
 fn left_alone(rows: &[&MaintenanceRecord]) -> Detail {
@@ -318,12 +318,13 @@ fn left_alone(rows: &[&MaintenanceRecord]) -> Detail {
 fn refusals(rows: &[MaintenanceRecord]) -> Option<Finding> {
     let refused: Vec<_> = rows.iter().filter(|row| row.reason.starts_with(REFUSED)).collect();
     (!refused.is_empty()).then(|| {
-        let summary = format!("{} may not be maintained by this role", human::count(refused.len(), "object"));
+        let summary = format!("this role may not maintain {}", human::count(refused.len(), "object"));
         Finding::new(Severity::Warning, "privileges", summary)
-            .meaning("They are left as they are, run after run.")
+            .meaning("They are skipped in every run.")
             .advice(
-                "Vacuum, analyze and reindex: own them, or from PostgreSQL 17 on \"grant pg_maintain\"; what a reindex left \
-                 can only be dropped by its owner. Check: \"grant execute\" on the functions of amcheck.",
+                "For vacuum, analyze and reindex, make the role the owner, or from PostgreSQL 17 on \"grant pg_maintain\"; \
+                 leftovers of a reindex can only be dropped by their owner. For check, \"grant execute\" on the functions of \
+                 amcheck.",
             )
             .detail(left_alone(&refused))
     })
@@ -332,11 +333,11 @@ fn refusals(rows: &[MaintenanceRecord]) -> Option<Finding> {
 /// What others were in the way of.
 fn left_behind(rows: &[&MaintenanceRecord]) -> Option<Finding> {
     (!rows.is_empty()).then(|| {
-        let summary = format!("{} left out: others were in the way", human::count(rows.len(), "object"));
+        let summary = format!("{} skipped because others were in the way", human::count(rows.len(), "object"));
         Finding::new(Severity::Warning, "locks", summary)
-            .meaning("Somebody held a lock or an old transaction. The next run tries again.")
+            .meaning("Another session held a lock or an old transaction open. The next run tries again.")
             .advice(
-                "End what was forgotten, move the job to another hour, or let it wait longer (lock-timeout, patience). \
+                "End forgotten sessions, move the job to another hour, or let it wait longer (lock-timeout, patience). \
                  monitor.locks shows who blocks whom.",
             )
             .detail(left_alone(rows))
@@ -347,10 +348,10 @@ fn left_behind(rows: &[&MaintenanceRecord]) -> Option<Finding> {
 fn closed(databases: &BTreeMap<String, String>) -> Option<Finding> {
     let rows = databases.iter().map(|(name, reason)| [Value::of(name), Value::of(reason)]);
     (!databases.is_empty()).then(|| {
-        let summary = format!("{} could not be entered", human::count(databases.len(), "database"));
+        let summary = format!("could not connect to {}", human::count(databases.len(), "database"));
         Finding::new(Severity::Warning, "databases", summary)
             .meaning("Nothing in them is maintained.")
-            .advice("Let the role in (pg_hba.conf, connection limit), or name the databases of this job.")
+            .advice("Let the role connect (pg_hba.conf, connection limit), or list the databases this job works on (databases).")
             .detail(Detail::new().table(["database", "reason"], rows))
     })
 }
@@ -358,9 +359,9 @@ fn closed(databases: &BTreeMap<String, String>) -> Option<Finding> {
 /// Tables of whose indexes nothing can be said.
 fn unseen(tables: &BTreeSet<String>) -> Option<Finding> {
     (!tables.is_empty()).then(|| {
-        let summary = format!("the statistics of {} may not be seen by this role", human::count(tables.len(), "table"));
+        let summary = format!("this role may not see the statistics of {}", human::count(tables.len(), "table"));
         Finding::new(Severity::Warning, "statistics", summary)
-            .meaning("Whether their indexes are bloated is not known, and they stay as they are.")
+            .meaning("Whether their indexes are bloated is unknown, so they are not rebuilt.")
             .advice("\"grant pg_read_all_data\" to the role, or install pgstattuple and \"grant pg_stat_scan_tables\".")
             .detail(tables.iter().take(20).cloned().collect::<Vec<_>>().join("\n"))
     })
@@ -373,13 +374,13 @@ fn failures(rows: &[MaintenanceRecord]) -> Option<Finding> {
     (!failed.is_empty()).then(|| {
         let summary = format!("{} could not be maintained", human::count(failed.len(), "object"));
         Finding::new(Severity::Warning, "maintenance", summary)
-            .meaning("The server refused, and nothing changed: they grow, or their statistics grow old.")
-            .advice("See the server's words below; the same statement by hand shows more.")
+            .meaning("The server refused and nothing changed: bloat grows, or statistics go stale.")
+            .advice("See the server's message below; running the same statement by hand shows more.")
             .detail(left_alone(&failed))
     })
 }
 
-/// `vacuum: 12 done; reindex: 3 done, 1 left out (its lock …); 1.2 GiB given back`.
+/// `vacuum: 12 done; reindex: 3 done, 1 skipped; 1.2 GiB freed`.
 fn summary(rows: &[MaintenanceRecord], nothing: &str) -> String {
     if rows.is_empty() {
         return nothing.to_owned();
@@ -398,7 +399,7 @@ fn summary(rows: &[MaintenanceRecord], nothing: &str) -> String {
         .map(|(action, [done, skipped, failed])| {
             let mut part = format!("{action}: {done} done");
             if *skipped > 0 {
-                part.push_str(&format!(", {skipped} left out"));
+                part.push_str(&format!(", {skipped} skipped"));
             }
             if *failed > 0 {
                 part.push_str(&format!(", {failed} failed"));
@@ -412,11 +413,11 @@ fn summary(rows: &[MaintenanceRecord], nothing: &str) -> String {
         .map(|(before, after)| before.saturating_sub(after))
         .sum();
     if freed > 0 {
-        parts.push(format!("{} given back", human::size(freed)));
+        parts.push(format!("{} freed", human::size(freed)));
     }
     if let Some((reason, count)) = reasons.into_iter().max_by_key(|(_, count)| *count) {
         let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
-        parts.push(format!("most often left out since: {reason}{times}"));
+        parts.push(format!("most common reason: {reason}{times}"));
     }
     parts.join("; ")
 }

@@ -87,7 +87,7 @@ impl Table {
         let dead = share >= measure.share;
         let need = |score, reason| Some(Need { score, reason, freeze: freeze.is_some(), dead });
         if let Some((share, what, age, limit)) = freeze {
-            let reason = format!("{what} {} old, the server insists at {}", million(age), million(limit));
+            let reason = format!("{what} age {}, the server forces a vacuum at {}", million(age), million(limit));
             return need(1000.0 * share, reason);
         }
         if dead {
@@ -100,7 +100,7 @@ impl Table {
         if !self.has_statistics && self.bytes > 0 {
             return need(measure.share, "it was never analyzed".into());
         }
-        measure.all.then(|| Need { score: 0.0, reason: "all tables are to be".into(), freeze: false, dead: false })
+        measure.all.then(|| Need { score: 0.0, reason: "all = true".into(), freeze: false, dead: false })
     }
 
     /// Which age comes near its limit: as a share of it.
@@ -108,8 +108,8 @@ impl Table {
         let days = measure.runway.as_seconds_f64() / 86_400.0;
         let ahead = measure.transactions.map_or(0.0, |rate| rate * days);
         let ages = [
-            ("transactions", self.xid, self.xid_limit, ahead),
-            ("multixacts", self.multixact, self.multixact_limit, 0.0),
+            ("transaction ID", self.xid, self.xid_limit, ahead),
+            ("multixact", self.multixact, self.multixact_limit, 0.0),
         ];
         // What was frozen lately is not frozen again, however fast transactions come.
         let near = ages.into_iter().filter(|(_, age, limit, ahead)| {
@@ -124,9 +124,12 @@ impl Table {
         const PARENTS: TimeDelta = TimeDelta::days(7);
         if self.partitioned {
             let age = self.analyzed.map(|at| now - at);
-            let reason = age.map_or_else(|| "never".to_owned(), |age| format!("{} ago", human::span(age)));
+            let reason = age.map_or_else(
+                || "never analyzed as a whole".to_owned(),
+                |age| format!("last analyzed as a whole {} ago", human::span(age)),
+            );
             let due = all || age.is_none_or(|age| age > PARENTS);
-            return due.then(|| (share, format!("a partitioned table, analyzed as a whole {reason}")));
+            return due.then(|| (share, format!("partitioned table, {reason}")));
         }
         if !self.has_statistics && self.bytes > 0 {
             return Some((f64::MAX, "it was never analyzed".into()));

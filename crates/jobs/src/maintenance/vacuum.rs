@@ -24,32 +24,34 @@ use std::{
 };
 
 options! {
-    /// Vacuums and analyzes the tables that need it, worst first: by dead rows and insertions against each table's own
-    /// autovacuum thresholds, by the age at which the server would insist on freezing, and what was never analyzed. Where the
-    /// same table needs it night after night, it recommends settings for that table.
+    /// Vacuums and analyzes the tables that need it, worst first. A table needs it when its dead rows or insertions come
+    /// close to its own autovacuum thresholds, when its age comes close to the point where the server forces a freeze, or
+    /// when it was never analyzed. If the same table needs it night after night, the job recommends settings for that
+    /// table.
     pub struct Vacuum {
-        /// The databases; all that can be connected to by default.
+        /// The databases; by default all that accept connections.
         databases: Vec<String> = "[]";
-        /// Vacuum every table, needed or not.
+        /// Vacuum every table, whether it needs it or not.
         all: bool = "false";
-        /// How long it works: what is not expected to end within it does not begin, and what is at work at its end is
-        /// cancelled. `timeout` counts from five minutes after it where that is shorter.
+        /// How long the job may run: work not expected to finish in this time is not started, and a statement still
+        /// running at the end is cancelled. A `timeout` shorter than this plus five minutes is raised to that.
         time_budget: Duration = "\"2h\"";
-        /// From which share of a table's own threshold on it is in need, percent: at 100 autovacuum would do it itself.
+        /// A table is due at this percentage of its own autovacuum threshold: at 100 autovacuum would do it itself.
         threshold_share: u8 = "50";
-        /// Tables that the server would insist on freezing within this time, at the present rate of transactions, are frozen
+        /// Tables that the server would have to freeze within this time, at the current rate of transactions, are frozen
         /// now.
         freeze_runway: Duration = "\"14d\"";
-        /// How long it waits for a lock. A table that is locked is passed over, and tried once more at the end.
+        /// How long to wait for a lock. A locked table is skipped and tried once more at the end.
         lock_timeout: Duration = "\"5s\"";
-        /// Pause whenever `cost-limit` is used up, so that others get their share of the disks; `0s` is none.
+        /// How long to pause whenever `cost-limit` is used up, so that others get their share of the disks; `0s` means no
+        /// pause.
         cost_delay: Duration = "\"2ms\"";
-        /// What may be done between two pauses, as the server's `vacuum_cost_limit` counts it; 200 is what
-        /// autovacuum takes by default.
+        /// How much work to do between two pauses, counted like the server's `vacuum_cost_limit`; autovacuum uses 200 by
+        /// default.
         cost_limit: u16 = "200";
-        /// Processes that vacuum a table's indexes beside the first one.
+        /// Additional worker processes for vacuuming a table's indexes.
         parallel_workers: u8 = "0";
-        /// The share of the server's buffers it may use, from PostgreSQL 16 on; the server decides by default.
+        /// How much of the server's buffers it may use, from PostgreSQL 16 on; by default the server decides.
         buffer_usage_limit: Option<ByteSize>;
     }
 }
@@ -162,9 +164,9 @@ impl Job for Vacuum {
 }
 
 /// Said of a table that somebody else has locked.
-const LOCKED: &str = "somebody else has it locked";
+const LOCKED: &str = "locked by another session";
 /// Said of a server that is no primary.
-pub(super) const STANDBY: &str = "the server is a standby: there is nothing to do on it";
+pub(super) const STANDBY: &str = "the server is a standby: nothing to do";
 
 impl Vacuum {
     /// A vacuum of the catalogues alone, for the job that also builds their indexes anew.
@@ -316,7 +318,7 @@ impl Vacuum {
             }
         }
         let after: Option<After> =
-            session.row_of("look at the table", include_str!("vacuumed.sql"), task.table.oid).await?;
+            session.row_of("read the statistics of the table", include_str!("vacuumed.sql"), task.table.oid).await?;
         let Some(after) = after else {
             shift.record_ending(&piece, &Ended::Gone, took);
             return Ok(Worked::LeftOut);
@@ -328,16 +330,16 @@ impl Vacuum {
         let mut reason = task.need.reason.clone();
         let stays = match task.need {
             Need { dead: true, .. } if after.dead > 0.2 * task.table.dead => {
-                Some(format!("{:.0} dead rows stay", after.dead))
+                Some(format!("{:.0} dead rows remain", after.dead))
             }
             Need { freeze: true, .. } if after.xid > 0.5 * task.table.xid => {
-                Some(format!("it is {:.1} million old still", after.xid / 1e6))
+                Some(format!("its age is still {:.1} million", after.xid / 1e6))
             }
             _ => None,
         };
         if let Some(stays) = stays {
             reason.push_str(&format!("; {stays}"));
-            let holders: Vec<Holder> = session.rows("look for who holds them", include_str!("holders.sql")).await?;
+            let holders: Vec<Holder> = session.rows("look for what holds them", include_str!("holders.sql")).await?;
             if let Some(Holder { kind, who }) = holders.first() {
                 reason.push_str(&format!(", held by the {kind} {who}"));
             }
@@ -350,7 +352,7 @@ impl Vacuum {
 
 pub(super) async fn moment(session: &mut Session) -> Result<Moment, JobError> {
     let rows = session.rows("ask for the time", include_str!("moment.sql")).await?;
-    rows.into_iter().next().ok_or_else(|| JobError::passing("the server does not say what time it is"))
+    rows.into_iter().next().ok_or_else(|| JobError::passing("the server did not return the time"))
 }
 
 /// Transactions a day between two looks, where they are far enough from each other.
@@ -368,7 +370,7 @@ fn unfinished(tasks: &[Task], memory: &Memory, budget: Duration) -> Option<Findi
         let rows = left.iter().map(|task| [Value::of(&task.database), Value::of(&task.table.name)]);
         let budget = human::duration(budget);
         Finding::new(Severity::Warning, "time budget", summary)
-            .meaning(format!("The budget of {budget} was over before they were done; they come last now."))
+            .meaning(format!("The budget of {budget} ran out before they were done; from now on they come last."))
             .advice("Give the job a larger time-budget or cost-limit, or vacuum them by hand once.")
             .detail(Detail::new().table(["database", "table"], rows))
     })
@@ -386,7 +388,7 @@ fn advice(tasks: &[Task], memory: &Memory) -> AdviceRecord {
             database: task.database.clone(),
             topic: "autovacuum".into(),
             object: task.table.name.clone(),
-            reason: format!("needed vacuum in {runs} runs one after the other: autovacuum should come earlier"),
+            reason: format!("needed a vacuum in {runs} runs in a row: autovacuum should run earlier"),
             figure: dead,
             unit: "dead rows".into(),
             statement: format!(

@@ -15,16 +15,16 @@ use tokio::{
 };
 
 options! {
-    /// Runs a program. It fails unless that exits with 0; exit code 75 (a temporary failure) may be retried. Cancelled or
-    /// out of time, the program and everything it started gets TERM, then KILL.
+    /// Runs a program. The job fails unless the program exits with 0; exit code 75 (a temporary failure) may be retried.
+    /// If the job is cancelled or times out, the program and everything it started get TERM, then KILL.
     pub struct CommandJob {
         /// The program.
         program: PathBuf;
-        /// Its arguments, as they are: no shell reads them.
+        /// Its arguments, passed unchanged and without a shell.
         arguments: Vec<String> = "[]";
-        /// Where it starts.
+        /// The directory to start it in.
         working_directory: PathBuf = "\"/\"";
-        /// How long it may take to end after TERM.
+        /// How long it may take to exit after TERM.
         patience: Duration = "\"10s\"";
     }
 }
@@ -50,7 +50,9 @@ impl Job for CommandJob {
             Some(0) => {
                 Ok(Outcome { summary: output.lines().last().unwrap_or("done").to_owned(), ..Outcome::default() })
             }
-            Some(EX_TEMPFAIL) => Err(JobError::passing(format!("{program} failed for now: {last}")).with_output(words)),
+            Some(EX_TEMPFAIL) => {
+                Err(JobError::passing(format!("{program} failed temporarily: {last}")).with_output(words))
+            }
             Some(code) => {
                 let hint = if is_confined() { forbidden(words, unit::hides) } else { None };
                 let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
@@ -73,8 +75,9 @@ fn forbidden(words: &str, hides: impl Fn(&Path) -> Option<&'static str>) -> Opti
     const EDIT: [(&[&str], &str); 3] = [
         (
             &["no new privileges", "must be setuid root", "effective uid is not 0"],
-            "the unit has NoNewPrivileges=yes, under which sudo and the like get no rights: run it as the user it needs by a timer of its own, or \
-             set NoNewPrivileges=no and CapabilityBoundingSet=~ with \"systemctl edit pgbosun\"",
+            "the unit has NoNewPrivileges=yes, so sudo and the like cannot gain privileges: run the program from a systemd \
+             timer of its own as the user it needs, or set NoNewPrivileges=no and CapabilityBoundingSet=~ with \"systemctl \
+             edit pgbosun\"",
         ),
         (
             &["Read-only file system"],
@@ -82,8 +85,8 @@ fn forbidden(words: &str, hides: impl Fn(&Path) -> Option<&'static str>) -> Opti
         ),
         (
             &["Operation not permitted"],
-            "the unit forbids system calls and capabilities (SystemCallFilter=, CapabilityBoundingSet=): allow what it needs with \"systemctl \
-             edit pgbosun\", or run it by a timer of its own",
+            "the unit restricts system calls and capabilities (SystemCallFilter=, CapabilityBoundingSet=): allow what the \
+             program needs with \"systemctl edit pgbosun\", or run it from a systemd timer of its own",
         ),
     ];
     let said = EDIT.iter().find(|(signs, _)| signs.iter().any(|sign| words.contains(sign))).map(|(_, hint)| *hint);
@@ -130,7 +133,7 @@ pub(crate) async fn execute(
     };
     let Some((status, output, errors)) = ended else {
         child.terminate(patience).await;
-        return Err(JobError::lasting(format!("{name} was ended")));
+        return Err(JobError::lasting(format!("{name} was stopped")));
     };
     let status = status.map_err(|error| JobError::lasting(format!("cannot wait for {name}")).because(error))?;
     Ok(Ended { status, output, errors })

@@ -7,12 +7,12 @@ use pgbosun_postgres::{Error, cancel_backend};
 use sqlx::{AssertSqlSafe, Connection};
 
 options! {
-    /// Runs SQL in the cluster, outside a transaction of its own where it is a single statement. Cancelled or out of
-    /// time, the server is asked to cancel it too.
+    /// Runs SQL in the cluster; a single statement runs outside an explicit transaction. If the job is cancelled or times
+    /// out, the statement is cancelled on the server too.
     pub struct SqlJob {
         /// The statement, or several with `;` between them.
         statement: String;
-        /// The database; that of the cluster's connection by default.
+        /// The database; by default the one in the cluster's connection.
         database: Option<String>;
     }
 }

@@ -130,8 +130,9 @@ impl Care {
         };
         (self.due.contains(cluster) && !self.is_new(newest)).then(|| {
             let age = human::span(self.window.1 - newest.finished_at);
-            let text =
-                format!("No backup of {cluster} was finished in this window, the newest is {age} old: see \"pgbosun job history\".");
+            let text = format!(
+                "No backup of {cluster} finished in this window; the newest is {age} old: see \"pgbosun job history\"."
+            );
             Line::new(Severity::Critical, text)
         })
     }
@@ -144,7 +145,7 @@ impl Care {
             let place = alert.cluster.as_deref().unwrap_or("this machine");
             let since = told(alert.opened_at, zone);
             let text = format!(
-                "Was critical and is over: {place}: {}, for {} from {since}.",
+                "Was critical, now resolved: {place}: {}, for {} from {since}.",
                 alert.summary,
                 human::span(span)
             );
@@ -163,10 +164,10 @@ impl Care {
         let names = |jobs: Vec<&JobTally>| jobs.iter().map(|job| job.job.as_str()).collect::<Vec<_>>().join(", ");
         let mut lines = Vec::new();
         if !broken.is_empty() {
-            lines.push(Line::new(Severity::Warning, format!("Failed when they ran last: {}.", names(broken))));
+            lines.push(Line::new(Severity::Warning, format!("Last run failed: {}.", names(broken))));
         }
         if !works.is_empty() {
-            let text = format!("Failed in this window, and worked when they ran last: {}.", names(works));
+            let text = format!("Failed in this window, but the last run succeeded: {}.", names(works));
             lines.push(Line::new(Severity::Warning, text));
         }
         lines
@@ -183,7 +184,7 @@ impl Care {
                 figures.push(Figure::new("newest good backup", value));
                 let new = self.backups_of(cluster).filter(|backup| self.is_new(backup)).count();
                 figures.push(Figure::new("backups in this window", new.to_string()));
-                figures.push(Figure::new("backups in all", self.backups_of(cluster).count().to_string()));
+                figures.push(Figure::new("backups in total", self.backups_of(cluster).count().to_string()));
             }
             None => {
                 let severity = if self.is_backed_up(cluster) { Severity::Critical } else { Severity::Ok };
@@ -211,7 +212,7 @@ impl Care {
 
     /// How jobs went, where any of these did.
     pub fn jobs_table(&self, wanted: impl Fn(&JobTally) -> bool) -> Option<Table> {
-        let mut table = Table::new("Jobs", &["job", "succeeded", "failed", "not run", "longest", "the last said"]);
+        let mut table = Table::new("Jobs", &["job", "succeeded", "failed", "not run", "longest", "last message"]);
         for job in self.jobs.iter().filter(|job| wanted(job)).take(2 * SHOWN) {
             let last: String = job.last.lines().next().unwrap_or_default().chars().take(140).collect();
             table.row(
@@ -233,7 +234,7 @@ impl Care {
     pub fn alerts_table(&self, zone: Tz, wanted: impl Fn(&AlertRow) -> bool) -> Option<Table> {
         let alerts: Vec<_> = self.alerts.iter().filter(|alert| wanted(alert)).collect();
         let title = match alerts.len() {
-            count if count > SHOWN => format!("Alerts: {SHOWN} of {count}, those that are open first"),
+            count if count > SHOWN => format!("Alerts: {SHOWN} of {count}, open ones first"),
             _ => "Alerts".to_owned(),
         };
         let mut table = Table::new(&title, &["severity", "since", "until", "where", "what"]);
@@ -254,7 +255,7 @@ impl Care {
         };
         rows.sort_by_key(|row| std::cmp::Reverse(freed(row)));
         let left_out = self.maintenance.len() - rows.len();
-        let title = format!("Maintenance: {} done, {left_out} left out or failed", rows.len());
+        let title = format!("Maintenance: {} done, {left_out} skipped or failed", rows.len());
         let mut done = Table::new(&title, &["what", "object", "before", "after", "took", "why"]);
         let size = |bytes: Option<i64>| bytes.map_or_else(String::new, |bytes| human::size(bytes.unsigned_abs()));
         for row in rows.into_iter().take(SHOWN) {
@@ -285,10 +286,10 @@ impl Care {
     pub fn advice(&self) -> Section {
         let mut section = Section::new("Recommendations");
         if self.recommendations.is_empty() {
-            section.note = Some("None; a job of kind maintenance.advice looks for them.".into());
+            section.note = Some("None. A job of kind maintenance.advice looks for them.".into());
             return section;
         }
-        let mut given = Table::new("What a person should decide about", &["topic", "object", "why", "SQL"]);
+        let mut given = Table::new("Suggested changes", &["topic", "object", "why", "SQL"]);
         for row in self.recommendations.iter().take(3 * SHOWN) {
             given.row(
                 [

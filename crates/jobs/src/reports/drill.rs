@@ -24,22 +24,23 @@ use std::time::Duration;
 use uuid::Uuid;
 
 options! {
-    /// Reports a disaster-recovery drill: for each scenario its phases, those that restore tests measured last and those that
-    /// people plan for, how long they take together, and how much would be lost, beside the objectives. It replays restore
-    /// tests; `pgbosun report drill --run` makes them first.
+    /// Reports a disaster-recovery drill: for each scenario its phases (as last measured by restore tests, or as planned
+    /// for people), the total time, and how much data would be lost, next to the objectives. It uses existing restore
+    /// tests; `pgbosun report drill --run` runs new ones first.
     pub struct DrillReport {
-        /// The scenarios: `[{ name = "Loss of the server", restore = "latest", before = [{ what = "New server", takes = "30m",
-        /// who = "on call" }], after = [{ what = "DNS", takes = "5m" }], recovery-time-objective = "4h" }]`. What is restored is
-        /// `latest`, `backup-end`, `moment` (restore tests with that `target`; `random` is a moment), or `table` (with
-        /// `extract`). By default each of them once, without the steps of people.
+        /// The scenarios: `[{ name = "Loss of the server", restore = "latest", before = [{ what = "New server", takes =
+        /// "30m", who = "on call" }], after = [{ what = "DNS", takes = "5m" }], recovery-time-objective = "4h" }]`. What
+        /// is restored is `latest`, `backup-end`, `moment` (restore tests with that `target`; `random` is a moment), or
+        /// `table` (with `extract`). By default one scenario of each kind, without steps for people.
         scenarios: Scenarios;
-        /// Restore tests of so far back count.
+        /// How far back restore tests count.
         window: Duration = "\"90d\"";
-        /// The recovery time objective, unless a scenario has its own; that of the cluster's restore tests by default.
+        /// The recovery time objective, unless a scenario sets its own; by default the one of the cluster's restore
+        /// tests.
         recovery_time_objective: Option<Duration>;
         /// The recovery point objective, likewise.
         recovery_point_objective: Option<Duration>;
-        /// The groups that get it by mail; nobody where this is empty.
+        /// The groups that receive it by mail; nobody if this is empty.
         groups: Vec<GroupName> = "[\"database\"]";
         /// How long its files are kept.
         keep: Duration = "\"365d\"";
@@ -90,7 +91,7 @@ impl DrillReport {
 /// What holds and what does not, the worst first.
 fn verdict(played: &[Played<'_>], tests: &[RestoreTestRow]) -> Vec<Line> {
     if tests.is_empty() {
-        let text = "No restore test was made in this window: nobody knows what a disaster would cost. Run \
+        let text = "No restore test ran in this window: the cost of a disaster is unknown. Run \
                     \"pgbosun report drill --run\".";
         return vec![Line::new(Severity::Critical, text)];
     }
@@ -113,7 +114,7 @@ fn summary(played: &[Played<'_>]) -> Section {
 
 /// The tests it was made from, and how their times developed.
 fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz::Tz) -> Section {
-    let mut section = Section::new("Restore tests it was made from");
+    let mut section = Section::new("Restore tests used");
     let points: Vec<_> = tests.iter().rev().map(|test| (test.started_at, 1000.0 * test.total_seconds)).collect();
     if let (Some(first), Some(last), true) = (points.first(), points.last(), points.len() > 1) {
         let limit = objective.map(|limit| {
@@ -129,7 +130,7 @@ fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz:
         });
     }
     let head =
-        ["when", "backup", "recovered to", "find", "fetch", "recover", "check", "in all", "state was old", "result"];
+        ["when", "backup", "recovered to", "find", "fetch", "recover", "check", "total", "age of state", "result"];
     let mut table = Table::new("", &head);
     let most = tests.iter().map(|test| test.total_seconds).fold(f64::MIN_POSITIVE, f64::max);
     for test in tests.iter().take(20) {
@@ -150,8 +151,7 @@ fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz:
     match tests.first() {
         Some(newest) => {
             section.tables.push(table);
-            let mut found =
-                Table::new(&format!("What the newest found: {}", human_detail(newest)), &["what was looked at"]);
+            let mut found = Table::new(&format!("What the newest test found: {}", human_detail(newest)), &["check"]);
             newest.detail.lines().take(20).for_each(|line| found.row([line], None));
             section.tables.extend((!found.rows.is_empty()).then_some(found));
         }
@@ -162,5 +162,5 @@ fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz:
 
 fn human_detail(test: &RestoreTestRow) -> String {
     let age = human::span(clock::now() - test.started_at);
-    format!("{}, {age} ago", if test.passed { "everything held" } else { "not everything held" })
+    format!("{}, {age} ago", if test.passed { "all checks passed" } else { "some checks failed" })
 }

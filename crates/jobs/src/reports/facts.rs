@@ -34,7 +34,7 @@ impl Facts {
 
     /// Asks over a connection that is there.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, JobError> {
-        let failed = |source| Error::Query { what: "ask the server what it is".into(), source };
+        let failed = |source| Error::Query { what: "read the version and role of the server".into(), source };
         let asked = sqlx::query_as(include_str!("facts.sql"));
         let mut facts: Self = asked.fetch_one(&mut *connection).await.map_err(failed)?;
         let databases: Vec<DatabaseBytes> =

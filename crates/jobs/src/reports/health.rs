@@ -25,15 +25,16 @@ use storage::Holding;
 use uuid::Uuid;
 
 options! {
-    /// Reports how everything stands: clusters, backups and which moments they reach, restore tests, storage, jobs, alerts.
-    /// Of one cluster where the job names one, of all otherwise. It is kept as a page in `reports` of the state directory,
-    /// and sent by mail. A daily mail about backups is this with `about = "backups"` and `window = "1d"`.
+    /// Reports the state of everything: clusters, backups and the moments they can be restored to, restore tests,
+    /// storage, jobs, alerts. It covers one cluster if the job names one, otherwise all. It is kept as a page in
+    /// `reports` in the state directory, and sent by mail. For a daily mail about backups, set `about = "backups"` and
+    /// `window = "1d"`.
     pub struct HealthReport {
-        /// What it is about: `everything`, or `backups` alone.
+        /// What to report on: `everything`, or only `backups`.
         about: Scope = "\"everything\"";
-        /// The window whose backups, runs and alerts it lists, up to the moment it is made.
+        /// The period whose backups, runs and alerts are listed, ending when the report is made.
         window: Duration = "\"7d\"";
-        /// The groups that get it by mail; nobody where this is empty.
+        /// The groups that receive it by mail; nobody if this is empty.
         groups: Vec<GroupName> = "[\"database\"]";
         /// How long its files are kept.
         keep: Duration = "\"90d\"";
@@ -163,8 +164,10 @@ impl Health {
         let mut section = Section::new("Jobs and alerts");
         if self.about == Scope::Everything {
             let waiting = self.journal.outbox_depth().await?;
-            section.figures.push(Figure::new("messages that wait to be sent", waiting.to_string()));
-            section.figures.push(Figure::new("recommendations of maintenance.advice", care.recommended().to_string()));
+            section.figures.push(Figure::new("messages waiting to be sent", waiting.to_string()));
+            section
+                .figures
+                .push(Figure::new("recommendations from maintenance.advice", care.recommended().to_string()));
         }
         section.tables.extend(care.alerts_table(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)));
         section.tables.extend(care.jobs_table(|job| self.concerns(&job.kind)));
@@ -187,7 +190,7 @@ impl Health {
             })
             .collect();
         if let Some(next) = open.get(ALERTS) {
-            let text = format!("{} more: see \"pgbosun alert list\".", human::count(open.len() - ALERTS, "alert"));
+            let text = format!("{}: see \"pgbosun alert list\".", human::count(open.len() - ALERTS, "more alert"));
             lines.push(Line::new(next.severity, text));
         }
         lines.extend(storage);
@@ -215,7 +218,7 @@ impl Health {
         let critical = lines.iter().filter(|line| line.severity == Severity::Critical).count();
         let kept = MOST.max(critical);
         if let Some(next) = lines.get(kept) {
-            let text = format!("{} more.", human::count(lines.len() - kept, "line"));
+            let text = format!("{} not shown.", human::count(lines.len() - kept, "more line"));
             let severity = next.severity;
             lines.truncate(kept);
             lines.push(Line::new(severity, text));

@@ -24,13 +24,13 @@ use std::time::Duration;
 use uuid::Uuid;
 
 options! {
-    /// Reports what a server did, from samples: a verdict first, then sections from uptime to the machine, each figure beside
-    /// that of the window before and of a week ago. It is kept as a page of its own in `reports` of the state directory, and
-    /// sent by mail. Samples are taken every 5 minutes where this job is configured.
+    /// Reports what a server did, from samples: a verdict first, then sections from uptime to the machine, each number
+    /// next to the ones of the window before and of a week ago. It is kept as a page in `reports` in the state directory,
+    /// and sent by mail. Samples are taken every 5 minutes once this job is configured.
     pub struct PerformanceReport {
-        /// The window it is about, up to the moment it is made.
+        /// The period to report on, ending when the report is made.
         window: Duration = "\"1d\"";
-        /// The groups that get it by mail; nobody where this is empty.
+        /// The groups that receive it by mail; nobody if this is empty.
         groups: Vec<GroupName> = "[\"database\"]";
         /// How long its files are kept.
         keep: Duration = "\"90d\"";

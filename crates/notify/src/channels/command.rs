@@ -84,7 +84,7 @@ impl Channel for Program {
         .map_err(|error| self.failed(format!("cannot be started: {error}")))?;
         let input = webhook::body(message).to_string();
         match tokio::time::timeout(self.timeout, self.feed(&mut child, &input)).await {
-            Ok(said) => said.map(|said| Receipt::new(format!("{} took it: {said}", self.program.display()))),
+            Ok(said) => said.map(|said| Receipt::new(format!("{} accepted it: {said}", self.program.display()))),
             Err(_) => {
                 child.terminate(PATIENCE).await;
                 Err(self.failed(format!("took longer than {:?}", self.timeout)))
@@ -94,7 +94,7 @@ impl Channel for Program {
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         match tokio::fs::metadata(&self.program).await {
-            Ok(_) => Ok(Receipt::new(format!("{} is there", self.program.display()))),
+            Ok(_) => Ok(Receipt::new(format!("{} exists", self.program.display()))),
             Err(error) => Err(self.failed(error)),
         }
     }

@@ -42,6 +42,6 @@ impl Channel for Folder {
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
         let failed = |error| DeliveryError::Folder(self.folder.display().to_string(), error);
         tokio::fs::create_dir_all(&self.folder).await.map_err(failed)?;
-        Ok(Receipt::new(format!("mail goes into {}", self.folder.display())))
+        Ok(Receipt::new(format!("mail is written to {}", self.folder.display())))
     }
 }

@@ -59,13 +59,15 @@ impl Http {
                 Err(error) => return Err(failed(error)),
             }
             if bytes.len() > ANSWER {
-                return Err(self.error(format!("{status}, and an answer of more than 64 KiB: that is not the service")));
+                let reason =
+                    format!("{status}, with an answer of more than 64 KiB: this does not look like the service");
+                return Err(self.error(reason));
             }
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         match after {
             Some(after) => {
-                let reason = format!("{status}, to be asked again after {} s", after.as_secs());
+                let reason = format!("{status}, retry after {} s", after.as_secs());
                 Err(DeliveryError::Service {
                     service: self.service.clone(),
                     reason,

@@ -104,14 +104,14 @@ fn addresses(recipients: &[String]) -> Result<(Addresses, Vec<Missed>), Delivery
             Ok(address) => addresses.push((recipient.clone(), in_ascii(address))),
             Err(error) => missed.push(Missed {
                 recipient: recipient.clone(),
-                reason: format!("no mail address: {error}"),
+                reason: format!("not a mail address: {error}"),
                 refused: true,
             }),
         }
     }
     if addresses.is_empty() {
         let all = recipients.join("\", \"");
-        return Err(DeliveryError::Message(format!("no recipient is a mail address: \"{all}\"")));
+        return Err(DeliveryError::Message(format!("none of the recipients is a mail address: \"{all}\"")));
     }
     Ok((addresses, missed))
 }
@@ -187,7 +187,7 @@ mod tests {
             addresses(&recipients).map(|(good, missed)| (good.len(), missed.len())).map_err(|error| error.to_string())
         };
         assert_eq!(words(&["anna", "dba@example.com", "Ann <ann@example.com>"]), Ok((2, 1)));
-        assert!(words(&["anna"]).unwrap_err().contains("no recipient is a mail address: \"anna\""));
+        assert!(words(&["anna"]).unwrap_err().contains("none of the recipients is a mail address: \"anna\""));
     }
 
     #[test]

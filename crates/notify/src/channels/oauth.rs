@@ -71,10 +71,10 @@ impl Tokens {
         let mut fetched = self.fetch(newest.as_ref()).await?;
         // Only then: who shows an old one while the new one is good may lose both.
         if newest.is_some() && matches!(&fetched, Err(refusal) if refusal.starts_with(INVALID)) {
-            tracing::warn!("the refresh token that was given last is not taken: the configured one is tried");
+            tracing::warn!("the newest refresh token was rejected: trying the configured one");
             fetched = self.fetch(None).await?;
         }
-        let (token, seconds) = fetched.map_err(|refusal| self.http.error(format!("gave no token: {refusal}")))?;
+        let (token, seconds) = fetched.map_err(|refusal| self.http.error(format!("returned no token: {refusal}")))?;
         *kept = Some((token.clone(), Instant::now() + Duration::from_secs(seconds)));
         Ok(token)
     }
@@ -100,7 +100,7 @@ impl Tokens {
             && let Err(error) = refresh.keep(next)
         {
             tracing::error!(
-                "cannot keep the new refresh token in {}: {}",
+                "cannot save the new refresh token in {}: {}",
                 refresh.file.display(),
                 human::chain(&error)
             );

@@ -58,7 +58,7 @@ impl Channel for PagerDuty {
                 self.event(action, bulletin, item).await?;
             }
         }
-        Ok(Receipt::new(format!("PagerDuty took {}", pgbosun_core::human::count(bulletin.items.len(), "alert"))))
+        Ok(Receipt::new(format!("PagerDuty accepted {}", pgbosun_core::human::count(bulletin.items.len(), "alert"))))
     }
 
     async fn probe(&self) -> Result<Receipt, DeliveryError> {
@@ -67,7 +67,7 @@ impl Channel for PagerDuty {
             "routing_key": self.key.current().expose(), "event_action": "resolve", "dedup_key": "pgbosun-check"
         });
         self.http.accepted(self.http.post(&self.url, "application/json", body.to_string())).await?;
-        Ok(Receipt::new("PagerDuty takes events with this routing key".into()))
+        Ok(Receipt::new("PagerDuty accepts events with this routing key".into()))
     }
 }
 

@@ -66,7 +66,7 @@ fn body(bulletin: &Bulletin) -> Value {
         blocks.push(json!({ "type": "context", "elements": [{ "type": "mrkdwn", "text": escaped(&small) }] }));
     }
     let more = bulletin.items.len().saturating_sub(ALERTS);
-    let more = (more > 0).then(|| format!("{more} more: \"pgbosun alert list\" has them all."));
+    let more = (more > 0).then(|| format!("{more} more: \"pgbosun alert list\" shows all of them."));
     for note in bulletin.note.iter().chain(&more) {
         blocks.push(section(&escaped(note)));
     }
@@ -91,12 +91,13 @@ fn words(bulletin: &Bulletin, item: &Item) -> String {
     let rest = match (item.notice, &alert.acknowledged) {
         (Notice::Resolved, _) => {
             let until = alert.resolved_at.unwrap_or(bulletin.at);
-            let why = alert.resolution.as_deref().map(|why| format!(" It was ended without a look: {}.", escaped(why)));
+            let why =
+                alert.resolution.as_deref().map(|why| format!(" It was closed without a check: {}.", escaped(why)));
             let lasted = human::span(until - alert.opened_at);
-            format!("It began {since} and lasted {lasted}.{}", why.unwrap_or_default())
+            format!("It started {since} and lasted {lasted}.{}", why.unwrap_or_default())
         }
         (Notice::Acknowledged, Some(acknowledged)) => {
-            format!("{} looks at it: {}", acknowledged.by, acknowledged.reason)
+            format!("{} is looking into it: {}", acknowledged.by, acknowledged.reason)
         }
         _ => format!("Since {since}. {}\n*What to do:* {}", escaped(&alert.meaning), escaped(&alert.advice)),
     };

@@ -144,7 +144,7 @@ impl Smtp {
         let begin = Instant::now();
         for (recipient, address) in to {
             if last.is_one() && begin.elapsed() > self.mail.timeout {
-                last = Failed { reason: "the mails to others took too long".into(), code: None };
+                last = Failed { reason: "sending to the other recipients took too long".into(), code: None };
             }
             if last.is_one() {
                 match self.alone(mail, address).await {
@@ -201,7 +201,7 @@ impl Channel for Smtp {
             self.to_all(&mail, to, &mut taken, &mut missed, beyond_ascii.is_empty()).await?;
         }
         for (recipient, mail) in beyond_ascii {
-            let late = || Failed { reason: "the mails to others took too long".into(), code: None };
+            let late = || Failed { reason: "sending to the other recipients took too long".into(), code: None };
             let sent = match begin.elapsed() > 2 * self.mail.timeout {
                 true => Err(late()),
                 false => self.limited(self.transport().await?.send(mail)).await,

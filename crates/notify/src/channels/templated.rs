@@ -62,7 +62,8 @@ impl Templated {
         let values = Value::from(Serde(webhook::body(message)));
         let body = rendered(&text, &values).map_err(|error| self.wrong(human::chain(&error)))?;
         if body.len() > LIMIT {
-            return Err(self.wrong(format!("it makes {} of this message", human::size(body.len() as u64))));
+            return Err(self
+                .wrong(format!("it turns this message into {}, which is too large", human::size(body.len() as u64))));
         }
         if self.content_type.contains("json")
             && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&body)
@@ -129,7 +130,7 @@ fn markdown(text: &str) -> String {
 fn moment(at: &str, zone: &str) -> Result<String, Error> {
     let refused = |what: &str| Error::new(ErrorKind::InvalidOperation, what.to_owned());
     let at: chrono::DateTime<chrono::Utc> = at.parse().map_err(|_| refused("moment expects a time"))?;
-    let zone: Tz = zone.parse().map_err(|_| refused("moment expects a time zone, as \"Europe/Berlin\""))?;
+    let zone: Tz = zone.parse().map_err(|_| refused("moment expects a time zone such as \"Europe/Berlin\""))?;
     Ok(human::moment(at, zone))
 }
 
@@ -139,7 +140,7 @@ fn sample() -> Message {
     let alert = Alert {
         cluster: Some("main".into()),
         detail: Detail::new().fact("a label", "a value"),
-        ..Alert::of_message(Uuid::nil(), "template", &group, "a template is tried", at)
+        ..Alert::of_message(Uuid::nil(), "template", &group, "test of a template", at)
     };
     let bulletin = Bulletin {
         group,

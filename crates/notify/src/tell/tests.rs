@@ -135,7 +135,7 @@ fn a_storm_is_told_in_parts_and_each_says_that_more_follows() {
             told.push((line.matches("opened").count(), note.unwrap_or_default()));
         }
     }
-    let more = |count: u32| format!("{count} more follow; \"pgbosun alert list\" has them all.");
+    let more = |count: u32| format!("{count} more follow; \"pgbosun alert list\" shows all of them.");
     assert_eq!(told, [(100, more(150)), (100, more(50)), (50, String::new())]);
 }
 
@@ -258,7 +258,7 @@ fn past_its_limit_a_channel_gets_a_digest_and_nothing_out_of_order() {
     assert_eq!(pager(0), ["pager: opened a"]);
     world.put("b", CRITICAL, 1);
     let told = world.told(1);
-    assert!(told[1].1.as_ref().unwrap().contains("arrives as a digest"), "{told:?}");
+    assert!(told[1].1.as_ref().unwrap().contains("arrive as a digest"), "{told:?}");
     world.put("c", CRITICAL, 2);
     world.put("d", CRITICAL, 2);
     assert_eq!(pager(2), ["held pager: opened c, opened d"]);

@@ -35,7 +35,7 @@ pub(super) async fn compress(
         whole = with_suffix(&entry.path, &format!(".{}{}", written.format("%Y%m%d"), compression.suffix()));
     }
     if whole.exists() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is there already", whole.display())));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} already exists", whole.display())));
     }
     let temporary = with_suffix(&whole, TEMPORARY);
     let written = write(entry, compression, &temporary, cancel).await;

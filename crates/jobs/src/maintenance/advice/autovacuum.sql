@@ -1,6 +1,6 @@
 -- Large tables that autovacuum leaves alone until a fifth of them is dead.
 select /* pgbosun */ pg_catalog.format('%I.%I', n.nspname, c.relname) as object,
-       pg_catalog.format('of its %s rows %s may be dead before autovacuum begins',
+       pg_catalog.format('of its %s rows, %s may be dead before autovacuum starts',
                          c.reltuples::bigint, (c.reltuples * pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8)::bigint) as reason,
        c.reltuples::float8 as figure,
        'rows' as unit,

@@ -50,7 +50,7 @@ with /* pgbosun */ locked as (
 )
 select name as object,
        other,
-       pg_catalog.format(case when same then 'does the same as %s; it takes %s' else 'its columns are the first of %s; it takes %s' end,
+       pg_catalog.format(case when same then 'duplicate of %s; it takes %s' else 'its columns are the leading columns of %s; it takes %s' end,
                          other, pg_catalog.pg_size_pretty(bytes)) as reason,
        bytes::float8 as figure,
        'bytes' as unit,

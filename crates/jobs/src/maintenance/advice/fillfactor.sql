@@ -1,6 +1,6 @@
 -- Tables whose updates rarely stay on their page: every index gets an entry each time.
 select /* pgbosun */ pg_catalog.format('%I.%I', s.schemaname, s.relname) as object,
-       pg_catalog.format('of %s updates only %s %% stayed on their page; with room on it the indexes are left alone, unless an indexed column changes',
+       pg_catalog.format('of %s updates, only %s %% stayed on their page (HOT); with free space on the page, updates leave the indexes alone unless an indexed column changes',
                          s.n_tup_upd, (100 * s.n_tup_hot_upd / s.n_tup_upd)) as reason,
        (s.n_tup_upd - s.n_tup_hot_upd)::float8 as figure,
        'updates' as unit,

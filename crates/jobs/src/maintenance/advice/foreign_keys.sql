@@ -1,7 +1,7 @@
 -- Foreign keys without an index that begins with their columns: whoever deletes or changes a row they point to reads the
 -- whole table.
 select /* pgbosun */ pg_catalog.format('%I.%I (%s)', n.nspname, t.relname, k.columns) as object,
-       pg_catalog.format('foreign key %s has no index: a delete in %s reads the whole table of about %s rows, and holds its lock as long',
+       pg_catalog.format('foreign key %s has no index: each delete in %s reads this whole table of about %s rows, and holds its locks meanwhile',
                          x.conname, x.confrelid::regclass, greatest(t.reltuples, 0)::bigint) as reason,
        greatest(t.reltuples, 0)::float8 as figure,
        'rows' as unit,

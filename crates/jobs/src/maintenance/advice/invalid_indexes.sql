@@ -1,7 +1,7 @@
 -- Indexes that a CREATE INDEX CONCURRENTLY left unfinished: they are written at every change and never read. What REINDEX left
 -- is removed by maintenance.reindex. $1 is of no use here.
 select /* pgbosun */ pg_catalog.format('%I.%I', n.nspname, c.relname) as object,
-       pg_catalog.format('is not valid: written at every change, read by nobody; it takes %s',
+       pg_catalog.format('invalid: updated with every change but never read; it takes %s',
                          pg_catalog.pg_size_pretty(c.relpages::bigint * pg_catalog.current_setting('block_size')::bigint)) as reason,
        c.relpages::bigint * pg_catalog.current_setting('block_size')::bigint::float8 as figure,
        'bytes' as unit,

@@ -1,6 +1,6 @@
 -- Tables that would be much smaller if they were written anew. Follows bloat_estimate.sql of the monitors.
 select /* pgbosun */ name as object,
-       pg_catalog.format('about %s of its %s are waste: vacuum gives room back to the table, not to the disk. VACUUM FULL locks it; pg_repack and pg_squeeze do not',
+       pg_catalog.format('about %s of its %s is waste: vacuum returns space to the table, not to the disk. VACUUM FULL locks it; pg_repack and pg_squeeze do not',
                          pg_catalog.pg_size_pretty(wasted::bigint), pg_catalog.pg_size_pretty(bytes::bigint)) as reason,
        wasted as figure,
        'bytes' as unit,

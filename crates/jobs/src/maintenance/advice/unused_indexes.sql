@@ -15,7 +15,7 @@ with /* pgbosun */ locked as (
 select s.indexrelid::bigint as oid,
        s.idx_scan as scans,
        pg_catalog.format('%I.%I', s.schemaname, s.indexrelname) as object,
-       pg_catalog.format('nobody reads it; it takes %s and is written at every change of %I.%I. Ask the standbys too: they count for themselves',
+       pg_catalog.format('never read; it takes %s and is updated with every change of %I.%I. Check the standbys too: they keep their own counters',
                          pg_catalog.pg_size_pretty(s.bytes), s.schemaname, s.relname) as reason,
        s.bytes::float8 as figure,
        'bytes' as unit,

@@ -60,9 +60,9 @@ impl<'a> Guard<'a> {
     pub async fn rest(&self, shift: &Shift<'_>) -> Option<String> {
         let rest = self.paid?.checked_duration_since(Instant::now())?;
         if rest >= shift.left() {
-            return Some("wal-rate does not let more be written within the time budget".into());
+            return Some("wal-rate allows no more WAL within the time budget".into());
         }
-        shift.context.progress.step("rests: what was written so far has its time until the next index (wal-rate)", 0);
+        shift.context.progress.step("pauses until the next index, to stay within wal-rate", 0);
         tokio::select! {
             () = tokio::time::sleep(rest) => None,
             over = shift.over() => Some(over),
@@ -88,14 +88,14 @@ impl<'a> Guard<'a> {
             progress.detail(&reason);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                over = shift.over() => return Ok(Some((format!("{over}, while it waited: {reason}"), false))),
+                over = shift.over() => return Ok(Some((format!("{over} while waiting: {reason}"), false))),
             }
         }
     }
 
     async fn look(&self, session: &mut Session, index: &Index) -> Result<Option<(String, bool)>, JobError> {
         let old = i64::try_from(self.options.lock_timeout.as_secs()).unwrap_or(i64::MAX).max(1);
-        let ways: Vec<Way> = session.rows_of("look what is in the way", include_str!("way.sql"), old).await?;
+        let ways: Vec<Way> = session.rows_of("look for what is in the way", include_str!("way.sql"), old).await?;
         let Some(way) = ways.into_iter().next() else { return Ok(None) };
         if way.base_backups > 0 {
             return Ok(Some(("a base backup is being taken".into(), false)));
@@ -115,13 +115,13 @@ impl<'a> Guard<'a> {
     async fn room(&self, session: &mut Session, index: &Index) -> Result<Option<String>, JobError> {
         let Some(data) = &self.data_directory else { return Ok(None) };
         let asked = "select pg_catalog.pg_tablespace_location($1::bigint::oid) as location";
-        let place: Option<Place> = session.row_of("ask where the index lies", asked, index.tablespace).await?;
+        let place: Option<Place> = session.row_of("ask where the index is", asked, index.tablespace).await?;
         let tablespace = place.filter(|place| !place.location.is_empty()).map(|place| PathBuf::from(place.location));
         let needed = index.bytes.unsigned_abs().saturating_mul(2).saturating_add(self.options.keep_free.as_u64());
         for place in [tablespace.as_deref().unwrap_or(data), &data.join("pg_wal")] {
             if let Some(free) = free(place).filter(|free| *free < needed) {
                 let (free, needed) = (human::size(free), human::size(needed));
-                return Ok(Some(format!("{} has {free} free, and {needed} are wanted", place.display())));
+                return Ok(Some(format!("{} has {free} free, but {needed} is needed", place.display())));
             }
         }
         Ok(None)

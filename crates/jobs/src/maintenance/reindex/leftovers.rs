@@ -28,18 +28,18 @@ pub(super) async fn remove(
     table: Option<i64>,
 ) -> Result<usize, JobError> {
     let found: Vec<Leftover> =
-        session.rows_of("look for what was left", include_str!("leftovers.sql"), table.unwrap_or_default()).await?;
+        session.rows_of("look for leftovers", include_str!("leftovers.sql"), table.unwrap_or_default()).await?;
     let mut stay = found.len();
     for Leftover { name, bytes, replaced, builder } in found {
         let database = session.database.clone();
-        let (action, reason) = (Action::Drop, "an interrupted reindex left it");
+        let (action, reason) = (Action::Drop, "left behind by an interrupted reindex");
         let piece = Piece { database: &database, object: &name, action, reason, bytes: bytes.unsigned_abs() };
         let statement = format!("DROP INDEX CONCURRENTLY {name}");
         let in_the_way = match builder {
             // What is no UTF-8 was replaced in it: another index may have the name as it is now.
-            _ if name.contains('\u{fffd}') => Some("its name is no UTF-8: drop it by hand".into()),
-            Some(pid) => Some(format!("process {pid} works on its table: it may be at work still")),
-            None if !replaced => Some("there is no valid index of the same definition: build that first".into()),
+            _ if name.contains('\u{fffd}') => Some("its name is not valid UTF-8: drop it by hand".into()),
+            Some(pid) => Some(format!("process {pid} is working on its table: it may still be building the index")),
+            None if !replaced => Some("there is no valid index with the same definition: build that first".into()),
             None => None,
         };
         if shift.context.dry_run {

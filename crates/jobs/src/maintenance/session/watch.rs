@@ -52,6 +52,6 @@ async fn call(watch: &mut PgConnection, server: &Server, pid: i32, sql: &'static
         sqlx::query(sql).bind(pid).execute(&mut connection).await.ok()
     };
     if !matches!(tokio::time::timeout(LIMIT * 4, anew).await, Ok(Some(_))) {
-        tracing::warn!("process {pid} of the server could not be stopped");
+        tracing::warn!("server process {pid} could not be stopped");
     }
 }

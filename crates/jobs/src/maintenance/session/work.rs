@@ -31,7 +31,7 @@ impl Work {
         let pid = sqlx::query_scalar("select pg_catalog.pg_backend_pid()")
             .fetch_one(&mut connection)
             .await
-            .map_err(failed("begin to work"))?;
+            .map_err(failed("start the session"))?;
         // Not every platform can; then a broken connection is noticed when the statement ends.
         let _ = sqlx::raw_sql("set client_connection_check_interval = '10s'").execute(&mut connection).await;
         compress_wal(&mut connection).await;

@@ -185,13 +185,13 @@ impl Played<'_> {
     fn phases(&self) -> Option<Vec<Phase<'_>>> {
         let test = self.test?;
         let mut measured = vec![
-            ("Find the backup, see that the WAL reaches", test.find_seconds, true, "pgbosun"),
+            ("Find the backup, check that its WAL is there", test.find_seconds, true, "pgbosun"),
             ("Fetch it", test.restore_seconds, true, "pgbosun"),
             ("Recover", test.recovery_seconds, true, "PostgreSQL"),
         ];
         match (self.scenario.restore, test.extract_seconds) {
             (Measured::Table, Some(extract)) => {
-                measured.push(("Take the table out, not yet into the database", extract, true, "pg_dump"))
+                measured.push(("Extract the table (not yet loaded into the database)", extract, true, "pg_dump"))
             }
             _ => measured.push(("Read and check everything", test.check_seconds, true, "pgbosun")),
         }
@@ -244,17 +244,16 @@ impl Played<'_> {
                 |limit| format!(" (objective {})", human::duration(limit)),
             )
         };
-        let what = if restore == Measured::Table { "taken out" } else { "back" };
+        let what = if restore == Measured::Table { "extracted" } else { "back" };
         let mut text = format!("{name}: {what} in {}{}", seconds(total), limit(self.time_objective));
         if let Some(point) = self.point() {
-            text +=
-                &format!(", the state was {} old when it was tested{}", seconds(point), limit(self.point_objective));
+            text += &format!(", the recovered state was {} old{}", seconds(point), limit(self.point_objective));
         }
         let (time, point) = self.misses();
         let (severity, end) = match (time || point, self.has_objective()) {
-            (true, _) => (Severity::Critical, ": missed."),
+            (true, _) => (Severity::Critical, ": objective missed."),
             (false, true) => (Severity::Ok, "."),
-            (false, false) => (Severity::Warning, ": nobody agreed how long it may take."),
+            (false, false) => (Severity::Warning, ": no objective is set."),
         };
         Some(Line::new(severity, text + end))
     }
@@ -283,7 +282,7 @@ impl Played<'_> {
             match self.point().filter(|_| known) {
                 Some(point) => seconds(point),
                 None if whole => "unknown".into(),
-                None => "the moment chosen".into(),
+                None => "the chosen moment".into(),
             },
             if whole { objective(self.point_objective) } else { String::new() },
             result,
@@ -301,7 +300,7 @@ impl Played<'_> {
             test.repository,
             test.target
         ));
-        let mut table = Table::new("", &["phase", "takes", "from the start", "how it is known", "who"]);
+        let mut table = Table::new("", &["phase", "takes", "elapsed", "source", "who"]);
         let most = phases.iter().map(|phase| phase.1).fold(f64::MIN_POSITIVE, f64::max);
         let mut elapsed = 0.0;
         for (what, takes, measured, who) in phases {

@@ -28,8 +28,7 @@ pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, z
     for standing in standings.iter().filter(concerned) {
         let (severity, value) = match &standing.reach {
             Ok(Some(reach)) if reach.to <= reach.from => {
-                let value =
-                    format!("{}, the end of its newest backup: no WAL goes on from there", told(reach.to, zone));
+                let value = format!("{}, the end of its newest backup: there is no WAL after it", told(reach.to, zone));
                 (Severity::Ok, value)
             }
             Ok(Some(reach)) => {
@@ -45,7 +44,7 @@ pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, z
     for backup in &care.backups {
         places.entry((&backup.cluster, &backup.repository)).or_default().push(backup);
     }
-    let head = ["cluster", "repository", "newest", "size", "stored", "good", "verified", "oldest", "all together"];
+    let head = ["cluster", "repository", "newest", "size", "stored", "good", "verified", "oldest", "total stored"];
     let mut table = Table::new("By repository", &head);
     let stored = |backups: &[&BackupRow]| backups.iter().map(|backup| bytes(backup.stored_bytes)).sum::<u64>();
     let most = places.values().map(|backups| stored(backups)).max().unwrap_or_default().max(1);
@@ -66,7 +65,7 @@ pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, z
         table.row(cells, Some(stored(backups) as f64 / most as f64));
     }
     if table.rows.is_empty() {
-        section.note = Some("History knows no backup.".into());
+        section.note = Some("No backup is recorded in history.".into());
     } else {
         section.tables.push(table);
     }
@@ -107,7 +106,7 @@ pub(super) fn tests(
     zone: Tz,
 ) -> Section {
     let mut section = Section::new("Restore tests");
-    let head = ["cluster", "backup", "when", "result", "took (RTO)", "objective", "state was old (RPO)", "objective"];
+    let head = ["cluster", "backup", "when", "result", "took (RTO)", "objective", "age of state (RPO)", "objective"];
     let mut table = Table::new("", &head);
     let objective = |limit: Option<Duration>| limit.map_or_else(|| "none".to_owned(), human::duration);
     for standing in standings {
@@ -118,7 +117,7 @@ pub(super) fn tests(
         }
         if own.is_empty() && care.is_backed_up(&standing.name) {
             let note = format!(
-                "No restore test of {} was ever made: \"pgbosun restore-test\", and a job of kind restore-test.",
+                "{} has never had a restore test: run \"pgbosun restore-test\", and configure a job of kind restore-test.",
                 standing.name
             );
             section.note = Some(section.note.map_or(note.clone(), |before: String| format!("{before} {note}")));

@@ -36,7 +36,7 @@ impl Standing {
             Scope::Everything => Some(ask(options).await.map_err(|error| {
                 let (severity, what) = match error.is_unreachable() {
                     true => (Severity::Critical, "does not answer"),
-                    false => (Severity::Warning, "could not be asked"),
+                    false => (Severity::Warning, "could not be queried"),
                 };
                 Line::new(severity, format!("{name} {what}: {}.", human::chain(&error)))
             })),
@@ -66,7 +66,7 @@ impl Standing {
             Some(newest) => {
                 say(Severity::Ok, format!("newest backup {} old", human::span(now - newest.finished_at)));
                 if !care.is_backed_up(&self.name) {
-                    say(Severity::Warning, "no job takes backups of it any more".into());
+                    say(Severity::Warning, "no job backs it up any more".into());
                 }
             }
             None if care.is_backed_up(&self.name) => say(Severity::Critical, "no good backup".into()),
@@ -85,9 +85,9 @@ impl Standing {
             }
             Some(test) => {
                 let age = human::span(now - test.started_at);
-                say(Severity::Critical, format!("the restore test of {age} ago failed"));
+                say(Severity::Critical, format!("the restore test {age} ago failed"));
             }
-            None if good.is_some() => say(Severity::Warning, "never tested".into()),
+            None if good.is_some() => say(Severity::Warning, "restore never tested".into()),
             None => {}
         }
         Line::new(severity, format!("{}: {}.", self.name, parts.join("; ")))
@@ -108,7 +108,7 @@ pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, z
         let (server, up, size) = match &standing.server {
             Some(Ok(facts)) => (facts.short(), facts.up(zone), facts.size()),
             Some(Err(line)) if line.severity < Severity::Critical => {
-                ("could not be asked".into(), String::new(), String::new())
+                ("could not be queried".into(), String::new(), String::new())
             }
             Some(Err(_)) => ("does not answer".into(), String::new(), String::new()),
             None => Default::default(),

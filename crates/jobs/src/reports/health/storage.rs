@@ -58,7 +58,7 @@ pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<Line> {
     let mut lines = Vec::new();
     for holding in holdings {
         if let Err(reason) = &holding.backups {
-            lines.push(Line::new(Severity::Warning, format!("Repository {} is out of reach: {reason}.", holding.name)));
+            lines.push(Line::new(Severity::Warning, format!("Repository {} is unavailable: {reason}.", holding.name)));
         }
         if let Some(first) = holding.damaged.first() {
             let count = human::count(holding.damaged.len(), "backup");
@@ -71,8 +71,9 @@ pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<Line> {
         if let Some(newest) = own.first() {
             let count = human::count(own.len(), "backup");
             let text = format!(
-                "{count} that history knows, {} the newest, are not in repository {}: is it the right place, and is it mounted?",
-                newest.label, holding.name
+                "Missing from repository {}: {count} recorded in history, the newest {}. Is it the right place, and is it \
+                 mounted?",
+                holding.name, newest.label
             );
             lines.push(Line::new(Severity::Critical, text));
         }
@@ -83,13 +84,13 @@ pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<Line> {
 /// The section.
 pub(super) async fn section(config: &Arc<Config>, care: &Care, holdings: &[Holding]) -> Section {
     let mut section = Section::new("Storage");
-    let mut table = Table::new("Repositories", &["repository", "type", "place", "state", "backups", "stored"]);
+    let mut table = Table::new("Repositories", &["repository", "type", "location", "state", "backups", "stored"]);
     for (name, options) in &config.repositories {
         let own = care.backups.iter().filter(|backup| backup.repository == *name);
         let (count, stored) =
             own.fold((0_usize, 0), |(count, stored), backup| (count + 1, stored + backup.stored_bytes.unsigned_abs()));
         let away = holdings.iter().any(|holding| holding.name == *name && holding.backups.is_err());
-        let state = if away { "out of reach" } else { "answers" };
+        let state = if away { "unavailable" } else { "available" };
         let cells = [
             name.clone(),
             options.r#type.to_string(),

@@ -87,8 +87,8 @@ impl Live {
     pub fn section(&self, zone: Tz) -> Section {
         let mut section = Section::new("Server");
         let Some(about) = &self.about else {
-            let reason = self.silent.as_deref().unwrap_or("it gave no answer");
-            section.note = Some(format!("The server could not be asked: {reason}."));
+            let reason = self.silent.as_deref().unwrap_or("no answer");
+            section.note = Some(format!("The server could not be queried: {reason}."));
             return section;
         };
         let mut figure = |label: &str, value: String| section.figures.push(Figure::new(label, value));
@@ -104,11 +104,13 @@ impl Live {
         let mut section = Section::new("Table bloat");
         let unseen = match self.unseen {
             0 => None,
-            unseen => Some(format!("{unseen} tables are not visible to this role: grant pg_read_all_data.")),
+            unseen => {
+                Some(format!("{} not visible to this role: grant pg_read_all_data.", human::count(unseen, "table")))
+            }
         };
         if self.bloat.is_empty() {
             section.note = Some(match (&self.silent, unseen) {
-                (Some(reason), _) => format!("The server could not be asked: {reason}."),
+                (Some(reason), _) => format!("The server could not be queried: {reason}."),
                 (None, Some(unseen)) => format!("No table is known to be bloated; {unseen}"),
                 (None, None) => "No table of more than 8 MB is estimated to be more than 30 % waste.".into(),
             });
@@ -116,8 +118,8 @@ impl Live {
         }
         section.note = unseen;
         let most = self.bloat[0].1.wasted.max(1.0);
-        let title = "Estimated from statistics: what rewriting the table would save";
-        let mut table = Table::new(title, &["table", "size", "waste", "of it"]);
+        let title = "Estimated from statistics: space that rewriting the table would save";
+        let mut table = Table::new(title, &["table", "size", "waste", "share"]);
         for (database, bloat) in self.bloat.iter().take(SHOWN) {
             let cells = [
                 format!("{database}: {}", bloat.name),

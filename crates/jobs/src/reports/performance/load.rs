@@ -20,7 +20,7 @@ const SHOWN: usize = 10;
 
 fn section(title: &str, windows: &Windows) -> Section {
     let note = windows.now.is_empty().then(|| {
-        "There are no samples of this window yet: a job of kind sample takes them every five minutes.".to_owned()
+        "There are no samples for this window yet: a job of kind sample takes them every five minutes.".to_owned()
     });
     Section { note, ..Section::new(title) }
 }
@@ -49,7 +49,7 @@ fn chart(
     {
         let day = (begin - first).num_minutes().max(1);
         before.iter_mut().for_each(|point| point.0 += TimeDelta::minutes(day));
-        series.push(Series { name: "the window before".into(), points: before });
+        series.push(Series { name: "previous window".into(), points: before });
     }
     Some(Chart { name: name.to_owned(), title: title.to_owned(), unit, series })
 }
@@ -71,7 +71,7 @@ pub(super) fn connections(windows: &Windows) -> Section {
     section.figures.push(windows.figure("idle in transaction on average", Unit::Number, mean("idle_in_transaction")));
     section.figures.push(windows.figure("allowed (max_connections)", Unit::Number, most("max_connections")));
     let sessions = |window: &Window| Some(window.total(Topic::Databases, "sessions"));
-    section.figures.push(windows.figure("sessions begun", Unit::Number, sessions));
+    section.figures.push(windows.figure("sessions started", Unit::Number, sessions));
     let of = |window: &Window| {
         window.series(Topic::Server, |frame, _| {
             Some(one(frame, Topic::Server, "connections")? / one(frame, Topic::Server, "samples")?.max(1.0))
@@ -93,7 +93,7 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
     };
     let scans = rank(Topic::Indexes, "scans");
     if let Some(first) = scans.first() {
-        let mut used = Table::new("Indexes read most", &["index", "scans", "rows", "blocks read"]);
+        let mut used = Table::new("Most read indexes", &["index", "scans", "rows", "blocks read"]);
         for row in &scans {
             let cells = [
                 format!("{}: {} of {}", row.key[0], row.key[2], row.key[1]),
@@ -107,7 +107,8 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
     }
     let whole = rank(Topic::Tables, "seq_rows");
     if let Some(first) = whole.first() {
-        let mut read = Table::new("Tables read from end to end most", &["table", "scans", "rows read", "rows in it"]);
+        let mut read =
+            Table::new("Tables read most by sequential scans", &["table", "scans", "rows read", "rows in it"]);
         for row in &whole {
             let cells = [
                 format!("{}: {}", row.key[0], row.key[1]),
@@ -122,7 +123,7 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
     let unused = care.unused();
     if unused > 0 {
         section.note =
-            Some(format!("{} was read by nobody since long: see Recommendations.", human::count(unused, "index")));
+            Some(format!("{unused} unused {}: see Recommendations.", if unused == 1 { "index" } else { "indexes" }));
     }
     section
 }
@@ -140,8 +141,10 @@ pub(super) fn locks(windows: &Windows) -> Section {
     waits.sort_by(|a, b| b.get("seen").total_cmp(&a.get("seen")));
     let (all, before) = (windows.now.total(Topic::Waits, "seen"), windows.before.total(Topic::Waits, "seen"));
     if let Some(first) = waits.first() {
-        let mut seen =
-            Table::new("What active sessions did or waited for, of all looks", &["type", "event", "share", "before"]);
+        let mut seen = Table::new(
+            "What active sessions did or waited for, by share of samples",
+            &["type", "event", "share", "before"],
+        );
         for row in waits.iter().take(SHOWN) {
             let known = windows.before.of(Topic::Waits, row.key).map_or(0.0, |row| row.get("seen"));
             let known = if before > 0.0 { format!("{:.0} %", 100.0 * known / before) } else { "unknown".into() };
@@ -158,8 +161,8 @@ pub(super) fn locks(windows: &Windows) -> Section {
 pub(super) fn checkpoints(windows: &Windows) -> Section {
     let mut section = section("Checkpoints", windows);
     for (label, value, unit) in [
-        ("by time", "checkpoints_timed", Unit::Number),
-        ("asked for (WAL, or by hand)", "checkpoints_requested", Unit::Number),
+        ("timed", "checkpoints_timed", Unit::Number),
+        ("requested (by WAL volume or by hand)", "checkpoints_requested", Unit::Number),
         ("writing", "checkpoint_write_ms", Unit::Milliseconds),
         ("syncing", "checkpoint_sync_ms", Unit::Milliseconds),
         ("buffers written by checkpoints", "buffers_checkpoint", Unit::Number),
@@ -176,12 +179,12 @@ pub(super) fn wal(windows: &Windows) -> Section {
     section.figures.push(windows.figure("written", Unit::Bytes, most("wal_bytes")));
     let rate =
         |window: &Window| window.row(Topic::Server).map(|row| 3600.0 * row.get("wal_bytes") / window.seconds.max(1.0));
-    section.figures.push(windows.figure("an hour", Unit::Bytes, rate));
-    section.figures.push(windows.figure("full pages", Unit::Number, most("wal_full_pages")));
+    section.figures.push(windows.figure("written per hour", Unit::Bytes, rate));
+    section.figures.push(windows.figure("full-page images", Unit::Number, most("wal_full_pages")));
     let of = |window: &Window| {
         window.series(Topic::Server, |frame, seconds| Some(3600.0 * one(frame, Topic::Server, "wal_bytes")? / seconds))
     };
-    section.charts.extend(chart("wal", "WAL written an hour", Unit::Bytes, windows, of));
+    section.charts.extend(chart("wal", "WAL written per hour", Unit::Bytes, windows, of));
     section
 }
 
@@ -256,7 +259,7 @@ pub(super) async fn growth(
     let days =
         about.journal.samples(name, topic, Span::Day, (to - TimeDelta::days(35), to - TimeDelta::days(8))).await?;
     let (Some(last), Some(first)) = (hours.last(), hours.first()) else {
-        section.note = Some("Sizes are not known yet: they are taken once an hour.".into());
+        section.note = Some("Sizes are not known yet: they are measured once an hour.".into());
         return Ok((section, None));
     };
     let bytes = |frame: &Frame| frame.rows().filter(|(key, _)| key[1].is_empty()).map(|(_, row)| row[0]).sum::<f64>();
@@ -266,7 +269,7 @@ pub(super) async fn growth(
     let mut figure = |label: &str, value: String| section.figures.push(Figure::new(label, value));
     figure("all databases", human::size(bytes(&last.frame) as u64));
     let sign = if per_day < 0.0 { "-" } else { "" };
-    figure("growth a day", format!("{sign}{}", human::size(per_day.abs() as u64)));
+    figure("growth per day", format!("{sign}{}", human::size(per_day.abs() as u64)));
     // Hours are no measure of what a day brings.
     let full = if elapsed >= 0.9 { days_to_full(windows, per_day) } else { None };
     if let Some(days) = full {
@@ -280,8 +283,8 @@ pub(super) async fn growth(
         .collect();
     tables.sort_by(|a, b| b.1.total_cmp(&a.1));
     if let Some((_, largest, _)) = tables.first().cloned() {
-        let title = format!("Largest tables, and what they grew by in {}", human::span(last.at - first.at));
-        let mut list = Table::new(&title, &["table", "size", "grown by"]);
+        let title = format!("Largest tables, and their growth in {}", human::span(last.at - first.at));
+        let mut list = Table::new(&title, &["table", "size", "growth"]);
         for (key, bytes, before) in tables.into_iter().take(SHOWN) {
             let grown = before.map_or_else(
                 || "new".into(),

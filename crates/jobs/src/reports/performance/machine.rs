@@ -18,8 +18,10 @@ pub(super) fn section(windows: &Windows, live: &Live) -> Section {
     let mut section = Section::new("Machine");
     if windows.now.row(Topic::Host).is_none() {
         section.note = Some(match (windows.now.is_empty(), &live.about) {
-            (true, _) => "There are no samples of this window yet.".into(),
-            _ => "The machine is known where its data-directory is configured, on the server's own host.".into(),
+            (true, _) => "There are no samples for this window yet.".into(),
+            _ => "Nothing is known about the machine: this needs pgbosun on the server's own host, and data-directory \
+                  configured."
+                .into(),
         });
         return section;
     }
@@ -32,12 +34,12 @@ pub(super) fn section(windows: &Windows, live: &Live) -> Section {
     section.figures.push(windows.figure("processors busy", Unit::Percent, busy));
     section.figures.push(windows.figure("waiting for disks", Unit::Percent, share("waiting_ticks")));
     section.figures.push(windows.figure("load on average", Unit::Number, row(|row| row.mean("load"))));
-    section.figures.push(windows.figure("highest load of 5 minutes", Unit::Number, row(|row| row.get("most_load"))));
+    section.figures.push(windows.figure("highest 5-minute load", Unit::Number, row(|row| row.get("most_load"))));
     section.figures.push(windows.figure("memory used on average", Unit::Bytes, row(|row| row.mean("memory_used"))));
     section.figures.push(windows.figure("memory", Unit::Bytes, row(|row| row.get("memory"))));
     section.figures.push(windows.figure("read from disks", Unit::Bytes, row(|row| row.get("disk_read_bytes"))));
     section.figures.push(windows.figure("written to disks", Unit::Bytes, row(|row| row.get("disk_written_bytes"))));
-    section.figures.push(windows.figure("free where the data is", Unit::Bytes, row(|row| row.get("disk_free"))));
+    section.figures.push(windows.figure("free on the data disk", Unit::Bytes, row(|row| row.get("disk_free"))));
     let of = |frame: &Frame, _: f64| {
         let (_, row) = frame.rows().next()?;
         let at = |value: &str| row[Topic::Host.place(value)];

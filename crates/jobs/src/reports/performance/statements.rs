@@ -46,7 +46,7 @@ pub(super) fn section(windows: &Windows, texts: &BTreeMap<String, String>, live:
     section.figures.push(windows.figure("time in all statements", Unit::Milliseconds, total("time_ms")));
     section.figures.push(windows.figure("calls", Unit::Number, total("calls")));
     section.figures.push(windows.figure("blocks read", Unit::Number, total("read")));
-    section.figures.push(windows.figure("WAL written by them", Unit::Bytes, total("wal_bytes")));
+    section.figures.push(windows.figure("WAL written", Unit::Bytes, total("wal_bytes")));
     for (number, (title, value, unit)) in RANKS.into_iter().enumerate() {
         section.tables.extend(ranking(windows, texts, title, value, unit));
         if number == 0 {

@@ -44,13 +44,10 @@ pub(super) fn of(
     }
     if let Some(days) = days_to_full.filter(|days| *days < 60.0) {
         let severity = if days < 14.0 { Severity::Critical } else { Severity::Warning };
-        say(severity, format!("At this rate the disk is full in {days:.0} days: make room, or let go of data."));
+        say(severity, format!("At this rate the disk will be full in {days:.0} days: free up space or remove data."));
     }
     if windows.now.is_empty() {
-        say(
-            Severity::Warning,
-            "There are no samples of this window: nothing can be said about what the server did.".into(),
-        );
+        say(Severity::Warning, "There are no samples for this window: what the server did is unknown.".into());
     } else {
         changes(windows, texts, &mut say);
     }
@@ -69,7 +66,9 @@ fn changes(windows: &Windows, texts: &BTreeMap<String, String>, say: &mut impl F
     if let Some((most, allowed)) = connections.filter(|(most, allowed)| *most > 0.8 * allowed) {
         say(
             Severity::Warning,
-            format!("{most:.0} of {allowed:.0} connections were in use: raise max_connections, or pool them."),
+            format!(
+                "{most:.0} of {allowed:.0} connections were in use: raise max_connections, or use a connection pooler."
+            ),
         );
     }
     let deadlocks = now.total(Topic::Databases, "deadlocks");
@@ -96,7 +95,8 @@ fn changes(windows: &Windows, texts: &BTreeMap<String, String>, say: &mut impl F
         };
         let cause = ranked(now, "time_ms").into_iter().max_by(|a, b| grown(a).total_cmp(&grown(b)));
         let cause = cause.filter(|row| time > was && grown(row) > 0.0);
-        let cause = cause.map_or_else(String::new, |row| format!(", most by: {}", words(texts, &row, LETTERS)));
+        let cause =
+            cause.map_or_else(String::new, |row| format!(", mostly because of: {}", words(texts, &row, LETTERS)));
         say(
             Severity::Warning,
             format!("Statements took {:.1} times as long as in the window before{cause}.", time / was),
@@ -107,7 +107,9 @@ fn changes(windows: &Windows, texts: &BTreeMap<String, String>, say: &mut impl F
     {
         say(
             Severity::Warning,
-            format!("Only {hit:.1} % of the blocks were in the cache, {was:.1} % before: look at what reads most."),
+            format!(
+                "Only {hit:.1} % of the blocks were in the cache, {was:.1} % before: see which statements read the most."
+            ),
         );
     }
     let (wal, was) = (rate(now, Topic::Server, "wal_bytes"), rate(before, Topic::Server, "wal_bytes"));
