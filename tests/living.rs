@@ -129,7 +129,10 @@ fn c31_what_is_in_pg_wal_alone_is_kept_whatever_was_told() {
     // C2: nothing is replaced, and it is said what is there.
     let done = installation.try_run(&push);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(!done.status.success() && said.contains("makes way when it is removed from the repository"), "{said}");
+    assert!(
+        !done.status.success() && said.contains("remove that from the repository so that the whole file"),
+        "{said}"
+    );
     let beside = ["--beside", "--discard-wal"];
     installation.run(&[&["restore", "physical", "--to", data, "--force"], &beside[..]].concat());
     // A copy that stands where it was is no server whose commits are missed.

@@ -244,7 +244,7 @@ fn is_guarded(dump: &Path) -> Result<bool, Error> {
 fn same(held: Option<u64>, written: Option<u64>) -> Result<(), Error> {
     match (held, written) {
         (Some(held), Some(written)) if held != written => {
-            Err(Error::Scratch(format!("the table has {held} rows in the recovered state, and {written} were written")))
+            Err(Error::Scratch(format!("the table has {held} rows in the recovered state, but {written} were written")))
         }
         _ => Ok(()),
     }
@@ -352,7 +352,7 @@ impl Private {
         let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // One that may be written into and not read, or a file system that knows no such thing: it is there all the same.
         if let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all()) {
-            tracing::warn!("{} is written; its directory was not flushed to disk: {error}", to.display());
+            tracing::warn!("{} is written, but its directory was not flushed to disk: {error}", to.display());
         }
         Ok(())
     }

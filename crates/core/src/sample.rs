@@ -271,8 +271,8 @@ pub fn reference() -> String {
         for (place, (name, merge)) in shape.values.iter().enumerate() {
             let what = match merge {
                 Merge::Count | Merge::Position => "",
-                Merge::Add => "added up at each look",
-                Merge::Most => "the greatest",
+                Merge::Add => "sum over all checks",
+                Merge::Most => "the maximum",
                 Merge::Last => "at the end",
             };
             page.push_str(&format!("| {place} | `{name}` | {what} |\n"));

@@ -75,7 +75,7 @@ impl Extension {
 /// The schema of an extension belongs to a role that is neither a superuser nor ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "its schema {schema} belongs to {owner}, who can put other functions in their place, and they would run with our rights"
+    "its schema {schema} belongs to {owner}, who can replace its functions with others that would run with pgbosun's rights"
 )]
 pub struct ForeignSchema {
     /// The schema, as SQL writes it.

@@ -95,7 +95,7 @@ impl Server {
                 .map_err(failed)?;
             if standby {
                 let _ = connection.close().await;
-                let source = "the server is a standby, and the connection asks for a primary".into();
+                let source = "the server is a standby, but the connection asks for a primary".into();
                 return Err(Error::Connect { target: host.to_string(), source });
             }
         }

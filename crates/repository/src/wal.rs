@@ -270,12 +270,8 @@ impl WalArchive {
     pub async fn list(&self) -> Result<Vec<WalObject>, Error> {
         let WalContents { believed, untrusted } = self.contents().await?;
         if let Some(first) = untrusted.first() {
-            let count = untrusted.len();
-            tracing::warn!(
-                repository = self.repository.name,
-                "{count} files of WAL are passed over: {}",
-                first.untrusted()
-            );
+            let count = pgbosun_core::human::count(untrusted.len(), "WAL file");
+            tracing::warn!(repository = self.repository.name, "{count} skipped: {}", first.untrusted());
         }
         Ok(believed)
     }

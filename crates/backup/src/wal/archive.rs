@@ -62,7 +62,7 @@ impl Archive {
                 Err(error) => {
                     if repositories.len() > 1 {
                         let reason = pgbosun_core::human::chain(&error);
-                        tracing::warn!(repository = repository.name, "its WAL is passed over: {reason}");
+                        tracing::warn!(repository = repository.name, "its WAL is skipped: {reason}");
                     }
                     away = away.or(Some(error));
                 }
@@ -119,8 +119,8 @@ impl Archive {
         unread.map(|(_, error)| pgbosun_core::human::chain(error)).or_else(|| {
             lost().map(|timeline| {
                 format!(
-                    "{timeline:08X}.history is missing in the archive, which has WAL of that timeline and of earlier ones; where a \
-                     server still has the file in its pg_wal, \"pgbosun wal push\" brings it back"
+                    "{timeline:08X}.history is missing in the archive, which has WAL of that timeline and of earlier ones; if \
+                     a server still has the file in its pg_wal, \"pgbosun wal push\" archives it"
                 )
             })
         })

@@ -116,7 +116,7 @@ impl Confinement {
         let mut entries = fs::read_dir(place).map_err(Error::file("look into", place))?;
         if entries.next().is_some() {
             return Err(Error::Refused(format!(
-                "{}, where tablespace {} is to go, is not empty",
+                "{}, the target of tablespace {}, is not empty",
                 place.display(),
                 created.oid
             )));

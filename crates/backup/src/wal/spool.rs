@@ -95,9 +95,9 @@ impl Spool {
             Err(error) => format!("the spool did not take it: {}", human::chain(&error)),
         };
         let repository = &self.repository.name;
-        tracing::error!(repository, file = %file, "this file is left out there: {reason}");
+        tracing::error!(repository, file = %file, "this file is missing there from now on: {reason}");
         if let Err(error) = self.record_gap(cluster, file) {
-            tracing::error!(repository, file = %file, "that it is left out is not written down: {}", human::chain(&error));
+            tracing::error!(repository, file = %file, "the missing file could not be recorded: {}", human::chain(&error));
         }
         Ok(Some(reason))
     }

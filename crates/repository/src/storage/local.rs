@@ -248,7 +248,7 @@ fn sync(directory: impl AsFd, directories: Directories) -> io::Result<()> {
     match nix::unistd::fsync(directory).map_err(io::Error::from) {
         _ if directories == Directories::Unsynced => Ok(()),
         Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENOTSUP)) => {
-            let hint = "the mount cannot make directories durable: set sync-directories = false for this repository";
+            let hint = "this mount cannot sync directories: set sync-directories = false for this repository";
             Err(io::Error::new(error.kind(), format!("{error}; {hint}")))
         }
         other => other,

@@ -44,10 +44,10 @@ impl DataDirectory {
             return refused("the role may not call pg_backup_start and pg_backup_stop");
         }
         if !usual {
-            return refused("the server was built with another size of blocks or segments");
+            return refused("the server was built with a different block or segment size");
         }
         let Some(root) = root else {
-            return refused("the role may not see data_directory: it is not in pg_monitor");
+            return refused("the role cannot see data_directory: it is not a member of pg_monitor");
         };
         let pid = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')").fetch_one(connection).await;
         match pid {
@@ -73,7 +73,7 @@ impl DataDirectory {
             _ => Error::file("read", &path)(error),
         })?;
         if here != pid || system_identifier(&self.root)? != system_id {
-            return Err(refused("here is that of another server"));
+            return Err(refused("here belongs to another server"));
         }
         match self.hidden_tablespace(Control::read(&self.root)?.catalogue) {
             Some(path) => Err(Error::Refused(format!("the tablespace {} cannot be seen from here", path.display()))),

@@ -194,7 +194,7 @@ impl Walk<'_> {
             archive.files.push((metadata.size(), Entry { path, kind }));
         } else if metadata.is_symlink() {
             // As the server does: what a link leads to belongs to somebody else.
-            tracing::warn!("not in the backup, being a link: {}", whole.display());
+            tracing::warn!("not backed up, since it is a link: {}", whole.display());
         }
         Ok(())
     }
