@@ -500,7 +500,7 @@ fn the_dead_mans_switch_is_fetched_only_while_every_part_moves() {
     installation.start();
     wait_until("it is fetched", seconds(20), || !services.taken("alive").is_empty());
     wait_until("it is not any more, and the log says why", seconds(40), || {
-        installation.log().contains("alive-url is not fetched: these parts did not move since the last time: [")
+        installation.log().contains("alive-url was not fetched: these parts made no progress since the last time: [")
     });
     let fetched = services.taken("alive").len();
     std::thread::sleep(seconds(8));

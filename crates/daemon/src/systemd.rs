@@ -95,6 +95,6 @@ fn feed(observer: &mut Observer, beats: &Beats) {
     if silent.is_empty() {
         tell(&[NotifyState::Watchdog]);
     } else {
-        tracing::error!(?silent, "watchdog not fed: these parts did not move since the last ping");
+        tracing::error!(?silent, "watchdog not fed: these parts made no progress since the last ping");
     }
 }

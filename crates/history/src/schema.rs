@@ -48,7 +48,7 @@ pub async fn migrate(server: &Server) -> Result<usize, Error> {
 async fn alone(connection: &mut PgConnection) -> Result<(), Error> {
     // "pgbosun", as a number.
     let lock = sqlx::query("select pg_catalog.pg_advisory_lock(31629446281622894)");
-    lock.execute(connection).await.map(drop).map_err(Error::dba_ops("wait for others who change dba_ops"))
+    lock.execute(connection).await.map(drop).map_err(Error::dba_ops("wait for others that change dba_ops"))
 }
 
 async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
@@ -64,7 +64,7 @@ async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
     if done.is_err() {
         let undone = sqlx::raw_sql(include_str!("takeover/undo.sql")).execute(&mut *connection).await;
         if let Err(error) = undone {
-            tracing::warn!("the operators of the scripts are in dba_ops.operators_to_take_over: {error}");
+            tracing::warn!("the operators of the scripts remain in dba_ops.operators_to_take_over: {error}");
         }
     }
     done?;

@@ -222,7 +222,7 @@ mod tests {
                 assert!(!keys.believe(other, &compact));
             }
             assert_eq!(keys.check(&statement, None).unwrap_err(), UNSIGNED);
-            assert!(keys.check(&statement, Some("-----BEGIN SSH SIGNATURE-----")).unwrap_err().contains("is none"));
+            assert!(keys.check(&statement, Some("-----BEGIN SSH SIGNATURE-----")).unwrap_err().contains("is invalid"));
             assert!(!keys.believe(&statement, &"A".repeat(COMPACT)) && !keys.believe(&statement, ""));
         }
         let others = trusted(&[2]);
