@@ -143,7 +143,7 @@ impl ConfigFiles {
             .bind(&asked)
             .fetch_all(&mut connection)
             .await
-            .map_err(Error::query("read where the configuration files are"))?
+            .map_err(Error::query("read the paths of the configuration files"))?
             .into_iter()
             .filter(|(_, value): &(String, String)| !value.is_empty())
             .collect();
@@ -337,11 +337,11 @@ impl Files<'_> {
                 });
                 match read.await.map_err(Error::broke_off("looking for configuration files"))? {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-                    read => read.map_err(Error::file("look into", path)),
+                    read => read.map_err(Error::file("list", path)),
                 }
             }
             Err(source) => {
-                Err(pgbosun_postgres::Error::Query { what: format!("look into {}", path.display()), source }.into())
+                Err(pgbosun_postgres::Error::Query { what: format!("list {}", path.display()), source }.into())
             }
         }
     }

@@ -168,7 +168,11 @@ async fn verify_held(
         true => within(format!("{} to {} is complete", info.start_lsn, info.stop_lsn)),
         false => format!("{} to {} is in the WAL archive", info.start_lsn, info.stop_lsn),
     };
-    let stored = if sealed > 0 { "every object has its SHA-256" } else { "every object has its SHA-256 and decodes" };
+    let stored = if sealed > 0 {
+        "every object has the right SHA-256"
+    } else {
+        "every object has the right SHA-256 and decodes"
+    };
     Ok(Verified {
         label: info.label.clone(),
         checks: vec![

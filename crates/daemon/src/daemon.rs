@@ -176,7 +176,7 @@ pub async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
 
 fn interrupted(run: &Run) -> Finding {
     let advice = format!(
-        "Nothing half done is left that counts. If its catch-up is \"once\" it runs again automatically, otherwise run it with \
+        "What it left half done does not count. If its catch-up is \"once\" it runs again automatically, otherwise run it with \
          \"pgbosun job run {}\". \"journalctl -u pgbosun\" may show the cause.",
         run.job
     );

@@ -117,7 +117,7 @@ pub(crate) async fn tell_kept_away(engine: &Engine, loaded: &Loaded) {
     let summary = "the unit hides from the daemon what its configuration names";
     let finding = (!lines.is_empty()).then(|| {
         Finding::new(Severity::Warning, KEPT_AWAY, summary)
-            .meaning("What needs it fails in the daemon, but works on the command line.")
+            .meaning("Whatever needs these files fails in the daemon, but works on the command line.")
             .advice("Change the configuration or the unit as described below.")
             .detail(lines.join("\n"))
     });

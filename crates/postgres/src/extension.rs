@@ -52,7 +52,7 @@ impl Extension {
     /// Where the database cannot be asked.
     pub async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, Error> {
         let asked = sqlx::query_as(FIND).bind(name).fetch_optional(connection).await;
-        asked.map_err(|source| Error::Query { what: format!("look for the extension {name}"), source })
+        asked.map_err(|source| Error::Query { what: format!("look up the extension {name}"), source })
     }
 
     /// Its schema, as SQL writes it.

@@ -33,7 +33,7 @@ impl LentRole {
         let until: String = sqlx::query_scalar("select (pg_catalog.now() + '10 minutes'::pg_catalog.interval)::text")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask for the server's time"))?;
+            .map_err(Error::query("read the server's time"))?;
         let member = of.map(|role| format!(" in role {}", quoted(role))).unwrap_or_default();
         let statement = format!(
             "create role {} login connection limit 4 password '{}' valid until '{until}'{member}",
@@ -82,7 +82,7 @@ impl LentRole {
         let listens: String = sqlx::query_scalar("select pg_catalog.current_setting('listen_addresses')")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask where the server listens"))?;
+            .map_err(Error::query("read where the server listens"))?;
         let _ = connection.close().await;
         Ok(loopback_in(&listens).map(|address| Host { name: address.to_string(), port }))
     }
@@ -141,7 +141,7 @@ async fn remove_leftovers(connection: &mut PgConnection) -> Result<(), Error> {
     .bind(PREFIX)
     .fetch_all(&mut *connection)
     .await
-    .map_err(Error::query("look for login roles of earlier loads"))?;
+    .map_err(Error::query("look up login roles of earlier loads"))?;
     for name in left {
         if let Err(error) = execute(connection, format!("drop role {}", quoted(&name)), "remove a login role").await {
             tracing::warn!(role = %name, "login role of an earlier load not removed: {}", human::chain(&error));

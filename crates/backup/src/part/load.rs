@@ -104,7 +104,7 @@ impl Load {
         );
         let there: Result<bool, _> = there.bind(&self.database).fetch_one(&mut connection).await;
         let _ = connection.close().await;
-        match there.map_err(Error::query("look for the database"))? {
+        match there.map_err(Error::query("look up the database"))? {
             true => Ok(()),
             false => {
                 Err(Error::Refused(format!("there is no database {} on the server: create it first", self.database)))
@@ -228,7 +228,7 @@ async fn superuser(server: &Server, role: &str) -> Result<Option<bool>, Error> {
     let asked = "select rolsuper from pg_catalog.pg_roles where rolname operator(pg_catalog.=) $1";
     let found = sqlx::query_scalar(asked).bind(role).fetch_optional(&mut connection).await;
     let _ = connection.close().await;
-    found.map_err(Error::query("look at the role that loads"))
+    found.map_err(Error::query("look up the role that loads"))
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl NoServer {
 impl fmt::Display for NoServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons: Vec<_> = self.0.iter().map(Unfit::to_string).collect();
-        write!(f, "no server of the cluster will do: {}", reasons.join("; "))
+        write!(f, "no server of the cluster can be used: {}", reasons.join("; "))
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
             let error = Error::from(NoServer(vec![silent("a", one), silent("b", other)]));
             assert!(error.is_transient() && root(&error) == Some(ConnectionRefused), "{error:?}");
             let words = human::chain(&error);
-            assert_eq!(words, format!("no server of the cluster will do: a: ask a: {one:?}; b: ask b: {other:?}"));
+            assert_eq!(words, format!("no server of the cluster can be used: a: ask a: {one:?}; b: ask b: {other:?}"));
         }
         let lasting = Error::from(NoServer(vec![silent("a", PermissionDenied), silent("b", PermissionDenied)]));
         assert!(!lasting.is_transient() && root(&lasting) == Some(PermissionDenied));

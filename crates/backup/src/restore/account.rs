@@ -58,12 +58,12 @@ impl Account {
         let refused = |reason: String| Err(self.refused(&path, &reason));
         if matches!(contents, Contents::Other(_)) {
             let new = self.others.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
-            return if new { Ok(()) } else { refused("is there twice".into()) };
+            return if new { Ok(()) } else { refused("appears twice".into()) };
         }
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = data.get_mut(&path) else { return refused("is not in its manifest".into()) };
         if std::mem::replace(&mut file.written, true) {
-            return refused("is there twice".into());
+            return refused("appears twice".into());
         }
         match file.expected.difference(size, crc32c) {
             Some(reason) => refused(reason),

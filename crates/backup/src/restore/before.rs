@@ -50,7 +50,7 @@ impl Restore {
             let mut entries = match fs::read_dir(directory) {
                 Ok(entries) => entries,
                 Err(error) if matches!(error.kind(), NotFound | NotADirectory) => continue,
-                Err(error) => return Err(Error::file("look into", directory)(error)),
+                Err(error) => return Err(Error::file("list", directory)(error)),
             };
             if entries.next().is_none() {
                 continue;
@@ -152,7 +152,7 @@ impl Restore {
                     directory.display()
                 )));
             }
-            let found = fs::metadata(there).map_err(Error::file("look at", there))?;
+            let found = fs::metadata(there).map_err(Error::file("inspect", there))?;
             let (shown, place) = (directory.display(), there.display());
             if !found.is_dir() {
                 return Err(Error::Refused(format!("{shown} cannot be created: {place} is not a directory")));
@@ -180,7 +180,7 @@ impl Restore {
         // C31: on another disk it stays there.
         let device = |directory: &Path| {
             let there = existing_part(directory);
-            fs::metadata(there).map(|found| found.dev()).map_err(Error::file("look at", there))
+            fs::metadata(there).map(|found| found.dev()).map_err(Error::file("inspect", there))
         };
         let mut room: BTreeMap<u64, (&Path, u64, u64)> = BTreeMap::new();
         for directory in directories() {

@@ -72,7 +72,7 @@ pub(crate) type Removed = BTreeSet<(PathBuf, String)>;
 /// # Errors
 /// [`Error::File`].
 pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, Error> {
-    let root = target.canonicalize().map_err(Error::file("look at", target))?;
+    let root = target.canonicalize().map_err(Error::file("inspect", target))?;
     let mut files = vec![root.join("postgresql.conf"), root.join("postgresql.auto.conf")];
     let (mut seen, mut removed) = (BTreeSet::new(), Removed::new());
     while let Some(path) = files.pop() {
@@ -100,7 +100,7 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                         ("include_if_exists", false) if !found.exists() => None,
                         (_, false) => Some("it is outside this copy"),
                         ("include_dir", true) => {
-                            let entries = fs::read_dir(&found).map_err(Error::file("look into", &found))?;
+                            let entries = fs::read_dir(&found).map_err(Error::file("list", &found))?;
                             let read = |path: &PathBuf| {
                                 path.file_name().is_some_and(|name| is_read_in(&name.to_string_lossy()))
                             };

@@ -190,7 +190,7 @@ impl Restore {
         }
         let others =
             || fs::read_dir(&self.target).map(|found| found.flatten().any(|entry| entry.file_name() != MARKER));
-        if self.existing == Existing::Refuse && others().map_err(Error::file("look into", &self.target))? {
+        if self.existing == Existing::Refuse && others().map_err(Error::file("list", &self.target))? {
             claim.end()?;
             let words = format!("{} is no longer empty: something else writes there", self.target.display());
             return Err(Error::Refused(words));

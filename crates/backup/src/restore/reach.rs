@@ -72,7 +72,7 @@ async fn end_segment(connection: &mut PgConnection, target: Option<&Target>) -> 
     let (is_archived, now, written): (bool, chrono::DateTime<chrono::Utc>, String) = sqlx::query_as(question)
         .fetch_one(&mut *connection)
         .await
-        .map_err(Error::query("ask how far WAL is written"))?;
+        .map_err(Error::query("read how far WAL is written"))?;
     match target {
         Some(Target::Time(time)) if *time >= now => return Ok(Err("that time has not come yet".into())),
         Some(Target::Lsn(lsn)) if written.parse().is_ok_and(|written| *lsn > written) => {

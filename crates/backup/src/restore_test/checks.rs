@@ -25,7 +25,7 @@ impl RestoreTest {
         let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask for the last transaction"))?;
+            .map_err(Error::query("read the time of the last transaction"))?;
         let names: Vec<Lossy> = sqlx::query_scalar(pgbosun_postgres::DATABASES)
             .fetch_all(&mut connection)
             .await
@@ -72,7 +72,7 @@ impl RestoreTest {
                 (Ok(Some(answer)), Some(expect)) if answer != *expect => {
                     looked.faults.push(format!("{place} returned {answer}, expected {expect}"));
                 }
-                (Ok(Some(answer)), _) => looked.checked.push(format!("{place} says {answer}")),
+                (Ok(Some(answer)), _) => looked.checked.push(format!("{place} returned {answer}")),
                 (Err(error), _) => looked.faults.push(format!("{place}: {error}")),
             }
         }

@@ -69,7 +69,7 @@ impl Found {
         self.wal.append(other.wal);
         for segment in other.segments {
             if !self.segments.insert(segment) {
-                self.misplaced.push(|| format!("{segment} is there twice"));
+                self.misplaced.push(|| format!("{segment} appears twice"));
             }
         }
     }
@@ -144,7 +144,7 @@ impl Volume<'_> {
         };
         self.found.files += 1;
         if std::mem::replace(&mut file.seen, true) {
-            self.found.misplaced.push(|| format!("{path:?} is there twice"));
+            self.found.misplaced.push(|| format!("{path:?} appears twice"));
         }
         if let Some(reason) = file.expected.difference(size, crc32c) {
             self.found.unlike.push(|| format!("{path:?} {reason}"));
@@ -176,7 +176,7 @@ impl Volume<'_> {
         };
         let needed = info.start_lsn.segment_start(size)..info.stop_lsn;
         if needed.contains(&address) && !self.found.segments.insert(segment) {
-            self.found.misplaced.push(|| format!("{segment} is there twice"));
+            self.found.misplaced.push(|| format!("{segment} appears twice"));
         }
     }
 }

@@ -255,7 +255,7 @@ impl Receive {
     /// What an earlier receiver had whole and could not hand over.
     async fn push_leftovers(&self) -> Result<(), Error> {
         let mut names: Vec<_> = fs::read_dir(&self.directory)
-            .map_err(Error::file("look into", &self.directory))?
+            .map_err(Error::file("list", &self.directory))?
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| {
@@ -300,7 +300,7 @@ impl Receive {
             .bind(&self.slot)
             .fetch_optional(&mut connection)
             .await
-            .map_err(Error::query("ask how much WAL the slot holds back"))?;
+            .map_err(Error::query("read how much WAL the slot holds back"))?;
         let too_much = retained.flatten().is_some_and(|bytes| bytes.unsigned_abs() > self.slot_limit && bytes > 0);
         if too_much {
             let dropped = sqlx::query("select pg_catalog.pg_drop_replication_slot($1)").bind(&self.slot);

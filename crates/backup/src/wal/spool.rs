@@ -92,7 +92,7 @@ impl Spool {
             Ok(None) => return Ok(None),
             Ok(Some(reason)) => reason,
             Err(error @ Error::Repository(RepositoryError::Conflict { .. })) => return Err(error),
-            Err(error) => format!("the spool did not take it: {}", human::chain(&error)),
+            Err(error) => format!("the spool did not accept it: {}", human::chain(&error)),
         };
         let repository = &self.repository.name;
         tracing::error!(repository, file = %file, "this file is missing there from now on: {reason}");

@@ -315,7 +315,7 @@ async fn sort_out<T>(looks: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<(Vec
 /// Work on files of this machine, away from the scheduler's threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::storage("look into the cache of", "catalogues")(std::io::Error::other(error)))
+    done.map_err(|error| Error::storage("read the cache of", "catalogues")(std::io::Error::other(error)))
 }
 
 /// Whether a name found in a repository may stand in a path, a command, a message: what we name backups has letters, digits,

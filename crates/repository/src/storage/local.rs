@@ -149,7 +149,7 @@ impl Storage for Local {
                 Ok(Some(Stat { size: u64::try_from(stat.st_size).unwrap_or(0), modified }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::storage("look at", path.display().to_string())(error)),
+            Err(error) => Err(Error::storage("inspect", path.display().to_string())(error)),
         }
     }
 

@@ -184,7 +184,7 @@ impl Storage for ObjectStore {
                 Ok(Some(Stat { size: metadata.content_length(), modified }))
             }
             Err(error) if error.kind() == opendal::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::store("look at", key)(error)),
+            Err(error) => Err(Error::store("inspect", key)(error)),
         }
     }
 

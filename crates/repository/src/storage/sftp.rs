@@ -171,11 +171,11 @@ impl Sftp {
 
     /// What lies under a key, which nothing but directories leads to.
     async fn look(&self, key: &str) -> Result<Option<MetaData>, Error> {
-        let failed = |error| Error::storage("look at", self.path(key).display().to_string())(error);
+        let failed = |error| Error::storage("inspect", self.path(key).display().to_string())(error);
         let names = parts(key).map_err(failed)?;
         let ways = (0..=names.len()).map(|count| self.path(&names[..count].join("/"))).skip(1);
         let looks = ways.map(|way| async move {
-            self.request("look at", &way, async |mut fs, _| fs.symlink_metadata(&way).await).await
+            self.request("inspect", &way, async |mut fs, _| fs.symlink_metadata(&way).await).await
         });
         let mut found = try_join_all(looks).await?;
         let last = found.pop().flatten();
@@ -194,7 +194,7 @@ impl Sftp {
         if found.as_ref().and_then(MetaData::file_type).is_some_and(|kind| !kind.is_file()) {
             let name = key.rsplit('/').next().unwrap_or(key);
             let foreign = Foreign::new(name, "not a plain file, and probably a link");
-            return Err(Error::storage("look at", self.path(key).display().to_string())(foreign.into()));
+            return Err(Error::storage("inspect", self.path(key).display().to_string())(foreign.into()));
         }
         Ok(found)
     }
@@ -205,7 +205,7 @@ impl Sftp {
             Some(kind) if !kind.is_dir() => {
                 let name = key.rsplit('/').next().unwrap_or(key);
                 let foreign = Foreign::new(name, "not a directory, and probably a link");
-                Err(Error::storage("look at", self.path(key).display().to_string())(foreign.into()))
+                Err(Error::storage("inspect", self.path(key).display().to_string())(foreign.into()))
             }
             found => Ok(found.is_some()),
         }
@@ -241,7 +241,7 @@ impl Sftp {
 
     /// Creates what is missing of the root, which the configuration names: it may lie behind a link.
     async fn create_root(&self, directory: &Path) -> Result<(), Error> {
-        let known = async || self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await;
+        let known = async || self.request("inspect", directory, async |mut fs, _| fs.metadata(directory).await).await;
         if known().await?.is_some() {
             return Ok(());
         }
@@ -408,7 +408,7 @@ impl Storage for Sftp {
 
     async fn exposed(&self) -> Result<Option<String>, Error> {
         let root = &self.root;
-        let found = self.request("look at", root, async |mut fs, _| fs.metadata(root).await).await?;
+        let found = self.request("inspect", root, async |mut fs, _| fs.metadata(root).await).await?;
         // A group of the same number is the account's own.
         let shared = found.as_ref().is_some_and(|found| found.uid() != found.gid());
         let mode = found.and_then(|found| found.permissions());

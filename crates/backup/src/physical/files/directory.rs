@@ -36,7 +36,7 @@ impl DataDirectory {
     /// What the server says of its data directory, with its `postmaster.pid`.
     async fn ask(connection: &mut PgConnection) -> Result<Result<(Self, String), Error>, Error> {
         let asked = sqlx::query_as(include_str!("directory.sql")).fetch_one(&mut *connection).await;
-        let failed = || Error::query("look for the data directory");
+        let failed = || Error::query("look up the data directory");
         let (root, may_start, usual, checksums, server_version): (Option<String>, bool, bool, bool, i32) =
             asked.map_err(failed())?;
         let refused = |reason: &str| Ok(Err(Error::Refused(reason.into())));
@@ -86,7 +86,7 @@ impl DataDirectory {
         let pid: String = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')")
             .fetch_one(session)
             .await
-            .map_err(Error::query("look for the data directory"))?;
+            .map_err(Error::query("look up the data directory"))?;
         Ok(fs::read_to_string(self.root.join("postmaster.pid")).is_ok_and(|here| here == pid))
     }
 
