@@ -292,7 +292,7 @@ async fn remove_unpublished(repository: &Repository, place: &BackupRef) {
     }
     if let Err(error) = repository.remove(place).await {
         let reason = human::chain(&error);
-        tracing::warn!(repository = repository.name, "leftover not removed until the next backup: {reason}");
+        tracing::warn!(repository = repository.name, "leftover remains until the next backup: {reason}");
     }
 }
 

@@ -138,7 +138,7 @@ impl TrustedKeys {
             return Err(format!("it is signed by a key that is not among trusted-keys ({fingerprint})"));
         };
         key.verify(NAMESPACE, statement.0.as_bytes(), &signature).map_err(|_| {
-            "its signature is for something else: it was changed after it was signed, or moved from another place"
+            "its signature is for something else: it was changed after it was signed, or copied from elsewhere"
                 .to_owned()
         })
     }

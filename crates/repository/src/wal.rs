@@ -123,7 +123,7 @@ impl WalArchive {
         let believed = self.not_empty(believed).await?;
         if let Some(present) = believed.iter().find(|present| present.sha256 != encoded.sha256) {
             let present =
-                format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
+                format!("sha256 {}, while {} was to be stored", short(&present.sha256), short(&encoded.sha256));
             return Err(Error::Conflict { object: encoded.name.clone(), present });
         }
         let statement = self.statement(file, &encoded.sha256);

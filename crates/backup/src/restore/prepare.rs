@@ -170,7 +170,7 @@ pub(super) fn keep_what_is_right(
                 })
             })
             .collect();
-        let broken = || Err(Error::Interrupted("a thread that compared files broke off".into()));
+        let broken = || Err(Error::Interrupted("a thread that compared files ended unexpectedly".into()));
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| broken())).collect()
     });
     for names in checked {

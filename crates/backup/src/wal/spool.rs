@@ -95,7 +95,7 @@ impl Spool {
             Err(error) => format!("the spool did not accept it: {}", human::chain(&error)),
         };
         let repository = &self.repository.name;
-        tracing::error!(repository, file = %file, "this file is missing there from now on: {reason}");
+        tracing::error!(repository, file = %file, "this file will be missing from the repository: {reason}");
         if let Err(error) = self.record_gap(cluster, file) {
             tracing::error!(repository, file = %file, "the missing file could not be recorded: {}", human::chain(&error));
         }
