@@ -119,7 +119,7 @@ fn whatever_changes_something_is_written_down_with_who_from_where_and_what_came_
     ground.leaves(&["job", "resume", "full"], &[("resume", "full", "done")]);
     ground.leaves(&["job", "pause", "--all"], &[("pause", "all jobs", "done")]);
     ground.leaves(&["job", "resume", "--all"], &[("resume", "all jobs", "done")]);
-    ground.leaves(&["job", "cancel", "full"], &[("cancel", "full", "refused: job full is not at work")]);
+    ground.leaves(&["job", "cancel", "full"], &[("cancel", "full", "refused: job full is not running")]);
     let until = ["alert", "silence", "--cluster", "*", "--for", "1h", "--reason", "work"];
     let rows = ground.rows(&until);
     assert!(rows.len() == 1 && rows[0].contains(" | silence | ") && rows[0].ends_with(" | done"), "{rows:?}");

@@ -457,7 +457,7 @@ fn c22_a_restore_by_hand_needs_tar_zstd_age_and_postgresql_alone() {
         assert_eq!(restored.sql("select answer from known"), "42", "{name}");
         // The program itself reads it too, and says what it cannot without the key.
         let verified = installation.run(&["backup", "verify", "--all"]);
-        assert!(!verified.contains("not looked into"), "{verified}");
+        assert!(!verified.contains("not checked"), "{verified}");
         if name == "sealed" {
             let text = fs::read_to_string(place.join("pgbosun.toml")).unwrap();
             let keyless: String = text
@@ -466,7 +466,7 @@ fn c22_a_restore_by_hand_needs_tar_zstd_age_and_postgresql_alone() {
                 .fold(String::new(), |text, line| text + line + "\n");
             fs::write(place.join("pgbosun.toml"), keyless).unwrap();
             let verified = installation.run(&["backup", "verify", "--all"]);
-            assert!(verified.contains("not looked into: it is encrypted"), "{verified}");
+            assert!(verified.contains("not checked: it is encrypted"), "{verified}");
             let done = installation.try_run(&["restore", "physical", "--to", place.join("no").to_str().unwrap()]);
             let words = String::from_utf8_lossy(&done.stderr).into_owned();
             assert!(words.contains("no identity is configured"), "{words}");

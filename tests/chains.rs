@@ -190,7 +190,7 @@ fn c27_after_a_change_of_keys_the_next_backup_is_full_and_the_others_are_looked_
     use_key("second");
     let said = installation.try_run(&["backup", "create"]);
     let said = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
-    assert!(said.contains("is encrypted to other keys than encrypt-to"), "{said}");
+    assert!(said.contains("is encrypted for other keys than those in encrypt-to"), "{said}");
     let parents: Vec<_> = listed(&installation).iter().map(|one| one["parent"].is_string()).collect();
     assert_eq!(parents, [false, true, false]);
     // What the new key does not open is told, and says nothing about what it opens.
@@ -256,7 +256,7 @@ fn c33_a_wrong_clock_removes_nothing_and_does_not_make_a_backup_the_newest() {
     assert_eq!(labels(&installation).len(), 3, "{said}");
     let alerts = installation.json(&["alert", "list"]).to_string();
     assert!(alerts.contains("old backups in local were not removed"), "{alerts}");
-    assert!(alerts.contains("nothing is removed by a clock that is wrong"), "{alerts}");
+    assert!(alerts.contains("nothing is removed while a clock is wrong"), "{alerts}");
     cluster.sql("create table later as select 1 x");
     create();
     let labels = labels(&installation);

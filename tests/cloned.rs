@@ -56,7 +56,7 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
     installation.configure(&at(&socket));
     refused("and segment");
     write(&copy, 6);
-    refused("is another than the one in the WAL archive");
+    refused("differs from the one in the WAL archive");
     assert_eq!(labels(), first);
 
     // Where it has that segment no more nobody knows, and its backup takes the place of none.
@@ -70,7 +70,7 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
     let both = labels();
     assert_eq!((both.len(), &both[0]), (2, &first[0]), "{both:?}");
     let why = installation.run(&["backup", "expire", "--dry-run"]);
-    assert!(why.contains("the WAL archive has not come up to it"), "{why}");
+    assert!(why.contains("the WAL archive has not reached it yet"), "{why}");
     // Nor does it keep the original, which is behind it, from its own.
     installation.configure(&at(directory.path()));
     installation.run(&["backup", "create"]);
@@ -91,7 +91,7 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
     let found = installation.journal("select severity || ' ' || summary || ' ' || detail from findings");
     assert!(found.contains("old backups in local were not removed") && found.contains(strange), "{found}");
     let why = installation.run(&["backup", "expire", "--dry-run"]);
-    assert!(why.contains("nothing goes until that is settled"), "{why}");
+    assert!(why.contains("nothing is removed until that is resolved"), "{why}");
 
     // Settled: what is not of the cluster is taken away.
     installation.run(&["backup", "remove", &both[1], "--force"]);
@@ -194,8 +194,5 @@ fn c43_a_backup_that_waits_for_the_archive_takes_no_other_servers_wal() {
     original.archive_all();
     let mut words = String::new();
     std::io::Read::read_to_string(backup.stdout.as_mut().unwrap(), &mut words).unwrap();
-    assert!(
-        !backup.wait().unwrap().success() && words.contains("is another than the one in the WAL archive"),
-        "{words}"
-    );
+    assert!(!backup.wait().unwrap().success() && words.contains("differs from the one in the WAL archive"), "{words}");
 }

@@ -153,7 +153,7 @@ fn how_far_a_backup_is_fits_the_terminal_and_is_a_line_a_step_without_one() {
         // Two lines, the first filled up with blanks to the width.
         assert!(widest <= 2 * columns as usize, "{columns}: {widest}\n{shown:?}");
         let measured = pieces(&shown)
-            .filter(|piece| piece.contains("full: copies the data") && piece.contains(" MiB of "))
+            .filter(|piece| piece.contains("full: copying the data") && piece.contains(" MiB of "))
             .last()
             .unwrap_or_else(|| panic!("{shown:?}"));
         assert!(measured.contains('█') && measured.contains(" %  "), "{measured}");
@@ -162,7 +162,7 @@ fn how_far_a_backup_is_fits_the_terminal_and_is_a_line_a_step_without_one() {
     let piped = installation.command(&["job", "run", "full", "--wait"]).env_remove("PGBOSUN_LOG").output().unwrap();
     let said = String::from_utf8_lossy(&piped.stderr).into_owned();
     let lines: Vec<_> = said.lines().collect();
-    assert_eq!(lines.iter().filter(|line| **line == "full: copies the data").count(), 1, "{said}");
+    assert_eq!(lines.iter().filter(|line| **line == "full: copying the data").count(), 1, "{said}");
     assert!(lines.iter().all(|line| line.starts_with("full: ")) && !said.contains('%'), "{said}");
 }
 

@@ -51,7 +51,7 @@ fn ten_mistakes_are_ten_clear_messages() {
         "DIR/pgbosun.toml: repositories.local.path = \"backups\": expected an absolute path",
         "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it in a file of mode 0600 and set password-file to its path",
         "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is not a kind of job; did you mean \"backup.physical\"?",
-        "DIR/pgbosun.toml: jobs.disk.schedule = \"61 * * * *\": expected a schedule such as \"59 23 * * *\" or \"@hourly\" (\"61\" is no minute: 0 to 59 are allowed)",
+        "DIR/pgbosun.toml: jobs.disk.schedule = \"61 * * * *\": expected a schedule such as \"59 23 * * *\" or \"@hourly\" (\"61\" is not a valid minute: 0 to 59 are allowed)",
         "DIR/pgbosun.toml: jobs.disk.minimum-free = \"lots\": expected a size such as",
         "DIR/pgbosun.toml: jobs.disk.alert-group = \"databse\": expected the name of a group",
         "did you mean \"database\"?",

@@ -59,7 +59,7 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     // Beside it, while it runs: started as the last line says, with nothing else.
     let target = directory.path().join("copy");
     let told = installation.run(&["restore", "physical", "--to", target.to_str().unwrap()]);
-    assert!(told.lines().any(|line| line.contains("comments now") && line.contains("include")), "{told}");
+    assert!(told.lines().any(|line| line.contains("commented out") && line.contains("include")), "{told}");
     let copy = Cluster::beside(&cluster, &target, &told);
     let ask = |question: &str| copy.sql(question);
     wait_until("the copy has recovered", seconds(60), || ask("select pg_is_in_recovery()") == "f");
@@ -75,8 +75,8 @@ fn c29_c30_c31_a_copy_of_a_server_with_a_past_starts_beside_it_and_in_its_place(
     cluster.stop();
     let data = cluster.data.to_str().unwrap();
     let told = installation.run(&["restore", "physical", "--in-place", "--force", "--to", data]);
-    let comment = "comments now, since they do not hold for what was restored: recovery_min_apply_delay";
-    for line in ["conf.d: kept, a link", "dangling: the link that was there is gone", comment] {
+    let comment = "commented out, since they do not apply to what was restored: recovery_min_apply_delay";
+    for line in ["conf.d: link kept", "dangling: the previous link was removed", comment] {
         assert!(told.contains(line), "{line}: {told}");
     }
     cluster.up();
@@ -141,16 +141,16 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     refused(&target, &closed.join("moved"), "may not write into");
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    refused(&file.join("target"), &moved, "is no directory");
+    refused(&file.join("target"), &moved, "is not a directory");
     refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
     refused(&target, &space, "is a tablespace of the PostgreSQL server that runs in");
-    refused(&target, &target, "two things are to go to");
+    refused(&target, &target, "is named twice");
     // C29: what belongs to a server or is a repository gets no guests.
     refused(&cluster.data.join("base/copy"), &moved, "which is a data directory");
     refused(&target, &cluster.data.join("space"), "which is a data directory");
     refused(&directory.path().join("repo/copy"), &moved, "which is a repository");
     let owned = fs::read_dir(&space).unwrap().next().unwrap().unwrap().path();
-    refused(&target, &owned.join("copy"), "which is what a server has in a tablespace");
+    refused(&target, &owned.join("copy"), "which is the tablespace directory of a server");
 
     // Where recovery is to put what was created after the backup, it must be able to: found out then, hours would be lost.
     let link = directory.path().join("link");
@@ -160,12 +160,12 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     let places = [
         (closed.join("later"), "may not write into"),
         (closed, "may not write into"),
-        (file.join("later"), "is no directory"),
-        (file, "is no directory"),
+        (file.join("later"), "is not a directory"),
+        (file, "is not a directory"),
         (link.join("later"), "is a link that leads nowhere"),
         (link, "is a link that leads nowhere"),
         (space.clone(), "is not empty"),
-        (moved.clone(), "two things are to go to"),
+        (moved.clone(), "is named twice"),
     ];
     let foreign = foreign.map(|path| (path.to_owned(), "does not belong to"));
     for (later, words) in places.into_iter().chain(foreign) {
@@ -202,13 +202,13 @@ fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore()
         assert_eq!(copy.sql("select count(*) from t"), rows, "{name}");
     }
     let (succeeded, said) = restore("future", "--target-time", "2999-01-01 00:00:00+00");
-    assert!(!succeeded && said.contains("it has not come yet"), "{said}");
+    assert!(!succeeded && said.contains("that time has not come yet"), "{said}");
     let (succeeded, said) = restore("beyond", "--target-lsn", "FF/0");
-    assert!(!succeeded && said.contains("the server has written up to"), "{said}");
+    assert!(!succeeded && said.contains("the server has written only up to"), "{said}");
     // What is nowhere is not waited for longer than it takes to archive all there is.
     let begun = std::time::Instant::now();
     let (succeeded, said) = restore("nowhere", "--target-name", "no such restore point");
-    assert!(!succeeded && said.contains("all that the server wrote is archived"), "{said}");
+    assert!(!succeeded && said.contains("everything the server wrote is archived"), "{said}");
     assert!(begun.elapsed() < seconds(50), "{:?}", begun.elapsed());
     cluster.stop();
     let (succeeded, said) = restore("gone", "--target-lsn", "FF/0");

@@ -243,7 +243,7 @@ fn a_history_database_that_takes_nothing_is_told_and_made_anew() {
             installation.journal(alert).starts_with("open") && installation.journal(alert).contains(words)
         });
         wait_until("by mail", seconds(30), || {
-            installation.mails().iter().any(|mail| mail.contains("the history database has taken nothing"))
+            installation.mails().iter().any(|mail| mail.contains("the history database has accepted nothing"))
         });
     };
     let over = || wait_until("it is over", seconds(90), || installation.journal(alert).starts_with("resolved"));
@@ -325,7 +325,7 @@ fn who_hears_for_a_group_without_operators_is_said() {
     );
     let alert = "select state || ' ' || severity || ' ' || detail from alerts where job = 'pgbosun-operators' order by opened_at desc limit 1";
     wait_until("they are told", seconds(20), || installation.mails().len() == 1);
-    assert!(installation.mails()[0].contains("WARNING test: group database has no operator any more"));
+    assert!(installation.mails()[0].contains("WARNING test: group database no longer has an operator"));
     let mail = std::fs::read_dir(directory.path().join("mail")).unwrap().flatten().next().unwrap().path();
     assert!(std::fs::read_to_string(mail).unwrap().contains("To: dba@example.com"));
     assert!(installation.journal(alert).starts_with("open warning") && installation.journal(alert).contains(instead));

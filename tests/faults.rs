@@ -128,7 +128,7 @@ fn c1_c2_a_push_that_dies_at_any_point_is_repeated_and_no_harm_is_done() {
         let done = command.current_dir(&cluster.data).output().unwrap();
         let words = String::from_utf8_lossy(&done.stderr).into_owned();
         // C3
-        assert!((1..=125).contains(&done.status.code().unwrap()) && words.contains("other contents"), "{words}");
+        assert!((1..=125).contains(&done.status.code().unwrap()) && words.contains("different contents"), "{words}");
         fs::remove_dir_all(&forged).unwrap();
         output(&mut fetch());
     }
@@ -273,7 +273,7 @@ fn c26_a_mount_point_without_its_share_is_no_new_repository() {
     fs::rename(&share, &aside).unwrap();
     fs::create_dir(&share).unwrap();
     for arguments in [&["backup", "create"][..], &["wal", "push", &path], &["backup", "list"], &fetch] {
-        refused(arguments, "it holds no pgbosun.json, and once did. Is the share mounted?");
+        refused(arguments, "it no longer has a pgbosun.json. Is the share mounted?");
     }
     assert_eq!(fs::read_dir(&share).unwrap().count(), 0, "nothing is stored under the mount point");
     // Another repository in its place: one that this installation made when it knew of none.
@@ -282,7 +282,7 @@ fn c26_a_mount_point_without_its_share_is_no_new_repository() {
     fs::remove_file(&memory).unwrap();
     let _ = installation.try_run(&["check"]);
     fs::write(&memory, known).unwrap();
-    refused(&["wal", "push", &path], "it is another repository than before");
+    refused(&["wal", "push", &path], "it is a different repository than before");
     fs::remove_dir_all(&share).unwrap();
     fs::rename(&aside, &share).unwrap();
     output(installation.command(&["wal", "push", &path]).current_dir(&cluster.data));

@@ -159,5 +159,5 @@ fn c14_a_backup_without_wal_of_its_own_is_good_where_the_archive_has_it_and_is_c
     }
     let done = installation.try_run(&["backup", "verify", &label]);
     let words = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(!done.status.success() && words.contains("is missing in the archive"), "{words}");
+    assert!(!done.status.success() && words.contains("is missing from the archive"), "{words}");
 }

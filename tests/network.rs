@@ -55,7 +55,7 @@ fn backup_over_tcp_with_tls_and_scram() {
     let passfile = format!("passfile={}", pgpass.display());
     installation.configure(&configuration("require", &passfile).replace("password-file = \"{dir}/secret\"\n", ""));
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o644)).unwrap();
-    let ignored = format!("mode 0644 lets others at it; chmod 0600 {}", pgpass.display());
+    let ignored = format!("mode 0644 gives others access; chmod 0600 {}", pgpass.display());
     for command in [&["backup", "create"][..], &["check"]] {
         let done = installation.try_run(command);
         let words = format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -73,7 +73,7 @@ fn backup_over_tcp_with_tls_and_scram() {
         let done = installation.try_run(&["backup", "create"]);
         let words = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(!done.status.success() && words.contains(&ignored), "{words}");
-        words.contains("the server asks for a password, and none is")
+        words.contains("the server asks for a password, but none is")
     });
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
     installation.run(&["backup", "create"]);

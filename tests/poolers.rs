@@ -42,7 +42,7 @@ fn said(done: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
 }
 
-const NAMED: &str = "connect to the PostgreSQL server itself, by its own host and port";
+const NAMED: &str = "connect directly to the PostgreSQL server, with its own host and port";
 const IGNORED: &str = "ignore_startup_parameters = extra_float_digits,options";
 
 #[test]

@@ -55,7 +55,7 @@ fn c32_expiry_leaves_what_a_restore_reads_and_nothing_for_a_dead_one() {
     assert!(restore.wait().unwrap().success());
     // The server fetches its WAL later.
     let said = installation.run(&["backup", "expire", "--force"]);
-    assert!(said.contains("a restore reads it since"), "{said}");
+    assert!(said.contains("a restore has been reading it since"), "{said}");
     let socket = directory.path().join("s");
     fs::create_dir_all(&socket).unwrap();
     let restored = Cluster::adopt(&directory.path().join("restored"), &socket);

@@ -21,7 +21,7 @@ fn a_job_never_overlaps_itself_and_the_reason_is_recorded() {
     wait_until("two runs", seconds(20), || installation.count("slow", "succeeded") >= 2);
     let skipped: Vec<_> = installation.history("slow").into_iter().filter(|run| run["state"] == "skipped").collect();
     assert!(skipped.len() >= 3, "{skipped:?}");
-    assert!(skipped[0]["summary"].as_str().unwrap().contains("is still at work"));
+    assert!(skipped[0]["summary"].as_str().unwrap().contains("is still running"));
     // By hand it runs between two of its times, and not while it is at work.
     wait_until("it rests", seconds(20), || installation.try_run(&["job", "run", "slow"]).status.success());
     wait_until("busy", seconds(5), || !installation.try_run(&["job", "run", "slow"]).status.success());
@@ -60,7 +60,7 @@ fn jobs_of_one_group_wait_for_each_other() {
     installation.run(&["job", "run", "c", "--dry-run"]);
     installation.look("free");
     let status = installation.json(&["status"]);
-    assert!(status["running"].to_string().contains("waits for its turn"), "{status}");
+    assert!(status["running"].to_string().contains("waiting for its turn"), "{status}");
     wait_until("both done", seconds(20), || ["a", "b"].iter().all(|name| installation.count(name, "succeeded") >= 1));
     assert_eq!(fs::read_to_string(directory.path().join("log")).unwrap(), "in\nout\nin\nout\n");
 }
@@ -187,7 +187,7 @@ fn a_pause_survives_a_restart_and_downtime_is_caught_up_or_missed() {
         installation.count("none", "missed") >= 25 && installation.count("once", "missed") >= 25
     });
     let missed = installation.history("none").into_iter().find(|run| run["state"] == "missed").unwrap();
-    assert!(missed["summary"].as_str().unwrap().contains("nobody was there"), "{missed}");
+    assert!(missed["summary"].as_str().unwrap().contains("nothing was running to start it"), "{missed}");
     let doubled = installation.journal("select count(*) from (select 1 from runs where trigger <> 'manual' group by job, scheduled_for having count(*) > 1)");
     assert_eq!(doubled, "0");
 }
@@ -273,7 +273,7 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
         installation.journal(&format!("select summary from alerts where job = '{what}' and state = 'open'"))
     };
     wait_until("the other is told", seconds(30), || !installation.mails().is_empty());
-    assert_eq!(alerts(&installation, "told"), "a run of told was ended and does not run again");
+    assert_eq!(alerts(&installation, "told"), "a run of told was interrupted and does not run again");
     assert!(alerts(&installation, "again").is_empty() && alerts(&installation, "hourly").is_empty());
     assert!(installation.mails().iter().all(|mail| mail.contains("does not run again")));
     let detail = installation.journal("select detail from alerts where job = 'told'");
@@ -290,7 +290,7 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
     assert_eq!(alerts(&installation, "again"), "a run of again was interrupted");
     installation.kill();
     installation.start();
-    let given_up = "a run of again was ended and does not run again";
+    let given_up = "a run of again was interrupted and does not run again";
     wait_until("it is told", seconds(30), || alerts(&installation, "again").contains(given_up));
     wait_until("by a mail", seconds(30), || installation.mails().iter().any(|mail| mail.contains(given_up)));
     // Somebody knows: it does not come back with every start.
@@ -326,7 +326,7 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
     set(three + Duration::days(1) + Duration::hours(13));
     installation.start();
     wait_until("it is told", seconds(30), || {
-        alerts(&installation, "again") == "a run of again was ended and does not run again"
+        alerts(&installation, "again") == "a run of again was interrupted and does not run again"
     });
     assert_eq!(begun("again"), 6);
 }

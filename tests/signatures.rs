@@ -168,7 +168,7 @@ fn c42_a_forged_backup_or_segment_is_refused_by_every_reader_and_named() {
         write_info(place, &forged);
     });
     refused("it has no signature", &|place| fs::remove_file(place.join("backup.json.sig")).unwrap());
-    refused("its signature is none", &|place| fs::write(place.join("backup.json.sig"), "signed").unwrap());
+    refused("its signature is invalid", &|place| fs::write(place.join("backup.json.sig"), "signed").unwrap());
     refused("not among trusted-keys (SHA256:", &|place| {
         let mut sign = Command::new("ssh-keygen");
         sign.args(["-Y", "sign", "-n", "pgbosun", "-f"]).arg(dir.join("theirs"));
@@ -432,7 +432,7 @@ fn c42_what_was_there_before_is_signed_once_it_is_verified_and_keys_follow_each_
     keyed("second", &[&second]);
     refused("it is open to others (mode 0644): chmod 0600");
     installation.configure(&format!("{base}trusted-keys = [\"{second}\"]\n{JOB}"));
-    refused("it has trusted-keys and no signing-key-file");
+    refused("it has trusted-keys but no signing-key-file");
     restores("");
     installation.configure(&format!("{base}trusted-keys = [\"ssh-rsa AAAA\"]\n{JOB}"));
     assert!(said(&installation.try_run(&["config", "check"])).contains("is not a public key of type ssh-ed25519"));
@@ -497,7 +497,11 @@ fn c42_what_is_not_signed_can_delay_and_decides_nothing() {
     forge(&description, forged);
     for arguments in [["backup", "create"].as_slice(), &["backup", "expire", "--force"], &["check"]] {
         let done = installation.try_run(arguments);
-        assert!(!done.status.success() && said(&done).contains("another repository than before"), "{}", said(&done));
+        assert!(
+            !done.status.success() && said(&done).contains("a different repository than before"),
+            "{}",
+            said(&done)
+        );
     }
     forge(&description, honest);
     assert_eq!(count(), Some(2));

@@ -380,7 +380,7 @@ impl Installation {
     pub fn run_job(&self, job: &str) -> Output {
         let mut done = self.try_run(&["job", "run", job, "--wait"]);
         wait_until(&format!("{job} can be run"), seconds(60), || {
-            let at_work = String::from_utf8_lossy(&done.stderr).contains("is at work since");
+            let at_work = String::from_utf8_lossy(&done.stderr).contains("has already been running for");
             if at_work {
                 done = self.try_run(&["job", "run", job, "--wait"]);
             }

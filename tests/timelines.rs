@@ -120,7 +120,7 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     output(Command::new("find").arg(&repository).args(["-name", "00000002.history*", "-delete"]));
     let done = installation.try_run(&["restore", "physical", "--to", target.to_str().unwrap(), "--latest"]);
     let words = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(!done.status.success() && words.contains("00000002.history is missing in the archive"), "{words}");
+    assert!(!done.status.success() && words.contains("00000002.history is missing from the archive"), "{words}");
 }
 
 #[test]

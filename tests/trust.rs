@@ -116,13 +116,21 @@ fn c42_nothing_is_copied_or_signed_that_nobody_believes_or_read() {
     // It would be encrypted on the way, and so have no signature that fits.
     installation.configure(&configure(&signs, &format!("{encrypts}{trusted}")));
     let done = copy();
-    assert!(!done.status.success() && said(&done).contains("would be believed by nobody"), "{}", said(&done));
+    assert!(
+        !done.status.success() && said(&done).contains("nobody would trust what this host writes"),
+        "{}",
+        said(&done)
+    );
     nothing_there();
     // Nor has it one where the original has none.
     installation.configure(&configure("", &trusted));
     below(&dir.join("repo"), "*.sig").iter().for_each(|path| fs::rename(path, path.with_extension("kept")).unwrap());
     let done = copy();
-    assert!(!done.status.success() && said(&done).contains("would be believed by nobody"), "{}", said(&done));
+    assert!(
+        !done.status.success() && said(&done).contains("nobody would trust what this host writes"),
+        "{}",
+        said(&done)
+    );
     nothing_there();
     let kept = below(&dir.join("repo"), "*.kept");
     kept.iter().for_each(|path| fs::rename(path, path.with_extension("sig")).unwrap());

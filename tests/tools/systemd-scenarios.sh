@@ -247,7 +247,7 @@ stall-scheduler | stall-delivery)
     [ "$(property NRestarts)" = 0 ] || fail "restarted before the stall"
     wait_for 60 "restart by the watchdog" sh -c '[ "$(systemctl show -P NRestarts pgbosun)" -ge 1 ]'
     journalctl -u pgbosun | has -i "watchdog timeout" || fail "restarted, but not by the watchdog"
-    journalctl -u pgbosun | has "did not move since the last ping" || fail "the log does not say which part stood still"
+    journalctl -u pgbosun | has "made no progress since the last ping" || fail "the log does not say which part stood still"
     # Without the fault, the same situation lasts.
     rm /etc/systemd/system/pgbosun.service.d/fault.conf
     printf '[Service]\nWatchdogSec=16s\n' >/etc/systemd/system/pgbosun.service.d/fault.conf
@@ -311,7 +311,7 @@ full-disk)
     mount -t tmpfs -o "size=2M,mode=700,uid=$(id -u postgres),gid=$(id -g postgres)" repository /var/backups/pgbosun
     start
     # Too small by the estimate: refused before the first byte.
-    { bosun backup create || :; } | grep "free space or add a repository" || fail "not refused, or not clearly"
+    { bosun backup create || :; } | grep "free up space or add a repository" || fail "not refused, or not clearly"
     # Too small for what the estimate could not know: fails, names the object, leaves nothing.
     mount -o remount,size=20M /var/backups/pgbosun
     { bosun backup create || :; } | tee /tmp/said | grep -i "no space left on device" || fail "the full disk is not named: $(cat /tmp/said)"
@@ -424,7 +424,7 @@ full-disk-anywhere)
     mount -t tmpfs -o "size=400M,$owner" target /var/lib/target
     room /var/lib/target 20000
     { bosun restore physical --to /var/lib/target/data --immediate --delta --force || :; } >/tmp/said 2>&1
-    grep "and the restore needs" /tmp/said || fail "not refused before the first byte: $(cat /tmp/said)"
+    grep "but the restore needs" /tmp/said || fail "not refused before the first byte: $(cat /tmp/said)"
     rm -rf /var/lib/target/data
     room /var/lib/target 400000
     for turn in 1 2 3; do

@@ -52,8 +52,9 @@ pub async fn backup(repository: &Repository, info: &BackupInfo) -> Result<Option
 pub(crate) fn words(info: &BackupInfo) -> String {
     let segment = info.last_segment().map(|(segment, _)| segment.to_string()).unwrap_or_default();
     format!(
-        "{segment} in the WAL archive is another than the one in {}: two servers with system identifier {} write here, the original and \
-         a copy of its machine. Give the copy a cluster name of its own; \"pgbosun backup remove\" takes away what it brought",
+        "{segment} in the WAL archive differs from the one in {}: two servers with system identifier {} write here, the \
+         original and a copy of its machine. Give the copy a cluster name of its own; \"pgbosun backup remove\" removes the \
+         backups it took",
         info.label, info.system_id
     )
 }
@@ -96,7 +97,7 @@ pub(crate) async fn check(
     match of_backup.into_iter().chain(of_archive).max() {
         // A standby may be behind.
         Some((end, what)) if at < end && !before.standby => {
-            return Err(refused(format!("it is at {at} of timeline {timeline}, and {what} there ends at {end}")));
+            return Err(refused(format!("it is at {at} on timeline {timeline}, but {what} there ends at {end}")));
         }
         _ => {}
     }
@@ -104,7 +105,7 @@ pub(crate) async fn check(
         && own_segment(server, segment, size).await?.is_some_and(|own| own != sha256)
     {
         let label = known.map(|info| info.label.as_str()).unwrap_or_default();
-        return Err(refused(format!("its own {segment} is another than the one in backup {label} there")));
+        return Err(refused(format!("its own {segment} differs from the one in backup {label} there")));
     }
     match newest {
         Some((segment, _)) => check_segment(server, &archive, cluster, (segment, size)).await.map(drop),
@@ -127,7 +128,7 @@ pub(crate) async fn check_segment(
     if there.is_empty() || there.iter().any(|object| object.sha256 == own) {
         return Ok(Some(own));
     }
-    let reason = format!("its own {segment} is another than the one in the WAL archive there");
+    let reason = format!("its own {segment} differs from the one in the WAL archive there");
     Err(RepositoryError::another_server(archive.repository(), cluster, reason).into())
 }
 
@@ -182,6 +183,6 @@ async fn position(server: &Server) -> Result<(u32, Lsn), Error> {
     let (timeline, lsn): (i32, String) = row.map_err(Error::query("read the server's position"))?;
     match (u32::try_from(timeline), lsn.parse()) {
         (Ok(timeline), Ok(lsn)) => Ok((timeline, lsn)),
-        _ => Err(Error::Interrupted(format!("the server says it is at \"{lsn}\" of timeline {timeline}"))),
+        _ => Err(Error::Interrupted(format!("the server reports that it is at \"{lsn}\" of timeline {timeline}"))),
     }
 }

@@ -100,7 +100,7 @@ impl fmt::Display for Health {
             Self::Unverified => f.write_str("not verified"),
             Self::Orphaned { label, timeline, live } => write!(
                 f,
-                "{label} is orphaned: it was taken on timeline {timeline}, and timeline {live} had branched off before its end"
+                "{label} is orphaned: it was taken on timeline {timeline}, but timeline {live} branched off before its end"
             ),
             Self::Suspect { label } => write!(f, "{label} is suspect: damaged pages were found when it was taken"),
             Self::Damaged { label } => write!(f, "{label} is damaged: its last verification failed"),
@@ -188,12 +188,12 @@ impl Catalogue {
         let (backups, mut unreadable) = repository.backups(Some(cluster)).await?;
         let notes = repository.notes(&backups).await.unwrap_or_else(|error| {
             let reason = human::chain(&error);
-            tracing::warn!(repository = repository.name, "what was verified is unknown: {reason}");
+            tracing::warn!(repository = repository.name, "which backups are verified is unknown: {reason}");
             vec![Notes::default(); backups.len()]
         });
         let lineages = lineages(repository, &backups, &mut unreadable).await.unwrap_or_else(|error| {
             let reason = human::chain(&error);
-            tracing::warn!(repository = repository.name, "which timeline is live is unknown: {reason}");
+            tracing::warn!(repository = repository.name, "the live timeline is unknown: {reason}");
             Lineages::new()
         });
         Ok(Self::of(backups.into_iter().zip(notes).collect(), &lineages, unreadable))
@@ -315,7 +315,7 @@ fn walk(
         let Some(label) = &info.parent else { break };
         let broken = |reason: String| Health::Broken { reason };
         let Some(&parent) = index.get(&key(info, label)) else {
-            let words = format!("{} builds on {label}, which is not there or cannot be read", info.label);
+            let words = format!("{} builds on {label}, which is missing or cannot be read", info.label);
             health = health.worst(broken(words));
             break;
         };
@@ -323,7 +323,7 @@ fn walk(
         // A parent began earlier on the way to this one; so no chain goes in circles. On an idle standby both may begin at the
         // same restartpoint.
         if (below.start_lsn, below.stop_lsn) > (info.start_lsn, info.stop_lsn) || links.contains(&parent) {
-            health = health.worst(broken(format!("{} builds on {label}, which began later", info.label)));
+            health = health.worst(broken(format!("{} builds on {label}, which started later", info.label)));
             break;
         }
         at = parent;

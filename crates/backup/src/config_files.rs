@@ -87,7 +87,7 @@ impl ConfigFiles {
         let reason = match tokio::time::timeout(PATIENCE, found.collect(server, system_id)).await {
             Ok(Ok(())) => return found,
             Ok(Err(error)) => human::chain(&error),
-            Err(_) => format!("what was not read within {}", human::duration(PATIENCE)),
+            Err(_) => format!("reading did not finish within {}", human::duration(PATIENCE)),
         };
         found.left_out.push(LeftOut { path: None, reason });
         found
@@ -143,13 +143,13 @@ impl ConfigFiles {
             .bind(&asked)
             .fetch_all(&mut connection)
             .await
-            .map_err(Error::query("read where the configuration files are"))?
+            .map_err(Error::query("read the paths of the configuration files"))?
             .into_iter()
             .filter(|(_, value): &(String, String)| !value.is_empty())
             .collect();
         let Some(root) = settings.get("data_directory").map(PathBuf::from) else {
             let _ = connection.close().await;
-            let reason = "the role may not see where they are: it is not in pg_monitor".into();
+            let reason = "the role cannot see where they are: it is not a member of pg_monitor".into();
             self.left_out.push(LeftOut { path: None, reason });
             return Ok(());
         };
@@ -215,7 +215,7 @@ impl Walk<'_> {
             let all: u64 = self.found.files.iter().map(|file| file.bytes.len() as u64).sum();
             if self.found.files.len() == MOST || all > ALL {
                 let limit = human::size(ALL);
-                let reason = format!("{} and what comes after it: {MOST} files and {limit} are taken", path.display());
+                let reason = format!("{} and those after it: the limit is {MOST} files and {limit}", path.display());
                 return self.found.left_out.push(LeftOut { path: None, reason });
             }
             match self.files.read(&path).await {
@@ -337,11 +337,11 @@ impl Files<'_> {
                 });
                 match read.await.map_err(Error::broke_off("looking for configuration files"))? {
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-                    read => read.map_err(Error::file("look into", path)),
+                    read => read.map_err(Error::file("list", path)),
                 }
             }
             Err(source) => {
-                Err(pgbosun_postgres::Error::Query { what: format!("look into {}", path.display()), source }.into())
+                Err(pgbosun_postgres::Error::Query { what: format!("list {}", path.display()), source }.into())
             }
         }
     }

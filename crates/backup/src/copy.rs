@@ -81,7 +81,7 @@ pub async fn copy_backup(
             }
             Err(error) => {
                 if let Err(error) = to.remove(&place).await {
-                    tracing::warn!(repository = to.name, "leftover stays: {}", human::chain(&error));
+                    tracing::warn!(repository = to.name, "leftover not removed: {}", human::chain(&error));
                 }
                 return Err(error);
             }
@@ -191,7 +191,7 @@ async fn copy_needed_wal(from: &Repository, to: &Repository, info: &BackupInfo) 
     let segments = needed(&source, info).await?;
     let mut wanted = segments.map_err(|words| {
         let (label, name) = (&info.label, &from.name);
-        Error::Refused(format!("{label} is not copied, it has no WAL of its own: in repository {name}, {words}"))
+        Error::Refused(format!("{label} is not copied, since it has no WAL of its own: in repository {name}, {words}"))
     })?;
     for timeline in 2..=info.timeline {
         wanted.extend(source.find(&WalFile::History(timeline)).await?);

@@ -42,7 +42,7 @@ pub enum Error {
     #[error("the data directory cannot be read")]
     DataDirectory(#[source] Box<Self>),
     /// A task of ours came to no end.
-    #[error("{what} broke off")]
+    #[error("{what} ended unexpectedly")]
     BrokeOff {
         /// What it did.
         what: &'static str,
@@ -66,8 +66,8 @@ pub enum Error {
     },
     /// What was dumped could not be loaded.
     #[error(
-        "load into database {database} as {role}; nothing was changed there. The role needs the rights to create this there, such \
-         as CREATE on the schema"
+        "load into database {database} as {role}; nothing was changed there. The role needs the rights to create these objects \
+         there, such as CREATE on the schema"
     )]
     Load {
         /// The database.

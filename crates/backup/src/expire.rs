@@ -138,14 +138,14 @@ impl Expire {
                 && is_in_use(&self.repository, newest, info).await?
             {
                 (known.good, known.verified) = (false, false);
-                known.kept = Some("the WAL archive has not come up to it: it counts for nothing until then".into());
+                known.kept = Some("the WAL archive has not reached it yet: it does not count until then".into());
             }
         }
         // C32: with its chain, which goes with it, and its WAL.
         let readers = self.repository.readers(&self.cluster, system_id, !self.dry_run).await?;
         for reader in &readers {
             for known in known.iter_mut().filter(|known| known.label == reader.label) {
-                known.kept = Some(format!("{} reads it since {}", reader.work, shown(reader.began_at)));
+                known.kept = Some(format!("{} has been reading it since {}", reader.work, shown(reader.began_at)));
             }
         }
         let mut taken_before = known.iter().filter(|known| !self.spared.contains(&known.label));
@@ -154,14 +154,14 @@ impl Expire {
         }
         let mut decided = decide(&known, &self.rules, self.zone, now);
         if !self.backups {
-            decided.fill(Some("only WAL is looked at".into()));
+            decided.fill(Some("this run expires only WAL".into()));
         }
         // C11, C41, C42: what a backup builds upon whose catalogue cannot be read, or is not to be believed, is not known, and without
         // the history of the live timeline not what is orphaned. So nothing is removed, what cannot be read neither: it may be from
         // before signing was set up.
         if !damaged.is_empty() {
             decided.fill(Some(
-                "something here cannot be read or is not trusted: nothing goes until that is settled".into(),
+                "something here cannot be read or is not trusted: nothing is removed until that is resolved".into(),
             ));
             expired.doubts.extend(damaged.iter().map(ToString::to_string));
         }
@@ -170,7 +170,8 @@ impl Expire {
             backups.iter().filter(|info| contents.is_of_another(info)).map(another::words).collect::<Vec<_>>();
         if !strange.is_empty() {
             decided.fill(Some(
-                "two servers with one system identifier write here: nothing goes until that is settled".into(),
+                "two servers with the same system identifier write here: nothing is removed until that is resolved"
+                    .into(),
             ));
             expired.doubts.extend(strange.iter().cloned());
         }
@@ -230,13 +231,13 @@ fn shown(time: DateTime<Utc>) -> String {
 
 /// Why this machine's clock cannot be relied on to remove anything (C33).
 fn doubt(now: DateTime<Utc>, newest: Option<&Known>, witnesses: &[(String, DateTime<Utc>)]) -> Option<String> {
-    let newest = newest.map(|known| (format!("the newest backup before, {},", known.label), known.started_at));
+    let newest = newest.map(|known| (format!("the newest earlier backup, {},", known.label), known.started_at));
     let ahead = newest.filter(|(_, time)| *time > now + CLOCK_TOLERANCE);
     let differs = witnesses.iter().find(|(_, time)| (*time - now).abs() > CLOCK_TOLERANCE).cloned();
     let (whose, time) = differs.or(ahead)?;
     Some(format!(
-        "this machine's clock says {}, and {whose} says {}: nothing is removed by a clock that is wrong; set it right, then run it \
-         again",
+        "this machine's clock says {}, but {whose} says {}: nothing is removed while a clock is wrong; set it right, then run \
+         this again",
         shown(now),
         shown(time)
     ))
@@ -256,7 +257,7 @@ mod tests {
         assert_eq!(doubt(now, None, &[]), None);
         assert_eq!(doubt(now, None, std::slice::from_ref(&agrees)), None);
         let said = doubt(now, None, &[agrees, server]).unwrap();
-        assert!(said.contains("and the server says") && said.contains("set it right"), "{said}");
+        assert!(said.contains("but the server says") && said.contains("set it right"), "{said}");
         assert!(doubt(now, None, &[witness("its uptime", TimeDelta::hours(2))]).is_some());
     }
 }

@@ -73,10 +73,10 @@ impl<'de> Visitor<'de> for Files<'_> {
         while let Some(file) = files.next_element::<File>()? {
             let (path, expected) = file.expected().map_err(A::Error::custom)?;
             if self.0.files.len() as u64 == self.0.most {
-                return Err(A::Error::custom("it names more files than fit into the volumes"));
+                return Err(A::Error::custom("it lists more files than fit into the volumes"));
             }
             match self.0.files.entry(path) {
-                Entry::Occupied(known) => return Err(A::Error::custom(format!("it names {:?} twice", known.key()))),
+                Entry::Occupied(known) => return Err(A::Error::custom(format!("it lists {:?} twice", known.key()))),
                 Entry::Vacant(new) => drop(new.insert(expected)),
             }
         }
@@ -122,10 +122,10 @@ impl Expected {
     /// In what a file is not as the manifest says, in words that follow its name.
     pub fn difference(&self, size: u64, crc32c: &str) -> Option<String> {
         if size != self.size {
-            return Some(format!("has {size} bytes, the manifest says {}", self.size));
+            return Some(format!("has {size} bytes, but the manifest says {}", self.size));
         }
         let differs = self.crc32c.as_ref().is_some_and(|expected| expected != crc32c);
-        differs.then(|| "does not have the checksum of the manifest".into())
+        differs.then(|| "does not have the checksum in the manifest".into())
     }
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn combined(bytes: &[u8], files: &HashSet<String>, root: &Path) -> Re
     let broken = |reason: String| RepositoryError::Damaged { object: "backup_manifest".into(), reason };
     let mut manifest: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
     let entries = manifest.get_mut("Files").and_then(serde_json::Value::as_array_mut);
-    for entry in entries.ok_or_else(|| broken("it names no files".into()))? {
+    for entry in entries.ok_or_else(|| broken("it lists no files".into()))? {
         let Some(path) = entry.get("Path").and_then(serde_json::Value::as_str) else { continue };
         let whole = match path.rsplit_once("INCREMENTAL.") {
             Some((directory, file)) => format!("{directory}{file}"),

@@ -26,7 +26,7 @@ pub(crate) fn check<R: Read>(entry: &tar::Entry<'_, R>) -> Result<(), Error> {
     let kind = entry.header().entry_type();
     if !leads_down(&path) {
         return Err(Error::Refused(format!(
-            "the backup holds the path {:?}, which leads out",
+            "the backup contains the path {:?}, which leads outside",
             path.display().to_string()
         )));
     }
@@ -38,7 +38,7 @@ pub(crate) fn check<R: Read>(entry: &tar::Entry<'_, R>) -> Result<(), Error> {
     if known {
         return Ok(());
     }
-    Err(Error::Refused(format!("the backup holds {:?} of kind {kind:?}", path.display().to_string())))
+    Err(Error::Refused(format!("the backup contains {:?} of the unexpected kind {kind:?}", path.display().to_string())))
 }
 
 fn leads_down(path: &Path) -> bool {
@@ -95,7 +95,7 @@ impl<R> Guard<R> {
             let size = header.entry_size()?;
             let kind = header.entry_type();
             if kind.is_gnu_sparse() {
-                return Err(refused("it has a sparse member, which no backup has"));
+                return Err(refused("it has a sparse member, which is never part of a backup"));
             }
             let describes = kind.is_gnu_longname()
                 || kind.is_gnu_longlink()

@@ -183,7 +183,7 @@ impl ScratchCopy {
         let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask for the last transaction"))?;
+            .map_err(Error::query("read the time of the last transaction"))?;
         let (only, owners, held) = match &dump.what.only {
             Some(Part::Table { schema, table }) => {
                 let found = tables(&mut connection, &format!("{}.{}", quoted(schema), quoted(table))).await?;
@@ -244,7 +244,7 @@ fn is_guarded(dump: &Path) -> Result<bool, Error> {
 fn same(held: Option<u64>, written: Option<u64>) -> Result<(), Error> {
     match (held, written) {
         (Some(held), Some(written)) if held != written => {
-            Err(Error::Scratch(format!("the table has {held} rows in the recovered state, and {written} were written")))
+            Err(Error::Scratch(format!("the table has {held} rows in the recovered state, but {written} were written")))
         }
         _ => Ok(()),
     }
@@ -279,7 +279,7 @@ impl Tabled {
 /// `--table-and-children` from 16 on only.
 async fn tables(connection: &mut PgConnection, name: &str) -> Result<Vec<Tabled>, Error> {
     let found = sqlx::query_as(include_str!("part/tables.sql")).bind(name).fetch_all(connection).await;
-    let found: Vec<Tabled> = found.map_err(Error::query("look for the table in the recovered state"))?;
+    let found: Vec<Tabled> = found.map_err(Error::query("look up the table in the recovered state"))?;
     if found.is_empty() {
         return Err(Error::Scratch(format!("there is no table {name} in the recovered state")));
     }
@@ -288,7 +288,7 @@ async fn tables(connection: &mut PgConnection, name: &str) -> Result<Vec<Tabled>
 
 async fn owners(connection: &mut PgConnection, schema: Option<&String>) -> Result<Vec<String>, Error> {
     let found = sqlx::query_scalar(include_str!("part/objects.sql")).bind(schema).fetch_all(connection).await;
-    found.map_err(Error::query("look for the owners in the recovered state"))
+    found.map_err(Error::query("look up the owners in the recovered state"))
 }
 
 /// The rows that a dump has to hold; of a view nobody knows. A foreign table is not asked: it would ask another server (C29).
@@ -352,7 +352,7 @@ impl Private {
         let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // One that may be written into and not read, or a file system that knows no such thing: it is there all the same.
         if let Err(error) = std::fs::File::open(directory).and_then(|directory| directory.sync_all()) {
-            tracing::warn!("{} is written; its directory was not flushed to disk: {error}", to.display());
+            tracing::warn!("{} is written, but its directory was not flushed to disk: {error}", to.display());
         }
         Ok(())
     }

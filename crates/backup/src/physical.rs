@@ -132,7 +132,7 @@ impl Physical {
             None => None,
         };
         let reads = match self.data_directory(&server, &system_id).await? {
-            Ok(_) if matches!(parent, Some(Ok(_))) => "the replication connection, being incremental".into(),
+            Ok(_) if matches!(parent, Some(Ok(_))) => "the replication connection, since it is incremental".into(),
             Ok(data) => format!("the data directory {}", data.root().display()),
             Err(reason) => {
                 Replication::connect(&server.conninfo, server.connect_timeout).await?;
@@ -246,7 +246,7 @@ impl Physical {
         repository.prepare().await?;
         // A place that allows no removal, a bucket under a policy, takes backups all the same.
         let removed = repository.remove_leftovers(&self.cluster, self.instance).await.unwrap_or_else(|error| {
-            tracing::warn!(repository = repository.name, "leftovers stay: {}", human::chain(&error));
+            tracing::warn!(repository = repository.name, "leftovers not removed: {}", human::chain(&error));
             Vec::new()
         });
         repository.check_system_id(&self.cluster, system_id).await?;
@@ -292,7 +292,7 @@ async fn remove_unpublished(repository: &Repository, place: &BackupRef) {
     }
     if let Err(error) = repository.remove(place).await {
         let reason = human::chain(&error);
-        tracing::warn!(repository = repository.name, "leftover stays until the next backup: {reason}");
+        tracing::warn!(repository = repository.name, "leftover remains until the next backup: {reason}");
     }
 }
 

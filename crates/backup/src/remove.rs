@@ -13,14 +13,14 @@ pub fn check_removal(catalogue: &Catalogue, info: &BackupInfo) -> Result<bool, E
     let dependents: Vec<_> = catalogue.dependents(info).map(|entry| entry.info.label.as_str()).collect();
     if !dependents.is_empty() {
         return Err(Error::Refused(format!(
-            "{label} carries {}: remove what builds upon it first",
+            "{label} is needed by {}: remove what builds on it first",
             dependents.join(", ")
         )));
     }
     let kept = catalogue.find(&info.place()).and_then(|entry| entry.notes.keep.as_ref());
     if let Some(keep) = kept {
         return Err(Error::Refused(format!(
-            "{label} is kept by {} ({}): \"pgbosun backup unkeep {label}\" gives it back",
+            "{label} is kept by {} ({}): \"pgbosun backup unkeep {label}\" releases it",
             keep.by, keep.reason
         )));
     }
@@ -42,7 +42,10 @@ pub async fn remove_backup(repository: &Repository, info: &BackupInfo, instance:
         // One that has ended reads WAL alone, which stays.
         let reads = |reader: &&Reader| reader.label == info.label && reader.held_until.is_none();
         if let Some(reader) = readers.iter().find(reads) {
-            return Err(Error::Refused(format!("{} reads {} since {}", reader.work, info.label, reader.began_at)));
+            return Err(Error::Refused(format!(
+                "{} has been reading {} since {}",
+                reader.work, info.label, reader.began_at
+            )));
         }
         Ok(repository.remove(&info.place()).await?)
     };
@@ -68,7 +71,7 @@ mod tests {
         };
         let (none, damaged) = (Notes::default(), Notes { verified: Some(false), ..Notes::default() });
         let chain = [(&full, none.clone()), (&middle, none.clone())];
-        assert_eq!(looked(&chain, &full), Err("a carries b: remove what builds upon it first".into()));
+        assert_eq!(looked(&chain, &full), Err("a is needed by b: remove what builds on it first".into()));
         assert_eq!(looked(&chain, &middle), Ok(false), "the full one is left");
         assert_eq!(looked(&[(&other, none.clone())], &other), Ok(true));
         assert_eq!(looked(&[(&full, damaged), (&other, none)], &other), Ok(true), "what is left is damaged");

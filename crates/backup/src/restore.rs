@@ -236,8 +236,8 @@ impl Restore {
         claim.check()?;
         let (restore, spaces) = (self.clone(), restored.tablespaces.clone());
         let made = blocking(&self.target, move || finish::finish(&restore, &spaces)).await?;
-        restored.configuration.extend(links.kept.into_iter().map(|name| format!("{name}: kept, a link")));
-        let gone = links.removed.into_iter().map(|name| format!("{name}: the link that was there is gone"));
+        restored.configuration.extend(links.kept.into_iter().map(|name| format!("{name}: link kept")));
+        let gone = links.removed.into_iter().map(|name| format!("{name}: the previous link was removed"));
         restored.configuration.extend(gone);
         restored.configuration.extend(made);
         claim.end()?;
@@ -288,7 +288,7 @@ impl Restore {
             steps.push((place, objects?, account, taken));
         }
         let total = steps.iter().flat_map(|(_, objects, ..)| objects).map(|(object, ..)| object.size).sum();
-        self.progress.step(format!("restores {}", self.info.label), total);
+        self.progress.step(format!("restoring {}", self.info.label), total);
         let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
         for (place, objects, account, taken) in steps {
             let reads: Vec<BoxFuture<'_, Result<(u64, u64), Error>>> = objects
@@ -374,7 +374,7 @@ impl Restore {
             ))
         };
         if let Some(name) = combined.iter().find(|name| missing(name)) {
-            return Err(Error::Refused(format!("{name} is in the backup and not in its manifest")));
+            return Err(Error::Refused(format!("{name} is in the backup but not in its manifest")));
         }
         let incremental = self.info.is_incremental();
         blocking(&path.clone(), move || {

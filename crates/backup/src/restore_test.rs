@@ -106,7 +106,7 @@ impl Directory {
     pub fn create(parent: &Path) -> Result<Self, Error> {
         if nix::unistd::geteuid().is_root() {
             let reason =
-                "PostgreSQL does not run as root: run pgbosun as the user postgres, whose state directory it is then";
+                "PostgreSQL does not run as root: run pgbosun as the user postgres, who then owns its state directory";
             return Err(Error::Refused(reason.into()));
         }
         remove_leftovers(parent);
@@ -130,7 +130,7 @@ impl Drop for Directory {
         if let Err(error) = std::fs::remove_dir_all(&self.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            tracing::warn!(directory = %self.path.display(), "scratch directory stays; remove it by hand: {error}");
+            tracing::warn!(directory = %self.path.display(), "scratch directory not removed; remove it by hand: {error}");
         }
     }
 }
@@ -181,10 +181,10 @@ impl RestoreTest {
         restore.run().await?;
         let restored = begun.elapsed();
         let limit = self.recovery_timeout;
-        self.progress.step("recovers", 0);
+        self.progress.step("recovering", 0);
         let scratch = Scratch::start(&programs, &directory.path, info, recovery.as_ref(), limit, &self.cancel).await?;
         let recovered = begun.elapsed();
-        self.progress.step("checks what was recovered", 0);
+        self.progress.step("checking what was recovered", 0);
         let looked = tokio::select! {
             looked = self.look_through(&scratch, &programs) => looked,
             () = self.cancel.cancelled() => Err(Error::Cancelled),

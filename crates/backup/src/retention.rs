@@ -5,7 +5,7 @@ mod times;
 use crate::chain::Entry;
 use chrono::{DateTime, Datelike, Days, Utc};
 use chrono_tz::Tz;
-use pgbosun_core::{config::Retention, lsn::Lsn, wal::Segment};
+use pgbosun_core::{config::Retention, human, lsn::Lsn, wal::Segment};
 use std::collections::{BTreeMap, BTreeSet};
 use times::Dates;
 
@@ -95,12 +95,12 @@ pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) ->
         }
         match &backup.job {
             Some(job) if !rules.contains_key(job) => keep(*index, format!("no retention for job {job}")),
-            None => keep(*index, "taken by no job".into()),
+            None => keep(*index, "not taken by a job".into()),
             Some(_) => {}
         }
     }
     // C8: the last good one stays whatever else is said; where none is verified, the last one nothing speaks against.
-    for (wanted, words) in [(true, "the newest verified one"), (false, "the newest one nothing speaks against")] {
+    for (wanted, words) in [(true, "the newest verified one"), (false, "the newest one with no known fault")] {
         let newest = order.iter().find(|index| backups[**index].good && (backups[**index].verified || !wanted));
         if let Some(index) = newest {
             keep(*index, words.into());
@@ -119,7 +119,7 @@ pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) ->
                 let dependent = order.iter().find(|other| {
                     reasons[**other].is_some() && backups[**other].parent.as_ref() == Some(&backups[*index].label)
                 })?;
-                Some((*index, format!("{} builds upon it", backups[*dependent].label)))
+                Some((*index, format!("{} builds on it", backups[*dependent].label)))
             })
             .collect();
         if needed.is_empty() {
@@ -148,7 +148,7 @@ fn of_job(
     for index in own {
         let (backup, dates) = (&backups[*index], dates[*index]);
         if let Some(days) = rule.days.filter(|days| dates.started_at >= ago(*days)) {
-            keep(*index, format!("younger than {days} days"));
+            keep(*index, format!("younger than {}", human::count(days, "day")));
         }
         if let Some(count) = rule.count.filter(|count| verified_newer < *count) {
             keep(*index, format!("fewer than {count} newer ones are verified ({verified_newer})"));
@@ -156,10 +156,13 @@ fn of_job(
         // What serves the beginning of the window for point-in-time recovery is the newest good one before it.
         if let Some(days) = rule.wal_days.filter(|_| backup.good) {
             if dates.finished_at >= ago(days) {
-                keep(*index, format!("needed to recover to any moment of {days} days"));
+                keep(*index, format!("needed to recover to any moment of the last {}", human::count(days, "day")));
             } else if !served {
                 served = true;
-                keep(*index, format!("the last one before the {days} days of point-in-time recovery"));
+                keep(
+                    *index,
+                    format!("the last one before the {} of point-in-time recovery", human::count(days, "day")),
+                );
             }
         }
         if backup.verified {
@@ -177,7 +180,7 @@ fn of_job(
             }
             verified_newer += 1;
         } else if backup.good && [rule.daily, rule.weekly, rule.monthly].iter().flatten().any(|_| verified_newer == 0) {
-            keep(*index, "not verified yet, and no newer one is".into());
+            keep(*index, "not verified yet, nor is any newer one".into());
         }
     }
 }

@@ -123,7 +123,7 @@ impl Scratch {
         let program = programs.join("postgres");
         if !fence::is_there() {
             tracing::warn!(
-                "this kernel has no Landlock (Linux 5.13): its settings alone keep the scratch server in {}",
+                "this kernel has no Landlock (Linux 5.13): only its settings confine the scratch server to {}",
                 directory.display()
             );
         }
@@ -183,7 +183,7 @@ impl Scratch {
                 // "Starting up" and the like pass; a role or database that is not there does not.
                 Err(error) if !error.is_transient() => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    return Err(Error::Scratch(format!("it recovered, but cannot be asked: {cause}")));
+                    return Err(Error::Scratch(format!("it recovered, but cannot be queried: {cause}")));
                 }
                 Err(_) => {}
             }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub async fn unsigned_backups(repository: &Repository, label: Option<&str>) -> Result<Vec<BackupInfo>, Error> {
     if repository.trusted_keys()?.is_empty() {
         return Err(Error::Refused(format!(
-            "repository {} has no trusted-keys: put the public keys of all hosts that write there into it first",
+            "repository {} has no trusted-keys: first add the public keys of all hosts that write there",
             repository.name
         )));
     }
@@ -63,7 +63,7 @@ pub async fn sign_wal(
     let work = async {
         let contents = archive.contents().await?;
         let total = contents.untrusted.iter().map(|object| object.size).sum();
-        progress.step(format!("signs the WAL archive in {}", repository.name), total);
+        progress.step(format!("signing the WAL archive in {}", repository.name), total);
         let mut done = SignedWal::default();
         for object in &contents.untrusted {
             if cancel.is_cancelled() {

@@ -109,7 +109,7 @@ async fn verify_held(
     let in_manifest = expected.len();
     let tally = Arc::new(Tally::new(info, expected, listed));
     let lost = repository.lost_objects(info).await?;
-    progress.step(format!("verifies {} in {}", info.label, repository.name), info.stored_bytes);
+    progress.step(format!("verifying {} in {}", info.label, repository.name), info.stored_bytes);
     let reads: Vec<BoxFuture<'_, _>> = info
         .objects
         .iter()
@@ -162,20 +162,24 @@ async fn verify_held(
         passed: faults.is_empty(),
         detail: if faults.is_empty() { good } else { faults.join("\n") },
     };
-    let unread = || "not looked into: it is encrypted, and no identity is configured here".to_owned();
+    let unread = || "not checked: it is encrypted, and no identity is configured here".to_owned();
     let within = |words: String| if sealed > 0 { unread() } else { words };
     let wal = match own_wal {
         true => within(format!("{} to {} is complete", info.start_lsn, info.stop_lsn)),
-        false => format!("{} to {} lies in the WAL archive", info.start_lsn, info.stop_lsn),
+        false => format!("{} to {} is in the WAL archive", info.start_lsn, info.stop_lsn),
     };
-    let stored = if sealed > 0 { "every object has its SHA-256" } else { "every object has its SHA-256 and decodes" };
+    let stored = if sealed > 0 {
+        "every object has the right SHA-256"
+    } else {
+        "every object has the right SHA-256 and decodes"
+    };
     Ok(Verified {
         label: info.label.clone(),
         checks: vec![
             check(
                 "objects",
                 faults.missing,
-                format!("{} present with their sizes", human::count(info.objects.len(), "object")),
+                format!("{} present, with the right sizes", human::count(info.objects.len(), "object")),
             ),
             check("checksums", faults.damaged, stored.into()),
             check("manifest", faults.manifest, format!("{in_manifest} files, its own checksum matches")),
@@ -202,7 +206,7 @@ async fn read(repository: &Repository, object: &Object, tally: Arc<Tally>) -> Re
         Err(error @ Error::Repository(RepositoryError::Damaged { .. })) => Ok(Found::Damaged(error.to_string())),
         // It went after the listing.
         Err(Error::Repository(error)) if error.is_missing() => {
-            Ok(Found::Missing(format!("{} is not there", object.name)))
+            Ok(Found::Missing(format!("{} is missing", object.name)))
         }
         other => other,
     }
@@ -222,7 +226,7 @@ async fn read_volume_of(
             return Ok(volume.found);
         }
         let damaged = |reason: String| Error::from(RepositoryError::Damaged { object: name.clone(), reason });
-        let broken = |error: std::io::Error| damaged(format!("it is no readable tar: {error}"));
+        let broken = |error: std::io::Error| damaged(format!("it is not a readable tar: {error}"));
         let mut archive = member::archive(reader);
         for entry in archive.entries().map_err(broken)? {
             let mut entry = entry.map_err(broken)?;
@@ -299,11 +303,11 @@ async fn check_chain(
             if let Err(error) = assembly.volumes(&HashSet::new()) {
                 faults.chain.push(error.to_string());
             }
-            Ok(format!("builds on {label}; every file is whole in the chain of {count}"))
+            Ok(format!("builds on {label}; every file is complete in the chain of {count}"))
         }
         // The lists of files are sealed, like the rest.
         Err(Error::Repository(RepositoryError::Key(KeyError::Missing { .. }))) => {
-            Ok(format!("builds on {label}, which is there; which file comes from where cannot be read without a key"))
+            Ok(format!("builds on {label}, which is there; where each file comes from cannot be read without a key"))
         }
         // Who has keys, and none that fits, cannot restore it either.
         Err(Error::Repository(
@@ -333,13 +337,13 @@ async fn read_manifest(
     };
     let key = info.place().key(&object.name);
     if repository.storage.stat(&key).await?.is_none() {
-        faults.manifest.push("it is not there".into());
+        faults.manifest.push("it is missing".into());
         return Ok(HashMap::new());
     }
     let bytes = pgbosun_repository::read_object(repository.storage.as_ref(), &key).await?;
     // What was compared before may be another by now.
     if hex::encode(Sha256::digest(&bytes)) != object.sha256 {
-        faults.manifest.push("its SHA-256 is not the one written down".into());
+        faults.manifest.push("its SHA-256 is not the recorded one".into());
         return Ok(HashMap::new());
     }
     Ok(manifest::parse(&bytes, info.most_files()).unwrap_or_else(|reason| {

@@ -36,7 +36,7 @@ impl FromStr for Lsn {
         let part = |t: &str| u32::from_str_radix(t, 16).ok().map(u64::from);
         text.split_once('/')
             .and_then(|(high, low)| Some(Self(part(high)? << 32 | part(low)?)))
-            .ok_or_else(|| format!("\"{text}\" is no WAL position: write 16/B374D848"))
+            .ok_or_else(|| format!("\"{text}\" is not a WAL position: write it like 16/B374D848"))
     }
 }
 

@@ -6,20 +6,20 @@ use crate::mounts::Mounts;
 use std::path::{Component, Path, PathBuf};
 
 /// `/tmp` and `/var/tmp` are the unit's own.
-pub const PRIVATE_TMP: &str = "the unit has PrivateTmp=yes, and with it /tmp and /var/tmp of its own, which end with it: take another \
-    place, or set PrivateTmp=no with \"systemctl edit pgbosun\"";
+pub const PRIVATE_TMP: &str = "the unit has PrivateTmp=yes: it has its own /tmp and /var/tmp, which are deleted when it stops. \
+    Use another path, or set PrivateTmp=no with \"systemctl edit pgbosun\"";
 /// Home directories cannot be seen.
-pub const PROTECT_HOME: &str = "the unit has ProtectHome=yes, and sees nothing of /home, /root and /run/user: take another place, or \
-    BindPaths= or ProtectHome=read-only with \"systemctl edit pgbosun\" shows it";
+pub const PROTECT_HOME: &str = "the unit has ProtectHome=yes and cannot see /home, /root and /run/user: use another path, or \
+    make it visible with BindPaths= or ProtectHome=read-only in \"systemctl edit pgbosun\"";
 /// Nothing can be written but where the unit says.
-pub const READ_ONLY: &str = "the unit has ProtectSystem=strict, and lets the daemon write only where ReadWritePaths= says: \"pgbosun config \
-    unit --install\" adds what the configuration names, and \"systemctl restart pgbosun\" applies it";
+pub const READ_ONLY: &str = "the unit has ProtectSystem=strict and lets the daemon write only where ReadWritePaths= allows it: \
+    \"pgbosun config unit --install\" adds what the configuration names, and \"systemctl restart pgbosun\" applies it";
 /// A place cannot be seen.
 const INACCESSIBLE: &str = "the unit has InaccessiblePaths= for it: \"systemctl cat pgbosun\" shows where";
 
 /// What the machine has at a place is not what the unit has held there.
-const STALE: &str = "it was unmounted on this machine, and maybe something else mounted there, while the unit that this runs in held on to \
-    what was there before: restarting that unit (the daemon's: \"systemctl restart pgbosun\") lets go of it";
+const STALE: &str = "it was unmounted on this machine, and something else may be mounted there now, but the unit that this \
+    process runs in still holds the old mount: restart that unit to release it (for the daemon: \"systemctl restart pgbosun\")";
 
 /// Why what lies at a path on this machine is not what this process sees there.
 pub fn hides(path: &Path) -> Option<&'static str> {

@@ -144,11 +144,11 @@ pub fn history(timeline: u32, text: &str) -> Result<Vec<Switch>, String> {
         let parent = words.next().and_then(|word| word.parse().ok());
         let at = words.next().and_then(|word| word.parse().ok());
         let (Some(parent), Some(at)) = (parent, at) else {
-            return Err(format!("\"{line}\" is no line of a timeline's history"));
+            return Err(format!("\"{line}\" is not a valid line of a timeline history"));
         };
         let (after, behind) = switches.last().map_or((0, Lsn(0)), |last| (last.parent, last.at));
         if parent <= after || parent >= timeline || at < behind {
-            return Err(format!("\"{line}\" cannot stand where it does in the history of timeline {timeline}"));
+            return Err(format!("\"{line}\" is out of order in the history of timeline {timeline}"));
         }
         switches.push(Switch { parent, at });
     }

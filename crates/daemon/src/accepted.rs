@@ -23,7 +23,7 @@ const ORIGIN: &str = "origin";
 pub(crate) fn keep(loaded: &Loaded) {
     let place = loaded.config.daemon.state_directory.join(PLACE);
     if let Err(error) = copy(&loaded.config.path, &loaded.files, &place) {
-        tracing::warn!("the configuration is not kept in {}: {error}", place.display());
+        tracing::warn!("the configuration could not be kept in {}: {error}", place.display());
     }
 }
 

@@ -73,10 +73,10 @@ pub(crate) fn decide(
     }
     if late > job.common.start_deadline {
         let deadline = human::duration(job.common.start_deadline);
-        return Again::No(format!("its time was {} ago, and its start-deadline is {deadline}", human::duration(late)));
+        return Again::No(format!("it was due {} ago, but its start-deadline is {deadline}", human::duration(late)));
     }
     if tries >= TRIES {
-        return Again::No(format!("it was begun again {TRIES} times, and ended every time"));
+        return Again::No(format!("it was started again {TRIES} times and interrupted every time"));
     }
     Again::Now
 }
@@ -104,17 +104,15 @@ fn finding(run: &Run, reason: &str) -> Finding {
         "Run it with \"pgbosun job run {}\". \"journalctl PGBOSUN_RUN={}\" shows how far it came.",
         run.job, run.id
     );
-    Finding::new(Severity::Warning, OBJECT, format!("a run of {} was ended and does not run again", run.job))
-        .meaning(
-            "The daemon ended while it was at work, or before its turn came. What it should have done is not done.",
-        )
+    Finding::new(Severity::Warning, OBJECT, format!("a run of {} was interrupted and does not run again", run.job))
+        .meaning("The daemon ended while it was running, or before its turn came. Its work has not been done.")
         .advice(advice)
         .detail(
             Detail::new()
                 .fact("run", run.id)
-                .time("its time", run.scheduled_for)
+                .time("due", run.scheduled_for)
                 .fact("ended", &run.summary)
-                .fact("not again", reason),
+                .fact("not run again", reason),
         )
 }
 

@@ -23,9 +23,7 @@ pub const LONGEST: Duration = Duration::from_secs(120);
 /// Where there is no such group, or it has no channel.
 pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
     let Some(group) = config.groups.get(name) else {
-        return Err(Error::Refused(format!(
-            "no group {name} in the configuration that the daemon works with: reload it"
-        )));
+        return Err(Error::Refused(format!("no group {name} in the configuration that the daemon uses: reload it")));
     };
     let (instance, now) = (config.instance_name(), pgbosun_core::clock::now());
     let desk = Desk { config, instance: &instance, now };
@@ -62,7 +60,7 @@ async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, me
         )),
         Ok(channel) => match tokio::time::timeout(LONGEST, channel.deliver(&message)).await {
             Ok(delivered) => delivered.map_err(|error| chain(&error)),
-            Err(_) => Err(format!("no end within {LONGEST:?}")),
+            Err(_) => Err(format!("not finished within {LONGEST:?}")),
         },
         Err(error) => Err(chain(&error)),
     };

@@ -42,7 +42,7 @@ pub(crate) fn note(engine: &Engine, changes: &[AlertChange]) {
         let (alert, summary) = (&after.fingerprint, &after.summary);
         match turn(before.as_ref(), after) {
             Some(Notice::Resolved) => {
-                tracing::info!(message_id = events::ALERT_RESOLVED, alert, "{place}: over: {summary}");
+                tracing::info!(message_id = events::ALERT_RESOLVED, alert, "{place}: resolved: {summary}");
             }
             Some(_) => {
                 let severity = after.severity.as_str();
@@ -172,7 +172,7 @@ pub async fn resolve(engine: &Engine, who: &Actor, id: Uuid, reason: &str) -> Re
 
 async fn set_resolved(engine: &Engine, who: &str, id: Uuid, reason: &str) -> Result<Alert, crate::Error> {
     if reason.trim().is_empty() {
-        return Err(crate::Error::Refused("say why with --reason: nobody saw that it is over".into()));
+        return Err(crate::Error::Refused("give a reason with --reason: no check has seen that it is over".into()));
     }
     let (now, why) = (engine.now(), format!("{who} says: {reason}"));
     let judge: Judge = Box::new(move |open| {
@@ -208,14 +208,16 @@ async fn begin_silence(engine: &Engine, who: &str, request: SilenceRequest) -> R
     let SilenceRequest { matcher, until, reason } = request;
     let now = engine.now();
     if matcher.is_empty() {
-        return Err(crate::Error::Refused("a silence about everything: \"--cluster '*'\" says so on purpose".into()));
+        return Err(crate::Error::Refused(
+            "this would silence everything: if that is intended, use \"--cluster '*'\"".into(),
+        ));
     }
     if until <= now {
-        return Err(crate::Error::Refused("a silence ends in the future".into()));
+        return Err(crate::Error::Refused("a silence must end in the future".into()));
     }
     if reason.trim().is_empty() {
         return Err(crate::Error::Refused(
-            "say why with --reason: it is shown to anybody who wonders about the silence".into(),
+            "give a reason with --reason: it is shown to anyone who wonders about the silence".into(),
         ));
     }
     let config = engine.config();
@@ -226,7 +228,7 @@ async fn begin_silence(engine: &Engine, who: &str, request: SilenceRequest) -> R
     let jobs = config.jobs.keys().chain(open.iter().map(|alert| &alert.job));
     let jobs: Vec<_> = jobs.map(String::as_str).chain(PSEUDO_JOBS).collect();
     if let Some(pattern) = matcher.misses(&clusters, &jobs) {
-        let words = format!("\"{pattern}\" means no cluster and no job that is configured: nothing would be silent");
+        let words = format!("\"{pattern}\" matches no configured cluster or job: nothing would be silenced");
         return Err(crate::Error::Refused(words));
     }
     let created_by = who.to_owned();

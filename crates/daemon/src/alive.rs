@@ -24,7 +24,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         }
         if let Some(url) = alive_url {
             match trouble(&engine, &mut observer).await {
-                Some(trouble) => tracing::error!("alive-url is not fetched: {trouble}"),
+                Some(trouble) => tracing::error!("alive-url was not fetched: {trouble}"),
                 None => {
                     if let Err(error) = pgbosun_notify::fetch(&url, LIMIT).await {
                         tracing::warn!("alive-url: {}", chain(&error));
@@ -39,7 +39,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 async fn trouble(engine: &Engine, observer: &mut Observer) -> Option<String> {
     let silent = observer.silent(&engine.beats);
     if !silent.is_empty() {
-        return Some(format!("these parts did not move since the last time: {silent:?}"));
+        return Some(format!("these parts made no progress since the last time: {silent:?}"));
     }
     engine.journal.set_setting(ALIVE, Some(&engine.now().to_rfc3339())).await.err().map(|error| chain(&error))
 }

@@ -157,7 +157,7 @@ impl Listener for Commands {
                 stream.peer_cred().is_ok_and(|peer: UCred| [0, nix::unistd::geteuid().as_raw()].contains(&peer.uid()));
             match Arc::clone(&self.places[usize::from(!own)]).try_acquire_owned() {
                 Ok(place) => return (Bounded::new(stream, tokio::time::sleep(COMMAND), place), address),
-                Err(_) => tracing::warn!("a connection to the control socket is turned away: there are too many"),
+                Err(_) => tracing::warn!("a connection to the control socket was rejected: there are too many"),
             }
         }
     }
@@ -180,7 +180,7 @@ async fn accepted<S, F: Future<Output = io::Result<S>>>(mut accept: impl FnMut()
         match accept().await {
             Ok(accepted) => return accepted,
             Err(error) => {
-                tracing::debug!(%error, "a connection is not accepted");
+                tracing::debug!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -224,7 +224,9 @@ pub(crate) async fn watch(engine: Arc<Engine>) {
         let finding = many.then(|| finding(open, limit));
         match alerts::own_object(&engine, DAEMON, "descriptors", finding).await {
             Ok(()) => told = Some(many),
-            Err(error) => tracing::error!("the alert about descriptors is not in the journal: {}", chain(&error)),
+            Err(error) => {
+                tracing::error!("the alert about descriptors could not be written to the journal: {}", chain(&error))
+            }
         }
     }
 }
@@ -232,10 +234,10 @@ pub(crate) async fn watch(engine: Arc<Engine>) {
 fn finding(open: usize, limit: usize) -> Finding {
     let summary = format!("the daemon has {open} of {limit} file descriptors open");
     Finding::new(Severity::Critical, "descriptors", summary)
-        .meaning("Without descriptors no backup reads a file, no WAL is taken and no mail leaves.")
+        .meaning("Without free descriptors no backup can read a file, no WAL is taken and no mail is sent.")
         .advice(
-            "\"ls -l /proc/$(pidof pgbosun)/fd\" shows what they are. Raise LimitNOFILE with \"systemctl edit pgbosun\", and start it \
-             again.",
+            "\"ls -l /proc/$(pidof pgbosun)/fd\" shows what they are. Raise LimitNOFILE with \"systemctl edit pgbosun\", and \
+             restart the daemon.",
         )
         .detail(Detail::new().fact("open", open).fact("limit", limit))
 }

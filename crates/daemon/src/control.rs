@@ -267,7 +267,7 @@ async fn cancel_job(
     let known = control.engine.config().jobs.contains_key(&name);
     let live = match control.engine.live().get(&name).cloned() {
         Some(live) => Ok(live),
-        None if known => Err(Error::Refused(format!("job {name} is not at work"))),
+        None if known => Err(Error::Refused(format!("job {name} is not running"))),
         None => Err(unknown_job(&control.engine.config(), &name)),
     };
     let live = control.engine.audited(&who, AuditRecord::new("cancel", name, action.reason), live).await?;

@@ -145,7 +145,7 @@ async fn stop(engine: &Arc<Engine>, mut tasks: JoinSet<()>) {
         if tokio::time::timeout(step.min(limit - begun.elapsed()), engine.tasks.wait()).await.is_ok() {
             break;
         }
-        tracing::info!(running = engine.live().len(), "waiting for jobs to wind down");
+        tracing::info!(running = engine.live().len(), "waiting for jobs to stop");
     }
     // A last turn for what the runs just wrote; what stays is delivered after the next start.
     let last = async { while tasks.join_next().await.is_some() {} };
@@ -176,15 +176,12 @@ pub async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
 
 fn interrupted(run: &Run) -> Finding {
     let advice = format!(
-        "Nothing is left half done that counts. Where its catch-up is \"once\" it runs again by itself, else run it with \"pgbosun job run \
-         {}\". \"journalctl -u pgbosun\" may show the cause.",
+        "What it left half done does not count. If its catch-up is \"once\" it runs again automatically, otherwise run it with \
+         \"pgbosun job run {}\". \"journalctl -u pgbosun\" may show the cause.",
         run.job
     );
     Finding::new(Severity::Warning, "", format!("a run of {} was interrupted", run.job))
-        .meaning(
-            "The daemon ended while it was at work: a crash, a kill, or a power cut. What it should have done may not be \
-             done.",
-        )
+        .meaning("The daemon ended while it was running: a crash, a kill or a power cut. Its work may be incomplete.")
         .advice(advice)
         .detail(Detail::new().fact("run", run.id).fact("reason", &run.summary))
 }

@@ -120,7 +120,7 @@ impl Engine {
             Ok(_) => record.outcome.clone(),
         };
         if let Err(error) = self.journal.audit(who, record.came(outcome)).await {
-            tracing::error!("a change is not in the audit log: {}", chain(&error));
+            tracing::error!("a change could not be written to the audit log: {}", chain(&error));
         }
         done
     }

@@ -41,7 +41,7 @@ pub enum Error {
     #[error(transparent)]
     Job(#[from] pgbosun_jobs::JobError),
     /// A task of ours came to no end, which is a fault of pgbosun.
-    #[error("{0} broke off")]
+    #[error("{0} ended unexpectedly")]
     BrokeOff(&'static str, #[source] tokio::task::JoinError),
     /// What was asked for cannot be done; the words say why and what would work.
     #[error("{0}")]

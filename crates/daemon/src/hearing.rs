@@ -121,7 +121,7 @@ pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), E
             (Operators::default(), why)
         }
     };
-    Ok((operators, Some(format!("no history database: {}: {who}", chain(&error)))))
+    Ok((operators, Some(format!("history database unavailable: {}: {who}", chain(&error)))))
 }
 
 /// The channels of a group.
@@ -180,10 +180,10 @@ pub(crate) async fn compare(engine: &Engine, before: &Operators, now: &Operators
 fn finding(group: &str, hearing: &Hearing) -> Finding {
     let instead = hearing.instead().unwrap_or_default();
     let severity = if hearing.by == By::Nobody { Severity::Critical } else { Severity::Warning };
-    Finding::new(severity, group, format!("group {group} has no operator any more"))
+    Finding::new(severity, group, format!("group {group} no longer has an operator"))
         .meaning(format!("The last one was removed or made inactive, or the group was switched off: {}.", human::line(&instead)))
         .advice(format!(
-            "\"pgbosun operator add {group} ADDRESS\" gives it one; where it is meant to be so, end this with \"pgbosun alert \
+            "\"pgbosun operator add {group} ADDRESS\" adds one; if this is intended, end this alert with \"pgbosun alert \
              resolve\"."
         ))
         .detail(Detail::new().fact("group", group).fact("now", human::line(&instead)))

@@ -169,7 +169,7 @@ impl Target {
         }
         let more = self.deliver(engine).await?;
         if let Err(error) = self.purge(engine, &config).await {
-            tracing::warn!("old history is not removed, trying again tomorrow: {}", chain(&error));
+            tracing::warn!("old history could not be removed, trying again tomorrow: {}", chain(&error));
         }
         Ok(more)
     }

@@ -55,7 +55,7 @@ async fn jobs(engine: &Engine, page: &mut Page) -> Result<(), Error> {
             page.add("pgbosun_job_last_duration_seconds", "How long the job last took.", &labels, took);
         }
         let succeeded = f64::from(u8::from(run.state == RunState::Succeeded));
-        page.add("pgbosun_job_last_succeeded", "Whether the job last did what it should.", &labels, succeeded);
+        page.add("pgbosun_job_last_succeeded", "Whether the job's last run succeeded.", &labels, succeeded);
     }
     for run in engine.journal.last_successes(jobs()).await? {
         let labels = labels(&run);
@@ -77,7 +77,7 @@ async fn jobs(engine: &Engine, page: &mut Page) -> Result<(), Error> {
     for job in config.jobs.keys() {
         let since = running.get(job).map_or(0.0, |since| seconds(now - *since));
         let labels = [("job", job.as_str())];
-        page.add("pgbosun_job_running_seconds", "For how long the job is at work; 0 where it is not.", &labels, since);
+        page.add("pgbosun_job_running_seconds", "How long the job has been running; 0 if it is not.", &labels, since);
     }
     Ok(())
 }
@@ -103,24 +103,28 @@ async fn backups(engine: &Engine, page: &mut Page) -> Result<(), Error> {
         add("postgres_backup_age_seconds", "Age of the newest good backup.", seconds(now - row.finished_at));
         add(
             "postgres_backup_last_size_bytes",
-            "What the newest good backup takes in the repository.",
+            "Size of the newest good backup in the repository.",
             row.stored_bytes as f64,
         );
-        add("postgres_backup_last_read_bytes", "What the newest good backup read from the server.", row.bytes as f64);
+        add(
+            "postgres_backup_last_read_bytes",
+            "How much the newest good backup read from the server.",
+            row.bytes as f64,
+        );
     }
     for test in engine.journal.last_restore_tests().await? {
         let labels = [("cluster", test.cluster.as_str())];
         let at = test.started_at.timestamp() as f64;
-        let help = "When backups were last proved to restore, or not to, unix time.";
+        let help = "When the last restore test started, passed or not, unix time.";
         page.add("postgres_restore_test_last_timestamp_seconds", help, &labels, at);
     }
     for name in engine.config().clusters.keys() {
         let Some(receiver) = engine.receivers.of(name) else { continue };
         let labels = [("cluster", name.as_str())];
-        let help = "Bytes of WAL the server has written and this machine has not received.";
+        let help = "Bytes of WAL that the server has written but this machine has not received.";
         page.add("postgres_wal_receiver_behind_bytes", help, &labels, receiver.behind_bytes as f64);
         let well = f64::from(u8::from(receiver.trouble.is_none()));
-        page.add("postgres_wal_receiving", "Whether WAL is received at this moment.", &labels, well);
+        page.add("postgres_wal_receiving", "Whether WAL is being received at this moment.", &labels, well);
     }
     Ok(())
 }
@@ -150,22 +154,22 @@ async fn delivery(engine: &Engine, page: &mut Page) -> Result<(), Error> {
         );
     }
     let waiting = engine.journal.outbox_depth().await?;
-    page.add("pgbosun_outbox_messages", "Messages that wait to be sent.", &[], f64::from(waiting));
+    page.add("pgbosun_outbox_messages", "Messages waiting to be sent.", &[], f64::from(waiting));
     for backlog in engine.journal.backlog(engine.now() - Duration::days(1)).await? {
         let labels = [("channel", backlog.channel.as_str())];
         let since = backlog.since.map_or(0.0, |since| seconds(engine.now() - since));
         page.add(
             "pgbosun_channel_failing_seconds",
-            "For how long the oldest message waits that a channel refused.",
+            "How long the oldest message that the channel refused has been waiting.",
             &labels,
             since,
         );
-        let help = "Messages given up within a day.";
+        let help = "Messages given up within the last day.";
         page.add("pgbosun_channel_dead_messages", help, &labels, f64::from(backlog.dead));
     }
     if engine.config().history.connection.is_some() {
         let reached = f64::from(u8::from(engine.history_trouble.borrow().is_none()));
-        page.add("pgbosun_history_reachable", "Whether the history database takes rows.", &[], reached);
+        page.add("pgbosun_history_reachable", "Whether the history database accepts rows.", &[], reached);
     }
     Ok(())
 }

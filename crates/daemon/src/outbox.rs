@@ -367,25 +367,25 @@ impl Failure {
 
     fn nobody(group: &str) -> Self {
         let reason = format!(
-            "group {group} has nobody to notify: \"pgbosun operator add\" adds somebody, or makes them active again; \
-             groups.{group}.recipients counts while the history database knows nobody of it"
+            "group {group} has nobody to notify: \"pgbosun operator add\" adds or reactivates somebody; \
+             groups.{group}.recipients is used while the history database has nobody in the group"
         );
         Self { nobody: true, ..Self::new(reason, true) }
     }
 
     fn gone(channel: &str) -> Self {
-        Self { gone: true, ..Self::new(format!("channel {channel} is not configured any more"), true) }
+        Self { gone: true, ..Self::new(format!("channel {channel} is no longer configured"), true) }
     }
 }
 
 /// Sends; who missed it, where others have it.
 async fn send(channel: &dyn Channel, message: &Notification, recipients: &[String]) -> Result<Vec<Missed>, Failure> {
     let bulletin = serde_json::from_str(&message.content)
-        .map_err(|error| Failure::new(format!("another version wrote it: {error}"), true))?;
+        .map_err(|error| Failure::new(format!("it was written by another version: {error}"), true))?;
     let message = Message { id: message.id, bulletin, recipients: recipients.to_vec() };
     match tokio::time::timeout(LONGEST, channel.deliver(&message)).await {
         Ok(delivered) => delivered.map(|receipt| receipt.missed).map_err(|error| Failure::of(&error)),
-        Err(_) => Err(Failure::new(format!("no end within {LONGEST:?}"), false)),
+        Err(_) => Err(Failure::new(format!("not finished within {LONGEST:?}"), false)),
     }
 }
 

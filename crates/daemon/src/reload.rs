@@ -69,7 +69,7 @@ pub(crate) async fn reload(
         }
     };
     if let Err(error) = alerts::own_object(engine, DAEMON, "configuration", finding).await {
-        tracing::error!("the alert about the reload is not in the journal: {}", chain(&error));
+        tracing::error!("the alert about the reload could not be written to the journal: {}", chain(&error));
     }
     systemd::ready(&systemd::status_line(engine));
 }
@@ -114,21 +114,24 @@ pub(crate) async fn tell_kept_away(engine: &Engine, loaded: &Loaded) {
     for line in &lines {
         tracing::warn!("{line}");
     }
-    let summary = "the unit keeps from the daemon what its configuration names";
+    let summary = "the unit hides from the daemon what its configuration names";
     let finding = (!lines.is_empty()).then(|| {
         Finding::new(Severity::Warning, KEPT_AWAY, summary)
-            .meaning("What needs it fails, while the same works on the command line.")
-            .advice("Change the configuration or the unit as it is said below.")
+            .meaning("Whatever needs these files fails in the daemon, but works on the command line.")
+            .advice("Change the configuration or the unit as described below.")
             .detail(lines.join("\n"))
     });
     if let Err(error) = alerts::own_object(engine, DAEMON, KEPT_AWAY, finding).await {
-        tracing::error!("the alert about files that the unit keeps away is not in the journal: {}", chain(&error));
+        tracing::error!(
+            "the alert about files that the unit hides could not be written to the journal: {}",
+            chain(&error)
+        );
     }
 }
 
 fn refused(path: &Path, error: &Error) -> Finding {
     Finding::new(Severity::Warning, "configuration", "a reload was refused: the configuration is wrong")
-        .meaning("The daemon goes on with the configuration it had.")
+        .meaning("The daemon continues with the configuration it had.")
         .advice("Fix what is named below, see \"pgbosun config check\", then reload again.")
         .detail(Detail::new().fact("file", path.display()).text(chain(error)))
 }

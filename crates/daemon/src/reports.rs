@@ -135,7 +135,7 @@ fn remove_old(directory: &Path, kind: &str, keep: Duration) {
             && old
             && let Err(error) = fs::remove_file(entry.path())
         {
-            tracing::warn!("an old report stays: {}: {error}", entry.path().display());
+            tracing::warn!("an old report was not removed: {}: {error}", entry.path().display());
         }
     }
 }

@@ -161,7 +161,7 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
             Ok(Err(error)) => error,
             Err(_) => {
-                return End::failed("the job broke off: a fault in pgbosun".into());
+                return End::failed("the job ended unexpectedly: a fault in pgbosun".into());
             }
         };
         let whole = chain(&error);
@@ -174,7 +174,7 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             return End::Failed { state, summary: format!("{whole}{tried}"), error: Some(whole), output };
         }
         let pause = pause(config, run);
-        tracing::warn!(error = whole, attempt = run.attempts, "try failed, next in {}", human::duration(pause));
+        tracing::warn!(error = whole, attempt = run.attempts, "attempt failed, next in {}", human::duration(pause));
         run.attempts += 1;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -213,7 +213,7 @@ async fn wind_down(engine: &Engine, work: &mut JoinHandle<Result<Outcome, JobErr
         Ok(Ok(Ok(done))) => done,
         Ok(_) => Outcome::default(),
         Err(_) => {
-            tracing::error!("the job did not stop within {} and is given up", human::duration(limit));
+            tracing::error!("the job did not stop within {} and is abandoned", human::duration(limit));
             work.abort();
             Outcome::default()
         }

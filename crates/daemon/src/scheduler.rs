@@ -169,7 +169,7 @@ impl Scheduler {
                 Again::No(reason) => reason,
                 Again::Now => match self.reason_to_skip(&config, entry, Some(&pauses), now) {
                     None => {
-                        tracing::warn!(pgbosun_job = name, "{name} runs again: its run {} was ended", ended.id);
+                        tracing::warn!(pgbosun_job = name, "{name} runs again: its run {} was interrupted", ended.id);
                         let run = new_run(&config, &entry.job, Trigger::Start, ended.scheduled_for);
                         runs.push((entry.job.clone(), run, false));
                         continue;
@@ -187,7 +187,7 @@ impl Scheduler {
         let Some(job) = config.jobs.get(name) else { return Err(unknown_job(&config, name)) };
         if let Some(other) = self.engine.live().get(name) {
             let told = human::span(self.engine.now() - other.since);
-            return Err(Error::Refused(format!("job {name} is at work since {told} (run {})", other.id)));
+            return Err(Error::Refused(format!("job {name} has already been running for {told} (run {})", other.id)));
         }
         let run = new_run(&config, job, Trigger::Manual, self.engine.now());
         let id = run.id;
@@ -295,7 +295,7 @@ impl Scheduler {
         }
         let live = self.engine.live();
         let other = live.get(&entry.job.name)?;
-        Some(format!("the previous run {} is still at work, since {}", other.id, human::span(now - other.since)))
+        Some(format!("the previous run {} is still running, after {}", other.id, human::span(now - other.since)))
     }
 
     /// Writes the rows and hands what may begin to the runner.
@@ -318,7 +318,7 @@ impl Scheduler {
                     Err(other) => {
                         run.state = RunState::Skipped;
                         (run.started_at, run.attempts, run.finished_at) = (None, 0, Some(self.engine.now()));
-                        run.summary = format!("the previous run {} is still at work", other.id);
+                        run.summary = format!("the previous run {} is still running", other.id);
                     }
                 }
             }
@@ -350,7 +350,7 @@ impl Scheduler {
         }
         // A time that had a row already does not begin again.
         for (id, (job, ..)) in starts {
-            tracing::warn!(job = job.name, "this time of the schedule has a row already, and does not run again");
+            tracing::warn!(job = job.name, "this time of the schedule already has a row and does not run again");
             self.engine.vacate(&job.name, id);
         }
         Ok(())

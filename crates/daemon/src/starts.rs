@@ -57,7 +57,7 @@ async fn begin(engine: Arc<Engine>, start: Start) {
     let turn = match turn {
         Some(turn) => Some(turn),
         None => {
-            live.progress.step("waits for its turn", 0);
+            live.progress.step("waiting for its turn", 0);
             let turn = tokio::select! {
                 turn = async { tokio::time::sleep(delay).await; wanted.wait().await } => turn,
                 () = live.cancel.cancelled() => None,
@@ -70,7 +70,7 @@ async fn begin(engine: Arc<Engine>, start: Start) {
         let (state, by) = runner::cancelled_as(&engine, &job, run.trigger);
         run.state = state;
         run.finished_at = Some(engine.now());
-        run.summary = format!("{by} before it began");
+        run.summary = format!("{by} before it started");
         end_unstarted(&engine, run).await;
     } else if let Some(reason) = too_late(&engine, &job, &run) {
         run.state = RunState::Skipped;
@@ -79,7 +79,7 @@ async fn begin(engine: Arc<Engine>, start: Start) {
         end_unstarted(&engine, run.clone()).await;
         let is_again = run.trigger == Trigger::Start && matches!(job.common.schedule, Some(Schedule::Cron(_)));
         if is_again && let Err(error) = again::tell(&engine, &job, &run, &reason).await {
-            tracing::error!("the alert about {name} is not in the journal: {}", chain(&error));
+            tracing::error!("the alert about {name} could not be written to the journal: {}", chain(&error));
         }
     } else {
         if run.started_at.is_none() {
@@ -88,7 +88,10 @@ async fn begin(engine: Arc<Engine>, start: Start) {
             let now = engine.now();
             run.started_at = Some(now);
             while let Err(error) = engine.journal.start_run(id, now).await {
-                tracing::error!("the start of a run is not in the journal yet, trying again: {}", chain(&error));
+                tracing::error!(
+                    "the start of a run could not be written to the journal yet, trying again: {}",
+                    chain(&error)
+                );
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 if engine.stop.is_cancelled() {
                     break;
@@ -109,10 +112,7 @@ fn too_late(engine: &Engine, job: &Job, run: &Run) -> Option<String> {
     let (config, now) = (engine.config(), engine.now());
     let waited = (now - run.scheduled_for).to_std().unwrap_or_default();
     if waited > job.common.start_deadline {
-        return Some(format!(
-            "its turn came {} after its time, which is past its start-deadline",
-            human::duration(waited)
-        ));
+        return Some(format!("its turn came {} late, which is past its start-deadline", human::duration(waited)));
     }
     let window = config.blackout_of(job, now)?;
     Some(format!("its turn came in the blackout window {window}"))
@@ -120,6 +120,9 @@ fn too_late(engine: &Engine, job: &Job, run: &Run) -> Option<String> {
 
 async fn end_unstarted(engine: &Engine, run: Run) {
     if let Err(error) = engine.journal.end_run(RunEnd::bare(run)).await {
-        tracing::error!("the end of a run is not in the journal; the next start records it: {}", chain(&error));
+        tracing::error!(
+            "the end of a run could not be written to the journal; the next start records it: {}",
+            chain(&error)
+        );
     }
 }

@@ -67,7 +67,10 @@ pub(crate) fn status_line(engine: &Engine) -> String {
 pub(crate) async fn run(engine: Arc<Engine>) {
     let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     if watchdog.is_some_and(|interval| interval < SHORTEST) {
-        tracing::warn!("WatchdogSec is below {} s: parts that beat every 5 s look stalled", 2 * SHORTEST.as_secs());
+        tracing::warn!(
+            "WatchdogSec is below {} s: parts that report every 5 s will look stalled",
+            2 * SHORTEST.as_secs()
+        );
     }
     let mut told = String::new();
     let mut fed = std::time::Instant::now();
@@ -95,6 +98,6 @@ fn feed(observer: &mut Observer, beats: &Beats) {
     if silent.is_empty() {
         tell(&[NotifyState::Watchdog]);
     } else {
-        tracing::error!(?silent, "watchdog not fed: these parts did not move since the last ping");
+        tracing::error!(?silent, "watchdog not fed: these parts made no progress since the last ping");
     }
 }

@@ -59,8 +59,13 @@ pub(crate) async fn drain(engine: Arc<Engine>) {
             let drained = engine.bulk.spawn(async move { spool.drain(usize::MAX).await }).await;
             match drained {
                 Ok(Ok(0)) | Err(_) => {}
-                Ok(Ok(count)) => tracing::info!(repository = name, "{count} files of WAL left the spool"),
-                Ok(Err(error)) => tracing::debug!(repository = name, "still away: {}", crate::error::chain(&error)),
+                Ok(Ok(count)) => {
+                    let files = pgbosun_core::human::count(count, "WAL file");
+                    tracing::info!(repository = name, "{files} left the spool");
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(repository = name, "still unavailable: {}", crate::error::chain(&error))
+                }
             }
         }
     }

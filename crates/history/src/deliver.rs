@@ -185,7 +185,7 @@ impl Delivery {
 /// Notes in `dba_ops` how far delivery came.
 async fn note(connection: &mut PgConnection, until: i64, instance: Uuid) -> Result<(), Error> {
     let noted = sqlx::query(NOTE).bind(until).bind(instance).execute(connection).await;
-    match noted.map_err(Error::dba_ops("note how far delivery came"))?.rows_affected() {
+    match noted.map_err(Error::dba_ops("record how far delivery got"))?.rows_affected() {
         // The schema was made anew under this connection; the next one is asked how far it came.
         0 => Err(Error::Forgotten),
         _ => Ok(()),

@@ -17,8 +17,8 @@ pub enum Error {
     },
     /// The journal's file is no whole SQLite database.
     #[error(
-        "the journal {path} is damaged: stop the daemon, then \"pgbosun journal renew\" sets it aside and makes a new one, which dba_ops \
-         and the repositories fill again"
+        "the journal {path} is damaged: stop the daemon, then \"pgbosun journal renew\" sets it aside and creates a new one, \
+         which is refilled from dba_ops and the repositories"
     )]
     Damaged {
         /// Where.
@@ -29,7 +29,7 @@ pub enum Error {
     },
     /// Another program has the journal open and lets nobody write.
     #[error(
-        "the journal {path} is locked by another program, which \"fuser -v {path}\" names: end it, and start again"
+        "the journal {path} is locked by another program: \"fuser -v {path}\" shows which; end it, and start again"
     )]
     Busy {
         /// Where.
@@ -40,7 +40,8 @@ pub enum Error {
     },
     /// Its place takes no writes.
     #[error(
-        "{path} takes no writes: its disk is mounted read-only, or turned so by an error that \"dmesg\" shows; fix that first"
+        "{path} cannot be written: its disk is mounted read-only, or became read-only by an error that \"dmesg\" shows; fix \
+         that first"
     )]
     ReadOnly {
         /// Where.
@@ -48,7 +49,8 @@ pub enum Error {
     },
     /// The journal was written by a newer version.
     #[error(
-        "the journal {path} is of a newer pgbosun (its migration {version} is not known here): update this one; nothing was changed"
+        "the journal {path} is from a newer pgbosun (its migration {version} is unknown here): update this one; nothing was \
+         changed"
     )]
     NewerJournal {
         /// Where.
@@ -97,8 +99,8 @@ pub enum Error {
     },
     /// Somebody took something out of `dba_ops`: what the server says of it.
     #[error(
-        "dba_ops is incomplete ({0}): \"pgbosun migrate --rebuild\" rebuilds it, with its operators; the daemon fills it \
-         from its journal, and what is left keeps its rows under another name"
+        "dba_ops is incomplete ({0}): \"pgbosun migrate --rebuild\" rebuilds it and keeps its operators; the daemon refills it \
+         from its journal, and what is left of the old one keeps its rows under another name"
     )]
     Lacking(String),
     /// Nothing has to be made anew.
@@ -108,16 +110,16 @@ pub enum Error {
     NothingLacks,
     /// `dba_ops` has a migration that is unknown here.
     #[error(
-        "dba_ops was made by a newer pgbosun (its migration {0} is not known here): update this one, nothing of it was changed"
+        "dba_ops was made by a newer pgbosun (its migration {0} is unknown here): update this one; nothing was changed"
     )]
     Newer(i64),
     /// The history database is on a server in recovery.
     #[error(
-        "the history database takes no writes: its server is a standby or recovers; history.connection names a primary"
+        "the history database takes no writes: its server is a standby or in recovery; set history.connection to a primary"
     )]
     TakesNoWrites,
     /// `dba_ops` does not know this installation any more.
-    #[error("dba_ops was rebuilt meanwhile: it is being filled again")]
+    #[error("dba_ops was rebuilt in the meantime: it is being filled again")]
     Forgotten,
     /// The schema cannot be brought up to date.
     #[error("migrate the schema dba_ops")]

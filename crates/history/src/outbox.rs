@@ -206,7 +206,7 @@ impl Journal {
                         .bind(id.hyphenated())
                         .execute(&mut *connection)
                         .await
-                        .map_err(Error::journal("tell the fail-safe group"))?;
+                        .map_err(Error::journal("notify the fail-safe group"))?;
                 for message in copies.into_iter().filter(|_| done.rows_affected() > 0) {
                     insert(connection, message).await?;
                 }

@@ -109,5 +109,5 @@ pub(crate) async fn set_backup_state(
         .execute(connection)
         .await
         .map(drop)
-        .map_err(Error::journal("write down what became of a backup"))
+        .map_err(Error::journal("record what became of a backup"))
 }

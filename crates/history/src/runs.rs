@@ -131,7 +131,7 @@ impl Journal {
                         .bind(job)
                         .execute(&mut *connection)
                         .await
-                        .map_err(Error::journal("note how far the schedule was looked at"))?;
+                        .map_err(Error::journal("record how far the schedule was checked"))?;
                 }
                 let mut claimed = Vec::new();
                 for run in runs {
@@ -182,8 +182,8 @@ impl Journal {
             run.state = RunState::Interrupted;
             run.finished_at = Some(at);
             run.summary = match run.started_at {
-                Some(_) => "the daemon ended while this run was at work".into(),
-                None => "the daemon ended before this run began".into(),
+                Some(_) => "the daemon ended during this run".into(),
+                None => "the daemon ended before this run started".into(),
             };
         }
         Ok(runs)

@@ -72,7 +72,7 @@ impl Journal {
         .bind(before)
         .fetch_all(&self.readers)
         .await
-        .map_err(Error::journal("look for samples"))?;
+        .map_err(Error::journal("look up samples"))?;
         Ok(names.into_iter().collect())
     }
 

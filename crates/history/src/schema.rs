@@ -48,13 +48,13 @@ pub async fn migrate(server: &Server) -> Result<usize, Error> {
 async fn alone(connection: &mut PgConnection) -> Result<(), Error> {
     // "pgbosun", as a number.
     let lock = sqlx::query("select pg_catalog.pg_advisory_lock(31629446281622894)");
-    lock.execute(connection).await.map(drop).map_err(Error::dba_ops("wait for others who change dba_ops"))
+    lock.execute(connection).await.map(drop).map_err(Error::dba_ops("wait for others that change dba_ops"))
 }
 
 async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
     let look = inspect(connection).await?;
     let done: Result<(), Error> = async {
-        let failed = Error::dba_ops("take over the operators that are there already");
+        let failed = Error::dba_ops("take over the existing operators");
         sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut *connection).await.map_err(&failed)?;
         migrator().run_direct(None, &mut *connection, false).await.map_err(refused)?;
         sqlx::raw_sql(include_str!("takeover/after.sql")).execute(&mut *connection).await.map_err(&failed)?;
@@ -64,7 +64,7 @@ async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
     if done.is_err() {
         let undone = sqlx::raw_sql(include_str!("takeover/undo.sql")).execute(&mut *connection).await;
         if let Err(error) = undone {
-            tracing::warn!("the operators of the scripts are in dba_ops.operators_to_take_over: {error}");
+            tracing::warn!("the operators of the scripts remain in dba_ops.operators_to_take_over: {error}");
         }
     }
     done?;
@@ -106,7 +106,7 @@ pub(crate) async fn look(server: &Server) -> Result<Look, Error> {
 }
 
 async fn inspect(connection: &mut PgConnection) -> Result<Look, Error> {
-    let failed = Error::dba_ops("look at dba_ops");
+    let failed = Error::dba_ops("inspect dba_ops");
     let (writes, there, begun): (bool, bool, bool) = sqlx::query_as(
         "select not pg_catalog.pg_is_in_recovery(), pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null,
              pg_catalog.to_regclass('dba_ops.instances') is not null",
@@ -167,7 +167,7 @@ async fn whole(connection: &mut PgConnection) -> Result<(), Error> {
                 // Where the plan failed, and not the words.
                 let _ = sqlx::raw_sql("deallocate pgbosun_whole").execute(&mut *connection).await;
             }
-            Err(error) => return Err(Error::dba_ops("look at dba_ops")(error)),
+            Err(error) => return Err(Error::dba_ops("inspect dba_ops")(error)),
         }
     }
     lacking.dedup();

@@ -32,7 +32,7 @@ pub enum Error {
         source: Box<Self>,
     },
     /// The server asks for a password.
-    #[error("the server asks for a password, and none is configured or in the password file")]
+    #[error("the server asks for a password, but none is configured and the password file has none")]
     NoPassword,
     /// Something took longer than it may; what does so while connecting is the source of [`Error::Connect`].
     #[error("{what} took longer than {limit:?}")]
@@ -53,9 +53,9 @@ pub enum Error {
     },
     /// Not a server answers, but a pooler that does not keep one for each session.
     #[error(
-        "a connection pooler answers at {target}: connect to the PostgreSQL server itself, by its own host and port. A pooler will do only \
-         where every session has a server of its own (PgBouncer: pool_mode = session, server_reset_query = DISCARD ALL, \
-         and ignore_startup_parameters = extra_float_digits,options)"
+        "a connection pooler answers at {target}: connect directly to the PostgreSQL server, with its own host and port. A \
+         pooler works only if it gives every session its own server connection (PgBouncer: pool_mode = session, \
+         server_reset_query = DISCARD ALL, and ignore_startup_parameters = extra_float_digits,options)"
     )]
     Pooler {
         /// The host as libpq names it.
@@ -210,12 +210,14 @@ fn in_words(error: &rustls::Error) -> String {
     use rustls::CertificateError as Wrong;
     let rustls::Error::InvalidCertificate(wrong) = error else { return error.to_string() };
     let why = match wrong {
-        Wrong::UnknownIssuer => "nobody in sslrootcert signed it; put the certificate of the authority that did there",
+        Wrong::UnknownIssuer => "no authority in sslrootcert signed it; add the certificate of the authority that did",
         Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
-            "it is for another host name; connect by the name that it has, or use sslmode=verify-ca"
+            "it is for another host name; connect with the name in the certificate, or use sslmode=verify-ca"
         }
         Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired; the server needs a new one",
-        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet; compare the clocks",
+        Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => {
+            "it is not valid yet; compare the clocks of both machines"
+        }
         _ => return format!("the server's certificate is rejected: {error}"),
     };
     format!("the server's certificate is rejected: {why}")

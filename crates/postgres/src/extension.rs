@@ -52,7 +52,7 @@ impl Extension {
     /// Where the database cannot be asked.
     pub async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<Self>, Error> {
         let asked = sqlx::query_as(FIND).bind(name).fetch_optional(connection).await;
-        asked.map_err(|source| Error::Query { what: format!("look for the extension {name}"), source })
+        asked.map_err(|source| Error::Query { what: format!("look up the extension {name}"), source })
     }
 
     /// Its schema, as SQL writes it.
@@ -75,7 +75,7 @@ impl Extension {
 /// The schema of an extension belongs to a role that is neither a superuser nor ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "its schema {schema} belongs to {owner}, who can put other functions in their place, and they would run with our rights"
+    "its schema {schema} belongs to {owner}, who can replace its functions with others that would run with pgbosun's rights"
 )]
 pub struct ForeignSchema {
     /// The schema, as SQL writes it.

@@ -25,7 +25,7 @@ limit 1"
 /// What belongs to a role that is neither ours nor a superuser.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, sqlx::FromRow)]
 #[error(
-    "{what} belongs to {stranger}, whose triggers would run with our rights: give it to the role of this connection \
+    "{what} belongs to {stranger}, whose triggers would run with pgbosun's rights: make the role of this connection its owner \
      (\"alter {what} owner to …\")"
 )]
 pub struct Foreign {
@@ -40,6 +40,6 @@ impl Foreign {
     /// Where the database cannot be asked.
     pub async fn find(connection: &mut PgConnection, schema: &str, table: Option<&str>) -> Result<Option<Self>, Error> {
         let asked = sqlx::query_as(FIND).bind(schema).bind(table).fetch_optional(connection).await;
-        asked.map_err(|source| Error::Query { what: format!("look whose the schema {schema} is"), source })
+        asked.map_err(|source| Error::Query { what: format!("look up the owner of schema {schema}"), source })
     }
 }

@@ -95,7 +95,7 @@ impl Server {
                 .map_err(failed)?;
             if standby {
                 let _ = connection.close().await;
-                let source = "the server is a standby, and the connection asks for a primary".into();
+                let source = "the server is a standby, but the connection asks for a primary".into();
                 return Err(Error::Connect { target: host.to_string(), source });
             }
         }
@@ -142,7 +142,7 @@ impl Server {
         let asked = "select /* pgbosun */ system_identifier from pg_catalog.pg_control_system()";
         let found: Result<i64, _> = sqlx::query_scalar(asked).fetch_one(&mut connection).await;
         let _ = connection.close().await;
-        let failed = |source| Error::Query { what: "ask for the system identifier".into(), source };
+        let failed = |source| Error::Query { what: "read the system identifier".into(), source };
         // SQL knows no unsigned numbers.
         Ok(found.map_err(failed)?.cast_unsigned().to_string())
     }

@@ -53,13 +53,13 @@ pub(crate) async fn open(conninfo: &Conninfo, host: &Host) -> Result<Box<dyn Str
     match (tcp.read_u8().await?, conninfo.sslmode) {
         (b'S', _) => {
             let name = ServerName::try_from(host.name.clone())
-                .map_err(|_| Error::Conninfo(format!("\"{}\" is no host name TLS could check", host.name)))?;
+                .map_err(|_| Error::Conninfo(format!("\"{}\" is not a host name that TLS can verify", host.name)))?;
             let connector = TlsConnector::from(client(conninfo)?);
             Ok(Box::new(connector.connect(name, tcp).await.map_err(refusal)?))
         }
         (b'N', SslMode::Prefer) => Ok(Box::new(tcp)),
-        (b'N', _) => Err(Error::Protocol("the server has no TLS, and sslmode asks for it".into())),
-        _ => Err(Error::Protocol("the answer to the request for TLS is not PostgreSQL's".into())),
+        (b'N', _) => Err(Error::Protocol("the server does not support TLS, but sslmode requires it".into())),
+        _ => Err(Error::Protocol("the answer to the TLS request is not from PostgreSQL".into())),
     }
 }
 
@@ -81,7 +81,9 @@ fn client(conninfo: &Conninfo) -> Result<Arc<ClientConfig>, Error> {
         SslMode::Disable | SslMode::Prefer | SslMode::Require => None,
         SslMode::VerifyCa | SslMode::VerifyFull => {
             let file = conninfo.sslrootcert.as_deref();
-            Some(Roots::read(file.ok_or_else(|| Error::Conninfo("there is no sslrootcert to check against".into()))?)?)
+            Some(Roots::read(
+                file.ok_or_else(|| Error::Conninfo("there is no sslrootcert to verify the server with".into()))?,
+            )?)
         }
     };
     let name_matters = conninfo.sslmode == SslMode::VerifyFull;
@@ -107,7 +109,7 @@ impl Roots {
         let found = CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))?;
         let certificates: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| failed(&error))?;
         match certificates.is_empty() {
-            true => Err(failed(&"it holds no certificate")),
+            true => Err(failed(&"it contains no certificate")),
             false => Ok(Self(certificates)),
         }
     }

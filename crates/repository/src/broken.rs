@@ -38,7 +38,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Watched<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
         read.map_err(|error| {
-            let told = io::Error::new(error.kind(), "reading broke off");
+            let told = io::Error::new(error.kind(), "reading was interrupted");
             self.broken.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             told
         })

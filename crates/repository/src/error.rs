@@ -30,7 +30,7 @@ pub enum Error {
         source: Box<opendal::Error>,
     },
     /// A repository did not move on for longer than its `stall-timeout`.
-    #[error("{object} did not move for {limit:?} (stall-timeout)")]
+    #[error("{object} made no progress for {limit:?} (stall-timeout)")]
     Stalled {
         /// What was being written.
         object: String,
@@ -53,9 +53,9 @@ pub enum Error {
     },
     /// Another object has this name and other contents (C2).
     #[error(
-        "{object} is archived already with other contents ({present}): two servers archive under one name, or the server \
-         was reset; or it was archived by hand before the server had filled it, and the server wrote on: then what is there is \
-         the beginning, and makes way when it is removed from the repository. Nothing was overwritten"
+        "{object} is already archived with different contents ({present}): two servers archive under the same name, or the \
+         server was reset. Or it was archived by hand before the server had filled it: then the archived file is only its \
+         beginning; remove that from the repository so that the whole file can be archived. Nothing was overwritten"
     )]
     Conflict {
         /// The segment.
@@ -65,8 +65,8 @@ pub enum Error {
     },
     /// Another server stands under this cluster's name (C10).
     #[error(
-        "repository {repository} holds system identifier {present} under the name {cluster}, and this server is \
-         {system_id}: a new initdb or an upgrade; \"pgbosun cluster accept {cluster}\" if that is right"
+        "repository {repository} holds system identifier {present} under the name {cluster}, but this server has {system_id}: \
+         a new initdb or an upgrade; if that is intended, run \"pgbosun cluster accept {cluster}\""
     )]
     OtherSystem {
         /// Where.
@@ -80,11 +80,11 @@ pub enum Error {
     },
     /// A copy of the machine whose server's backups and WAL these are, or that one, put back to an earlier state (C43).
     #[error(
-        "the server is not the one that repository {repository} has backups and WAL of: {reason}. One of the two is a copy of the \
-         other's machine, or this one was put back to an earlier state. Give this server a name of its own in the configuration, \
-         [clusters.NAME] in place of [clusters.{cluster}]: its backups and WAL begin anew under that, and what the repository has \
-         under {cluster} stays, for a configuration file that still names it. Where only backups there are a copy's, \
-         \"pgbosun backup remove\" takes them away"
+        "the server is not the one whose backups and WAL are in repository {repository}: {reason}. One of the two is a copy of \
+         the other's machine, or this one was put back to an earlier state. Give this server a name of its own in the \
+         configuration, [clusters.NAME] instead of [clusters.{cluster}]: its backups and WAL start afresh under that name, and \
+         what the repository has under {cluster} stays for a configuration file that still names it. If only some of the \
+         backups there come from a copy, remove those with \"pgbosun backup remove\""
     )]
     AnotherServer {
         /// Where.
@@ -95,7 +95,7 @@ pub enum Error {
         reason: String,
     },
     /// Somebody else is at work that must end first (C9).
-    #[error("{what} has been at work in this repository since {since}; it is tried again later")]
+    #[error("{what} has been running in this repository since {since}; this is retried later")]
     Busy {
         /// Who or what.
         what: String,
@@ -129,7 +129,7 @@ pub enum Error {
     },
     /// There is not enough room for what is to be written.
     #[error(
-        "repository {repository} has {free} free, and the backup needs about {needed}: free space or add a repository"
+        "repository {repository} has {free} free, but the backup needs about {needed}: free up space or add a repository"
     )]
     Full {
         /// Its name.
@@ -159,7 +159,7 @@ pub enum Error {
         reason: String,
     },
     /// The repository was written by a newer program.
-    #[error("{object} has format {found}, and this program knows {known}; install a newer pgbosun")]
+    #[error("{object} has format {found}, but this program knows formats only up to {known}; install a newer pgbosun")]
     Format {
         /// Which.
         object: String,
@@ -200,7 +200,7 @@ pub enum Error {
 pub enum KeyError {
     /// A public key is none.
     #[error(
-        "encrypt-to: \"{word}\" is no public key of age ({reason}): age-keygen -y FILE shows the one of an identity"
+        "encrypt-to: \"{word}\" is not an age public key ({reason}): \"age-keygen -y FILE\" shows the public key of an identity"
     )]
     Recipient {
         /// What is configured.
@@ -238,13 +238,13 @@ pub enum KeyError {
         source: age::DecryptError,
     },
     /// There is no secret key.
-    #[error("{object} is encrypted, and no identity is configured: set identity-file")]
+    #[error("{object} is encrypted, but no identity is configured: set identity-file")]
     Missing {
         /// What was to be read.
         object: String,
     },
     /// It was written for other keys.
-    #[error("{object} is encrypted for other keys: none of the identities fits")]
+    #[error("{object} is encrypted for other keys: none of the identities matches")]
     Other {
         /// What was to be read.
         object: String,
@@ -408,6 +408,6 @@ mod tests {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         assert!(system(&failure(), io::ErrorKind::InvalidData), "{:?}", failure());
         let words = crate::Recipients::new(&["age1no".into()]).encryptor().map(|_| ()).unwrap_err().to_string();
-        assert!(words.starts_with("encrypt-to: \"age1no\" is no public key of age ("), "{words}");
+        assert!(words.starts_with("encrypt-to: \"age1no\" is not an age public key ("), "{words}");
     }
 }

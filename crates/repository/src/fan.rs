@@ -175,7 +175,7 @@ impl Fan {
             let error = match tokio::time::timeout(limit, &mut branch.task).await {
                 Ok(Ok(Ok(reported))) if reported == self.size => continue,
                 Ok(Ok(Ok(reported))) => {
-                    let reason = format!("{} bytes were written and {reported} are stored", self.size);
+                    let reason = format!("{} bytes were written, but {reported} are stored", self.size);
                     Error::Damaged { object: key.to_owned(), reason }
                 }
                 Ok(Ok(Err(error))) => error,

@@ -91,8 +91,9 @@ impl Memory {
         }
         // One would expire what the other keeps, and one backup would count as two.
         if let Some(twin) = found.and_then(|id| self.twin(repository, id)) {
-            let reason =
-                format!("it is the same place as repository {twin}: give it one of its own, or one name to both");
+            let reason = format!(
+                "it is the same place as repository {twin}: give it a place of its own, or use one name for both"
+            );
             return Err(Error::Configuration { repository: repository.to_owned(), reason });
         }
         let (id, before) = match (self.known(), found) {
@@ -111,8 +112,8 @@ impl Memory {
                 self.remember(id);
                 return Ok(());
             }
-            Some(false) => "it holds no pgbosun.json, and once did",
-            Some(true) => "it is another repository than before",
+            Some(false) => "it no longer has a pgbosun.json",
+            Some(true) => "it is a different repository than before",
         };
         Err(Error::NotThere {
             repository: repository.to_owned(),

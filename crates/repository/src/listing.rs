@@ -65,7 +65,8 @@ impl<'de> Visitor<'de> for Listing {
         let mut parsed = BTreeMap::new();
         while let Some(volume) = map.next_key::<String>()? {
             let most = self.volumes.remove(&volume);
-            let most = most.ok_or_else(|| A::Error::custom(format!("{volume:.200?} is no volume, or listed twice")))?;
+            let most =
+                most.ok_or_else(|| A::Error::custom(format!("{volume:.200?} is not a volume, or is listed twice")))?;
             let names = map.next_value_seed(Names(most.min(self.left)))?;
             self.left -= names.len() as u64;
             parsed.insert(volume, names);
@@ -96,7 +97,7 @@ impl<'de> Visitor<'de> for Names {
         let mut read = Vec::new();
         while let Some(name) = names.next_element::<String>()? {
             if read.len() as u64 == self.0 {
-                return Err(A::Error::custom("more files are listed than fit into what is declared"));
+                return Err(A::Error::custom("more files are listed than fit into the declared size"));
             }
             read.push(name);
         }
@@ -129,7 +130,7 @@ mod tests {
         assert_eq!(good["base.0001.tar"], ["a", "b", "c"]);
         for (text, words) in [
             ("{\"base.0001.tar\":[\"a\",\"b\",\"c\",\"d\"]}", "more files are listed"),
-            ("{\"base.0002.tar\":[]}", "is no volume"),
+            ("{\"base.0002.tar\":[]}", "is not a volume"),
             ("{\"base.0001.tar\":[],\"base.0001.tar\":[]}", "twice"),
             ("{\"base.0001.tar\":[]} {}", "trailing"),
         ] {

@@ -31,10 +31,7 @@ pub(crate) async fn read_up_to(storage: &dyn Storage, key: &str, most: u64) -> R
     let mut reader = storage.open(key).await?.take(most);
     reader.read_to_end(&mut bytes).await.map_err(Error::storage("read", key))?;
     if bytes.len() as u64 == most {
-        return Err(Error::Damaged {
-            object: key.to_owned(),
-            reason: "it is far larger than such an object is".into(),
-        });
+        return Err(Error::Damaged { object: key.to_owned(), reason: "it is far too large for such an object".into() });
     }
     Ok(bytes)
 }
@@ -52,7 +49,7 @@ impl<R: Read> Read for Bounded<R> {
         let Some(left) = self.left.checked_sub(read as u64) else {
             // Nothing more comes of it, whoever asks again.
             self.left = 0;
-            let reason = format!("more than the {} bytes that it was made of", self.most);
+            let reason = format!("more than the {} bytes that it was made from", self.most);
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         };
         self.left = left;
@@ -86,10 +83,10 @@ fn compare(key: &str, object: &Object, seen: &Seen) -> Result<(), Error> {
     let damaged = |reason: String| Error::Damaged { object: key.to_owned(), reason };
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     if seen.1 != object.size {
-        return Err(damaged(format!("{} bytes are stored, {} were written", seen.1, object.size)));
+        return Err(damaged(format!("{} bytes are stored, but {} were written", seen.1, object.size)));
     }
     if hex::encode(seen.0.clone().finalize()) != object.sha256 {
-        return Err(damaged("its SHA-256 is not the one written down".into()));
+        return Err(damaged("its SHA-256 is not the recorded one".into()));
     }
     Ok(())
 }

@@ -237,10 +237,7 @@ impl Repository {
                 let (repository, cluster) = (self.name.clone(), cluster.to_owned());
                 return Err(Error::OtherSystem { repository, cluster, present, system_id: system_id.to_owned() });
             }
-            tracing::warn!(
-                repository = self.name,
-                "{cluster}/{present} is passed over: no backup or WAL in it is to be believed"
-            );
+            tracing::warn!(repository = self.name, "{cluster}/{present} is skipped: it has no trusted backup or WAL");
         }
         Ok(())
     }
@@ -306,7 +303,7 @@ pub async fn write_object(storage: &dyn Storage, key: &str, bytes: impl Into<byt
     if reported == size {
         return Ok(());
     }
-    let reason = format!("{size} bytes were written and {reported} are stored");
+    let reason = format!("{size} bytes were written, but {reported} are stored");
     Err(Error::Damaged { object: key.to_owned(), reason })
 }
 

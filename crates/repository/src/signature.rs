@@ -63,15 +63,15 @@ impl SigningKey {
         }
         let text = std::fs::read(&path).map_err(|error| failed(error.to_string()))?;
         let key = PrivateKey::from_openssh(text).map_err(|error| {
-            failed(format!("it is no private key of OpenSSH ({error}): ssh-keygen -t ed25519 -N '' makes one"))
+            failed(format!("it is not an OpenSSH private key ({error}): \"ssh-keygen -t ed25519 -N ''\" makes one"))
         })?;
         if key.is_encrypted() {
             return Err(failed(
-                "it has a passphrase, which nobody is there to enter: ssh-keygen -p -N '' removes it".into(),
+                "it has a passphrase, and nobody is there to enter it: \"ssh-keygen -p -N ''\" removes it".into(),
             ));
         }
         if key.algorithm() != Algorithm::Ed25519 {
-            return Err(failed(format!("it is of type {}: only ssh-ed25519 is taken", key.algorithm())));
+            return Err(failed(format!("it is of type {}: only ssh-ed25519 is supported", key.algorithm())));
         }
         Ok(Some(Self(Arc::new(key))))
     }
@@ -112,7 +112,7 @@ impl TrustedKeys {
             let key = PublicKey::from_openssh(line).map_err(|error| failed(error.to_string()))?;
             match key.algorithm() {
                 Algorithm::Ed25519 => Ok(key),
-                other => Err(failed(format!("it is of type {other}: only ssh-ed25519 is taken"))),
+                other => Err(failed(format!("it is of type {other}: only ssh-ed25519 is supported"))),
             }
         };
         Ok(Self(Arc::new(lines.iter().map(parse).collect::<Result<_, _>>()?)))
@@ -131,14 +131,15 @@ impl TrustedKeys {
     /// C42: says why a signature is not to be believed.
     pub(crate) fn check(&self, statement: &Statement, armoured: Option<&str>) -> Result<(), String> {
         let armoured = armoured.ok_or(UNSIGNED)?;
-        let signature = SshSig::from_pem(armoured).map_err(|error| format!("its signature is none: {error}"))?;
+        let signature = SshSig::from_pem(armoured).map_err(|error| format!("its signature is invalid: {error}"))?;
         let of = |key: &&PublicKey| key.key_data() == signature.public_key();
         let Some(key) = self.0.iter().find(of) else {
             let fingerprint = signature.public_key().fingerprint(HashAlg::Sha256);
             return Err(format!("it is signed by a key that is not among trusted-keys ({fingerprint})"));
         };
         key.verify(NAMESPACE, statement.0.as_bytes(), &signature).map_err(|_| {
-            "its signature is for something else: it was changed after it was signed, or lay elsewhere".to_owned()
+            "its signature is for something else: it was changed after it was signed, or copied from elsewhere"
+                .to_owned()
         })
     }
 
@@ -221,7 +222,7 @@ mod tests {
                 assert!(!keys.believe(other, &compact));
             }
             assert_eq!(keys.check(&statement, None).unwrap_err(), UNSIGNED);
-            assert!(keys.check(&statement, Some("-----BEGIN SSH SIGNATURE-----")).unwrap_err().contains("is none"));
+            assert!(keys.check(&statement, Some("-----BEGIN SSH SIGNATURE-----")).unwrap_err().contains("is invalid"));
             assert!(!keys.believe(&statement, &"A".repeat(COMPACT)) && !keys.believe(&statement, ""));
         }
         let others = trusted(&[2]);

@@ -37,7 +37,7 @@ pub fn open(name: &str, options: &config::Repository, mark: Option<&'static str>
             let directories = if options.sync_directories { Directories::Synced } else { Directories::Unsynced };
             let root = options.path.as_deref().unwrap_or("/".as_ref());
             if let Some(why) = unit::hides(root) {
-                let reason = format!("{} is not this machine's: {why}", root.display());
+                let reason = format!("this process cannot see the machine's {}: {why}", root.display());
                 return Err(Error::Configuration { repository: name.to_owned(), reason });
             }
             let mut local = Local::new(root, directories);

@@ -123,7 +123,7 @@ impl WalArchive {
         let believed = self.not_empty(believed).await?;
         if let Some(present) = believed.iter().find(|present| present.sha256 != encoded.sha256) {
             let present =
-                format!("sha256 {} where {} was to be stored", short(&present.sha256), short(&encoded.sha256));
+                format!("sha256 {}, while {} was to be stored", short(&present.sha256), short(&encoded.sha256));
             return Err(Error::Conflict { object: encoded.name.clone(), present });
         }
         let statement = self.statement(file, &encoded.sha256);
@@ -270,12 +270,8 @@ impl WalArchive {
     pub async fn list(&self) -> Result<Vec<WalObject>, Error> {
         let WalContents { believed, untrusted } = self.contents().await?;
         if let Some(first) = untrusted.first() {
-            let count = untrusted.len();
-            tracing::warn!(
-                repository = self.repository.name,
-                "{count} files of WAL are passed over: {}",
-                first.untrusted()
-            );
+            let count = pgbosun_core::human::count(untrusted.len(), "WAL file");
+            tracing::warn!(repository = self.repository.name, "{count} skipped: {}", first.untrusted());
         }
         Ok(believed)
     }

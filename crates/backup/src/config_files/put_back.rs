@@ -147,7 +147,7 @@ fn may_be_put(target: &Path, to: &Path) -> Result<(), String> {
     let is_hidden = to.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
     let is_system = ["/dev", "/proc", "/sys"].iter().any(|place| to.starts_with(place));
     match to.starts_with(target) || is_hidden || is_system {
-        true => Err("no configuration is put there".to_owned()),
+        true => Err("configuration files are never restored there".to_owned()),
         false => Ok(()),
     }
 }

@@ -33,7 +33,7 @@ impl LentRole {
         let until: String = sqlx::query_scalar("select (pg_catalog.now() + '10 minutes'::pg_catalog.interval)::text")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask for the server's time"))?;
+            .map_err(Error::query("read the server's time"))?;
         let member = of.map(|role| format!(" in role {}", quoted(role))).unwrap_or_default();
         let statement = format!(
             "create role {} login connection limit 4 password '{}' valid until '{until}'{member}",
@@ -65,9 +65,9 @@ impl LentRole {
             }
         }
         Err(Error::Refused(format!(
-            "the server does not let in the login role that was lent for this load ({}); either pg_hba.conf lets such roles in by \
-             password (\"host {database} all 127.0.0.1/32 scram-sha-256\"), or --role names a role whose password is in the \
-             password file, or --to writes a file that you load yourself",
+            "the server rejects the temporary login role of this load ({}); either let such roles in by password in \
+             pg_hba.conf (\"host {database} all 127.0.0.1/32 scram-sha-256\"), or name with --role a role whose password is in \
+             the password file, or write a file with --to and load it yourself",
             human::chain(&refused)
         )))
     }
@@ -82,7 +82,7 @@ impl LentRole {
         let listens: String = sqlx::query_scalar("select pg_catalog.current_setting('listen_addresses')")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask where the server listens"))?;
+            .map_err(Error::query("read where the server listens"))?;
         let _ = connection.close().await;
         Ok(loopback_in(&listens).map(|address| Host { name: address.to_string(), port }))
     }
@@ -92,7 +92,7 @@ impl LentRole {
     pub async fn remove(self, database: &str, of: Option<&str>) {
         if let Err(error) = self.try_remove(database, of).await {
             let name = &self.name;
-            tracing::warn!("the login role {name} of this load is still there, drop it: {}", human::chain(&error));
+            tracing::warn!("the login role {name} of this load was not removed, drop it: {}", human::chain(&error));
         }
     }
 
@@ -115,7 +115,7 @@ impl LentRole {
             let mut inside = server.connect().await?;
             let heir = quoted(heir);
             let pass_on = format!("reassign owned by {name} to {heir}; drop owned by {name}", name = self.name);
-            execute(&mut inside, pass_on, "pass on what was made as the login role of the load").await?;
+            execute(&mut inside, pass_on, "reassign what the login role of the load created").await?;
             let _ = inside.close().await;
             return execute(&mut connection, drop_role, "remove the login role of the load").await;
         }
@@ -141,10 +141,10 @@ async fn remove_leftovers(connection: &mut PgConnection) -> Result<(), Error> {
     .bind(PREFIX)
     .fetch_all(&mut *connection)
     .await
-    .map_err(Error::query("look for login roles of earlier loads"))?;
+    .map_err(Error::query("look up login roles of earlier loads"))?;
     for name in left {
         if let Err(error) = execute(connection, format!("drop role {}", quoted(&name)), "remove a login role").await {
-            tracing::warn!(role = %name, "an earlier load left this role: {}", human::chain(&error));
+            tracing::warn!(role = %name, "login role of an earlier load not removed: {}", human::chain(&error));
         }
     }
     Ok(())

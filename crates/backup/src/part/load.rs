@@ -71,7 +71,7 @@ impl Load {
         };
         let found = sqlx::query_as(include_str!("place.sql")).bind(schema).bind(table).bind(&self.role);
         let found: (bool, bool, bool) =
-            found.fetch_one(&mut connection).await.map_err(Error::query("look at the place of what is loaded"))?;
+            found.fetch_one(&mut connection).await.map_err(Error::query("check the target of the load"))?;
         let _ = connection.close().await;
         let database = &self.database;
         Err(Error::Refused(match (table, found) {
@@ -104,7 +104,7 @@ impl Load {
         );
         let there: Result<bool, _> = there.bind(&self.database).fetch_one(&mut connection).await;
         let _ = connection.close().await;
-        match there.map_err(Error::query("look for the database"))? {
+        match there.map_err(Error::query("look up the database"))? {
             true => Ok(()),
             false => {
                 Err(Error::Refused(format!("there is no database {} on the server: create it first", self.database)))
@@ -215,8 +215,8 @@ fn loader(named: Option<&str>, owners: &[String]) -> Result<String, Error> {
         (Some(role), _) => Ok(role.to_owned()),
         (None, [owner]) => Ok(owner.clone()),
         (None, owners) => Err(Error::Refused(format!(
-            "what is restored belongs to {}: --role NAME loads all of it as one role's, which then owns it; a superuser as NAME keeps \
-             the owners, and their code runs with all rights",
+            "the restored objects belong to {}: --role NAME loads all of them as one role, which then owns them; with a \
+             superuser as NAME they keep their owners, and their code runs with all rights",
             owners.join(", ")
         ))),
     }
@@ -228,7 +228,7 @@ async fn superuser(server: &Server, role: &str) -> Result<Option<bool>, Error> {
     let asked = "select rolsuper from pg_catalog.pg_roles where rolname operator(pg_catalog.=) $1";
     let found = sqlx::query_scalar(asked).bind(role).fetch_optional(&mut connection).await;
     let _ = connection.close().await;
-    found.map_err(Error::query("look at the role that loads"))
+    found.map_err(Error::query("look up the role that loads"))
 }
 
 #[cfg(test)]
@@ -241,6 +241,6 @@ mod tests {
         assert_eq!(loader(None, &owners(&["app"])).unwrap(), "app");
         assert_eq!(loader(Some("clerk"), &owners(&["app", "web"])).unwrap(), "clerk");
         let refused = loader(None, &owners(&["app", "web"])).unwrap_err().to_string();
-        assert!(refused.contains("belongs to app, web: --role NAME"), "{refused}");
+        assert!(refused.contains("belong to app, web: --role NAME"), "{refused}");
     }
 }

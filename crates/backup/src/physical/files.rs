@@ -62,7 +62,12 @@ impl Files {
             .fetch_one(&mut session)
             .await
             .map_err(failed())?;
-        let start = start.parse().map_err(|_| Error::Refused(format!("the server starts the backup at {start}?")))?;
+        let start = start.parse().map_err(|_| {
+            Error::Refused(format!(
+                "the server reports the start of the backup at {start}, \
+            which is not a WAL position"
+            ))
+        })?;
         if !data.is_served_by(&mut session).await? {
             return Err(not_its_own(&data, start));
         }
@@ -112,7 +117,9 @@ impl Files {
             let control = Control::read(data.root())?;
             // What cannot be seen any more was not read either.
             match data.hidden_tablespace(control.catalogue) {
-                Some(path) => Err(Error::Interrupted(format!("the tablespace {} went out of sight", path.display()))),
+                Some(path) => {
+                    Err(Error::Interrupted(format!("the tablespace {} can no longer be seen", path.display())))
+                }
                 None => Ok((control, data.server_version)),
             }
         });
@@ -122,7 +129,7 @@ impl Files {
             || !label.contains(&format!("TIMELINE: {timeline}\n"))
         {
             return Err(Error::Refused(format!(
-                "backup_label is not that of a backup from {start} on {timeline}: {label}"
+                "backup_label is not that of a backup from {start} on timeline {timeline}: {label}"
             )));
         }
         let _ = session.close().await;
@@ -144,7 +151,7 @@ impl Files {
 
 fn not_its_own(data: &DataDirectory, start: Lsn) -> Error {
     Error::Refused(format!(
-        "{} is not the data directory of the server that is backed up, which started at {start}: set source = \"stream\"",
+        "{} is not the data directory of the server that is being backed up from {start} on: set source = \"stream\"",
         data.root().display()
     ))
 }
@@ -154,7 +161,12 @@ async fn stop(session: &mut PgConnection, reader: &Reader) -> Result<(BackupEnd,
     let stopped: Result<(String, String, i32), _> =
         sqlx::query_as(include_str!("files/stop.sql")).fetch_one(session).await;
     let (lsn, label, timeline) = stopped.map_err(Error::query("end the backup"))?;
-    let lsn = lsn.parse().map_err(|_| Error::Refused(format!("the server ends the backup at {lsn}?")))?;
+    let lsn = lsn.parse().map_err(|_| {
+        Error::Refused(format!(
+            "the server reports the end of the backup at {lsn}, which is not \
+        a WAL position"
+        ))
+    })?;
     let checksum_failures = reader.failures.load(std::sync::atomic::Ordering::Relaxed) > 0;
     Ok((BackupEnd { lsn, timeline: timeline.unsigned_abs(), checksum_failures }, label))
 }

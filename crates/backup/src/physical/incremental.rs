@@ -55,9 +55,9 @@ impl Incremental {
         before: &Inspection,
     ) -> Result<Result<Parent, WhyFull>, Error> {
         if before.version_number < 170_000 {
-            return Ok(
-                Err(format!("PostgreSQL {} has no incremental backups, 17 is the first", before.version).into()),
-            );
+            return Ok(Err(
+                format!("PostgreSQL {} has no incremental backups, they need 17 or later", before.version).into()
+            ));
         }
         if before.settings.get("summarize_wal").is_none_or(|value| value != "on") {
             return Ok(Err("summarize_wal is off: ALTER SYSTEM SET summarize_wal = on, then reload".into()));
@@ -76,7 +76,7 @@ impl Incremental {
         if length >= self.chain_limit as usize {
             let full = &chain.links[0].label;
             return Ok(Err(
-                format!("{} on {full} already (chain-limit)", human::count(length, "incremental backup")).into()
+                format!("already {} on {full} (chain-limit)", human::count(length, "incremental backup")).into()
             ));
         }
         if let Some(why) = unlike(first, &chain) {
@@ -129,9 +129,12 @@ fn unlike(repository: &Repository, chain: &Chain<'_>) -> Option<WhyFull> {
     let now = keys(&repository.options.encrypt_to);
     let other = chain.links.iter().find(|link| keys(&link.encrypted_to) != now)?;
     let reason = match now.is_empty() {
-        true => format!("in repository {}, {} is encrypted, and encrypt-to is not set", repository.name, other.label),
+        true => format!("in repository {}, {} is encrypted, but encrypt-to is not set", repository.name, other.label),
         false => {
-            format!("in repository {}, {} is encrypted to other keys than encrypt-to", repository.name, other.label)
+            format!(
+                "in repository {}, {} is encrypted for other keys than those in encrypt-to",
+                repository.name, other.label
+            )
         }
     };
     Some(reason.into())

@@ -68,22 +68,23 @@ impl Pass<'_> {
         if let Some(wal) = &mut wal {
             wal.temporary_slot(&slot).await?;
         }
-        self.physical.progress.step("waits for the checkpoint that begins the backup", 0);
+        self.physical.progress.step("waiting for the checkpoint that starts the backup", 0);
         let Begun { start, reading, parent, why_full } = self.begin(&before).await?;
-        self.physical.progress.step("copies the data", start.bytes);
+        self.physical.progress.step("copying the data", start.bytes);
         let (written, end, mut last_segment) = match wal {
             Some(wal) => self.copy_with_wal(&before, wal, &slot, &start, reading).await?,
             None => self.copy(reading).await.map(|(written, end)| (written, end, None))?,
         };
         if end.timeline != start.timeline {
-            let reason = format!("the server changed to timeline {} during the backup: take it again", end.timeline);
+            let reason =
+                format!("the server changed to timeline {} during the backup: take the backup again", end.timeline);
             return Err(Error::Interrupted(reason));
         }
         if let WalSource::Archive(patience) = self.physical.wal {
-            self.physical.progress.step("waits for the last WAL segment in the archive", 0);
+            self.physical.progress.step("waiting for the last WAL segment in the archive", 0);
             last_segment = self.await_archive(&before, &start, &end, patience).await?;
         }
-        self.physical.progress.step("publishes the backup", 0);
+        self.physical.progress.step("publishing the backup", 0);
         let stored =
             self.publish((before, configuration), &start, (end, last_segment), started_at, written, parent).await?;
         Ok((stored, why_full))
@@ -111,14 +112,14 @@ impl Pass<'_> {
         let place = self.to.place();
         match self.physical.data_directory(&self.server, &place.system_id).await? {
             Ok(data) => {
-                tracing::info!(cluster = place.cluster, "reads the data directory {}", data.root().display());
+                tracing::info!(cluster = place.cluster, "reading the data directory {}", data.root().display());
                 let (start, files) = Files::start(data, &self.server, &options, self.physical.workers).await?;
                 Ok(Begun { start, reading: Reading::Files(Box::new(files)), parent: None, why_full })
             }
             Err(reason) => {
                 tracing::info!(
                     cluster = place.cluster,
-                    "reads over the replication connection: {}",
+                    "reading over the replication connection: {}",
                     human::chain(&reason)
                 );
                 let (start, backup) = self.connect().await?.base_backup(&options).await?;
@@ -153,11 +154,11 @@ impl Pass<'_> {
                 Ok(Ok(Begun { start, reading, parent: Some(parent.info), why_full: None }))
             }
             Err(pgbosun_postgres::Error::Refused { code, message, .. }) if !code.starts_with("57P") => {
-                Ok(Err(format!("the server refused an incremental one: {message}").into()))
+                Ok(Err(format!("the server refused an incremental backup: {message}").into()))
             }
             // The files need no such connection.
             Err(error) if self.physical.source != Source::Stream && error.is_not_let_in() => {
-                Ok(Err(format!("incremental ones need a replication connection: {}", human::chain(&error)).into()))
+                Ok(Err(format!("incremental backups need a replication connection: {}", human::chain(&error)).into()))
             }
             Err(error) => Err(error.into()),
         }
@@ -242,7 +243,7 @@ impl Pass<'_> {
                 }
                 if begun.elapsed() > patience {
                     return Err(Error::Refused(format!(
-                        "{segment} did not come into the WAL archive of {} within {}: look at pg_stat_archiver and \
+                        "{segment} did not arrive in the WAL archive of {} within {}: check pg_stat_archiver and \
                          archive_command, or let the backup stream its WAL",
                         repository.name,
                         human::duration(patience)

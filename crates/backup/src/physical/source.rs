@@ -37,13 +37,13 @@ pub enum Unfit {
         error: Error,
     },
     /// A standby that is not up to date.
-    #[error("{host} is a standby that is behind or does not stream")]
+    #[error("{host} is a standby that is behind or is not streaming")]
     Behind {
         /// The server.
         host: String,
     },
     /// A standby where the primary is wanted.
-    #[error("{host} is a standby (prefer-standby = true lets a backup take it)")]
+    #[error("{host} is a standby (prefer-standby = true lets a backup use it)")]
     Standby {
         /// The server.
         host: String,
@@ -81,7 +81,7 @@ impl NoServer {
 impl fmt::Display for NoServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons: Vec<_> = self.0.iter().map(Unfit::to_string).collect();
-        write!(f, "no server of the cluster will do: {}", reasons.join("; "))
+        write!(f, "no server of the cluster can be used: {}", reasons.join("; "))
     }
 }
 
@@ -189,10 +189,10 @@ pub(super) async fn switch_wal(cluster: &Server) {
         let mut connection = primary.connect().await?;
         let done = sqlx::query("select pg_catalog.pg_switch_wal()").execute(&mut connection).await;
         let _ = connection.close().await;
-        done.map_err(Error::query("begin a new WAL segment"))
+        done.map_err(Error::query("switch to a new WAL segment"))
     };
     if let Err(error) = switched.await {
-        tracing::info!("the WAL segment is not ended early: {}", human::chain(&error));
+        tracing::info!("the WAL segment could not be ended early: {}", human::chain(&error));
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
             let error = Error::from(NoServer(vec![silent("a", one), silent("b", other)]));
             assert!(error.is_transient() && root(&error) == Some(ConnectionRefused), "{error:?}");
             let words = human::chain(&error);
-            assert_eq!(words, format!("no server of the cluster will do: a: ask a: {one:?}; b: ask b: {other:?}"));
+            assert_eq!(words, format!("no server of the cluster can be used: a: ask a: {one:?}; b: ask b: {other:?}"));
         }
         let lasting = Error::from(NoServer(vec![silent("a", PermissionDenied), silent("b", PermissionDenied)]));
         assert!(!lasting.is_transient() && root(&lasting) == Some(PermissionDenied));

@@ -58,12 +58,12 @@ impl Account {
         let refused = |reason: String| Err(self.refused(&path, &reason));
         if matches!(contents, Contents::Other(_)) {
             let new = self.others.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
-            return if new { Ok(()) } else { refused("is there twice".into()) };
+            return if new { Ok(()) } else { refused("appears twice".into()) };
         }
         let mut data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = data.get_mut(&path) else { return refused("is not in its manifest".into()) };
         if std::mem::replace(&mut file.written, true) {
-            return refused("is there twice".into());
+            return refused("appears twice".into());
         }
         match file.expected.difference(size, crc32c) {
             Some(reason) => refused(reason),
@@ -75,7 +75,7 @@ impl Account {
     pub fn is_complete(&self, wanted: impl Fn(&str) -> bool) -> Result<(), Error> {
         let data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = data.iter().filter(|(path, file)| !file.written && wanted(path)).map(|(path, _)| path).min();
-        missing.map_or(Ok(()), |path| Err(self.refused(path, "is in its manifest and in none of its volumes")))
+        missing.map_or(Ok(()), |path| Err(self.refused(path, "is in its manifest but in none of its volumes")))
     }
 
     /// Whether a file beside those of the manifest was written.
@@ -86,8 +86,8 @@ impl Account {
     fn refused(&self, path: &str, reason: &str) -> Error {
         let path = Path::new(path);
         Error::Refused(format!(
-            "backup {} is not what it says: {path:?} {reason}. What was restored so far does not start; restore another backup, and \
-             see what happened to this one with backup verify",
+            "backup {} is inconsistent: {path:?} {reason}. What was restored so far will not start; restore another backup, \
+             and check this one with \"pgbosun backup verify\"",
             self.label
         ))
     }

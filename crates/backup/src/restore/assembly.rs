@@ -129,7 +129,7 @@ impl Assembly {
             wanted.push(of_link);
         }
         if let Some(missing) = pending.into_iter().min() {
-            let reason = format!("no backup of the chain of {} has {missing:?} whole", self.last().label);
+            let reason = format!("no backup in the chain of {} has all of {missing:?}", self.last().label);
             return Err(Error::Refused(reason));
         }
         wanted.reverse();

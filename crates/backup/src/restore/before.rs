@@ -27,14 +27,14 @@ impl Restore {
             if self.recovery.as_ref().is_none_or(|recovery| recovery.standby) {
                 let known: Vec<_> = self.info.tablespaces.iter().map(|space| space.location.as_str()).collect();
                 return Err(Error::Refused(format!(
-                    "no tablespace of backup {} lay at {old}; there are: {}. One that is created later can only be moved where \
+                    "backup {} has no tablespace at {old}, only: {}. A tablespace that was created later can only be moved if \
                      recovery reads the archive to its end, which a standby does not",
                     self.info.label,
                     if known.is_empty() { "none".to_owned() } else { known.join(", ") }
                 )));
             }
             if fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_some()) {
-                return Err(Error::Refused(format!("{}, where a tablespace is to go, is not empty", place.display())));
+                return Err(Error::Refused(format!("{}, the target of a tablespace, is not empty", place.display())));
             }
         }
         let spaces = self.info.tablespaces.iter();
@@ -50,7 +50,7 @@ impl Restore {
             let mut entries = match fs::read_dir(directory) {
                 Ok(entries) => entries,
                 Err(error) if matches!(error.kind(), NotFound | NotADirectory) => continue,
-                Err(error) => return Err(Error::file("look into", directory)(error)),
+                Err(error) => return Err(Error::file("list", directory)(error)),
             };
             if entries.next().is_none() {
                 continue;
@@ -61,8 +61,8 @@ impl Restore {
                 let stale = match name.trim() {
                     "" | "postgres" | "postmaster" => String::new(),
                     name => format!(
-                        ". By its postmaster.pid, that is; the process is {name} by now: where no server runs there, in no container \
-                         either, remove that file"
+                        ". Its postmaster.pid says so, but that process is now {name}: if no server runs there, not even in a \
+                         container, remove that file"
                     ),
                 };
                 return Err(Error::Refused(format!(
@@ -73,8 +73,8 @@ impl Restore {
                 living.iter().find(|server| index > 0 && server.has_tablespace(directory, self.info.major()))
             {
                 return Err(Error::Refused(format!(
-                    "{shown} is a tablespace of the PostgreSQL server that runs in {} (process {}): --tablespace OLD=NEW names another \
-                     place, or stop it first",
+                    "{shown} is a tablespace of the PostgreSQL server that runs in {} (process {}): choose another place with \
+                     --tablespace OLD=NEW, or stop it first",
                     server.place(),
                     server.pid
                 )));
@@ -83,14 +83,14 @@ impl Restore {
             let whose = system_identifier(directory).ok().filter(|whose| index == 0 && *whose != self.info.system_id);
             if let Some(whose) = whose {
                 return Err(Error::Refused(format!(
-                    "{shown} is the data directory of another server, with the system identifier {whose}; the backup is of {}. If \
-                     nobody needs it, move it away, or empty it",
+                    "{shown} is the data directory of another server, with system identifier {whose}; the backup is from {}. \
+                     If nobody needs it, move it away or empty it",
                     self.info.system_id
                 )));
             }
             if index == 0 && !ours {
                 let left = match directory.join("pg_wal").exists() {
-                    true => ". Its pg_wal may be all there is of what was committed last: move it away, and keep it",
+                    true => ". Its pg_wal may be the only copy of the last commits: move it away and keep it",
                     false => "",
                 };
                 return Err(Error::Refused(format!(
@@ -106,15 +106,15 @@ impl Restore {
                 && self.info.tablespaces.iter().any(|space| space.place() == *directory);
             if index > 0 && !left && !directory.canonicalize().is_ok_and(|place| own.contains(&place)) {
                 return Err(Error::Refused(format!(
-                    "the tablespace directory {shown} is not empty and no tablespace of {}: nothing in it is replaced; \
-                     --tablespace OLD=NEW says where it goes, or empty it first",
+                    "the tablespace directory {shown} is not empty and not a tablespace of {}: nothing in it is replaced; \
+                     choose another place with --tablespace OLD=NEW, or empty it first",
                     self.target.display()
                 )));
             }
             if self.existing == Existing::Refuse {
                 return Err(Error::Refused(format!(
-                    "{shown} is not empty: restore into an empty directory, or say --delta (keep what is right) or \
-                     --force (replace everything)"
+                    "{shown} is not empty: restore into an empty directory, or use --delta (keep what is right) or --force \
+                     (replace everything)"
                 )));
             }
         }
@@ -134,33 +134,33 @@ impl Restore {
             let leads_nowhere = |path: &&Path| path.is_symlink() && !path.exists();
             if let Some(link) = directory.ancestors().find(leads_nowhere) {
                 let (shown, link) = (directory.display(), link.display());
-                return Err(Error::Refused(format!("{shown} cannot be made: {link} is a link that leads nowhere")));
+                return Err(Error::Refused(format!("{shown} cannot be created: {link} is a link that leads nowhere")));
             }
             let there = existing_part(directory);
             let resolved = resolved(directory, there);
             let mut around = resolved.ancestors().skip(1).filter(|above| **above != own);
             if let Some((above, what)) = around.find_map(|above| Some((above, occupied(above)?))) {
                 return Err(Error::Refused(format!(
-                    "{} lies inside {}, which is {what}: name a place outside of it",
+                    "{} is inside {}, which is {what}: choose a place outside it",
                     directory.display(),
                     above.display()
                 )));
             }
             if !taken.insert(resolved) {
                 return Err(Error::Refused(format!(
-                    "two things are to go to {}: each tablespace needs a directory of its own",
+                    "{} is named twice: each tablespace needs a directory of its own",
                     directory.display()
                 )));
             }
-            let found = fs::metadata(there).map_err(Error::file("look at", there))?;
+            let found = fs::metadata(there).map_err(Error::file("inspect", there))?;
             let (shown, place) = (directory.display(), there.display());
             if !found.is_dir() {
-                return Err(Error::Refused(format!("{shown} cannot be made: {place} is no directory")));
+                return Err(Error::Refused(format!("{shown} cannot be created: {place} is not a directory")));
             }
             if there == directory && found.uid() != user.as_raw() && !user.is_root() {
                 return Err(Error::Refused(format!(
-                    "{shown} does not belong to {owner}, who restores: PostgreSQL would not start from it. chown {owner} {shown}, or \
-                     restore as its owner"
+                    "{shown} does not belong to {owner}, who runs this restore: PostgreSQL would not start from it. Run chown \
+                     {owner} {shown}, or restore as its owner"
                 )));
             }
             if let Err(error) = access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
@@ -180,7 +180,7 @@ impl Restore {
         // C31: on another disk it stays there.
         let device = |directory: &Path| {
             let there = existing_part(directory);
-            fs::metadata(there).map(|found| found.dev()).map_err(Error::file("look at", there))
+            fs::metadata(there).map(|found| found.dev()).map_err(Error::file("inspect", there))
         };
         let mut room: BTreeMap<u64, (&Path, u64, u64)> = BTreeMap::new();
         for directory in directories() {
@@ -204,7 +204,7 @@ impl Restore {
             let free = stat.blocks_available() * stat.fragment_size() + occupied;
             if free < need {
                 return Err(Error::Refused(format!(
-                    "{} has {} free, and the restore needs {} there",
+                    "{} has {} free, but the restore needs {} there",
                     there.display(),
                     human::size(free),
                     human::size(need)
@@ -226,7 +226,7 @@ fn occupied(directory: &Path) -> Option<&'static str> {
     // `PG_15_202209061`, as PostgreSQL names what it has in a tablespace.
     let (major, catalog) = directory.file_name()?.to_str()?.strip_prefix("PG_")?.split_once('_')?;
     let number = |word: &str| word.parse::<u32>().is_ok();
-    (number(major) && number(catalog)).then_some("what a server has in a tablespace")
+    (number(major) && number(catalog)).then_some("the tablespace directory of a server")
 }
 
 /// The directory, or what exists of the path to it.
@@ -260,7 +260,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let space = directory.path().join("space/PG_15_202209061");
         fs::create_dir_all(&space).unwrap();
-        assert_eq!(occupied(&space), Some("what a server has in a tablespace"));
+        assert_eq!(occupied(&space), Some("the tablespace directory of a server"));
         assert_eq!((occupied(directory.path()), occupied(Path::new("/PG_x_1"))), (None, None));
         for (file, what) in [("pgbosun.json", "a repository"), ("PG_VERSION", "a data directory")] {
             fs::write(directory.path().join(file), "").unwrap();

@@ -72,7 +72,7 @@ pub(crate) type Removed = BTreeSet<(PathBuf, String)>;
 /// # Errors
 /// [`Error::File`].
 pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, Error> {
-    let root = target.canonicalize().map_err(Error::file("look at", target))?;
+    let root = target.canonicalize().map_err(Error::file("inspect", target))?;
     let mut files = vec![root.join("postgresql.conf"), root.join("postgresql.auto.conf")];
     let (mut seen, mut removed) = (BTreeSet::new(), Removed::new());
     while let Some(path) = files.pop() {
@@ -98,9 +98,9 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                     match (name.as_str(), inside) {
                         (_, false) if standing == Standing::InPlace => None,
                         ("include_if_exists", false) if !found.exists() => None,
-                        (_, false) => Some("it lies outside this copy"),
+                        (_, false) => Some("it is outside this copy"),
                         ("include_dir", true) => {
-                            let entries = fs::read_dir(&found).map_err(Error::file("look into", &found))?;
+                            let entries = fs::read_dir(&found).map_err(Error::file("list", &found))?;
                             let read = |path: &PathBuf| {
                                 path.file_name().is_some_and(|name| is_read_in(&name.to_string_lossy()))
                             };
@@ -116,7 +116,7 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
                 name => reason(name, &value, &root, standing),
             };
             if let Some(why) = why {
-                let note = format!("# Made a comment by pgbosun when it restored this copy: {why}.\n# ");
+                let note = format!("# Commented out by pgbosun when it restored this copy: {why}.\n# ");
                 text.extend_from_slice(note.as_bytes());
                 removed.insert((real.strip_prefix(&root).unwrap_or(&real).to_owned(), name));
                 changed = true;
@@ -134,11 +134,11 @@ pub(crate) fn neutralize(target: &Path, standing: Standing) -> Result<Removed, E
 fn reason(name: &str, value: &str, root: &Path, standing: Standing) -> Option<&'static str> {
     let inside = |value: &str| value.is_empty() || is_inside(root, Path::new(value));
     match standing {
-        _ if RECOVERY.contains(&name) => Some("a recovery has its own"),
+        _ if RECOVERY.contains(&name) => Some("recovery settings are set by the restore"),
         _ if name == "data_directory" => (Path::new(value) != root).then_some("it names another data directory"),
         Standing::Beside if MEMBER.contains(&name) => Some("a copy does not stream from the original's primary"),
         Standing::Beside if (PLACES.contains(&name) || CREDENTIALS.contains(&name)) && !inside(value) => {
-            Some("it is a place of the original")
+            Some("it points to the original")
         }
         _ => None,
     }

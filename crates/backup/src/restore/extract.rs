@@ -94,7 +94,12 @@ pub(crate) fn confined(into: &Path, path: &Path) -> Result<PathBuf, Error> {
         match component {
             Component::Normal(name) => confined.push(name),
             Component::CurDir => {}
-            _ => return Err(Error::Refused(format!("the backup holds the path {}, which leads out", path.display()))),
+            _ => {
+                return Err(Error::Refused(format!(
+                    "the backup contains the path {}, which leads outside",
+                    path.display()
+                )));
+            }
         }
     }
     Ok(confined)
@@ -162,7 +167,10 @@ pub(super) fn extract(reader: &mut dyn Read, unpacking: &Unpacking<'_>) -> Resul
                 files += 1;
             }
             kind => {
-                return Err(Error::Refused(format!("the backup holds {} of kind {kind:?}", path.display())));
+                return Err(Error::Refused(format!(
+                    "the backup contains {} of the unexpected kind {kind:?}",
+                    path.display()
+                )));
             }
         }
     }
@@ -209,11 +217,13 @@ fn apply(path: &Path, contents: &mut dyn Read) -> Result<u64, Error> {
     };
     let (magic, count, truncation) = (word().map_err(failed())?, word().map_err(failed())?, word().map_err(failed())?);
     if magic != MAGIC {
-        return Err(failed()(io::Error::other("it is no incremental file of PostgreSQL")));
+        return Err(failed()(io::Error::other("it is not an incremental file of PostgreSQL")));
     }
     // A segment of a relation has at most 1 GiB (RELSEG_SIZE), whatever block size a server was built with.
     if count > 1 << 20 || truncation > 1 << 20 {
-        return Err(failed()(io::Error::other(format!("it names {count} blocks of {truncation}"))));
+        return Err(failed()(io::Error::other(format!(
+            "it claims {count} changed blocks and a length of {truncation}"
+        ))));
     }
     let numbers = (0..count).map(|_| word()).collect::<io::Result<Vec<_>>>().map_err(failed())?;
     if count > 0 {

@@ -80,13 +80,13 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         // C31: in the original's place its own configuration belongs there.
         let mut text = fs::File::open(&saved).map_err(Error::file("read", &saved))?;
         write_file(&target.join("postgresql.conf"), Access::of(target).file(), &mut text)?;
-        made.push("postgresql.conf: put there as it was when the backup was taken".to_owned());
+        made.push("postgresql.conf: restored as it was when the backup was taken".to_owned());
     }
     if !target.join("postgresql.conf").exists() {
-        made.push(format!("postgresql.conf: rewritten; the original lies in {DIRECTORY}"));
+        made.push(format!("postgresql.conf: rewritten; the original is in {DIRECTORY}"));
         let mut text = format!(
-            "# Written by pgbosun when it restored backup {}, whose postgresql.conf lay outside the data directory.\n\
-             # The original is in pgbosun-config/. These settings may not be lower than they were.\n",
+            "# Written by pgbosun when it restored backup {}, whose postgresql.conf was outside the data directory.\n# The \
+             original is in pgbosun-config/. These settings must not be lower than they were.\n",
             info.label
         );
         text.push_str(&crate::settings::limits(info));
@@ -97,7 +97,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         if !target.join(name).exists() {
             let text = match fs::read_to_string(&original) {
                 Ok(text) => {
-                    made.push(format!("{name}: put there as it was when the backup was taken"));
+                    made.push(format!("{name}: restored as it was when the backup was taken"));
                     text
                 }
                 Err(_) if name == "pg_hba.conf" => "local all all peer\n".to_owned(),
@@ -119,7 +119,7 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
     for of_file in removed.iter().collect::<Vec<_>>().chunk_by(|(one, _), (other, _)| one == other) {
         let names = of_file.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>();
         made.push(format!(
-            "{}: comments now, since they do not hold for what was restored: {}",
+            "{}: commented out, since they do not apply to what was restored: {}",
             of_file[0].0.display(),
             names.join(", ")
         ));
@@ -131,12 +131,12 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         let names = text.lines().filter_map(|line| line.split_once(" = ")).map(|(name, _)| name);
         // C43: on a timeline of which the archive has another continuation it would archive nothing, and be backed up nowhere.
         let place = match &restore.recovery {
-            Some(_) => "Remove these lines and restart where it is to take the original's place",
-            None => "It stays on the original's timeline and cannot take its place: for that restore with --in-place",
+            Some(_) => "Remove these lines and restart if it is to replace the original",
+            None => "It stays on the original's timeline and cannot replace it: for that, restore with --in-place",
         };
         made.push(format!(
-            "postgresql.auto.conf: {} are set for a copy beside its original: it archives nothing, takes no changes meant for the \
-             original, runs no background jobs{}. {place}",
+            "postgresql.auto.conf: {} are set for a copy next to its original: it archives nothing, takes no changes meant for \
+             the original, runs no background jobs{}. {place}",
             names.collect::<Vec<_>>().join(", "),
             port.map_or_else(String::new, |port| format!(", has port {port}"))
         ));
@@ -146,8 +146,8 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         if loses_prepared_transactions(recovery, info) {
             text.push_str(CLOSED);
             made.push(
-                "hot_standby is off until recovery has ended, nobody gets in before: PostgreSQL does not follow a change of timeline \
-                 with a prepared transaction while it lets readers in"
+                "hot_standby is off until recovery has ended, so nobody can connect before: with a prepared transaction \
+                 PostgreSQL cannot follow a timeline change while it lets readers in"
                     .to_owned(),
             );
         }
@@ -195,7 +195,8 @@ fn elsewhere(restore: &Restore) -> Vec<String> {
     }
     if target.join(UNPACKED).join(CERTIFICATES).exists() {
         told.push(format!(
-            "the server certificate is in {DIRECTORY}/{CERTIFICATES}; its key was not backed up, since the repository is not encrypted"
+            "the server certificate is in {DIRECTORY}/{CERTIFICATES}; its key was not backed up because the repository is not \
+             encrypted"
         ));
     }
     told
@@ -220,9 +221,9 @@ pub fn is_copy(data: &Path) -> bool {
 /// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs
 /// of modules, makes tablespaces that are created later inside itself, and is found under a name and port of its own.
 fn beside(info: &BackupInfo, removed: &Removed, port: Option<u16>) -> String {
-    let mut text = "# A copy beside its original, written by pgbosun. In the original's place, remove what follows.\n\
-                    archive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = 'on'\n\
-                    synchronous_standby_names = ''\n"
+    let mut text = "# For a copy next to its original, written by pgbosun. If it replaces the original, remove what \
+                    follows.\narchive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = \
+                    'on'\nsynchronous_standby_names = ''\n"
         .to_owned();
     text.push_str(&crate::settings::line("cluster_name", &format!("copy of {}", info.cluster)));
     if let Some(port) = port {

@@ -111,7 +111,7 @@ impl Claim {
                     let by = fs::read_to_string(&marker).unwrap_or_default();
                     let by = by.lines().nth(1).unwrap_or_default();
                     return Err(Error::Refused(format!(
-                        "another restore into {} is at work{by}: wait for it, or end it",
+                        "another restore into {} is running{by}: wait for it, or end it",
                         target.display()
                     )));
                 }
@@ -142,7 +142,7 @@ impl Claim {
             return Ok(());
         }
         Err(Error::Refused(format!(
-            "{} is gone: something else was at work in this directory. Start the restore again",
+            "{} is gone: something else changed this directory. Start the restore again",
             self.marker.display()
         )))
     }
@@ -162,7 +162,7 @@ impl Restore {
     pub(super) async fn check_servers(&self) -> Result<(), Error> {
         if let Some(host) = served::served_by(&self.target, &self.servers).await {
             return Err(Error::Refused(format!(
-                "the server at {host} runs from {}, as its start time and port there say: stop it first",
+                "the server at {host} runs from {} (its start time and port match): stop it first",
                 self.target.display()
             )));
         }
@@ -172,7 +172,7 @@ impl Restore {
         match served::primary_of(&self.info.system_id, self.original.as_ref()).await {
             None => Ok(()),
             Some(host) => Err(Error::Refused(format!(
-                "the server at {host} is the original, and takes writes: nothing takes its place while it does. Stop it first, or \
+                "the server at {host} is the original and takes writes: it cannot be replaced while it does. Stop it first, or \
                  restore a copy with --beside"
             ))),
         }
@@ -184,15 +184,15 @@ impl Restore {
         if let Some(pid) = running(&self.target, &Living::all()) {
             claim.end()?;
             return Err(Error::Refused(format!(
-                "a PostgreSQL server was started in {} meanwhile (process {pid})",
+                "a PostgreSQL server was started in {} in the meantime (process {pid})",
                 self.target.display()
             )));
         }
         let others =
             || fs::read_dir(&self.target).map(|found| found.flatten().any(|entry| entry.file_name() != MARKER));
-        if self.existing == Existing::Refuse && others().map_err(Error::file("look into", &self.target))? {
+        if self.existing == Existing::Refuse && others().map_err(Error::file("list", &self.target))? {
             claim.end()?;
-            let words = format!("{} is not empty any more: something else is at work there", self.target.display());
+            let words = format!("{} is no longer empty: something else writes there", self.target.display());
             return Err(Error::Refused(words));
         }
         Ok(claim)

@@ -147,7 +147,7 @@ async fn plan_once(request: &Request) -> Result<Plan, Error> {
         // C43: what the archive says is another server's is taken only by its label.
         match another::backup(&plan.repository, &plan.info).await? {
             Some(words) if request.backup.is_none() => {
-                tracing::warn!(cluster = request.cluster, "passed over: {words}");
+                tracing::warn!(cluster = request.cluster, "skipped: {words}");
                 known.candidates.retain(|(_, info)| info.label != plan.info.label);
                 if known.candidates.is_empty() {
                     planner = None;
@@ -161,7 +161,7 @@ async fn plan_once(request: &Request) -> Result<Plan, Error> {
             format!("no good backup {label} of {}; \"pgbosun backup list\" shows what there is", request.cluster)
         }
         None => format!(
-            "there is no good backup of {}; \"pgbosun backup list\" shows what there is, and --backup LABEL takes one all the same",
+            "there is no good backup of {}; \"pgbosun backup list\" shows what there is, and --backup LABEL restores one anyway",
             request.cluster
         ),
     }))
@@ -188,7 +188,7 @@ async fn planner(request: &Request) -> Result<Option<Planner<'_>>, Error> {
     let archive = Archive::read(&request.repositories, &request.cluster, &system_id, size).await?;
     if let (None, Some(reason)) = (request.timeline, archive.unknown_line(newest)) {
         return Err(Error::Refused(format!(
-            "which timeline is live is not known: {reason}; --timeline N restores along one that you name"
+            "the live timeline is unknown: {reason}; --timeline N restores along the one you name"
         )));
     }
     let fetch = Fetch {
@@ -211,14 +211,14 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
             Ok(catalogue) => catalogue,
             // One that cannot be asked must not keep the others from serving.
             Err(error) if request.repositories.len() > 1 => {
-                tracing::warn!(repository = repository.name, "passed over: {}", pgbosun_core::human::chain(&error));
+                tracing::warn!(repository = repository.name, "skipped: {}", pgbosun_core::human::chain(&error));
                 away = away.or(Some(error));
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         for error in &catalogue.unreadable {
-            tracing::warn!(repository = repository.name, "passed over: {error}");
+            tracing::warn!(repository = repository.name, "skipped: {error}");
         }
         // C42: what was asked for is there and not to be believed, which is to be said where there is nothing else.
         let asked_for =
@@ -238,7 +238,7 @@ async fn candidates(request: &Request) -> Result<Vec<(Repository, BackupInfo)>, 
             } else if request.backup.is_some() && health.is_whole() {
                 doubtful.push((repository.clone(), info.clone()));
             } else {
-                tracing::warn!(repository = repository.name, "{} is passed over: {health}", info.label);
+                tracing::warn!(repository = repository.name, "{} is skipped: {health}", info.label);
             }
         }
         away = away.or(untrusted.map(|index| catalogue.unreadable.swap_remove(index)));
@@ -289,8 +289,8 @@ impl Planner<'_> {
                     Some(missing) => {
                         let reached = self.last_end(newest).await?.unwrap_or(newest.finished_at);
                         Some(format!(
-                            "segment {missing} {}, and later ones are there: recovery ends at {}, and what was committed after it \
-                             is lost",
+                            "segment {missing} {}, but later ones exist: recovery ends at {}, and everything committed after \
+                             it is lost",
                             self.archive.how_missing(missing),
                             shown(reached)
                         ))
@@ -320,7 +320,8 @@ impl Planner<'_> {
             let orphans = self.candidates.iter().map(|(_, info)| {
                 let (label, own) = (&info.label, info.timeline);
                 format!(
-                    "{label} is orphaned: timeline {} branched off before its end; --timeline {own} restores along its own",
+                    "{label} is orphaned: timeline {} branched off before its end; --timeline {own} restores along its own \
+                     timeline",
                     self.timeline(info)
                 )
             });
@@ -363,7 +364,7 @@ impl Planner<'_> {
         match self.archive.lacks(info) {
             None => Ok(()),
             Some(missing) => Err(Error::Refused(format!(
-                "segment {missing} {}, and backup {} needs it to be consistent",
+                "segment {missing} {}, but backup {} needs it to be consistent",
                 self.archive.how_missing(missing),
                 info.label
             ))),
@@ -473,7 +474,7 @@ impl Planner<'_> {
                 }
                 [earlier @ .., last] => {
                     let reason = format!(
-                        "there are restore points of this name at {} and {last}: say which with --target-lsn",
+                        "there are restore points of this name at {} and {last}: choose one with --target-lsn",
                         earlier.join(", ")
                     );
                     return Err(self.unreachable(target, &reason).await);
@@ -519,7 +520,7 @@ impl Planner<'_> {
     async fn read(&self, segment: Segment) -> Result<Bytes, Error> {
         match self.fetch.find(&WalFile::Segment(segment)).await? {
             Some(bytes) => Ok(bytes),
-            None => Err(Error::Interrupted(format!("segment {segment} was there and is gone"))),
+            None => Err(Error::Interrupted(format!("segment {segment} was there a moment ago, but is gone now"))),
         }
     }
 
@@ -527,7 +528,7 @@ impl Planner<'_> {
     async fn beyond(&self, target: &Target, reason: &str, info: &BackupInfo) -> Error {
         if let Some(missing) = self.missing(info) {
             let reason =
-                format!("{reason}; segment {missing} {}, and there are later ones", self.archive.how_missing(missing));
+                format!("{reason}; segment {missing} {}, but later ones exist", self.archive.how_missing(missing));
             return self.unreachable(target, &reason).await;
         }
         match self.unreachable(target, reason).await {
@@ -546,8 +547,8 @@ impl Planner<'_> {
         if let Some(label) = &self.other {
             let cluster = &self.request.cluster;
             words.push_str(&format!(
-                "; {cluster} had another system identifier before: what lies there is restored from a backup of it that --backup \
-                 names, {label} being the newest"
+                "; {cluster} had another system identifier before: to restore from that time, name one of its backups with \
+                 --backup (the newest is {label})"
             ));
         }
         Error::Refused(words)

@@ -108,10 +108,10 @@ fn empty(directory: &Path, keep: &dyn Fn(&OsStr) -> bool) -> Result<(), Error> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::file("look into", directory)(error)),
+        Err(error) => return Err(Error::file("list", directory)(error)),
     };
     for entry in entries {
-        let entry = entry.map_err(Error::file("look into", directory))?;
+        let entry = entry.map_err(Error::file("list", directory))?;
         if keep(&entry.file_name()) {
             continue;
         }
@@ -170,7 +170,7 @@ pub(super) fn keep_what_is_right(
                 })
             })
             .collect();
-        let broken = || Err(Error::Interrupted("a thread that compared files broke off".into()));
+        let broken = || Err(Error::Interrupted("a thread that compared files ended unexpectedly".into()));
         workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| broken())).collect()
     });
     for names in checked {
@@ -200,12 +200,12 @@ fn parents(expected: &HashMap<String, manifest::Expected>) -> HashSet<&str> {
 
 /// Removes directories in which the backup has no file. Those that it has empty are made anew with it.
 fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>, major: u32) -> Result<(), Error> {
-    let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
+    let entries = fs::read_dir(directory).map_err(Error::file("list", directory))?;
     for entry in entries {
-        let entry = entry.map_err(Error::file("look into", directory))?;
+        let entry = entry.map_err(Error::file("list", directory))?;
         let (path, name) = (entry.path(), to_text(entry.file_name().as_bytes()));
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-        let kind = entry.file_type().map_err(Error::file("look at", &path))?;
+        let kind = entry.file_type().map_err(Error::file("inspect", &path))?;
         let is_tablespace = kind.is_symlink() && prefix == "pg_tblspc";
         if lies_with_others(&name, major) {
             continue;
@@ -221,19 +221,19 @@ fn prune(directory: &Path, prefix: &str, parents: &HashSet<&str>, major: u32) ->
 
 /// Files below a data directory by their paths in the manifest, over the links of tablespaces too.
 fn walk(directory: &Path, prefix: &str, major: u32, found: &mut Vec<(String, PathBuf, u64)>) -> Result<(), Error> {
-    let entries = fs::read_dir(directory).map_err(Error::file("look into", directory))?;
+    let entries = fs::read_dir(directory).map_err(Error::file("list", directory))?;
     for entry in entries {
-        let entry = entry.map_err(Error::file("look into", directory))?;
+        let entry = entry.map_err(Error::file("list", directory))?;
         let (path, name) = (entry.path(), to_text(entry.file_name().as_bytes()));
         let name = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
-        let kind = entry.file_type().map_err(Error::file("look at", &path))?;
+        let kind = entry.file_type().map_err(Error::file("inspect", &path))?;
         if name == WAL || lies_with_others(&name, major) {
             continue;
         }
         if kind.is_dir() || (kind.is_symlink() && prefix == "pg_tblspc") {
             walk(&path, &name, major, found)?;
         } else {
-            let size = entry.metadata().map_err(Error::file("look at", &path))?.len();
+            let size = entry.metadata().map_err(Error::file("inspect", &path))?.len();
             found.push((name, path, size));
         }
     }

@@ -20,18 +20,18 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
     let add = |words: String| Error::Beyond { reason: format!("{beyond}; {words}"), system_id: system_id.to_owned() };
     let primary = match crate::member(server, false).await {
         Ok((primary, Role::Primary)) => primary,
-        Ok(_) => return Err(add("no server that answers is the primary".into())),
+        Ok(_) => return Err(add("none of the servers that answer is the primary".into())),
         Err(error) => {
             return Err(add(format!(
-                "and the server does not answer ({}). If it lives elsewhere, \"select pg_switch_wal()\" on it has the rest archived; if \
-                 it is lost, what its pg_wal holds can be given to \"pgbosun wal push\"",
+                "and the server does not answer ({}). If it runs elsewhere, \"select pg_switch_wal()\" on it gets the rest \
+                 archived; if it is lost, archive what is in its pg_wal with \"pgbosun wal push\"",
                 pgbosun_core::human::chain(&error)
             )));
         }
     };
     let answered = primary.system_id().await?;
     if answered != system_id {
-        return Err(add(format!("the server that answers is another one, with the system identifier {answered}")));
+        return Err(add(format!("the server that answers is a different one, with system identifier {answered}")));
     }
     let mut connection = primary.connect().await?;
     let ended = end_segment(&mut connection, request.target.as_ref()).await;
@@ -52,9 +52,9 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
             Err(Error::Beyond { .. }) if !all && begun.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
             Err(Error::Beyond { reason, system_id }) => {
                 let reason = match all {
-                    true => format!("{reason}, and all that the server wrote is archived"),
+                    true => format!("{reason}, and everything the server wrote is archived"),
                     false => {
-                        format!("{reason}; the server was asked to archive the rest, and did not within {PATIENCE:?}")
+                        format!("{reason}; the server was asked to archive the rest, but did not within {PATIENCE:?}")
                     }
                 };
                 return Err(Error::Beyond { reason, system_id });
@@ -69,17 +69,19 @@ async fn end_segment(connection: &mut PgConnection, target: Option<&Target>) -> 
     let question = "select pg_catalog.current_setting('archive_mode') <> 'off' \
                     or exists (select from pg_catalog.pg_stat_replication), \
                     pg_catalog.clock_timestamp(), pg_catalog.pg_current_wal_insert_lsn()::text";
-    let (is_archived, now, written): (bool, chrono::DateTime<chrono::Utc>, String) =
-        sqlx::query_as(question).fetch_one(&mut *connection).await.map_err(Error::query("ask for what is written"))?;
+    let (is_archived, now, written): (bool, chrono::DateTime<chrono::Utc>, String) = sqlx::query_as(question)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(Error::query("read how far WAL is written"))?;
     match target {
-        Some(Target::Time(time)) if *time >= now => return Ok(Err("it has not come yet".into())),
+        Some(Target::Time(time)) if *time >= now => return Ok(Err("that time has not come yet".into())),
         Some(Target::Lsn(lsn)) if written.parse().is_ok_and(|written| *lsn > written) => {
-            return Ok(Err(format!("the server has written up to {written}")));
+            return Ok(Err(format!("the server has written only up to {written}")));
         }
         _ => {}
     }
     if !is_archived {
-        return Ok(Err("the server archives nothing".into()));
+        return Ok(Err("the server does not archive WAL".into()));
     }
     // A recovery stops at the first transaction that ended after the time: there has to be one.
     let statements = [
@@ -92,10 +94,10 @@ async fn end_segment(connection: &mut PgConnection, target: Option<&Target>) -> 
             Ok(answered) => answer = answered,
             Err(error) => {
                 return Ok(Err(format!(
-                    "\"{statement}\" on the server would have the rest archived, and failed: {error}"
+                    "\"{statement}\" on the server, which would get the rest archived, failed: {error}"
                 )));
             }
         }
     }
-    Ok(WalFile::parse(&answer).ok_or_else(|| format!("the server calls its segment {answer}")))
+    Ok(WalFile::parse(&answer).ok_or_else(|| format!("the server reported an invalid segment name: {answer}")))
 }

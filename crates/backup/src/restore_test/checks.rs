@@ -25,7 +25,7 @@ impl RestoreTest {
         let last: Option<DateTime<Utc>> = sqlx::query_scalar("select pg_catalog.pg_last_xact_replay_timestamp()")
             .fetch_one(&mut connection)
             .await
-            .map_err(Error::query("ask for the last transaction"))?;
+            .map_err(Error::query("read the time of the last transaction"))?;
         let names: Vec<Lossy> = sqlx::query_scalar(pgbosun_postgres::DATABASES)
             .fetch_all(&mut connection)
             .await
@@ -45,7 +45,7 @@ impl RestoreTest {
         if last.is_none() {
             let expected = self.plan.info.databases.keys();
             for missing in expected.filter(|name| *name != "template0" && !names.contains(name)) {
-                let words = "was there when the backup began and is not in the restored cluster";
+                let words = "was there when the backup started, but is not in the restored cluster";
                 looked.faults.push(format!("database {missing} {words}"));
             }
         }
@@ -68,11 +68,11 @@ impl RestoreTest {
             let place = format!("query \"{}\" in {}", query.sql, query.database);
             let answer = answer(&scratch.server(&query.database).for_own_sql(), &query.sql).await;
             match (answer, &query.expect) {
-                (Ok(None), _) => looked.faults.push(format!("{place} has no answer")),
+                (Ok(None), _) => looked.faults.push(format!("{place} returned nothing")),
                 (Ok(Some(answer)), Some(expect)) if answer != *expect => {
-                    looked.faults.push(format!("{place} says {answer}, expected {expect}"));
+                    looked.faults.push(format!("{place} returned {answer}, expected {expect}"));
                 }
-                (Ok(Some(answer)), _) => looked.checked.push(format!("{place} says {answer}")),
+                (Ok(Some(answer)), _) => looked.checked.push(format!("{place} returned {answer}")),
                 (Err(error), _) => looked.faults.push(format!("{place}: {error}")),
             }
         }
@@ -88,10 +88,10 @@ impl RestoreTest {
                 looked.checked.push(format!("heartbeat of {at}"));
             }
             Ok(Some(at)) => {
-                let reason = format!("the heartbeat ends at {at}, and recovery went to {}", looked.recovered_to);
+                let reason = format!("the heartbeat ends at {at}, but recovery went to {}", looked.recovered_to);
                 looked.faults.push(reason);
             }
-            Ok(None) => looked.faults.push(format!("{table} in {database} holds no heartbeat")),
+            Ok(None) => looked.faults.push(format!("{table} in {database} has no heartbeat")),
             Err(error) => looked.faults.push(format!("heartbeat in {database}: {error}")),
         }
     }
@@ -113,7 +113,7 @@ impl RestoreTest {
         );
         let mut child = match spawned {
             Ok(child) => child,
-            Err(error) => return looked.faults.push(format!("pg_amcheck does not start: {error}")),
+            Err(error) => return looked.faults.push(format!("pg_amcheck could not be started: {error}")),
         };
         let (mut out, mut errors) = (String::new(), String::new());
         let pipes = (child.child().stdout.take(), child.child().stderr.take());
@@ -156,7 +156,7 @@ async fn count(connection: &mut PgConnection, database: &str, looked: &mut Looke
         .map_err(Error::query("list the restored tables"))?;
     for table in listed.into_iter().map(String::from) {
         if table.contains('\u{fffd}') {
-            looked.checked.push(format!("{database}: {table} is not counted, its name is no UTF-8"));
+            looked.checked.push(format!("{database}: {table} is not counted, its name is not UTF-8"));
             continue;
         }
         // The name comes quoted from the server.

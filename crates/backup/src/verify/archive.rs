@@ -8,6 +8,7 @@ use crate::{
     wal::{self, Archive},
 };
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use pgbosun_core::human;
 use pgbosun_repository::{Error as RepositoryError, Repository, WalArchive, WalContents, is_encrypted};
 use tokio_util::sync::CancellationToken;
 
@@ -47,7 +48,7 @@ pub async fn verify_archive(
             let WalContents { believed: objects, untrusted: unsigned } = contents;
             untrusted.extend(unsigned.iter().map(|object| object.untrusted().to_string()));
             let total = objects.iter().map(|object| object.size).sum();
-            progress.step(format!("verifies the WAL archive in {}", repository.name), total);
+            progress.step(format!("verifying the WAL archive in {}", repository.name), total);
             let keyless = repository.identities()?.is_empty();
             let (archive, system_id) = (&archive, system_id.as_str());
             let reads: Vec<BoxFuture<'_, Result<Option<Option<String>>, Error>>> = objects
@@ -91,18 +92,21 @@ pub async fn verify_archive(
         detail: if faults.is_empty() { good } else { faults.join("\n") },
     };
     let read = if sealed > 0 {
-        format!("{files} files, {sealed} of them not looked into: encrypted, and no identity is configured here")
+        format!(
+            "{}, {sealed} of them not checked: encrypted, and no identity is configured here",
+            human::count(files, "file")
+        )
     } else {
-        format!("{files} files are what PostgreSQL archived")
+        format!("{}, all as PostgreSQL archived them", human::count(files, "file"))
     };
     let damaged = damaged.into_iter().map(|error| error.to_string()).collect();
     let continuity = match unlooked {
-        Some(reason) => format!("not looked at: which timeline is live is not known: {reason}"),
+        Some(reason) => format!("not checked: the live timeline is unknown: {reason}"),
         None => "no segment is missing between backups, or after the newest".into(),
     };
     // C42
     let signatures = match repository.trusted_keys()?.is_empty() {
-        true => "not looked at: no trusted-keys are configured here",
+        true => "not checked: no trusted-keys are configured here",
         false => "every file is signed by a trusted key",
     };
     Ok(Verified {
@@ -112,7 +116,7 @@ pub async fn verify_archive(
             check("wal", faults, read),
             check("continuity", gaps, continuity),
             check("conflicts", conflicts, "no name has two contents".into()),
-            check("objects", damaged, format!("{small} small objects have their checksums")),
+            check("objects", damaged, format!("{} with the right checksum", human::count(small, "small object"))),
         ],
     })
 }
@@ -143,10 +147,7 @@ async fn gaps_of(
         let goes_on = info.label == newest.label || archive.way(timeline, from).nth(1).is_some();
         let missing = archive.missing(timeline, from).filter(|_| goes_on);
         gaps.extend(missing.map(|missing| {
-            format!(
-                "{missing} is missing, and later ones are there: no moment after it can be reached from {}",
-                info.label
-            )
+            format!("{missing} is missing, but later ones exist: no moment after it can be reached from {}", info.label)
         }));
     }
     Ok((gaps.into_iter().collect(), unknown))

@@ -69,7 +69,7 @@ impl Found {
         self.wal.append(other.wal);
         for segment in other.segments {
             if !self.segments.insert(segment) {
-                self.misplaced.push(|| format!("{segment} is there twice"));
+                self.misplaced.push(|| format!("{segment} appears twice"));
             }
         }
     }
@@ -106,7 +106,7 @@ impl Tally {
         let mut missing = Few::default();
         let files = self.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (path, _) in files.iter().filter(|(_, file)| !file.seen) {
-            missing.push(|| format!("{path:?} is in the manifest and in no volume"));
+            missing.push(|| format!("{path:?} is in the manifest but in no volume"));
         }
         (self.listed, missing)
     }
@@ -126,7 +126,7 @@ impl Volume<'_> {
     pub fn member(&mut self, name: &str, beginning: &[u8], size: u64, crc32c: &str) {
         if self.listed.as_ref().is_some_and(|listed| !listed.contains(name)) {
             let volume = &self.name;
-            self.found.misplaced.push(|| format!("{volume}: {name:?} is in the volume and not in the list of files"));
+            self.found.misplaced.push(|| format!("{volume}: {name:?} is in the volume but not in the file list"));
         }
         match self.kind {
             ObjectKind::Data => self.file(name, size, crc32c),
@@ -139,12 +139,12 @@ impl Volume<'_> {
     fn file(&mut self, path: &str, size: u64, crc32c: &str) {
         let mut files = self.tally.files.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = files.get_mut(path) else {
-            self.found.unlike.push(|| format!("{path:?} is in a volume and not in the manifest"));
+            self.found.unlike.push(|| format!("{path:?} is in a volume but not in the manifest"));
             return;
         };
         self.found.files += 1;
         if std::mem::replace(&mut file.seen, true) {
-            self.found.misplaced.push(|| format!("{path:?} is there twice"));
+            self.found.misplaced.push(|| format!("{path:?} appears twice"));
         }
         if let Some(reason) = file.expected.difference(size, crc32c) {
             self.found.unlike.push(|| format!("{path:?} {reason}"));
@@ -176,7 +176,7 @@ impl Volume<'_> {
         };
         let needed = info.start_lsn.segment_start(size)..info.stop_lsn;
         if needed.contains(&address) && !self.found.segments.insert(segment) {
-            self.found.misplaced.push(|| format!("{segment} is there twice"));
+            self.found.misplaced.push(|| format!("{segment} appears twice"));
         }
     }
 }
@@ -208,7 +208,7 @@ mod tests {
         all.append(volume.found);
         assert_eq!(all.files, 2);
         for (few, words, more) in [
-            (all.unlike, "is in a volume and not in the manifest", "and 900 more"),
+            (all.unlike, "is in a volume but not in the manifest", "and 900 more"),
             (all.wal, "belongs to system identifier 0", "and 400 more"),
         ] {
             let told = few.words();
@@ -216,7 +216,7 @@ mod tests {
             assert!(told[0].contains(words), "{}", told[0]);
         }
         assert!(all.misplaced.words().len() == NAMED + 1);
-        assert_eq!(tally.end().1.words(), ["\"pg_tblspc/7/x\" is in the manifest and in no volume"]);
+        assert_eq!(tally.end().1.words(), ["\"pg_tblspc/7/x\" is in the manifest but in no volume"]);
     }
 
     #[test]

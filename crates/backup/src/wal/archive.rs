@@ -62,7 +62,7 @@ impl Archive {
                 Err(error) => {
                     if repositories.len() > 1 {
                         let reason = pgbosun_core::human::chain(&error);
-                        tracing::warn!(repository = repository.name, "its WAL is passed over: {reason}");
+                        tracing::warn!(repository = repository.name, "its WAL is skipped: {reason}");
                     }
                     away = away.or(Some(error));
                 }
@@ -119,8 +119,8 @@ impl Archive {
         unread.map(|(_, error)| pgbosun_core::human::chain(error)).or_else(|| {
             lost().map(|timeline| {
                 format!(
-                    "{timeline:08X}.history is missing in the archive, which has WAL of that timeline and of earlier ones; where a \
-                     server still has the file in its pg_wal, \"pgbosun wal push\" brings it back"
+                    "{timeline:08X}.history is missing from the archive, which has WAL of that timeline and of earlier ones; \
+                     if a server still has the file in its pg_wal, \"pgbosun wal push\" archives it"
                 )
             })
         })
@@ -131,7 +131,7 @@ impl Archive {
         let file = WalFile::Segment(segment);
         match self.untrusted.iter().find(|(known, _)| *known == file) {
             Some((_, reason)) => counts_as_missing(reason),
-            None => "is missing in the archive".into(),
+            None => "is missing from the archive".into(),
         }
     }
 
@@ -261,7 +261,7 @@ impl Archive {
 
 /// Words about a segment that is there and of no use.
 pub(crate) fn counts_as_missing(reason: &str) -> String {
-    format!("counts as missing in the archive ({reason})")
+    format!("counts as missing from the archive ({reason})")
 }
 
 #[cfg(test)]

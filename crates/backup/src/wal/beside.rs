@@ -57,7 +57,7 @@ impl Receiver {
             let patience = if known.is_some() { SILENCE } else { Duration::MAX };
             let chunk = tokio::select! {
                 chunk = stream.next() => chunk?.ok_or_else(|| {
-                    Error::Interrupted("a server was promoted during the backup: take it again".into())
+                    Error::Interrupted("a server was promoted during the backup: take the backup again".into())
                 })?,
                 () = tokio::time::sleep(patience) => return Err(silent()),
                 changed = stop.changed() => match changed {
@@ -67,7 +67,7 @@ impl Receiver {
             };
             let expected = self.position.unwrap_or(chunk.start);
             if chunk.start != expected {
-                let message = format!("the server sent WAL from {} where {expected} was next", chunk.start);
+                let message = format!("the server sent WAL from {} where {expected} was expected", chunk.start);
                 return Err(pgbosun_postgres::Error::Protocol(message).into());
             }
             // A repository that stalls holds this up; the server must hear from us all the same.

@@ -113,10 +113,10 @@ impl Confinement {
         }
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(place);
         made.map_err(Error::file("create", place))?;
-        let mut entries = fs::read_dir(place).map_err(Error::file("look into", place))?;
+        let mut entries = fs::read_dir(place).map_err(Error::file("list", place))?;
         if entries.next().is_some() {
             return Err(Error::Refused(format!(
-                "{}, where tablespace {} is to go, is not empty",
+                "{}, the target of tablespace {}, is not empty",
                 place.display(),
                 created.oid
             )));
@@ -182,7 +182,7 @@ pub struct Confined {
 /// [`Error::File`], and those of [`Confinement::place`].
 pub fn confine_directory(data_directory: &Path, confinement: &Confinement) -> Result<(), Error> {
     let pg_wal = &data_directory.join("pg_wal");
-    let entries = fs::read_dir(pg_wal).map_err(Error::file("look into", pg_wal))?;
+    let entries = fs::read_dir(pg_wal).map_err(Error::file("list", pg_wal))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<_> = names.filter(|name| matches!(WalFile::parse(name), Some(WalFile::Segment(_)))).collect();
     names.sort();

@@ -28,7 +28,7 @@ pub async fn follow_primary(servers: &Server, cluster: &str, repositories: &[Rep
         }
     };
     if tokio::time::timeout(limit, follow).await.is_err() {
-        tracing::warn!(cluster, "the server did not say within {limit:?} on which timeline it is");
+        tracing::warn!(cluster, "the server did not report its timeline within {limit:?}");
     }
 }
 
@@ -39,12 +39,12 @@ fn tell(primary: &Primary, cluster: &str, repository: &Repository, brought: Resu
         Ok(true) => tracing::warn!(
             cluster,
             repository,
-            "timeline {timeline} of {host} was not known to the archive; its history is archived now"
+            "the archive did not know timeline {timeline} of {host}; its history is archived now"
         ),
         Err(error) => tracing::warn!(
             cluster,
             repository,
-            "the history of timeline {timeline} of {host} was not brought into the archive: {}",
+            "the history of timeline {timeline} of {host} could not be archived: {}",
             human::chain(&error)
         ),
     }

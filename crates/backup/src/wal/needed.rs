@@ -15,7 +15,7 @@ pub(crate) async fn needed(archive: &WalArchive, info: &BackupInfo) -> Result<Re
     let (mut found, size) = (Vec::new(), info.wal_segment_size);
     let mut at = info.start_lsn.segment_start(size);
     while at < info.stop_lsn {
-        let (mut there, mut how) = (None, "is missing in the archive".to_owned());
+        let (mut there, mut how) = (None, "is missing from the archive".to_owned());
         // As PostgreSQL looks: of the newest timeline first.
         for timeline in (info.start_timeline..=info.timeline).rev() {
             match archive.find(&WalFile::Segment(Segment::holding(at, timeline, size))).await {

@@ -100,7 +100,7 @@ impl Pusher {
     pub async fn push(&self, path: &Path) -> Result<Pushed, Error> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let refused = |reason: String| Error::Refused(format!("{} is not archived: {reason}", path.display()));
-        let file = WalFile::parse(&name).ok_or_else(|| refused("its name is not one of WAL".into()))?;
+        let file = WalFile::parse(&name).ok_or_else(|| refused("its name is not that of a WAL file".into()))?;
         let (bytes, encoded) = self.encode(path, &file).await?;
         let stores = self.repositories.iter().map(|(repository, spool)| {
             let encoding = Encoding::of(&repository.options);
@@ -194,7 +194,9 @@ impl Pusher {
         for (repository, spool) in self.repositories.iter().filter_map(|(r, spool)| Some((r, spool.as_ref()?))) {
             match spool.drain(most).await {
                 Ok(count) => brought += count,
-                Err(error) => tracing::debug!(repository = repository.name, "still away: {}", human::chain(&error)),
+                Err(error) => {
+                    tracing::debug!(repository = repository.name, "still unavailable: {}", human::chain(&error))
+                }
             }
         }
         brought
@@ -218,7 +220,7 @@ fn read(
         while position < size && !frame.is_full() {
             let read = frame.read(&mut file, CHUNK).map_err(failed())?;
             if read.is_empty() {
-                return Err(Error::Refused(format!("{} became shorter while it was read", path.display())));
+                return Err(Error::Refused(format!("{} shrank while it was being read", path.display())));
             }
             position += read.len() as u64;
             hash.update(read);

@@ -85,7 +85,7 @@ impl Receive {
         let identity = connection.identify().await?;
         if identity.system_id != self.pusher.system_id {
             return Err(Error::Refused(format!(
-                "the server has system identifier {}, and the archive is of {}",
+                "the server has system identifier {}, but the archive belongs to {}",
                 identity.system_id, self.pusher.system_id
             )));
         }
@@ -181,7 +181,9 @@ impl Receive {
             let Some(current) = partial.as_mut() else { continue };
             let within = at.0 - segment.start(size).0;
             if within != current.written {
-                return Err(Error::Interrupted(format!("the server sent WAL from {at}, which is not what comes next")));
+                return Err(Error::Interrupted(format!(
+                    "the server sent WAL from {at}, which is not the next position"
+                )));
             }
             let take = usize::try_from(size - within).unwrap_or(usize::MAX).min(data.len());
             current.file.write_all(&data[..take]).map_err(Error::file("write", &current.path))?;
@@ -253,7 +255,7 @@ impl Receive {
     /// What an earlier receiver had whole and could not hand over.
     async fn push_leftovers(&self) -> Result<(), Error> {
         let mut names: Vec<_> = fs::read_dir(&self.directory)
-            .map_err(Error::file("look into", &self.directory))?
+            .map_err(Error::file("list", &self.directory))?
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| {
@@ -278,7 +280,7 @@ impl Receive {
         match self.push(&partial.path).await {
             // The archive may have the whole of it already, from the server itself.
             Err(Error::Repository(pgbosun_repository::Error::Conflict { object, .. })) => {
-                tracing::info!(file = object, "is archived already");
+                tracing::info!(file = object, "already archived");
                 fs::remove_file(&partial.path).map_err(Error::file("remove", &partial.path))
             }
             other => other,
@@ -298,14 +300,14 @@ impl Receive {
             .bind(&self.slot)
             .fetch_optional(&mut connection)
             .await
-            .map_err(Error::query("ask how much WAL the slot holds back"))?;
+            .map_err(Error::query("read how much WAL the slot holds back"))?;
         let too_much = retained.flatten().is_some_and(|bytes| bytes.unsigned_abs() > self.slot_limit && bytes > 0);
         if too_much {
             let dropped = sqlx::query("select pg_catalog.pg_drop_replication_slot($1)").bind(&self.slot);
             dropped.execute(&mut connection).await.map_err(Error::query("drop the slot"))?;
             tracing::error!(
                 slot = self.slot,
-                "the slot held back more than {}: it is dropped, WAL is missing from here, take a new backup",
+                "the slot held back more than {} and was dropped: WAL is missing from here on, take a new backup",
                 human::size(self.slot_limit)
             );
         }
@@ -334,7 +336,7 @@ async fn segment_size(connection: &mut Replication) -> Result<u64, Error> {
         _ => 1,
     };
     let size = number.parse::<u64>().ok().map(|number| number * factor).filter(|size| *size > 0);
-    size.ok_or_else(|| Error::Refused(format!("the server says that a segment has \"{text}\"")))
+    size.ok_or_else(|| Error::Refused(format!("the server reports an invalid wal_segment_size, \"{text}\"")))
 }
 
 fn sync_directory(directory: &Path) -> Result<(), Error> {

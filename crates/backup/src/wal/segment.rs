@@ -56,13 +56,19 @@ impl Header {
     /// What is wrong with a segment of this header under this name, of this cluster.
     pub fn fault(&self, name: Segment, system_id: &str) -> Option<String> {
         if self.system_id.to_string() != system_id {
-            return Some(format!("it belongs to system identifier {}, and the cluster is {system_id}", self.system_id));
+            return Some(format!(
+                "it belongs to system identifier {}, but the cluster's is {system_id}",
+                self.system_id
+            ));
         }
         if self.segment_size == 0 || name.start(self.segment_size) != self.address {
-            return Some(format!("it begins at {}, which is not what its name says", self.address));
+            return Some(format!("it begins at {}, which does not match its name", self.address));
         }
         if self.timeline > name.timeline {
-            return Some(format!("it was written on timeline {}, which its name does not know of yet", self.timeline));
+            return Some(format!(
+                "it was written on timeline {}, which is later than the one in its name",
+                self.timeline
+            ));
         }
         None
     }
@@ -82,7 +88,7 @@ pub fn check(file: &WalFile, beginning: &[u8], size: u64, system_id: &str) -> Re
         return Err(fault);
     }
     if size != header.segment_size {
-        return Err(format!("it has {size} bytes, and a segment has {}", header.segment_size));
+        return Err(format!("it has {size} bytes, but a segment has {}", header.segment_size));
     }
     Ok(())
 }

@@ -92,12 +92,12 @@ impl Spool {
             Ok(None) => return Ok(None),
             Ok(Some(reason)) => reason,
             Err(error @ Error::Repository(RepositoryError::Conflict { .. })) => return Err(error),
-            Err(error) => format!("the spool did not take it: {}", human::chain(&error)),
+            Err(error) => format!("the spool did not accept it: {}", human::chain(&error)),
         };
         let repository = &self.repository.name;
-        tracing::error!(repository, file = %file, "this file is left out there: {reason}");
+        tracing::error!(repository, file = %file, "this file will be missing from the repository: {reason}");
         if let Err(error) = self.record_gap(cluster, file) {
-            tracing::error!(repository, file = %file, "that it is left out is not written down: {}", human::chain(&error));
+            tracing::error!(repository, file = %file, "the missing file could not be recorded: {}", human::chain(&error));
         }
         Ok(Some(reason))
     }

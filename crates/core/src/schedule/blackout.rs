@@ -54,7 +54,7 @@ fn parse_window(text: &str) -> Result<(u32, u32), String> {
         }
         NaiveTime::parse_from_str(t, "%H:%M")
             .map(|t| t.num_seconds_from_midnight())
-            .map_err(|_| format!("\"{t}\" is no time of day: write 08:00"))
+            .map_err(|_| format!("\"{t}\" is not a time of day: write 08:00"))
     };
     let (from, until) = text.split_once('-').ok_or_else(|| format!("\"{text}\" has no end: write 08:00-18:00"))?;
     let window = (time(from)?, time(until)?);
@@ -65,7 +65,7 @@ fn parse_days(text: &str) -> Result<[bool; 7], String> {
     let day = |t: &str| {
         t.parse::<Weekday>()
             .map(|d| d.num_days_from_monday() as usize)
-            .map_err(|_| format!("\"{t}\" is no day of the week: write Mon, Tue, … or Mon-Fri"))
+            .map_err(|_| format!("\"{t}\" is not a day of the week: write Mon, Tue, … or Mon-Fri"))
     };
     let mut days = [false; 7];
     for item in text.split(',') {

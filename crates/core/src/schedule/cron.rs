@@ -171,7 +171,7 @@ impl FromStr for Cron {
         }
         let probe = NaiveDate::from_ymd_opt(2023, 12, 31).map(|d| d.and_time(NaiveTime::MIN));
         if probe.and_then(|after| cron.next_naive(after)).is_none() {
-            return Err(CronError(format!("\"{text}\" never comes: no month has such a day")));
+            return Err(CronError(format!("\"{text}\" never occurs: no month has such a day")));
         }
         Ok(cron)
     }
@@ -184,7 +184,10 @@ impl Field {
         }
         match text.parse() {
             Ok(value) if (self.low..=self.high).contains(&value) => Ok(value),
-            _ => Err(CronError(format!("\"{text}\" is no {}: {} to {} are allowed", self.name, self.low, self.high))),
+            _ => Err(CronError(format!(
+                "\"{text}\" is not a valid {}: {} to {} are allowed",
+                self.name, self.low, self.high
+            ))),
         }
     }
 
@@ -192,7 +195,7 @@ impl Field {
         let (range, step) = match item.split_once('/') {
             Some((range, step)) => match step.parse::<u32>() {
                 Ok(step) if step > 0 => (range, step),
-                _ => return Err(CronError(format!("\"{step}\" is no step in the {} field", self.name))),
+                _ => return Err(CronError(format!("\"{step}\" is not a valid step in the {} field", self.name))),
             },
             None => (item, 1),
         };
@@ -209,12 +212,12 @@ impl Field {
         let whole = (self.low, if self.high == 7 { 6 } else { self.high });
         if step > whole.1 - whole.0 + 1 {
             let two = if self.name == "minute" && range == "*" && step == 90 {
-                "; every 90 minutes is two schedules, \"0 */3 * * *\" and \"30 1-23/3 * * *\""
+                "; every 90 minutes takes two schedules, \"0 */3 * * *\" and \"30 1-23/3 * * *\""
             } else {
                 ""
             };
             return Err(CronError(format!(
-                "\"{item}\" would come at {} {low} alone: steps count within the field, {} to {}{two}",
+                "\"{item}\" would run only at {} {low}: steps count within the field, {} to {}{two}",
                 self.name, whole.0, whole.1
             )));
         }
@@ -268,7 +271,7 @@ mod tests {
     #[test]
     fn refusals_name_the_field_and_the_part() {
         let message = |text: &str| text.parse::<Cron>().unwrap_err().to_string();
-        assert_eq!(message("61 * * * *"), "\"61\" is no minute: 0 to 59 are allowed");
+        assert_eq!(message("61 * * * *"), "\"61\" is not a valid minute: 0 to 59 are allowed");
         assert_eq!(
             message("* * *"),
             "3 fields: five (minute hour day month weekday) or six (second first) are expected"
@@ -278,9 +281,9 @@ mod tests {
         assert!(message("*/0 * * * *").contains("no step"));
         assert!(message("30-10 * * * *").contains("backwards"));
         let ninety = message("*/90 * * * *");
-        assert!(ninety.contains("would come at minute 0 alone") && ninety.contains("\"30 1-23/3 * * *\""), "{ninety}");
+        assert!(ninety.contains("would run only at minute 0") && ninety.contains("\"30 1-23/3 * * *\""), "{ninety}");
         let days = message("0 8-17/25 * * *");
-        assert!(days.contains("would come at hour 8 alone: steps count within the field, 0 to 23"), "{days}");
+        assert!(days.contains("would run only at hour 8: steps count within the field, 0 to 23"), "{days}");
         assert_eq!(next("0 2/24 * * *", "2026-11-21 10:04:59"), "2026-11-22 02:00:00");
         assert_eq!(next("*/60 * * * *", "2026-11-21 10:04:59"), "2026-11-21 11:00:00");
         assert_eq!(next("0 */24 * * *", "2026-11-21 10:04:59"), "2026-11-22 00:00:00");

@@ -38,17 +38,17 @@ impl Watch {
 async fn tell(engine: &Engine, findings: Vec<Finding>) -> bool {
     let told = alerts::own(engine, HISTORY, Verdict::Complete(findings)).await;
     if let Err(error) = &told {
-        tracing::error!("the alert about the history database is not in the journal: {}", chain(error));
+        tracing::error!("the alert about the history database could not be written to the journal: {}", chain(error));
     }
     told.is_ok()
 }
 
 fn finding(lasted: &str, reason: &str) -> Finding {
-    Finding::new(Severity::Warning, "delivery", format!("the history database has taken nothing for {lasted}"))
+    Finding::new(Severity::Warning, "delivery", format!("the history database has accepted nothing for {lasted}"))
         .meaning(
-            "Runs, backups and alerts are not in dba_ops. They wait in the journal, nothing is lost; the operators are told as \
-             they were read last.",
+            "Runs, backups and alerts are not in dba_ops. They wait in the journal, and nothing is lost; the operators as last \
+             read are notified.",
         )
-        .advice("Fix the cause named below; \"pgbosun check\" shows whether it is gone. The rest delivers itself.")
+        .advice("Fix the cause named below; \"pgbosun check\" shows whether it is gone. The rest is delivered automatically.")
         .detail(reason.to_owned())
 }

@@ -28,7 +28,7 @@ pub(crate) async fn serve(engine: Arc<Engine>) {
             Ok(listener) => break listener,
             Err(error) if !said => {
                 tracing::error!(
-                    "no /metrics on {address}: {error}; set daemon.metrics-address to a free one, or to \"off\""
+                    "/metrics cannot be served on {address}: {error}; set daemon.metrics-address to a free one, or to \"off\""
                 );
                 said = true;
             }

@@ -52,15 +52,15 @@ fn finding(backlog: &Backlog, patience: Duration, now: DateTime<Utc>) -> Option<
             format!("{} by {channel} not delivered, for up to {waited}", human::count(backlog.failing, "message"))
         }
         (None, 0) => return None,
-        (None, dead) => format!("{dead} messages by {channel} were given up"),
+        (None, dead) => format!("{} by {channel} given up", human::count(dead, "message")),
     };
     let reason = backlog.last_error.as_deref().unwrap_or("unknown");
     Some(
         Finding::new(Severity::Critical, channel, summary)
-            .meaning("People who are reached through this channel only receive no alerts.")
+            .meaning("People who can be reached only through this channel receive no alerts.")
             .advice(
-                "Fix the cause named below, then try it with \"pgbosun alert test\". \"pgbosun alert list\" shows what \
-                 they did not hear of.",
+                "Fix the cause named below, then try it with \"pgbosun alert test\". \"pgbosun alert list\" shows what they \
+                 missed.",
             )
             .detail(
                 Detail::new()

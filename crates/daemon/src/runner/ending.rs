@@ -71,7 +71,7 @@ pub(super) async fn finish(
             (kept(done), Some(verdict))
         }
         End::Unreachable(reason) => {
-            tracing::warn!(message_id = events::RUN_FAILED, "could not look: {reason}");
+            tracing::warn!(message_id = events::RUN_FAILED, "could not check: {reason}");
             run.state = RunState::Failed;
             run.error = Some(reason.clone());
             run.summary = reason;
@@ -92,7 +92,7 @@ pub(super) async fn finish(
             Ok(made) => messages = made,
             Err(error) => {
                 run.state = RunState::Failed;
-                run.error = Some(format!("the report cannot be kept: {error}"));
+                run.error = Some(format!("the report could not be kept: {error}"));
                 verdict = Some(failed(failure(&run, severity)));
             }
         }
@@ -134,11 +134,14 @@ pub(super) async fn finish(
                 failures += 1;
                 if failures == WHOLE_TRIES {
                     // Something of what the run brought may be what is refused: the run itself must not be lost by it.
-                    run.error = Some(format!("not all of this run could be written down: {}", chain(&error)));
+                    run.error = Some(format!("not all of this run could be recorded: {}", chain(&error)));
                     // And the group hears of it: an alert about what it found would be refused again.
                     (outcome, verdict) = (Outcome::default(), verdict.map(|_| failed(failure(&run, severity))));
                 }
-                tracing::error!("the end of the run is not in the journal yet, trying again: {}", chain(&error));
+                tracing::error!(
+                    "the end of the run could not be written to the journal yet, trying again: {}",
+                    chain(&error)
+                );
                 let patience = if engine.stop.is_cancelled() { WIND_DOWN / 10 } else { REWRITE };
                 tokio::time::sleep(patience).await;
             }
@@ -168,11 +171,11 @@ fn failed(failure: Finding) -> Verdict {
 fn failure(run: &Run, severity: Severity) -> Finding {
     let monitor = severity == Severity::Unknown;
     let (summary, meaning) = if monitor {
-        let meaning = "Nobody knows how this stands until the check works again.";
-        (format!("check {} could not be made", run.job), meaning)
+        let meaning = "The state is unknown until the check works again.";
+        (format!("check {} could not run", run.job), meaning)
     } else {
         let end = if run.state == RunState::TimedOut { "timed out" } else { "failed" };
-        (format!("job {} {end}", run.job), "What it should have done is not done.")
+        (format!("job {} {end}", run.job), "Its work has not been done.")
     };
     let advice = format!(
         "Fix the cause named below, then run it with \"pgbosun job run {0}\". \"journalctl PGBOSUN_RUN={1}\" shows \

@@ -19,7 +19,10 @@ pub(super) async fn keep(engine: Arc<Engine>, run: Run, ledger: Ledger, done: Ca
             continue;
         }
         if let Err(error) = engine.journal.note(run.clone(), records.clone(), engine.now()).await {
-            tracing::warn!("what the run has done is not in the journal yet, trying again: {}", chain(&error));
+            tracing::warn!(
+                "what the run has done could not be written to the journal yet, trying again: {}",
+                chain(&error)
+            );
             ledger.put_back(records);
         }
     }

@@ -77,7 +77,7 @@ impl Archiver {
         let made = pusher(&config, &request.cluster, &request.data_directory)?;
         let checked = made.clone();
         let checked = self.engine.bulk.spawn(async move { checked.check_identity().await }).await;
-        checked.map_err(|error| Error::BrokeOff("looking at the repositories", error))??;
+        checked.map_err(|error| Error::BrokeOff("checking the repositories", error))??;
         self.state().pushers.insert(request.data_directory.clone(), (config, made.clone()));
         Ok(made)
     }
@@ -98,7 +98,8 @@ impl Archiver {
             },
             &self.engine.bulk,
         );
-        let push = async move { work.await.unwrap_or_else(|error| Err(format!("archiving broke off: {error}"))) };
+        let push =
+            async move { work.await.unwrap_or_else(|error| Err(format!("archiving ended unexpectedly: {error}"))) };
         let push = push.boxed().shared();
         state.pushes.insert(path.to_owned(), (now, push.clone()));
         push

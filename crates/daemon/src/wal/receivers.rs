@@ -65,7 +65,7 @@ async fn supervise(engine: Arc<Engine>, cluster: String) {
             let reason = crate::error::chain(&error);
             tracing::warn!(
                 pgbosun_cluster = cluster,
-                "receiving WAL broke off, again in {} s: {reason}",
+                "receiving WAL failed, trying again in {} s: {reason}",
                 pause.as_secs()
             );
             engine.receivers.set(&cluster, &lag, Some(reason));

@@ -47,7 +47,7 @@ pub(super) fn service(name: &str) -> Result<Settings, String> {
         }
     }
     let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-    Err(format!("service \"{name}\" is in none of {}", places.join(", ")))
+    Err(format!("service \"{name}\" is not in any of {}", places.join(", ")))
 }
 
 /// A password file that is not used, and why not.
@@ -73,10 +73,12 @@ pub(super) fn password_file(named: Option<&Path>) -> Result<String, IgnoredPassw
         // Nobody has to have one.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => Ok(String::new()),
         Err(error) => ignored(error.to_string()),
-        Ok(found) if !found.is_file() => ignored("it is no plain file".into()),
-        Ok(found) if found.mode() & 0o077 != 0 => {
-            ignored(format!("its mode {:04o} lets others at it; chmod 0600 {}", found.mode() & 0o7777, file.display()))
-        }
+        Ok(found) if !found.is_file() => ignored("it is not a regular file".into()),
+        Ok(found) if found.mode() & 0o077 != 0 => ignored(format!(
+            "its mode {:04o} gives others access; chmod 0600 {}",
+            found.mode() & 0o7777,
+            file.display()
+        )),
         Ok(_) => std::fs::read_to_string(&file).or_else(|error| ignored(error.to_string())),
     }
 }

@@ -49,27 +49,27 @@ const PROMISES: [(&str, Option<&str>, &[&str], &str); 9] = [
         "channel_binding",
         Some("PGCHANNELBINDING"),
         &["disable", "prefer"],
-        "pgbosun's own connections have no channel binding (values: disable, prefer or require); sslmode=verify-full with sslrootcert \
-         makes sure of the server, then leave channel_binding=prefer",
+        "pgbosun's own connections do not support channel binding (values: disable, prefer or require); use \
+         sslmode=verify-full with sslrootcert to verify the server, and leave channel_binding=prefer",
     ),
     (
         "require_auth",
         Some("PGREQUIREAUTH"),
         &[],
-        "sslmode=verify-full with sslrootcert makes sure of the server instead",
+        "use sslmode=verify-full with sslrootcert to verify the server instead",
     ),
     ("requirepeer", Some("PGREQUIREPEER"), &[], "protect the directory of the socket instead"),
-    ("gssencmode", Some("PGGSSENCMODE"), &["disable", "prefer"], "pgbosun has no GSSAPI; use TLS (sslmode)"),
+    ("gssencmode", Some("PGGSSENCMODE"), &["disable", "prefer"], "pgbosun does not support GSSAPI; use TLS (sslmode)"),
     (
         "ssl_min_protocol_version",
         Some("PGSSLMINPROTOCOLVERSION"),
         &["TLSv1", "TLSv1.1", "TLSv1.2"],
-        "pgbosun takes TLS 1.2 and 1.3; set it on the server",
+        "pgbosun supports TLS 1.2 and 1.3; set the minimum on the server",
     ),
     ("sslcert", None, &[], "pgbosun cannot log in with a client certificate; use a password"),
     ("sslkey", None, &[], "pgbosun cannot log in with a client certificate; use a password"),
-    ("sslcrl", Some("PGSSLCRL"), &[], "pgbosun reads no revocation lists"),
-    ("sslcrldir", Some("PGSSLCRLDIR"), &[], "pgbosun reads no revocation lists"),
+    ("sslcrl", Some("PGSSLCRL"), &[], "pgbosun does not read revocation lists"),
+    ("sslcrldir", Some("PGSSLCRLDIR"), &[], "pgbosun does not read revocation lists"),
 ];
 
 /// Refuses what would be believed to hold, and does not.
@@ -77,7 +77,7 @@ pub(super) fn check_promises(settings: &Settings) -> Result<(), String> {
     for (key, variable, kept, instead) in PROMISES {
         let value = settings.get(key).cloned().or_else(|| std::env::var(variable?).ok());
         if let Some(value) = value.filter(|value| !value.is_empty() && !kept.contains(&value.as_str())) {
-            return Err(format!("{key}={value} cannot be kept: {instead}"));
+            return Err(format!("{key}={value} cannot be honoured: {instead}"));
         }
     }
     Ok(())
@@ -222,7 +222,7 @@ fn trust(mode: Option<String>, file: Option<String>) -> Result<(SslMode, Option<
         None if of_the_system => SslMode::VerifyFull,
         Some("verify-full") => SslMode::VerifyFull,
         Some(weak) if of_the_system => {
-            return Err(format!("sslmode={weak} with sslrootcert=system checks nothing; sslmode=verify-full does"));
+            return Err(format!("sslmode={weak} with sslrootcert=system verifies nothing; use sslmode=verify-full"));
         }
         Some("disable") => SslMode::Disable,
         None | Some("prefer" | "allow") => SslMode::Prefer,
@@ -253,7 +253,7 @@ fn hosts(names: &str, ports: &str) -> Result<Vec<Host>, String> {
         .map(|(index, name)| {
             let port = match ports.get(index).or(ports.first()) {
                 None | Some(&"") => 5432,
-                Some(port) => port.trim().parse().map_err(|_| format!("\"{port}\" is no port"))?,
+                Some(port) => port.trim().parse().map_err(|_| format!("\"{port}\" is not a port"))?,
             };
             Ok(Host { name: name.trim().to_owned(), port })
         })

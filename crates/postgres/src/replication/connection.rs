@@ -111,7 +111,7 @@ impl Replication {
                 }
                 Message::AuthenticationSasl(body) => {
                     if !body.mechanisms().any(|mechanism| Ok(mechanism == SCRAM_SHA_256))? {
-                        return Err(Error::Protocol("the server offers no SCRAM-SHA-256".into()));
+                        return Err(Error::Protocol("the server does not offer SCRAM-SHA-256".into()));
                     }
                     let client = ScramSha256::new(password()?.expose().as_bytes(), ChannelBinding::unsupported());
                     frontend::sasl_initial_response(SCRAM_SHA_256, client.message(), &mut self.output)?;

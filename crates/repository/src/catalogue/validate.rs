@@ -27,28 +27,28 @@ impl BackupInfo {
         }
         let counts = [self.objects.len(), self.databases.len(), self.settings.len(), self.tablespaces.len()];
         if counts.iter().any(|count| *count > COUNT) {
-            return Err("it lists more than any backup has".into());
+            return Err("it lists more entries than any backup has".into());
         }
         let mut names = HashSet::new();
         for object in &self.objects {
             if !is_object_name(&object.name) {
-                return Err(format!("{:?} is not the name of an object beside it", object.name));
+                return Err(format!("{:?} is not the name of an object next to it", object.name));
             }
             if !names.insert(object.name.as_str()) {
                 return Err(format!("it lists {} twice", object.name));
             }
             if !is_sha256(&object.sha256) {
-                return Err(format!("what it says of {} is no SHA-256", object.name));
+                return Err(format!("what it records for {} is not a SHA-256", object.name));
             }
         }
         let mut oids = HashSet::new();
         for space in &self.tablespaces {
             if space.oid == 0 || !oids.insert(space.oid) {
-                return Err(format!("{} is no tablespace, or there twice", space.oid));
+                return Err(format!("{} is not a tablespace, or is listed twice", space.oid));
             }
             let plain = !space.location.is_empty() && !space.location.split('/').any(|part| part == "..");
             if !plain || !is_word(&space.location, 4096) {
-                return Err(format!("{:?} is no place of a tablespace", space.location));
+                return Err(format!("{:?} is not a tablespace location", space.location));
             }
         }
         Ok(())
@@ -57,23 +57,26 @@ impl BackupInfo {
     fn validate_wal(&self) -> Result<(), String> {
         let size = self.wal_segment_size;
         if !is_segment_size(size) {
-            return Err(format!("{size} bytes are no size of a WAL segment (1 MiB to 1 GiB, a power of two)"));
+            return Err(format!("{size} bytes is not a valid WAL segment size (1 MiB to 1 GiB, a power of two)"));
         }
         if self.start_lsn > self.stop_lsn || self.stop_lsn > Lsn::FURTHEST {
-            return Err(format!("no backup reaches from {} to {}", self.start_lsn, self.stop_lsn));
+            return Err(format!("a backup cannot reach from {} to {}", self.start_lsn, self.stop_lsn));
         }
         if (self.stop_lsn.0 - self.start_lsn.0) / size > SEGMENTS {
             let range = format!("from {} to {}", self.start_lsn, self.stop_lsn);
-            return Err(format!("no server writes so much WAL during a backup as lies {range}"));
+            return Err(format!("no server writes as much WAL during a backup as there is {range}"));
         }
         if self.start_timeline == 0 || self.timeline < self.start_timeline {
-            return Err(format!("no backup leads from timeline {} to {}", self.start_timeline, self.timeline));
+            return Err(format!("a backup cannot lead from timeline {} to {}", self.start_timeline, self.timeline));
         }
         let ends = self.start_lsn.0 + 1..=self.stop_lsn.0.next_multiple_of(size);
         if let Some(last) = &self.last_segment
             && !(is_sha256(&last.sha256) && last.end.0.is_multiple_of(size) && ends.contains(&last.end.0))
         {
-            return Err(format!("{} is no end of its last segment, or its SHA-256 none", last.end));
+            return Err(format!(
+                "{} is not the end of its last segment, or the segment's SHA-256 is invalid",
+                last.end
+            ));
         }
         Ok(())
     }
@@ -81,21 +84,21 @@ impl BackupInfo {
     fn validate_words(&self) -> Result<(), String> {
         let kind = if self.is_incremental() { "incremental" } else { "full" };
         if self.kind != kind {
-            return Err(format!("{:?} is not its kind, which is {kind}", self.kind));
+            return Err(format!("its kind is {kind}, not {:?}", self.kind));
         }
         if !matches!(self.major(), 9..=999) {
-            return Err(format!("{:?} is no version of PostgreSQL", self.server_version));
+            return Err(format!("{:?} is not a PostgreSQL version", self.server_version));
         }
         let words = [&self.label, &self.system_id, &self.superuser, &self.server_version, &self.program_version];
         let more = [&self.server, &self.compression].into_iter().chain(&self.parent).chain(&self.job);
         for word in words.into_iter().chain(more).chain(&self.encrypted_to) {
             if !is_word(word, 16384) {
-                return Err(format!("{:.100?} is no name", word));
+                return Err(format!("{:.100?} is not a valid name", word));
             }
         }
         // What a database is called is for its owner to say: a line end in it is foolish, and allowed.
         if self.databases.keys().any(|name| name.len() > 1024 || name.contains('\0')) {
-            return Err("it names what is no database".into());
+            return Err("it lists an invalid database name".into());
         }
         Ok(())
     }

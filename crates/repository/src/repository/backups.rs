@@ -155,7 +155,7 @@ impl Repository {
                     if is_name(&label) && is_name(&cluster) {
                         places.push(BackupRef { cluster: cluster.clone(), system_id: system_id.clone(), label });
                     } else {
-                        tracing::warn!(repository = self.name, "{label:?} of {cluster:?} is no name of a backup");
+                        tracing::warn!(repository = self.name, "{label:?} of {cluster:?} is not a backup name");
                     }
                 }
             }
@@ -212,7 +212,7 @@ impl Repository {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Key`], [`Error::Storage`].
     pub async fn files(&self, info: &BackupInfo) -> Result<BTreeMap<String, Vec<String>>, Error> {
-        let none = || Error::Damaged { object: info.label.clone(), reason: "it has no list of files".into() };
+        let none = || Error::Damaged { object: info.label.clone(), reason: "it has no file list".into() };
         let object = info.object(ObjectKind::Index).ok_or_else(none)?;
         let key = info.place().key(&object.name);
         let (name, info) = (key.clone(), info.clone());
@@ -233,7 +233,7 @@ impl Repository {
             let words = match there.get(&place.key(&object.name)) {
                 Some(size) if *size == object.size => return None,
                 Some(size) => format!("{} has {size} bytes instead of {}", object.name, object.size),
-                None => format!("{} is not there", object.name),
+                None => format!("{} is missing", object.name),
             };
             Some((object.name.clone(), words))
         });
@@ -262,7 +262,7 @@ impl Repository {
         for object in &info.objects {
             let key = place.key(&object.name);
             if self.storage.stat(&key).await?.map(|stat| stat.size) != Some(object.size) {
-                let reason = "it is not as it was written a moment ago: somebody else removed or replaced it".into();
+                let reason = "it is not what was written a moment ago: somebody else removed or replaced it".into();
                 return Err(Error::Damaged { object: key, reason });
             }
         }
@@ -271,7 +271,7 @@ impl Repository {
         write_object(self.storage.as_ref(), &place.key(INFO), bytes).await?;
         // The backup exists now; a lease that stays is removed with the leftovers of the next one.
         if let Err(error) = self.storage.delete(&place.lease()).await {
-            tracing::warn!(repository = self.name, "lease stays: {}", pgbosun_core::human::chain(&error));
+            tracing::warn!(repository = self.name, "lease not removed: {}", pgbosun_core::human::chain(&error));
         }
         Ok(())
     }
@@ -315,7 +315,7 @@ async fn sort_out<T>(looks: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<(Vec
 /// Work on files of this machine, away from the scheduler's threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::storage("look into the cache of", "catalogues")(std::io::Error::other(error)))
+    done.map_err(|error| Error::storage("read the cache of", "catalogues")(std::io::Error::other(error)))
 }
 
 /// Whether a name found in a repository may stand in a path, a command, a message: what we name backups has letters, digits,

@@ -120,7 +120,7 @@ impl Repository {
     pub(super) async fn expiry_at_work(&self, key: &str) -> Result<Option<Lease>, Error> {
         match self.signed_note(key).await? {
             Some(Err(error)) => {
-                tracing::warn!(repository = self.name, "passed over: {error}");
+                tracing::warn!(repository = self.name, "skipped: {error}");
                 Ok(None)
             }
             found => Ok(found.and_then(Result::ok)),

@@ -63,7 +63,7 @@ impl Repository {
             let label = &place.label;
             tracing::warn!(
                 repository = self.name,
-                "that {label} passed is not noted there: this host has no signing-key-file"
+                "{label} passed, but this is not recorded in the repository: this host has no signing-key-file"
             );
             return Ok(());
         }

@@ -113,11 +113,11 @@ impl Reading {
                         return Some((repository.clone(), key.clone()));
                     }
                     Ok(Err(error)) => human::chain(&error),
-                    Err(_) => format!("no answer in {} s", PATIENCE.as_secs()),
+                    Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
                 };
                 tracing::warn!(
                     repository = repository.name,
-                    "no lease could be written, an expiry may remove what {} reads: {reason}",
+                    "no lease could be written, so an expiry may remove what {} is reading: {reason}",
                     reader.work
                 );
                 None
@@ -155,7 +155,7 @@ impl Reading {
     pub async fn end(self) {
         let ends = self.leases.iter().map(|(repository, key)| async move {
             if let Err(error) = repository.storage.delete(key).await {
-                tracing::warn!(repository = repository.name, "lease stays: {}", human::chain(&error));
+                tracing::warn!(repository = repository.name, "lease not removed: {}", human::chain(&error));
             }
         });
         join_all(ends).await;
@@ -181,7 +181,7 @@ impl Repository {
             if begun.elapsed() > self.options.stall_timeout.min(PATIENCE) {
                 tracing::warn!(
                     repository = self.name,
-                    "an expiry is at work since {}, not waited for",
+                    "an expiry has been running since {}; not waiting for it any longer",
                     lease.started_at
                 );
                 return;
@@ -203,7 +203,7 @@ impl Repository {
                 Some(Ok(reader)) if reader.is_alive(now) => alive.push(reader),
                 Some(Ok(_)) if tidy => self.storage.delete(&key).await?,
                 // One object must not stop all expiry (C36).
-                Some(Err(error)) => tracing::warn!(repository = self.name, "passed over: {error}"),
+                Some(Err(error)) => tracing::warn!(repository = self.name, "skipped: {error}"),
                 Some(Ok(_)) | None => {}
             }
         }

@@ -24,7 +24,7 @@ impl Repository {
             Ok::<_, Error>(())
         };
         if let Err(error) = held.await {
-            tracing::debug!(repository = self.name, "no room held back: {error}");
+            tracing::debug!(repository = self.name, "no space reserved: {error}");
         }
     }
 

@@ -52,12 +52,11 @@ impl Repository {
         match key {
             _ if trusted.is_empty() => Ok(()),
             None => failed(
-                "it has trusted-keys and no signing-key-file: what this host writes there would be believed by nobody"
-                    .into(),
+                "it has trusted-keys but no signing-key-file: nobody would trust what this host writes there".into(),
             ),
             Some(key) if !trusted.contains(&key) => failed(format!(
-                "the public key of signing-key-file ({}) is not among its trusted-keys: what this host writes there would be \
-                 believed by nobody",
+                "the public key of signing-key-file ({}) is not among its trusted-keys: nobody would trust what this host \
+                 writes there",
                 key.fingerprint()
             )),
             Some(_) => Ok(()),
@@ -143,7 +142,7 @@ impl Repository {
         let place = info.place();
         let (object, bytes) = (place.key(INFO), self.info_bytes(&place).await?);
         if BackupInfo::from_bytes(&object, &bytes)?.checksum != info.checksum {
-            return Err(Error::Damaged { object, reason: "somebody changed it while it was looked at".into() });
+            return Err(Error::Damaged { object, reason: "somebody changed it while it was being checked".into() });
         }
         self.sign_info(&place, &bytes, None).await?;
         self.sign_keep(&place).await

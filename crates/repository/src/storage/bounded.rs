@@ -49,7 +49,7 @@ fn length(range: &str) -> Option<u64> {
 
 /// Nothing that passes: another try would be answered in the same way.
 fn endless(most: u64) -> Error {
-    Error::new(ErrorKind::Unexpected, format!("the answer has more than {most} bytes: that is not the store"))
+    Error::new(ErrorKind::Unexpected, format!("the answer is longer than {most} bytes: it cannot be from the store"))
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ impl Storage for Local {
                 Ok(Some(Stat { size: u64::try_from(stat.st_size).unwrap_or(0), modified }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::storage("look at", path.display().to_string())(error)),
+            Err(error) => Err(Error::storage("inspect", path.display().to_string())(error)),
         }
     }
 
@@ -248,7 +248,7 @@ fn sync(directory: impl AsFd, directories: Directories) -> io::Result<()> {
     match nix::unistd::fsync(directory).map_err(io::Error::from) {
         _ if directories == Directories::Unsynced => Ok(()),
         Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENOTSUP)) => {
-            let hint = "the mount cannot make directories durable: set sync-directories = false for this repository";
+            let hint = "this mount cannot sync directories: set sync-directories = false for this repository";
             Err(io::Error::new(error.kind(), format!("{error}; {hint}")))
         }
         other => other,

@@ -77,7 +77,7 @@ impl ObjectStore {
             }
             if seen > NAMES {
                 let reason = format!(
-                    "there are more than {NAMES} names: no repository has so many, and a store that goes on for ever may"
+                    "there are more than {NAMES} names: no repository has that many, and the list may never end"
                 );
                 return Err(Error::Damaged { object: directory, reason });
             }
@@ -184,7 +184,7 @@ impl Storage for ObjectStore {
                 Ok(Some(Stat { size: metadata.content_length(), modified }))
             }
             Err(error) if error.kind() == opendal::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::store("look at", key)(error)),
+            Err(error) => Err(Error::store("inspect", key)(error)),
         }
     }
 
@@ -230,7 +230,7 @@ struct Upload {
 impl ObjectWriter for Upload {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
         self.written += data.len() as u64;
-        let over = || std::io::Error::new(std::io::ErrorKind::NotConnected, "its upload is over");
+        let over = || std::io::Error::new(std::io::ErrorKind::NotConnected, "its upload has already ended");
         let gone = || Error::storage("write", &self.key)(over());
         let written = self.writer.as_mut().ok_or_else(gone)?.write(data).await;
         written.map_err(Error::store("write", &self.key))
@@ -252,7 +252,7 @@ impl ObjectWriter for Upload {
         }
         // C16: what the store itself says of the object.
         let stat = self.store.stat(&self.key).await?;
-        let missing = || Error::Damaged { object: self.key.clone(), reason: "it is not there after its upload".into() };
+        let missing = || Error::Damaged { object: self.key.clone(), reason: "it is missing after its upload".into() };
         stat.map(|stat| stat.size).ok_or_else(missing)
     }
 }

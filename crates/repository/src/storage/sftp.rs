@@ -136,7 +136,8 @@ impl Sftp {
         // A full pipe would stop ssh; what it says later is in the errors of the requests.
         tokio::spawn(async move { tokio::io::copy(&mut errors, &mut tokio::io::sink()).await });
         if !client.support_fsync() || !client.support_posix_rename() {
-            let reason = "the server has no fsync@openssh.com or posix-rename@openssh.com: nothing there is durable";
+            let reason =
+                "the server lacks fsync@openssh.com or posix-rename@openssh.com: nothing written there is durable";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         Ok(Session { client, _ssh: Mutex::new(ssh) })
@@ -170,18 +171,18 @@ impl Sftp {
 
     /// What lies under a key, which nothing but directories leads to.
     async fn look(&self, key: &str) -> Result<Option<MetaData>, Error> {
-        let failed = |error| Error::storage("look at", self.path(key).display().to_string())(error);
+        let failed = |error| Error::storage("inspect", self.path(key).display().to_string())(error);
         let names = parts(key).map_err(failed)?;
         let ways = (0..=names.len()).map(|count| self.path(&names[..count].join("/"))).skip(1);
         let looks = ways.map(|way| async move {
-            self.request("look at", &way, async |mut fs, _| fs.symlink_metadata(&way).await).await
+            self.request("inspect", &way, async |mut fs, _| fs.symlink_metadata(&way).await).await
         });
         let mut found = try_join_all(looks).await?;
         let last = found.pop().flatten();
         for (name, way) in names.iter().zip(found) {
             let Some(way) = way else { return Ok(None) };
             if way.file_type().is_some_and(|kind| !kind.is_dir()) {
-                return Err(failed(Foreign::new(name, "no directory, and probably a link").into()));
+                return Err(failed(Foreign::new(name, "not a directory, and probably a link").into()));
             }
         }
         Ok(last)
@@ -192,8 +193,8 @@ impl Sftp {
         let found = self.look(key).await?;
         if found.as_ref().and_then(MetaData::file_type).is_some_and(|kind| !kind.is_file()) {
             let name = key.rsplit('/').next().unwrap_or(key);
-            let foreign = Foreign::new(name, "no plain file, and probably a link");
-            return Err(Error::storage("look at", self.path(key).display().to_string())(foreign.into()));
+            let foreign = Foreign::new(name, "not a plain file, and probably a link");
+            return Err(Error::storage("inspect", self.path(key).display().to_string())(foreign.into()));
         }
         Ok(found)
     }
@@ -203,8 +204,8 @@ impl Sftp {
         match self.look(key).await?.and_then(|found| found.file_type()) {
             Some(kind) if !kind.is_dir() => {
                 let name = key.rsplit('/').next().unwrap_or(key);
-                let foreign = Foreign::new(name, "no directory, and probably a link");
-                Err(Error::storage("look at", self.path(key).display().to_string())(foreign.into()))
+                let foreign = Foreign::new(name, "not a directory, and probably a link");
+                Err(Error::storage("inspect", self.path(key).display().to_string())(foreign.into()))
             }
             found => Ok(found.is_some()),
         }
@@ -240,7 +241,7 @@ impl Sftp {
 
     /// Creates what is missing of the root, which the configuration names: it may lie behind a link.
     async fn create_root(&self, directory: &Path) -> Result<(), Error> {
-        let known = async || self.request("look at", directory, async |mut fs, _| fs.metadata(directory).await).await;
+        let known = async || self.request("inspect", directory, async |mut fs, _| fs.metadata(directory).await).await;
         if known().await?.is_some() {
             return Ok(());
         }
@@ -296,7 +297,7 @@ impl Sftp {
             let key = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
             if is_directory {
                 if key.split('/').count() > DEPTH || found.len() > ENTRIES {
-                    let reason = format!("{key} lies deeper, or holds more, than anything in a repository");
+                    let reason = format!("{key} is nested deeper, or holds more, than anything in a repository");
                     return Err(Error::storage("list", key)(io::Error::other(reason)));
                 }
                 Box::pin(self.walk(&key, found)).await?;
@@ -348,7 +349,7 @@ impl Storage for Sftp {
             }
         }
         let name = key.rsplit('/').next().unwrap_or(key);
-        Err(failed(Foreign::new(name, "exchanged for something else whenever it is opened").into()))
+        Err(failed(Foreign::new(name, "replaced by something else whenever it is opened").into()))
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
@@ -407,7 +408,7 @@ impl Storage for Sftp {
 
     async fn exposed(&self) -> Result<Option<String>, Error> {
         let root = &self.root;
-        let found = self.request("look at", root, async |mut fs, _| fs.metadata(root).await).await?;
+        let found = self.request("inspect", root, async |mut fs, _| fs.metadata(root).await).await?;
         // A group of the same number is the account's own.
         let shared = found.as_ref().is_some_and(|found| found.uid() != found.gid());
         let mode = found.and_then(|found| found.permissions());
@@ -416,8 +417,9 @@ impl Storage for Sftp {
         Ok(is_open.then(|| {
             let root = root.display();
             format!(
-                "others than the account may replace directories in {root} by links, and SFTP cannot be told not to follow them: on that \
-                 machine, chmod go-w {root}, or chmod +t {root} where they have to write into it, or ChrootDirectory for the account"
+                "users other than the account can replace directories in {root} with links, and SFTP cannot be told not to \
+                 follow links: on that machine, run chmod go-w {root}, or chmod +t {root} if they have to write into it, or \
+                 set ChrootDirectory for the account"
             )
         }))
     }

@@ -67,7 +67,7 @@ fn foreign(name: &str, kind: SFlag) -> io::Error {
 pub(crate) fn parts(key: &str) -> io::Result<Vec<&str>> {
     let parts: Vec<_> = key.split('/').filter(|_| !key.is_empty()).collect();
     if parts.len() > DEPTH || parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no name of an object"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a valid object name"));
     }
     Ok(parts)
 }
@@ -172,7 +172,7 @@ fn entries(directory: &mut Dir) -> io::Result<Vec<(CString, Option<SFlag>)>> {
             continue;
         }
         if found.len() >= ENTRIES {
-            return Err(io::Error::other(format!("it holds more than {ENTRIES} entries, which no repository has")));
+            return Err(io::Error::other(format!("it holds more than {ENTRIES} entries; no repository has that many")));
         }
         let kind = entry.file_type().map(|kind| match kind {
             Type::Directory => SFlag::S_IFDIR,
@@ -226,9 +226,9 @@ fn descend(
     visit: &mut dyn FnMut(BorrowedFd<'_>, &str, String) -> io::Result<()>,
 ) -> io::Result<()> {
     let found = entries(&mut directory)?;
-    *left = left
-        .checked_sub(found.len())
-        .ok_or_else(|| io::Error::other(format!("more than {ENTRIES} objects lie there, which no repository has")))?;
+    *left = left.checked_sub(found.len()).ok_or_else(|| {
+        io::Error::other(format!("it holds more than {ENTRIES} objects; no repository has that many"))
+    })?;
     for (name, known) in found {
         let name = text(&name);
         let below = if key.is_empty() { name.clone() } else { format!("{key}/{name}") };
@@ -243,7 +243,7 @@ fn descend(
             }
             visit(directory.as_fd(), &name, below)?;
         } else if depth == 0 {
-            return Err(io::Error::other(format!("{below} lies deeper than anything in a repository")));
+            return Err(io::Error::other(format!("{below} is nested deeper than anything in a repository")));
         } else if let Some(inner) = opened(&below, open_directory(&directory, &name))? {
             descend(inner, &below, depth - 1, left, visit)?;
         }

@@ -79,7 +79,7 @@ impl WalEncoder {
     pub async fn push(&mut self, plain: Frame) -> Result<(), Error> {
         let plain = Arc::new(plain);
         for (_, encoder, encoded) in &mut self.encoders {
-            let came = encoder.push_frame(&plain).await.map_err(Error::storage("encode", "a file of WAL"))?;
+            let came = encoder.push_frame(&plain).await.map_err(Error::storage("encode", "a WAL file"))?;
             encoded.extend_from_slice(&came);
         }
         Ok(())

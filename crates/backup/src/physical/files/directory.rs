@@ -36,7 +36,7 @@ impl DataDirectory {
     /// What the server says of its data directory, with its `postmaster.pid`.
     async fn ask(connection: &mut PgConnection) -> Result<Result<(Self, String), Error>, Error> {
         let asked = sqlx::query_as(include_str!("directory.sql")).fetch_one(&mut *connection).await;
-        let failed = || Error::query("look for the data directory");
+        let failed = || Error::query("look up the data directory");
         let (root, may_start, usual, checksums, server_version): (Option<String>, bool, bool, bool, i32) =
             asked.map_err(failed())?;
         let refused = |reason: &str| Ok(Err(Error::Refused(reason.into())));
@@ -44,10 +44,10 @@ impl DataDirectory {
             return refused("the role may not call pg_backup_start and pg_backup_stop");
         }
         if !usual {
-            return refused("the server was built with another size of blocks or segments");
+            return refused("the server was built with a different block or segment size");
         }
         let Some(root) = root else {
-            return refused("the role may not see data_directory: it is not in pg_monitor");
+            return refused("the role cannot see data_directory: it is not a member of pg_monitor");
         };
         let pid = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')").fetch_one(connection).await;
         match pid {
@@ -73,7 +73,7 @@ impl DataDirectory {
             _ => Error::file("read", &path)(error),
         })?;
         if here != pid || system_identifier(&self.root)? != system_id {
-            return Err(refused("here is that of another server"));
+            return Err(refused("here belongs to another server"));
         }
         match self.hidden_tablespace(Control::read(&self.root)?.catalogue) {
             Some(path) => Err(Error::Refused(format!("the tablespace {} cannot be seen from here", path.display()))),
@@ -86,7 +86,7 @@ impl DataDirectory {
         let pid: String = sqlx::query_scalar("select pg_catalog.pg_read_file('postmaster.pid')")
             .fetch_one(session)
             .await
-            .map_err(Error::query("look for the data directory"))?;
+            .map_err(Error::query("look up the data directory"))?;
         Ok(fs::read_to_string(self.root.join("postmaster.pid")).is_ok_and(|here| here == pid))
     }
 

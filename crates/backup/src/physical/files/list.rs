@@ -133,7 +133,7 @@ impl Walk<'_> {
     /// Adds what is in a directory, itself not.
     fn directory(&self, directory: &Path, archive: &mut Archive) -> Result<(), Error> {
         let whole = self.root.join(directory);
-        let failed = || Error::file("look through", &whole);
+        let failed = || Error::file("list", &whole);
         let mut names = Vec::new();
         match fs::read_dir(&whole) {
             Ok(entries) => {
@@ -169,7 +169,7 @@ impl Walk<'_> {
         let metadata = match fs::symlink_metadata(&whole) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::file("look at", &whole)(error)),
+            Err(error) => return Err(Error::file("inspect", &whole)(error)),
         };
         let emptied = EMPTIED.iter().any(|emptied| path == Path::new(emptied));
         let mut skeleton = |path, kind| archive.skeleton.push(Entry { path, kind });
@@ -194,7 +194,7 @@ impl Walk<'_> {
             archive.files.push((metadata.size(), Entry { path, kind }));
         } else if metadata.is_symlink() {
             // As the server does: what a link leads to belongs to somebody else.
-            tracing::warn!("not in the backup, being a link: {}", whole.display());
+            tracing::warn!("not backed up, since it is a link: {}", whole.display());
         }
         Ok(())
     }

@@ -211,7 +211,7 @@ impl Reader {
         // A disk that is broken would fill the log.
         if !wrong.is_empty() && before < 100 {
             let path = path.display();
-            tracing::warn!("pages with a wrong checksum in {path}: {wrong:?} (the backup goes on, and is suspect)");
+            tracing::warn!("pages with a wrong checksum in {path}: {wrong:?} (the backup continues, but is suspect)");
         }
     }
 }

@@ -34,8 +34,8 @@ impl Planner<'_> {
             let left = left.take_while(|segment| self.archive.segments.contains(segment)).take(FAR).collect();
             let Some(first) = self.first_end(left, at).await?.filter(|first| *first <= time) else { continue };
             return Err(Error::Refused(format!(
-                "timeline {child} branched off timeline {parent} at {at}, and has no transaction until after {}; timeline {parent} has, \
-                 from {} on: --timeline {parent} restores along it, and --timeline {target} to where it was left",
+                "timeline {child} branched off timeline {parent} at {at} and has no transaction up to {}; timeline {parent} \
+                 has some, from {} on: --timeline {parent} restores along it, --timeline {target} only to where it was left",
                 shown(time),
                 shown(first)
             )));
@@ -51,7 +51,7 @@ impl Planner<'_> {
             let bytes = match self.read(segment).await {
                 Ok(bytes) => bytes,
                 Err(error) => {
-                    tracing::warn!(%segment, "not looked into: {}", pgbosun_core::human::chain(&error));
+                    tracing::warn!(%segment, "not read: {}", pgbosun_core::human::chain(&error));
                     break;
                 }
             };
