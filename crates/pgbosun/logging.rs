@@ -31,8 +31,9 @@ pub fn start(cli: &Cli) {
     // JOURNAL_STREAM is set where standard error goes to journald (systemd.exec(5)).
     let journald = std::env::var_os("JOURNAL_STREAM").filter(|_| daemon).and_then(|_| tracing_journald::layer().ok());
     let layer = match journald {
-        Some(journald) => Plain(
-            journald
+        Some(journald) => Plain {
+            names_jobs: true,
+            layer: journald
                 .with_field_prefix(None)
                 .with_priority_mappings(PriorityMappings {
                     error: Priority::Error,
@@ -42,7 +43,7 @@ pub fn start(cli: &Cli) {
                     trace: Priority::Debug,
                 })
                 .with_syslog_identifier("pgbosun".into()),
-        )
+        }
         .boxed(),
         None => stderr(),
     };
@@ -64,5 +65,5 @@ where
         .with_target(false)
         .with_ansi(crate::output::colours_on_stderr())
         .fmt_fields(events);
-    Plain(layer).boxed()
+    Plain { layer, names_jobs: false }.boxed()
 }

@@ -513,6 +513,8 @@ journal)
     run=$(bosun --json job history full-backup -n 1 | sed -n 's/.*"id": "\(.*\)".*/\1/p')
     [ "$(journalctl PGBOSUN_RUN="$run" -o cat | wc -l)" -ge 2 ] || fail "the run is not found by its id"
     journalctl -u pgbosun -p err -o cat | grep . && fail "errors in a run that went well"
+    # A reader of the whole log sees whose message it is.
+    journalctl -u pgbosun -o cat | has "^full-backup: run started" || fail "no job in the log: $(journalctl -u pgbosun -o cat)"
     # A credential of the unit is the mail password.
     echo "from systemd" >/etc/pgbosun/secrets/mail && chmod 600 /etc/pgbosun/secrets/mail
     mkdir -p /etc/systemd/system/pgbosun.service.d
