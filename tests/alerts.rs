@@ -331,7 +331,7 @@ fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
             .all(|why| told.contains(&format!("It was ended without a look: {why}.")))
     });
     let shown = installation.run(&["alert", "show", &id]);
-    assert!(shown.contains("why over   ") && shown.contains("the disk was replaced"), "{shown}");
+    assert!(shown.contains("resolution   ") && shown.contains("the disk was replaced"), "{shown}");
     // It is still broken: the next look says so.
     installation.run(&["job", "resume", "said"]);
     wait_until("it is a new alert", seconds(30), || open(&installation) == "1");

@@ -106,9 +106,9 @@ fn a_check_only_looks() {
     let repository = directory.path().join("repo");
     let check = || String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
     let line = |object: &str| check().lines().find(|line| line.contains(object)).unwrap().to_owned();
-    assert!(line("history ").contains("without the schema dba_ops"), "{}", check());
+    assert!(line("history ").contains("has no schema dba_ops yet"), "{}", check());
     assert_eq!(cluster.sql("select count(*) from pg_namespace where nspname = 'dba_ops'"), "0");
-    assert!(check().contains("nosuch is none: it has no global/pg_control"), "{}", check());
+    assert!(check().contains("nosuch is not a data directory: it has no global/pg_control"), "{}", check());
     assert!(line("repository local").contains("writable, 1 backup"), "{}", check());
     assert_eq!(fs::read_dir(&repository).unwrap().count(), 2, "pgbosun.json and main: nothing is left of the try");
     output(Command::new("chmod").arg("a-w").arg(&repository));

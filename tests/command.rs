@@ -55,7 +55,7 @@ fn history_leaves_looks_out_unless_they_are_asked_for() {
         for (wrong, said) in [
             (["--kind", "comand"], "did you mean command?"),
             (["--job", "brokn"], "did you mean broken?"),
-            (["--since", "yesterday"], "is no time"),
+            (["--since", "yesterday"], "is not a time"),
         ] {
             let done = installation.try_run(&[&["job", "history"][..], &wrong].concat());
             let words = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -201,7 +201,10 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
     assert!(code == 1 && said.contains("no job no such"), "{said}");
     for refused in [&["backup", "list"][..], &["restore", "physical", "--to", "/tmp/nothing"], &["operator", "list"]] {
         let (code, said) = run(refused);
-        let who = format!("this needs to read {}, which this user may not: run it as root or ", config.display());
+        let who = format!(
+            "this command needs to read {}, which this user may not read: run it as root or ",
+            config.display()
+        );
         assert!(code == 1 && said.contains(&who), "{refused:?}: {code} {said}");
     }
     chmod("600", &config);

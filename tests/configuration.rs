@@ -339,7 +339,7 @@ fn commands_go_on_with_what_the_daemon_works_with_while_its_file_is_wrong() {
         fs::write(&path, wrong).unwrap();
         let done = installation.try_run(&["job", "run", "fine", "--wait"]);
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(done.status.success() && said.contains("works with what it read before"), "{said}");
+        assert!(done.status.success() && said.contains("uses the last valid one"), "{said}");
         assert_eq!(installation.try_run(&["config", "check"]).status.code(), Some(78));
     }
     installation.stop();
