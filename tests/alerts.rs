@@ -351,14 +351,14 @@ fn a_look_that_finds_the_worst_says_so_and_ends_with_its_code() {
         (String::from_utf8_lossy(&done.stdout).into_owned(), done.status.code())
     };
     let (said, code) = looked(&installation, "connectivity");
-    assert!(code == Some(0) && said.starts_with("succeeded ") && !said.contains("looked"), "{said}");
+    assert!(code == Some(0) && said.starts_with("succeeded ") && !said.contains("checked:"), "{said}");
     cluster.down();
     for daemon in [false, true] {
         if daemon {
             installation.start();
         }
         let (said, code) = looked(&installation, "connectivity");
-        assert!(code == Some(2) && said.starts_with("looked: CRITICAL ") && said.contains(" connectivity "), "{said}");
+        assert!(code == Some(2) && said.starts_with("checked: CRITICAL ") && said.contains(" connectivity "), "{said}");
         assert!(said.lines().any(|line| line.starts_with("  CRITICAL ") && line.contains("main: ")), "{said}");
         // The last line is of the whole, however many findings there are.
         assert!(said.lines().last().is_some_and(|line| !line.starts_with(' ')), "{said}");

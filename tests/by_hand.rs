@@ -54,7 +54,7 @@ fn a_backup_that_was_found_damaged_is_shown_so_and_not_restored_from() {
     let (done, said) = restore("first", &[]);
     assert!(done && said.contains(&format!("restoring {older} of main")), "{said}");
     let (done, said) = restore("second", &["--backup", newer]);
-    assert!(!done && said.contains("\"pgbosun backup list\" shows others, which --backup LABEL takes"), "{said}");
+    assert!(!done && said.contains("\"pgbosun backup list\" shows others; choose one with --backup LABEL"), "{said}");
 
     // What retention removes by hand is gone in history too, through the daemon.
     installation.run(&["backup", "create"]);

@@ -78,7 +78,7 @@ fn a_hundred_runs_over_an_outage_arrive_once_each() {
             >= 100
     });
     let status = installation.try_run(&["status"]);
-    assert!(String::from_utf8_lossy(&status.stdout).contains("history is not delivered"));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("history has not been delivered"));
     cluster.up();
     wait_until("the alert resolves", seconds(30), || {
         installation.journal("select state from alerts where fingerprint = 'connectivity/connection'") == "resolved"
