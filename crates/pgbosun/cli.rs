@@ -161,7 +161,7 @@ pub enum Command {
         #[command(subcommand)]
         command: OperatorCommand,
     },
-    /// Write reports on performance, health and disaster recovery.
+    /// Report on performance, health and disaster recovery.
     Report {
         /// Which.
         #[command(subcommand)]

@@ -61,19 +61,19 @@ pub struct Silence {
     /// Only this alert: its id, or the beginning or end of it.
     #[arg(conflicts_with_all = ["cluster", "job", "object"], add = complete::alerts())]
     pub id: Option<String>,
-    /// Alerts of clusters with such a name; `*` matches any text.
+    /// Alerts of clusters whose name matches; `*` stands for any text.
     #[arg(long, value_name = "PATTERN", add = complete::clusters())]
     pub cluster: Option<String>,
-    /// Alerts of jobs with such a name; `*` matches any text.
+    /// Alerts of jobs whose name matches; `*` stands for any text.
     #[arg(long, value_name = "PATTERN", add = complete::jobs())]
     pub job: Option<String>,
-    /// Alerts about objects with such a name; `*` matches any text.
+    /// Alerts about objects whose name matches; `*` stands for any text.
     #[arg(long, value_name = "PATTERN")]
     pub object: Option<String>,
     /// For this long, such as `2h`.
     #[arg(long = "for", value_name = "DURATION", required_unless_present = "until")]
     pub duration: Option<humantime::Duration>,
-    /// Until this time: `2026-11-22 08:00` in the daemon's time zone, or with its own time zone.
+    /// Until this time: `2026-11-22 08:00` in the daemon's time zone, or with an explicit time zone.
     #[arg(long, value_name = "TIME", conflicts_with = "duration")]
     pub until: Option<String>,
     /// Why, for the record and for your colleagues.

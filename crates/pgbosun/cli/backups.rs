@@ -15,7 +15,7 @@ pub enum BackupCommand {
     },
     /// List the backups of every repository.
     List {
-        /// Only this cluster's.
+        /// Only backups of this cluster.
         #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
     },
@@ -39,7 +39,7 @@ pub enum BackupCommand {
     },
     /// Remove backups and WAL that retention no longer keeps, and show for each backup why it stays or goes.
     Expire {
-        /// Only this cluster's.
+        /// Only this cluster.
         #[arg(long, add = complete::clusters())]
         cluster: Option<String>,
         /// Only in this repository.
@@ -142,8 +142,8 @@ pub enum WalCommand {
         /// Only from this repository.
         #[arg(long, add = complete::repositories())]
         repository: Option<String>,
-        /// For a copy alongside its original: create tablespaces that the WAL creates inside the copy's data directory, not at
-        /// the original's location.
+        /// For a copy alongside its original: put tablespaces that the WAL creates into the copy's data directory, not at the
+        /// original's location.
         #[arg(long)]
         confined: bool,
         /// Do not pause recovery because the original raised settings such as max_connections after the backup.

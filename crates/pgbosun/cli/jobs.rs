@@ -26,7 +26,7 @@ pub enum ConfigCommand {
     Show,
     /// Print the systemd drop-in for this configuration: where the unit may write, mounts to start after, user and weights.
     Unit {
-        /// Install it next to the unit and reload systemd instead of printing it. This happens automatically when the daemon starts.
+        /// Install it next to the unit and reload systemd, instead of printing it. The unit does this whenever it starts.
         #[arg(long)]
         install: bool,
     },
@@ -90,7 +90,7 @@ pub struct HistoryArguments {
     /// Only runs that failed, timed out or were interrupted.
     #[arg(long)]
     pub failed: bool,
-    /// Only runs due since: `2h`, `2026-11-22 08:00` in the daemon's time zone, or with its own time zone.
+    /// Only runs due since: `2h`, `2026-11-22 08:00` in the daemon's time zone, or with an explicit time zone.
     #[arg(long, value_name = "TIME|DURATION")]
     pub since: Option<String>,
     /// Include runs of monitors.

@@ -9,11 +9,17 @@ use std::path::PathBuf;
 pub enum RestoreCommand {
     /// Restore a physical backup into a data directory, ready to start and recover as far as you want.
     Physical(Box<RestorePhysical>),
-    /// Restore one table as of a point in time: recover in a scratch server, dump it from there.
+    /// Restore one table as of a point in time.
+    ///
+    /// The cluster is recovered in a scratch server, and the table is dumped from there.
     Table(Box<RestorePart>),
-    /// Restore one schema as of a point in time: recover in a scratch server, dump it from there.
+    /// Restore one schema as of a point in time.
+    ///
+    /// The cluster is recovered in a scratch server, and the schema is dumped from there.
     Schema(Box<RestorePart>),
-    /// Restore one database as of a point in time: recover in a scratch server, dump it from there.
+    /// Restore one database as of a point in time.
+    ///
+    /// The cluster is recovered in a scratch server, and the database is dumped from there.
     Database(Box<RestorePart>),
 }
 

@@ -98,7 +98,7 @@ impl Demo {
         self.pgbosun(&["check"])?;
         self.wait("an alert is mailed: there is no backup yet", 30, |demo| demo.mailed("no backup exists", false))?;
 
-        step("3. A backup, verified, and a restore test that measures");
+        step("3. A backup, verified, and a restore test that measures the times");
         self.pgbosun(&["backup", "create"])?;
         self.pgbosun(&["backup", "verify"])?;
         self.pgbosun(&["restore-test"])?;
@@ -111,7 +111,7 @@ impl Demo {
         self.wait("the alert is mailed", 30, |demo| demo.mailed("does not accept connections", false))?;
         primary.start()?;
         self.wait("it is resolved", 30, |demo| demo.mailed("does not accept connections", true))?;
-        self.wait("history was kept meanwhile, and is delivered", 60, |_| {
+        self.wait("history was queued, and is delivered now", 60, |_| {
             Ok(primary.query("select count(*) from dba_ops.alerts where state = 'resolved'")?.parse::<u32>()? >= 2)
         })?;
 
@@ -163,7 +163,7 @@ impl Demo {
     /// Runs a command as the reader would, showing it and what it says.
     fn pgbosun(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let code = self.pgbosun_unless_failed(arguments)?;
-        anyhow::ensure!(code == 0, "\"pgbosun {}\" ended with {code}", arguments.join(" "));
+        anyhow::ensure!(code == 0, "\"pgbosun {}\" exited with {code}", arguments.join(" "));
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl Demo {
             let log = self.directory.join("daemon.log");
             anyhow::ensure!(
                 begun.elapsed().as_secs() < seconds,
-                "waited {seconds} s without success for this: {what}; see {}",
+                "gave up after {seconds} s waiting for: {what}; see {}",
                 log.display()
             );
             std::thread::sleep(Duration::from_millis(200));

@@ -60,6 +60,6 @@ async fn renew(context: &Context) -> anyhow::Result<u8> {
         (_, None) => say!("{} no history database is configured: history starts empty", yellow("note:")),
         _ => say!("{} it is unknown which installation this was: history starts empty", yellow("note:")),
     }
-    say!("now start the daemon: systemctl start pgbosun. It reads from the repositories which backups there are.");
+    say!("now start the daemon: systemctl start pgbosun. It finds the backups in the repositories.");
     Ok(0)
 }

@@ -335,7 +335,7 @@ async fn refuse_to_discard(
     let server = context.config.clusters.get(&request.cluster).and_then(|cluster| Server::of(cluster).ok());
     if standby && let Some(primary) = primary_of(&info.system_id, server.as_ref()).await {
         tell!(
-            "{} {what}. The standby will follow the primary at {primary}, and have what that has",
+            "{} {what}. The standby will follow the primary at {primary}: what the primary does not have is lost",
             output::yellow("note:")
         );
         return Ok(());

@@ -87,7 +87,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         }
     }
     if pending > 0 {
-        put!(screen, "  {}", dim(&format!("{pending} more seen, but not often enough yet to open")));
+        put!(screen, "  {}", dim(&format!("{pending} more seen, but not often enough yet to be reported")));
     }
 
     put!(screen, "\n{}", bold("CLUSTERS"));
@@ -154,10 +154,10 @@ fn show_monitors(status: &Status, screen: &mut Vec<String>) {
     let failed = looks().filter(|run| run.state.is_failure()).count();
     let newest = looks().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
     let next = status.next_look.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
-    let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} could not check")) };
+    let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} failed")) };
     put!(
         screen,
-        "\n{}\n  {} in all, {} have checked{trouble}; last {newest}{next}",
+        "\n{}\n  {} in all, {} have run{trouble}; last {newest}{next}",
         bold("MONITORS"),
         status.monitors,
         looks().count()

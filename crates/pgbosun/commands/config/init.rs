@@ -161,7 +161,7 @@ fn tell(output: &Path, clusters: &[Cluster], settings: Option<&Settings>) {
     say!("{} {} ({what})", output::green("wrote"), output.display());
     for other in clusters.iter().skip(1) {
         say!(
-            "also running: {} (--data-directory, or a section [clusters.NAME] of its own)",
+            "also running: {} (choose it with --data-directory, or add a section [clusters.NAME] for it)",
             other.data_directory.display()
         );
     }
@@ -188,7 +188,7 @@ fn tell_archiving(cluster: &Cluster, archiving: &Archiving) {
         }
         Archiving::Off => {
             say!(
-                "The server archives no WAL, so a restore can only reach the end of a backup. To be able to restore any moment, archive it:\n  \
+                "The server archives no WAL, so a restore can only reach the end of a backup. To be able to restore to any point in time, set up archiving:\n  \
                  sudo -u postgres psql -p {} -c \"alter system set archive_mode = on\" \\\n    \
                  -c \"alter system set archive_command = '{}'\" \\\n    -c \"alter system set archive_timeout = '5min'\"\n  {}",
                 cluster.port,

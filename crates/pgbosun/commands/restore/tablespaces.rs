@@ -21,9 +21,9 @@ pub(super) fn confirm(info: &BackupInfo, said: &BTreeMap<String, PathBuf>, force
     let doubtful: Vec<_> = places.iter().filter(|place| !is_ready(place)).map(|place| format!("{place:?}")).collect();
     if !doubtful.is_empty() {
         let question = format!(
-            "the backup puts tablespaces into {}, which is not an empty directory of this user; --tablespace OLD=NEW names another \
-             location",
-            doubtful.join(", ")
+            "the backup puts tablespaces into {}, {} of this user; use --tablespace OLD=NEW for another location",
+            doubtful.join(", "),
+            if doubtful.len() == 1 { "which is not an empty directory" } else { "which are not empty directories" }
         );
         output::confirm(&question, force, "--force")?;
     }

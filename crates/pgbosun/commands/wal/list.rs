@@ -79,7 +79,7 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
     for (timeline, error) in &archive.unread {
         let told = human::chain(error);
         if error.is_sealed() {
-            say!("{} history of timeline {timeline}: {told}; no search for gaps before it", yellow("not read"));
+            say!("{} history of timeline {timeline}: {told}; gaps before it are not detected", yellow("not read"));
         } else {
             say!("{} history of timeline {timeline}: {told}", red("not read"));
         }
