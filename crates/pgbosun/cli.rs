@@ -84,7 +84,8 @@ pub enum Command {
     },
     /// Check everything pgbosun needs: connections, privileges, repositories, channels, history.
     ///
-    /// The first line of the output is in the format of monitoring plugins; exits with 0, 1 (warning), 2 (critical) or 3 (unknown).
+    /// The first line of the output is in the format of monitoring plugins. Exits with 0, 1 (warning), 2 (critical) or 3
+    /// (unknown).
     Check {
         /// Only this cluster.
         #[arg(add = complete::clusters())]

@@ -65,8 +65,8 @@ pub async fn context(cli: &Cli, bulk: tokio::runtime::Handle) -> anyhow::Result<
     }
     let Some(daemon) = Client::find(&socket).await? else {
         return Err(Exit::refused(format!(
-            "no daemon answers on {}, and without one this command needs to read {}, which this user may not read: run it as {}, or \
-             name the daemon's socket with --socket",
+            "no daemon answers on {}, and without one this command needs to read {}, which this user may not read: run it as {}, \
+             or name the daemon's socket with --socket",
             socket.display(),
             cli.config.display(),
             who_may(&socket)

@@ -37,7 +37,8 @@ pub struct RestoreTarget {
     /// configuration: a directory such as /mnt/backup, s3://BUCKET/PREFIX, gcs://, azure://, sftp://USER@HOST/PATH.
     #[arg(long, add = complete::repositories())]
     pub repository: Option<String>,
-    /// Recover to this time, with its time zone: `2026-11-21 08:30:00+01`, `2026-11-21 08:30:00 Europe/Berlin`, `2026-11-21T07:30:00Z`.
+    /// Recover to this time, with its time zone: `2026-11-21 08:30:00+01`, `2026-11-21 08:30:00 Europe/Berlin`,
+    /// `2026-11-21T07:30:00Z`.
     #[arg(long, value_name = "TIME", group = "target")]
     pub target_time: Option<String>,
     /// Recover to this WAL position, such as `16/B374D848`.
@@ -93,8 +94,8 @@ pub struct RestorePhysical {
     /// The most to write per second, such as 100MB.
     #[arg(long, value_name = "SIZE")]
     pub rate_limit: Option<pgbosun_core::config::Rate>,
-    /// Let it take the original's place: archiving, subscriptions and background jobs continue as before. The default if the target
-    /// is the cluster's data-directory, after asking on a terminal.
+    /// Let it take the original's place: archiving, subscriptions and background jobs continue as before. The default if the
+    /// target is the cluster's data-directory, after asking on a terminal.
     #[arg(long, alias = "keep-archiving", conflicts_with = "beside")]
     pub in_place: bool,
     /// Restore configuration files from outside the data directory to where they were: included files, pg_hba.conf, certificates,
@@ -138,7 +139,8 @@ pub struct RestorePart {
     #[arg(long)]
     pub into: Option<String>,
     /// Load it as this role, which then owns it, and with no other rights, because checks, defaults and triggers run code of the
-    /// table's owner. By default the role that owned it. With a superuser, owners stay as they were, and their code may do anything.
+    /// table's owner. By default the role that owned it. With a superuser, owners stay as they were, and their code may do
+    /// anything.
     #[arg(long, requires = "into", value_name = "NAME")]
     pub role: Option<String>,
     /// Overwrite a file without asking.

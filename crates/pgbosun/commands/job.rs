@@ -238,8 +238,8 @@ async fn wait_for(
             () = &mut stop => {
                 bar.clear();
                 let message = format!(
-                    "no longer waiting; {name} continues in the daemon. \"pgbosun job cancel {name}\" cancels it, \"pgbosun job history \
-                     {name}\" shows how it ended"
+                    "no longer waiting; {name} continues in the daemon. \"pgbosun job cancel {name}\" cancels it, \"pgbosun job \
+                     history {name}\" shows how it ended"
                 );
                 return Err(Exit { code: STOPPED, message }.into());
             }

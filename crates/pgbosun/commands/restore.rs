@@ -167,7 +167,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         say!("while it recovers, it fetches WAL with this program and configuration");
         if !arguments.standby {
             say!(
-                "after recovery it removes its recovery settings from postgresql.auto.conf; a reload before the next restart logs that"
+                "after recovery it removes its recovery settings from postgresql.auto.conf; a reload before the next restart \
+                 logs that"
             );
         }
         if let Some(until) = held_until {
@@ -218,8 +219,8 @@ fn in_place(
     let its_place = configured.is_some_and(|configured| is_same(configured, target));
     if its_place && std::io::stdin().is_terminal() {
         let question = format!(
-            "{} is the data directory of {cluster}: {} will take the original's place and archive as it did (for a copy that does \
-             not, use --beside)",
+            "{} is the data directory of {cluster}: {} will take the original's place and archive as it did (for a copy that \
+             does not, use --beside)",
             target.display(),
             replacement(info)
         );
@@ -266,7 +267,7 @@ pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Resu
         (Err(pgbosun_backup::Error::Beyond { reason, system_id }), Some(server)) => (reason, system_id, server?),
         (planned, _) => return Ok(planned?),
     };
-    tell!("asking {} for the WAL it has written since", request.cluster);
+    tell!("asking {} to archive the WAL it has written since", request.cluster);
     let wanted = request.clone();
     Ok(context.bulk.spawn(async move { plan_beyond(&wanted, &server, &system_id, reason).await }).await??)
 }
@@ -282,8 +283,8 @@ fn recovery(
 ) -> anyhow::Result<Option<Recovery>> {
     if plan.target == Target::Latest && !standby && action != Action::Promote.to_string() {
         return Err(Exit::usage(format!(
-            "--target-action {action} needs a target, such as --target-time or --immediate: without one PostgreSQL ends recovery with \
-             the last WAL and accepts writes"
+            "--target-action {action} needs a target, such as --target-time or --immediate: without one PostgreSQL ends recovery \
+             with the last WAL and accepts writes"
         )));
     }
     let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
@@ -342,13 +343,15 @@ async fn refuse_to_discard(
     }
     let unknown = match found.files.first() {
         Some(file @ WalFile::History(_)) => format!(
-            ". The archive does not know its timeline ({file}): if the server was promoted only for a test, push none of its files"
+            ". The archive does not know its timeline ({file}): if the server was promoted only for a test, push none of its \
+             files"
         ),
         _ => String::new(),
     };
     Err(Exit::refused(format!(
-        "{what}. To keep them, archive each of these files, in this order, with \"pgbosun wal push --cluster {} FILE\"; a restore to the end \
-         of their timeline then has them. Do not start this server after that. To lose them, use --discard-wal{unknown}",
+        "{what}. To keep them, archive each of these files, in this order, with \"pgbosun wal push --cluster {} FILE\"; a \
+         restore to the end of their timeline then has them. Do not start this server after that. To lose them, \
+         use --discard-wal{unknown}",
         info.cluster,
     )))
 }

@@ -51,8 +51,8 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
             (labels, None) => format!("backups {} and all WAL", labels.join(", ")),
         };
         let question = format!(
-            "{what} in {}: if intact, what no trusted key has signed will be signed and trusted from now on. Anyone who may write \
-             there could have forged it",
+            "{what} in {}: if intact, what no trusted key has signed will be signed and trusted from now on. Anyone who may \
+             write there could have forged it",
             repository.name
         );
         confirm(&question, force, "--force")?;

@@ -37,7 +37,8 @@ pub(super) async fn check(
                 report.add(Severity::Ok, name, words);
             }
             None => {
-                let words = "archive_mode is off: nothing after the newest backup can be recovered; see the README for archive_command";
+                let words = "archive_mode is off: nothing after the newest backup can be recovered; see the README for \
+                             archive_command";
                 report.add(Severity::Ok, name, words);
             }
         },

@@ -182,13 +182,14 @@ fn tell_archiving(cluster: &Cluster, archiving: &Archiving) {
         }
         Archiving::Others(command) => {
             say!(
-                "The server archives its WAL by other means: archive_command = {command}\npgbosun can recover only what \"pgbosun wal \
-                 push\" archived: see docs/migrating.md for how to switch."
+                "The server archives its WAL by other means: archive_command = {command}\npgbosun can recover only what \
+                 \"pgbosun wal push\" archived: see docs/migrating.md for how to switch."
             );
         }
         Archiving::Off => {
             say!(
-                "The server archives no WAL, so a restore can only reach the end of a backup. To be able to restore to any point in time, set up archiving:\n  \
+                "The server archives no WAL, so a restore can only reach the end of a backup. To be able to restore \
+                 to any point in time, set up archiving:\n  \
                  sudo -u postgres psql -p {} -c \"alter system set archive_mode = on\" \\\n    \
                  -c \"alter system set archive_command = '{}'\" \\\n    -c \"alter system set archive_timeout = '5min'\"\n  {}",
                 cluster.port,

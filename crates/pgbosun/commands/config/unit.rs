@@ -70,8 +70,8 @@ fn only_roots(files: &[PathBuf]) -> anyhow::Result<()> {
         let found = fs::metadata(place).with_context(|| format!("look at {}", place.display()))?;
         if !is_roots_alone(&found) {
             return Err(Exit::refused(format!(
-                "{0} does not belong to root, or others may write it: the unit is only written from files that root alone may write: \
-                 chown root {0}, chmod go-w {0}",
+                "{0} does not belong to root, or others may write it: the unit is only written from files that root alone may \
+                 write: chown root {0}, chmod go-w {0}",
                 place.display()
             )));
         }

@@ -32,13 +32,14 @@ pub fn is_place(repository: &str) -> bool {
 pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
     let place = arguments.target.repository.clone().unwrap_or_default();
     let Some(to) = &arguments.to else {
-        let words = "--verify-only needs a configuration in which the repository has a name; with a location, restore it: --to DIRECTORY";
+        let words = "--verify-only needs a configuration in which the repository has a name; with a location, restore it: --to \
+                     DIRECTORY";
         return Err(Exit::usage(words));
     };
     if geteuid().is_root() {
         return Err(Exit::refused(format!(
-            "--to {0}: the directory it is in belongs to root, and PostgreSQL does not run as root: install -d -o postgres -g postgres -m \
-             700 {0}",
+            "--to {0}: the directory it is in belongs to root, and PostgreSQL does not run as root: install -d -o postgres -g \
+             postgres -m 700 {0}",
             to.display()
         )));
     }

@@ -81,8 +81,8 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     );
     if done.unguarded {
         tell!(
-            "this pg_dump does not keep psql commands out of the file (CVE-2025-8714): review it before you run it with psql, or use \
-             --into"
+            "this pg_dump does not keep psql commands out of the file (CVE-2025-8714): review it before you run it with psql, or \
+             use --into"
         );
     }
     // C36: whose rights the code had that came with it.
