@@ -320,7 +320,7 @@ fn a_cancelled_backup_leaves_nothing_and_a_failed_verification_alerts() {
     wait_until("mail", seconds(10), || installation.mails().iter().any(|subject| subject.contains("is damaged")));
     let status = installation.try_run(&["status"]);
     assert_eq!(status.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&status.stdout).contains(", damaged; 1 there"));
+    assert!(String::from_utf8_lossy(&status.stdout).contains(", damaged; 1 backup"));
 }
 
 #[test]

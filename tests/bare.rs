@@ -121,7 +121,7 @@ fn which_cluster_is_asked_where_a_repository_holds_several() {
     let place = repository.to_str().unwrap();
     let to = dir.join("new");
     let done = restore(&to, place, &[]);
-    assert!(said(&done).contains("several clusters: --cluster main|second"), "{}", said(&done));
+    assert!(said(&done).contains("several clusters: choose one with --cluster main|second"), "{}", said(&done));
     assert_eq!(done.status.code(), Some(64));
     // What lies at the place of the configuration is replaced, not followed.
     let victim = dir.join("victim");
@@ -142,7 +142,7 @@ fn which_cluster_is_asked_where_a_repository_holds_several() {
     let empty = dir.join("empty");
     fs::create_dir(&empty).unwrap();
     let done = restore(&dir.join("none"), empty.to_str().unwrap(), &[]);
-    assert!(!done.status.success() && said(&done).contains("holds no backup that can be read"), "{}", said(&done));
+    assert!(!done.status.success() && said(&done).contains("has no backup that can be read"), "{}", said(&done));
     assert!(fs::read_dir(&empty).unwrap().next().is_none(), "something was written into the repository");
     assert!(!dir.join("none.pgbosun").exists(), "something is left behind");
 }

@@ -54,7 +54,7 @@ fn a_backup_that_was_found_damaged_is_shown_so_and_not_restored_from() {
     let (done, said) = restore("first", &[]);
     assert!(done && said.contains(&format!("restoring {older} of main")), "{said}");
     let (done, said) = restore("second", &["--backup", newer]);
-    assert!(!done && said.contains("\"pgbosun backup list\" shows others, which --backup LABEL takes"), "{said}");
+    assert!(!done && said.contains("\"pgbosun backup list\" shows others; choose one with --backup LABEL"), "{said}");
 
     // What retention removes by hand is gone in history too, through the daemon.
     installation.run(&["backup", "create"]);
@@ -106,9 +106,9 @@ fn a_check_only_looks() {
     let repository = directory.path().join("repo");
     let check = || String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
     let line = |object: &str| check().lines().find(|line| line.contains(object)).unwrap().to_owned();
-    assert!(line("history ").contains("without the schema dba_ops"), "{}", check());
+    assert!(line("history ").contains("has no schema dba_ops yet"), "{}", check());
     assert_eq!(cluster.sql("select count(*) from pg_namespace where nspname = 'dba_ops'"), "0");
-    assert!(check().contains("nosuch is none: it has no global/pg_control"), "{}", check());
+    assert!(check().contains("nosuch is not a data directory: it has no global/pg_control"), "{}", check());
     assert!(line("repository local").contains("writable, 1 backup"), "{}", check());
     assert_eq!(fs::read_dir(&repository).unwrap().count(), 2, "pgbosun.json and main: nothing is left of the try");
     output(Command::new("chmod").arg("a-w").arg(&repository));

@@ -55,7 +55,7 @@ fn history_leaves_looks_out_unless_they_are_asked_for() {
         for (wrong, said) in [
             (["--kind", "comand"], "did you mean command?"),
             (["--job", "brokn"], "did you mean broken?"),
-            (["--since", "yesterday"], "is no time"),
+            (["--since", "yesterday"], "is not a time"),
         ] {
             let done = installation.try_run(&[&["job", "history"][..], &wrong].concat());
             let words = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -183,7 +183,7 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
         (&["job", "list"][..], "broken"),
         (&["job", "run", "fine", "--wait"], "succeeded"),
         (&["job", "run", "slow"], "started"),
-        (&["job", "cancel", "slow"], "is being ended"),
+        (&["job", "cancel", "slow"], "is being cancelled"),
         (&["job", "pause", "fine", "--reason", "quiet"], "paused fine"),
         (&["job", "resume", "fine"], "resumed fine"),
         (&["job", "history", "--job", "fine"], "succeeded"),
@@ -201,7 +201,10 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
     assert!(code == 1 && said.contains("no job no such"), "{said}");
     for refused in [&["backup", "list"][..], &["restore", "physical", "--to", "/tmp/nothing"], &["operator", "list"]] {
         let (code, said) = run(refused);
-        let who = format!("this needs to read {}, which this user may not: run it as root or ", config.display());
+        let who = format!(
+            "this command needs to read {}, which this user may not read: run it as root or ",
+            config.display()
+        );
         assert!(code == 1 && said.contains(&who), "{refused:?}: {code} {said}");
     }
     chmod("600", &config);
@@ -229,8 +232,8 @@ fn who_stops_waiting_hears_that_the_run_goes_on() {
     output(Command::new("kill").arg("-INT").arg(waiting.id().to_string()));
     let done = waiting.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(done.status.code() == Some(130) && said.contains("slow goes on in the daemon"), "{said}");
-    assert!(said.contains("\"pgbosun job cancel slow\" ends it"), "{said}");
+    assert!(done.status.code() == Some(130) && said.contains("slow continues in the daemon"), "{said}");
+    assert!(said.contains("\"pgbosun job cancel slow\" cancels it"), "{said}");
     assert_eq!(installation.json(&["status"])["running"][0]["job"], "slow");
     installation.run(&["job", "cancel", "slow"]);
 }
@@ -291,7 +294,7 @@ fn backups_go_by_the_beginning_of_their_label() {
     installation.run(&restore);
     let done = installation.try_run(&[&restore[..], &["--force"]].concat());
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    let told = format!(", in {place} is replaced by backup {} of main, taken ", labels[0]);
+    let told = format!(", in {place} will be replaced by backup {} of main, taken ", labels[0]);
     assert!(
         done.status.success() && said.contains("the data directory of PostgreSQL") && said.contains(&told),
         "{said}"

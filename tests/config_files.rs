@@ -109,7 +109,7 @@ fn configuration_files_elsewhere_are_in_the_backup_and_go_back_when_asked() {
     // Beside the original nothing of its configuration is changed.
     let copy = place.join("copy");
     let done = installation.try_run(&["restore", "physical", "--to", copy.to_str().unwrap(), "--config-files"]);
-    assert!(String::from_utf8_lossy(&done.stderr).contains("--config-files goes with --in-place"), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("--config-files needs --in-place"), "{done:?}");
     // Not asked for: what differs is told and stays.
     fs::write(place.join("etc/more/team.conf"), "work_mem = '44MB'\n").unwrap();
     let said = restore(&installation, &cluster.data, "sealed", &[]);

@@ -188,7 +188,7 @@ fn c19_what_the_server_wrote_and_did_not_archive_yet_is_archived_for_a_restore()
     cluster.sql("create table t as select generate_series(1, 5) a");
     let now = cluster.sql("select clock_timestamp() at time zone 'UTC' || '+00'");
     let (succeeded, said) = restore("by-time", "--target-time", &now);
-    assert!(succeeded && said.contains("is asked for what it wrote since"), "{said}");
+    assert!(succeeded && said.contains("to archive the WAL it has written since"), "{said}");
     cluster.sql("insert into t values (6)");
     let lsn = cluster.sql("select pg_current_wal_lsn()");
     assert!(restore("by-lsn", "--target-lsn", &lsn).0);

@@ -8,7 +8,9 @@ fn the_demo_shows_the_whole_program_and_stops_what_it_started() {
     let directory = directory();
     let place = directory.path().join("demo");
     let said = output(Command::new(program()).args(["demo", "--directory"]).arg(&place));
-    for line in ["that alert is over", "the restored server has what the original has", "both are mailed"] {
+    for line in
+        ["that alert is resolved", "the restored server has the same data as the original", "both reports are mailed"]
+    {
         assert!(said.contains(line), "{line}: {said}");
     }
     for server in ["primary/data", "restored"] {

@@ -141,7 +141,7 @@ fn c14_a_backup_without_wal_of_its_own_is_good_where_the_archive_has_it_and_is_c
     output(Command::new("find").arg(directory.path().join("second")).args(["-path", "*/wal/*", "-delete"]));
     assert_eq!(wal("second"), "");
     let said = installation.run(&["backup", "copy", &label, "--to", "second"]);
-    assert!(said.contains("WAL after its end is not copied"), "{said}");
+    assert!(said.contains("WAL after the end of the backup is not copied"), "{said}");
     // By that one alone it is restored.
     fs::rename(directory.path().join("repo"), directory.path().join("gone")).unwrap();
     let clusters = format!("[clusters.main]\nconnection = \"{}\"\n", cluster.connection());

@@ -130,7 +130,7 @@ fn a_journal_that_is_lost_comes_back_from_the_history_database() {
     settle(&state.join("journal.sqlite"));
     overwrite(&state.join("journal.sqlite"), 0, &[b'x'; 100]);
     let renewed = installation.run(&["journal", "renew"]);
-    assert!(renewed.contains("set aside: ") && renewed.contains("filled again: "), "{renewed}");
+    assert!(renewed.contains("set aside: ") && renewed.contains("refilled: "), "{renewed}");
     let aside = fs::read_dir(&state)
         .unwrap()
         .flatten()

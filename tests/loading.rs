@@ -134,7 +134,7 @@ fn c36_a_restored_table_runs_its_owners_code_with_its_owners_rights_alone() {
     assert!(code == Some(1) && said.contains("grant create on the schema"), "{said}");
     let (code, said) = rescue.restore(&orders);
     assert!(code == Some(0) && said.contains("300 rows in the recovered state, 300 written"), "{said}");
-    assert!(said.contains("loaded as hostile, who owns it"), "{said}");
+    assert!(said.contains("loaded as hostile, which owns it"), "{said}");
     assert_eq!(rescue.sql("select count(*) from app.orders"), "300");
     assert_eq!(
         rescue.sql("select has_table_privilege('clerk', 'app.orders', 'select')"),

@@ -232,7 +232,7 @@ fn c19_ten_random_times_are_what_they_were() {
     assert!(gap.contains(&format!("segment {segment} is missing")), "{gap}");
     // C34: to replace what is there (--force) is not to lose what lies behind a gap.
     let ends = refused(&["--latest", "--force"]);
-    assert!(ends.contains("recovery ends at") && ends.contains("say --accept-gap"), "{ends}");
+    assert!(ends.contains("recovery ends at") && ends.contains("confirm with --accept-gap"), "{ends}");
     let listed = installation.try_run(&["wal", "list"]);
     assert_eq!(listed.status.code(), Some(1), "{}", String::from_utf8_lossy(&listed.stdout));
     fs::rename(directory.path().join("kept"), lost).unwrap();
@@ -358,7 +358,7 @@ fn c7_c8_c11_every_survivor_of_an_expiry_restores_and_the_window_is_whole() {
     let explained = installation.run(&["backup", "expire", "--dry-run"]);
     assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), jobs.len(), "{explained}");
     let refused = installation.try_run(&["backup", "expire"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("say --force"), "nobody can be asked");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("confirm with --force"), "nobody can be asked");
     installation.run(&["backup", "expire", "--force"]);
     let list = installation.json(&["backup", "list"]);
     let survivors: Vec<_> = list.as_array().unwrap().iter().map(|info| info["label"].as_str().unwrap()).collect();

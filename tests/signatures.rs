@@ -379,7 +379,7 @@ fn c42_what_was_there_before_is_signed_once_it_is_verified_and_keys_follow_each_
     keyed("first", &[&first]);
     restores("it has no signature");
     let done = installation.try_run(&["backup", "sign", "--all"]);
-    assert!(!done.status.success() && said(&done).contains("say --force"), "{}", said(&done));
+    assert!(!done.status.success() && said(&done).contains("confirm with --force"), "{}", said(&done));
     let wal = share.wal().pop().unwrap();
     let whole = fs::read(&wal).unwrap();
     fs::write(&wal, &whole[..100]).unwrap();

@@ -371,7 +371,7 @@ impl Installation {
     pub fn look(&self, job: &str) -> String {
         let done = self.try_run(&["job", "run", job, "--wait"]);
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
-        let succeeded = said.starts_with("looked: ") || said.starts_with("succeeded ");
+        let succeeded = said.starts_with("checked: ") || said.starts_with("succeeded ");
         assert!(succeeded, "{job}: {:?}\n{said}{}", done.status, String::from_utf8_lossy(&done.stderr));
         said
     }

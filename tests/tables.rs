@@ -61,7 +61,7 @@ fn c36_a_partitioned_table_comes_back_whole_by_its_name_in_sql_and_through_no_li
     assert_eq!(sql("select count(*) from \"Or.ders\""), "300");
 
     let (code, said) = restore(&["postgres.public.Or.ders", "--to", file.to_str().unwrap()]);
-    assert!(code == Some(64) && said.contains("as SQL has it"), "{said}");
+    assert!(code == Some(64) && said.contains("quoted as in SQL"), "{said}");
     let (code, said) = restore(&["postgres.public.nope", "--to", shared.join("n.sql").to_str().unwrap()]);
     assert!(code != Some(0) && said.contains("nope") && !shared.join("n.sql").exists(), "{said}");
 }

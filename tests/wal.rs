@@ -44,7 +44,7 @@ fn c6_what_was_received_is_there_to_the_last_commit_when_the_server_is_lost() {
         said.contains("WAL is received over a replication slot") && !said.contains("nothing is archived"),
         "{said}"
     );
-    assert!(said.contains("checked all this itself"), "{said}");
+    assert!(said.contains("ran all these checks itself"), "{said}");
     let looked = installation.look("wal-archive");
     assert!(!looked.contains("CRITICAL"), "{looked}");
     cluster.down();

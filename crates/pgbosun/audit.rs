@@ -109,7 +109,7 @@ pub async fn write(context: &Context, record: AuditRecord) {
     let written = async {
         match context.daemon().await? {
             // It may still take the row, when it goes on.
-            Some(daemon) => daemon.ask(LIMIT, "/audit", &record).await.context("the daemon did not take it"),
+            Some(daemon) => daemon.ask(LIMIT, "/audit", &record).await.context("the daemon did not accept it"),
             None => Ok(context.offline().await?.engine.journal.audit(&Actor::own(), record).await?),
         }
     };

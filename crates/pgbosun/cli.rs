@@ -20,14 +20,14 @@ use std::path::PathBuf;
 /// What every command takes.
 const GLOBAL: &str = "Global options";
 
-/// Cares for PostgreSQL clusters: monitors, backups, restore tests, maintenance and alerts, on schedule.
+/// Looks after PostgreSQL clusters: scheduled monitoring, backups, restore tests, maintenance and alerts.
 #[derive(Debug, Parser)]
 #[command(name = "pgbosun", version = env!("PGBOSUN_VERSION"), propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     /// The configuration file.
     #[arg(long, global = true, help_heading = GLOBAL, env = "PGBOSUN_CONFIG", default_value = pgbosun_core::config::DEFAULT_PATH)]
     pub config: PathBuf,
-    /// The daemon's control socket, where it is not the configured one.
+    /// The daemon's control socket, if it is not the configured one.
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Print JSON for programs instead of tables for people.
@@ -36,10 +36,10 @@ pub struct Cli {
     /// When to use colours.
     #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value = "auto")]
     pub color: Colour,
-    /// Say more; twice for everything.
+    /// Log more; -vv for debug output.
     #[arg(short, long, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say only what went wrong.
+    /// Log errors only.
     #[arg(short, long, global = true, help_heading = GLOBAL, conflicts_with = "verbose")]
     pub quiet: bool,
     /// What to do.
@@ -61,7 +61,7 @@ impl Cli {
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Colour {
-    /// On a terminal.
+    /// Only when printing to a terminal.
     Auto,
     /// Always.
     Always,
@@ -72,25 +72,29 @@ pub enum Colour {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon in the foreground: what the unit starts.
+    /// Run the daemon in the foreground, as the systemd unit does.
     Daemon,
-    /// One screen: clusters, newest backups, open alerts, running and next jobs. Exits with 1 (warning), 2 (critical) or 3 (unknown) when alerts are open.
+    /// Show everything on one screen: clusters, newest backups, open alerts, running and next jobs.
+    ///
+    /// Exits with 1 (warning), 2 (critical) or 3 (unknown) when alerts are open.
     Status {
-        /// Show it again every 2 s until Ctrl-C.
+        /// Refresh every 2 s until Ctrl-C.
         #[arg(long)]
         watch: bool,
     },
-    /// Look at everything pgbosun needs: connections, privileges, repositories, channels, history. The first line is that
-    /// of a monitoring plugin; exits with 0, 1 (warning), 2 (critical) or 3 (unknown).
+    /// Check everything pgbosun needs: connections, privileges, repositories, channels, history.
+    ///
+    /// The first line of the output is in the format of monitoring plugins. Exits with 0, 1 (warning), 2 (critical) or 3
+    /// (unknown).
     Check {
         /// Only this cluster.
         #[arg(add = complete::clusters())]
         cluster: Option<String>,
-        /// Check in this process as this user, even if a daemon runs (its unit may see and write less).
+        /// Check in this process, as this user, even if a daemon is running (its unit may let it read and write less).
         #[arg(long)]
         here: bool,
     },
-    /// Figures for machines, as Prometheus reads them; with --json how backups stand.
+    /// Print metrics in Prometheus format; with --json, the state of the backups.
     Metrics,
     /// Write, check or show the configuration.
     Config {
@@ -98,21 +102,21 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// When each job will run, with daylight-saving changes and blackout windows marked.
+    /// Show when each job will run, with daylight-saving changes and blackout windows marked.
     Schedule(ScheduleArguments),
-    /// List, run, cancel, pause and resume jobs, and see their history.
+    /// List, run, cancel, pause and resume jobs, and show their history.
     Job {
         /// What to do.
         #[command(subcommand)]
         command: JobCommand,
     },
-    /// Take, list, show and verify backups.
+    /// Take, list, verify, copy, keep and remove backups.
     Backup {
         /// What to do.
         #[command(subcommand)]
         command: BackupCommand,
     },
-    /// Restore from a backup.
+    /// Restore a cluster, database, schema or table from a backup.
     Restore {
         /// What to restore.
         #[command(subcommand)]
@@ -124,17 +128,17 @@ pub enum Command {
         #[command(subcommand)]
         command: WalCommand,
     },
-    /// Print completions for a shell: `pgbosun completions bash > /usr/share/bash-completion/completions/pgbosun`.
+    /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Write manual pages into a directory.
+    /// Write the manual pages to a directory.
     Man {
         /// The directory.
         directory: PathBuf,
     },
-    /// What a cluster's name stands for in the repositories.
+    /// Set which server a cluster's name stands for in the repositories.
     Cluster {
         /// What to do.
         #[command(subcommand)]
@@ -142,57 +146,57 @@ pub enum Command {
     },
     /// Restore the newest backup into a scratch server, check it, and print the measured times.
     RestoreTest {
-        /// The cluster; the only one by default.
+        /// The cluster; not needed if only one is configured.
         #[arg(add = complete::clusters())]
         cluster: Option<String>,
     },
-    /// List alerts, and test that they arrive.
+    /// List, acknowledge, silence and resolve alerts, and test their delivery.
     Alert {
         /// What to do.
         #[command(subcommand)]
         command: AlertCommand,
     },
-    /// Who is told about alerts. Needs the history database.
+    /// Manage who is notified of alerts. Needs the history database.
     Operator {
         /// What to do.
         #[command(subcommand)]
         command: OperatorCommand,
     },
-    /// Reports: what a server did.
+    /// Report on performance, health and disaster recovery.
     Report {
         /// Which.
         #[command(subcommand)]
         command: ReportCommand,
     },
-    /// Run a program that may write in some directories and nowhere else: how scratch servers are started.
+    /// Run a program that may write to some directories and nowhere else. Scratch servers are started this way.
     #[command(hide = true)]
     Fence {
-        /// A directory in which it may write.
+        /// A directory it may write to.
         #[arg(long)]
         writable: Vec<PathBuf>,
         /// The program and its arguments.
         #[arg(last = true, required = true)]
         program: Vec<std::ffi::OsString>,
     },
-    /// Take what recovery needed out of the configuration of the data directory this runs in: what a restored server calls in the end.
+    /// Remove the recovery settings from the data directory this runs in. A restored server calls this when recovery ends.
     #[command(hide = true)]
     RecoveryEnded,
-    /// The journal, in which the daemon keeps what happened.
+    /// Replace the journal, the daemon's local history, if it cannot be used.
     Journal {
         /// What to do.
         #[command(subcommand)]
         command: JournalCommand,
     },
-    /// Bring the schema dba_ops up to date.
+    /// Bring the dba_ops schema up to date.
     Migrate {
-        /// Where something was taken out of it: rebuild it, with its operators. What is left keeps its rows under another name, and the
-        /// daemon fills the new one from its journal.
+        /// Rebuild the schema, including its operators, after something was dropped from it. What is left is renamed and keeps its
+        /// rows, and the daemon fills the new schema from its journal.
         #[arg(long)]
         rebuild: bool,
     },
-    /// The whole program on a scratch PostgreSQL, then what to look at.
+    /// Run the whole program on a scratch PostgreSQL, then list what to look at.
     Demo {
-        /// Where everything goes.
+        /// Where to put everything.
         #[arg(long, default_value = "/tmp/pgbosun-demo")]
         directory: PathBuf,
         /// Leave the scratch servers and the daemon running.
@@ -204,6 +208,8 @@ pub enum Command {
 /// What to do with the journal.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
-    /// Where it cannot be used: set it aside and make a new one, with what dba_ops has of this installation. The daemon must be stopped.
+    /// Set aside a journal that cannot be used, and create a new one from what dba_ops has of this installation.
+    ///
+    /// The daemon must be stopped.
     Renew,
 }

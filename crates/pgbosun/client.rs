@@ -37,7 +37,7 @@ impl Client {
             // At a path that is too long for a socket (unix(7)) nobody can listen.
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | InvalidInput) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Exit::refused(format!(
-                "{} is not open to this user: run the command as root or as a member of the socket's group",
+                "this user may not use {}: run the command as root or as a member of the socket's group",
                 socket.display()
             ))),
             Err(error) => Err(error).with_context(|| format!("connect to {}", socket.display())),

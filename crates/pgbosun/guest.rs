@@ -34,7 +34,10 @@ pub const fn may(command: &Command) -> bool {
 /// What is said of whatever needs the configuration.
 pub fn refused(config: &Path, socket: &Path) -> anyhow::Error {
     let config = config.display();
-    Exit::refused(format!("this needs to read {config}, which this user may not: run it as {}", who_may(socket)))
+    Exit::refused(format!(
+        "this command needs to read {config}, which this user may not read: run it as {}",
+        who_may(socket)
+    ))
 }
 
 /// Root, and whose daemon it is.
@@ -52,7 +55,7 @@ fn who_may(socket: &Path) -> String {
 /// # Errors
 /// Where it needs more, or no daemon answers.
 pub async fn context(cli: &Cli, bulk: tokio::runtime::Handle) -> anyhow::Result<Context> {
-    let mut config = unread(&cli.config).ok_or_else(|| Exit::refused("the defaults are wrong"))?;
+    let mut config = unread(&cli.config).ok_or_else(|| Exit::refused("the built-in defaults are invalid"))?;
     if let Some(socket) = &cli.socket {
         config.daemon.control_socket.clone_from(socket);
     }
@@ -62,8 +65,8 @@ pub async fn context(cli: &Cli, bulk: tokio::runtime::Handle) -> anyhow::Result<
     }
     let Some(daemon) = Client::find(&socket).await? else {
         return Err(Exit::refused(format!(
-            "no daemon answers on {}, and without one this needs to read {}, which this user may not: run it as {}, or name the \
-             daemon's socket with --socket",
+            "no daemon answers on {}, and without one this command needs to read {}, which this user may not read: run it as {}, \
+             or name the daemon's socket with --socket",
             socket.display(),
             cli.config.display(),
             who_may(&socket)

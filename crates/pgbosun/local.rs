@@ -45,7 +45,7 @@ impl Context {
     pub async fn need_daemon(&self, what: &str) -> anyhow::Result<Client> {
         self.daemon().await?.ok_or_else(|| {
             let socket = self.config.daemon.control_socket.display();
-            Exit::refused(format!("no daemon answers on {socket}, and {what} needs it: systemctl start pgbosun"))
+            Exit::refused(format!("no daemon answers on {socket}, and {what} needs one: systemctl start pgbosun"))
         })
     }
 
@@ -158,5 +158,5 @@ pub fn become_owner(state_directory: &Path, restores_into: Option<&Path>) -> any
     initgroups(&name, user.gid)
         .and_then(|()| setgid(gid))
         .and_then(|()| setuid(uid))
-        .with_context(|| format!("become {}, the owner of {}", user.name, place.display()))
+        .with_context(|| format!("switch to user {}, the owner of {}", user.name, place.display()))
 }

@@ -90,7 +90,7 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
         Command::Fence { writable, program } => {
-            let [program, arguments @ ..] = program.as_slice() else { anyhow::bail!("no program is named") };
+            let [program, arguments @ ..] = program.as_slice() else { anyhow::bail!("no program was given") };
             let program = Path::new(program);
             let error = pgbosun_backup::fence::run(writable, program, arguments);
             return Err(anyhow::Error::new(error).context(format!("start {}", program.display())));
@@ -132,8 +132,9 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
             .and_then(|()| running(&cli.config))
         {
             Some(loaded) => {
-                let warning =
-                    output::yellow("the daemon works with what it read before this mistake, and so does this:");
+                let warning = output::yellow(
+                    "the configuration is wrong; like the daemon, this command uses the last valid one:",
+                );
                 tell!("{warning} {}", exit::describe(&error));
                 Ok(loaded)
             }
@@ -150,7 +151,7 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
     if let Command::Daemon = cli.command {
         if cli.socket.is_some() {
             return Err(Exit::usage(
-                "the daemon listens where control-socket in [daemon] says; --socket is for the other commands",
+                "the daemon listens on control-socket in [daemon]; --socket is for the other commands",
             ));
         }
         return commands::daemon::run(&cli, loaded);

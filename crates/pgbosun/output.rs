@@ -131,10 +131,10 @@ pub fn confirm(question: &str, given: bool, flag: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Exit::refused(format!("{question}, and there is no terminal to ask on: say {flag}")));
+        return Err(Exit::refused(format!("{question}. There is no terminal to ask on: confirm with {flag}")));
     }
     console::ask(format_args!("{question}. Type yes: "))?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
-    if answer.trim() == "yes" { Ok(()) } else { Err(Exit::refused("nothing was touched")) }
+    if answer.trim() == "yes" { Ok(()) } else { Err(Exit::refused("nothing was changed")) }
 }

@@ -18,7 +18,7 @@ pub fn moment(text: &str, zone: Tz) -> anyhow::Result<DateTime<Utc>> {
     let at = local.and_then(|local| zone.from_local_datetime(&local).latest());
     at.map(|at| at.to_utc()).ok_or_else(|| {
         Exit::usage(format!(
-            "\"{text}\" is no time: expected one such as \"2026-11-22 08:00\" or \"2026-11-22T08:00:00Z\""
+            "\"{text}\" is not a time: expected something like \"2026-11-22 08:00\" or \"2026-11-22T08:00:00Z\""
         ))
     })
 }
@@ -46,6 +46,6 @@ mod tests {
         assert_eq!(since("2026-11-22").unwrap(), "2026-11-21T23:00:00+00:00");
         assert_eq!(since("2026-11-22 08:00").unwrap(), "2026-11-22T07:00:00+00:00");
         assert_eq!(since("2026-11-22T08:00:00Z").unwrap(), "2026-11-22T08:00:00+00:00");
-        assert!(since("last week").unwrap_err().to_string().contains("is no time"));
+        assert!(since("last week").unwrap_err().to_string().contains("is not a time"));
     }
 }

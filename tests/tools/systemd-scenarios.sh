@@ -127,14 +127,14 @@ TOML
     # A member of the group talks to the daemon; another user does not.
     useradd -G pgbosun member && useradd stranger
     runuser -u member -- pgbosun job list >/dev/null || fail "a member needs the configuration for job list"
-    { runuser -u member -- pgbosun check 2>&1 || :; } | tee /dev/stderr | has "checked all this itself" || fail "a member may not have the daemon check"
+    { runuser -u member -- pgbosun check 2>&1 || :; } | tee /dev/stderr | has "ran all these checks itself" || fail "a member may not have the daemon check"
     { runuser -u member -- pgbosun check nobodys 2>&1 || :; } | head -n 1 | has "PGBOSUN UNKNOWN - daemon: no cluster nobodys" || fail "no first line"
     { runuser -u member -- pgbosun backup list 2>&1 || :; } | has "run it as root or postgres" || fail "a member is not told who may"
     cp /etc/pgbosun/pgbosun.toml /tmp/readable.toml && chmod 644 /tmp/readable.toml
     runuser -u member -- pgbosun --config /tmp/readable.toml job list >/dev/null || fail "member of the group is refused"
     runuser -u member -- pgbosun --config /tmp/readable.toml job run connectivity >/dev/null || fail "a member may not run a job"
     wait_for 15 "who did it" sh -c "[ \$(runuser -u postgres -- $binaries/psql -h /var/run/postgresql -XAtq -d postgres -c \"select actor from dba_ops.audit_log where action = 'run' and object = 'connectivity'\") = member ]"
-    { runuser -u stranger -- pgbosun --config /tmp/readable.toml job list 2>&1 || :; } | has "not open to this user" || fail "stranger is not refused"
+    { runuser -u stranger -- pgbosun --config /tmp/readable.toml job list 2>&1 || :; } | has "this user may not use" || fail "stranger is not refused"
     ;;
 configured-paths)
     # What the configuration names elsewhere is writable from the first start on, also under another user, and what is added later is named.
@@ -163,7 +163,7 @@ configured-paths)
     exposure=$(systemd-analyze security --no-pager pgbosun.service | awk '/Overall exposure/ {print $(NF-2)}')
     echo "systemd-analyze security with the drop-in: $exposure"
     awk -v e="$exposure" 'BEGIN { exit !(e + 0 > 0 && e <= 2.0) }' || fail "exposure $exposure is above 2.0"
-    pgbosun check | tee /dev/stderr | has "checked all this itself" || fail "check does not ask the daemon"
+    pgbosun check | tee /dev/stderr | has "ran all these checks itself" || fail "check does not ask the daemon"
     # What a boot and an upgrade do leaves it to its user, and what is removed with him is given back.
     systemd-tmpfiles --create pgbosun.conf
     [ "$(stat -c '%a %G' /etc/pgbosun)" = "750 sdba" ] || fail "/etc/pgbosun is $(stat -c '%a %U %G' /etc/pgbosun)"

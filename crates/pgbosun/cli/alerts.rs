@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 pub enum AlertCommand {
     /// List the open alerts.
     List {
-        /// The resolved ones too.
+        /// Include resolved alerts.
         #[arg(long)]
         all: bool,
     },
@@ -18,34 +18,36 @@ pub enum AlertCommand {
         #[arg(add = complete::alerts())]
         id: String,
     },
-    /// Say that you look at an alert: nobody is notified again until it gets worse or is over.
+    /// Acknowledge an alert: nobody is notified again until it gets worse or is resolved.
     Ack {
         /// Its id, or the beginning or end of it.
         #[arg(add = complete::alerts())]
         id: String,
-        /// Why, for the record and for the others.
+        /// Why, for the record and for your colleagues.
         #[arg(long, default_value = "no reason given")]
         reason: String,
     },
-    /// Say that an alert is over, where nobody looks any more or will see it. What still is wrong is a new alert at the next look.
+    /// Mark an alert as resolved if no check will do so any more.
+    ///
+    /// If something is still wrong, the next check opens a new alert.
     Resolve {
         /// Its id, or the beginning or end of it.
         #[arg(add = complete::alerts())]
         id: String,
-        /// Why, for the record and for the others.
+        /// Why, for the record and for your colleagues.
         #[arg(long)]
         reason: String,
     },
-    /// Keep quiet about some alerts until a time. They stay open, and what still is wrong then is told.
+    /// Silence some alerts for a while. They stay open, and whatever is still wrong afterwards is reported.
     Silence(Silence),
-    /// End a silence before its time.
+    /// End a silence early.
     Unsilence {
         /// Its id, or the beginning or end of it.
         id: String,
     },
     /// List the silences in force.
     Silences,
-    /// Send a test message to a group through each of its channels and say what came of it.
+    /// Send a test message to a group through each of its channels and report the results.
     Test {
         /// The group.
         #[arg(default_value = "database")]
@@ -56,25 +58,25 @@ pub enum AlertCommand {
 /// A silence. `*` in a pattern stands for any text.
 #[derive(Args, Debug)]
 pub struct Silence {
-    /// This alert alone, by its id, or the beginning or end of it.
+    /// Only this alert: its id, or the beginning or end of it.
     #[arg(conflicts_with_all = ["cluster", "job", "object"], add = complete::alerts())]
     pub id: Option<String>,
-    /// Alerts of clusters like this.
+    /// Alerts of clusters whose name matches; `*` stands for any text.
     #[arg(long, value_name = "PATTERN", add = complete::clusters())]
     pub cluster: Option<String>,
-    /// Alerts of jobs like this.
+    /// Alerts of jobs whose name matches; `*` stands for any text.
     #[arg(long, value_name = "PATTERN", add = complete::jobs())]
     pub job: Option<String>,
-    /// Alerts about what is like this.
+    /// Alerts about objects whose name matches; `*` stands for any text.
     #[arg(long, value_name = "PATTERN")]
     pub object: Option<String>,
-    /// For so long, `2h`.
+    /// For this long, such as `2h`.
     #[arg(long = "for", value_name = "DURATION", required_unless_present = "until")]
     pub duration: Option<humantime::Duration>,
-    /// Until this time: `2026-11-22 08:00` in the daemon's time zone, or with a zone of its own.
+    /// Until this time: `2026-11-22 08:00` in the daemon's time zone, or with an explicit time zone.
     #[arg(long, value_name = "TIME", conflicts_with = "duration")]
     pub until: Option<String>,
-    /// Why, for the record and for the others.
+    /// Why, for the record and for your colleagues.
     #[arg(long)]
     pub reason: String,
 }
@@ -84,24 +86,24 @@ pub struct Silence {
 pub enum OperatorCommand {
     /// List the operators.
     List,
-    /// Add one to a group.
+    /// Add an operator to a group.
     Add {
         /// The group.
         group: String,
-        /// The address.
+        /// The mail address.
         email: String,
-        /// The person.
+        /// The person's name.
         #[arg(long)]
         name: Option<String>,
     },
-    /// Remove one from a group.
+    /// Remove an operator from a group.
     Remove {
         /// The group.
         group: String,
-        /// The address.
+        /// The mail address.
         email: String,
     },
-    /// Groups of operators.
+    /// Manage groups of operators.
     Group {
         /// What to do.
         #[command(subcommand)]
@@ -114,11 +116,11 @@ pub enum OperatorCommand {
 pub enum GroupCommand {
     /// List the groups.
     List,
-    /// Add one.
+    /// Add a group.
     Add {
         /// Its name.
         name: String,
-        /// What it cares for.
+        /// What the group is responsible for.
         #[arg(long)]
         description: Option<String>,
     },

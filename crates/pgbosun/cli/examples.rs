@@ -18,7 +18,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("job list", &["pgbosun job list"]),
     ("job run", &["pgbosun job run full-backup --wait", "pgbosun job run vacuum --dry-run"]),
     ("job cancel", &["pgbosun job cancel vacuum"]),
-    ("job pause", &["pgbosun job pause full-backup --reason \"storage is moved\"", "pgbosun job pause --all"]),
+    ("job pause", &["pgbosun job pause full-backup --reason \"moving storage\"", "pgbosun job pause --all"]),
     ("job resume", &["pgbosun job resume full-backup", "pgbosun job resume --all"]),
     (
         "job history",

@@ -9,36 +9,36 @@ use std::path::PathBuf;
 pub enum ConfigCommand {
     /// Write a commented configuration for the cluster found on this machine.
     Init {
-        /// The file to write; `-` for standard output. A file that exists is not touched, unless everything in it is a comment.
+        /// The file to write; `-` for standard output. An existing file is left alone unless everything in it is a comment.
         #[arg(long, short, default_value = "-")]
         output: PathBuf,
         /// The data directory, if it is not where distributions put it.
         #[arg(long)]
         data_directory: Option<PathBuf>,
-        /// Have the server archive its WAL with pgbosun, where it archives none: sets archive_mode, archive_command and archive_timeout
-        /// (ALTER SYSTEM), which apply when you restart it.
+        /// Have the server archive its WAL with pgbosun, if it archives none yet: sets archive_mode, archive_command and
+        /// archive_timeout (ALTER SYSTEM), which take effect when you restart it.
         #[arg(long)]
         archive: bool,
     },
-    /// Report every mistake at once. Exits with 78 if there is one.
+    /// Check the configuration and report all mistakes at once. Exits with 78 if there are any.
     Check,
-    /// Print the effective configuration with the source of every value, secrets masked.
+    /// Print the effective configuration with the source of every value and with secrets masked.
     Show,
-    /// Print what the systemd unit needs for this configuration: where it may write, which mounts come first, user and weights.
+    /// Print the systemd drop-in for this configuration: where the unit may write, mounts to start after, user and weights.
     Unit {
-        /// Write it beside the unit and have systemd read it, instead of printing it. The daemon's start does this by itself.
+        /// Install it next to the unit and reload systemd, instead of printing it. The unit does this whenever it starts.
         #[arg(long)]
         install: bool,
     },
     /// Print every option.
     Reference {
-        /// As the page docs/configuration.md.
+        /// In Markdown, as docs/configuration.md.
         #[arg(long)]
         markdown: bool,
-        /// Every monitor with its queries, as the page docs/monitors.md.
+        /// Print every monitor with its queries instead, as docs/monitors.md.
         #[arg(long, conflicts_with = "markdown")]
         monitors: bool,
-        /// What samples hold, as the page docs/samples.md.
+        /// Print what samples contain instead, as docs/samples.md.
         #[arg(long, conflicts_with_all = ["markdown", "monitors"])]
         samples: bool,
     },
@@ -54,49 +54,49 @@ pub enum JobCommand {
         /// The job.
         #[arg(add = complete::jobs())]
         name: String,
-        /// Wait for its end and exit with 1 if it did not succeed.
+        /// Wait for it to finish, and exit with 1 if it did not succeed.
         #[arg(long)]
         wait: bool,
-        /// Say what would be done, and do nothing.
+        /// Show what would be done, and do nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// End a run that is at work, with its child processes and queries.
+    /// Cancel a running job, with its child processes and queries.
     Cancel {
         /// The job.
         #[arg(add = complete::jobs())]
         name: String,
     },
-    /// Skip a job's times until it is resumed.
+    /// Skip a job's scheduled runs until it is resumed.
     Pause(PauseArguments),
     /// Let a job run again.
     Resume(PauseArguments),
-    /// Show past runs. The looks of monitors are left out unless --all, --failed, a job or a kind asks for them.
+    /// Show past runs; those of monitors only with --all, --failed, a job or a kind.
     History(HistoryArguments),
 }
 
 /// Which runs.
 #[derive(Args, Debug)]
 pub struct HistoryArguments {
-    /// Only this job's.
+    /// Only runs of this job.
     #[arg(conflicts_with = "job", add = complete::jobs())]
     pub name: Option<String>,
-    /// Only this job's.
+    /// Only runs of this job.
     #[arg(long, value_name = "NAME", add = complete::jobs())]
     pub job: Option<String>,
-    /// Only those of this kind, `backup.physical`.
+    /// Only runs of this kind, such as `backup.physical`.
     #[arg(long)]
     pub kind: Option<String>,
-    /// Only those that failed, ran out of time or were interrupted.
+    /// Only runs that failed, timed out or were interrupted.
     #[arg(long)]
     pub failed: bool,
-    /// Only those due since: `2h`, `2026-11-22 08:00` in the daemon's time zone, or with a zone of its own.
+    /// Only runs due since: `2h`, `2026-11-22 08:00` in the daemon's time zone, or with an explicit time zone.
     #[arg(long, value_name = "TIME|DURATION")]
     pub since: Option<String>,
-    /// The looks of monitors too.
+    /// Include runs of monitors.
     #[arg(long)]
     pub all: bool,
-    /// How many.
+    /// How many runs to show.
     #[arg(long, short = 'n', default_value_t = 20)]
     pub limit: u32,
 }
@@ -104,13 +104,13 @@ pub struct HistoryArguments {
 /// What of the schedule.
 #[derive(Args, Debug)]
 pub struct ScheduleArguments {
-    /// How many days ahead.
+    /// How many days ahead to look.
     #[arg(long, default_value_t = 7)]
     pub days: u16,
-    /// Each monitor by itself, not one line a schedule.
+    /// List each monitor separately, not one line per schedule.
     #[arg(long, conflicts_with = "job")]
     pub all: bool,
-    /// Only this job's.
+    /// Only this job.
     #[arg(long, value_name = "NAME", add = complete::jobs())]
     pub job: Option<String>,
 }
@@ -132,7 +132,7 @@ pub struct PauseArguments {
 /// What to do with a cluster's name.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Say that the server which answers now is the right one, after an upgrade or a new initdb.
+    /// Accept the server that answers now as the right one, after an upgrade or a new initdb.
     Accept {
         /// The cluster.
         #[arg(add = complete::clusters())]

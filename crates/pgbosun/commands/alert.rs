@@ -71,10 +71,10 @@ fn chosen<'a, T>(id: &str, what: &str, all: &'a [T], of: impl Fn(&T) -> Uuid) ->
     match (matching.next(), matching.next()) {
         (Some(one), None) => Ok(one),
         (None, _) if what == "silence" => {
-            Err(Exit::refused(format!("no silence {id} is in force; \"pgbosun alert silences\" shows them")))
+            Err(Exit::refused(format!("no silence {id} is in force; \"pgbosun alert silences\" lists them")))
         }
-        (None, _) => Err(Exit::refused(format!("no {what} {id}; \"pgbosun alert list --all\" shows them"))),
-        _ => Err(Exit::usage(format!("{id} begins or ends several ids: give more of it"))),
+        (None, _) => Err(Exit::refused(format!("no {what} {id}; \"pgbosun alert list --all\" lists them"))),
+        _ => Err(Exit::usage(format!("{id} matches several ids: type more of it"))),
     }
 }
 
@@ -144,17 +144,17 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         ("state", alert.state.to_string()),
         ("since", moment(alert.opened_at, zone)),
         ("last seen", moment(alert.seen_at, zone)),
-        ("told", alert.told.map_or_else(|| "never".into(), |told| moment(told.at, zone))),
+        ("notified", alert.told.map_or_else(|| "never".into(), |told| moment(told.at, zone))),
         ("muted", info.muted.clone().unwrap_or_else(|| "no".into())),
-        ("looked at", by.unwrap_or_else(|| "by nobody yet".into())),
-        ("over", alert.resolved_at.map_or_else(|| "no".into(), |at| moment(at, zone))),
-        ("why over", human::line(alert.resolution.as_deref().unwrap_or("-")).into_owned()),
+        ("acknowledged", by.unwrap_or_else(|| "no".into())),
+        ("resolved", alert.resolved_at.map_or_else(|| "no".into(), |at| moment(at, zone))),
+        ("resolution", human::line(alert.resolution.as_deref().unwrap_or("-")).into_owned()),
         ("group", alert.group.clone()),
         ("job", alert.job.clone()),
         ("about", alert.object().to_owned()),
         ("id", alert.id.to_string()),
     ] {
-        say!("  {name:<10} {value}");
+        say!("  {name:<12} {value}");
     }
     say!("\n{}", alert.detail.told(zone));
     Ok(0)
@@ -176,7 +176,7 @@ async fn resolve(context: &Context, id: &str, reason: String) -> anyhow::Result<
     }
     let place = alert.cluster.as_deref().unwrap_or(&alert.job);
     say!("{} {place}: {}", green("resolved"), human::line(&alert.summary));
-    say!("{}", dim("what still is wrong is a new alert at the next look"));
+    say!("{}", dim("if something is still wrong, the next check opens a new alert"));
     Ok(0)
 }
 
@@ -197,6 +197,6 @@ async fn ack(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> 
     debug_assert_eq!(alert.state, AlertState::Acknowledged);
     let place = alert.cluster.as_deref().unwrap_or(&alert.job);
     say!("{} {place}: {}", green("acknowledged"), human::line(&alert.summary));
-    say!("{}", dim("nobody is notified again until it gets worse or is over"));
+    say!("{}", dim("nobody is notified again until it gets worse or is resolved"));
     Ok(0)
 }

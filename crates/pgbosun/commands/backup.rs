@@ -80,7 +80,7 @@ pub async fn find(context: &Context, beginning: &str) -> anyhow::Result<Vec<(Rep
     match (found.is_empty(), away) {
         (false, away) => {
             for (name, error) in away {
-                tell!("{} {name}: {}", red("not looked into:"), human::chain(&error));
+                tell!("{} {name}: {}", red("not checked:"), human::chain(&error));
             }
             Ok(found)
         }

@@ -107,25 +107,25 @@ async fn by_the_daemon(context: &Context, cluster: Option<&str>, here: bool) -> 
     let failed = |error: &anyhow::Error| match crate::exit::describe(error) {
         // One of an earlier version does not know the question.
         words if words.is_empty() => {
-            line(Severity::Ok, "answers, and is of an earlier version, which does not check".into())
+            line(Severity::Ok, "answers, but is of an earlier version that cannot run checks".into())
         }
         words => line(Severity::Unknown, words),
     };
     let daemon = match context.daemon().await {
         Ok(Some(daemon)) => daemon,
-        Ok(None) => return Err(line(Severity::Warning, "does not run: systemctl enable --now pgbosun".into())),
+        Ok(None) => return Err(line(Severity::Warning, "is not running: systemctl enable --now pgbosun".into())),
         Err(error) => return Err(failed(&error)),
     };
     let config = std::path::absolute(&context.config.path).unwrap_or_else(|_| context.config.path.clone());
     let request = CheckRequest { config, cluster: cluster.map(str::to_owned) };
     match daemon.ask(LONGEST, "/check", &request).await {
         Ok(CheckAnswer::Elsewhere(path)) => {
-            Err(line(Severity::Ok, format!("answers, and works with another configuration, {}", path.display())))
+            Err(line(Severity::Ok, format!("answers, but uses another configuration, {}", path.display())))
         }
         Ok(CheckAnswer::Lines(lines)) => {
             let lines = serde_json::from_value(lines).map_err(|error| line(Severity::Unknown, error.to_string()))?;
             let mut report = Report(lines);
-            report.add(Severity::Ok, "daemon", "answers, and checked all this itself");
+            report.add(Severity::Ok, "daemon", "answers, and ran all these checks itself");
             Ok(report)
         }
         Err(error) => Err(failed(&error)),
@@ -134,7 +134,7 @@ async fn by_the_daemon(context: &Context, cluster: Option<&str>, here: bool) -> 
 
 fn as_this_user() -> String {
     let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| "this user".to_owned(), |user| user.name);
-    format!("all this holds for {user} at a shell: a daemon under its unit may see and write less")
+    format!("all this holds for {user} in a shell: under its unit the daemon may be able to read and write less")
 }
 
 async fn by_this_process(context: &Context, cluster: Option<&str>) -> anyhow::Result<Report> {
@@ -176,11 +176,12 @@ async fn check_data_directory(report: &mut Report, name: &str, cluster: &Cluster
         Err(hung) => report.add(Severity::Critical, name, format!("data-directory: {hung}")),
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => {
-            let message = format!("data-directory {} is none: it has no global/pg_control", directory.display());
+            let message =
+                format!("data-directory {} is not a data directory: it has no global/pg_control", directory.display());
             report.add(Severity::Critical, name, message);
         }
         Ok(Err(error)) => {
-            let message = format!("data-directory {} cannot be looked into: {error}", directory.display());
+            let message = format!("data-directory {} cannot be read: {error}", directory.display());
             report.add(Severity::Unknown, name, message);
         }
     }
@@ -215,7 +216,8 @@ async fn check_cluster(report: &mut Report, config: &Config, name: &str, server:
         report.add(Severity::Critical, name, "wal_level is minimal: set it to replica and restart the server");
     }
     if !yes("data_checksums") {
-        let message = "data checksums are off: damaged pages go unnoticed (pg_checksums --enable, server stopped)";
+        let message =
+            "data checksums are off: damaged pages go unnoticed (pg_checksums --enable while the server is stopped)";
         report.add(Severity::Warning, name, message);
     }
     if let Some(advice) = log_advice(config, name, &text("log_destination"), &text("log_line_prefix")) {
@@ -228,13 +230,13 @@ async fn check_cluster(report: &mut Report, config: &Config, name: &str, server:
             report.add(Severity::Critical, name, message);
         }
         if number("max_wal_senders") < 2 {
-            report.add(Severity::Critical, name, "max_wal_senders is below 2: a backup takes two");
+            report.add(Severity::Critical, name, "max_wal_senders is below 2: a backup needs two");
         }
         if number("max_replication_slots") < 1 {
             report.add(
                 Severity::Critical,
                 name,
-                "max_replication_slots is 0: a backup keeps its WAL with a temporary slot",
+                "max_replication_slots is 0: a backup needs a temporary slot to keep its WAL",
             );
         }
         check_replication(report, name, server).await;
@@ -277,7 +279,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
             Ok::<_, RepositoryError>((backups, damaged, free, stays))
         };
         let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
-            let message = format!("does not answer within {}", human::duration(PATIENCE));
+            let message = format!("did not answer within {}", human::duration(PATIENCE));
             report.add(Severity::Critical, object, message);
             continue;
         };
@@ -286,7 +288,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
         }
         match looked {
             Ok((_, damaged, _, Some(error))) if damaged.is_empty() => {
-                let message = format!("writable, and nothing can be removed, which retention needs: {}", chain(&error));
+                let message = format!("writable, but nothing can be removed, which retention needs: {}", chain(&error));
                 report.add(Severity::Warning, object, message);
             }
             Ok((backups, damaged, free, None)) if damaged.is_empty() => {
@@ -297,8 +299,10 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 match enough {
                     true => report.add(Severity::Ok, object, message),
                     false => {
-                        let message =
-                            format!("{message}: too little for one like the newest ({})", human::size(newest));
+                        let message = format!(
+                            "{message}: too little for another backup like the newest ({})",
+                            human::size(newest)
+                        );
                         report.add(Severity::Critical, object, message);
                     }
                 }
@@ -312,7 +316,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
                 }
                 if untrusted > 0 {
                     let message = format!(
-                        "{} not signed by a trusted key (\"pgbosun backup list\" says which): they count for nothing, and \
+                        "{} not signed by a trusted key (\"pgbosun backup list\" says which): they are ignored, and \
                          retention removes nothing until they are signed (\"pgbosun backup sign\") or removed",
                         human::count(untrusted, "backup")
                     );
@@ -347,20 +351,24 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
     }
     let mut known = Some(Operators::default());
     match open_history(&context.config, Uuid::nil()) {
-        Ok(None) => report.add(Severity::Ok, "history", "in the local journal alone"),
+        Ok(None) => report.add(Severity::Ok, "history", "only in the local journal"),
         Ok(Some(delivery)) => match delivery.look().await {
             Ok(Look::Whole(operators)) => {
                 known = Some(pgbosun_daemon::operators(config).await?.0);
-                report.add(Severity::Ok, "history", format!("dba_ops answers, {operators} operators"));
+                report.add(
+                    Severity::Ok,
+                    "history",
+                    format!("dba_ops answers, {}", human::count(operators, "operator")),
+                );
             }
             Ok(Look::Absent) => {
-                let message = "answers, without the schema dba_ops: the daemon makes it, or \"pgbosun migrate\"";
+                let message =
+                    "answers, but has no schema dba_ops yet: the daemon creates it, or run \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);
             }
             Ok(Look::Older) => {
                 known = operators_beside(&config.daemon.state_directory).await.ok().flatten();
-                let message =
-                    "dba_ops is of an earlier version: the daemon brings it up to date, or \"pgbosun migrate\"";
+                let message = "dba_ops is of an earlier version: the daemon upgrades it, or run \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);
             }
             Err(error) => {
@@ -380,7 +388,7 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
             By::Operators | By::Configuration => continue,
         };
         let instead = hearing.instead().unwrap_or_default();
-        report.add(severity, format!("group {group}"), format!("has nobody of its own to notify: {instead}"));
+        report.add(severity, format!("group {group}"), format!("has no recipients of its own: {instead}"));
     }
     Ok(())
 }

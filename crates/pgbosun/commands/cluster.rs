@@ -21,7 +21,7 @@ pub async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<u
         repository.prepare().await?;
         repository.accept_system_id(&cluster, &system_id, &decision).await?;
         if !context.json {
-            say!("{cluster} is system identifier {system_id} in {} from now on", repository.name);
+            say!("{cluster} now stands for system identifier {system_id} in {}", repository.name);
         }
         accepted.push(repository.name.clone());
     }

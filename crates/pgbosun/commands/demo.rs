@@ -33,7 +33,7 @@ pub fn run(directory: &Path, keep_running: bool) -> anyhow::Result<u8> {
     }
     if directory.exists() {
         return Err(Exit::refused(format!(
-            "{} is there already: remove it, or \"make demo-clean\"",
+            "{} already exists: remove it, or run \"make demo-clean\"",
             directory.display()
         )));
     }
@@ -54,7 +54,7 @@ pub fn run(directory: &Path, keep_running: bool) -> anyhow::Result<u8> {
     let restored = demo.show(&programs, &primary)?;
     demo.tell_what_to_look_at(begun.elapsed());
     if keep_running {
-        say!("\nThe daemon and both servers go on; \"make demo-clean\" stops and removes them.");
+        say!("\nThe daemon and both servers keep running; \"make demo-clean\" stops and removes them.");
         demo.daemon = None;
         primary.leave_running();
         restored.leave_running();
@@ -85,7 +85,7 @@ impl Demo {
 
     /// Shows everything; returns the restored server.
     fn show(&mut self, programs: &Path, primary: &Scratch) -> anyhow::Result<Scratch> {
-        step("2. The daemon, with monitors, history in dba_ops, and mail into a folder");
+        step("2. The daemon, with monitors, history in dba_ops, and mail to a folder");
         self.pgbosun(&["config", "check"])?;
         self.start_daemon()?;
         self.wait("the monitors have run", 30, |demo| {
@@ -96,22 +96,22 @@ impl Demo {
         self.quiet(&["job", "run", "sample", "--wait"])?;
         let sampled = Instant::now();
         self.pgbosun(&["check"])?;
-        self.wait("an alert: there is no backup yet", 30, |demo| demo.mailed("no backup exists", false))?;
+        self.wait("an alert is mailed: there is no backup yet", 30, |demo| demo.mailed("no backup exists", false))?;
 
-        step("3. A backup, verified, and a restore test that measures");
+        step("3. A backup, verified, and a restore test that measures the times");
         self.pgbosun(&["backup", "create"])?;
         self.pgbosun(&["backup", "verify"])?;
         self.pgbosun(&["restore-test"])?;
-        self.wait("that alert is over", 30, |demo| demo.mailed("no backup exists", true))?;
+        self.wait("that alert is resolved", 30, |demo| demo.mailed("no backup exists", true))?;
 
-        step("4. The server dies: an alert is mailed, and resolved when it is back");
+        step("4. The server goes down: an alert is mailed, and resolved when it is back");
         let truth = "select count(*) || ' accounts, sum of balances ' || sum(abalance) from pgbench_accounts";
         let before = primary.query(truth)?;
         primary.stop();
         self.wait("the alert is mailed", 30, |demo| demo.mailed("does not accept connections", false))?;
         primary.start()?;
         self.wait("it is resolved", 30, |demo| demo.mailed("does not accept connections", true))?;
-        self.wait("history waited and is delivered", 60, |_| {
+        self.wait("history was queued, and is delivered now", 60, |_| {
             Ok(primary.query("select count(*) from dba_ops.alerts where state = 'resolved'")?.parse::<u32>()? >= 2)
         })?;
 
@@ -124,9 +124,9 @@ impl Demo {
         let restored = Scratch::adopt(programs, &target, &self.directory.join("restored-socket"))?;
         let after = restored.query(truth)?;
         anyhow::ensure!(before == after, "the restored server has {after}, the original {before}");
-        done(&format!("the restored server has what the original has: {after}"));
+        done(&format!("the restored server has the same data as the original: {after}"));
 
-        step("6. Reports: what the server did under load, how everything stands, and what a disaster would cost");
+        step("6. Reports: what the server did under load, the state of everything, and what a disaster would cost");
         // Samples are twenty seconds apart at least.
         primary.load(22_u64.saturating_sub(sampled.elapsed().as_secs()).max(3))?;
         self.pgbosun(&["job", "run", "sample", "--wait"])?;
@@ -134,12 +134,12 @@ impl Demo {
         self.pgbosun(&["report", "performance", "--mail", "--to", &page("performance.html")])?;
         self.pgbosun(&["report", "health", "--mail", "--to", &page("health.html")])?;
         self.pgbosun(&["report", "drill"])?;
-        self.wait("both are mailed", 30, |demo| {
+        self.wait("both reports are mailed", 30, |demo| {
             let subjects = demo.subjects();
             Ok(["performance report main", "health report demo"].iter().all(|report| subjects.contains(report)))
         })?;
 
-        step("7. How everything stands, for people and for machines");
+        step("7. The state of everything, for people and for machines");
         self.pgbosun(&["metrics", "--json"])?;
         self.pgbosun_unless_failed(&["status"])?;
         Ok(restored)
@@ -163,7 +163,7 @@ impl Demo {
     /// Runs a command as the reader would, showing it and what it says.
     fn pgbosun(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let code = self.pgbosun_unless_failed(arguments)?;
-        anyhow::ensure!(code == 0, "\"pgbosun {}\" ended with {code}", arguments.join(" "));
+        anyhow::ensure!(code == 0, "\"pgbosun {}\" exited with {code}", arguments.join(" "));
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl Demo {
             let log = self.directory.join("daemon.log");
             anyhow::ensure!(
                 begun.elapsed().as_secs() < seconds,
-                "not within {seconds} s: {what}; see {}",
+                "gave up after {seconds} s waiting for: {what}; see {}",
                 log.display()
             );
             std::thread::sleep(Duration::from_millis(200));

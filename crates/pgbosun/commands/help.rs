@@ -15,30 +15,33 @@ use std::{io, path::Path};
 
 /// What each page says of files, variables and exit codes.
 const FILES: &[(&str, &str)] = &[
-    ("/etc/pgbosun/pgbosun.toml", "The configuration, with conf.d/*.toml beside it."),
-    ("/run/pgbosun/control.sock", "The daemon's control socket, for root, the daemon's user and the group pgbosun."),
-    ("/var/lib/pgbosun", "The journal, and what the daemon knows."),
+    ("/etc/pgbosun/pgbosun.toml", "The configuration, together with conf.d/*.toml next to it."),
+    (
+        "/run/pgbosun/control.sock",
+        "The daemon's control socket, open to root, the daemon's user and the group pgbosun.",
+    ),
+    ("/var/lib/pgbosun", "The journal and the daemon's other state."),
 ];
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("PGBOSUN_CONFIG", "The configuration file, as --config."),
-    ("PGBOSUN_SECTION__KEY", "An option of the configuration, such as PGBOSUN_DAEMON__INSTANCE."),
-    ("PGBOSUN_LOG", "What is logged to standard error, as filters of tracing: pgbosun=debug."),
+    ("PGBOSUN_CONFIG", "The configuration file, like --config."),
+    ("PGBOSUN_SECTION__KEY", "A configuration option, such as PGBOSUN_DAEMON__INSTANCE."),
+    ("PGBOSUN_LOG", "What to log to standard error, as tracing filters such as pgbosun=debug."),
     ("NO_COLOR", "No colours, unless --color always."),
 ];
 const EXIT_STATUS: &[(&str, &str)] = &[
-    ("0", "Done; status and check: everything is well."),
-    ("1", "Failed, or refused; status and check: a warning."),
+    ("0", "Success; for status and check: all is well."),
+    ("1", "Failed or refused; for status and check: a warning."),
     ("2", "Something critical or damaged was found."),
-    ("3", "Unknown: a check could not be made."),
-    ("64", "Wrong use of the command."),
-    ("74", "Done, but the output could not be written."),
-    ("78", "Wrong configuration."),
-    ("130", "Somebody stopped waiting for a run of the daemon, which goes on."),
+    ("3", "Unknown: a check could not be run."),
+    ("64", "Usage error."),
+    ("74", "Success, but the output could not be written."),
+    ("78", "Invalid configuration."),
+    ("130", "Interrupted while waiting for a run; the run continues in the daemon."),
 ];
 const FETCH_STATUS: &[(&str, &str)] = &[
     ("0", "The file is where PostgreSQL wants it."),
-    ("1", "Every repository said that it has no such file; or, on a standby, anything else."),
-    ("126", "Nobody knows whether there is such a file: recovery stops."),
+    ("1", "Every repository reported that it has no such file; or, on a standby, any other failure."),
+    ("126", "It is unknown whether there is such a file; recovery stops."),
 ];
 const PUSH_STATUS: &[(&str, &str)] =
     &[("0", "The file is durable in every required repository."), ("1 to 125", "It is not; PostgreSQL tries again.")];
@@ -49,7 +52,8 @@ const PUSH_STATUS: &[(&str, &str)] =
 /// Where there is nothing for the shell.
 pub fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
     let shells = Shells::builtins();
-    let shell = shells.completer(&shell.to_string()).with_context(|| format!("nothing is known of {shell}"))?;
+    let shell =
+        shells.completer(&shell.to_string()).with_context(|| format!("there are no completions for {shell}"))?;
     let mut text = Vec::new();
     shell.write_registration(complete::VARIABLE, "pgbosun", "pgbosun", "pgbosun", &mut text)?;
     console::exact(&String::from_utf8_lossy(&text));
@@ -65,7 +69,7 @@ pub fn man(directory: &Path) -> anyhow::Result<u8> {
     let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     write_pages(command, "", directory)?;
-    say!("the pages are in {}; \"man -l {}/pgbosun.1\" shows the first", directory.display(), directory.display());
+    say!("wrote the pages to {}; \"man -l {}/pgbosun.1\" shows the first", directory.display(), directory.display());
     Ok(0)
 }
 

@@ -42,7 +42,7 @@ pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
             let daemon = context.need_daemon("cancelling a run").await?;
             let cancelled: Started =
                 daemon.post(&format!("/jobs/{}/cancel", encoded(&name)), &Action::default()).await?;
-            let words = format!("run {} of {name} is being ended", cancelled.run);
+            let words = format!("run {} of {name} is being cancelled", cancelled.run);
             done(context.json, &serde_json::json!({"job": name, "run": cancelled.run}), &words)?;
             Ok(0)
         }
@@ -56,7 +56,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
     let jobs: Vec<JobInfo> = match context.daemon().await? {
         Some(daemon) => daemon.get("/jobs").await?,
         None => {
-            tell!("{}", dim("no daemon is running: none of this happens on its own"));
+            tell!("{}", dim("no daemon is running: none of these jobs runs on its own"));
             list_jobs(context.offline().await?.engine.as_ref()).await?
         }
     };
@@ -125,7 +125,7 @@ async fn found(context: &Context, run: &Run) -> anyhow::Result<Vec<(Severity, St
 /// it came to.
 fn tell_run(run: &Run, found: &[(Severity, String)]) {
     match found.first() {
-        Some((worst, _)) if run.is_look() => say!("looked: {} {} {}", severity(*worst), bold(&run.job), took(run)),
+        Some((worst, _)) if run.is_look() => say!("checked: {} {} {}", severity(*worst), bold(&run.job), took(run)),
         _ => say!("{}", ended(run)),
     }
     for (word, summary) in found.iter().take(FINDINGS) {
@@ -169,7 +169,7 @@ pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -
         configured(context, name)?;
     }
     let Some(daemon) = context.daemon().await? else {
-        tell!("{}", dim("no daemon runs: doing it here"));
+        tell!("{}", dim("no daemon is running: running the job here"));
         return run_here(context, configured(context, name)?, dry_run).await.map(Some);
     };
     let action = Action { dry_run, ..Action::default() };
@@ -178,7 +178,7 @@ pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -
     let _ = futures::poll!(stop.as_mut());
     let started: Started = daemon.post(&format!("/jobs/{}/run", encoded(name)), &action).await?;
     if !wait && !dry_run {
-        let words = format!("run {} of {name} started; \"pgbosun job history {name}\" shows its end", started.run);
+        let words = format!("run {} of {name} started; \"pgbosun job history {name}\" shows how it ended", started.run);
         done(context.json, &serde_json::json!({"job": name, "run": started.run}), &words)?;
         return Ok(None);
     }
@@ -197,7 +197,7 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
     };
     pgbosun_daemon::record_interrupted(engine).await?;
     engine.journal.claim(vec![run.clone()], Vec::new()).await?;
-    let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is at work already"))?;
+    let live = engine.occupy(&job.name, run.id).map_err(|_| Exit::refused("the job is already running"))?;
     let change = AuditRecord::new("run", &job.name, if dry_run { "dry run" } else { "" });
     engine.audited(&Actor::own(), change.came(format!("begun: run {}", run.id)), Ok(())).await?;
     let cancel = live.cancel.clone();
@@ -206,7 +206,7 @@ async fn run_here(context: &Context, job: &Job, dry_run: bool) -> anyhow::Result
     let run = tokio::select! {
         run = &mut task => run,
         () = stop_signal() => {
-            tell!("ending the run …");
+            tell!("cancelling the run …");
             cancel.cancel();
             task.await
         }
@@ -238,8 +238,8 @@ async fn wait_for(
             () = &mut stop => {
                 bar.clear();
                 let message = format!(
-                    "no longer waiting; {name} goes on in the daemon. \"pgbosun job cancel {name}\" ends it, \"pgbosun job history \
-                     {name}\" shows how it ended"
+                    "no longer waiting; {name} continues in the daemon. \"pgbosun job cancel {name}\" cancels it, \"pgbosun job \
+                     history {name}\" shows how it ended"
                 );
                 return Err(Exit { code: STOPPED, message }.into());
             }

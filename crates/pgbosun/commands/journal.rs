@@ -6,6 +6,7 @@ use crate::{
     local::Context,
     output::{green, json, yellow},
 };
+use pgbosun_core::human;
 use pgbosun_daemon::{chain, history_server};
 use pgbosun_history::{Journal, StateLock, known_instance, refill, set_aside};
 use std::time::Duration;
@@ -25,7 +26,7 @@ async fn renew(context: &Context) -> anyhow::Result<u8> {
     let directory = &context.config.daemon.state_directory;
     let _lock = StateLock::wait(directory, Duration::from_secs(2)).await.map_err(|error| match error {
         pgbosun_history::Error::Locked { .. } => {
-            Exit::refused("a daemon or another command works with the journal: stop it first (systemctl stop pgbosun)")
+            Exit::refused("a daemon or another command is using the journal: stop it first (systemctl stop pgbosun)")
         }
         error => error.into(),
     })?;
@@ -52,12 +53,13 @@ async fn renew(context: &Context) -> anyhow::Result<u8> {
     say!("{} {}", green("created:"), path.display());
     match (refilled, server) {
         (Some(Ok(rows)), Some(server)) => {
-            say!("{} {rows} rows of history from {}", green("filled again:"), server.conninfo);
+            let rows = human::count(rows, "row");
+            say!("{} {rows} of history from {}", green("refilled:"), server.conninfo);
         }
-        (Some(Err(error)), _) => say!("{} {error}", yellow("history is not given back by dba_ops:")),
+        (Some(Err(error)), _) => say!("{} {error}", yellow("history could not be copied back from dba_ops:")),
         (_, None) => say!("{} no history database is configured: history starts empty", yellow("note:")),
         _ => say!("{} it is unknown which installation this was: history starts empty", yellow("note:")),
     }
-    say!("start the daemon: systemctl start pgbosun. It reads from the repositories which backups there are.");
+    say!("now start the daemon: systemctl start pgbosun. It finds the backups in the repositories.");
     Ok(0)
 }

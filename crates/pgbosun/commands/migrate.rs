@@ -24,8 +24,9 @@ pub async fn run(context: &Context, rebuild: bool) -> anyhow::Result<u8> {
             return Ok(0);
         }
         say!(
-            "{} schema dba_ops on {}; what was left of it is {aside}. A daemon at work fills the new one within minutes with what its \
-             journal has. Give others their grants again, and look whether you miss older rows before you drop {aside}",
+            "{} schema dba_ops on {}; what was left of the old one is now {aside}. A running daemon fills the new one from its \
+             journal within minutes. Grant others their privileges again, and check whether you need older rows before you \
+             drop {aside}",
             output::green("rebuilt:"),
             server.conninfo
         );

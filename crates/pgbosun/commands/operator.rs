@@ -20,12 +20,12 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
         OperatorCommand::List => list(context).await,
         OperatorCommand::Add { group, email, name } => {
             if let Err(reason) = email.parse::<MailAddress>() {
-                return Err(Exit::usage(format!("\"{email}\" is no mail address: {reason}")));
+                return Err(Exit::usage(format!("\"{email}\" is not a mail address: {reason}")));
             }
             let mut delivery = history(context, &group).await?;
             if !delivery.add_operator(&Actor::own(), &group, &email, name.as_deref()).await? {
                 return Err(Exit::refused(format!(
-                    "no group {group}: \"pgbosun operator group add {group}\" makes it"
+                    "no group {group}: \"pgbosun operator group add {group}\" creates it"
                 )));
             }
             let words = format!("{} {email} to {group}", green("added"));
@@ -41,7 +41,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
             let left =
                 context.config.groups.contains_key(&group).then(|| Hearing::of(&operators, &context.config, &group));
             let instead = left.and_then(|hearing| hearing.instead());
-            let note = instead.map(|instead| format!("nobody of {group} is an active operator any more: {instead}"));
+            let note = instead.map(|instead| format!("group {group} has no active operator left: {instead}"));
             let mut words = format!("{} {email} from {group}", green("removed"));
             if let Some(note) = &note {
                 words += &format!("\n{} {note}", yellow("note:"));
@@ -53,7 +53,7 @@ pub async fn run(context: &Context, command: OperatorCommand) -> anyhow::Result<
         OperatorCommand::Group { command: GroupCommand::Add { name, description } } => {
             let mut delivery = history(context, &name).await?;
             if !delivery.add_operator_group(&Actor::own(), &name, description.as_deref()).await? {
-                return Err(Exit::refused(format!("group {name} exists")));
+                return Err(Exit::refused(format!("group {name} already exists")));
             }
             let words = format!("{} group {name}", green("added"));
             done(context.json, &serde_json::json!({"group": name, "description": description}), &words)?;
@@ -67,8 +67,8 @@ async fn history(context: &Context, group: &str) -> anyhow::Result<Delivery> {
     match open_history(&context.config, Uuid::nil())? {
         Some(delivery) => Ok(delivery),
         None => Err(Exit::refused(format!(
-            "operators live in the history database, and none is configured: set history.connection, or write the \
-             addresses into groups.{group}.recipients"
+            "operators are stored in the history database, and none is configured: set history.connection, or put the \
+             addresses in groups.{group}.recipients"
         ))),
     }
 }
@@ -86,7 +86,7 @@ async fn list(context: &Context) -> anyhow::Result<u8> {
     });
     say!("{}", table(&[whole("GROUP"), whole("EMAIL"), text("NAME"), text("")], rows));
     if operators.is_empty() {
-        say!("nobody yet; until then the recipients in the configuration are notified");
+        say!("no operators yet; until there are, the recipients in the configuration are notified");
     }
     Ok(0)
 }

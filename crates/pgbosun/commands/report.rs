@@ -74,11 +74,11 @@ async fn performance(context: &Context, arguments: PerformanceArguments) -> anyh
     let zone = context.zone();
     let (times, files): (Vec<_>, Vec<_>) = arguments.to.iter().partition(|to| moment(to, zone).is_some());
     let ([] | [_], [] | [_]) = (times.as_slice(), files.as_slice()) else {
-        return Err(Exit::usage("--to takes one time and one file"));
+        return Err(Exit::usage("--to takes at most one time and one file"));
     };
     let time = |text: Option<&String>| {
         let parsed = text.map(|text| {
-            let wrong = || Exit::usage(format!("\"{text}\" is no time, such as \"2026-11-21 06:00\" or 2026-11-21"));
+            let wrong = || Exit::usage(format!("\"{text}\" is not a time such as \"2026-11-21 06:00\" or 2026-11-21"));
             moment(text, zone).ok_or_else(wrong)
         });
         parsed.transpose()
@@ -86,7 +86,7 @@ async fn performance(context: &Context, arguments: PerformanceArguments) -> anyh
     let to = time(times.first().copied())?.unwrap_or_else(pgbosun_core::clock::now);
     let from = time(arguments.from.as_ref())?.unwrap_or(to - TimeDelta::days(1));
     if from >= to {
-        return Err(Exit::usage(format!("the window ends before it begins: {from} to {to}")));
+        return Err(Exit::usage(format!("the window ends before it starts: {from} to {to}")));
     }
     let compare: Option<DateTime<Utc>> = time(arguments.compare.as_ref())?;
     let cluster = context.cluster(arguments.cluster.as_deref())?;
@@ -132,7 +132,7 @@ fn form_of(file: &Path) -> anyhow::Result<fn(&Report) -> String> {
         Some("txt") => Ok(form::text),
         Some("json") => Ok(|report| serde_json::to_string_pretty(report).unwrap_or_default()),
         _ => Err(Exit::usage(format!(
-            "\"{}\" is no file whose name ends in .html, .md, .txt or .json, and no time, such as \"2026-11-21 06:00\"",
+            "\"{}\" is neither a file name that ends in .html, .md, .txt or .json nor a time such as \"2026-11-21 06:00\"",
             file.display()
         ))),
     }

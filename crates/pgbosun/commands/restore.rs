@@ -62,7 +62,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let in_place = in_place(context, &request.cluster, &arguments, &target, &plan.info)?;
     if arguments.config_files && !(in_place || arguments.standby) {
         return Err(Exit::usage(
-            "--config-files goes with --in-place or --standby: a copy beside the original leaves its configuration alone",
+            "--config-files needs --in-place or --standby: a copy alongside the original must leave its configuration alone",
         ));
     }
     let confinement = Confinement::of(&plan.info, in_place, arguments.standby, &tablespaces, plan.until);
@@ -100,14 +100,14 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     tablespaces::confirm(&info, &restore.tablespaces, arguments.force)?;
     if let (Some(there), true) = (occupant(&target), arguments.force) {
         let (place, new) = (target.display(), replacement(&info));
-        tell!("{} {there} in {place} is replaced by {new}", output::yellow("note:"));
+        tell!("{} {there} in {place} will be replaced by {new}", output::yellow("note:"));
     }
     let name = plan.repository.name.clone();
     let beside = confinement.places;
     let place = match (arguments.standby, in_place) {
         (true, _) => "as a standby",
         (false, true) => "in the original's place",
-        (false, false) => "beside the original",
+        (false, false) => "alongside the original",
     };
     tell!("restoring {} of {} from {name} into {}, {place}", info.label, info.cluster, target.display());
     if plan.target != Target::BackupEnd {
@@ -130,7 +130,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let restored = watch(context, &info.label, progress, cancel, work).await;
     let (restored, held_until) = match restored {
         Err(error) if is_damage(&error) => {
-            let hint = "\"pgbosun backup list\" shows others, which --backup LABEL takes";
+            let hint = "\"pgbosun backup list\" shows others; choose one with --backup LABEL";
             return Err(Exit::refused(format!("{}: {}; {hint}", info.label, crate::exit::describe(&error))));
         }
         restored => restored?,
@@ -152,7 +152,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         say!("{line}");
     }
     if in_place {
-        say!("archiving, subscriptions and background jobs go on as its configuration says");
+        say!("archiving, subscriptions and background jobs continue as its configuration says");
         if info.settings.get("archive_mode").is_some_and(|mode| mode == "off") {
             say!("{}: archive_mode was off when it was backed up: nothing is archived", output::yellow("warning"));
         }
@@ -164,19 +164,18 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         None => say!("start it with: {} -D {} start", program.display(), quoted(&target)),
     }
     if goes_on {
-        say!("it fetches WAL with this program and configuration while it recovers");
+        say!("while it recovers, it fetches WAL with this program and configuration");
         if !arguments.standby {
             say!(
-                "when that has ended it takes its settings for it out of postgresql.auto.conf; a reload before the next start logs that"
+                "after recovery it removes its recovery settings from postgresql.auto.conf; a reload before the next restart \
+                 logs that"
             );
         }
         if let Some(until) = held_until {
-            say!("expiry leaves that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
+            say!("expiry keeps that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
         }
         if beside {
-            say!(
-                "tablespaces that were created after the backup will lie in its pg_tblspc, not at the original's places"
-            );
+            say!("tablespaces created after the backup will be in its pg_tblspc, not at the original's locations");
         }
     }
     Ok(0)
@@ -187,8 +186,10 @@ fn refuse_anothers(context: &Context, cluster: &str, target: &Path) -> anyhow::R
     let others = context.config.clusters.iter().filter(|(name, _)| *name != cluster);
     for (name, data) in others.filter_map(|(name, other)| Some((name, other.data_directory.as_ref()?))) {
         if is_same(data, target) {
-            let words =
-                format!("{} is the data directory of cluster {name}: a copy for it takes --beside", target.display());
+            let words = format!(
+                "{} is the data directory of cluster {name}: to put a copy there, use --beside",
+                target.display()
+            );
             return Err(Exit::refused(words));
         }
     }
@@ -218,8 +219,8 @@ fn in_place(
     let its_place = configured.is_some_and(|configured| is_same(configured, target));
     if its_place && std::io::stdin().is_terminal() {
         let question = format!(
-            "{} is the data directory of {cluster}: {} takes the original's place and archives as it did (--beside: a copy that \
-             does not)",
+            "{} is the data directory of {cluster}: {} will take the original's place and archive as it did (for a copy that \
+             does not, use --beside)",
             target.display(),
             replacement(info)
         );
@@ -266,7 +267,7 @@ pub(super) async fn choose(context: &Context, request: &Request) -> anyhow::Resu
         (Err(pgbosun_backup::Error::Beyond { reason, system_id }), Some(server)) => (reason, system_id, server?),
         (planned, _) => return Ok(planned?),
     };
-    tell!("{} is asked for what it wrote since", request.cluster);
+    tell!("asking {} to archive the WAL it has written since", request.cluster);
     let wanted = request.clone();
     Ok(context.bulk.spawn(async move { plan_beyond(&wanted, &server, &system_id, reason).await }).await??)
 }
@@ -282,8 +283,8 @@ fn recovery(
 ) -> anyhow::Result<Option<Recovery>> {
     if plan.target == Target::Latest && !standby && action != Action::Promote.to_string() {
         return Err(Exit::usage(format!(
-            "--target-action {action} needs a target, as --target-time or --immediate: without one PostgreSQL ends recovery with the \
-             last of the WAL, and takes writes"
+            "--target-action {action} needs a target, such as --target-time or --immediate: without one PostgreSQL ends recovery \
+             with the last WAL and accepts writes"
         )));
     }
     let own_wal = plan.info.object(pgbosun_repository::ObjectKind::Wal).is_some();
@@ -325,7 +326,7 @@ async fn refuse_to_discard(
     let Some(found) = looked.await?? else { return Ok(()) };
     let names: Vec<_> = found.files.iter().map(ToString::to_string).collect();
     let what = format!(
-        "what was committed last is in {} alone, not in the archive: {}, with {} up to {}",
+        "the last commits are only in {}, not in the archive: {}, with {} up to {}",
         target.join("pg_wal").display(),
         names.join(", "),
         human::count(found.transactions, "transaction"),
@@ -334,18 +335,23 @@ async fn refuse_to_discard(
     // A standby that joins its cluster anew follows whoever is primary: what that one has not is given up already.
     let server = context.config.clusters.get(&request.cluster).and_then(|cluster| Server::of(cluster).ok());
     if standby && let Some(primary) = primary_of(&info.system_id, server.as_ref()).await {
-        tell!("{} {what}. The primary at {primary} is followed, with what it has", output::yellow("note:"));
+        tell!(
+            "{} {what}. The standby will follow the primary at {primary}: what the primary does not have is lost",
+            output::yellow("note:")
+        );
         return Ok(());
     }
     let unknown = match found.files.first() {
         Some(file @ WalFile::History(_)) => format!(
-            ". The archive does not know its timeline ({file}): where a server was promoted for a test, push nothing of it"
+            ". The archive does not know its timeline ({file}): if the server was promoted only for a test, push none of its \
+             files"
         ),
         _ => String::new(),
     };
     Err(Exit::refused(format!(
-        "{what}. \"pgbosun wal push --cluster {} FILE\" gives each of these files to the archive, in this order, and a restore to the end of \
-         their timeline has it then; this server must not be started after that. --discard-wal lets it go{unknown}",
+        "{what}. To keep them, archive each of these files, in this order, with \"pgbosun wal push --cluster {} FILE\"; a \
+         restore to the end of their timeline then has them. Do not start this server after that. To lose them, \
+         use --discard-wal{unknown}",
         info.cluster,
     )))
 }
@@ -359,7 +365,7 @@ fn existing(arguments: &RestorePhysical, target: &Path, info: &BackupInfo) -> an
             let place = target.display();
             output::confirm(
                 &format!(
-                    "{} goes over {} in {place}: everything that differs from the backup is replaced or removed",
+                    "{} will go over {} in {place}: everything that differs from the backup will be replaced or removed",
                     replacement(info),
                     there.as_deref().unwrap_or("what is")
                 ),

@@ -60,7 +60,7 @@ pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8>
     let plan = choose(context, &request).await?;
     let code = Box::pin(test(context, &request, plan, begun.elapsed(), None)).await?;
     if !context.json {
-        say!("{}", output::dim("not kept in history: configure a job of kind restore-test for that"));
+        say!("{}", output::dim("not recorded in history: configure a job of kind restore-test for that"));
     }
     Ok(code)
 }

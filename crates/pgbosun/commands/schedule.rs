@@ -97,7 +97,7 @@ fn show(jobs: &[Planned], runs: &[Upcoming], days: u16) {
                 Some(schedule) if count > often => {
                     Some(format!("{}: {schedule}, {count} runs in {span}, the first {LISTED} shown", job.name))
                 }
-                Some(schedule) if count == 0 => Some(format!("{}: {schedule}, not within {span}", job.name)),
+                Some(schedule) if count == 0 => Some(format!("{}: {schedule}, no run in {span}", job.name)),
                 Some(_) => None,
             }
         })

@@ -57,14 +57,14 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
     let zone = context.zone();
     let daemon = match status.daemon_since {
         Some(since) => green(&format!("daemon up {}", human::span(status.at - since))),
-        None => red("no daemon: nothing is scheduled"),
+        None => red("no daemon: nothing runs on schedule"),
     };
     put!(screen, "{} {}  {daemon}  {}", bold("pgbosun"), bold(&status.instance), dim(&moment(status.at, zone)));
     if let Some(paused) = &status.paused {
         put!(screen, "{}", yellow(&format!("all jobs are paused {paused}")));
     }
     if let Some(trouble) = &status.history.trouble {
-        put!(screen, "{}", yellow(&format!("history is not delivered {trouble}")));
+        put!(screen, "{}", yellow(&format!("history has not been delivered {trouble}")));
     }
     if status.outbox > 0 {
         put!(screen, "{}", yellow(&format!("{} waiting to be sent", human::count(status.outbox, "message"))));
@@ -81,13 +81,13 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         let since =
             dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
         put!(screen, "  {} {}: {}  {since}", severity(alert.severity), bold(place), human::line(&alert.summary));
-        let looked_at = alert.acknowledged.as_ref().map(|a| format!("{} looks at it: {}", a.by, a.reason));
+        let looked_at = alert.acknowledged.as_ref().map(|a| format!("acknowledged by {}: {}", a.by, a.reason));
         for line in info.muted.iter().chain(&looked_at) {
             put!(screen, "             {}", dim(line));
         }
     }
     if pending > 0 {
-        put!(screen, "  {}", dim(&format!("{pending} more were seen, but not often enough yet")));
+        put!(screen, "  {}", dim(&format!("{pending} more seen, but not often enough yet to be reported")));
     }
 
     put!(screen, "\n{}", bold("CLUSTERS"));
@@ -154,10 +154,10 @@ fn show_monitors(status: &Status, screen: &mut Vec<String>) {
     let failed = looks().filter(|run| run.state.is_failure()).count();
     let newest = looks().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
     let next = status.next_look.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
-    let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} could not look")) };
+    let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} failed")) };
     put!(
         screen,
-        "\n{}\n  {} in all, {} looked{trouble}; last {newest}{next}",
+        "\n{}\n  {} in all, {} have run{trouble}; last {newest}{next}",
         bold("MONITORS"),
         status.monitors,
         looks().count()

@@ -41,7 +41,7 @@ fn data_directory(path: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     match found.or(left) {
         Some(directory) => Ok((directory, absolute)),
         None => Err(Exit::refused(format!(
-            "{} lies in no data directory: run this in one, as PostgreSQL does, or name a file in its pg_wal",
+            "{} is not in a data directory: run this in one, as PostgreSQL does, or name a file in its pg_wal",
             absolute.display()
         ))),
     }

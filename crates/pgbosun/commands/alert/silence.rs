@@ -57,7 +57,7 @@ pub async fn end(context: &Context, id: &str) -> anyhow::Result<u8> {
         Some(daemon) => daemon.post::<()>(&format!("/silences/{id}/end"), &serde_json::json!({})).await?,
         None => unsilence(&context.offline().await?.engine, &Actor::own(), id).await?,
     }
-    let words = format!("{} what is still wrong is reported now", green("ended:"));
+    let words = format!("{} whatever is still wrong is reported now", green("ended:"));
     done(context.json, &serde_json::json!({"silence": id, "ended": true}), &words)?;
     Ok(0)
 }

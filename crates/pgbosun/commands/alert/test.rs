@@ -23,7 +23,7 @@ pub async fn run(context: &Context, name: &str) -> anyhow::Result<u8> {
     // The daemon knows its own.
     if !context.is_guest && !groups.contains_key(name) {
         let names: Vec<_> = groups.keys().map(String::as_str).collect();
-        return Err(Exit::usage(format!("no group {name}; there are {}", names.join(", "))));
+        return Err(Exit::usage(format!("no group {name}; configured: {}", names.join(", "))));
     }
     let GroupTest { note, channels } = match context.daemon().await? {
         Some(daemon) => {

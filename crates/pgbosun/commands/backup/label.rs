@@ -17,7 +17,7 @@ const NAMED: usize = 10;
 pub async fn label(repositories: &[Repository], beginning: &str) -> anyhow::Result<String> {
     let asked = join_all(repositories.iter().map(|repository| repository.labels(beginning))).await;
     for error in asked.iter().filter_map(|answer| answer.as_ref().err()) {
-        tell!("{} labels there are not known: {}", yellow("note:"), human::chain(error));
+        tell!("{} a repository could not be searched for labels: {}", yellow("note:"), human::chain(error));
     }
     let labels: BTreeSet<String> = asked.into_iter().flatten().flatten().collect();
     chosen(beginning, labels.iter().map(String::as_str).collect())
@@ -25,7 +25,7 @@ pub async fn label(repositories: &[Repository], beginning: &str) -> anyhow::Resu
 
 fn chosen(beginning: &str, labels: Vec<&str>) -> anyhow::Result<String> {
     match labels.as_slice() {
-        _ if beginning.is_empty() => Err(Exit::usage("which backup? \"pgbosun backup list\" shows them")),
+        _ if beginning.is_empty() => Err(Exit::usage("which backup? \"pgbosun backup list\" lists them")),
         labels if labels.contains(&beginning) => Ok(beginning.to_owned()),
         [] => Ok(beginning.to_owned()),
         [only] => Ok((*only).to_owned()),

@@ -216,7 +216,7 @@ pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
             (
                 "kind",
                 match &info.parent {
-                    Some(parent) => format!("incremental upon {parent}"),
+                    Some(parent) => format!("incremental, based on {parent}"),
                     None => info.kind.clone(),
                 },
             ),
@@ -239,7 +239,7 @@ pub async fn show(context: &Context, label: &str) -> anyhow::Result<u8> {
                 if info.checksum_failures {
                     red("damaged pages found: suspect")
                 } else {
-                    "no damaged page reported".into()
+                    "no damaged pages reported".into()
                 },
             ),
         ] {

@@ -41,10 +41,13 @@ pub async fn copy(context: &Context, label: &str, to: &str, from: Option<&str>) 
         return Ok(0);
     }
     match copied.backups.as_slice() {
-        [] => say!("{to} has {label} already"),
+        [] => say!("{to} already has {label}"),
         labels => {
             say!("{} {} from {name} to {to} ({})", green("copied"), labels.join(", "), human::size(copied.bytes));
-            say!("WAL after its end is not copied: a job of kind replicate brings that, for other moments");
+            say!(
+                "WAL after the end of the backup is not copied; to restore later points in time from there, configure a job of \
+                 kind replicate"
+            );
         }
     }
     Ok(0)
@@ -129,14 +132,14 @@ async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]
             let labels: Vec<_> =
                 goes.map(|(info, _)| format!("{} (taken {})", info.label, ago(info.finished_at))).collect();
             if !labels.is_empty() || would.wal_removed > 0 {
-                let (backups, wal) = (labels.join(", "), would.wal_removed);
-                let what = if backups.is_empty() { "no backup".to_owned() } else { format!("backups {backups}") };
+                let wal = human::count(would.wal_removed, "WAL file");
+                let what = match labels.as_slice() {
+                    [] => "no backup".to_owned(),
+                    [one] => format!("backup {one}"),
+                    many => format!("backups {}", many.join(", ")),
+                };
                 let place = &repository.name;
-                confirm(
-                    &format!("{what} and {wal} files of WAL of {cluster} are removed from {place}"),
-                    false,
-                    "--force",
-                )?;
+                confirm(&format!("{what} and {wal} of {cluster} will be removed from {place}"), false, "--force")?;
             }
         }
     }
@@ -148,16 +151,17 @@ fn show(repository: &Repository, cluster: &str, expired: &Expired, dry_run: bool
     let rows = expired.decisions.iter().map(|(info, reason)| {
         let (word, why) = match reason {
             Some(reason) => (green("stays"), reason.clone()),
-            None => (red(if dry_run { "would go" } else { "removed" }), "no rule keeps it".to_owned()),
+            None => (red(if dry_run { "would be removed" } else { "removed" }), "no rule keeps it".to_owned()),
         };
         let job = info.job.clone().unwrap_or_default();
         vec![info.label.clone(), info.kind.clone(), job, word, why]
     });
     say!("{}", table(&[whole("BACKUP"), aside("KIND"), aside("JOB"), whole(""), text("WHY")], rows));
     let word = if dry_run { "would be removed" } else { "removed" };
-    say!("WAL: {} files {word} ({}), {} stay", expired.wal_removed, human::size(expired.wal_bytes), expired.wal_kept);
+    let (removed, size) = (human::count(expired.wal_removed, "file"), human::size(expired.wal_bytes));
+    say!("WAL: {removed} {word} ({size}), {} kept", expired.wal_kept);
     for label in &expired.leftovers {
-        say!("leftover {label} of a crash removed");
+        say!("removed {label}, left over from a crash");
     }
 }
 
@@ -186,7 +190,7 @@ pub async fn keep(context: &Context, label: &str, reason: Option<String>) -> any
             Some(reason) => {
                 let keep = Keep { by: Actor::own().name, at: clock::now(), reason: reason.clone() };
                 repository.keep(&place, &keep).await?;
-                format!("{label} stays in {}: {reason}", repository.name)
+                format!("{label} in {} is kept: {reason}", repository.name)
             }
             None => {
                 repository.unkeep(&place).await?;

@@ -31,8 +31,8 @@ pub async fn run(context: &Context, beginning: &str, repository: Option<&str>, f
             Ok(info) => found.push((repository, info)),
             Err(RepositoryError::NoBackup(_)) => {}
             Err(error) => {
-                tell!("{} {}: {}", red("not looked into:"), repository.name, human::chain(&error));
-                away = Some(format!("{label} may still be in {}, which was not looked into", repository.name));
+                tell!("{} {}: {}", red("not checked:"), repository.name, human::chain(&error));
+                away = Some(format!("{label} may still be in {}, which could not be checked", repository.name));
             }
         }
     }
@@ -43,11 +43,11 @@ pub async fn run(context: &Context, beginning: &str, repository: Option<&str>, f
     for (repository, info) in &found {
         let catalogue = Catalogue::read(repository, Some(&info.cluster)).await?;
         let is_last = check_removal(&catalogue, info)?;
-        let last = if is_last { ", where it is the last good one" } else { "" };
+        let last = if is_last { ", where it is the last good backup" } else { "" };
         last_ones.push(is_last);
         let (age, size) = (ago(info.finished_at), human::size(info.stored_bytes));
         let question =
-            format!("{label} of {}, taken {age}, {size}, is removed from {}{last}", info.cluster, repository.name);
+            format!("{label} of {}, taken {age}, {size}, will be removed from {}{last}", info.cluster, repository.name);
         confirm(&question, force, "--force")?;
     }
     let (instance, lock) = identity(context);
@@ -59,7 +59,7 @@ pub async fn run(context: &Context, beginning: &str, repository: Option<&str>, f
             break;
         }
         if !context.json {
-            let last = if is_last { ", which has no other good one" } else { "" };
+            let last = if is_last { ", which has no other good backup" } else { "" };
             say!("{} {label} from {}{last}", green("removed"), repository.name);
         }
         removed.push(BackupStateRecord {

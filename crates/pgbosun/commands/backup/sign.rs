@@ -7,6 +7,7 @@ use crate::{
     output::{confirm, green, json, red},
 };
 use pgbosun_backup::{Progress, sign_wal, unreadable_backup, unsigned_backups};
+use pgbosun_core::human;
 use pgbosun_jobs::note_verification;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::sync::Arc;
@@ -39,17 +40,19 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
         let what = match (labels.as_slice(), label) {
             ([], Some(label)) => {
                 if !context.json {
-                    say!("{label} in {}: every signature is there", repository.name);
+                    say!("{label} in {} is already fully signed", repository.name);
                 }
                 continue;
             }
             ([], None) => "all WAL".to_owned(),
+            ([one], Some(_)) => format!("backup {one}"),
+            ([one], None) => format!("backup {one} and all WAL"),
             (labels, Some(_)) => format!("backups {}", labels.join(", ")),
             (labels, None) => format!("backups {} and all WAL", labels.join(", ")),
         };
         let question = format!(
-            "{what} in {} that no trusted key has signed is signed and believed from now on, if it is whole: whoever may write \
-             there could have forged it",
+            "{what} in {}: if intact, what no trusted key has signed will be signed and trusted from now on. Anyone who may \
+             write there could have forged it",
             repository.name
         );
         confirm(&question, force, "--force")?;
@@ -108,7 +111,12 @@ async fn sign_archives(context: &Context, repository: &Repository, told: &mut To
             };
             let done = watch(context, &label, progress, cancel, work).await?;
             if !context.json && done.signed > 0 {
-                say!("{} {} files of WAL of {cluster} in {}", green("signed"), done.signed, repository.name);
+                say!(
+                    "{} {} of {cluster} in {}",
+                    green("signed"),
+                    human::count(done.signed, "WAL file"),
+                    repository.name
+                );
             }
             told.signed
                 .push(serde_json::json!({"repository": repository.name, "cluster": cluster, "wal": done.signed}));

@@ -74,7 +74,7 @@ pub async fn verify_some(context: &Context, label: Option<&str>, all: bool) -> a
     for (repository, info, passed) in noted {
         match note_verification(&repository, &info, passed).await {
             Ok((_, states)) => changes.extend(states),
-            Err(error) => tell!("{} {}", red("not noted beside the backup:"), human::chain(&error)),
+            Err(error) => tell!("{} {}", red("result not recorded with the backup:"), human::chain(&error)),
         }
     }
     context.note_backups(changes).await;

@@ -27,7 +27,7 @@ pub(super) async fn check(
             // C30: what is committed now is in no archive.
             Some(although) => {
                 let words = format!(
-                    "nothing is archived, and {although}: set archive_mode = on (a copy that was restored beside its original has it \
+                    "nothing is archived, and {although}: set archive_mode = on (a copy restored alongside its original has it \
                      off in postgresql.auto.conf), restart the server, and take a new backup"
                 );
                 report.add(Severity::Critical, name, words);
@@ -37,8 +37,8 @@ pub(super) async fn check(
                 report.add(Severity::Ok, name, words);
             }
             None => {
-                let words =
-                    "archive_mode is off: recovery ends with the newest backup; see the README for archive_command";
+                let words = "archive_mode is off: nothing after the newest backup can be recovered; see the README for \
+                             archive_command";
                 report.add(Severity::Ok, name, words);
             }
         },
@@ -47,7 +47,7 @@ pub(super) async fn check(
 }
 
 async fn round_trip(server: &Server, name: &str, system_id: &str, to: &[Repository]) -> Result<Option<String>, String> {
-    let failed = |error: sqlx::Error| format!("archiving cannot be tried: {}", chain(&error));
+    let failed = |error: sqlx::Error| format!("archiving cannot be tested: {}", chain(&error));
     let mut connection = server.connect().await.map_err(|error| chain(&error))?;
     let mode: String = sqlx::query_scalar("select pg_catalog.current_setting('archive_mode')")
         .fetch_one(&mut connection)
@@ -56,7 +56,7 @@ async fn round_trip(server: &Server, name: &str, system_id: &str, to: &[Reposito
     let standby: bool =
         sqlx::query_scalar("select pg_catalog.pg_is_in_recovery()").fetch_one(&mut connection).await.map_err(failed)?;
     if standby {
-        return Ok(Some("a standby: archiving is tried on the primary".into()));
+        return Ok(Some("a standby: archiving is tested on the primary".into()));
     }
     if mode == "off" {
         return Ok(None);
@@ -74,13 +74,15 @@ async fn round_trip(server: &Server, name: &str, system_id: &str, to: &[Reposito
             break;
         }
         if failing || begun.elapsed() > PATIENCE {
-            return Err(format!("segment {segment} is not archived: the server's log has what archive_command said"));
+            return Err(format!(
+                "segment {segment} is not archived: see the server's log for the output of archive_command"
+            ));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let took = begun.elapsed();
     let _ = connection.close().await;
-    let file = WalFile::parse(&segment).ok_or_else(|| format!("\"{segment}\" is no segment"))?;
+    let file = WalFile::parse(&segment).ok_or_else(|| format!("\"{segment}\" is not a WAL segment"))?;
     let mut lacking = Vec::new();
     for repository in to {
         match WalArchive::new(repository, name, system_id).find(&file).await {
@@ -97,7 +99,7 @@ async fn round_trip(server: &Server, name: &str, system_id: &str, to: &[Reposito
     }
     Err(format!(
         "segment {segment} was archived, but not into {}: archive_command is not 'pgbosun wal push \"%p\"', or the \
-         repository is away and the segment waits in the spool",
+         repository is unavailable and the segment is waiting in the spool",
         lacking.join(", ")
     ))
 }

@@ -32,9 +32,7 @@ use std::{
 pub fn init(output: &Path, data_directory: Option<&Path>, archive: bool) -> anyhow::Result<u8> {
     let to_file = output.as_os_str() != "-";
     if archive && !to_file {
-        return Err(Exit::usage(
-            "--archive needs --output: the server would archive with a configuration that is nowhere",
-        ));
+        return Err(Exit::usage("--archive needs --output: without a configuration file the server could not archive"));
     }
     let clusters = found::clusters(data_directory);
     let cluster = clusters.first();
@@ -43,7 +41,9 @@ pub fn init(output: &Path, data_directory: Option<&Path>, archive: bool) -> anyh
             return Err(Exit::refused(format!("--data-directory {}: no server runs there", directory.display())));
         }
         (None, None) if archive => {
-            return Err(Exit::refused("--archive: no running cluster was found; --data-directory says where one is"));
+            return Err(Exit::refused(
+                "--archive: no running cluster was found; use --data-directory to say where one is",
+            ));
         }
         _ => {}
     }
@@ -57,20 +57,20 @@ pub fn init(output: &Path, data_directory: Option<&Path>, archive: bool) -> anyh
             Err(error) if archive => return Err(error.context("ask the server whether it archives")),
             Err(error) => {
                 let warning = output::yellow("warning:");
-                tell!("{warning} the server could not be asked for its log and its archive: {}", describe(&error));
+                tell!("{warning} could not ask the server about its log and its archiving: {}", describe(&error));
             }
         }
     }
     if let (true, Some(Archiving::Others(command))) = (archive, settings.as_ref().map(|settings| &settings.archiving)) {
         return Err(Exit::refused(format!(
-            "the server archives its WAL already, or is set up to, with {command}: docs/migrating.md says how to move"
+            "the server already archives its WAL, or is set up to, with {command}: see docs/migrating.md for how to switch"
         )));
     }
     write(file.as_mut(), output, &render(cluster, settings.as_ref()))?;
     if let (true, Some(cluster), Some(settings)) = (archive, cluster, &mut settings)
         && settings.archiving == Archiving::Off
     {
-        found::archive(cluster).context("have the server archive its WAL")?;
+        found::archive(cluster).context("set up archiving on the server")?;
         settings.archiving = Archiving::SetNow;
     }
     if to_file {
@@ -111,7 +111,8 @@ fn open(output: &Path, cluster: Option<&Cluster>) -> anyhow::Result<fs::File> {
 /// A file in which nothing is configured.
 fn unwritten(output: &Path) -> anyhow::Result<fs::File> {
     let write = || format!("write {}", output.display());
-    let refused = || Exit::refused(format!("{} exists and is not touched; move it away first", output.display()));
+    let refused =
+        || Exit::refused(format!("{} already exists and is left alone; move it away first", output.display()));
     let mut open = fs::File::options();
     open.read(true).write(true).custom_flags(OFlag::O_NOFOLLOW.bits() | OFlag::O_NONBLOCK.bits());
     let mut file = open.open(output).map_err(|_| refused())?;
@@ -160,14 +161,14 @@ fn tell(output: &Path, clusters: &[Cluster], settings: Option<&Settings>) {
     say!("{} {} ({what})", output::green("wrote"), output.display());
     for other in clusters.iter().skip(1) {
         say!(
-            "also running: {} (--data-directory, or a section [clusters.NAME] of its own)",
+            "also running: {} (choose it with --data-directory, or add a section [clusters.NAME] for it)",
             other.data_directory.display()
         );
     }
     if let (Some(cluster), Some(settings)) = (clusters.first(), settings) {
         tell_archiving(cluster, &settings.archiving);
     }
-    say!("Look through it, then: pgbosun config check && systemctl enable --now pgbosun");
+    say!("Review it, then run: pgbosun config check && systemctl enable --now pgbosun");
 }
 
 fn tell_archiving(cluster: &Cluster, archiving: &Archiving) {
@@ -175,19 +176,20 @@ fn tell_archiving(cluster: &Cluster, archiving: &Archiving) {
         Archiving::Ours => {}
         Archiving::SetNow => {
             say!(
-                "The server is set to archive its WAL with \"pgbosun wal push\" from its next restart on:\n  {}",
+                "The server will archive its WAL with \"pgbosun wal push\" from its next restart on:\n  {}",
                 cluster.restart()
             );
         }
         Archiving::Others(command) => {
             say!(
-                "The server archives its WAL by other means: archive_command = {command}\nOnly what \"pgbosun wal push\" archives can be \
-                 recovered by pgbosun: docs/migrating.md says how to move."
+                "The server archives its WAL by other means: archive_command = {command}\npgbosun can recover only what \
+                 \"pgbosun wal push\" archived: see docs/migrating.md for how to switch."
             );
         }
         Archiving::Off => {
             say!(
-                "The server archives no WAL: without it a restore ends with the backup. To archive, so that any moment can be restored:\n  \
+                "The server archives no WAL, so a restore can only reach the end of a backup. To be able to restore \
+                 to any point in time, set up archiving:\n  \
                  sudo -u postgres psql -p {} -c \"alter system set archive_mode = on\" \\\n    \
                  -c \"alter system set archive_command = '{}'\" \\\n    -c \"alter system set archive_timeout = '5min'\"\n  {}",
                 cluster.port,

@@ -70,8 +70,8 @@ fn only_roots(files: &[PathBuf]) -> anyhow::Result<()> {
         let found = fs::metadata(place).with_context(|| format!("look at {}", place.display()))?;
         if !is_roots_alone(&found) {
             return Err(Exit::refused(format!(
-                "{0} is not root's, or others may write it: the unit is written only from what root alone may write: chown root {0}, \
-                 chmod go-w {0}",
+                "{0} does not belong to root, or others may write it: the unit is only written from files that root alone may \
+                 write: chown root {0}, chmod go-w {0}",
                 place.display()
             )));
         }
@@ -102,7 +102,9 @@ fn put(text: &str) -> anyhow::Result<u8> {
         }
         // Empty: what a machine left that lost its power.
         Ok(there) if !there.is_empty() && !there.starts_with(HEAD.as_bytes()) => {
-            return Err(Exit::refused(format!("{FILE} is not ours and is not touched: move it away first")));
+            return Err(Exit::refused(format!(
+                "{FILE} was not written by pgbosun and is left alone: move it away first"
+            )));
         }
         _ => {}
     }

@@ -15,7 +15,7 @@ use pgbosun_core::{clock, config::nearest, run::Run};
 use pgbosun_history::RunFilter;
 
 const COLUMNS: [Column; 6] =
-    [whole("FOR"), whole("JOB"), whole("STATE"), aside("TRIGGER"), aside("TOOK"), text("WHAT")];
+    [whole("DUE"), whole("JOB"), whole("STATE"), aside("TRIGGER"), aside("TOOK"), text("WHAT")];
 
 /// Lists runs, newest first.
 ///

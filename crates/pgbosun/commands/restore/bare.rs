@@ -32,12 +32,14 @@ pub fn is_place(repository: &str) -> bool {
 pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
     let place = arguments.target.repository.clone().unwrap_or_default();
     let Some(to) = &arguments.to else {
-        let words = "--verify-only needs a configuration, in which the repository has a name; with its place it is restored: --to DIRECTORY";
+        let words = "--verify-only needs a configuration in which the repository has a name; with a location, restore it: --to \
+                     DIRECTORY";
         return Err(Exit::usage(words));
     };
     if geteuid().is_root() {
         return Err(Exit::refused(format!(
-            "--to {0}: what it lies in belongs to root, under whom PostgreSQL does not start: install -d -o postgres -g postgres -m 700 {0}",
+            "--to {0}: the directory it is in belongs to root, and PostgreSQL does not run as root: install -d -o postgres -g \
+             postgres -m 700 {0}",
             to.display()
         )));
     }
@@ -45,7 +47,10 @@ pub fn configure(arguments: &mut RestorePhysical) -> anyhow::Result<PathBuf> {
     let to = std::path::absolute(to)?;
     // A server that recovers here has a configuration of such a restore already.
     if super::occupant(&to).is_some() && !arguments.force && !arguments.delta {
-        return Err(Exit::refused(format!("{} is not empty; --delta or --force replaces what is there", to.display())));
+        return Err(Exit::refused(format!(
+            "{} is not empty; use --delta or --force to replace what is there",
+            to.display()
+        )));
     }
     let (directory, is_new) = beside(&to)?;
     let made = made(&place, &section, &directory, arguments.target.cluster.as_deref());
@@ -83,7 +88,7 @@ fn made(place: &str, section: &str, directory: &Path, named: Option<&str>) -> an
 
 /// `/mnt/backup`, `s3://BUCKET/PREFIX`, `gcs://…`, `azure://…`, `sftp://USER@HOST:PORT/PATH`, and what was said beside it.
 fn section(place: &str, arguments: &RestorePhysical) -> anyhow::Result<String> {
-    let unknown = || Exit::usage(format!("--repository {place}: a directory, s3://, gcs://, azure:// or sftp://"));
+    let unknown = || Exit::usage(format!("--repository {place}: give a directory, s3://, gcs://, azure:// or sftp://"));
     let mut options: Vec<(String, String)> = Vec::new();
     let mut set = |key: &str, value: &str| {
         if !value.is_empty() {
@@ -106,7 +111,7 @@ fn section(place: &str, arguments: &RestorePhysical) -> anyhow::Result<String> {
             let (user, address) = account.rsplit_once('@').unwrap_or(("", account));
             if user.contains(':') {
                 return Err(Exit::usage(
-                    "no password in --repository: sftp logs in with a key (--repository-option key-file=FILE)",
+                    "no passwords in --repository: sftp logs in with a key (--repository-option key-file=FILE)",
                 ));
             }
             let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
@@ -130,7 +135,7 @@ fn section(place: &str, arguments: &RestorePhysical) -> anyhow::Result<String> {
             .ok_or_else(|| Exit::usage(format!("--repository-option {option}: write KEY=VALUE")))?;
         if ["secret", "password"].contains(&key) {
             return Err(Exit::usage(format!(
-                "--repository-option {key}: no secrets here; {key}-file=FILE names a file with it"
+                "--repository-option {key}: no secrets here; use {key}-file=FILE to name a file with it"
             )));
         }
         let is_bare = value == "true" || value == "false" || value.parse::<u32>().is_ok();
@@ -152,13 +157,13 @@ fn quoted(text: &str) -> String {
 fn beside(to: &Path) -> anyhow::Result<(PathBuf, bool)> {
     let name = to.file_name().ok_or_else(|| Exit::usage(format!("--to {}: name a directory", to.display())))?;
     let directory = to.with_file_name(format!("{}.pgbosun", name.to_string_lossy()));
-    let failed = || format!("make {}, for the configuration that recovery needs", directory.display());
+    let failed = || format!("create {}, for the configuration that recovery needs", directory.display());
     match fs::DirBuilder::new().mode(0o700).create(&directory) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let there = fs::symlink_metadata(&directory).with_context(failed)?;
             if !there.is_dir() || there.uid() != geteuid().as_raw() {
                 return Err(Exit::refused(format!(
-                    "{} is there and not ours: move it away first",
+                    "{} already exists and does not belong to this user: move it away first",
                     directory.display()
                 )));
             }
@@ -186,12 +191,12 @@ fn cluster(config: &pgbosun_core::config::Config, named: Option<&str>, place: &s
     })?;
     let listed = || found.iter().cloned().collect::<Vec<_>>().join(", ");
     match (named, found.len()) {
-        (_, 0) => Err(Exit::refused(format!("{place} holds no backup that can be read"))),
+        (_, 0) => Err(Exit::refused(format!("{place} has no backup that can be read"))),
         (Some(name), _) if found.contains(name) => Ok(name.to_owned()),
         (Some(name), _) => Err(Exit::usage(format!("{place} has no backup of {name}; it has backups of {}", listed()))),
         (None, 1) => Ok(found.iter().next().cloned().unwrap_or_default()),
         (None, _) => Err(Exit::usage(format!(
-            "{place} has backups of several clusters: --cluster {}",
+            "{place} has backups of several clusters: choose one with --cluster {}",
             listed().replace(", ", "|")
         ))),
     }

@@ -81,19 +81,19 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
     );
     if done.unguarded {
         tell!(
-            "this pg_dump does not keep commands of psql out of the file (CVE-2025-8714): look through it before psql reads it, or use \
-             --into"
+            "this pg_dump does not keep psql commands out of the file (CVE-2025-8714): review it before you run it with psql, or \
+             use --into"
         );
     }
     // C36: whose rights the code had that came with it.
     match done.loaded {
         Some(LoadedAs { role, superuser: false }) => {
-            tell!("it was loaded as {role}, who owns it: its checks, defaults and triggers had no other rights");
+            tell!("it was loaded as {role}, which owns it: its checks, defaults and triggers had no other rights");
         }
         Some(LoadedAs { role, superuser: true }) => {
             tell!(
-                "it was loaded as {role}, a superuser: whatever its checks, defaults and triggers call ran with all rights; --role \
-                 NAME loads as another"
+                "it was loaded as {role}, a superuser: whatever its checks, defaults and triggers call ran with full rights; use \
+                 --role NAME to load as another role"
             );
         }
         None => {}
@@ -114,7 +114,7 @@ fn destination(context: &Context, cluster: &str, arguments: &RestorePart) -> any
                 )));
             }
             if file.is_file() {
-                output::confirm(&format!("{} is replaced", file.display()), arguments.force, "--force")?;
+                output::confirm(&format!("{} will be replaced", file.display()), arguments.force, "--force")?;
             }
             Ok(Destination::File(file.clone()))
         }
@@ -123,7 +123,7 @@ fn destination(context: &Context, cluster: &str, arguments: &RestorePart) -> any
             database: database.clone(),
             role: arguments.role.clone(),
         }))),
-        (None, None) => Err(Exit::usage("say where it goes: --to FILE, or --into DATABASE of the live cluster")),
+        (None, None) => Err(Exit::usage("say where to put it: --to FILE, or --into DATABASE of the live cluster")),
     }
 }
 
@@ -135,8 +135,8 @@ fn parse(kind: Kind, name: &str) -> anyhow::Result<DumpWhat> {
     };
     let parts = identifiers(name).filter(|parts| parts.len() == wanted).ok_or_else(|| {
         Exit::usage(format!(
-            "{name}: write it as {form}, each name as SQL has it: with capitals, dots or other characters in double quotes, such \
-             as app.public.\"Orders\""
+            "{name}: write it as {form}, with names quoted as in SQL: those with capitals, dots or special characters in double \
+             quotes, such as app.public.\"Orders\""
         ))
     })?;
     let mut names = parts.into_iter();

@@ -21,13 +21,14 @@ pub(super) fn confirm(info: &BackupInfo, said: &BTreeMap<String, PathBuf>, force
     let doubtful: Vec<_> = places.iter().filter(|place| !is_ready(place)).map(|place| format!("{place:?}")).collect();
     if !doubtful.is_empty() {
         let question = format!(
-            "the backup puts tablespaces into {}, and that is no empty directory of this user; --tablespace OLD=NEW names another place",
-            doubtful.join(", ")
+            "the backup puts tablespaces into {}, {} of this user; use --tablespace OLD=NEW for another location",
+            doubtful.join(", "),
+            if doubtful.len() == 1 { "which is not an empty directory" } else { "which are not empty directories" }
         );
         output::confirm(&question, force, "--force")?;
     }
     for place in places {
-        tell!("a tablespace goes to {place:?}");
+        tell!("a tablespace will go to {place:?}");
     }
     Ok(())
 }

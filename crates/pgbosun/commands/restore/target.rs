@@ -45,7 +45,7 @@ pub(super) async fn request(context: &Context, target: &RestoreTarget) -> anyhow
 fn xid_of(xid: u64) -> Result<u32, String> {
     // The low half, as PostgreSQL takes it for recovery_target_xid.
     match (xid & u64::from(u32::MAX)) as u32 {
-        xid if xid < FIRST_XID => Err(format!("no transaction has this number, the first is {FIRST_XID}")),
+        xid if xid < FIRST_XID => Err(format!("no transaction has this ID, the first is {FIRST_XID}")),
         xid => Ok(xid),
     }
 }
@@ -55,11 +55,11 @@ fn time_of(text: &str) -> Result<DateTime<Utc>, String> {
     let text = text.trim();
     match text.to_ascii_lowercase().as_str() {
         "infinity" | "now" | "today" | "tomorrow" => {
-            return Err("no moment that a recovery could stop at; --latest goes as far as the archive does".into());
+            return Err("recovery cannot stop at this time; --latest goes as far as the archive does".into());
         }
         "-infinity" | "epoch" | "yesterday" => {
             return Err(
-                "no moment that a recovery could stop at; --immediate stops as soon as the backup is consistent".into(),
+                "recovery cannot stop at this time; --immediate stops as soon as the backup is consistent".into()
             );
         }
         _ => {}
@@ -89,15 +89,15 @@ fn time_of(text: &str) -> Result<DateTime<Utc>, String> {
 fn time_in(local: &str, zone: Tz) -> Result<DateTime<Utc>, String> {
     let formats = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
     let wall = formats.iter().find_map(|format| NaiveDateTime::parse_from_str(local.trim(), format).ok());
-    let wall = wall.ok_or_else(|| format!("\"{local}\" is no time such as \"2026-11-21 08:30:00\""))?;
+    let wall = wall.ok_or_else(|| format!("\"{local}\" is not a time such as \"2026-11-21 08:30:00\""))?;
     match zone.from_local_datetime(&wall) {
         LocalResult::Single(time) => Ok(time.with_timezone(&Utc)),
         LocalResult::Ambiguous(first, second) => Err(format!(
-            "the clocks of {zone} were set back then, and this time came twice: write {} or {}",
+            "clocks in {zone} were set back then, so this time occurred twice: write {} or {}",
             first.format("\"%Y-%m-%d %H:%M:%S%:z\""),
             second.format("\"%Y-%m-%d %H:%M:%S%:z\"")
         )),
-        LocalResult::None => Err(format!("the clocks of {zone} were set forward then, and this time never came")),
+        LocalResult::None => Err(format!("clocks in {zone} were set forward then, so this time never occurred")),
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
         }
         let twice = time_of("2026-10-25 02:30:00 Europe/Berlin").unwrap_err();
         assert!(twice.contains("\"2026-10-25 02:30:00+02:00\" or \"2026-10-25 02:30:00+01:00\""), "{twice}");
-        assert!(time_of("2026-03-29 02:30:00 Europe/Berlin").unwrap_err().contains("never came"));
+        assert!(time_of("2026-03-29 02:30:00 Europe/Berlin").unwrap_err().contains("never occurred"));
         for (text, works) in [("infinity", "--latest"), ("NOW", "--latest"), ("-infinity", "--immediate")] {
             assert!(time_of(text).unwrap_err().contains(works), "{text}");
         }

@@ -20,12 +20,12 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
         let verified = if backup.state == "verified" { green(&backup.state) } else { backup.state.clone() };
         put!(
             screen,
-            "    newest backup  {} in {}: {}, {}, {verified}; {} there",
+            "    newest backup  {} in {}: {}, {}, {verified}; {}",
             backup.label,
             backup.repository,
             ago(backup.finished_at),
             human::size(backup.stored_bytes),
-            backup.count
+            human::count(backup.count, "backup")
         );
         if let Some(reason) = &backup.away {
             put!(screen, "                   {} {}", red("last seen:"), first_line(reason));
@@ -40,14 +40,13 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {
-            0 => "no segment waits".to_owned(),
-            1 => "1 segment waits".to_owned(),
-            many => format!("{many} segments wait"),
+            0 => "no segments waiting".to_owned(),
+            waiting => format!("{} waiting", human::count(waiting, "segment")),
         };
         match (archive.failing, archive.last_archived_at) {
             (true, last) => {
                 let last = last.map_or_else(|| "never".into(), ago);
-                put!(screen, "    WAL archived   {}, {waits}; worked last {last}", red("fails"));
+                put!(screen, "    WAL archived   {}, {waits}; last worked {last}", red("failing"));
             }
             (false, Some(last)) => put!(screen, "    WAL archived   {}, {waits}", ago(last)),
             (false, None) => put!(screen, "    WAL archived   {}", dim("never")),
@@ -58,12 +57,12 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
         match &receiver.trouble {
             None => put!(screen, "    WAL received   up to {flushed}, {behind} behind the server"),
             Some(reason) => {
-                put!(screen, "    WAL received   up to {flushed}, {}", red(&format!("broken off: {reason}")))
+                put!(screen, "    WAL received   up to {flushed}, {}", red(&format!("interrupted: {reason}")))
             }
         }
     }
     match &cluster.restore_test {
-        None => put!(screen, "    restore test   {}", yellow("never made")),
+        None => put!(screen, "    restore test   {}", yellow("never run")),
         Some(test) if !test.passed => {
             put!(screen, "    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
         }

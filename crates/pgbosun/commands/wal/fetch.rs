@@ -47,7 +47,7 @@ struct Place {
 
 fn place(context: &Context, arguments: &Arguments) -> anyhow::Result<Place> {
     let file = WalFile::parse(&arguments.name);
-    let file = file.ok_or_else(|| anyhow::anyhow!("\"{}\" is no file of a WAL archive", arguments.name))?;
+    let file = file.ok_or_else(|| anyhow::anyhow!("\"{}\" is not the name of an archived WAL file", arguments.name))?;
     let (data_directory, target) = data_directory(&arguments.path)?;
     let cluster = cluster_of(context, arguments.cluster.as_deref(), &data_directory)?;
     let system_id = system_identifier(&data_directory)?;
@@ -75,7 +75,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> u8 {
         Ok(false) => ABSENT,
         Err(error) => {
             let reason = crate::exit::describe(&error);
-            tell!("pgbosun: {} cannot be fetched, and nobody knows whether it exists: {reason}", arguments.name);
+            tell!("pgbosun: {} cannot be fetched, and it is unknown whether it exists: {reason}", arguments.name);
             nobody_knows()
         }
     }
@@ -158,7 +158,7 @@ async fn confine_to_copy(context: &Context, arguments: &Arguments, place: &Place
     for created in &created {
         let there = arguments.confinement.place(&place.data_directory, created)?;
         let CreatedTablespace { oid, location } = created;
-        tell!("pgbosun: tablespace {oid}, which the original made at {location}, is made in {}", there.display());
+        tell!("pgbosun: tablespace {oid}, which the original created at {location}, is created in {}", there.display());
     }
     Ok(fs::write(&place.target, bytes)?)
 }

@@ -66,15 +66,20 @@ fn show(repository: &Repository, system_id: &str, archive: &Archive, backups: &[
     });
     say!("{}", table(&["TIMELINE", "FROM", "TO", "SEGMENTS"].map(whole), rows));
     for (first, missing) in archive.gaps() {
-        say!("{} timeline {} lacks {} from {first} on", red("gap"), first.timeline, human::count(missing, "segment"));
+        say!(
+            "{} timeline {}: {} missing from {first} on",
+            red("gap"),
+            first.timeline,
+            human::count(missing, "segment")
+        );
     }
     for conflict in &archive.conflicts {
-        say!("{} {conflict} is there with different contents", red("conflict"));
+        say!("{} {conflict} exists with different contents", red("conflict"));
     }
     for (timeline, error) in &archive.unread {
         let told = human::chain(error);
         if error.is_sealed() {
-            say!("{} history of timeline {timeline}: {told}; gaps before it are not looked for", yellow("not read"));
+            say!("{} history of timeline {timeline}: {told}; gaps before it are not detected", yellow("not read"));
         } else {
             say!("{} history of timeline {timeline}: {told}", red("not read"));
         }

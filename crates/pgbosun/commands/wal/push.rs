@@ -28,16 +28,16 @@ pub async fn run(context: &Context, path: &Path, cluster: Option<&str>) -> anyho
     match context.daemon().await {
         // C1: a daemon that hangs must not hold up archiving, which nobody would be told.
         Ok(Some(daemon)) if !daemon.answers(ANSWER).await => {
-            tracing::warn!("the daemon does not answer within {ANSWER:?}, going on without it");
+            tracing::warn!("the daemon did not answer within {ANSWER:?}, continuing without it");
         }
         Ok(Some(daemon)) => match daemon.ask(PATIENCE, "/wal/push", &request).await {
             Ok(pushed) => return Ok(tell(&pushed)),
             // Its own answer counts; where it did not answer, the file is pushed from here.
             Err(error) if error.downcast_ref::<Exit>().is_some() => return Err(error),
-            Err(error) => tracing::info!("the daemon broke off, going on without it: {error:#}"),
+            Err(error) => tracing::info!("the connection to the daemon broke, continuing without it: {error:#}"),
         },
         Ok(None) => {}
-        Err(error) => tracing::info!("going on without the daemon: {error:#}"),
+        Err(error) => tracing::info!("continuing without the daemon: {error:#}"),
     }
     let pusher = pusher(&context.config, &cluster, &data_directory)?;
     let pushed = context
@@ -55,10 +55,10 @@ pub async fn run(context: &Context, path: &Path, cluster: Option<&str>) -> anyho
 
 fn tell(pushed: &Pushed) -> u8 {
     for repository in &pushed.spooled {
-        tell!("pgbosun: {repository} did not take the file: it waits in the spool");
+        tell!("pgbosun: {repository} did not accept the file: it is waiting in the spool");
     }
     for repository in &pushed.left_out {
-        tell!("pgbosun: {repository} and its spool did not take the file: it is left out there");
+        tell!("pgbosun: neither {repository} nor its spool accepted the file: it will be missing there");
     }
     0
 }
@@ -70,7 +70,7 @@ fn tell(pushed: &Pushed) -> u8 {
 pub async fn receive(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
     let cluster = context.cluster(cluster)?;
     if context.daemon().await?.is_some() && context.config.clusters[&cluster].receive_wal {
-        return Err(Exit::refused(format!("the daemon receives the WAL of {cluster} already (receive-wal)")));
+        return Err(Exit::refused(format!("the daemon is already receiving the WAL of {cluster} (receive-wal)")));
     }
     let config = context.config.clone();
     let cancel = tokio_util::sync::CancellationToken::new();

@@ -53,7 +53,10 @@ impl Cluster {
         match service(&self.data_directory) {
             Some(unit) => format!("sudo systemctl restart {unit}"),
             None => {
-                format!("pg_ctl -D {} restart, as its owner, or as it is restarted here", self.data_directory.display())
+                format!(
+                    "pg_ctl -D {} restart, as its owner, or however you restart it here",
+                    self.data_directory.display()
+                )
             }
         }
     }

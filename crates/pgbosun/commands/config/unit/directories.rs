@@ -28,14 +28,14 @@ pub fn make(config: &Config, mounts: &Mounts) {
     for Named { option, path } in written(config).into_iter().filter(is_its_own) {
         // Nothing is asked of a share that is away.
         if mounts.is_away(&path) {
-            tell!("{} {option}: {} lies on a mount that is not there", output::yellow("warning:"), path.display());
+            tell!("{} {option}: {} is on a share that is not mounted", output::yellow("warning:"), path.display());
             continue;
         }
         if path.exists() {
             continue;
         }
         match user(config).and_then(|user| one(&path, &user)) {
-            Ok(()) => say!("{} {} ({option})", output::green("made"), path.display()),
+            Ok(()) => say!("{} {} ({option})", output::green("created"), path.display()),
             Err(error) => tell!("{} {option}: {}", output::yellow("warning:"), crate::exit::describe(&error)),
         }
     }
@@ -49,7 +49,7 @@ fn user(config: &Config) -> anyhow::Result<User> {
 }
 
 fn one(path: &Path, user: &User) -> anyhow::Result<()> {
-    let failed = || format!("make {}", path.display());
+    let failed = || format!("create {}", path.display());
     let is_safe =
         |place: &Path| fs::symlink_metadata(place).is_ok_and(|found| found.is_dir() && is_roots_alone(&found));
     let there = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));

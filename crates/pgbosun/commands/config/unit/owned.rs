@@ -41,7 +41,7 @@ pub fn put(config: &Config) -> anyhow::Result<()> {
         return apply();
     };
     if !is_ours {
-        return Err(Exit::refused(format!("{FILE} is not ours and is not touched: move it away first")));
+        return Err(Exit::refused(format!("{FILE} was not written by pgbosun and is left alone: move it away first")));
     }
     let group = User::from_name(user)?.and_then(|user| Group::from_gid(user.gid).ok().flatten());
     let group = group.map_or_else(|| user.to_owned(), |group| group.name);
