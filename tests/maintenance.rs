@@ -402,7 +402,7 @@ fn reindex_rests_as_long_as_its_wal_deserves() {
     installation.start();
     installation.run(&["job", "run", "slow"]);
     wait_until("it rests", seconds(30), || {
-        installation.json(&["status"])["running"].to_string().contains("pauses until the next index")
+        installation.json(&["status"])["running"].to_string().contains("pausing before the next index")
             && rows(&installation, "job = 'slow' and result = 'done'").len() == 1
     });
     installation.kill();

@@ -74,7 +74,7 @@ pub(super) async fn expire(
     if expire.rules.is_empty() {
         return;
     }
-    context.progress.step(format!("removes old backups from {}", repository.name), 0);
+    context.progress.step(format!("removing old backups from {}", repository.name), 0);
     expire.spared = spared.to_vec();
     expire.witnesses = witnesses(cluster, server).await;
     // On one machine the store and the server have the same clock: only what has passed contradicts one that was set ahead. Where a time

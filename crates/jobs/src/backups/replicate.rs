@@ -62,7 +62,7 @@ impl Job for Replicate {
             let (cancel, _guard) = bulk_token(context);
             let (source, target, instance) = (from.clone(), to.clone(), context.journal.instance());
             let label = info.label.clone();
-            context.progress.step(format!("copies {label} to {}", to.name), 0);
+            context.progress.step(format!("copying {label} to {}", to.name), 0);
             let copied =
                 context.in_bulk(async move { copy_backup(&source, &target, &info, instance, &cancel).await }).await;
             let copied = match copied {

@@ -33,7 +33,8 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
     if repositories.is_empty() {
         return Err(Exit::refused("no repository has trusted-keys: see docs/signatures.md"));
     }
-    let mut told = Told::default();
+    // All is asked before anything is signed.
+    let mut agreed = Vec::new();
     for repository in repositories {
         let unsigned = unsigned_backups(&repository, label).await?;
         let labels: Vec<_> = unsigned.iter().map(|info| info.label.as_str()).collect();
@@ -56,6 +57,10 @@ pub async fn run(context: &Context, label: Option<&str>, repository: Option<&str
             repository.name
         );
         confirm(&question, force, "--force")?;
+        agreed.push((repository, unsigned));
+    }
+    let mut told = Told::default();
+    for (repository, unsigned) in agreed {
         sign_backups(context, &repository, unsigned, &mut told).await?;
         if label.is_none() {
             sign_archives(context, &repository, &mut told).await?;

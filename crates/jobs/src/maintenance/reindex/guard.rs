@@ -62,7 +62,7 @@ impl<'a> Guard<'a> {
         if rest >= shift.left() {
             return Some("wal-rate allows no more WAL within the time budget".into());
         }
-        shift.context.progress.step("pauses until the next index, to stay within wal-rate", 0);
+        shift.context.progress.step("pausing before the next index, to stay within wal-rate", 0);
         tokio::select! {
             () = tokio::time::sleep(rest) => None,
             over = shift.over() => Some(over),
@@ -84,7 +84,7 @@ impl<'a> Guard<'a> {
                 return Ok(Some((reason, others)));
             }
             let progress = &shift.context.progress;
-            progress.step(format!("{}: {} waits", session.database, index.name), 0);
+            progress.step(format!("{}: {} is waiting", session.database, index.name), 0);
             progress.detail(&reason);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
