@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn refusals_say_what_is_expected() {
         assert!("Mon-Fri 8-18".parse::<Blackout>().is_err());
-        assert!("25:00-26:00".parse::<Blackout>().unwrap_err().contains("no time of day"));
-        assert!("Mun 08:00-09:00".parse::<Blackout>().unwrap_err().contains("no day of the week"));
+        assert!("25:00-26:00".parse::<Blackout>().unwrap_err().contains("not a time of day"));
+        assert!("Mun 08:00-09:00".parse::<Blackout>().unwrap_err().contains("not a day of the week"));
     }
 }

@@ -277,8 +277,8 @@ mod tests {
             "3 fields: five (minute hour day month weekday) or six (second first) are expected"
         );
         assert!(message("@dayly").starts_with("unknown nickname"));
-        assert!(message("0 0 30 2 *").contains("never comes"));
-        assert!(message("*/0 * * * *").contains("no step"));
+        assert!(message("0 0 30 2 *").contains("never occurs"));
+        assert!(message("*/0 * * * *").contains("not a valid step"));
         assert!(message("30-10 * * * *").contains("backwards"));
         let ninety = message("*/90 * * * *");
         assert!(ninety.contains("would run only at minute 0") && ninety.contains("\"30 1-23/3 * * *\""), "{ninety}");

@@ -129,7 +129,7 @@ mod tests {
         };
         assert_eq!(look(&[14, 15, 16, 17, 18, 19, 20]), None);
         assert_eq!(look(&[19, 20]), None, "there are none before the first");
-        assert_eq!(look(&[14, 15, 17, 20]).unwrap(), "backups are missing: 3 of the last 7 days have none");
+        assert_eq!(look(&[14, 15, 17, 20]).unwrap(), "backups are missing: 3 of the last 7 days without one");
         assert_eq!(look(&[]).unwrap(), "backups are missing: 0 backups (at least 1)");
     }
 }

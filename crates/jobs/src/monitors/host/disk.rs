@@ -199,18 +199,18 @@ impl Disk {
         let severity = by_share.max(by_inodes).max(by_floor).max(by_trend);
         let limit = if severity == Severity::Critical { self.critical_percent } else { self.warning_percent };
         let what = if by_share == severity {
-            format!("{percent:.0} % full (limit {limit} %)")
+            format!("is {percent:.0} % full (limit {limit} %)")
         } else if by_inodes == severity {
-            format!("out of inodes: {inode_percent:.0} % used (limit {limit} %)")
+            format!("is out of inodes: {inode_percent:.0} % used (limit {limit} %)")
         } else if by_floor == severity {
-            format!("nearly full: {free} free (limit {})", human::size(self.minimum_free.as_u64()))
+            format!("is nearly full: {free} free (limit {})", human::size(self.minimum_free.as_u64()))
         } else {
             format!(
-                "going to be full in {} at the rate of the last days, {free} free",
+                "will be full in {} at the rate of the last days; {free} free",
                 human::duration(left.unwrap_or_default())
             )
         };
-        Finding::new(severity, &path, format!("file system of {path} is {what}"))
+        Finding::new(severity, &path, format!("file system of {path} {what}"))
             .meaning("When it is full, PostgreSQL stops writing, and backups and archiving fail.")
             .advice("Free or add space; \"du -xh --max-depth=2\" shows what takes it. Never delete anything in pg_wal.")
             .detail(
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(look(&mut memory, 0, 50, 50), None);
         assert_eq!(look(&mut memory, 1, 54, 46), None, "eleven days are left");
         let told = look(&mut memory, 2, 64, 36).unwrap().1;
-        assert_eq!(told, "file system of /data is full in 5 d 3 h at the rate of the last days, 36.0 GiB are free");
+        assert_eq!(told, "file system of /data will be full in 5 d 3 h at the rate of the last days; 36.0 GiB free");
         assert_eq!(look(&mut memory, 4, 40, 60), None, "it was emptied");
     }
 }
