@@ -156,7 +156,7 @@ fn c35_c43_a_share_that_a_copy_of_the_machine_was_backed_up_to_costs_the_others_
     let words = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success() && words.contains("missing from share"), "{words}");
     let found = installation.journal("select summary || ' ' || detail from findings");
-    assert!(found.contains("is not the one that repository share has backups and WAL of"), "{found}");
+    assert!(found.contains("is not the one whose backups and WAL are in repository share"), "{found}");
 }
 
 #[test]

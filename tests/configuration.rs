@@ -57,8 +57,8 @@ fn ten_mistakes_are_ten_clear_messages() {
         "did you mean \"database\"?",
         "DIR/pgbosun.toml: jobs.disk.critical-percent = 300: expected a whole number from 0 to 255",
         "DIR/pgbosun.toml: jobs.disk.paths = \"/var\": expected a list of paths",
-        "DIR/pgbosun.toml: jobs.age.repositories = [\"offsite\"]: expected the name of a repository defined under [repositories.NAME]; \"offsite\" is not defined; these are: local",
-        "jobs.age.blackout = [\"Mun 08:00-09:00\"]: expected a window such as \"Mon-Fri 08:00-18:00\" (\"Mun\" is no day of the week",
+        "DIR/pgbosun.toml: jobs.age.repositories = [\"offsite\"]: expected the name of a repository defined under [repositories.NAME]; \"offsite\" is not defined; defined: local",
+        "jobs.age.blackout = [\"Mun 08:00-09:00\"]: expected a window such as \"Mon-Fri 08:00-18:00\" (\"Mun\" is not a day of the week",
         "DIR/pgbosun.toml: job: unknown section; did you mean [jobs]?",
     ] {
         let first = expected.split(" (").next().unwrap_or(expected);

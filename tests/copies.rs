@@ -144,7 +144,7 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
     refused(&file.join("target"), &moved, "is not a directory");
     refused(Path::new("/usr/lib"), &moved, "is neither empty nor a data directory");
     refused(&target, &space, "is a tablespace of the PostgreSQL server that runs in");
-    refused(&target, &target, "is named twice");
+    refused(&target, &target, "two things would be restored into");
     // C29: what belongs to a server or is a repository gets no guests.
     refused(&cluster.data.join("base/copy"), &moved, "which is a data directory");
     refused(&target, &cluster.data.join("space"), "which is a data directory");
@@ -165,7 +165,7 @@ fn c17_what_keeps_a_restore_from_its_place_is_said_before_the_first_byte() {
         (link.join("later"), "is a link that leads nowhere"),
         (link, "is a link that leads nowhere"),
         (space.clone(), "is not empty"),
-        (moved.clone(), "is named twice"),
+        (moved.clone(), "two things would be restored into"),
     ];
     let foreign = foreign.map(|path| (path.to_owned(), "does not belong to"));
     for (later, words) in places.into_iter().chain(foreign) {

@@ -201,7 +201,7 @@ fn c39_a_schema_that_another_made_before_is_not_written_into() {
         let done = installation.try_run(arguments);
         format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr))
     };
-    let refused = "schema dba_ops belongs to eve, whose triggers would run with our rights";
+    let refused = "schema dba_ops belongs to eve, whose triggers would run with pgbosun's rights";
     assert!(said(&["migrate"]).contains(refused), "{}", said(&["migrate"]));
     assert!(said(&["check"]).contains(refused));
     assert_eq!(cluster.sql("select count(*) from pg_class where relnamespace = 'dba_ops'::regnamespace"), "0");

@@ -121,7 +121,7 @@ fn c36_a_restore_writes_what_the_manifest_names_each_once_or_fails() {
         let name = forged.name(ObjectKind::Wal);
         forged.change(&name, |_, contents| vec![contents.clone(), contents]);
     });
-    refused("names \"PG_VERSION\" twice", &|forged| {
+    refused("lists \"PG_VERSION\" twice", &|forged| {
         let name = forged.name(ObjectKind::Manifest);
         let text = String::from_utf8(forged.read(&name)).unwrap();
         let line = text.lines().find(|line| line.contains("\"PG_VERSION\"")).unwrap();

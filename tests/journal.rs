@@ -181,7 +181,7 @@ fn a_journal_made_anew_or_put_back_is_delivered_whole_however_much_it_holds_by_t
     // The first attempt fails half-way.
     cluster.sql("alter table dba_ops.job_runs add constraint refused check (false) not valid");
     installation.start();
-    wait_until("it is refused", seconds(20), || installation.log().contains("history is not delivered"));
+    wait_until("it is refused", seconds(20), || installation.log().contains("history has not been delivered"));
     installation.stop();
     cluster.sql("alter table dba_ops.job_runs drop constraint refused");
     delivered(&mut installation);

@@ -187,7 +187,7 @@ fn a_pause_survives_a_restart_and_downtime_is_caught_up_or_missed() {
         installation.count("none", "missed") >= 25 && installation.count("once", "missed") >= 25
     });
     let missed = installation.history("none").into_iter().find(|run| run["state"] == "missed").unwrap();
-    assert!(missed["summary"].as_str().unwrap().contains("nothing was running to start it"), "{missed}");
+    assert!(missed["summary"].as_str().unwrap().contains("no daemon was running to start it"), "{missed}");
     let doubled = installation.journal("select count(*) from (select 1 from runs where trigger <> 'manual' group by job, scheduled_for having count(*) > 1)");
     assert_eq!(doubled, "0");
 }

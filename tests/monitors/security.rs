@@ -36,7 +36,7 @@ fn failed_logins_in_every_format_once() {
         let installation = Installation::new(&place, &text);
         let checked = String::from_utf8(installation.try_run(&["check"]).stdout).unwrap();
         assert_eq!(
-            checked.contains("names in the log can pass for other records"),
+            checked.contains("names in the log can be taken for other records"),
             destination == "stderr",
             "{checked}"
         );

@@ -116,7 +116,7 @@ TOML
     systemctl reload pgbosun || fail "reload"
     wait_for 10 "the connection" sh -c 'journalctl -u pgbosun | grep -q "clusters.hidden.connection: /tmp/.s.PGSQL.5432 is hidden: .*PrivateTmp=yes"'
     wait_for 10 "the repository" sh -c 'journalctl -u pgbosun | grep -q "repositories.hidden.path: /tmp/repository is hidden"'
-    wait_for 10 "alert about both" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "the unit keeps from the daemon what its configuration names"'
+    wait_for 10 "alert about both" sh -c 'runuser -u postgres -- pgbosun alert list | grep -q "the unit denies the daemon access to paths in its configuration"'
     says() { { bosun job run "$1" --wait 2>&1 || :; } | tee /dev/stderr | has "$2" || fail "$1 does not name $2"; }
     says hidden-socket PrivateTmp=
     says hidden-repository PrivateTmp=
@@ -184,7 +184,7 @@ configured-paths)
     pgbosun config check 2>&1 | has "repositories.more.path: /srv/with blank/repository cannot be written.*ReadWritePaths=" || fail "config check says nothing"
     systemctl reload pgbosun || fail "reload"
     wait_for 10 "the log says it" sh -c 'journalctl -u pgbosun | grep -q "repositories.more.path: /srv/with blank/repository cannot be written"'
-    wait_for 10 "alert about it" sh -c 'pgbosun alert list | grep -q "the unit keeps from the daemon what its configuration names"'
+    wait_for 10 "alert about it" sh -c 'pgbosun alert list | grep -q "the unit denies the daemon access to paths in its configuration"'
     { pgbosun check || :; } | tee /dev/stderr | grep "repository more" | has "config unit --install" || fail "check does not say what to do"
     pgbosun config unit --install | has "wrote" || fail "config unit --install"
     pgbosun config unit --install | has "up to date" || fail "a second time"
@@ -196,7 +196,7 @@ configured-paths)
     [ -n "$(find "/srv/with blank" -name backup.json)" ] || fail "nothing is in the new repository"
     sed -i '/^.repositories.link/,$d' /etc/pgbosun/pgbosun.toml
     systemctl reload pgbosun
-    wait_for 10 "alert is over" sh -c '! pgbosun alert list | grep -q "the unit keeps"'
+    wait_for 10 "alert is over" sh -c '! pgbosun alert list | grep -q "the unit denies"'
     [ -e /etc/tmpfiles.d/pgbosun.conf ] || fail "no tmpfiles for the other user"
     # A drop-in that is not ours stays, and the daemon starts all the same.
     echo "[Service]" >/etc/systemd/system/pgbosun.service.d/10-configuration.conf

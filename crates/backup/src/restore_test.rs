@@ -105,8 +105,7 @@ impl Directory {
     /// A new one in `parent`; those of processes that are gone are removed first.
     pub fn create(parent: &Path) -> Result<Self, Error> {
         if nix::unistd::geteuid().is_root() {
-            let reason =
-                "PostgreSQL does not run as root: run pgbosun as the user postgres, who then owns its state directory";
+            let reason = "PostgreSQL does not run as root: run pgbosun as the user postgres, and make that user the owner of its state directory";
             return Err(Error::Refused(reason.into()));
         }
         remove_leftovers(parent);

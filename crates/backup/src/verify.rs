@@ -182,7 +182,11 @@ async fn verify_held(
                 format!("{} present, with the right sizes", human::count(info.objects.len(), "object")),
             ),
             check("checksums", faults.damaged, stored.into()),
-            check("manifest", faults.manifest, format!("{in_manifest} files, its own checksum matches")),
+            check(
+                "manifest",
+                faults.manifest,
+                format!("{}, its own checksum matches", human::count(in_manifest, "file")),
+            ),
             check(
                 "contents",
                 faults.contents,

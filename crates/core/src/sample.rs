@@ -271,7 +271,7 @@ pub fn reference() -> String {
         for (place, (name, merge)) in shape.values.iter().enumerate() {
             let what = match merge {
                 Merge::Count | Merge::Position => "",
-                Merge::Add => "sum over all checks",
+                Merge::Add => "sum over all samples",
                 Merge::Most => "the maximum",
                 Merge::Last => "at the end",
             };

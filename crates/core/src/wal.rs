@@ -148,7 +148,7 @@ pub fn history(timeline: u32, text: &str) -> Result<Vec<Switch>, String> {
         };
         let (after, behind) = switches.last().map_or((0, Lsn(0)), |last| (last.parent, last.at));
         if parent <= after || parent >= timeline || at < behind {
-            return Err(format!("\"{line}\" is out of order in the history of timeline {timeline}"));
+            return Err(format!("\"{line}\" does not belong where it is in the history of timeline {timeline}"));
         }
         switches.push(Switch { parent, at });
     }

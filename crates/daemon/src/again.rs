@@ -105,7 +105,7 @@ fn finding(run: &Run, reason: &str) -> Finding {
         run.job, run.id
     );
     Finding::new(Severity::Warning, OBJECT, format!("a run of {} was interrupted and does not run again", run.job))
-        .meaning("The daemon ended while it was running, or before its turn came. Its work has not been done.")
+        .meaning("The daemon ended during the run, or before its turn came. The work has not been done.")
         .advice(advice)
         .detail(
             Detail::new()

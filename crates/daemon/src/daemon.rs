@@ -181,7 +181,7 @@ fn interrupted(run: &Run) -> Finding {
         run.job
     );
     Finding::new(Severity::Warning, "", format!("a run of {} was interrupted", run.job))
-        .meaning("The daemon ended while it was running: a crash, a kill or a power cut. Its work may be incomplete.")
+        .meaning("The daemon ended during this run: a crash, a kill or a power cut. The run's work may be incomplete.")
         .advice(advice)
         .detail(Detail::new().fact("run", run.id).fact("reason", &run.summary))
 }

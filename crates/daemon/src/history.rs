@@ -146,7 +146,7 @@ impl Target {
                 let reason = chain(&error);
                 let since = engine.history_trouble.borrow().as_ref().map_or_else(|| engine.now(), |(since, _)| *since);
                 if self.failures == 0 {
-                    tracing::warn!("history is not delivered, it waits in the journal: {reason}");
+                    tracing::warn!("history has not been delivered, it waits in the journal: {reason}");
                 }
                 self.trouble.lasts(engine, since, &reason).await;
                 engine.history_trouble.send_replace(Some((since, reason)));

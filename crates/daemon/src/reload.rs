@@ -114,16 +114,16 @@ pub(crate) async fn tell_kept_away(engine: &Engine, loaded: &Loaded) {
     for line in &lines {
         tracing::warn!("{line}");
     }
-    let summary = "the unit hides from the daemon what its configuration names";
+    let summary = "the unit denies the daemon access to paths in its configuration";
     let finding = (!lines.is_empty()).then(|| {
         Finding::new(Severity::Warning, KEPT_AWAY, summary)
-            .meaning("Whatever needs these files fails in the daemon, but works on the command line.")
+            .meaning("Whatever needs these paths fails in the daemon, but works on the command line.")
             .advice("Change the configuration or the unit as described below.")
             .detail(lines.join("\n"))
     });
     if let Err(error) = alerts::own_object(engine, DAEMON, KEPT_AWAY, finding).await {
         tracing::error!(
-            "the alert about files that the unit hides could not be written to the journal: {}",
+            "the alert about paths that the unit denies could not be written to the journal: {}",
             chain(&error)
         );
     }

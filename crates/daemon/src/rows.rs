@@ -49,7 +49,7 @@ pub fn new_run(config: &Config, job: &Job, trigger: Trigger, scheduled_for: Date
 
 pub(crate) fn missed(config: &Config, job: &Job, time: DateTime<Utc>, now: DateTime<Utc>, more: u64) -> Run {
     let late = human::span(now - time);
-    let mut summary = format!("nothing was running to start it; noticed {late} later");
+    let mut summary = format!("no daemon was running to start it; noticed {late} later");
     if more > 0 {
         summary.push_str(&format!("; {} missed too", human::count(more, "earlier time")));
     }

@@ -59,7 +59,7 @@ pub(crate) fn status_line(engine: &Engine) -> String {
             format!("next {} at {}", next.job, next.at.with_timezone(&config.daemon.time_zone).format("%a %H:%M:%S %Z"))
         },
     );
-    let history = if engine.history_trouble.borrow().is_some() { "; history is not delivered" } else { "" };
+    let history = if engine.history_trouble.borrow().is_some() { "; history has not been delivered" } else { "" };
     format!("{running}; {next}{history}")
 }
 

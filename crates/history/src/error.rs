@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// Its place takes no writes.
     #[error(
-        "{path} cannot be written: its disk is mounted read-only, or became read-only by an error that \"dmesg\" shows; fix \
+        "{path} cannot be written: its disk is mounted read-only, or became read-only because of an error that \"dmesg\" shows; fix \
          that first"
     )]
     ReadOnly {

@@ -147,7 +147,8 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     }
     let kept =
         if restored.kept > 0 { format!(", {} unchanged", human::count(restored.kept, "file")) } else { String::new() };
-    say!("{} {} files, {} in {took}{kept}", output::green("restored"), restored.files, human::size(restored.bytes));
+    let files = human::count(restored.files, "file");
+    say!("{} {files}, {} in {took}{kept}", output::green("restored"), human::size(restored.bytes));
     for line in &restored.configuration {
         say!("{line}");
     }

@@ -157,7 +157,7 @@ fn show_monitors(status: &Status, screen: &mut Vec<String>) {
     let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} failed")) };
     put!(
         screen,
-        "\n{}\n  {} in all, {} have run{trouble}; last {newest}{next}",
+        "\n{}\n  {} in all, {} already run{trouble}; last {newest}{next}",
         bold("MONITORS"),
         status.monitors,
         looks().count()

@@ -55,9 +55,11 @@ impl Incremental {
         before: &Inspection,
     ) -> Result<Result<Parent, WhyFull>, Error> {
         if before.version_number < 170_000 {
-            return Ok(Err(
-                format!("PostgreSQL {} has no incremental backups, they need 17 or later", before.version).into()
-            ));
+            return Ok(Err(format!(
+                "PostgreSQL {} has no incremental backups; they need version 17 or later",
+                before.version
+            )
+            .into()));
         }
         if before.settings.get("summarize_wal").is_none_or(|value| value != "on") {
             return Ok(Err("summarize_wal is off: ALTER SYSTEM SET summarize_wal = on, then reload".into()));

@@ -148,7 +148,7 @@ impl Restore {
             }
             if !taken.insert(resolved) {
                 return Err(Error::Refused(format!(
-                    "{} is named twice: each tablespace needs a directory of its own",
+                    "two things would be restored into {}: each tablespace needs a directory of its own",
                     directory.display()
                 )));
             }

@@ -222,7 +222,7 @@ fn apply(path: &Path, contents: &mut dyn Read) -> Result<u64, Error> {
     // A segment of a relation has at most 1 GiB (RELSEG_SIZE), whatever block size a server was built with.
     if count > 1 << 20 || truncation > 1 << 20 {
         return Err(failed()(io::Error::other(format!(
-            "it claims {count} changed blocks and a length of {truncation}"
+            "it claims {count} changed blocks and a length of {truncation} blocks"
         ))));
     }
     let numbers = (0..count).map(|_| word()).collect::<io::Result<Vec<_>>>().map_err(failed())?;

@@ -132,10 +132,12 @@ fn configure(restore: &Restore, info: &BackupInfo) -> Result<Vec<String>, Error>
         // C43: on a timeline of which the archive has another continuation it would archive nothing, and be backed up nowhere.
         let place = match &restore.recovery {
             Some(_) => "Remove these lines and restart if it is to replace the original",
-            None => "It stays on the original's timeline and cannot replace it: for that, restore with --in-place",
+            None => {
+                "It stays on the original's timeline and cannot replace the original: for that, restore with --in-place"
+            }
         };
         made.push(format!(
-            "postgresql.auto.conf: {} are set for a copy next to its original: it archives nothing, takes no changes meant for \
+            "postgresql.auto.conf: {} are set for a copy alongside its original: it archives nothing, takes no changes meant for \
              the original, runs no background jobs{}. {place}",
             names.collect::<Vec<_>>().join(", "),
             port.map_or_else(String::new, |port| format!(", has port {port}"))
@@ -221,7 +223,7 @@ pub fn is_copy(data: &Path) -> bool {
 /// What keeps a copy apart from its original (C21, C29): it archives nothing, takes no changes meant for the original, runs no jobs
 /// of modules, makes tablespaces that are created later inside itself, and is found under a name and port of its own.
 fn beside(info: &BackupInfo, removed: &Removed, port: Option<u16>) -> String {
-    let mut text = "# For a copy next to its original, written by pgbosun. If it replaces the original, remove what \
+    let mut text = "# For a copy alongside its original, written by pgbosun. If it replaces the original, remove what \
                     follows.\narchive_mode = 'off'\nmax_logical_replication_workers = '0'\nallow_in_place_tablespaces = \
                     'on'\nsynchronous_standby_names = ''\n"
         .to_owned();

@@ -23,7 +23,7 @@ pub async fn plan_beyond(request: &Request, server: &Server, system_id: &str, be
         Ok(_) => return Err(add("none of the servers that answer is the primary".into())),
         Err(error) => {
             return Err(add(format!(
-                "and the server does not answer ({}). If it runs elsewhere, \"select pg_switch_wal()\" on it gets the rest \
+                "the server does not answer ({}). If it runs elsewhere, \"select pg_switch_wal()\" on it gets the rest \
                  archived; if it is lost, archive what is in its pg_wal with \"pgbosun wal push\"",
                 pgbosun_core::human::chain(&error)
             )));

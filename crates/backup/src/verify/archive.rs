@@ -92,12 +92,9 @@ pub async fn verify_archive(
         detail: if faults.is_empty() { good } else { faults.join("\n") },
     };
     let read = if sealed > 0 {
-        format!(
-            "{}, {sealed} of them not checked: encrypted, and no identity is configured here",
-            human::count(files, "file")
-        )
+        format!("{}, {sealed} not checked: encrypted, and no identity is configured here", human::count(files, "file"))
     } else {
-        format!("{}, all as PostgreSQL archived them", human::count(files, "file"))
+        format!("{} with the contents that PostgreSQL archived", human::count(files, "file"))
     };
     let damaged = damaged.into_iter().map(|error| error.to_string()).collect();
     let continuity = match unlooked {

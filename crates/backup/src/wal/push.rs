@@ -125,7 +125,7 @@ impl Pusher {
         }
         if durable == 0 {
             let reasons = reasons.join("; ");
-            return Err(refused(format!("no repository took it; PostgreSQL keeps it and tries again ({reasons})")));
+            return Err(refused(format!("no repository accepted it; PostgreSQL keeps it and tries again ({reasons})")));
         }
         Ok(pushed)
     }
@@ -261,7 +261,7 @@ mod tests {
             Pusher::new("main", "7".into(), repositories).push(&file).await
         };
         let full = push(0, "1\t0/3000000\tone\n").await.unwrap_err().to_string();
-        let words = ["no repository took it", "share: ", "directory", "the spool is full (spool-limit)"];
+        let words = ["no repository accepted it", "share: ", "directory", "the spool is full (spool-limit)"];
         assert!(words.iter().all(|word| full.contains(word)), "{full}");
 
         let kept = push(1 << 20, "1\t0/3000000\tone\n").await.unwrap();

@@ -311,7 +311,7 @@ macro_rules! names {
                 let refusal = Refusal::expected(Self::EXPECTS).with_nearest(word, names);
                 Err(if refusal.hint.is_none() {
                     let defined = if known.$list.is_empty() { "none".to_owned() } else { known.$list.join(", ") };
-                    Refusal { hint: Some(format!("\"{word}\" is not defined; these are: {defined}")), ..refusal }
+                    Refusal { hint: Some(format!("\"{word}\" is not defined; defined: {defined}")), ..refusal }
                 } else {
                     refusal
                 })

@@ -46,8 +46,8 @@ async fn tell(engine: &Engine, findings: Vec<Finding>) -> bool {
 fn finding(lasted: &str, reason: &str) -> Finding {
     Finding::new(Severity::Warning, "delivery", format!("the history database has accepted nothing for {lasted}"))
         .meaning(
-            "Runs, backups and alerts are not in dba_ops. They wait in the journal, and nothing is lost; the operators as last \
-             read are notified.",
+            "Runs, backups and alerts are not in dba_ops. They wait in the journal, and nothing is lost. Until then the operators \
+             last read from it are notified.",
         )
         .advice("Fix the cause named below; \"pgbosun check\" shows whether it is gone. The rest is delivered automatically.")
         .detail(reason.to_owned())

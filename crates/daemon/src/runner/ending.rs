@@ -182,7 +182,7 @@ fn failure(run: &Run, severity: Severity) -> Finding {
          what happened.",
         run.job, run.id
     );
-    let detail = Detail::error(&run.summary).fact("tries", run.attempts);
+    let detail = Detail::error(&run.summary).fact("attempts", run.attempts);
     Finding::new(severity, "", summary).meaning(meaning).advice(advice).detail(detail)
 }
 

@@ -132,14 +132,15 @@ async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]
             let labels: Vec<_> =
                 goes.map(|(info, _)| format!("{} (taken {})", info.label, ago(info.finished_at))).collect();
             if !labels.is_empty() || would.wal_removed > 0 {
-                let wal = human::count(would.wal_removed, "WAL file");
-                let what = match labels.as_slice() {
-                    [] => "no backup".to_owned(),
-                    [one] => format!("backup {one}"),
-                    many => format!("backups {}", many.join(", ")),
+                let wal = (would.wal_removed > 0).then(|| human::count(would.wal_removed, "WAL file"));
+                let backups = match labels.as_slice() {
+                    [] => None,
+                    [one] => Some(format!("backup {one}")),
+                    many => Some(format!("backups {}", many.join(", "))),
                 };
+                let what = backups.into_iter().chain(wal).collect::<Vec<_>>().join(" and ");
                 let place = &repository.name;
-                confirm(&format!("{what} and {wal} of {cluster} will be removed from {place}"), false, "--force")?;
+                confirm(&format!("{what} of {cluster} will be removed from {place}"), false, "--force")?;
             }
         }
     }

@@ -67,7 +67,7 @@ pub fn unit(path: &Path, install: bool) -> anyhow::Result<u8> {
 fn only_roots(files: &[PathBuf]) -> anyhow::Result<()> {
     let parents = files.iter().filter_map(|file| file.parent());
     for place in files.iter().map(PathBuf::as_path).chain(parents) {
-        let found = fs::metadata(place).with_context(|| format!("look at {}", place.display()))?;
+        let found = fs::metadata(place).with_context(|| format!("inspect {}", place.display()))?;
         if !is_roots_alone(&found) {
             return Err(Exit::refused(format!(
                 "{0} does not belong to root, or others may write it: the unit is only written from files that root alone may \

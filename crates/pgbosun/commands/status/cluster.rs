@@ -45,8 +45,8 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
         };
         match (archive.failing, archive.last_archived_at) {
             (true, last) => {
-                let last = last.map_or_else(|| "never".into(), ago);
-                put!(screen, "    WAL archived   {}, {waits}; last worked {last}", red("failing"));
+                let last = last.map_or_else(|| "never worked".into(), |at| format!("last worked {}", ago(at)));
+                put!(screen, "    WAL archived   {}, {waits}; {last}", red("failing"));
             }
             (false, Some(last)) => put!(screen, "    WAL archived   {}, {waits}", ago(last)),
             (false, None) => put!(screen, "    WAL archived   {}", dim("never")),

@@ -30,7 +30,7 @@ select a.pid,
        coalesce(w.blocked_by, '{}') as blocked_by,
        coalesce(extract(epoch from pg_catalog.clock_timestamp() - w.since), 0)::float8 as seconds,
        pg_catalog.format('process %s, %s to %s (%s), %s: %s', a.pid, coalesce(a.usename, '-'), coalesce(a.datname, '-'),
-                         coalesce(a.application_name, ''), coalesce(a.state, 'at work'),
+                         coalesce(a.application_name, ''), coalesce(a.state, 'running'),
                          pg_catalog.left(a.query, 200)) as who
 from concerned c
 join pg_catalog.pg_stat_activity a using (pid)

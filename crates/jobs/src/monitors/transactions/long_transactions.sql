@@ -3,7 +3,7 @@ with /* pgbosun */ sessions as (
     select state like 'idle in transaction%' as idle, state_change, xact_start,
            pg_catalog.format('process %s, %s to %s from %s (%s), %s: %s', pid, coalesce(usename, '-'),
                              coalesce(datname, '-'), coalesce(pg_catalog.host(client_addr), 'this machine'),
-                             coalesce(application_name, ''), coalesce(state, 'at work'), pg_catalog.left(query, 200)) as who,
+                             coalesce(application_name, ''), coalesce(state, 'running'), pg_catalog.left(query, 200)) as who,
            coalesce(application_name, '') as application
     from pg_catalog.pg_stat_activity
     where xact_start is not null and backend_type = 'client backend' and pid <> pg_catalog.pg_backend_pid()

@@ -3,7 +3,7 @@ select /* pgbosun */ kind, who, held::bigint
 from (
     select 'session' as kind,
            pg_catalog.format('process %s, %s to %s, %s since %s: %s', pid, coalesce(usename, '-'), coalesce(datname, '-'),
-                             coalesce(state, 'at work'), coalesce(xact_start, backend_start)::timestamptz(0),
+                             coalesce(state, 'running'), coalesce(xact_start, backend_start)::timestamptz(0),
                              pg_catalog.left(query, 100)) as who,
            greatest(pg_catalog.age(backend_xmin), pg_catalog.age(backend_xid)) as held
     from pg_catalog.pg_stat_activity

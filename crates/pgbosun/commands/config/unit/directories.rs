@@ -28,7 +28,11 @@ pub fn make(config: &Config, mounts: &Mounts) {
     for Named { option, path } in written(config).into_iter().filter(is_its_own) {
         // Nothing is asked of a share that is away.
         if mounts.is_away(&path) {
-            tell!("{} {option}: {} is on a share that is not mounted", output::yellow("warning:"), path.display());
+            tell!(
+                "{} {option}: {} is on a file system that is not mounted",
+                output::yellow("warning:"),
+                path.display()
+            );
             continue;
         }
         if path.exists() {
