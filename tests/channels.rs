@@ -339,7 +339,7 @@ fn every_channel_of_a_group_hears_of_an_alert_from_its_begin_to_its_end() {
     let configuration = format!("{}{FRAGILE}", services.configuration(directory.path()));
     let mut installation = Installation::new(directory.path(), &configuration);
     let tested = installation.run(&["alert", "test", "database"]);
-    assert_eq!(tested.matches("accepted").count(), 4, "{tested}");
+    assert_eq!(tested.matches(" accepted: ").count(), 4, "{tested}");
     assert_eq!(services.actions(), ["trigger", "resolve"], "a test wakes nobody for long");
     let checked = String::from_utf8_lossy(&installation.try_run(&["check"]).stdout).into_owned();
     for channel in ["slack", "pager", "hook", "script"] {

@@ -54,7 +54,7 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
         );
     };
     installation.configure(&at(&socket));
-    refused("and segment");
+    refused("but segment");
     write(&copy, 6);
     refused("differs from the one in the WAL archive");
     assert_eq!(labels(), first);

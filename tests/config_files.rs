@@ -168,6 +168,6 @@ fn a_role_that_may_not_read_them_has_them_read_here_and_a_backup_goes_on_without
     let with = said(
         "grant execute on function pg_read_file(text), pg_backup_start(text, boolean), pg_backup_stop(boolean) to carer",
     );
-    assert!(!with.contains("not backed up"), "{with}");
+    assert!(!with.contains("configuration file not backed up"), "{with}");
     assert!(newest().contains("etc/more/odd name.conf"), "{}", newest());
 }
