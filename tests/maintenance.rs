@@ -80,7 +80,10 @@ fn vacuum_takes_what_needs_it_and_says_what_is_in_its_way() {
     let mut command = Command::new(program());
     command.arg("--config").arg(directory.path().join("weak.toml")).args(["job", "run", "vacuum"]);
     let refused = output(&mut command);
-    assert!(refused.contains("most common reason: not permitted for this role: it is not the owner"), "{refused}");
+    assert!(
+        refused.contains("most common reason for not doing it: not permitted for this role: it is not the owner"),
+        "{refused}"
+    );
 
     // Then nothing is, and nothing is left to do.
     cluster.sql("delete from dead where id % 8 = 3");

@@ -140,7 +140,7 @@ fn age_of_what_autovacuum_does_not_reach() {
     cluster.sql("vacuum (freeze)");
     assert_eq!(look(&installation, "vacuum"), ["warning postgres"]);
     let told_of = told(&installation, "vacuum");
-    assert!(told_of.starts_with("2 tables of postgres") && told_of.contains(".forgotten "), "{told_of}");
+    assert!(told_of.starts_with("2 tables in postgres") && told_of.contains(".forgotten "), "{told_of}");
     drop(session);
     wait_until("the session is gone", seconds(10), || cluster.sql(exists) == "0");
     assert_eq!(look(&installation, "vacuum"), [""; 0]);

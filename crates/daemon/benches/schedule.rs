@@ -110,11 +110,7 @@ fn latency(program: &Path, directory: &Path, jobs: usize) {
     .filter_map(|line| line.parse().ok())
     .collect();
     let at = |share: f64| latencies.get(((latencies.len() - 1) as f64 * share) as usize).copied().unwrap_or(f64::NAN);
-    println!(
-        "| trigger latency, {jobs} jobs due in the same second, {} runs: median | {:.2} s |",
-        latencies.len(),
-        at(0.5)
-    );
+    println!("| {jobs} jobs due in the same second, {} runs: median | {:.2} s |", latencies.len(), at(0.5));
     println!("| … 99 of 100 | {:.2} s |", at(0.99));
     println!("| … slowest | {:.2} s |", at(1.0));
 }
@@ -161,7 +157,7 @@ fn journal(directory: &Path) {
         begun.elapsed()
     });
     let rate = f64::from(tasks * each) / took.as_secs_f64();
-    println!("| journal: runs claimed and ended, each durable, {tasks} at a time | {rate:.0} a second |");
+    println!("| journal: runs claimed and finished, each durably, {tasks} at a time | {rate:.0} a second |");
 }
 
 /// The monitors there are of the reference installation, every five minutes, on a server of our own.

@@ -154,7 +154,7 @@ impl JobContext {
     {
         match self.bulk.spawn(work).await {
             Ok(done) => done.map_err(Into::into),
-            Err(error) => Err(JobError::lasting("the job crashed").because(error)),
+            Err(error) => Err(JobError::lasting("the job ended unexpectedly").because(error)),
         }
     }
 }

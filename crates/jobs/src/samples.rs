@@ -22,7 +22,7 @@ options! {
     pub struct Sample {
         /// How many times it checks what active sessions are waiting for, one second apart.
         wait_looks: u8 = "5";
-        /// The statements that took most are kept by name; the text of each is kept up to this many bytes.
+        /// The statements that rank highest are kept individually; the text of each is kept up to this many bytes.
         query_bytes: u32 = "4000";
     }
 }

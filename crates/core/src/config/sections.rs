@@ -83,7 +83,8 @@ options! {
         keep_maintenance: Duration = "\"90d\"";
         /// How long individual samples are kept.
         keep_samples: Duration = "\"7d\"";
-        /// How long hourly summaries of samples are kept; daily summaries, and sizes, are kept like everything else.
+        /// How long hourly summaries of samples are kept; daily summaries, those of sizes among them, are kept like
+        /// everything else.
         keep_hours: Duration = "\"35d\"";
     }
 }

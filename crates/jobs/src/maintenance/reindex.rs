@@ -49,7 +49,7 @@ options! {
         /// transaction that is prepared or older than `lock-timeout`. During the build: transactions that have to end,
         /// which delays only sessions that alter or vacuum the table. After that the index is skipped.
         patience: Duration = "\"5m\"";
-        /// How much WAL the slowest standby may lag behind.
+        /// How far the slowest standby may lag behind, in bytes of WAL.
         lag_limit: ByteSize = "\"256MiB\"";
         /// How much WAL to write per second on average: after each index the job pauses long enough to stay below it, so
         /// that commits, standbys and the archive keep up. `0B` means no limit.

@@ -417,7 +417,7 @@ fn summary(rows: &[MaintenanceRecord], nothing: &str) -> String {
     }
     if let Some((reason, count)) = reasons.into_iter().max_by_key(|(_, count)| *count) {
         let times = if count > 1 { format!(" ({count} times)") } else { String::new() };
-        parts.push(format!("most common reason: {reason}{times}"));
+        parts.push(format!("most common reason for not doing it: {reason}{times}"));
     }
     parts.join("; ")
 }

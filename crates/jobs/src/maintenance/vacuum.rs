@@ -24,8 +24,8 @@ use std::{
 };
 
 options! {
-    /// Vacuums and analyzes the tables that need it, worst first. A table needs it when its dead rows or insertions come
-    /// close to its own autovacuum thresholds, when its age comes close to the point where the server forces a freeze, or
+    /// Vacuums and analyzes the tables that need it, worst first. A table needs it when its dead rows or insertions reach
+    /// `threshold-share` of its own autovacuum thresholds, when its age comes close to the point where the server forces a freeze, or
     /// when it was never analyzed. If the same table needs it night after night, the job recommends settings for that
     /// table.
     pub struct Vacuum {

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 options! {
     /// Alerts when the newest backup of a job is not in all the repositories it should be in, or differs in one of them, or is
-    /// incomplete there.
+    /// damaged or incomplete there.
     pub struct BackupCopies {
         /// The repositories that should have the same backups, whichever job took them; by default those that the backup's job
         /// names, and those that jobs of kind `replicate` copy them to.
@@ -199,7 +199,7 @@ impl BackupCopies {
             }
             (Some(copy), _) if !copy.faults.is_empty() => {
                 let faults = human::count(copy.faults.len(), "fault");
-                let summary = format!("backup {label} is incomplete in repository {repository}: {faults}");
+                let summary = format!("backup {label} is not good in repository {repository}: {faults}");
                 Some((summary, copy.faults.iter().take(SHOWN).cloned().collect()))
             }
             (Some(_), _) => None,
@@ -232,7 +232,7 @@ mod tests {
         };
         told(look(61, Ok(None)), "is not in repository offsite");
         told(look(1, Ok(copy(8, &[]))), "differs from the one in local");
-        told(look(1, Ok(copy(9, &["base is not there"]))), "is incomplete in repository offsite: 1 fault");
+        told(look(1, Ok(copy(9, &["base is not there"]))), "is not good in repository offsite: 1 fault");
         told(look(1, Err("away".into())), "cannot be determined");
     }
     #[test]

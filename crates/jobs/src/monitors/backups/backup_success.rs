@@ -73,7 +73,7 @@ impl Monitor for BackupSuccess {
             bad.iter().take(10).map(|run| [run.scheduled_for.into(), Value::of(&run.job), Value::of(&run.summary)]);
         verdict.find(
             Finding::new(severity, "success", format!("only {percent:.0} % of backups succeeded within {told}"))
-                .meaning("Backups succeed by luck: some day there is none when it is needed.")
+                .meaning("Whether a backup succeeds is a matter of luck: one day there will be none when it is needed.")
                 .advice("See what the failures below have in common.")
                 .detail(Detail::new().table(["scheduled for", "job", "reason"], failed)),
         );

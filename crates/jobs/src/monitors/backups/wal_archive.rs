@@ -184,7 +184,7 @@ impl Monitor for WalArchive {
                 &format!("gap in {repository}"),
                 Severity::Critical,
                 format!("{} left out of {repository}", human::count(own.len(), "WAL file")),
-                "Recovery from this repository alone cannot go past the gap. It was unavailable for longer than the spool had room for.",
+                "Recovery from this repository alone cannot go past the gap. The repository was unavailable for longer than the spool had room for.",
                 "Fill the gap with a job of kind replicate, or take a new backup into this repository: that ends this alert.",
                 Detail::new().table(["file", "skipped at"], files),
             );

@@ -39,7 +39,7 @@ impl Monitor for Autovacuum {
         looks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity autovacuum",
-        queries: &[Query { what: "look at the autovacuum workers", sql: include_str!("autovacuum.sql") }],
+        queries: &[Query { what: "list the autovacuum workers", sql: include_str!("autovacuum.sql") }],
     };
     type Sample = Sample;
     /// Since when no worker was free.

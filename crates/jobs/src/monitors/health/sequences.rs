@@ -35,7 +35,7 @@ impl Monitor for Sequences {
         looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres sequence",
-        queries: &[Query { what: "look at the sequences", sql: include_str!("sequences.sql") }],
+        queries: &[Query { what: "read the sequences", sql: include_str!("sequences.sql") }],
     };
     type Sample = Vec<(String, Sequence)>;
     type Memory = ();

@@ -46,7 +46,7 @@ impl Monitor for Statistics {
         looks: 1,
         needs: Needs::Cluster,
         source: "check_postgres and check_pgactivity last_analyze, by changes, and by time where that is wanted",
-        queries: &[Query { what: "look at the age of statistics", sql: include_str!("statistics.sql") }],
+        queries: &[Query { what: "read the age of statistics", sql: include_str!("statistics.sql") }],
     };
     type Sample = Vec<(String, Table)>;
     type Memory = ();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 options! {
     /// Alerts when the processors are busy over the whole sample, or more processes want to run than they can handle, and names
-    /// the processes that use most.
+    /// the processes that use the most.
     pub struct Cpu {
         /// How long it measures, so that a single spike does not count.
         sample: Duration = "\"20s\"";

@@ -78,7 +78,7 @@ impl Monitor for LogSize {
         verdict.find(
             Finding::new(severity, "logs", format!("logs in {place} take {told}"))
                 .meaning("They fill the disk, and what matters is hard to find in them.")
-                .advice("See what repeats in the newest one; logrotate, or log_rotation_age with a cleanup, removes old ones.")
+                .advice("See what repeats in the newest file; logrotate, or log_rotation_age with a cleanup, removes old ones.")
                 .detail(Detail::new().table(["size", "file"], largest)),
         );
         verdict

@@ -100,7 +100,7 @@ impl Monitor for Permissions {
             verdict.find(
                 Finding::new(Severity::Warning, format!("{path} (owner)"), format!("{path} belongs to {owner}"))
                     .meaning("Its owner can change it, and decides who may read it, whatever its mode says.")
-                    .advice(format!("Find out how that happened, or fix it: chown postgres: {path}"))
+                    .advice(format!("Find out how that happened, then fix it: chown postgres: {path}"))
                     .detail(Detail::new().fact("owner", owner)),
             );
         }

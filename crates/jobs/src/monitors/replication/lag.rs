@@ -21,11 +21,11 @@ options! {
     pub struct ReplicationLag {
         /// Warns when a receiver is this far behind in time …
         warning: Duration = "\"5m\"";
-        /// … and is critical at this.
+        /// … and critical when it is this far.
         critical: Duration = "\"30m\"";
         /// Warns when a receiver is this many bytes behind …
         warning_bytes: ByteSize = "\"1GiB\"";
-        /// … and is critical at this many.
+        /// … and critical when it is this many.
         critical_bytes: ByteSize = "\"10GiB\"";
         /// Receivers that must be connected, by `application_name`: critical if one is missing.
         standbys: Vec<String> = "[]";

@@ -179,7 +179,7 @@ impl Monitor for FailedLogins {
                 )
                 .meaning("Somebody has a wrong password, or is trying many.")
                 .advice(if address == NOWHERE {
-                    "Have the server log where from: add %h to log_line_prefix, or csvlog to log_destination."
+                    "Have the server log where logins come from: add %h to log_line_prefix, or csvlog to log_destination."
                 } else {
                     "If it is nobody you know, block it: pg_hba.conf, firewall. Otherwise fix its password."
                 })

@@ -142,7 +142,7 @@ impl Monitor for Hba {
             };
             verdict.find(
                 Finding::new(Severity::Warning, "changed", summary)
-                    .meaning("Others than before may be able to log in.")
+                    .meaning("People or programs that could not log in before may be able to now.")
                     .advice("If this was not intended, find out who did it.")
                     .detail(Detail::new().table(["seen", "change"], told)),
             );

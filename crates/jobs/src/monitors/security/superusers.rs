@@ -50,7 +50,7 @@ impl Monitor for Superusers {
         looks: 1,
         needs: Needs::Cluster,
         source: "CIS PostgreSQL Benchmark 4: privileges",
-        queries: &[Query { what: "look at the roles", sql: include_str!("superusers.sql") }],
+        queries: &[Query { what: "list the roles", sql: include_str!("superusers.sql") }],
     };
     type Sample = Vec<Role>;
     type Memory = Memory;

@@ -88,8 +88,8 @@ impl Format {
         match (quotes, tells) {
             (true, _) => None,
             (false, false) => Some(
-                "the log does not tell from where logins failed: add %h to log_line_prefix, or csvlog to log_destination, in \
-                 which no name can pass for another record",
+                "the log does not say where failed logins came from: add %h to log_line_prefix, or csvlog to log_destination, \
+                 where no name can be taken for another record",
             ),
             (false, true) => Some(
                 "names in the log can be taken for other records: add csvlog or jsonlog to log_destination, where they cannot",
