@@ -159,7 +159,7 @@ fn c27_c36_what_a_restore_refuses_is_no_verified_backup_and_a_list_of_nothing_fi
     assert_eq!(code, Some(0), "{said}");
     let nothing = format!("{{\"base.0001.tar\":[{}\"\"]}}", "\"\",".repeat(17 << 20));
     for (words, forgery) in [
-        ("has \"base/1/1\" whole", text.replacen("\"PG_VERSION\"", "\"PG_VERSION\",\"base/1/INCREMENTAL.1\"", 1)),
+        ("has all of \"base/1/1\"", text.replacen("\"PG_VERSION\"", "\"PG_VERSION\",\"base/1/INCREMENTAL.1\"", 1)),
         ("is damaged: ", text.replacen('[', "[7,", 1)),
         ("more files are listed", nothing),
     ] {

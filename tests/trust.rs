@@ -205,7 +205,7 @@ fn what_keeps_a_part_from_its_place_is_known_before_anything_is_recovered() {
     output(Command::new("chmod").arg("a-w").arg(&place));
     refused(&["--to", file.to_str().unwrap(), part[0], part[1]], "Permission denied");
     refused(&["--into", "nowhere", part[0], part[1]], "there is no database nowhere on the server");
-    refused(&["--into", "postgres", part[0], part[1]], "belongs to clerk, postgres: --role NAME");
+    refused(&["--into", "postgres", part[0], part[1]], "the restored objects belong to clerk, postgres: --role NAME");
 }
 
 #[test]
