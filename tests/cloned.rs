@@ -101,7 +101,7 @@ fn c43_a_copy_of_the_machine_that_backs_up_to_the_same_place_replaces_nothing() 
     // A machine that was put back goes on under a name of its own, as the message says.
     original.stop();
     installation.configure(&at(&socket));
-    refused("of timeline 1, and");
+    refused("on timeline 1, but");
     installation.configure(&at(&socket).replace("[clusters.main]", "[clusters.back]"));
     installation.run(&["backup", "create"]);
     let listed = installation.json(&["backup", "list", "--cluster", "back"]);
