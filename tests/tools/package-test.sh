@@ -1,7 +1,8 @@
 #!/bin/bash
 # package-test.sh [SUITE...] - both packages in booted systems of Debian 12 and 13, or of SUITEs: installed, configured, upgraded
 # from the package of the commit before while a backup runs, removed, purged (package-scenarios.sh). Builds both, with the program of
-# target/debug or PROGRAM; where git does not have the commit before, the first is this program under an earlier version.
+# target/debug or PROGRAM, and BEFORE where the program of the commit before is built already; where git does not have that commit, the
+# first package is this program under an earlier version.
 # PGBOSUN_TEST_STORES (/opt/pgbosun-test) keeps the roots of the systems, which are made once.
 # SCENARIOS chooses some of them.
 set -euo pipefail
@@ -27,8 +28,9 @@ build() { # NAME, from the tree where it is called
 before=$PWD/target/package-before
 if git rev-parse --quiet --verify HEAD^ >/dev/null; then
     if [ -e "$before/.git" ]; then git -C "$before" checkout --quiet --detach HEAD^; else git worktree add --quiet --force --detach "$before" HEAD^; fi
-    echo "building the commit before"
-    (cd "$before" && cargo build --quiet && PROGRAM=target/debug/pgbosun build first)
+    [ -n "${BEFORE:-}" ] || { echo "building the commit before"; (cd "$before" && cargo build --quiet); }
+    BEFORE=$(realpath "${BEFORE:-$before/target/debug/pgbosun}")
+    (cd "$before" && PROGRAM=$BEFORE build first)
 else
     PGBOSUN_VERSION="0.0.0 0000000 $(date +%F)" build first
 fi
