@@ -464,7 +464,7 @@ share-comes-and-goes)
     backup "without the share"
     has "missing from share" </tmp/said || fail "a share that is away is not told: $(cat /tmp/said)"
     # 000-S7: the credentials of the share are watched.
-    bosun job run permissions >/tmp/said 2>&1 || :
+    bosun job run permissions --wait >/tmp/said 2>&1 || :
     has "/etc/nas.credentials is open to others (mode 0640)" </tmp/said || fail "the credentials of the share: $(cat /tmp/said)"
     chmod 600 /etc/nas.credentials
     mount --bind /run/first $nas
