@@ -286,7 +286,7 @@ fn c39_an_owner_who_plants_operators_functions_and_types_stays_an_ordinary_role(
 
     // What is dumped and loaded brings all of it along.
     // The archive may have the drop before the restore begins.
-    let before = ground.sql_as("postgres", "shop", "select clock_timestamp()");
+    let before = ground.cluster.sql("select clock_timestamp()");
     ground.sql_as("eve", "shop", "drop table public.orders cascade");
     let programs = postgres("").display().to_string();
     let file = directory.path().join("orders.sql").display().to_string();
