@@ -2,7 +2,7 @@
 import filecmp, os, random, re, shutil, time
 
 from harness import stored, wait_for
-from server import DRAINED, Server
+from server import DRAINED, PORT, Server
 
 PUSHED, FETCHED, LISTED = 30, 64, 10_000
 CHURN = (1, 5, 20)
@@ -14,7 +14,8 @@ def prove(tool, run, directory=None):
             directory = tool.bench.make("restored")
             tool.bench.run(tool.argv("restore", directory))
         copy = Server(tool.bench, directory, "r")
-        copy.start("archive_mode=off", "summarize_wal=off")
+        # A copy alongside its original has a port of its own.
+        copy.start("archive_mode=off", "summarize_wal=off", f"port={PORT}")
         try:
             wait_for("the end of recovery", lambda: copy.sql("select pg_is_in_recovery()") == "f")
             if copy.fingerprint() != tool.cluster.fingerprint():
