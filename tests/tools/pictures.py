@@ -41,7 +41,7 @@ def terminal(text):
         for code in codes.split(";"):
             style = [] if code in ("", "0") else [*style, STYLES.get(code, f"outline: 1px solid red; /* {code} */")]
         page += f'<span style="{"; ".join(style)}">{html.escape(words)}</span>'
-    return f'<pre style="font: 13px/1.3 DejaVu Sans Mono, monospace; width: 80ch; overflow: hidden; padding: 1ch; color: CanvasText">{page}</pre>'
+    return f'<pre style="font: 13px/1.3 DejaVu Sans Mono, monospace; width: 80ch; white-space: pre-wrap; word-break: break-all; padding: 1ch; color: CanvasText">{page}</pre>'
 
 
 def page_of(path):
@@ -96,7 +96,7 @@ def main():
                     found = re.search(r'data-height="(\d+)"', told)
                     if not found:
                         sys.exit(f"pictures.py: {path} was not drawn")
-                    height = min(int(found[1]), HIGHEST)
+                    height = min(max(int(found[1]), 400), HIGHEST)  # a lower window is not drawn to its end
                     picture = out / f"{path.stem}.{shape}.{scheme}.png"
                     chromium(scratch, scheme, room, height, f"--screenshot={picture}", frame.as_uri())
                     print(picture)
