@@ -70,14 +70,12 @@ impl Mounts {
     pub fn credentials_of(&self, path: &Path) -> Option<&Path> {
         let path = self.real(path);
         // The kernel tells nobody about this option, and one that is mounted only when it is needed has it, too.
-        let above = self.planned.iter().filter(|place| path.starts_with(&place.path));
-        above.max_by_key(|place| place.path.as_os_str().len())?.credentials.as_deref()
+        nearest(self.planned.iter(), &path)?.credentials.as_deref()
     }
 
     fn of(&self, path: &Path) -> Option<&Place> {
         let expected = self.planned.iter().filter(|place| place.is_expected);
-        let above = expected.chain(&self.present).filter(|place| path.starts_with(&place.path));
-        above.max_by_key(|place| place.path.as_os_str().len())
+        nearest(expected.chain(&self.present), path)
     }
 
     /// A path without the links that lead to a share; nothing is asked of a share itself, which may hang.
@@ -105,6 +103,12 @@ impl Mounts {
 
 /// Links that are followed at the most, as the kernel does (path_resolution(7)).
 const LINKS: u32 = 40;
+
+/// The place that a path lies on, of those that it lies below.
+fn nearest<'a>(places: impl Iterator<Item = &'a Place>, path: &Path) -> Option<&'a Place> {
+    let above = places.filter(|place| path.starts_with(&place.path));
+    above.max_by_key(|place| place.path.as_os_str().len())
+}
 
 /// By place, type of file system, and options.
 fn places<'a>(fields: impl Iterator<Item = (&'a str, &'a str, &'a str)>) -> Vec<Place> {

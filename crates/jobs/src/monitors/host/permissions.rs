@@ -81,9 +81,13 @@ impl Monitor for Permissions {
         watched.extend(self.paths.iter().map(|path| (path.clone(), Allowed::Nothing)));
         let data: Vec<_> =
             look.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
+        let local: Vec<_> = local(&look.context.config).collect();
         let place = data.first().unwrap_or(&look.context.config.daemon.state_directory).clone();
         super::at("check permissions", &place, move || {
             watched.extend(data.iter().flat_map(|data| elsewhere::files(data)));
+            let mounts = Mounts::of_this_machine();
+            let passwords = local.iter().filter_map(|path| mounts.credentials_of(path));
+            watched.extend(passwords.map(|file| (file.to_owned(), Allowed::Nothing)));
             // PostgreSQL itself starts on a data directory of its own user only.
             let servers = data.iter().filter_map(|data| Some(data.metadata().ok()?.uid()));
             let owners: Vec<_> = servers.chain([0, nix::unistd::geteuid().as_raw()]).collect();
@@ -134,6 +138,12 @@ fn owner_name(id: u32) -> String {
     known.map_or_else(|| id.to_string(), |user| user.name)
 }
 
+/// Where repositories are on this machine.
+fn local(config: &Config) -> impl Iterator<Item = PathBuf> {
+    let local = config.repositories.values().filter(|repository| repository.r#type == RepositoryType::Local);
+    local.filter_map(|repository| repository.path.clone())
+}
+
 /// What this configuration says is there.
 fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
     let config: &Config = &context.config;
@@ -156,12 +166,7 @@ fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
         let files = ["", "postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "server.key"];
         watched.extend(data.flat_map(|data| files.map(|file| (data.join(file), Allowed::GroupReads))));
     }
-    let local = config.repositories.values().filter(|repository| repository.r#type == RepositoryType::Local);
-    let local: Vec<_> = local.filter_map(|repository| repository.path.as_deref()).collect();
-    let mounts = Mounts::of_this_machine();
-    let passwords = local.iter().filter_map(|path| mounts.credentials_of(path));
-    watched.extend(passwords.map(|file| (file.to_owned(), Allowed::Nothing)));
-    watched.extend(local.iter().map(|path| (path.to_path_buf(), Allowed::GroupReads)));
+    watched.extend(local(config).map(|path| (path, Allowed::GroupReads)));
     watched
 }
 
