@@ -42,7 +42,8 @@ struct Fields {
 impl Fields {
     fn name(&mut self, job: &str) {
         let message = self.texts.iter_mut().find(|(field, _)| field.name() == "message");
-        if let Some((_, text)) = message.filter(|(_, text)| !text.starts_with(job)) {
+        let names = |text: &str| text.strip_prefix(job).is_some_and(|rest| rest.starts_with([':', ' ']));
+        if let Some((_, text)) = message.filter(|(_, text)| !names(text)) {
             *text = format!("{job}: {text}");
             self.changed = true;
         }
@@ -135,12 +136,16 @@ mod tests {
                 let _within = tracing::info_span!("within").entered();
                 tracing::info!("run started");
                 tracing::info!("backup: done");
+                tracing::info!("backups removed");
                 tracing::info!("user {}", "\u{1b}[2Jx");
             });
             Arc::try_unwrap(lines).unwrap().into_inner().unwrap()
         };
         let plain = pgbosun_core::human::plain("user \u{1b}[2Jx").into_owned();
-        assert_eq!(heard(true), ["stopped", "backup: run started", "backup: done", &format!("backup: {plain}")]);
-        assert_eq!(heard(false), ["stopped", "run started", "backup: done", &plain]);
+        assert_eq!(
+            heard(true),
+            ["stopped", "backup: run started", "backup: done", "backup: backups removed", &format!("backup: {plain}")]
+        );
+        assert_eq!(heard(false), ["stopped", "run started", "backup: done", "backups removed", &plain]);
     }
 }
