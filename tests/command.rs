@@ -243,7 +243,8 @@ fn status_knows_the_server_and_is_drawn_again() {
     let directory = directory();
     let cluster = Cluster::start(directory.path());
     let jobs = "[jobs.up]\nkind = \"monitor.connectivity\"\n[jobs.role]\nkind = \"monitor.role\"\n\
-                [jobs.version]\nkind = \"monitor.version\"\npackages = false\n[jobs.restart]\nkind = \"monitor.restart\"\n";
+                [jobs.version]\nkind = \"monitor.version\"\npackages = false\n[jobs.restart]\nkind = \"monitor.restart\"\n\
+                [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
     let mut installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
     installation.start();
     for job in ["up", "role", "version", "restart"] {
@@ -256,6 +257,18 @@ fn status_knows_the_server_and_is_drawn_again() {
     assert!(server["started_at"].is_string(), "{server}");
     let shown = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
     assert!(shown.contains(&format!("server         PostgreSQL {version}, primary, up for ")), "{shown}");
+
+    installation.run(&["job", "run", "full", "--wait"]);
+    let long = |line: &str| line.contains("newest backup") && line.ends_with("; 1 backup");
+    let piped = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
+    assert!(piped.lines().any(|line| long(line) && line.chars().count() > 80), "{piped}");
+    // On a terminal it goes on below, behind the labels, and loses nothing.
+    let narrow = plain(&on_terminal(&installation, 80, "status || true"));
+    let lines: Vec<_> = narrow.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{narrow}");
+    let at = lines.iter().position(|line| line.contains("newest backup")).unwrap();
+    assert!(lines[at + 1].starts_with(&" ".repeat(19)), "{narrow}");
+    assert!(long(&format!("{} {}", lines[at], lines[at + 1].trim_start())), "{narrow}");
 
     let drawn = on_terminal(&installation, 80, "status --watch & sleep 5; kill -TERM $!; wait $! || true");
     assert!(drawn.matches("\x1b[H").count() >= 2 && drawn.contains("daemon up"), "{drawn}");
@@ -294,6 +307,7 @@ fn backups_go_by_the_beginning_of_their_label() {
     installation.run(&restore);
     let done = installation.try_run(&[&restore[..], &["--force"]].concat());
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(said.matches("restoring ").count(), 1, "what was announced is not a step besides: {said}");
     let told = format!(", in {place} will be replaced by backup {} of main, taken ", labels[0]);
     assert!(
         done.status.success() && said.contains("the data directory of PostgreSQL") && said.contains(&told),

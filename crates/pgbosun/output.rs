@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{finding::Severity, human, run::RunState};
 use std::{
+    borrow::Cow,
     io::{BufRead, IsTerminal},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -89,6 +90,19 @@ pub fn terminal() -> Option<(usize, usize)> {
     let stdout = std::io::stdout();
     let (width, height) = stdout.is_terminal().then(|| terminal_size::terminal_size_of(stdout))??;
     (width.0 > 0 && height.0 > 0).then_some((width.0.into(), height.0.into()))
+}
+
+/// A text as it fits the terminal: what is longer goes on below, so many columns from the left, and no word is cut. Without a terminal
+/// it is one line.
+pub fn folded(text: &str, indent: usize) -> Vec<String> {
+    let Some((columns, _)) = terminal() else { return vec![text.to_owned()] };
+    let below = " ".repeat(indent);
+    let options = textwrap::Options::new(columns)
+        .subsequent_indent(&below)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
 
 /// A moment on the wall clock of a zone.

@@ -44,16 +44,12 @@ impl Bar {
         let Some(bar) = &self.bar else {
             // With --quiet nothing.
             if is_new && !words.step.is_empty() && tracing::enabled!(tracing::Level::WARN) {
-                tell!("{}: {}", self.name, human::line(&words.step));
+                tell!("{}", human::line(&self.named(&words.step)));
             }
             return;
         };
-        let message = match words.step.as_str() {
-            "" => self.name.clone(),
-            _ => format!("{}: {}", self.name, in_words(words)),
-        };
         // It has names of strangers in it (C44).
-        bar.set_message(human::line(&message).into_owned());
+        bar.set_message(human::line(&self.named(&in_words(words))).into_owned());
         let is_new = is_new || bar.length() != Some(bytes.total);
         bar.set_length(bytes.total);
         bar.set_position(bytes.done.min(bytes.total));
@@ -66,6 +62,15 @@ impl Bar {
                 _ if wide => BYTES_AND_RATE,
                 _ => BYTES,
             }));
+        }
+    }
+
+    /// What is said of a step: whose it is, where its words do not say so.
+    fn named(&self, step: &str) -> String {
+        match step {
+            "" => self.name.clone(),
+            _ if step.contains(&self.name) => step.to_owned(),
+            _ => format!("{}: {step}", self.name),
         }
     }
 

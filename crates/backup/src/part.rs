@@ -140,10 +140,13 @@ impl ScratchCopy {
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
+        self.progress.step(format!("restoring {}", info.label), 0);
         restore.run().await?;
+        self.progress.step("recovering", 0);
         let recovery = self.recovery.as_ref();
         let limit = self.recovery_timeout;
         let scratch = Scratch::start(&self.programs, &directory.path, info, recovery, limit, &self.cancel).await?;
+        self.progress.step("dumping what was recovered", 0);
         let done = tokio::select! {
             done = self.take(&scratch, dump, file.as_ref()) => done,
             () = self.cancel.cancelled() => Err(Error::Cancelled),

@@ -35,6 +35,11 @@ impl Progress {
     /// Begins a step, of which so many bytes are expected; 0 where that is not known.
     pub fn step(&self, words: impl Into<String>, total: u64) {
         *self.lock() = Words { step: words.into(), detail: String::new() };
+        self.expect(total);
+    }
+
+    /// Says how many bytes are expected of what is being done; what it is called stays.
+    pub fn expect(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
         self.done.store(0, Ordering::Relaxed);
     }

@@ -288,7 +288,7 @@ impl Restore {
             steps.push((place, objects?, account, taken));
         }
         let total = steps.iter().flat_map(|(_, objects, ..)| objects).map(|(object, ..)| object.size).sum();
-        self.progress.step(format!("restoring {}", self.info.label), total);
+        self.progress.expect(total);
         let parallel = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
         for (place, objects, account, taken) in steps {
             let reads: Vec<BoxFuture<'_, Result<(u64, u64), Error>>> = objects

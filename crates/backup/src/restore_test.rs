@@ -177,6 +177,7 @@ impl RestoreTest {
             progress: Arc::clone(&self.progress),
             cancel: self.cancel.clone(),
         };
+        self.progress.step(format!("restoring {}", info.label), 0);
         restore.run().await?;
         let restored = begun.elapsed();
         let limit = self.recovery_timeout;

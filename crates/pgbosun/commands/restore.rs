@@ -127,7 +127,7 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
         };
         done.map(|done| (done, until))
     };
-    let restored = watch(context, &info.label, progress, cancel, work).await;
+    let restored = watch(context, &format!("restoring {}", info.label), progress, cancel, work).await;
     let (restored, held_until) = match restored {
         Err(error) if is_damage(&error) => {
             let hint = "\"pgbosun backup list\" shows others; choose one with --backup LABEL";

@@ -1,7 +1,8 @@
 //! `pgbosun status`: everything on one screen.
 
-/// Adds lines to a screen.
+/// Adds lines to a screen; with `below COLUMN` one that goes on there where the terminal is too narrow.
 macro_rules! put {
+    ($screen:expr, below $column:expr, $($words:tt)*) => { $screen.extend($crate::output::folded(&format!($($words)*), $column)) };
     ($screen:expr, $($words:tt)*) => { $screen.extend(format!($($words)*).split('\n').map(str::to_owned)) };
 }
 
@@ -19,6 +20,9 @@ use pgbosun_core::{alert::AlertState, finding::Severity, human, run::Run};
 use pgbosun_daemon::{api::Status, assemble_status};
 
 const LAST_RUNS: [Column; 5] = [whole("  STATE"), whole("JOB"), whole("ENDED"), aside("TOOK"), text("WHAT")];
+
+/// The column in which an alert is told, behind its severity.
+const ALERT: usize = 11;
 
 /// Prints the status; the exit code is that of the worst open alert.
 ///
@@ -64,7 +68,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         put!(screen, "{}", yellow(&format!("all jobs are paused {paused}")));
     }
     if let Some(trouble) = &status.history.trouble {
-        put!(screen, "{}", yellow(&format!("history has not been delivered {trouble}")));
+        put!(screen, below 2, "{}", yellow(&format!("history has not been delivered {trouble}")));
     }
     if status.outbox > 0 {
         put!(screen, "{}", yellow(&format!("{} waiting to be sent", human::count(status.outbox, "message"))));
@@ -80,10 +84,10 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         let place = alert.cluster.as_deref().unwrap_or(&status.instance);
         let since =
             dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
-        put!(screen, "  {} {}: {}  {since}", severity(alert.severity), bold(place), human::line(&alert.summary));
+        put!(screen, below ALERT, "  {} {}: {}  {since}", severity(alert.severity), bold(place), human::line(&alert.summary));
         let looked_at = alert.acknowledged.as_ref().map(|a| format!("acknowledged by {}: {}", a.by, a.reason));
         for line in info.muted.iter().chain(&looked_at) {
-            put!(screen, "             {}", dim(line));
+            put!(screen, below ALERT + 2, "             {}", dim(line));
         }
     }
     if pending > 0 {
@@ -95,7 +99,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         cluster::show(cluster, zone, &mut screen);
     }
     for reason in &status.unreadable {
-        put!(screen, "  {} {}", red("not listed:"), first_line(reason));
+        put!(screen, below 14, "  {} {}", red("not listed:"), first_line(reason));
     }
 
     if !status.running.is_empty() {
@@ -110,7 +114,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
             };
             put!(screen, "  {}  for {}{progress}", bold(&running.job), human::span(status.at - running.since));
             if !running.what.is_empty() {
-                put!(screen, "    {}", dim(&in_words(&running.words())));
+                put!(screen, below 4, "    {}", dim(&in_words(&running.words())));
             }
         }
     }
@@ -141,7 +145,7 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
     for next in &status.next {
         let wait = human::span(next.at - status.at);
         let note = next.note.as_ref().map_or_else(String::new, |note| yellow(&format!("  {note}")));
-        put!(screen, "  {}  {:<20} {}{note}", next.local, next.job, dim(&format!("in {wait}")));
+        put!(screen, below 4, "  {}  {:<20} {}{note}", next.local, next.job, dim(&format!("in {wait}")));
     }
     screen
 }

@@ -53,6 +53,13 @@ impl Header {
         })
     }
 
+    /// The header of a file; `None` where it has none, or cannot be read.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let mut bytes = [0; LONG_HEADER];
+        fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
+        Self::read(&bytes)
+    }
+
     /// What is wrong with a segment of this header under this name, of this cluster.
     pub fn fault(&self, name: Segment, system_id: &str) -> Option<String> {
         if self.system_id.to_string() != system_id {
@@ -129,11 +136,7 @@ fn system_identifier_of_wal(directory: &Path) -> Option<String> {
     let segments = fs::read_dir(directory).ok()?.flatten().filter(|entry| {
         entry.file_name().to_str().is_some_and(|name| matches!(WalFile::parse(name), Some(WalFile::Segment(_))))
     });
-    let headers = segments.filter_map(|entry| {
-        let mut bytes = [0; LONG_HEADER];
-        fs::File::open(entry.path()).and_then(|mut file| file.read_exact(&mut bytes)).ok()?;
-        Header::read(&bytes)
-    });
+    let headers = segments.filter_map(|entry| Header::of_file(&entry.path()));
     let identifiers: BTreeSet<u64> = headers.map(|header| header.system_id).collect();
     // Of two nobody could say whose it is.
     identifiers.first().filter(|_| identifiers.len() == 1).map(ToString::to_string)

@@ -1,6 +1,6 @@
 //! What a data directory has in its `pg_wal` and no archive has: what was committed last, which a restore in its place does away with.
 
-use super::{Event, Header, Scanner, segment::LONG_HEADER};
+use super::{Event, Header, Scanner};
 use crate::Error;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
@@ -8,7 +8,7 @@ use pgbosun_core::{
     wal::{Segment, WalFile},
 };
 use pgbosun_repository::{Repository, WalArchive};
-use std::{fs, io::Read, path::Path};
+use std::{fs, path::Path};
 
 /// WAL that is nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,9 +99,7 @@ pub async fn unarchived(
 }
 
 fn belongs(path: &Path, segment: Segment, system_id: &str) -> bool {
-    let mut bytes = [0; LONG_HEADER];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
-    read.is_ok() && Header::read(&bytes).is_some_and(|header| header.fault(segment, system_id).is_none())
+    Header::of_file(path).is_some_and(|header| header.fault(segment, system_id).is_none())
 }
 
 /// Up to where an archive has a segment: to its end where that `is_done`, else as far as its records go.

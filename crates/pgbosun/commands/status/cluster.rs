@@ -7,19 +7,23 @@ use pgbosun_core::{clock, human};
 use pgbosun_daemon::api::{ClusterStatus, Restorable, ServerStatus};
 use std::time::Duration;
 
+/// The column in which values begin, behind their labels.
+const VALUE: usize = 19;
+
 /// Shows one.
 pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
     put!(screen, "  {}", bold(&cluster.name));
     if let Some(server) = &cluster.server {
-        put!(screen, "    server         {}", words(server));
+        put!(screen, below VALUE, "    server         {}", words(server));
     }
     if cluster.backups.is_empty() {
-        put!(screen, "    newest backup  {}", red("none"));
+        put!(screen, below VALUE, "    newest backup  {}", red("none"));
     }
     for backup in &cluster.backups {
         let verified = if backup.state == "verified" { green(&backup.state) } else { backup.state.clone() };
         put!(
             screen,
+            below VALUE,
             "    newest backup  {} in {}: {}, {}, {verified}; {}",
             backup.label,
             backup.repository,
@@ -28,7 +32,7 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
             human::count(backup.count, "backup")
         );
         if let Some(reason) = &backup.away {
-            put!(screen, "                   {} {}", red("last seen:"), first_line(reason));
+            put!(screen, below VALUE, "                   {} {}", red("last seen:"), first_line(reason));
         }
     }
     if let Some(Restorable { from, to }) = &cluster.restorable {
@@ -36,7 +40,7 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
         let from = *from + chrono::TimeDelta::milliseconds(999);
         // Where nothing was committed since, the backup's own end is all there is.
         let to = from.max(*to);
-        put!(screen, "    restorable     {} to {} ({})", moment(from, zone), moment(to, zone), ago(to));
+        put!(screen, below VALUE, "    restorable     {} to {} ({})", moment(from, zone), moment(to, zone), ago(to));
     }
     if let Some(archive) = &cluster.archive {
         let waits = match archive.waiting {
@@ -46,30 +50,31 @@ pub fn show(cluster: &ClusterStatus, zone: Tz, screen: &mut Vec<String>) {
         match (archive.failing, archive.last_archived_at) {
             (true, last) => {
                 let last = last.map_or_else(|| "never worked".into(), |at| format!("last worked {}", ago(at)));
-                put!(screen, "    WAL archived   {}, {waits}; {last}", red("failing"));
+                put!(screen, below VALUE, "    WAL archived   {}, {waits}; {last}", red("failing"));
             }
-            (false, Some(last)) => put!(screen, "    WAL archived   {}, {waits}", ago(last)),
-            (false, None) => put!(screen, "    WAL archived   {}", dim("never")),
+            (false, Some(last)) => put!(screen, below VALUE, "    WAL archived   {}, {waits}", ago(last)),
+            (false, None) => put!(screen, below VALUE, "    WAL archived   {}", dim("never")),
         }
     }
     if let Some(receiver) = &cluster.receiver {
         let (flushed, behind) = (receiver.flushed, human::size(receiver.behind_bytes));
         match &receiver.trouble {
-            None => put!(screen, "    WAL received   up to {flushed}, {behind} behind the server"),
+            None => put!(screen, below VALUE, "    WAL received   up to {flushed}, {behind} behind the server"),
             Some(reason) => {
-                put!(screen, "    WAL received   up to {flushed}, {}", red(&format!("interrupted: {reason}")))
+                put!(screen, below VALUE, "    WAL received   up to {flushed}, {}", red(&format!("interrupted: {reason}")))
             }
         }
     }
     match &cluster.restore_test {
-        None => put!(screen, "    restore test   {}", yellow("never run")),
+        None => put!(screen, below VALUE, "    restore test   {}", yellow("never run")),
         Some(test) if !test.passed => {
-            put!(screen, "    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
+            put!(screen, below VALUE, "    restore test   {} {}: {}", red("failed"), ago(test.started_at), first_line(&test.detail));
         }
         Some(test) => {
             let passed = green("passed");
             put!(
                 screen,
+                below VALUE,
                 "    restore test   {passed} {}: recovery takes {} (RTO), to a state {} old (RPO)",
                 ago(test.started_at),
                 human::duration(Duration::from_secs_f64(test.total_seconds)),

@@ -232,8 +232,8 @@ pub async fn ahead(context: &Context, arguments: Arguments) -> anyhow::Result<u8
         }
     }
     let WalFile::Segment(named) = place.file else { return Ok(0) };
-    let bytes = fs::read(&place.target).or_else(|_| fs::read(place.ahead.join(named.to_string())));
-    let size = bytes.ok().and_then(|bytes| Some(Header::read(&bytes)?.segment_size)).unwrap_or(16 << 20);
+    let copies = [place.target.clone(), place.ahead.join(named.to_string())];
+    let size = copies.iter().find_map(|path| Header::of_file(path)).map_or(16 << 20, |header| header.segment_size);
     let mut next = named;
     let mut tasks = tokio::task::JoinSet::new();
     let parallel = usize::from(context.config.wal.push_workers).max(2);
