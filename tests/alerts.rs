@@ -72,7 +72,7 @@ fn the_disk_monitor_fires_and_stays_quiet() {
         installation.mails()
     );
     installation.configure(&configuration(100));
-    installation.look("disk");
+    installation.check("disk");
     assert!(installation.mails()[1].contains("RESOLVED"), "{:?}", installation.mails());
 }
 
@@ -328,7 +328,7 @@ fn an_alert_that_nobody_looks_at_any_more_ends_and_says_why() {
     });
     let shown = installation.run(&["alert", "show", &id]);
     assert!(shown.contains("resolution   ") && shown.contains("the disk was replaced"), "{shown}");
-    // It is still broken: the next look says so.
+    // It is still broken: the next check says so.
     installation.run(&["job", "resume", "said"]);
     wait_until("it is a new alert", seconds(30), || open(&installation) == "1");
 }
@@ -342,18 +342,18 @@ fn a_look_that_finds_the_worst_says_so_and_ends_with_its_code() {
         cluster.connection()
     );
     let mut installation = Installation::new(directory.path(), &configuration);
-    let looked = |installation: &Installation, job: &str| {
+    let answered = |installation: &Installation, job: &str| {
         let done = installation.try_run(&["job", "run", job, "--wait"]);
         (String::from_utf8_lossy(&done.stdout).into_owned(), done.status.code())
     };
-    let (said, code) = looked(&installation, "connectivity");
+    let (said, code) = answered(&installation, "connectivity");
     assert!(code == Some(0) && said.starts_with("succeeded ") && !said.contains("checked:"), "{said}");
     cluster.down();
     for daemon in [false, true] {
         if daemon {
             installation.start();
         }
-        let (said, code) = looked(&installation, "connectivity");
+        let (said, code) = answered(&installation, "connectivity");
         assert!(code == Some(2) && said.starts_with("checked: CRITICAL ") && said.contains(" connectivity "), "{said}");
         assert!(said.lines().any(|line| line.starts_with("  CRITICAL ") && line.contains("main: ")), "{said}");
         // The last line is of the whole, however many findings there are.
@@ -376,7 +376,7 @@ fn who_hears_of_a_failure_gets_the_end_of_its_log() {
         ),
     );
     cluster.stop();
-    installation.look("up");
+    installation.check("up");
     installation.try_run(&["job", "run", "failing", "--wait"]);
     let alerts = installation.json(&["alert", "list"]);
     let of = |job: &str| alerts.as_array().unwrap().iter().find(|alert| alert["job"] == job).unwrap().clone();

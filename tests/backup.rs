@@ -318,7 +318,9 @@ fn a_cancelled_backup_leaves_nothing_and_a_failed_verification_alerts() {
     let mut bytes = fs::read(&volume).unwrap();
     bytes[1000] ^= 1;
     fs::write(&volume, bytes).unwrap();
-    installation.look("verify");
+    // docs/exit-codes.md: what a job finds that is there to find something out.
+    let found = installation.try_run(&["job", "run", "verify", "--wait"]);
+    assert_eq!(found.status.code(), Some(2), "{}", String::from_utf8_lossy(&found.stdout));
     wait_until("mail", seconds(10), || installation.mails().iter().any(|subject| subject.contains("is damaged")));
     let status = installation.try_run(&["status"]);
     assert_eq!(status.status.code(), Some(2));
@@ -358,7 +360,7 @@ fn c7_c8_retention_removes_what_nothing_keeps() {
     let kept = installation.json(&["backup", "list"]);
     assert!(kept[0]["kept"].as_str().unwrap().starts_with("audit (") && kept[1]["kept"].is_null(), "{kept}");
     installation.run(&["backup", "copy", label(1), "--to", "second"]);
-    let replicated = installation.look("copies");
+    let replicated = installation.check("copies");
     assert!(replicated.contains("left out 1 backup older than everything in second"), "{replicated}");
 }
 
@@ -387,7 +389,7 @@ fn c9_two_jobs_of_one_moment_are_two_backups_and_broken_off_removals_are_finishe
     // What lies about beside the backups is nobody's backup, and harms nobody.
     fs::write(directory.path().join("repo/README"), "notes").unwrap();
     fs::write(directory.path().join("repo/main/notes"), "notes").unwrap();
-    let said = installation.look("daily");
+    let said = installation.check("daily");
     assert!(said.contains("removed leftovers"), "{said}");
     assert!(!left.exists());
     assert_eq!(installation.json(&["backup", "list"]).as_array().unwrap().len(), 2);

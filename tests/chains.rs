@@ -136,7 +136,7 @@ fn c27_what_builds_on_damage_is_damaged_everywhere_it_is_asked() {
     let to = directory.path().join("nowhere");
     refused(&["restore", "physical", "--to", to.to_str().unwrap()], "no good backup");
     refused(&["backup", "copy", &labels[1], "--to", "second"], "is damaged: its last verification failed");
-    let counted = installation.look("count");
+    let counted = installation.check("count");
     assert!(counted.contains("local: 0"), "{counted}");
 }
 
@@ -261,7 +261,7 @@ fn c33_a_wrong_clock_removes_nothing_and_does_not_make_a_backup_the_newest() {
     create();
     let labels = labels(&installation);
     assert_eq!(labels.len(), 4);
-    let told = installation.look("age");
+    let told = installation.check("age");
     let alerts = installation.json(&["alert", "list"]).to_string();
     assert!(alerts.contains("1 backup dated in the future"), "{alerts}");
     assert!(told.contains(&labels[3]), "the newest is the one that was taken last: {told}");

@@ -248,7 +248,7 @@ fn status_knows_the_server_and_is_drawn_again() {
     let mut installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
     installation.start();
     for job in ["up", "role", "version", "restart"] {
-        installation.look(job);
+        installation.check(job);
     }
     let server = installation.json(&["status"])["clusters"][0]["server"].clone();
     assert_eq!((&server["answers"], &server["standby"]), (&true.into(), &false.into()), "{server}");

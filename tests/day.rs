@@ -17,7 +17,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// How far the clock moves from look to look.
+/// How far the clock moves from check to check.
 const TICK: i64 = 5;
 /// Free bytes without which there is no day.
 const LEAST: u64 = 4 << 30;
@@ -111,7 +111,7 @@ impl Day {
         writeln!(self.transcript, "{:02}:{:02}  {words}", self.minute / 60, self.minute % 60).unwrap();
     }
 
-    /// Goes on to a time of the day, look by look.
+    /// Goes on to a time of the day, check by check.
     fn until(&mut self, hour: i64, minute: i64) {
         while self.minute < hour * 60 + minute {
             self.minute += TICK;
@@ -123,7 +123,7 @@ impl Day {
                      and scheduled_for like '{at}%' and finished_at is not null) and (schedule like '*/5%' or '{at}' like '%:15')"
             );
             wait_until("everybody looked", seconds(60), || self.installation.journal(&unfinished) == "0");
-            // What was found is gathered for ten seconds, from when it was found: a look may have taken its time.
+            // What was found is gathered for ten seconds, from when it was found: a check may have taken its time.
             self.pass(30);
             self.settle();
         }

@@ -94,7 +94,7 @@ fn c44_names_in_any_encoding_blind_no_job() {
         let _ = session.wait();
     }
     cluster.sql("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'latin'");
-    // All of it was looked at: what was written down names it as far as it can be read.
+    // All of it was checked: what was written down names it as far as it can be read.
     installation.run(&["job", "run", "vacuum"]);
     let tables = installation.journal("select count(*) from findings where summary like '%could not be read%'");
     assert_eq!(tables, "0");

@@ -329,13 +329,13 @@ fn c26_a_repository_that_is_away_is_caught_up_and_a_spool_holds_what_it_may() {
     let gaps = fs::read_to_string(directory.path().join("state/spool/away/gaps.jsonl")).unwrap();
     assert!(gaps.contains("\"repository\":\"away\""), "{gaps}");
     installation.start();
-    installation.look("archive");
+    installation.check("archive");
     wait_until("the gap is alerted", seconds(10), || {
         installation.mails().iter().any(|subject| subject.contains("left out of away"))
     });
     fs::remove_file(&place).unwrap();
     wait_until("the spool is brought on its way", seconds(40), || spooled().is_empty());
-    installation.look("copies");
+    installation.check("copies");
     installation.run(&["backup", "verify", "--all"]);
     let listed = installation.json(&["wal", "list"]);
     for repository in listed.as_array().unwrap() {

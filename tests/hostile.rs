@@ -191,7 +191,7 @@ fn c29_a_scratch_server_writes_nowhere_outside_its_directory() {
         cluster.sql(sql);
         fs::remove_file(made).unwrap();
     }
-    installation.look("test");
+    installation.check("test");
     let said = installation.journal("select detail from findings where object = 'contents'");
     assert!(!file.exists() && !program.exists(), "{said}");
     // Had it been allowed, it would have been done, and had no answer.

@@ -133,7 +133,7 @@ fn hostile_input_from_everywhere_at_once_changes_nothing() {
     let monitors: Vec<_> =
         listed.as_array().unwrap().iter().map(|job| (text(job, "name"), text(job, "kind"))).collect();
     let lines = |(name, kind): &(String, String)| {
-        // It measures for as long as the pause between two looks.
+        // It measures for as long as the pause between two checks.
         let sample = if kind == "monitor.cpu" { "sample = \"5s\"\n" } else { "" };
         format!("[jobs.{name}]\nkind = \"{kind}\"\nschedule = \"*/20 * * * * *\"\n{sample}")
     };
@@ -243,10 +243,10 @@ fn hostile_input_from_everywhere_at_once_changes_nothing() {
 
     // Every monitor looked every time, and came to its end.
     let times = "select job || ': ' || count(*) as line from runs where trigger = 'schedule' and state = 'succeeded' group by job";
-    let looked = installation.journal(&format!("select group_concat(line, char(10)) from ({times})"));
+    let answered = installation.journal(&format!("select group_concat(line, char(10)) from ({times})"));
     let expected = (length / 20).saturating_sub(1);
     for (monitor, _) in &monitors {
-        let count = looked.lines().find_map(|line| line.strip_prefix(&format!("{monitor}: "))).unwrap_or("0");
+        let count = answered.lines().find_map(|line| line.strip_prefix(&format!("{monitor}: "))).unwrap_or("0");
         let few = count.parse::<u64>().unwrap() < expected;
         let states = format!(
             "select group_concat(state || ' ' || coalesce(error, ''), char(10)) from runs where job = '{monitor}' and state <> 'succeeded'"

@@ -72,9 +72,9 @@ fn over_a_lost_cluster(how: &str) {
     let said = check();
     assert!(said.contains("is in every repository") && said.contains("critical=0"), "{said}");
 
-    // Archiving that ends is critical from the first look.
+    // Archiving that ends is critical from the first check.
     let found = || {
-        installation.look("archive");
+        installation.check("archive");
         installation.journal("select severity || ' ' || summary from findings where job = 'archive'")
     };
     assert_eq!(found(), "");
@@ -196,7 +196,7 @@ fn c31_restored_to_the_backup_itself_the_cluster_archives_and_is_backed_up_again
     let counts = |line: &str| !line.starts_with('#') && (line.contains("recovery") || line.contains("restore_command"));
     assert!(!left.lines().any(counts) && left.contains("work_mem = '7MB'"), "{left}");
     cluster.sql("select pg_reload_conf()");
-    installation.look("settings");
+    installation.check("settings");
     let found = "select severity || ' ' || summary || ' ' || detail from findings where job = 'settings'";
     assert_eq!(installation.journal(found), "");
     let (standby, socket) = (directory.path().join("standby"), directory.path().join("s"));

@@ -12,7 +12,7 @@ use std::{
 fn with_history(directory: &Path, configuration: &str) -> Installation {
     let jobs = "[jobs.quick]\nkind = \"command\"\nprogram = \"/bin/true\"\n[jobs.failing]\nkind = \"command\"\nprogram = \"/bin/false\"\n";
     let installation = Installation::new(directory, &format!("{configuration}{MAIL}{jobs}"));
-    installation.look("quick");
+    installation.check("quick");
     installation
 }
 
@@ -140,7 +140,7 @@ fn a_journal_that_is_lost_comes_back_from_the_history_database() {
     installation.start();
     // Nothing is told twice, nothing doubled, and it goes on.
     installation.run(&["job", "resume", "quick", "--reason", "done"]);
-    installation.look("quick");
+    installation.check("quick");
     assert_eq!(installation.mails().len(), 1);
     wait_until("it is delivered", seconds(30), || {
         cluster.sql("select count(*) from dba_ops.job_runs") == installation.journal("select count(*) from runs")
@@ -157,7 +157,7 @@ fn a_journal_made_anew_or_put_back_is_delivered_whole_however_much_it_holds_by_t
         with_history(directory.path(), &format!("[history]\nconnection = \"{}\"\n", cluster.connection()));
     installation.run(&["migrate"]);
     let journal = directory.path().join("state/journal.sqlite");
-    let looks = |installation: &Installation, count| (0..count).for_each(|_| drop(installation.look("quick")));
+    let check_times = |installation: &Installation, count| (0..count).for_each(|_| drop(installation.check("quick")));
     let delivered = |installation: &mut Installation| {
         installation.start();
         let runs = || installation.journal("select group_concat(quote(id)) from runs");
@@ -170,13 +170,13 @@ fn a_journal_made_anew_or_put_back_is_delivered_whole_however_much_it_holds_by_t
     let reached = || cluster.sql("select delivered_seq from dba_ops.instances").parse::<i64>().unwrap();
     let newest =
         |installation: &Installation| installation.journal("select max(seq) from changes").parse::<i64>().unwrap();
-    looks(&installation, 5);
+    check_times(&installation, 5);
     delivered(&mut installation);
 
     fs::remove_file(&journal).unwrap();
     installation.run(&["journal", "renew"]);
     while newest(&installation) <= reached() {
-        looks(&installation, 1);
+        check_times(&installation, 1);
     }
     // The first attempt fails half-way.
     cluster.sql("alter table dba_ops.job_runs add constraint refused check (false) not valid");
@@ -188,11 +188,11 @@ fn a_journal_made_anew_or_put_back_is_delivered_whole_however_much_it_holds_by_t
 
     settle(&journal);
     let copy = fs::read(&journal).unwrap();
-    looks(&installation, 3);
+    check_times(&installation, 3);
     delivered(&mut installation);
     put_back(&journal, &copy);
     while newest(&installation) <= reached() {
-        looks(&installation, 1);
+        check_times(&installation, 1);
     }
     delivered(&mut installation);
 }

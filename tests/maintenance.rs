@@ -478,13 +478,13 @@ fn damage_is_found_while_everybody_works() {
         "[jobs.integrity]\nkind = \"maintenance.integrity\"\ndatabases = [\"postgres\"]\n\
          [jobs.pieces]\nkind = \"maintenance.integrity\"\ndatabases = [\"postgres\"]\ntable-piece = \"64KiB\"\n",
     );
-    let told = installation.look("integrity");
+    let told = installation.check("integrity");
     assert!(told.contains("nothing to check"), "{told}");
     let advice = installation.journal("select statement from recommendations where gone_at is null");
     cluster.sql(&advice);
     cluster.sql("create table t as select g as id from generate_series(1, 5000) g");
     cluster.sql("create index t_id on t (id)");
-    let told = installation.look("integrity");
+    let told = installation.check("integrity");
     assert!(told.contains("done; page checksums: 0 failed"), "{told}");
     assert!(!rows(&installation, "object = 'public.t_id' and result = 'done'").is_empty());
 
@@ -511,11 +511,11 @@ fn damage_is_found_while_everybody_works() {
     let settings = cluster.data.join("postgresql.auto.conf");
     std::fs::write(&settings, std::fs::read_to_string(&settings).unwrap() + "ignore_checksum_failure = on\n").unwrap();
     cluster.up();
-    installation.look("integrity");
+    installation.check("integrity");
     let alert = installation.journal("select severity || ' ' || summary from alerts where state = 'open'");
     assert_eq!(alert, "critical public.t_id in postgres is damaged");
     // It stays so until somebody has mended it; and a file that is gone is damage too.
-    installation.look("integrity");
+    installation.check("integrity");
     let open = "select group_concat(summary, ' | ') from (select summary from alerts where state = 'open' order by 1)";
     assert_eq!(installation.journal(open), "public.t_id in postgres is damaged");
     cluster.sql("create table lost as select g as id from generate_series(1, 5000) g");
@@ -525,7 +525,7 @@ fn damage_is_found_while_everybody_works() {
     std::fs::remove_file(&lost).unwrap();
     cluster.up();
     cluster.sql("reindex index t_id");
-    installation.look("integrity");
+    installation.check("integrity");
     assert_eq!(installation.journal(open), "public.lost in postgres is damaged");
 }
 

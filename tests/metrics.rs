@@ -59,7 +59,7 @@ fn prometheus_reads_what_is_published_and_the_rules_speak_of_nothing_else() {
     fs::write(directory.path().join("pgbosun.toml"), text.replacen("watch = false\n", "", 1)).unwrap();
     installation.start();
     installation.run(&["backup", "create"]);
-    installation.look("test");
+    installation.check("test");
     assert!(!installation.try_run(&["job", "run", "broken", "--wait"]).status.success());
     let jobs = installation.json(&["job", "list"]);
     let monitors = jobs.as_array().unwrap().iter().filter(|job| job["kind"].as_str().unwrap().starts_with("monitor."));

@@ -37,7 +37,7 @@ pub fn installation(directory: &Path, cluster: &Cluster, monitors: &[&str]) -> I
 }
 
 /// What a monitor finds now: `severity object`, in order.
-pub fn look(installation: &Installation, job: &str) -> Vec<String> {
+pub fn check(installation: &Installation, job: &str) -> Vec<String> {
     found(installation, job, &installation.try_run(&["job", "run", job, "--wait"]))
 }
 
@@ -53,7 +53,7 @@ fn found(installation: &Installation, job: &str, done: &Output) -> Vec<String> {
 /// These monitors find nothing.
 pub fn all_quiet(installation: &Installation, jobs: &[&str]) {
     for job in jobs {
-        assert_eq!(look(installation, job), [""; 0], "{job}");
+        assert_eq!(check(installation, job), [""; 0], "{job}");
     }
 }
 

@@ -405,8 +405,8 @@ fn c21_restore_tests_take_any_backup_and_any_moment() {
     let mut installation = Installation::new(directory.path(), &configuration);
     let cluster = Cluster::start_with(directory.path(), &Cluster::archiving(directory.path()));
     installation.start();
-    installation.look("beat");
-    installation.look("beat");
+    installation.check("beat");
+    installation.check("beat");
     assert_eq!(cluster.sql("select count(*) from pgbosun.heartbeat"), "2");
     history(directory.path(), &installation, &cluster, &["full", "incremental", "full"]);
     // Chance takes another backup and another moment, sooner or later.
@@ -416,7 +416,7 @@ fn c21_restore_tests_take_any_backup_and_any_moment() {
     };
     let mut runs = 0;
     while runs < 4 || !tests() {
-        installation.look("any");
+        installation.check("any");
         runs += 1;
         assert!(runs < 25, "25 times the same backup or moment is not chance");
     }

@@ -58,7 +58,7 @@ fn jobs_of_one_group_wait_for_each_other() {
     installation.run(&["job", "run", "b"]);
     // One that says what it would do, and one of no group, wait for nobody.
     installation.run(&["job", "run", "c", "--dry-run"]);
-    installation.look("free");
+    installation.check("free");
     let status = installation.json(&["status"]);
     assert!(status["running"].to_string().contains("waiting for its turn"), "{status}");
     wait_until("both done", seconds(20), || ["a", "b"].iter().all(|name| installation.count(name, "succeeded") >= 1));
@@ -88,7 +88,7 @@ fn only_passing_failures_are_retried_and_the_alert_comes_after_the_last() {
     let run = &installation.history("lasting")[0];
     assert_eq!((run["attempts"].as_u64(), run["state"].as_str()), (Some(1), Some("failed")));
     assert!(run["summary"].as_str().unwrap().contains("exited with 3: why"), "{run}");
-    installation.look("recovers");
+    installation.check("recovers");
     assert_eq!(installation.history("recovers")[0]["attempts"], 2);
     wait_until("mails", seconds(10), || installation.mails().len() >= 2);
     let mails = installation.mails();
@@ -298,7 +298,7 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
     installation.run(&["alert", "resolve", &id, "--reason", "known"]);
     installation.stop();
     installation.start();
-    // Nothing comes for a while, which a first look takes no part of.
+    // Nothing comes for a while, which a first check takes no part of.
     std::thread::sleep(seconds(3));
     assert_eq!(alerts(&installation, "again"), "a run of again was interrupted");
     assert_eq!(
@@ -313,7 +313,7 @@ fn c40_what_a_stop_or_a_crash_ended_runs_again_or_is_told() {
     let quick = jobs.concat().replace("sleep 300", "true");
     installation.configure(&format!("{MAIL}{quick}"));
     installation.start();
-    installation.look("again");
+    installation.check("again");
     wait_until("it is over", seconds(20), || alerts(&installation, "again").is_empty());
 
     // Too late is told, whatever catch-up says.

@@ -322,7 +322,7 @@ fn c42_nothing_is_built_on_a_forged_backup_and_it_pushes_no_real_one_out() {
     if major() >= 17 {
         assert_eq!(backups[1]["parent"], backups[0]["label"], "{backups}");
     }
-    installation.look("age");
+    installation.check("age");
     let found = "select group_concat(severity || ' ' || object, ', ') from (select distinct severity, object from findings order by 2)";
     assert_eq!(installation.journal(found), "critical local/signatures, warning retention in local");
     // It is no copy of the real one either.

@@ -1,7 +1,7 @@
 //! Monitors of replication against a real standby, seen from both ends, and slots that lose what they hold.
 
 use crate::{
-    monitors::{all_quiet, installation, look, told},
+    monitors::{all_quiet, check, installation, told},
     support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until},
 };
 use std::{
@@ -54,28 +54,28 @@ fn a_standby_that_is_behind_by_bytes_and_by_time() {
     let installation = installation(directory.path(), &primary, &monitors);
     let standby = standby_of(&primary);
     let (jobs, late) = (["replication-lag", "replication-lag-bytes", "replication-lag-time"], ["warning standby1"]);
-    let quiet = || jobs.iter().all(|job| look(&installation, job).is_empty());
+    let quiet = || jobs.iter().all(|job| check(&installation, job).is_empty());
     all_is_replayed(&primary, &standby);
     wait_until("it is not behind", seconds(20), quiet);
 
     standby.sql("select pg_wal_replay_pause()");
     write(&primary, 4);
-    wait_until("it is behind by bytes", seconds(20), || look(&installation, "replication-lag-bytes") == late);
+    wait_until("it is behind by bytes", seconds(20), || check(&installation, "replication-lag-bytes") == late);
     let behind = "select pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) / 1048576 from pg_stat_replication";
     let behind: f64 = primary.sql(behind).parse().unwrap();
     let words = told(&installation, "replication-lag-bytes");
     let told_size = number(&words, "standby standby1 is ", " MiB and ");
     assert!((told_size - behind).abs() < 0.5 && behind > 4.0, "{behind} {words}");
     assert!(words.ends_with("client: this machine\nstate: streaming, async"), "{words}");
-    wait_until("it is behind by time", seconds(20), || look(&installation, "replication-lag-time") == late);
+    wait_until("it is behind by time", seconds(20), || check(&installation, "replication-lag-time") == late);
     let words = told(&installation, "replication-lag-time");
     let time = number(&words, " and ", " s behind\n");
     assert!((4.0..30.0).contains(&time), "{words}");
     write(&primary, 8);
     wait_until("it is far behind", seconds(20), || {
-        look(&installation, "replication-lag-bytes") == ["critical standby1"]
+        check(&installation, "replication-lag-bytes") == ["critical standby1"]
     });
-    assert_eq!(look(&installation, "replication-lag"), [""; 0]);
+    assert_eq!(check(&installation, "replication-lag"), [""; 0]);
 
     standby.sql("select pg_wal_replay_resume()");
     wait_until("it has caught up", seconds(20), quiet);
@@ -98,7 +98,7 @@ fn a_standby_that_knows_that_it_does_not_follow() {
         standby.connection()
     );
     let installation = Installation::new(directory.path(), &text);
-    let quiet = || ["standby", "short"].iter().all(|job| look(&installation, job).is_empty());
+    let quiet = || ["standby", "short"].iter().all(|job| check(&installation, job).is_empty());
     // What was replayed last is what tells how old it is.
     write(&primary, 1);
     all_is_replayed(&primary, &standby);
@@ -106,13 +106,13 @@ fn a_standby_that_knows_that_it_does_not_follow() {
     all_quiet(&installation, &["primary", "role"]);
 
     standby.sql("select pg_wal_replay_pause()");
-    assert_eq!(look(&installation, "standby"), ["warning replay"]);
+    assert_eq!(check(&installation, "standby"), ["warning replay"]);
     write(&primary, 1);
-    wait_until("it is behind", seconds(20), || look(&installation, "short") == ["warning delay", "warning replay"]);
+    wait_until("it is behind", seconds(20), || check(&installation, "short") == ["warning delay", "warning replay"]);
     let summary = "select summary from findings where job = 'short' and object = 'delay' order by seen_at desc limit 1";
     let summary = installation.journal(summary);
     assert!((1.0..30.0).contains(&number(&summary, "replay is ", " s behind")), "{summary}");
-    assert_eq!(look(&installation, "standby"), ["warning replay"], "five minutes are not over");
+    assert_eq!(check(&installation, "standby"), ["warning replay"], "five minutes are not over");
     standby.sql("select pg_wal_replay_resume()");
     wait_until("it follows again", seconds(20), quiet);
 
@@ -122,7 +122,7 @@ fn a_standby_that_knows_that_it_does_not_follow() {
         standby.sql(&format!("alter system set primary_conninfo = '{}'", to.replace('\'', "''")));
         standby.sql("select pg_reload_conf()");
     };
-    let alone = || look(&installation, "standby") == ["critical receiver"];
+    let alone = || check(&installation, "standby") == ["critical receiver"];
     connect("host=/nowhere");
     wait_until("nothing comes", seconds(20), alone);
     assert!(told(&installation, "standby").starts_with("the standby receives nothing from its primary\n"));
@@ -138,11 +138,11 @@ fn a_standby_that_knows_that_it_does_not_follow() {
     let receivers = "select count(*) from pg_stat_wal_receiver";
     wait_until("nothing is received", seconds(20), || standby.sql(receivers) == "0" && quiet());
     standby.sql("select pg_wal_replay_pause()");
-    assert_eq!(look(&installation, "standby"), ["warning replay"]);
+    assert_eq!(check(&installation, "standby"), ["warning replay"]);
     standby.sql("select pg_wal_replay_resume()");
     standby.sql("select pg_promote()");
     all_quiet(&installation, &["standby", "short"]);
-    assert_eq!(look(&installation, "role"), ["critical role"]);
+    assert_eq!(check(&installation, "role"), ["critical role"]);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_slot_that_loses_the_wal_it_needs() {
     let status = || cluster.sql("select wal_status from pg_replication_slots");
     let all = |expected: &[&str]| {
         for job in ["slots", "slots-small"] {
-            assert_eq!(look(&installation, job), expected, "{job}: {}", status());
+            assert_eq!(check(&installation, job), expected, "{job}: {}", status());
         }
     };
     assert_eq!(status(), "reserved");
@@ -170,14 +170,14 @@ fn a_slot_that_loses_the_wal_it_needs() {
     }
     cluster.sql("checkpoint");
     assert_eq!(status(), "extended");
-    assert_eq!(look(&installation, "slots-small"), ["warning left"]);
+    assert_eq!(check(&installation, "slots-small"), ["warning left"]);
     let words = told(&installation, "slots-small");
     let retained = "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) / 1048576 from pg_replication_slots";
     let retained: f64 = cluster.sql(retained).parse().unwrap();
     let told_size = number(&words, "slot left holds back ", " MiB of WAL, and nobody uses it\n");
     assert!((told_size - retained).abs() < 0.5 && retained > 40.0, "{retained} {words}");
     assert!(words.ends_with("wal_status: extended"), "{words}");
-    assert_eq!(look(&installation, "slots"), [""; 0]);
+    assert_eq!(check(&installation, "slots"), [""; 0]);
 
     // More than it may keep for one: the next checkpoint removes it.
     cluster.sql("alter system set max_slot_wal_keep_size = '1MB'");

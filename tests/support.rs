@@ -368,7 +368,7 @@ impl Installation {
     }
 
     /// Runs a job to its end, which is a success whatever it finds; its standard output.
-    pub fn look(&self, job: &str) -> String {
+    pub fn check(&self, job: &str) -> String {
         let done = self.try_run(&["job", "run", job, "--wait"]);
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         let succeeded = said.starts_with("checked: ") || said.starts_with("succeeded ");

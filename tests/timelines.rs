@@ -64,11 +64,11 @@ fn c41_c34_an_old_primary_that_writes_on_after_a_promotion_is_a_dead_branch() {
     let to = chrono::DateTime::parse_from_rfc3339(to).unwrap();
     assert!(moment(&time) < to && to < moment(&dead), "{time} < {to} < {dead}");
 
-    installation.look("role");
+    installation.check("role");
     let found =
         || installation.journal("select job || ': ' || severity || ' ' || summary from findings order by seen_at");
     assert_eq!(found(), "role: critical two servers of the cluster accept writes");
-    installation.look("gaps");
+    installation.check("gaps");
     assert_eq!(found().lines().count(), 1, "a dead branch is no gap: {}", found());
 
     // The one that was promoted last is the cluster; a backup of the other one is orphaned, and counts for nothing.
@@ -147,7 +147,7 @@ fn c41_a_server_that_was_promoted_and_archives_nothing_decides_the_live_line_all
         old.archive_all();
     }
     let found = || installation.journal("select severity || ' ' || summary from findings where job = 'gaps'");
-    installation.look("gaps");
+    installation.check("gaps");
     assert!(found().contains("critical the archive in local does not know the server's timeline"), "{}", found());
     // A restore asks the servers: what the old one wrote since is on a dead branch, and the live one's WAL is not there.
     let target = directory.path().join("restored");

@@ -45,8 +45,8 @@ fn c6_what_was_received_is_there_to_the_last_commit_when_the_server_is_lost() {
         "{said}"
     );
     assert!(said.contains("ran all these checks itself"), "{said}");
-    let looked = installation.look("wal-archive");
-    assert!(!looked.contains("CRITICAL"), "{looked}");
+    let answered = installation.check("wal-archive");
+    assert!(!answered.contains("CRITICAL"), "{answered}");
     cluster.down();
     fs::remove_dir_all(&cluster.data).unwrap();
     installation.stop();

@@ -2,7 +2,7 @@
 //! the daemon and the server moved from Saturday 22:00 to Monday 07:00, Berlin time.
 //!
 //! The times of its crontab are written down here once more, by hand: every job ran at each of them, once. What was reported and
-//! mailed is put into the directory that `PGBOSUN_WEEKEND_REPORTS` names, to be looked at.
+//! mailed is put into the directory that `PGBOSUN_WEEKEND_REPORTS` names, to be viewed.
 
 use crate::{
     channels::{Server, received},
@@ -131,7 +131,7 @@ impl Weekend {
             ("port = 587", format!("port = {}\nca-file = \"{}/smtp/ca.pem\"", mail_server.port, place.display())),
             ("alerts@example.com\"\npassword-file", "alerts\"\npassword-file".into()),
             ("kind = \"monitor.cpu\"", "kind = \"monitor.cpu\"\nsample = \"100ms\"\ncritical-percent = 1000.0\nwarning-load = 1000.0\ncritical-load = 1000.0".into()),
-            // Not an hour: what is over just at a look would be told at this or at the next one.
+            // Not an hour: what is over just at a check would be told at this or at the next one.
             ("kind = \"monitor.failed-logins\"", "kind = \"monitor.failed-logins\"\nwindow = \"58m\"".into()),
             // A machine that runs tests is busy, and may be full.
             ("warning-percent = 80.0", "warning-percent = 1000.0".into()),
@@ -143,7 +143,7 @@ impl Weekend {
                 format!("kind = \"restore-test\"\nprogram-directory = \"{}\"", postgres("").display()),
             ),
         ];
-        // What is looked at for a while needs none in a weekend that is a few minutes long.
+        // What is checked for a while needs none in a weekend that is a few minutes long.
         let text =
             format!("{text}\n[jobs.main-sample]\nkind = \"sample\"\nschedule = \"*/5 * * * *\"\nwait-looks = 1\n");
         let text = replaced.iter().fold(text, |text, (old, new)| {
@@ -216,7 +216,7 @@ impl Weekend {
 
     /// Waits until what is to be told is told; what is muted is not.
     fn settle(&self) {
-        // In one look: what is told and the message that tells it come together.
+        // In one check: what is told and the message that tells it come together.
         let news = "select (select count(*) from notifications where state = 'pending'),
                         (select count(*) from alerts where (state = 'open' and told_severity is not severity)
                              or (state = 'resolved' and told_severity <> 'ok'))";
@@ -367,7 +367,7 @@ fn the_weekend_of_reference_000_is_as_it_promises() {
     let next: DateTime<Utc> = test["next"].as_str().unwrap().parse().unwrap();
     let next = next.with_timezone(&Berlin);
     assert_eq!((next.day(), next.hour(), next.minute()), (1, 2, 0));
-    weekend.installation.look("monthly-restore-test");
+    weekend.installation.check("monthly-restore-test");
 
     // History is in dba_ops.
     until_the_same_rows(&weekend.installation, &weekend.cluster, seconds(60));

@@ -1,6 +1,6 @@
 //! How tables and the server itself do.
 
-use super::{Session, all_quiet, installation, look, told};
+use super::{Session, all_quiet, check, installation, told};
 use crate::support::{Cluster, directory, postgres, seconds, wait_until};
 use std::{
     fmt::Write as _,
@@ -44,11 +44,11 @@ fn health() {
         "statements",
     ];
     all_quiet(&installation, &quiet);
-    assert_eq!(look(&installation, "autovacuum"), ["critical autovacuum"]);
+    assert_eq!(check(&installation, "autovacuum"), ["critical autovacuum"]);
     cluster.sql("alter system set autovacuum = on");
     cluster.sql("alter system set autovacuum_naptime = '1d'");
     cluster.sql("select pg_reload_conf()");
-    wait_until("autovacuum is on", seconds(10), || look(&installation, "autovacuum").is_empty());
+    wait_until("autovacuum is on", seconds(10), || check(&installation, "autovacuum").is_empty());
 
     cluster.sql(
         "create table wide (id int, filler text); insert into wide select i, repeat('x', 200) from generate_series(1, 100000) i;
@@ -65,32 +65,32 @@ fn health() {
             .status()
             .is_ok_and(|status| !status.success())
     );
-    assert_eq!(look(&installation, "invalid-indexes"), ["warning postgres"]);
+    assert_eq!(check(&installation, "invalid-indexes"), ["warning postgres"]);
     assert!(told(&installation, "invalid-indexes").contains("\npublic.broken  public.doubled"));
-    assert_eq!(look(&installation, "unlogged"), ["warning postgres"]);
-    assert_eq!(look(&installation, "sequences"), ["critical public.numbered_id_seq in postgres"]);
-    wait_until("the statistics arrive", seconds(10), || look(&installation, "statistics") == ["warning postgres"]);
+    assert_eq!(check(&installation, "unlogged"), ["warning postgres"]);
+    assert_eq!(check(&installation, "sequences"), ["critical public.numbered_id_seq in postgres"]);
+    wait_until("the statistics arrive", seconds(10), || check(&installation, "statistics") == ["warning postgres"]);
     cluster.sql("analyze wide");
-    wait_until("it is analysed", seconds(10), || look(&installation, "statistics").is_empty());
+    wait_until("it is analysed", seconds(10), || check(&installation, "statistics").is_empty());
     cluster.sql("delete from wide where id > 20000");
-    wait_until("the statistics arrive", seconds(10), || look(&installation, "vacuum") == ["warning postgres"]);
+    wait_until("the statistics arrive", seconds(10), || check(&installation, "vacuum") == ["warning postgres"]);
     cluster.sql("vacuum (analyze, truncate off) wide");
-    wait_until("it is vacuumed", seconds(10), || look(&installation, "vacuum").is_empty());
-    assert_eq!(look(&installation, "bloat"), ["warning public.wide in postgres"]);
+    wait_until("it is vacuumed", seconds(10), || check(&installation, "vacuum").is_empty());
+    assert_eq!(check(&installation, "bloat"), ["warning public.wide in postgres"]);
 
     for _ in 0..4 {
         cluster.sql("checkpoint");
     }
-    wait_until("the statistics arrive", seconds(10), || look(&installation, "checkpoints") == ["warning checkpoints"]);
+    wait_until("the statistics arrive", seconds(10), || check(&installation, "checkpoints") == ["warning checkpoints"]);
     let mut statements = String::new();
     for number in 0..160 {
         write!(statements, "select 1{};", " + 1".repeat(number)).unwrap();
     }
     cluster.sql(&statements);
-    wait_until("a second", seconds(10), || look(&installation, "statements") == ["warning evictions"]);
+    wait_until("a second", seconds(10), || check(&installation, "statements") == ["warning evictions"]);
     cluster.sql("select count(*) from wide");
     wait_until("the statistics arrive", seconds(10), || {
-        look(&installation, "cache-hit-always").contains(&"warning postgres".to_owned())
+        check(&installation, "cache-hit-always").contains(&"warning postgres".to_owned())
     });
 
     // A bit flips on the disk.
@@ -104,7 +104,7 @@ fn health() {
     cluster.up();
     let mut read = Command::new(postgres("psql"));
     let _ = read.arg("-d").arg(cluster.connection()).args(["-Xqc", "select count(*) from wide"]).output();
-    wait_until("the statistics arrive", seconds(10), || look(&installation, "checksums") == ["critical postgres"]);
+    wait_until("the statistics arrive", seconds(10), || check(&installation, "checksums") == ["critical postgres"]);
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn age_of_what_autovacuum_does_not_reach() {
     cluster.sql("insert into long select repeat('x', 3000) from generate_series(1, 12000)");
     cluster.sql("delete from long");
     cluster.sql("vacuum (process_toast false) long");
-    wait_until("the statistics arrive", seconds(10), || look(&installation, "vacuum") == ["warning postgres"]);
+    wait_until("the statistics arrive", seconds(10), || check(&installation, "vacuum") == ["warning postgres"]);
     let told_of = told(&installation, "vacuum");
     assert!(
         told_of.contains("\npublic.long (its TOAST)      24000 ") && !told_of.contains("public.long  "),
         "{told_of}"
     );
     cluster.sql("vacuum long");
-    wait_until("it is vacuumed", seconds(10), || look(&installation, "vacuum").is_empty());
+    wait_until("it is vacuumed", seconds(10), || check(&installation, "vacuum").is_empty());
 
     // Even with autovacuum off PostgreSQL freezes what is too old, but not what belongs to a session.
     let session = Session::open(&cluster, "create temp table forgotten (text text);");
@@ -138,12 +138,12 @@ fn age_of_what_autovacuum_does_not_reach() {
     );
     cluster.sql("call burn()");
     cluster.sql("vacuum (freeze)");
-    assert_eq!(look(&installation, "vacuum"), ["warning postgres"]);
+    assert_eq!(check(&installation, "vacuum"), ["warning postgres"]);
     let told_of = told(&installation, "vacuum");
     assert!(told_of.starts_with("2 tables in postgres") && told_of.contains(".forgotten "), "{told_of}");
     drop(session);
     wait_until("the session is gone", seconds(10), || cluster.sql(exists) == "0");
-    assert_eq!(look(&installation, "vacuum"), [""; 0]);
+    assert_eq!(check(&installation, "vacuum"), [""; 0]);
 }
 
 #[test]
@@ -165,15 +165,15 @@ fn autovacuum_that_has_no_worker_to_spare() {
     let at_work =
         "select count(*) from pg_stat_activity where backend_type = 'autovacuum worker' and query like '%public.bulk%'";
     wait_until("the only worker is at work", seconds(20), || cluster.sql(at_work) == "1");
-    wait_until("for a second", seconds(20), || look(&installation, "autovacuum-short") == ["warning workers"]);
+    wait_until("for a second", seconds(20), || check(&installation, "autovacuum-short") == ["warning workers"]);
     let words = told(&installation, "autovacuum-short");
     assert!(words.starts_with("all autovacuum workers (1) have been busy for ") && words.contains("VACUUM"), "{words}");
     assert!(words.contains(" public.bulk"), "{words}");
-    assert_eq!(look(&installation, "autovacuum"), [""; 0], "two hours are not over");
+    assert_eq!(check(&installation, "autovacuum"), [""; 0], "two hours are not over");
     set("autovacuum_vacuum_cost_delay = 0");
     // Until PostgreSQL 15 a worker reads that when it comes to its next table.
     cluster.sql("select pg_cancel_backend(pid) from pg_stat_activity where backend_type = 'autovacuum worker'");
-    wait_until("the worker is done", seconds(20), || look(&installation, "autovacuum-short").is_empty());
+    wait_until("the worker is done", seconds(20), || check(&installation, "autovacuum-short").is_empty());
     let dead = "select n_dead_tup from pg_stat_user_tables where relname = 'bulk'";
     wait_until("the table is vacuumed", seconds(20), || cluster.sql(dead) == "0");
 }

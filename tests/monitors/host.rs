@@ -1,6 +1,6 @@
 //! The machine.
 
-use super::{all_quiet, found, installation, look, told};
+use super::{all_quiet, check, found, installation, told};
 use crate::support::{Cluster, directory, output, seconds, wait_until};
 use std::{
     fs,
@@ -42,25 +42,25 @@ fn host() {
     all_quiet(&installation, &["cpu", "memory", "pressure", "permissions", "temporary-files", "log-size"]);
     // A machine that refuses is there.
     all_quiet(&installation, &["reachability"]);
-    assert_eq!(look(&installation, "reachability-gone"), ["critical 127.0.0.1"]);
+    assert_eq!(check(&installation, "reachability-gone"), ["critical 127.0.0.1"]);
     let _ = silent.kill();
     let _ = silent.wait();
     // Whether this machine's clock is kept in step is its own affair.
-    look(&installation, "clock");
+    check(&installation, "clock");
     let mut busy = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
     wait_until("a processor is busy", seconds(20), || {
-        look(&installation, "cpu-busy").contains(&"warning cpu".to_owned())
+        check(&installation, "cpu-busy").contains(&"warning cpu".to_owned())
     });
     let _ = busy.kill();
     let _ = busy.wait();
     assert!(told(&installation, "cpu-busy").contains(" %  "), "{}", told(&installation, "cpu-busy"));
-    assert_eq!(look(&installation, "memory-low")[0], "warning memory");
+    assert_eq!(check(&installation, "memory-low")[0], "warning memory");
     fs::write(directory.path().join("log/postgresql.log"), "much was said").unwrap();
-    assert_eq!(look(&installation, "log-size-small"), ["warning logs"]);
+    assert_eq!(check(&installation, "log-size-small"), ["warning logs"]);
     let key = cluster.data.join("server.key");
     fs::write(&key, "secret").unwrap();
     output(Command::new("chmod").arg("644").arg(&key));
-    assert_eq!(look(&installation, "permissions"), [format!("warning {}", key.display())]);
+    assert_eq!(check(&installation, "permissions"), [format!("warning {}", key.display())]);
 
     // Left over by a process that is gone, by one that lives, and a young one.
     let place = cluster.data.join("base/pgsql_tmp");
@@ -74,9 +74,9 @@ fn host() {
         fs::write(place.join(&name), "data").unwrap();
         output(Command::new("touch").args(["-d", age]).arg(place.join(&name)));
     }
-    assert_eq!(look(&installation, "temporary-files"), ["warning removed"]);
+    assert_eq!(check(&installation, "temporary-files"), ["warning removed"]);
     assert!(told(&installation, "temporary-files").contains("pgsql_tmp999999.0"));
-    assert_eq!(look(&installation, "temporary-files"), [""; 0], "what was removed is told once");
+    assert_eq!(check(&installation, "temporary-files"), [""; 0], "what was removed is told once");
     let mut left: Vec<_> =
         fs::read_dir(&place).unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
     left.sort();
@@ -124,7 +124,7 @@ fn processes_that_wait_for_a_disk() {
         dd.args(["if=/dev/zero", "bs=8k", "count=200000", "oflag=dsync", "status=none"]);
         Busy(dd.arg(format!("of={}", directory.path().join(name).display())).spawn().unwrap())
     });
-    wait_until("they waited", seconds(30), || look(&installation, "pressure-low") == ["warning io"]);
+    wait_until("they waited", seconds(30), || check(&installation, "pressure-low") == ["warning io"]);
     let told = told(&installation, "pressure-low");
     assert!(
         told.starts_with("processes waited for disks ") && told.contains(" % of the last five minutes\n"),
@@ -176,11 +176,11 @@ fn a_clock_that_is_wrong() {
     let monitors = [&*format!("clock: server = \"{server}\"; warning = \"5s\""), "clock/own"];
     let installation = installation(directory.path(), &cluster, &monitors);
     let run = |job: &str| installation.command(&["job", "run", job, "--wait"]).env("PATH", &path).output().unwrap();
-    let look = |job: &str| found(&installation, job, &run(job));
+    let check = |job: &str| found(&installation, job, &run(job));
     says("yes");
-    assert_eq!([look("clock"), look("clock-own")], [[""; 0]; 2]);
+    assert_eq!([check("clock"), check("clock-own")], [[""; 0]; 2]);
     for (severity, offset) in [("warning", 10.0), ("critical", -60.0)] {
-        assert_eq!(look("clock"), [format!("{severity} offset")]);
+        assert_eq!(check("clock"), [format!("{severity} offset")]);
         let words = told(&installation, "clock");
         let told = words.strip_prefix("the clock is off by ").and_then(|words| words.split_once(" s\n")).unwrap().0;
         assert!((told.parse::<f64>().unwrap() - offset).abs() < 2.0, "{words}");
@@ -195,10 +195,10 @@ fn a_clock_that_is_wrong() {
     fails("it refused, or has no valid time itself");
     says("no");
     for job in ["clock", "clock-own"] {
-        assert_eq!(look(job), ["warning synchronization"], "{job}");
+        assert_eq!(check(job), ["warning synchronization"], "{job}");
     }
     answering.join().unwrap();
     fails("does not answer");
     says("yes");
-    assert_eq!(look("clock-own"), [""; 0]);
+    assert_eq!(check("clock-own"), [""; 0]);
 }

@@ -1,6 +1,6 @@
 //! Monitors of one's own, and a server that answers one of them no more.
 
-use super::{all_quiet, installation, look, told};
+use super::{all_quiet, check, installation, told};
 use crate::support::{Cluster, Installation, MAIL, directory, output, seconds, wait_until};
 use std::{fs, process::Command};
 
@@ -23,11 +23,11 @@ fn ones_own() {
         "sql/words: query = \"select 'many'\"",
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
-    assert_eq!(look(&installation, "command-good"), [""; 0]);
-    assert_eq!(look(&installation, "command-bad"), ["critical command"]);
+    assert_eq!(check(&installation, "command-good"), [""; 0]);
+    assert_eq!(check(&installation, "command-bad"), ["critical command"]);
     assert!(told(&installation, "command-bad").starts_with("QUEUE is long\n"));
-    assert_eq!(look(&installation, "sql-high"), ["warning pg_class", "warning pg_proc"]);
-    assert_eq!(look(&installation, "sql-low"), [""; 0]);
+    assert_eq!(check(&installation, "sql-high"), ["warning pg_class", "warning pg_proc"]);
+    assert_eq!(check(&installation, "sql-low"), [""; 0]);
     for (job, reason) in
         [("command-lost", "could not check"), ("sql-write", "read-only"), ("sql-words", "is not a number")]
     {
@@ -81,10 +81,10 @@ fn a_process_of_the_server_that_is_stuck_holds_nobody_up() {
         "select pid from pg_stat_activity where query like 'select length from naps%' and wait_event = 'PgSleep'";
     wait_until("it sleeps", seconds(20), || !cluster.sql(asleep).is_empty());
     let stopped = Stopped::new(&cluster.sql(asleep));
-    installation.look("log");
+    installation.check("log");
     assert_eq!(last("state"), "running", "the daemon does not wait for it");
     // Its turn on the line ends five seconds after the server's limit, and the next has its own.
-    assert_eq!(look(&installation, "slots"), [""; 0]);
+    assert_eq!(check(&installation, "slots"), [""; 0]);
     wait_until("its time is over", seconds(5), || last("state") == "failed");
     assert_eq!(last("error"), "run the query took longer than 9s");
     installation.try_run(&["job", "run", "nap", "--wait"]);

@@ -1,6 +1,6 @@
 //! Who may, who tried, and what a role without power sees.
 
-use super::{all_quiet, installation, look, told};
+use super::{all_quiet, check, installation, told};
 use crate::support::{Cluster, Installation, MAIL, directory, output, postgres, seconds, wait_until};
 use std::{fs, io::Write as _, process::Command};
 
@@ -46,10 +46,10 @@ fn failed_logins_in_every_format_once() {
             assert!(!psql.args(["-Xqc", "select 1", "-d", &target]).output().unwrap().status.success());
         };
         fail();
-        assert_eq!(look(&installation, "logins"), [""; 0], "{destination}: what was before the first look");
+        assert_eq!(check(&installation, "logins"), [""; 0], "{destination}: what was before the first look");
         fail();
-        wait_until("it is in the log", seconds(10), || !look(&installation, "logins").is_empty());
-        assert_eq!(look(&installation, "logins"), ["warning 127.0.0.1"], "{destination}: counted once");
+        wait_until("it is in the log", seconds(10), || !check(&installation, "logins").is_empty());
+        assert_eq!(check(&installation, "logins"), ["warning 127.0.0.1"], "{destination}: counted once");
         let words = told(&installation, "logins");
         assert!(words.contains("1 failed login from 127.0.0.1 as eve") && words.contains("database shop"), "{words}");
         // Rotated, with the file renamed.
@@ -60,7 +60,7 @@ fn failed_logins_in_every_format_once() {
         std::thread::sleep(seconds(1));
         fail();
         fail();
-        wait_until("all are counted", seconds(10), || look(&installation, "logins") == ["critical 127.0.0.1"]);
+        wait_until("all are counted", seconds(10), || check(&installation, "logins") == ["critical 127.0.0.1"]);
         assert!(told(&installation, "logins").contains("3 failed logins"), "{destination}");
     }
 }
@@ -111,7 +111,7 @@ fn c44_names_hide_no_guess_and_move_no_cursor() {
             log.display()
         );
         let mut installation = Installation::new(&place, &text);
-        assert_eq!(look(&installation, "logins"), [""; 0]);
+        assert_eq!(check(&installation, "logins"), [""; 0]);
         installation.start();
         let names: [(&[u8], &[u8]); 6] = [
             (b"postgres", b"x LOG:  y"),
@@ -128,11 +128,11 @@ fn c44_names_hide_no_guess_and_move_no_cursor() {
             println!("{:?}", String::from_utf8_lossy(&fs::read(f.path()).unwrap()));
         }
         wait_until("all are counted", seconds(10), || {
-            let said = installation.look("logins");
+            let said = installation.check("logins");
             println!("{said}");
             said.contains("6 within")
         });
-        assert_eq!(look(&installation, "logins"), ["warning 127.0.0.1"], "{destination}");
+        assert_eq!(check(&installation, "logins"), ["warning 127.0.0.1"], "{destination}");
         wait_until("it is mailed", seconds(20), || !installation.mails().is_empty());
         installation.stop();
         let shown = |arguments: &[&str]| installation.run(&[&["--color", "always"], arguments].concat());
@@ -177,23 +177,23 @@ fn security() {
     all_quiet(&installation, &["superusers", "hba", "passwords"]);
     cluster.sql("create role eve superuser");
     cluster.sql("create role bob; grant pg_execute_server_program to bob");
-    assert_eq!(look(&installation, "superusers"), ["warning bob", "critical eve"]);
+    assert_eq!(check(&installation, "superusers"), ["warning bob", "critical eve"]);
     cluster.sql("drop role eve; drop role bob");
-    assert_eq!(look(&installation, "superusers"), [""; 0]);
+    assert_eq!(check(&installation, "superusers"), [""; 0]);
     // Who is a member of a member can do what it can.
     cluster.sql("create role middle; create role mallory login; grant middle to mallory");
-    assert_eq!(look(&installation, "superusers"), [""; 0]);
+    assert_eq!(check(&installation, "superusers"), [""; 0]);
     cluster.sql("grant postgres to middle");
-    assert_eq!(look(&installation, "superusers"), ["critical mallory", "critical middle"]);
+    assert_eq!(check(&installation, "superusers"), ["critical mallory", "critical middle"]);
     let summary = "select summary from findings where job = 'superusers' and object = 'mallory'";
     assert_eq!(installation.journal(summary), "role mallory got superuser as postgres");
     cluster.sql("revoke postgres from middle");
-    assert_eq!(look(&installation, "superusers"), [""; 0]);
+    assert_eq!(check(&installation, "superusers"), [""; 0]);
     let mut lines = fs::OpenOptions::new().append(true).open(cluster.data.join("pg_hba.conf")).unwrap();
     writeln!(lines, "host all all 10.0.0.0/8 trust\nhost all all all nonsense").unwrap();
-    assert_eq!(look(&installation, "hba"), ["warning changed", "critical mistakes", "critical trust"]);
+    assert_eq!(check(&installation, "hba"), ["warning changed", "critical mistakes", "critical trust"]);
     cluster.sql("set password_encryption = 'md5'; create role old login password 'x'");
-    assert_eq!(look(&installation, "passwords"), ["warning md5"]);
+    assert_eq!(check(&installation, "passwords"), ["warning md5"]);
     assert!(told(&installation, "passwords").contains("old"));
 }
 
@@ -221,10 +221,10 @@ fn a_role_without_power_sees_what_it_may() {
     let own: Vec<_> = keys.collect();
     assert!(own.len() > 25, "{own:?}");
     for job in own {
-        look(&installation, job);
+        check(&installation, job);
     }
     // What it may not see is no quiet, until it may.
-    let unknown = |job: &str| look(&installation, &format!("main-{job}"));
+    let unknown = |job: &str| check(&installation, &format!("main-{job}"));
     assert_eq!(unknown("hba"), ["unknown read pg_hba_file_rules"]);
     assert_eq!(unknown("passwords"), ["unknown look how passwords are stored"]);
     assert_eq!(unknown("settings"), ["unknown read pg_file_settings"]);

@@ -1,6 +1,6 @@
 //! Whether the server is there and has room, what its transactions do, and who follows it.
 
-use super::{Session, all_quiet, installation, look, told};
+use super::{Session, all_quiet, check, installation, told};
 use crate::support::{Cluster, directory, output, postgres, seconds, wait_until};
 use std::{
     fs,
@@ -26,21 +26,21 @@ fn availability() {
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
     all_quiet(&installation, &["connectivity", "role", "restart", "version", "settings", "certificate"]);
-    assert_eq!(look(&installation, "connectivity-slow"), ["warning connection"]);
-    assert_eq!(look(&installation, "role-wrong"), ["critical role"]);
-    assert_eq!(look(&installation, "version-old"), ["warning minor version"]);
+    assert_eq!(check(&installation, "connectivity-slow"), ["warning connection"]);
+    assert_eq!(check(&installation, "role-wrong"), ["critical role"]);
+    assert_eq!(check(&installation, "version-old"), ["warning minor version"]);
 
     cluster.sql("alter system set work_mem = '5MB'");
     cluster.sql("alter system set max_connections = 77");
     cluster.sql("select pg_reload_conf()");
-    wait_until("the settings change", seconds(10), || look(&installation, "settings").len() == 2);
-    assert_eq!(look(&installation, "settings"), ["warning changed", "warning pending restart"]);
+    wait_until("the settings change", seconds(10), || check(&installation, "settings").len() == 2);
+    assert_eq!(check(&installation, "settings"), ["warning changed", "warning pending restart"]);
     // That a password changed is told, and the password nowhere.
     cluster.sql("alter system set primary_conninfo = 'host=nowhere password=hush'");
     cluster.sql("select pg_reload_conf()");
     let changed = "select count(*) from findings where job = 'settings' and detail like '%primary_conninfo  (secret)%'";
     wait_until("the change is told", seconds(10), || {
-        look(&installation, "settings");
+        check(&installation, "settings");
         installation.journal(changed) != "0"
     });
     let kept = "select count(*) from job_states where job = 'settings' and state like '%primary_conninfo%'";
@@ -53,13 +53,13 @@ fn availability() {
     let good = fs::read_to_string(&file).unwrap();
     for wrong in ["maintenance_work_mem = many", "no_such_setting = 1", "= what"] {
         fs::write(&file, format!("{good}\n{wrong}\n")).unwrap();
-        let looked = look(&installation, "settings");
-        assert!(looked.contains(&"critical configuration files".to_owned()), "{wrong}: {looked:?}");
+        let answered = check(&installation, "settings");
+        assert!(answered.contains(&"critical configuration files".to_owned()), "{wrong}: {answered:?}");
     }
     // What is taken out of it waits for a restart.
     fs::write(&file, "").unwrap();
-    let looked = look(&installation, "settings");
-    assert!(!looked.contains(&"critical configuration files".to_owned()), "{looked:?}");
+    let answered = check(&installation, "settings");
+    assert!(!answered.contains(&"critical configuration files".to_owned()), "{answered:?}");
 
     for (days, expected) in [("3", Some("critical")), ("20", Some("warning")), ("90", None)] {
         let (key, certificate) = (cluster.data.join("server.key"), cluster.data.join("server.crt"));
@@ -71,14 +71,14 @@ fn availability() {
         cluster.sql("select pg_reload_conf()");
         wait_until("TLS is on", seconds(10), || cluster.sql("show ssl") == "on");
         let expected: Vec<_> = expected.iter().map(|word| format!("{word} {}", certificate.display())).collect();
-        assert_eq!(look(&installation, "certificate"), expected, "{days} days");
+        assert_eq!(check(&installation, "certificate"), expected, "{days} days");
     }
 
     cluster.down();
     cluster.up();
-    assert_eq!(look(&installation, "restart"), ["warning restart"]);
+    assert_eq!(check(&installation, "restart"), ["warning restart"]);
     cluster.down();
-    assert_eq!(look(&installation, "connectivity"), ["critical connection"]);
+    assert_eq!(check(&installation, "connectivity"), ["critical connection"]);
 }
 
 #[test]
@@ -103,14 +103,14 @@ fn capacity() {
         &["connections", "database-size", "tablespaces", "wal-size", "temp-bytes", "temp-bytes-few"],
     );
     let _sessions = [Session::open(&cluster, "select 1;"), Session::open(&cluster, "select 1;")];
-    wait_until("the sessions are there", seconds(10), || look(&installation, "connections-few").len() == 1);
+    wait_until("the sessions are there", seconds(10), || check(&installation, "connections-few").len() == 1);
     assert!(told(&installation, "connections-few").contains("connections of postgres to postgres"));
-    assert!(look(&installation, "database-size-small").contains(&"warning size of postgres".to_owned()));
-    assert_eq!(look(&installation, "tablespaces-small"), ["warning pg_default"]);
-    assert_eq!(look(&installation, "wal-size-small"), ["warning pg_wal"]);
+    assert!(check(&installation, "database-size-small").contains(&"warning size of postgres".to_owned()));
+    assert_eq!(check(&installation, "tablespaces-small"), ["warning pg_default"]);
+    assert_eq!(check(&installation, "wal-size-small"), ["warning pg_wal"]);
     cluster.sql("select count(*) from (select i from generate_series(1, 300000) i order by md5(i::text)) x");
-    wait_until("the statistics arrive", seconds(10), || look(&installation, "temp-bytes-few") == ["warning postgres"]);
-    assert_eq!(look(&installation, "temp-bytes"), [""; 0]);
+    wait_until("the statistics arrive", seconds(10), || check(&installation, "temp-bytes-few") == ["warning postgres"]);
+    assert_eq!(check(&installation, "temp-bytes"), [""; 0]);
 }
 
 #[test]
@@ -143,23 +143,23 @@ fn transactions() {
     for _ in 0..200 {
         cluster.sql("select txid_current()");
     }
-    wait_until("a wait of a second", seconds(20), || look(&installation, "locks-short") == ["warning locks"]);
+    wait_until("a wait of a second", seconds(20), || check(&installation, "locks-short") == ["warning locks"]);
     let chain = told(&installation, "locks-short");
     assert!(chain.contains("idle in transaction") && chain.contains("\n    process"), "{chain}");
     let expected = ["warning idle in transaction", "warning long transaction", "warning prepared transaction"];
-    wait_until("a second", seconds(20), || look(&installation, "long-transactions-short") == expected);
-    let found = look(&installation, "xid-age-young");
+    wait_until("a second", seconds(20), || check(&installation, "long-transactions-short") == expected);
+    let found = check(&installation, "xid-age-young");
     assert!(found.contains(&"warning transactions of postgres".to_owned()), "{found:?}");
     let named = told(&installation, "xid-age-young");
     assert!(named.contains("prepared transaction left over") && named.contains("session process"), "{named}");
     let tables = "select detail from findings where object = 'transactions of postgres' order by seen_at desc limit 1";
     let tables = installation.journal(tables);
     assert!(tables.contains("\npg_catalog.") && tables.contains("multixacts old"), "{tables}");
-    assert_eq!(look(&installation, "long-transactions"), [""; 0]);
+    assert_eq!(check(&installation, "long-transactions"), [""; 0]);
     drop((holder, waiter, worker, prepared));
     let waiter = Session::open(&cluster, "insert into t values (11, 1);");
     wait_until("who is prepared blocks", seconds(20), || {
-        look(&installation, "locks-short") == ["warning locks"]
+        check(&installation, "locks-short") == ["warning locks"]
             && told(&installation, "locks-short")
                 .contains("prepared transaction left over of postgres in postgres\n    process")
     });
@@ -177,7 +177,7 @@ fn transactions() {
         )
     });
     wait_until("the server ends the deadlock", seconds(30), || {
-        look(&installation, "deadlocks") == ["warning postgres"]
+        check(&installation, "deadlocks") == ["warning postgres"]
     });
     both.iter_mut().for_each(|session| drop(session.0.stdin.take()));
 }
@@ -195,10 +195,10 @@ fn replication() {
     ];
     let installation = installation(directory.path(), &cluster, &monitors);
     all_quiet(&installation, &["replication-lag", "slots", "slots-short", "standby"]);
-    assert_eq!(look(&installation, "replication-lag-expected"), ["critical standby1"]);
+    assert_eq!(check(&installation, "replication-lag-expected"), ["critical standby1"]);
     cluster.sql("select pg_create_physical_replication_slot('left_over', true)");
-    wait_until("nobody uses it", seconds(20), || look(&installation, "slots-short") == ["warning left_over"]);
-    assert_eq!(look(&installation, "slots"), [""; 0]);
+    wait_until("nobody uses it", seconds(20), || check(&installation, "slots-short") == ["warning left_over"]);
+    assert_eq!(check(&installation, "slots"), [""; 0]);
 
     let place = directory.path().join("second");
     fs::create_dir(&place).unwrap();
@@ -206,13 +206,13 @@ fn replication() {
     let connection = format!("{} application_name=standby1", cluster.connection());
     output(copy.arg("-d").arg(connection).arg("-D").arg(place.join("pg")).args(["-R", "-c", "fast"]));
     let standby = Cluster::adopt(&place.join("pg"), &place);
-    wait_until("the standby is there", seconds(20), || look(&installation, "replication-lag-expected").is_empty());
+    wait_until("the standby is there", seconds(20), || check(&installation, "replication-lag-expected").is_empty());
     let second =
         self::installation(&place, &standby, &["standby", "role: expected = \"standby\"", "slots", "wal-archive"]);
-    wait_until("it streams", seconds(20), || look(&second, "standby").is_empty());
-    assert_eq!([look(&second, "role"), look(&second, "slots"), look(&second, "wal-archive")], [[""; 0]; 3]);
+    wait_until("it streams", seconds(20), || check(&second, "standby").is_empty());
+    assert_eq!([check(&second, "role"), check(&second, "slots"), check(&second, "wal-archive")], [[""; 0]; 3]);
     standby.sql("select pg_wal_replay_pause()");
-    assert_eq!(look(&second, "standby"), ["warning replay"]);
+    assert_eq!(check(&second, "standby"), ["warning replay"]);
     cluster.down();
-    wait_until("it notices", seconds(30), || look(&second, "standby").contains(&"critical receiver".to_owned()));
+    wait_until("it notices", seconds(30), || check(&second, "standby").contains(&"critical receiver".to_owned()));
 }

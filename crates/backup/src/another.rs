@@ -44,7 +44,7 @@ pub(crate) async fn is_in_use(
 pub async fn backup(repository: &Repository, info: &BackupInfo) -> Result<Option<String>, RepositoryError> {
     let Some((segment, _)) = info.last_segment() else { return Ok(None) };
     let archive = WalArchive::new(repository, &info.cluster, &info.system_id);
-    let contents = archive.look(&WalFile::Segment(segment)).await?;
+    let contents = archive.contents_of(&WalFile::Segment(segment)).await?;
     Ok(contents.is_of_another(info).then(|| words(info)))
 }
 
@@ -123,7 +123,7 @@ pub(crate) async fn check_segment(
     cluster: &str,
     (segment, size): (Segment, u64),
 ) -> Result<Option<String>, Error> {
-    let there = archive.look(&WalFile::Segment(segment)).await?.believed;
+    let there = archive.contents_of(&WalFile::Segment(segment)).await?.believed;
     let Some(own) = own_segment(server, segment, size).await? else { return Ok(None) };
     if there.is_empty() || there.iter().any(|object| object.sha256 == own) {
         return Ok(Some(own));

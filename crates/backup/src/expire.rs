@@ -6,7 +6,7 @@
 use crate::{
     Catalogue, Error,
     another::{self, is_in_use},
-    retention::{Known, Needed, Rules, decide, needed},
+    retention::{Candidate, Needed, Rules, decide, needed},
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -31,7 +31,7 @@ pub struct Expire {
     pub zone: Tz,
     /// This installation.
     pub instance: Uuid,
-    /// Remove backups; WAL is looked at either way.
+    /// Remove backups; WAL is checked either way.
     pub backups: bool,
     /// Decide, and remove nothing.
     pub dry_run: bool,
@@ -99,7 +99,7 @@ impl Expire {
         let Some(info) = taken.map(|entry| &entry.info) else { return Ok(()) };
         let Some((last, _)) = info.last_segment() else { return Ok(()) };
         let of_system = catalogue.entries().iter().filter(|entry| entry.info.system_id == info.system_id);
-        let known: Vec<_> = of_system.map(Known::new).collect();
+        let known: Vec<_> = of_system.map(Candidate::new).collect();
         if decide(&known, &self.rules, self.zone, now).iter().all(Option::is_some) {
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl Expire {
             return Ok(());
         }
         let begun = Instant::now();
-        while archive.look(&WalFile::Segment(last)).await?.believed.is_empty() && begun.elapsed() < ARCHIVING {
+        while archive.contents_of(&WalFile::Segment(last)).await?.believed.is_empty() && begun.elapsed() < ARCHIVING {
             tokio::time::sleep(ARCHIVING / 60).await;
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Expire {
         let of_system = || catalogue.entries().iter().filter(|entry| entry.info.system_id == system_id);
         let (backups, damaged): (Vec<BackupInfo>, _) =
             (of_system().map(|entry| entry.info.clone()).collect(), &catalogue.unreadable);
-        let mut known: Vec<Known> = of_system().map(Known::new).collect();
+        let mut known: Vec<Candidate> = of_system().map(Candidate::new).collect();
         for known in known.iter_mut().filter(|known| self.spared.contains(&known.label)) {
             known.kept = Some("taken by this run".into());
         }
@@ -183,7 +183,7 @@ impl Expire {
             }
             expired.removed.push(info.label.clone());
         }
-        let retained: Vec<&Known> =
+        let retained: Vec<&Candidate> =
             known.iter().zip(&decided).filter(|(_, reason)| reason.is_some()).map(|(known, _)| known).collect();
         // C7: what a catalogue that cannot be read would need is not known, so nothing goes.
         if damaged.is_empty() && strange.is_empty() && !retained.is_empty() {
@@ -230,7 +230,7 @@ fn shown(time: DateTime<Utc>) -> String {
 }
 
 /// Why this machine's clock cannot be relied on to remove anything (C33).
-fn doubt(now: DateTime<Utc>, newest: Option<&Known>, witnesses: &[(String, DateTime<Utc>)]) -> Option<String> {
+fn doubt(now: DateTime<Utc>, newest: Option<&Candidate>, witnesses: &[(String, DateTime<Utc>)]) -> Option<String> {
     let newest = newest.map(|known| (format!("the newest earlier backup, {},", known.label), known.started_at));
     let ahead = newest.filter(|(_, time)| *time > now + CLOCK_TOLERANCE);
     let differs = witnesses.iter().find(|(_, time)| (*time - now).abs() > CLOCK_TOLERANCE).cloned();

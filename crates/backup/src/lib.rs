@@ -42,11 +42,11 @@ pub use physical::{
 pub use progress::{Progress, Snapshot, Words};
 pub use remove::{check_removal, remove_backup};
 pub use restore::{
-    Action, Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, forget_recovery, is_copy, plan,
-    plan_beyond, primary_of, reachable, recovery_end_command,
+    Existing, Plan, Reachable, Recovery, Request, Restore, Restored, Target, TargetAction, forget_recovery, is_copy,
+    plan, plan_beyond, primary_of, reachable, recovery_end_command,
 };
 pub use restore_test::{Query, RestoreTest, RestoreTestResult};
-pub use retention::{Known, Needed, Rules, decide, needed};
+pub use retention::{Candidate, Needed, Rules, decide, needed};
 pub use scratch::{AHEAD_VARIABLE, find_programs};
 pub use sign::{SignedWal, sign_wal, unreadable_backup, unsigned_backups};
 pub use verify::{Check, Verified, verify, verify_archive};

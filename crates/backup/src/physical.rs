@@ -114,7 +114,7 @@ impl Physical {
     /// # Errors
     /// What would keep it from being taken.
     pub async fn estimate(&self) -> Result<Estimate, Error> {
-        let (server, role, before) = self.look().await?;
+        let (server, role, before) = self.find_server().await?;
         let system_id = server.system_id().await?;
         self.wal_connection(&server, &system_id).await?;
         let mut stored_bytes = 0;
@@ -148,7 +148,7 @@ impl Physical {
     /// # Errors
     /// Whatever went wrong; then no repository lists anything of it.
     pub async fn take(&self) -> Result<PhysicalBackup, Error> {
-        let (server, _, before) = self.look().await?;
+        let (server, _, before) = self.find_server().await?;
         let system_id = server.system_id().await?;
         let wal = self.wal_connection(&server, &system_id).await?;
         let mut removed_leftovers = Vec::new();
@@ -207,7 +207,7 @@ impl Physical {
     }
 
     /// The server to take it from, and what it says of itself.
-    async fn look(&self) -> Result<(Server, Role, Inspection), Error> {
+    async fn find_server(&self) -> Result<(Server, Role, Inspection), Error> {
         let (server, role) = member(&self.server, self.prefer_standby).await?;
         let before = inspect(&server).await?;
         if before.version_number < 150_000 {

@@ -64,18 +64,18 @@ mod tests {
     fn c11_what_others_need_or_somebody_keeps_is_not_removed_by_hand_either() {
         let (full, middle, other) = (backup("a", 1, None), backup("b", 2, Some("a")), backup("c", 3, None));
         let kept = Keep { by: "dba".into(), at: full.started_at, reason: "year end".into() };
-        let looked = |backups: &[(&BackupInfo, Notes)], which: &BackupInfo| {
+        let removable = |backups: &[(&BackupInfo, Notes)], which: &BackupInfo| {
             let backups = backups.iter().map(|(info, notes)| ((*info).clone(), notes.clone())).collect();
             let catalogue = Catalogue::of(backups, &Lineages::new(), Vec::new());
             check_removal(&catalogue, which).map_err(|error| error.to_string())
         };
         let (none, damaged) = (Notes::default(), Notes { verified: Some(false), ..Notes::default() });
         let chain = [(&full, none.clone()), (&middle, none.clone())];
-        assert_eq!(looked(&chain, &full), Err("a is needed by b: remove what builds on it first".into()));
-        assert_eq!(looked(&chain, &middle), Ok(false), "the full one is left");
-        assert_eq!(looked(&[(&other, none.clone())], &other), Ok(true));
-        assert_eq!(looked(&[(&full, damaged), (&other, none)], &other), Ok(true), "what is left is damaged");
+        assert_eq!(removable(&chain, &full), Err("a is needed by b: remove what builds on it first".into()));
+        assert_eq!(removable(&chain, &middle), Ok(false), "the full one is left");
+        assert_eq!(removable(&[(&other, none.clone())], &other), Ok(true));
+        assert_eq!(removable(&[(&full, damaged), (&other, none)], &other), Ok(true), "what is left is damaged");
         let notes = Notes { keep: Some(kept), ..Notes::default() };
-        assert!(looked(&[(&full, notes)], &full).unwrap_err().contains("is kept by dba (year end)"));
+        assert!(removable(&[(&full, notes)], &full).unwrap_err().contains("is kept by dba (year end)"));
     }
 }

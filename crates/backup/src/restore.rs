@@ -84,7 +84,7 @@ pub enum Existing {
 
 pgbosun_core::words! {
     /// What the server does when it reached its target (`recovery_target_action`).
-    pub enum Action {
+    pub enum TargetAction {
         /// Ends recovery and takes writes.
         Promote = "promote",
         /// Waits, open for reading, until `pg_wal_replay_resume()`.
@@ -106,7 +106,7 @@ pub struct Recovery {
     /// Stop just before the target, not just after.
     pub exclusive: bool,
     /// What then.
-    pub action: Action,
+    pub action: TargetAction,
     /// Become a standby instead of ending recovery.
     pub standby: bool,
     /// Run when recovery has ended; empty for none.

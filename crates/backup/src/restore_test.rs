@@ -1,11 +1,11 @@
-//! The restore test: a backup restored into a scratch server, recovered, looked through, measured, removed.
+//! The restore test: a backup restored into a scratch server, recovered, inspected, measured, removed.
 
 mod checks;
 
 use crate::{
     Error, Progress,
     part::try_dump,
-    restore::{Action, Existing, Plan, Recovery, Restore, Target},
+    restore::{Existing, Plan, Recovery, Restore, Target, TargetAction},
     scratch::{Scratch, SocketDirectory, find_programs},
 };
 use nix::fcntl::{Flock, FlockArg};
@@ -89,7 +89,7 @@ pub struct RestoreTestResult {
     pub rows: u64,
     /// The newest transaction that was recovered, or the end of the backup where none was replayed.
     pub recovered_to: chrono::DateTime<chrono::Utc>,
-    /// What was looked at beyond counting, in words.
+    /// What was checked beyond counting, in words.
     pub checked: Vec<String>,
     /// What did not hold; empty where everything did.
     pub faults: Vec<String>,
@@ -157,7 +157,7 @@ impl RestoreTest {
             target: self.plan.target.clone(),
             timeline: self.plan.timeline,
             exclusive: false,
-            action: Action::Promote,
+            action: TargetAction::Promote,
             standby: false,
             end_command: String::new(),
         });
@@ -185,25 +185,25 @@ impl RestoreTest {
         let scratch = Scratch::start(&programs, &directory.path, info, recovery.as_ref(), limit, &self.cancel).await?;
         let recovered = begun.elapsed();
         self.progress.step("checking what was recovered", 0);
-        let looked = tokio::select! {
-            looked = self.look_through(&scratch, &programs) => looked,
+        let contents = tokio::select! {
+            contents = self.inspect(&scratch, &programs) => contents,
             () = self.cancel.cancelled() => Err(Error::Cancelled),
         };
         let total = begun.elapsed();
         let extracted = match &self.extract {
-            Some((database, table)) if looked.is_ok() => Some(tokio::select! {
+            Some((database, table)) if contents.is_ok() => Some(tokio::select! {
                 done = try_dump(&programs, &scratch, database, table) => done.map(|()| begun.elapsed() - total),
                 () = self.cancel.cancelled() => Err(Error::Cancelled),
             }),
             _ => None,
         };
         scratch.stop().await;
-        let mut looked = looked?;
+        let mut contents = contents?;
         // C34: what is after the gap is not restorable, whatever is before it.
-        looked.faults.extend(self.plan.gap.clone());
+        contents.faults.extend(self.plan.gap.clone());
         let extract = match extracted.transpose() {
             Err(error @ (Error::Scratch(_) | Error::Program { .. })) => {
-                looked.faults.push(error.to_string());
+                contents.faults.push(error.to_string());
                 Some(Err(()))
             }
             extracted => extracted?.map(Ok),
@@ -216,13 +216,13 @@ impl RestoreTest {
             check: total - recovered,
             extract,
             total: total + self.find,
-            recovery_point_age: (started_at - looked.recovered_to).to_std().unwrap_or_default(),
-            databases: looked.databases,
-            tables: looked.tables,
-            rows: looked.rows,
-            recovered_to: looked.recovered_to,
-            checked: looked.checked,
-            faults: looked.faults,
+            recovery_point_age: (started_at - contents.recovered_to).to_std().unwrap_or_default(),
+            databases: contents.databases,
+            tables: contents.tables,
+            rows: contents.rows,
+            recovered_to: contents.recovered_to,
+            checked: contents.checked,
+            faults: contents.faults,
         })
     }
 

@@ -11,7 +11,7 @@ use times::Dates;
 
 /// A backup as retention sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct Candidate {
     /// Label.
     pub label: String,
     /// System identifier.
@@ -38,7 +38,7 @@ pub struct Known {
     pub kept: Option<String>,
 }
 
-impl Known {
+impl Candidate {
     /// A backup of the catalogue.
     pub fn new(entry: &Entry) -> Self {
         let info = &entry.info;
@@ -60,7 +60,7 @@ impl Known {
 }
 
 /// The dates that are believed of each, and the indices newest first by timeline and LSN (C33).
-fn ordered(backups: &[&Known], now: DateTime<Utc>) -> (Vec<Dates>, Vec<usize>) {
+fn ordered(backups: &[&Candidate], now: DateTime<Utc>) -> (Vec<Dates>, Vec<usize>) {
     let mut order: Vec<usize> = (0..backups.len()).collect();
     order.sort_by_key(|index| {
         let known = backups[*index];
@@ -79,7 +79,7 @@ pub type Rules = BTreeMap<String, Retention>;
 /// Decides for each backup, in the order given, why it stays; `None` is why nothing keeps it any more.
 ///
 /// `rules` are by job. Backups of jobs without a rule stay.
-pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) -> Vec<Option<String>> {
+pub fn decide(backups: &[Candidate], rules: &Rules, zone: Tz, now: DateTime<Utc>) -> Vec<Option<String>> {
     let mut reasons: Vec<Option<String>> = vec![None; backups.len()];
     let (dates, order) = ordered(&backups.iter().collect::<Vec<_>>(), now);
     let mut keep = |index: usize, reason: String| {
@@ -133,7 +133,7 @@ pub fn decide(backups: &[Known], rules: &Rules, zone: Tz, now: DateTime<Utc>) ->
 
 /// `own`: the backups of one job, newest first.
 fn of_job(
-    backups: &[Known],
+    backups: &[Candidate],
     dates: &[Dates],
     own: &[usize],
     rule: &Retention,
@@ -195,13 +195,13 @@ pub struct Needed {
 }
 
 /// What the retained backups of one system identifier need. Without any, everything is needed.
-pub fn needed(retained: &[&Known], rules: &Rules, now: DateTime<Utc>) -> Needed {
+pub fn needed(retained: &[&Candidate], rules: &Rules, now: DateTime<Utc>) -> Needed {
     let (dates, order) = ordered(retained, now);
     let ranges = retained.iter().map(|backup| (backup.start_lsn, backup.stop_lsn)).collect();
     let windows: Vec<Option<u32>> = rules.values().map(|rule| rule.wal_days).collect();
     // One rule without a window keeps WAL from the oldest retained backup on, and the longest keeps most.
     let window = if windows.iter().any(Option::is_none) { None } else { windows.into_iter().flatten().max() };
-    let serving: Vec<&Known> = match window {
+    let serving: Vec<&Candidate> = match window {
         None => retained.to_vec(),
         Some(days) => {
             let from = now.checked_sub_days(Days::new(days.into())).unwrap_or(DateTime::<Utc>::MIN_UTC);

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// The programs of a major version: where Debian, Red Hat and hand-made installations put them.
 ///
 /// # Errors
-/// [`Error::Refused`] with the places that were looked at.
+/// [`Error::Refused`] with the places that were checked.
 pub fn find_programs(version: &str, configured: Option<&Path>) -> Result<PathBuf, Error> {
     let major = version.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
     let places = match configured {
@@ -37,10 +37,10 @@ pub fn find_programs(version: &str, configured: Option<&Path>) -> Result<PathBuf
         ],
     };
     places.iter().find(|place| place.join("postgres").exists()).cloned().ok_or_else(|| {
-        let looked: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        let tried: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
         Error::Refused(format!(
             "no PostgreSQL {major} server program in {}; install postgresql-{major}, or set program-directory",
-            looked.join(", ")
+            tried.join(", ")
         ))
     })
 }

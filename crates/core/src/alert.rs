@@ -65,8 +65,9 @@ pub struct Alert {
     /// Figures and lines.
     #[serde(flatten)]
     pub detail: Detail,
-    /// How many looks in a row saw it.
-    pub looks: u32,
+    /// How many checks in a row saw it.
+    #[serde(rename = "looks")]
+    pub checks: u32,
     /// When it was first seen.
     pub opened_at: DateTime<Utc>,
     /// When its state or severity last changed.
@@ -83,7 +84,8 @@ pub struct Alert {
     /// Who looks at it, while it is acknowledged.
     pub acknowledged: Option<Acknowledgement>,
     /// What the group was told last; never, while there is none.
-    pub told: Option<Told>,
+    #[serde(rename = "told")]
+    pub notified: Option<Notified>,
 }
 
 /// That somebody looks at it.
@@ -99,7 +101,7 @@ pub struct Acknowledgement {
 
 /// What a group was told of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct Notified {
     /// When.
     pub at: DateTime<Utc>,
     /// The severity told; [`Severity::Ok`] once it was told that it is over.
@@ -126,7 +128,7 @@ impl Alert {
             meaning: String::new(),
             advice: String::new(),
             detail: Detail::new(),
-            looks: 1,
+            checks: 1,
             opened_at: at,
             changed_at: at,
             seen_at: at,
@@ -134,7 +136,7 @@ impl Alert {
             resolution: None,
             run_id: None,
             acknowledged: None,
-            told: None,
+            notified: None,
         }
     }
 

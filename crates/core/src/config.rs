@@ -29,14 +29,14 @@ pub use sections::{
     Metadata, Repository, RepositoryType, Wal,
 };
 pub use setting::{
-    ChannelName, ClusterName, GroupName, Known, Listen, Patience, Rate, Refusal, RepositoryName, Setting,
+    ChannelName, ClusterName, GroupName, KnownNames, Listen, Patience, Rate, Refusal, RepositoryName, Setting,
 };
 pub use suggest::nearest;
 
 pub use figment::value::Value as RawValue;
 
 use crate::{
-    run::{is_backup, is_monitor},
+    family::Family,
     schedule::{Blackout, CatchUp},
 };
 use chrono::{DateTime, Utc};
@@ -90,7 +90,7 @@ impl Job {
     /// A job from its parts.
     pub fn new(name: String, kind: &Kind, common: JobOptions, options: Arc<dyn Any + Send + Sync>) -> Self {
         let group = common.alert_group.as_ref().map_or_else(|| kind.group.to_owned(), |group| group.0.clone());
-        let patience = common.open_after.unwrap_or(Patience::Looks(kind.looks));
+        let patience = common.open_after.unwrap_or(Patience::Checks(kind.checks));
         Self { name, common, needs: kind.needs, group, patience, exclusive: kind.exclusive, options }
     }
 
@@ -104,14 +104,19 @@ impl Job {
         .map(|(name, cluster)| (name.as_str(), cluster))
     }
 
-    /// Whether it only looks.
+    /// The family of its kind.
+    pub fn family(&self) -> Family {
+        Family::of(&self.common.kind)
+    }
+
+    /// Whether it is a monitor.
     pub fn is_monitor(&self) -> bool {
-        is_monitor(&self.common.kind)
+        self.family() == Family::Monitor
     }
 
     /// What happens to its times that passed in vain. A backup that was not taken is worth one that is taken late.
     pub fn catch_up(&self) -> CatchUp {
-        self.common.catch_up.unwrap_or(if is_backup(&self.common.kind) { CatchUp::Once } else { CatchUp::None })
+        self.common.catch_up.unwrap_or(if self.family() == Family::Backup { CatchUp::Once } else { CatchUp::None })
     }
 
     /// The options of its kind. `None` only where the caller asks for another kind's.

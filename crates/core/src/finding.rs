@@ -30,7 +30,7 @@ impl Severity {
 }
 
 crate::words! {
-    /// How far a problem reaches. What it explains is not told while it is there, and it is told at the first look.
+    /// How far a problem reaches. What it explains is not told while it is there, and it is told at the first check.
     pub enum Reach {
         /// Itself.
         Object = "object",

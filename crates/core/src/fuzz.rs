@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a property that does not hold panics")]
 
 use crate::{
-    config::{Known, MailAddress, Patience, Rate, RawValue, Setting},
+    config::{KnownNames, MailAddress, Patience, Rate, RawValue, Setting},
     human,
     lsn::Lsn,
     name,
@@ -39,7 +39,7 @@ pub fn human(data: &[u8]) {
         assert_eq!(name::from_text(&name::to_text(data)), data);
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let (value, known) = (RawValue::from(text), Known::default());
+    let (value, known) = (RawValue::from(text), KnownNames::default());
     let _ = Rate::read(&value, &known);
     let _ = Patience::read(&value, &known);
     let _ = MailAddress::read(&value, &known);

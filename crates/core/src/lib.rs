@@ -7,8 +7,8 @@ pub mod alert;
 pub mod clock;
 pub mod config;
 pub mod detail;
+pub mod family;
 pub mod faults;
-pub mod figure;
 pub mod finding;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -16,6 +16,7 @@ pub mod human;
 pub mod lineage;
 pub mod lsn;
 pub mod maintenance;
+pub mod metric;
 pub mod mounts;
 pub mod name;
 pub mod outcome;

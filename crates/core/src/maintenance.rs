@@ -64,7 +64,7 @@ pub struct MaintenanceRecord {
 pub struct AdviceRecord {
     /// Complete but for what is `unknown`: what the job recommended before and is not among them is not recommended any more.
     pub given: Vec<Recommendation>,
-    /// Databases and topics that could not be looked at; all topics where none is named. What was recommended stays.
+    /// Databases and topics that could not be checked; all topics where none is named. What was recommended stays.
     pub unknown: Vec<(String, Option<String>)>,
 }
 

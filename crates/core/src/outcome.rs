@@ -3,10 +3,10 @@
 use crate::{
     clock,
     config::GroupName,
-    figure::Figure,
     finding::Finding,
     lsn::Lsn,
     maintenance::{AdviceRecord, MaintenanceRecord},
+    metric::Metric,
     report::Report,
     sample::{QueryText, SampleRecord},
 };
@@ -23,7 +23,7 @@ pub struct Outcome {
     pub findings: Vec<Finding>,
     /// Values of the moment, for machines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub figures: Vec<Figure>,
+    pub metrics: Vec<Metric>,
     /// Facts for history.
     pub records: Vec<Record>,
     /// What the next run of this job needs to know, if it changed.

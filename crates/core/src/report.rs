@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 crate::words! {
     /// What a report is about.
-    pub enum Kind {
+    pub enum ReportKind {
         /// What a server did in a window of time.
         Performance = "performance",
         /// How everything stands.
@@ -28,7 +28,7 @@ pub struct Report {
     /// Identity.
     pub id: Uuid,
     /// What it is about.
-    pub kind: Kind,
+    pub kind: ReportKind,
     /// `Performance of main`.
     pub title: String,
     /// The cluster, where it is about one.
@@ -44,9 +44,9 @@ pub struct Report {
     /// When it was made.
     pub made_at: DateTime<Utc>,
     /// What changed and what to do, the worst first, in a few lines.
-    pub verdict: Vec<Line>,
+    pub verdict: Vec<VerdictLine>,
     /// The rest.
-    pub sections: Vec<Section>,
+    pub sections: Vec<ReportSection>,
 }
 
 impl Report {
@@ -73,14 +73,14 @@ impl Report {
 
 /// A line of the verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub struct VerdictLine {
     /// How bad.
     pub severity: Severity,
     /// What, and what to do.
     pub text: String,
 }
 
-impl Line {
+impl VerdictLine {
     /// A line.
     pub fn new(severity: Severity, text: impl Into<String>) -> Self {
         Self { severity, text: text.into() }
@@ -89,20 +89,20 @@ impl Line {
 
 /// A section.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Section {
+pub struct ReportSection {
     /// Its heading.
     pub title: String,
     /// What is to be known about it, such as why something is missing.
     pub note: Option<String>,
     /// Single figures.
-    pub figures: Vec<Figure>,
+    pub figures: Vec<KeyFigure>,
     /// Tables.
-    pub tables: Vec<Table>,
+    pub tables: Vec<ReportTable>,
     /// Charts.
     pub charts: Vec<Chart>,
 }
 
-impl Section {
+impl ReportSection {
     /// One that holds nothing yet.
     pub fn new(title: &str) -> Self {
         Self { title: title.to_owned(), ..Self::default() }
@@ -111,7 +111,7 @@ impl Section {
 
 /// A figure beside what it was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figure {
+pub struct KeyFigure {
     /// What.
     pub label: String,
     /// Now.
@@ -124,7 +124,7 @@ pub struct Figure {
     pub severity: Severity,
 }
 
-impl Figure {
+impl KeyFigure {
     /// One that stands by itself.
     pub fn new(label: &str, value: impl Into<String>) -> Self {
         Self { label: label.to_owned(), value: value.into(), before: None, week: None, severity: Severity::Ok }
@@ -138,25 +138,25 @@ impl Figure {
 
 /// A table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Table {
+pub struct ReportTable {
     /// What it shows.
     pub title: String,
     /// Heads of its columns.
     pub head: Vec<String>,
     /// Its rows.
-    pub rows: Vec<Row>,
+    pub rows: Vec<ReportRow>,
 }
 
 /// A row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct ReportRow {
     /// Its cells.
     pub cells: Vec<String>,
     /// The length of its bar, from 0 to 1, where it has one.
     pub bar: Option<f64>,
 }
 
-impl Table {
+impl ReportTable {
     /// One without rows.
     pub fn new(title: &str, head: &[&str]) -> Self {
         Self { title: title.to_owned(), head: head.iter().map(|&head| head.to_owned()).collect(), rows: Vec::new() }
@@ -164,7 +164,7 @@ impl Table {
 
     /// Adds a row.
     pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>, bar: Option<f64>) {
-        self.rows.push(Row { cells: cells.into_iter().map(Into::into).collect(), bar });
+        self.rows.push(ReportRow { cells: cells.into_iter().map(Into::into).collect(), bar });
     }
 }
 
@@ -176,14 +176,14 @@ pub struct Chart {
     /// What it shows.
     pub title: String,
     /// Of what its values are.
-    pub unit: Unit,
+    pub unit: ChartUnit,
     /// Its lines; the first is what the report is about.
-    pub series: Vec<Series>,
+    pub series: Vec<ChartSeries>,
 }
 
 /// A line of a chart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Series {
+pub struct ChartSeries {
     /// What it is.
     pub name: String,
     /// Times and values.
@@ -192,7 +192,7 @@ pub struct Series {
 
 crate::words! {
     /// Of what values are.
-    pub enum Unit {
+    pub enum ChartUnit {
         /// A number.
         Number = "number",
         /// Bytes.
@@ -204,9 +204,9 @@ crate::words! {
     }
 }
 
-impl Unit {
+impl ChartUnit {
     /// A value as people read it.
-    pub fn tell(self, value: f64) -> String {
+    pub fn format(self, value: f64) -> String {
         match self {
             Self::Bytes => crate::human::size(value.max(0.0) as u64),
             Self::Percent => format!("{value:.1} %"),

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a run ends in exactly one final state, and never leaves it.
 
+use crate::family::Family;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -63,26 +64,15 @@ impl Run {
         same && ended.state == RunState::Interrupted && self.id > ended.id
     }
 
-    /// Whether it only looked.
-    pub fn is_look(&self) -> bool {
-        is_monitor(&self.kind)
+    /// The family of its kind.
+    pub fn family(&self) -> Family {
+        Family::of(&self.kind)
     }
-}
 
-/// Whether jobs of a kind only look.
-pub fn is_monitor(kind: &str) -> bool {
-    kind.starts_with("monitor.")
-}
-
-/// Whether jobs of a kind are there to find something out, and what they found is what they came to: a backup that was taken is one, also
-/// where it found another damaged.
-pub fn is_check(kind: &str) -> bool {
-    is_monitor(kind) || ["backup.verify", "restore-test", "maintenance.integrity"].contains(&kind)
-}
-
-/// Whether jobs of a kind take, keep or check backups.
-pub fn is_backup(kind: &str) -> bool {
-    kind.starts_with("backup.")
+    /// Whether it is a check of a monitor.
+    pub fn is_monitor(&self) -> bool {
+        self.family() == Family::Monitor
+    }
 }
 
 /// One row of history.

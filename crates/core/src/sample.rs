@@ -21,7 +21,7 @@ pub enum Merge {
     Count,
     /// They add up: what a position grew by that no reset takes back. One that went back is another's, and tells nothing.
     Position,
-    /// They add up: what was seen at each look, to be divided by the looks.
+    /// They add up: what was seen at each check, to be divided by the checks.
     Add,
     /// The greater one.
     Most,

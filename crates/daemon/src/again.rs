@@ -13,7 +13,7 @@ use pgbosun_core::{
     run::{Run, RunState, Trigger},
     schedule::{CatchUp, Cron, occurrences},
 };
-use pgbosun_notify::{Subject, Verdict};
+use pgbosun_notify::{Observation, Subject};
 
 /// So soon the next time of a schedule is as good as a repetition.
 const SOON: Duration = Duration::hours(1);
@@ -52,7 +52,7 @@ pub(crate) fn ended(runs: &[Run]) -> Option<(&Run, usize)> {
 /// Decides about it. `looked` is how far the schedule has been dealt with.
 pub(crate) fn decide(
     job: &Job,
-    (cron, zone, looked): (&Cron, Tz, DateTime<Utc>),
+    (cron, zone, planned_until): (&Cron, Tz, DateTime<Utc>),
     (ended, tries): (&Run, usize),
     now: DateTime<Utc>,
 ) -> Again {
@@ -61,7 +61,7 @@ pub(crate) fn decide(
     }
     let once = job.catch_up() == CatchUp::Once;
     let late = |time: DateTime<Utc>| (now - time).to_std().unwrap_or_default();
-    let passed = occurrences(cron, zone, looked.max(ended.scheduled_for)).take_while(|time| *time <= now).last();
+    let passed = occurrences(cron, zone, planned_until.max(ended.scheduled_for)).take_while(|time| *time <= now).last();
     let soon = occurrences(cron, zone, now).next().is_some_and(|next| next <= now + SOON);
     // Of times that passed the newest is caught up with, and this one is not run beside it.
     if passed.is_some_and(|time| once && late(time) <= job.common.start_deadline) || (soon && !once) {
@@ -91,8 +91,8 @@ pub(crate) async fn tell(engine: &Engine, job: &Job, ended: &Run, reason: &str) 
     }
     tracing::warn!(pgbosun_job = job.name, "{} does not run again: {reason}", job.name);
     // Beside the alert about a crash: that one was told before anybody knew.
-    let subject = Subject { patience: Patience::Looks(1), ..alerts::subject(job, ended) };
-    let verdict = Verdict::Partial { failure: None, findings: vec![finding(ended, reason)] };
+    let subject = Subject { patience: Patience::Checks(1), ..alerts::subject(job, ended) };
+    let verdict = Observation::Partial { failure: None, findings: vec![finding(ended, reason)] };
     let judge = alerts::judged(subject, verdict, engine.now());
     alerts::note(engine, &engine.journal.change_alerts(Some(job.name.clone()), judge).await?);
     Ok(())

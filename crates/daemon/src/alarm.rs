@@ -5,8 +5,8 @@
 //! wake-up; what is due is decided elsewhere, so that a lost, early or doubled one does no harm.
 
 use crate::{
-    beats::{Beats, Part},
     error::Error,
+    heartbeats::{Heartbeats, Part},
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -58,7 +58,7 @@ impl Alarm {
     ///
     /// # Errors
     /// Where the runtime cannot be started. What the library says is logged, and the watchdog sees that it is silent.
-    pub fn start(schedules: &[(Cron, Tz)], wake: Arc<Notify>, beats: Arc<Beats>) -> Result<Self, Error> {
+    pub fn start(schedules: &[(Cron, Tz)], wake: Arc<Notify>, heartbeats: Arc<Heartbeats>) -> Result<Self, Error> {
         let mut distinct: Vec<(Cron, Tz)> = Vec::new();
         for schedule in schedules {
             if !distinct.contains(schedule) {
@@ -72,7 +72,7 @@ impl Alarm {
             .build()
             .map_err(|source| Error::System("start the alarm clock", source))?;
         runtime.spawn(async move {
-            if let Err(error) = ring(distinct, wake, beats).await {
+            if let Err(error) = ring(distinct, wake, heartbeats).await {
                 tracing::error!("alarm clock: {error}");
             }
         });
@@ -80,7 +80,11 @@ impl Alarm {
     }
 }
 
-async fn ring(schedules: Vec<(Cron, Tz)>, wake: Arc<Notify>, beats: Arc<Beats>) -> Result<(), JobSchedulerError> {
+async fn ring(
+    schedules: Vec<(Cron, Tz)>,
+    wake: Arc<Notify>,
+    heartbeats: Arc<Heartbeats>,
+) -> Result<(), JobSchedulerError> {
     let rules = Rules::default();
     let store = ZonedStore { inner: SimpleMetadataStore::default(), rules: Arc::clone(&rules), seen: Utc::now() };
     let clock = JobScheduler::new_with_storage_and_code(
@@ -96,7 +100,7 @@ async fn ring(schedules: Vec<(Cron, Tz)>, wake: Arc<Notify>, beats: Arc<Beats>) 
         add(&clock, &rules, cron, zone, move || wake.notify_one()).await?;
     }
     if let Ok(heartbeat) = HEARTBEAT.parse() {
-        add(&clock, &rules, heartbeat, Tz::UTC, move || beats.beat(Part::Alarm)).await?;
+        add(&clock, &rules, heartbeat, Tz::UTC, move || heartbeats.beat(Part::Alarm)).await?;
     }
     clock.start().await
 }
@@ -241,9 +245,9 @@ mod tests {
 
     #[tokio::test]
     async fn it_rings_within_a_second_of_the_time() {
-        let (wake, beats) = (Arc::new(Notify::new()), Arc::new(Beats::default()));
+        let (wake, heartbeats) = (Arc::new(Notify::new()), Arc::new(Heartbeats::default()));
         let every_second = ("* * * * * *".parse().unwrap(), Tz::UTC);
-        let alarm = Alarm::start(&[every_second], Arc::clone(&wake), beats).unwrap();
+        let alarm = Alarm::start(&[every_second], Arc::clone(&wake), heartbeats).unwrap();
         for _ in 0..3 {
             tokio::time::timeout(Duration::from_secs(5), wake.notified()).await.expect("no ring");
         }

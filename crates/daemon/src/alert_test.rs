@@ -10,7 +10,7 @@ use crate::{
     outbox::channel,
 };
 use pgbosun_core::{alert::Alert, config::Config, detail::Detail};
-use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Receipt};
+use pgbosun_notify::{Channel, DeliveryError, MAIL, Message, Notifier, Receipt};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
         return Err(Error::Refused(format!("no group {name} in the configuration that the daemon uses: reload it")));
     };
     let (instance, now) = (config.instance_name(), pgbosun_core::clock::now());
-    let desk = Desk { config, instance: &instance, now };
+    let desk = Notifier { config, instance: &instance, now };
     let mut note = None;
     let mut tries = Vec::new();
     for channel_name in desk.channels(group) {

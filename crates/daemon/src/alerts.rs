@@ -14,7 +14,9 @@ use pgbosun_core::{
     run::Run,
 };
 use pgbosun_history::{Actor, AlertChange, Error, Judge};
-use pgbosun_notify::{Desk, Hosts, Subject, Surroundings, Verdict, end, judge, resolve as resolve_alert, turn};
+use pgbosun_notify::{
+    Hosts, InhibitionContext, Notifier, Observation, Subject, end, judge, resolve as resolve_alert, transition,
+};
 use pgbosun_postgres::Conninfo;
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -31,7 +33,7 @@ pub(crate) fn subject(job: &Job, run: &Run) -> Subject {
 }
 
 /// What becomes of alerts by this verdict.
-pub(crate) fn judged(subject: Subject, verdict: Verdict, now: DateTime<Utc>) -> Judge {
+pub(crate) fn judged(subject: Subject, verdict: Observation, now: DateTime<Utc>) -> Judge {
     Box::new(move |open| judge(&subject, &open, verdict, now))
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn note(engine: &Engine, changes: &[AlertChange]) {
     for AlertChange { before, after } in changes {
         let place = after.cluster.as_deref().unwrap_or(&after.job);
         let (alert, summary) = (&after.fingerprint, &after.summary);
-        match turn(before.as_ref(), after) {
+        match transition(before.as_ref(), after) {
             Some(Notice::Resolved) => {
                 tracing::info!(message_id = events::ALERT_RESOLVED, alert, "{place}: resolved: {summary}");
             }
@@ -58,11 +60,11 @@ pub(crate) fn note(engine: &Engine, changes: &[AlertChange]) {
 
 /// What the daemon itself tells a group of.
 pub(crate) fn own_subject(job: &str, group: String) -> Subject {
-    Subject { job: job.into(), cluster: None, group, patience: Patience::Looks(1), run_id: None }
+    Subject { job: job.into(), cluster: None, group, patience: Patience::Checks(1), run_id: None }
 }
 
 /// Opens or resolves alerts of the daemon's own, under one of its pseudo jobs.
-pub(crate) async fn own(engine: &Engine, job: &'static str, verdict: Verdict) -> Result<(), Error> {
+pub(crate) async fn own(engine: &Engine, job: &'static str, verdict: Observation) -> Result<(), Error> {
     let group = engine.config().daemon.alert_group.0.clone();
     let judge = judged(own_subject(job, group), verdict, engine.now());
     let changes = engine.journal.change_alerts(Some(job.into()), judge).await?;
@@ -80,7 +82,7 @@ pub(crate) async fn own_object(
     let (group, now) = (engine.config().daemon.alert_group.0.clone(), engine.now());
     let judge: Judge = Box::new(move |open| match finding {
         Some(finding) => {
-            judge(&own_subject(job, group), &open, Verdict::Partial { failure: None, findings: vec![finding] }, now)
+            judge(&own_subject(job, group), &open, Observation::Partial { failure: None, findings: vec![finding] }, now)
         }
         None => {
             open.iter().filter(|alert| alert.object() == object).map(|alert| resolve_alert(alert, None, now)).collect()
@@ -124,13 +126,13 @@ pub async fn list(engine: &Engine, limit: Option<u32>) -> Result<Vec<AlertInfo>,
     let (config, now) = (engine.config(), engine.now());
     let (told, silences) = (engine.journal.alerts_to_tell(now).await?, engine.journal.silences(now).await?);
     let hosts = hosts(&config);
-    let around = Surroundings { config: &config, hosts: &hosts, alerts: &told, silences: &silences, now };
+    let context = InhibitionContext { config: &config, hosts: &hosts, alerts: &told, silences: &silences, now };
     let listed = match limit {
         Some(limit) => engine.journal.recent_alerts(limit).await?,
         None => engine.journal.open_alerts(None).await?,
     };
     let info = |alert: Alert| {
-        let muted = (alert.state != AlertState::Resolved).then(|| around.muted(&alert)).flatten();
+        let muted = (alert.state != AlertState::Resolved).then(|| context.inhibited_by(&alert)).flatten();
         AlertInfo { alert, muted }
     };
     Ok(listed.into_iter().map(info).collect())
@@ -154,14 +156,14 @@ async fn set_acknowledged(engine: &Engine, who: &str, id: Uuid, reason: &str) ->
         known.map(|alert| Alert { state, acknowledged, changed_at: at, ..alert }).into_iter().collect()
     });
     let (config, instance) = (engine.config(), engine.config().instance_name());
-    let teller = move |alert: &Alert| Desk { config: &config, instance: &instance, now: at }.acknowledged(alert);
-    let changed = engine.journal.change_and_tell(judge, teller).await?;
+    let rule = move |alert: &Alert| Notifier { config: &config, instance: &instance, now: at }.acknowledged(alert);
+    let changed = engine.journal.change_and_tell(judge, rule).await?;
     let Some(AlertChange { after: alert, .. }) = changed.into_iter().next() else { return Err(not_open(id)) };
     engine.outbox.notify_one();
     Ok(alert)
 }
 
-/// Somebody says that an alert is over. What still is wrong is a new alert at the next look.
+/// Somebody says that an alert is over. What still is wrong is a new alert at the next check.
 ///
 /// # Errors
 /// Where there is no such alert, no reason is given, or the journal cannot be written.

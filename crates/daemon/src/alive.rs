@@ -1,7 +1,7 @@
 //! The dead man's switch: an address that is fetched while the daemon is well. Whoever watches it notices when the daemon,
 //! the machine or its network is gone, which nobody here could tell.
 
-use crate::{beats::Observer, engine::Engine, error::chain};
+use crate::{engine::Engine, error::chain, heartbeats::Observer};
 use pgbosun_core::config::Daemon;
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 
 /// Why the daemon is not well, where it is not: a part stands still, or the journal takes nothing.
 async fn trouble(engine: &Engine, observer: &mut Observer) -> Option<String> {
-    let silent = observer.silent(&engine.beats);
+    let silent = observer.silent(&engine.heartbeats);
     if !silent.is_empty() {
         return Some(format!("these parts made no progress since the last time: {silent:?}"));
     }

@@ -47,8 +47,8 @@ pub struct Status {
     /// How many monitors there are.
     pub monitors: usize,
     /// When the next of them looks.
-    #[serde(alias = "next-look")]
-    pub next_look: Option<DateTime<Utc>>,
+    #[serde(rename = "next_look", alias = "next-look")]
+    pub next_check: Option<DateTime<Utc>>,
     /// The last run of every job that ran.
     pub last: Vec<Run>,
     /// Messages that wait to be sent.
@@ -370,7 +370,7 @@ fn is_enabled() -> bool {
 /// The body of requests that change something.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Action {
+pub struct ActionRequest {
     /// Why, for the record.
     #[serde(default)]
     pub reason: String,

@@ -4,7 +4,9 @@ mod alerts;
 mod check;
 
 use crate::{
-    api::{Action, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, SUDO_USER, Started, Status},
+    api::{
+        ActionRequest, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, SUDO_USER, Started, Status,
+    },
     connections::Commands,
     engine::Engine,
     error::{Error, chain},
@@ -240,7 +242,7 @@ async fn run_job(
     State(control): State<Control>,
     Asker(who): Asker,
     Path(name): Path<String>,
-    Json(action): Json<Action>,
+    Json(action): Json<ActionRequest>,
 ) -> Answer<Started> {
     let (reply, answer) = oneshot::channel();
     let request = Request::Run { job: name.clone(), dry_run: action.dry_run, reply };
@@ -262,7 +264,7 @@ async fn cancel_job(
     State(control): State<Control>,
     Asker(who): Asker,
     Path(name): Path<String>,
-    Json(action): Json<Action>,
+    Json(action): Json<ActionRequest>,
 ) -> Answer<Started> {
     let known = control.engine.config().jobs.contains_key(&name);
     let live = match control.engine.live().get(&name).cloned() {
@@ -279,7 +281,7 @@ async fn pause_job(
     State(control): State<Control>,
     Asker(who): Asker,
     Path(name): Path<String>,
-    Json(action): Json<Action>,
+    Json(action): Json<ActionRequest>,
 ) -> Answer<()> {
     set_pause(&control, &who, Some(name), action, true).await.map(Json)
 }
@@ -288,16 +290,20 @@ async fn resume_job(
     State(control): State<Control>,
     Asker(who): Asker,
     Path(name): Path<String>,
-    Json(action): Json<Action>,
+    Json(action): Json<ActionRequest>,
 ) -> Answer<()> {
     set_pause(&control, &who, Some(name), action, false).await.map(Json)
 }
 
-async fn pause_all(State(control): State<Control>, Asker(who): Asker, Json(action): Json<Action>) -> Answer<()> {
+async fn pause_all(State(control): State<Control>, Asker(who): Asker, Json(action): Json<ActionRequest>) -> Answer<()> {
     set_pause(&control, &who, None, action, true).await.map(Json)
 }
 
-async fn resume_all(State(control): State<Control>, Asker(who): Asker, Json(action): Json<Action>) -> Answer<()> {
+async fn resume_all(
+    State(control): State<Control>,
+    Asker(who): Asker,
+    Json(action): Json<ActionRequest>,
+) -> Answer<()> {
     set_pause(&control, &who, None, action, false).await.map(Json)
 }
 
@@ -306,7 +312,7 @@ async fn set_pause(
     control: &Control,
     who: &Actor,
     job: Option<String>,
-    action: Action,
+    action: ActionRequest,
     paused: bool,
 ) -> Result<(), Error> {
     let engine = &control.engine;
@@ -352,14 +358,14 @@ struct RunQuery {
     #[serde(default)]
     failed: bool,
     #[serde(default)]
-    without_looks: bool,
+    without_monitors: bool,
     limit: Option<u32>,
 }
 
 async fn list_runs(State(control): State<Control>, Query(query): Query<RunQuery>) -> Answer<Vec<Run>> {
-    let RunQuery { job, kind, since, failed, without_looks, limit } = query;
+    let RunQuery { job, kind, since, failed, without_monitors, limit } = query;
     let limit = limit.unwrap_or(50);
-    let filter = RunFilter { job, kind, since, failed, without_looks, limit, ..RunFilter::default() };
+    let filter = RunFilter { job, kind, since, failed, without_monitors, limit, ..RunFilter::default() };
     Ok(Json(control.engine.journal.runs(filter).await?))
 }
 

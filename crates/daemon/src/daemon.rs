@@ -1,12 +1,12 @@
 //! The daemon from start to stop.
 
 use crate::{
-    accepted, alerts, alive,
-    beats::Part,
-    connections, control,
+    accepted, alerts, alive, connections, control,
     engine::Engine,
     error::Error,
-    events, history, metrics, outbox, reload,
+    events,
+    heartbeats::Part,
+    history, metrics, outbox, reload,
     scheduler::{Request, Scheduler},
     starts, systemd, wal,
 };
@@ -18,7 +18,7 @@ use pgbosun_core::{
     run::Run,
 };
 use pgbosun_history::{Journal, RunEnd, StateLock};
-use pgbosun_notify::Verdict;
+use pgbosun_notify::Observation;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -147,7 +147,7 @@ async fn stop(engine: &Arc<Engine>, mut tasks: JoinSet<()>) {
         }
         tracing::info!(running = engine.live().len(), "waiting for jobs to stop");
     }
-    // A last turn for what the runs just wrote; what stays is delivered after the next start.
+    // A last pass for what the runs just wrote; what stays is delivered after the next start.
     let last = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(5), last).await.is_err() {
         tasks.shutdown().await;
@@ -160,12 +160,12 @@ async fn stop(engine: &Arc<Engine>, mut tasks: JoinSet<()>) {
 /// # Errors
 /// Where the journal cannot be read or written.
 pub async fn record_interrupted(engine: &Engine) -> Result<(), Error> {
-    engine.beats.beat(Part::Runner);
+    engine.heartbeats.beat(Part::Runner);
     for run in engine.journal.unfinished(engine.now()).await? {
         tracing::warn!(pgbosun_job = run.job, pgbosun_run = %run.id, "{}: {}", run.job, run.summary);
         // One transaction: a run that is interrupted and an alert about it are one fact.
         let judge = engine.job(&run.job).map(|job| {
-            let verdict = Verdict::Partial { failure: Some(interrupted(&run)), findings: Vec::new() };
+            let verdict = Observation::Partial { failure: Some(interrupted(&run)), findings: Vec::new() };
             alerts::judged(alerts::subject(&job, &run), verdict, engine.now())
         });
         let changes = engine.journal.end_run(RunEnd { judge, ..RunEnd::bare(run) }).await?;

@@ -2,10 +2,10 @@
 
 use crate::{
     api::Restorable,
-    beats::Beats,
     error::{Error, chain},
-    figures::Figures,
+    heartbeats::Heartbeats,
     holdings::{PATIENCE, SERVES, Seen},
+    latest_metrics::LatestMetrics,
     reads::Reads,
     wal::Receivers,
 };
@@ -16,7 +16,7 @@ use pgbosun_core::{
     outcome::AuditRecord,
 };
 use pgbosun_history::{Actor, Journal};
-use pgbosun_jobs::Line;
+use pgbosun_jobs::ClusterConnection;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -54,7 +54,7 @@ pub struct Engine {
     /// Where bulk work runs.
     pub bulk: Handle,
     /// What must move.
-    pub beats: Arc<Beats>,
+    pub heartbeats: Arc<Heartbeats>,
     /// Wakes the scheduler.
     pub wake: Arc<Notify>,
     /// Wakes the delivery of messages.
@@ -72,13 +72,13 @@ pub struct Engine {
     /// The receivers of WAL, by cluster.
     pub receivers: Receivers,
     /// What jobs measured last.
-    pub figures: Figures,
+    pub latest_metrics: LatestMetrics,
     /// What each repository holds.
     pub(crate) held: Reads<Seen>,
     /// What a restore of each cluster can reach.
     pub(crate) reaches: Reads<Option<Restorable>>,
     live: Mutex<HashMap<String, Live>>,
-    lines: Mutex<HashMap<String, Arc<Line>>>,
+    connections: Mutex<HashMap<String, Arc<ClusterConnection>>>,
 }
 
 impl Engine {
@@ -90,7 +90,7 @@ impl Engine {
             config: watch::Sender::new(Arc::new(config)),
             clock,
             bulk,
-            beats: Arc::default(),
+            heartbeats: Arc::default(),
             wake: Arc::default(),
             outbox: Notify::new(),
             operators: Notify::new(),
@@ -99,11 +99,11 @@ impl Engine {
             started: (clock(), Instant::now()),
             history_trouble: watch::Sender::new(None),
             receivers: Receivers::default(),
-            figures: Figures::default(),
+            latest_metrics: LatestMetrics::default(),
             held: Reads::new(PATIENCE, Duration::ZERO),
             reaches: Reads::new(PATIENCE, SERVES),
             live: Mutex::default(),
-            lines: Mutex::default(),
+            connections: Mutex::default(),
         })
     }
 
@@ -165,11 +165,11 @@ impl Engine {
         self.wake.notify_one();
     }
 
-    /// The line on which monitors of a cluster take turns.
-    pub fn line(&self, cluster: Option<&str>) -> Arc<Line> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The connection that the monitors of a cluster share, one at a time.
+    pub fn connection(&self, cluster: Option<&str>) -> Arc<ClusterConnection> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         match cluster {
-            Some(cluster) => Arc::clone(lines.entry(cluster.to_owned()).or_default()),
+            Some(cluster) => Arc::clone(connections.entry(cluster.to_owned()).or_default()),
             // Without a cluster there is nothing to take turns on.
             None => Arc::default(),
         }

@@ -17,7 +17,7 @@ use pgbosun_core::{
     human,
 };
 use pgbosun_history::{Judge, Operators, operators_beside};
-use pgbosun_notify::{Desk, MAIL, Verdict, judge, resolve};
+use pgbosun_notify::{MAIL, Notifier, Observation, judge, resolve};
 use uuid::Uuid;
 
 /// Who gets a group's mail.
@@ -126,7 +126,7 @@ pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), E
 
 /// The channels of a group.
 fn channels(config: &Config, group: &str) -> Vec<String> {
-    let desk = Desk { config, instance: "", now: pgbosun_core::clock::now() };
+    let desk = Notifier { config, instance: "", now: pgbosun_core::clock::now() };
     let group = config.groups.get(group).into_iter();
     group.flat_map(|group| desk.channels(group)).map(str::to_owned).collect()
 }
@@ -168,7 +168,7 @@ pub(crate) async fn compare(engine: &Engine, before: &Operators, now: &Operators
         let over = open.iter().filter(|alert| staffed.iter().any(|group| alert.object() == group));
         let mut changed: Vec<_> = over.map(|alert| resolve(alert, None, at)).collect();
         for (subject, finding) in found {
-            changed.extend(judge(&subject, &open, Verdict::Partial { failure: None, findings: vec![finding] }, at));
+            changed.extend(judge(&subject, &open, Observation::Partial { failure: None, findings: vec![finding] }, at));
         }
         changed
     });

@@ -3,10 +3,10 @@
 mod trouble;
 
 use crate::{
-    beats::Part,
     engine::Engine,
     error::{Error, chain},
     faults, hearing,
+    heartbeats::Part,
 };
 use chrono::Duration;
 use pgbosun_core::config::Config;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 const PURGED: &str = "purged";
 /// The longest pause after failures.
 const LONGEST: StdDuration = StdDuration::from_secs(60);
-/// The longest one turn may take.
+/// The longest one pass may take.
 const LIMIT: StdDuration = StdDuration::from_secs(180);
 /// How often the operators are read while nothing else is to do.
 const OPERATORS: StdDuration = StdDuration::from_secs(60);
@@ -52,7 +52,7 @@ pub fn server(config: &Config) -> Result<Option<Server>, Error> {
     }))
 }
 
-/// Listens for changes of the operators until the daemon stops. What is missed while nobody listens, the next look finds.
+/// Listens for changes of the operators until the daemon stops. What is missed while nobody listens, the next check finds.
 pub(crate) async fn listen(engine: Arc<Engine>) {
     loop {
         let listening = async {
@@ -86,17 +86,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut read_operators = false;
     loop {
         faults::stall(faults::STALL_DELIVERY, begun.elapsed()).await;
-        engine.beats.beat(Part::History);
+        engine.heartbeats.beat(Part::History);
         commits.borrow_and_update();
         if std::mem::take(&mut read_operators) {
             target.operators_read = None;
         }
-        let mut turn = std::pin::pin!(target.turn(&engine));
+        let mut pass = std::pin::pin!(target.pass(&engine));
         // A database that takes its time, or is dead, is no stall: the beat goes on beside it.
         let more = loop {
             tokio::select! {
-                more = &mut turn => break more,
-                () = tokio::time::sleep(heartbeat) => engine.beats.beat(Part::History),
+                more = &mut pass => break more,
+                () = tokio::time::sleep(heartbeat) => engine.heartbeats.beat(Part::History),
             }
         };
         if engine.stop.is_cancelled() && engine.tasks.is_empty() {
@@ -126,13 +126,13 @@ struct Target {
 }
 
 impl Target {
-    /// One turn; true where more waits.
-    async fn turn(&mut self, engine: &Engine) -> bool {
+    /// One pass; true where more waits.
+    async fn pass(&mut self, engine: &Engine) -> bool {
         if self.not_before.is_some_and(|time| Instant::now() < time) {
             return false;
         }
-        let turn = tokio::time::timeout(LIMIT, self.try_turn(engine)).await;
-        match turn.unwrap_or(Err(Error::History(pgbosun_history::Error::Timeout(LIMIT)))) {
+        let pass = tokio::time::timeout(LIMIT, self.try_turn(engine)).await;
+        match pass.unwrap_or(Err(Error::History(pgbosun_history::Error::Timeout(LIMIT)))) {
             Ok(more) => {
                 if self.failures > 0 {
                     tracing::info!("history is delivered again");
@@ -197,13 +197,13 @@ impl Target {
         if last.is_some_and(|last| now - last < Duration::days(1)) {
             return Ok(());
         }
-        // Noted first, so that a purge that fails is not tried at every turn.
+        // Noted first, so that a purge that fails is not tried in every pass.
         engine.journal.set_setting(PURGED, Some(&now.to_rfc3339())).await?;
         let ago = |keep| now - Duration::from_std(keep).unwrap_or(Duration::days(400));
         let history = &config.history;
         let old = Old {
             before: ago(history.keep),
-            looks: ago(history.keep_looks),
+            monitor_runs: ago(history.keep_looks),
             details: ago(history.keep_maintenance),
             samples: ago(history.keep_samples),
             hours: ago(history.keep_hours),

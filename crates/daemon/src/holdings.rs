@@ -1,5 +1,5 @@
 //! What the repositories hold (C35): each says so itself, within a limit of time; for one that cannot be read history tells what it held
-//! when it was last seen, marked so. `status` ([`held`]) and `backup list` ([`look`]) both ask here.
+//! when it was last seen, marked so. `status` ([`held`]) and `backup list` ([`list_catalogues`]) both ask here.
 
 use crate::{Error, api::Restorable, chain, engine::Engine};
 use chrono::{DateTime, Utc};
@@ -114,15 +114,19 @@ fn silent() -> String {
 }
 
 /// What each of these repositories holds, or why that is unknown, in words: it may take [`PATIENCE`] to answer.
-pub async fn look(bulk: &Handle, repositories: &[Repository], cluster: Option<&str>) -> Vec<Result<Catalogue, String>> {
-    let looks = repositories.iter().map(|repository| {
+pub async fn list_catalogues(
+    bulk: &Handle,
+    repositories: &[Repository],
+    cluster: Option<&str>,
+) -> Vec<Result<Catalogue, String>> {
+    let listings = repositories.iter().map(|repository| {
         let read = bulk.spawn(read(repository.clone(), cluster.map(str::to_owned)));
         async {
             let answered = tokio::time::timeout(PATIENCE, read).await.map_err(|_| silent())?;
             answered.unwrap_or_else(|error| Err(error.to_string()))
         }
     });
-    join_all(looks).await
+    join_all(listings).await
 }
 
 /// What every configured repository holds, in their order; each backup after those it follows.

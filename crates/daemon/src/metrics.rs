@@ -1,7 +1,7 @@
-//! Figures for machines: `/metrics` in the format of Prometheus, and the summary of backups as JSON (reference 004).
+//! Metrics for machines: `/metrics` in the format of Prometheus, and the summary of backups as JSON (reference 004).
 //!
 //! Everything is read when it is asked for: from the journal what must survive a restart, from memory what jobs measured
-//! last. Names end with their unit; a figure that a restart begins anew is a counter (`_total`).
+//! last. Names end with their unit; a metric that a restart begins anew is a counter (`_total`).
 
 mod exposition;
 mod http;
@@ -63,7 +63,7 @@ async fn jobs(engine: &Engine, page: &mut Page) -> Result<(), Error> {
         let at = run.finished_at.unwrap_or(run.scheduled_for).timestamp() as f64;
         page.add("pgbosun_job_last_success_timestamp_seconds", "When the job last succeeded, unix time.", &labels, at);
     }
-    for ((job, state), count) in engine.figures.ended() {
+    for ((job, state), count) in engine.latest_metrics.ended() {
         let labels = [("job", job.as_str()), ("state", state.as_str())];
         page.add(
             "pgbosun_job_runs_total",
@@ -176,15 +176,15 @@ async fn delivery(engine: &Engine, page: &mut Page) -> Result<(), Error> {
 
 /// What monitors measured, under their own names.
 fn measured(engine: &Engine, page: &mut Page) {
-    for (job, measured) in engine.figures.all(&engine.config()) {
+    for (job, measured) in engine.latest_metrics.all(&engine.config()) {
         let help = format!("Measured by {}.", measured.kind);
-        for figure in &measured.figures {
+        for metric in &measured.metrics {
             let cluster = measured.cluster.iter().map(|cluster| ("cluster", cluster.as_str()));
-            let own = figure.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let own = metric.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             // What the user asks for has one name for all.
             let asked = OWN_QUESTIONS.contains(&measured.kind.as_str()).then_some(("job", job.as_str()));
             let labels: Vec<_> = cluster.chain(asked).chain(own).collect();
-            page.add(&figure.name, &help, &labels, figure.value);
+            page.add(&metric.name, &help, &labels, metric.value);
         }
     }
 }

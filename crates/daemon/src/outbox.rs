@@ -8,14 +8,14 @@ mod trouble;
 
 use crate::{
     alerts,
-    beats::Part,
     engine::Engine,
     error::{Error, chain},
     hearing::Hearing,
+    heartbeats::Part,
 };
 use pgbosun_core::{config::Config, faults};
-use pgbosun_history::{Notification, Scene, Telling};
-use pgbosun_notify::{Channel, DeliveryError, Desk, MAIL, Message, Missed, next_attempt, open_channel};
+use pgbosun_history::{AlertSnapshot, Dispatch, Notification};
+use pgbosun_notify::{Channel, DeliveryError, MAIL, Message, Missed, Notifier, next_attempt, open_channel};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -44,14 +44,14 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let heartbeat = engine.config().daemon.heartbeat;
     let mut outbox = Outbox::default();
     loop {
-        engine.beats.beat(Part::Outbox);
-        let mut turn = std::pin::pin!(outbox.turn(&engine));
+        engine.heartbeats.beat(Part::Outbox);
+        let mut pass = std::pin::pin!(outbox.pass(&engine));
         // A mail server that takes its time is no stall: the beat goes on beside it.
         let done = loop {
             tokio::select! {
-                done = &mut turn => break done,
-                () = tokio::time::sleep(heartbeat) => engine.beats.beat(Part::Outbox),
-                () = engine.stop.cancelled() => break tokio::time::timeout(LAST, turn).await.unwrap_or(Ok(())),
+                done = &mut pass => break done,
+                () = tokio::time::sleep(heartbeat) => engine.heartbeats.beat(Part::Outbox),
+                () = engine.stop.cancelled() => break tokio::time::timeout(LAST, pass).await.unwrap_or(Ok(())),
             }
         };
         if let Err(error) = done {
@@ -83,14 +83,14 @@ async fn tell(engine: &Engine, at_once: bool) -> Result<(), Error> {
     let now = engine.now();
     let (config, hosts) = (engine.config(), alerts::hosts(&engine.config()));
     let instance = config.instance_name();
-    let told = move |scene: &Scene| -> Telling {
-        Desk { config: &config, instance: &instance, now }.tell(scene, &hosts, at_once)
+    let told = move |snapshot: &AlertSnapshot| -> Dispatch {
+        Notifier { config: &config, instance: &instance, now }.dispatch(snapshot, &hosts, at_once)
     };
-    // A look first: mostly what is open was told, and there is nothing to write.
-    if told(&engine.journal.scene(now).await?).is_empty() {
+    // Asked first: mostly what is open was reported, and there is nothing to write.
+    if told(&engine.journal.alert_snapshot(now).await?).is_empty() {
         return Ok(());
     }
-    engine.journal.tell(now, Box::new(told)).await?;
+    engine.journal.dispatch(now, Box::new(told)).await?;
     Ok(())
 }
 
@@ -109,10 +109,10 @@ struct Outbox {
 }
 
 impl Outbox {
-    async fn turn(&mut self, engine: &Engine) -> Result<(), Error> {
+    async fn pass(&mut self, engine: &Engine) -> Result<(), Error> {
         tell(engine, false).await?;
         self.send(engine).await?;
-        self.watch.look(engine).await
+        self.watch.check(engine).await
     }
 
     /// Tries to deliver what is due: channels beside each other, the messages of each oldest first.
@@ -198,7 +198,7 @@ impl Outbox {
     ) -> Result<bool, Error> {
         let (now, instance) = (engine.now(), config.instance_name());
         let works = lock(&self.unreached).contains(&way(message));
-        let copies = Desk { config, instance: &instance, now }.escalated(message, works, reason);
+        let copies = Notifier { config, instance: &instance, now }.escalated(message, works, reason);
         let told = message.escalated_at.is_some() || !copies.is_empty();
         if !copies.is_empty() {
             engine.journal.escalate(message.id, now, copies).await?;

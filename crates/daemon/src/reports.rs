@@ -16,7 +16,7 @@ use pgbosun_core::{
 };
 use pgbosun_history::NewNotification;
 use pgbosun_jobs::{About, DrillReport, Health, HealthReport, PerformanceReport};
-use pgbosun_notify::{Desk, report};
+use pgbosun_notify::{Notifier, report};
 use pgbosun_postgres::Server;
 use std::{
     fs, io,
@@ -95,7 +95,7 @@ pub(crate) async fn publish(engine: &Engine, issue: Issue) -> io::Result<Vec<New
     let path = kept.map_err(io::Error::other)??;
     let (config, now) = (engine.config(), engine.now());
     let instance = config.instance_name();
-    let desk = Desk { config: &config, instance: &instance, now };
+    let desk = Notifier { config: &config, instance: &instance, now };
     Ok(issue.groups.iter().filter_map(|group| desk.reported(group, &issue.report, &path)).collect())
 }
 
@@ -103,7 +103,7 @@ pub(crate) async fn publish(engine: &Engine, issue: Issue) -> io::Result<Vec<New
 pub(crate) fn succeeded(engine: &Engine, job: &Job, run: &Run) -> Vec<NewNotification> {
     let (config, now) = (engine.config(), engine.now());
     let instance = config.instance_name();
-    Desk { config: &config, instance: &instance, now }.succeeded(&job.group, run)
+    Notifier { config: &config, instance: &instance, now }.succeeded(&job.group, run)
 }
 
 /// Writes the files of a report; where its data is.

@@ -18,7 +18,7 @@ use pgbosun_core::{
     outcome::Outcome,
     run::{Run, RunState, Trigger},
 };
-use pgbosun_jobs::{Job, JobContext, JobError, Ledger, View};
+use pgbosun_jobs::{Baseline, Job, JobContext, JobError, Ledger};
 use pgbosun_postgres::Server;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
@@ -107,8 +107,8 @@ async fn context(
         run_id: run.id,
         job: run.job.clone(),
         trigger: run.trigger,
-        line: engine.line(cluster.as_ref().map(|(name, _)| name.as_str())),
-        view: view(engine, job).await?,
+        connection: engine.connection(cluster.as_ref().map(|(name, _)| name.as_str())),
+        baseline: baseline(engine, job).await?,
         cluster,
         state: engine.journal.job_state(&run.job).await?,
         journal: engine.journal.clone(),
@@ -122,12 +122,12 @@ async fn context(
 }
 
 /// What is wrong already.
-async fn view(engine: &Engine, job: &JobConfig) -> Result<View, JobError> {
+async fn baseline(engine: &Engine, job: &JobConfig) -> Result<Baseline, JobError> {
     // Only monitors ask. What is pending is judged as what is new: a margin is for leaving what was entered.
     let open = if job.is_monitor() { engine.journal.open_alerts(Some(&job.name)).await? } else { Vec::new() };
     let open = open.into_iter().filter(|alert| alert.state != AlertState::Pending);
     let open = open.map(|alert| (alert.object().to_owned(), alert.severity));
-    Ok(View { now: engine.now(), open: open.collect(), margin: job.common.leave_margin })
+    Ok(Baseline { now: engine.now(), open: open.collect(), margin: job.common.leave_margin })
 }
 
 async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn Job>, context: JobContext) -> End {
@@ -183,7 +183,7 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
     }
 }
 
-/// How a run ends that is told to: by a person, or since the daemon stops. A look that a stop cut short is made up for by the next, and
+/// How a run ends that is told to: by a person, or since the daemon stops. A check that a stop cut short is made up for by the next, and
 /// what a person began by a person.
 pub(crate) fn cancelled_as(engine: &Engine, job: &JobConfig, trigger: Trigger) -> (RunState, &'static str) {
     match engine.stop.is_cancelled() {

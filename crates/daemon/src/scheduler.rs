@@ -1,19 +1,19 @@
 //! The scheduler: woken by the alarm clock, asks the planner what is due, claims it, and starts it.
 //!
-//! Invariants: a run is in the journal before it begins; one look claims all that is due in one transaction; a time of a
+//! Invariants: a run is in the journal before it begins; one pass claims all that is due in one transaction; a time of a
 //! schedule has exactly one row, whether it ran, was skipped or was missed.
 
 use crate::{
     again::{self, Again},
     alarm::Alarm,
     alerts,
-    beats::Part,
     engine::Engine,
     error::{Error, chain},
     events, faults,
+    heartbeats::Part,
     rows::{entry_of, jitter, missed, new_run, scheduled, unknown_job},
+    slots::ExclusiveSlots,
     starts::Start,
-    turns::Turns,
 };
 use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
@@ -43,12 +43,12 @@ pub(crate) enum Request {
     Reload { reply: oneshot::Sender<Result<(), Error>> },
 }
 
-/// A scheduled job between two looks.
+/// A scheduled job between two passes.
 struct Entry {
     job: Job,
     cron: Cron,
     zone: Tz,
-    looked: DateTime<Utc>,
+    planned_until: DateTime<Utc>,
     next: Option<DateTime<Utc>>,
     /// Nobody looked before: times that passed meanwhile fall under the catch-up rule.
     after_downtime: bool,
@@ -57,7 +57,7 @@ struct Entry {
 pub(crate) struct Scheduler {
     engine: Arc<Engine>,
     entries: Vec<Entry>,
-    turns: Turns,
+    slots: ExclusiveSlots,
     starts: mpsc::Sender<Start>,
     alarm: Option<Alarm>,
 }
@@ -65,8 +65,8 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Takes over the configured jobs and sets the alarm clock. `at_start` says that the daemon just started.
     pub async fn new(engine: Arc<Engine>, starts: mpsc::Sender<Start>) -> Result<Self, Error> {
-        let turns = Turns::new(engine.config().daemon.max_concurrent_jobs);
-        let mut scheduler = Self { engine, entries: Vec::new(), turns, starts, alarm: None };
+        let slots = ExclusiveSlots::new(engine.config().daemon.max_concurrent_jobs);
+        let mut scheduler = Self { engine, entries: Vec::new(), slots, starts, alarm: None };
         scheduler.take_over(true).await?;
         Ok(scheduler)
     }
@@ -79,15 +79,15 @@ impl Scheduler {
         let mut ended = true;
         loop {
             faults::stall(faults::STALL_SCHEDULER, begun.elapsed()).await;
-            engine.beats.beat(Part::Scheduler);
-            // Before the first look: what that catches up with is not run twice.
-            let mut looked = if ended { self.run_again().await } else { Ok(()) };
-            ended &= looked.is_err();
-            if looked.is_ok() {
-                looked = self.look().await;
+            engine.heartbeats.beat(Part::Scheduler);
+            // Before the first pass: what that catches up with is not run twice.
+            let mut planned = if ended { self.run_again().await } else { Ok(()) };
+            ended &= planned.is_err();
+            if planned.is_ok() {
+                planned = self.claim_due().await;
             }
-            if let Err(error) = looked {
-                // Nothing was claimed: the next look finds the same. Not at once, or a full disk is a busy loop.
+            if let Err(error) = planned {
+                // Nothing was claimed: the next pass finds the same. Not at once, or a full disk is a busy loop.
                 tracing::error!("due runs cannot be claimed, trying again: {}", chain(&error));
                 tokio::select! {
                     () = tokio::time::sleep(heartbeat) => continue,
@@ -118,12 +118,12 @@ impl Scheduler {
     async fn take_over(&mut self, at_start: bool) -> Result<(), Error> {
         let config = self.engine.config();
         let now = self.engine.now();
-        let (wake, beats) = (Arc::clone(&self.engine.wake), Arc::clone(&self.engine.beats));
+        let (wake, heartbeats) = (Arc::clone(&self.engine.wake), Arc::clone(&self.engine.heartbeats));
         let schedules: Vec<_> = scheduled(&config).map(|(job, cron)| (cron.clone(), config.zone_of(job))).collect();
-        let alarm = Alarm::start(&schedules, wake, beats)?;
+        let alarm = Alarm::start(&schedules, wake, heartbeats)?;
         self.engine.journal.sync_jobs(config.jobs.values().map(|job| entry_of(&config, job)).collect(), now).await?;
-        let looked: HashMap<_, _> =
-            self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.looked_until)).collect();
+        let planned: HashMap<_, _> =
+            self.engine.journal.jobs().await?.into_iter().map(|row| (row.name, row.planned_until)).collect();
         alerts::resolve_orphans(&self.engine, &config).await?;
         // From here on nothing fails: the whole configuration takes effect, or none of it did.
         self.entries = scheduled(&config)
@@ -131,12 +131,12 @@ impl Scheduler {
                 job: job.clone(),
                 cron: cron.clone(),
                 zone: config.zone_of(job),
-                looked: looked.get(&job.name).copied().unwrap_or(now),
+                planned_until: planned.get(&job.name).copied().unwrap_or(now),
                 next: None,
                 after_downtime: at_start,
             })
             .collect();
-        self.turns.resize(config.daemon.max_concurrent_jobs);
+        self.slots.resize(config.daemon.max_concurrent_jobs);
         self.alarm = Some(alarm);
         Ok(())
     }
@@ -164,19 +164,24 @@ impl Scheduler {
             let filter = RunFilter { job: Some(name.clone()), limit: 100, ..RunFilter::default() };
             let known = self.engine.journal.runs(filter).await?;
             let Some((ended, tries)) = again::ended(&known) else { continue };
-            let reason = match again::decide(&entry.job, (&entry.cron, entry.zone, entry.looked), (ended, tries), now) {
-                Again::Later => continue,
-                Again::No(reason) => reason,
-                Again::Now => match self.reason_to_skip(&config, entry, Some(&pauses), now) {
-                    None => {
-                        tracing::warn!(pgbosun_job = name, "{name} runs again: its run {} was interrupted", ended.id);
-                        let run = new_run(&config, &entry.job, Trigger::Start, ended.scheduled_for);
-                        runs.push((entry.job.clone(), run, false));
-                        continue;
-                    }
-                    Some(reason) => reason,
-                },
-            };
+            let reason =
+                match again::decide(&entry.job, (&entry.cron, entry.zone, entry.planned_until), (ended, tries), now) {
+                    Again::Later => continue,
+                    Again::No(reason) => reason,
+                    Again::Now => match self.reason_to_skip(&config, entry, Some(&pauses), now) {
+                        None => {
+                            tracing::warn!(
+                                pgbosun_job = name,
+                                "{name} runs again: its run {} was interrupted",
+                                ended.id
+                            );
+                            let run = new_run(&config, &entry.job, Trigger::Start, ended.scheduled_for);
+                            runs.push((entry.job.clone(), run, false));
+                            continue;
+                        }
+                        Some(reason) => reason,
+                    },
+                };
             again::tell(&self.engine, &entry.job, ended, &reason).await?;
         }
         self.claim(runs, Vec::new()).await
@@ -195,34 +200,34 @@ impl Scheduler {
         Ok(id)
     }
 
-    /// One look at every schedule. One that fails leaves everything as it was, and the next finds the same.
-    async fn look(&mut self) -> Result<(), Error> {
-        let before: Vec<_> = self.entries.iter().map(|e| (e.looked, e.next, e.after_downtime)).collect();
-        let looked = self.try_look().await;
-        if looked.is_err() {
+    /// Claims what is due of every schedule. A pass that fails leaves everything as it was, and the next finds the same.
+    async fn claim_due(&mut self) -> Result<(), Error> {
+        let before: Vec<_> = self.entries.iter().map(|e| (e.planned_until, e.next, e.after_downtime)).collect();
+        let planned = self.try_claim_due().await;
+        if planned.is_err() {
             for (entry, before) in self.entries.iter_mut().zip(before) {
-                (entry.looked, entry.next, entry.after_downtime) = before;
+                (entry.planned_until, entry.next, entry.after_downtime) = before;
             }
         }
-        looked
+        planned
     }
 
-    async fn try_look(&mut self) -> Result<(), Error> {
+    async fn try_claim_due(&mut self) -> Result<(), Error> {
         let now = self.engine.now();
         let config = self.engine.config();
         let mut runs = Vec::new();
-        let mut looked = Vec::new();
+        let mut planned = Vec::new();
         let mut pauses = None;
         for index in 0..self.entries.len() {
             let entry = &self.entries[index];
-            let asleep = entry.next.is_some_and(|next| now < next) && now >= entry.looked;
+            let asleep = entry.next.is_some_and(|next| now < next) && now >= entry.planned_until;
             if asleep {
                 continue;
             }
             let common = &entry.job.common;
             let deadline = Duration::from_std(common.start_deadline).unwrap_or(Duration::days(365));
             let rules = Rules { catch_up: entry.job.catch_up(), start_deadline: deadline };
-            let plan = plan(&entry.cron, entry.zone, rules, entry.looked, now, entry.after_downtime);
+            let plan = plan(&entry.cron, entry.zone, rules, entry.planned_until, now, entry.after_downtime);
             if plan.clock_reset {
                 tracing::warn!(
                     job = entry.job.name,
@@ -251,16 +256,16 @@ impl Scheduler {
                 runs.push((entry.job.clone(), run, false));
             }
             if plan.due.is_some() || !plan.missed.is_empty() || plan.clock_reset {
-                looked.push((entry.job.name.clone(), plan.looked));
+                planned.push((entry.job.name.clone(), plan.planned_until));
             }
-            let next = occurrences(&entry.cron, entry.zone, plan.looked).next();
+            let next = occurrences(&entry.cron, entry.zone, plan.planned_until).next();
             let entry = &mut self.entries[index];
-            (entry.looked, entry.next, entry.after_downtime) = (plan.looked, next, false);
+            (entry.planned_until, entry.next, entry.after_downtime) = (plan.planned_until, next, false);
         }
-        if runs.is_empty() && looked.is_empty() {
+        if runs.is_empty() && planned.is_empty() {
             return Ok(());
         }
-        self.claim(runs, looked).await
+        self.claim(runs, planned).await
     }
 
     async fn pauses(&self) -> Result<(Option<Pause>, HashMap<String, JobRow>), Error> {
@@ -299,22 +304,22 @@ impl Scheduler {
     }
 
     /// Writes the rows and hands what may begin to the runner.
-    async fn claim(&mut self, runs: Vec<(Job, Run, bool)>, looked: Vec<(String, DateTime<Utc>)>) -> Result<(), Error> {
+    async fn claim(&mut self, runs: Vec<(Job, Run, bool)>, planned: Vec<(String, DateTime<Utc>)>) -> Result<(), Error> {
         let config = self.engine.config();
         let mut starts = HashMap::new();
         let mut rows = Vec::new();
         for (job, mut run, dry_run) in runs {
             if !run.state.is_final() {
                 let delay = if run.trigger == Trigger::Manual { StdDuration::ZERO } else { jitter(&self.engine, &job) };
-                let wanted = self.turns.of(&config, &job, dry_run);
-                let turn = delay.is_zero().then(|| wanted.at_once()).flatten();
-                if turn.is_some() {
+                let claim = self.slots.of(&config, &job, dry_run);
+                let permit = delay.is_zero().then(|| claim.at_once()).flatten();
+                if permit.is_some() {
                     run.state = RunState::Running;
                     run.started_at = Some(self.engine.now());
                     run.attempts = 1;
                 }
                 match self.engine.occupy(&job.name, run.id) {
-                    Ok(live) => drop(starts.insert(run.id, (job, live, wanted, turn, delay, dry_run))),
+                    Ok(live) => drop(starts.insert(run.id, (job, live, claim, permit, delay, dry_run))),
                     Err(other) => {
                         run.state = RunState::Skipped;
                         (run.started_at, run.attempts, run.finished_at) = (None, 0, Some(self.engine.now()));
@@ -324,7 +329,7 @@ impl Scheduler {
             }
             rows.push(run);
         }
-        let claimed = match self.engine.journal.claim(rows, looked).await {
+        let claimed = match self.engine.journal.claim(rows, planned).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 starts.into_iter().for_each(|(id, (job, ..))| self.engine.vacate(&job.name, id));
@@ -341,8 +346,8 @@ impl Scheduler {
                     run.summary
                 );
             }
-            if let Some((job, live, wanted, turn, delay, dry_run)) = starts.remove(&run.id) {
-                let start = Start { job, run, live, wanted, turn, delay, dry_run };
+            if let Some((job, live, claim, permit, delay, dry_run)) = starts.remove(&run.id) {
+                let start = Start { job, run, live, claim, permit, delay, dry_run };
                 if self.starts.send(start).await.is_err() {
                     tracing::error!("the runner is gone");
                 }

@@ -1,14 +1,14 @@
-//! From a claimed run to a run at work: its turn, its jitter, its start in the journal.
+//! From a claimed run to a run at work: its permits, its jitter, its start in the journal.
 //!
 //! Invariant: the place of a job's only run is given free when the run has ended, however that was.
 
 use crate::{
     again,
-    beats::Part,
     engine::{Engine, Live},
     error::chain,
+    heartbeats::Part,
     runner,
-    turns::{Turn, Wanted},
+    slots::{Permit, SlotClaim},
 };
 use pgbosun_core::{
     config::Job,
@@ -26,9 +26,9 @@ pub(crate) struct Start {
     pub run: Run,
     pub live: Live,
     /// What it needs; a reload may have changed that for later ones.
-    pub wanted: Wanted,
+    pub claim: SlotClaim,
     /// What it has already.
-    pub turn: Option<Turn>,
+    pub permit: Option<Permit>,
     pub delay: Duration,
     pub dry_run: bool,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Start {
 pub(crate) async fn start_runs(engine: Arc<Engine>, mut starts: mpsc::Receiver<Start>) {
     let heartbeat = engine.config().daemon.heartbeat;
     loop {
-        engine.beats.beat(Part::Runner);
+        engine.heartbeats.beat(Part::Runner);
         tokio::select! {
             start = starts.recv() => match start {
                 Some(start) => {
@@ -52,21 +52,21 @@ pub(crate) async fn start_runs(engine: Arc<Engine>, mut starts: mpsc::Receiver<S
 }
 
 async fn begin(engine: Arc<Engine>, start: Start) {
-    let Start { job, mut run, live, wanted, turn, delay, dry_run } = start;
+    let Start { job, mut run, live, claim, permit, delay, dry_run } = start;
     let (name, id) = (job.name.clone(), run.id);
-    let turn = match turn {
-        Some(turn) => Some(turn),
+    let permit = match permit {
+        Some(permit) => Some(permit),
         None => {
             live.progress.step("waiting for its turn", 0);
-            let turn = tokio::select! {
-                turn = async { tokio::time::sleep(delay).await; wanted.wait().await } => turn,
+            let permit = tokio::select! {
+                permit = async { tokio::time::sleep(delay).await; claim.wait().await } => permit,
                 () = live.cancel.cancelled() => None,
             };
             live.progress.step("", 0);
-            turn
+            permit
         }
     };
-    if turn.is_none() || live.cancel.is_cancelled() {
+    if permit.is_none() || live.cancel.is_cancelled() {
         let (state, by) = runner::cancelled_as(&engine, &job, run.trigger);
         run.state = state;
         run.finished_at = Some(engine.now());
@@ -100,11 +100,11 @@ async fn begin(engine: Arc<Engine>, start: Start) {
         }
         runner::execute(Arc::clone(&engine), job, run, live, dry_run).await;
     }
-    drop(turn);
+    drop(permit);
     engine.vacate(&name, id);
 }
 
-/// Why a run does not begin that waited for its turn until now.
+/// Why a run does not begin that waited for its permits until now.
 fn too_late(engine: &Engine, job: &Job, run: &Run) -> Option<String> {
     if run.started_at.is_some() || run.trigger == Trigger::Manual {
         return None;

@@ -7,8 +7,8 @@ use crate::{
     },
     engine::Engine,
     error::Error,
-    figures::Measured,
     holdings::{self, Held},
+    latest_metrics::JobMetrics,
     schedule::upcoming,
     scheduler::PAUSED_ALL,
 };
@@ -19,36 +19,36 @@ use pgbosun_history::Pause;
 use std::collections::BTreeMap;
 
 /// How a server archives, of what was measured of its cluster.
-fn archive<'a>(mut measured: impl Iterator<Item = &'a Measured>) -> Option<ArchiveStatus> {
+fn archive<'a>(mut measured: impl Iterator<Item = &'a JobMetrics>) -> Option<ArchiveStatus> {
     let measured = measured.find(|measured| measured.kind == "monitor.wal-archive")?;
-    let figure = |name: &str| measured.figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
-    let last = figure("postgres_wal_last_archived_timestamp_seconds");
-    // One that archives nothing has no such figure.
-    let failing = figure("postgres_wal_archiver_failing")? > 0.0;
+    let metric = |name: &str| measured.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.value);
+    let last = metric("postgres_wal_last_archived_timestamp_seconds");
+    // One that archives nothing has no such metric.
+    let failing = metric("postgres_wal_archiver_failing")? > 0.0;
     Some(ArchiveStatus {
         last_archived_at: last.and_then(|at| DateTime::from_timestamp(at as i64, 0)),
-        waiting: figure("postgres_wal_ready_segments").unwrap_or_default() as u64,
+        waiting: metric("postgres_wal_ready_segments").unwrap_or_default() as u64,
         failing,
     })
 }
 
 /// A server, of what was measured of its cluster and what its monitors said last. No question is asked: it may hang.
-fn server(name: &str, measured: &BTreeMap<String, Measured>, last: &[Run]) -> Option<ServerStatus> {
+fn server(name: &str, measured: &BTreeMap<String, JobMetrics>, last: &[Run]) -> Option<ServerStatus> {
     let of_it = || measured.values().filter(|measured| measured.cluster.as_deref() == Some(name));
-    let figure = |wanted: &str| {
-        let mut figures = of_it().flat_map(|measured| &measured.figures);
-        figures.find(|figure| figure.name == wanted).map(|figure| figure.value)
+    let metric = |wanted: &str| {
+        let mut metrics = of_it().flat_map(|measured| &measured.metrics);
+        metrics.find(|metric| metric.name == wanted).map(|metric| metric.value)
     };
-    let number = figure("postgres_version_number").map(|number| number as u32);
+    let number = metric("postgres_version_number").map(|number| number as u32);
     let number = number.map(|number| format!("{}.{}", number / 10_000, number % 10_000));
-    // After a start of the daemon the last look of the one before knows it.
+    // After a start of the daemon the last check of the one before knows it.
     let mut versions = last.iter().filter(|run| run.kind == "monitor.version" && run.cluster.as_deref() == Some(name));
     let said = || Some(versions.next()?.summary.strip_prefix("PostgreSQL ")?.split([' ', ':', ',']).next()?.to_owned());
     let server = ServerStatus {
-        answers: figure("postgres_up").map(|up| up > 0.0),
+        answers: metric("postgres_up").map(|up| up > 0.0),
         version: number.or_else(said),
-        standby: figure("postgres_in_recovery").map(|standby| standby > 0.0),
-        started_at: figure("postgres_start_time_seconds").and_then(|at| DateTime::from_timestamp(at as i64, 0)),
+        standby: metric("postgres_in_recovery").map(|standby| standby > 0.0),
+        started_at: metric("postgres_start_time_seconds").and_then(|at| DateTime::from_timestamp(at as i64, 0)),
     };
     let known = server.answers.is_some() || server.version.is_some() || server.standby.is_some();
     (known || server.started_at.is_some()).then_some(server)
@@ -111,7 +111,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let (held, restorable) = tokio::join!(holdings::held(engine), holdings::restorable(engine));
     let held = held?;
     let tests = journal.last_restore_tests().await?;
-    let measured = engine.figures.all(&config);
+    let measured = engine.latest_metrics.all(&config);
     let last = journal.last_runs(config.jobs.keys().map(String::as_str)).await?;
     let clusters = config.clusters.keys().map(|name| {
         let newest: Vec<_> = held.iter().filter_map(|held| newest(held, name)).collect();
@@ -127,7 +127,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         }
     });
     let is_monitor = |job: &str| config.jobs.get(job).is_some_and(Job::is_monitor);
-    let (looks, mut next): (Vec<_>, Vec<_>) =
+    let (checks, mut next): (Vec<_>, Vec<_>) =
         upcoming(&config, now, now + Duration::days(31), 1).into_iter().partition(|next| is_monitor(&next.job));
     next.truncate(8);
     let trouble = engine.history_trouble.borrow().clone();
@@ -147,7 +147,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         running: running(engine),
         next,
         monitors: config.jobs.values().filter(|job| job.is_monitor()).count(),
-        next_look: looks.first().map(|look| look.at),
+        next_check: checks.first().map(|check| check.at),
         last,
         outbox: journal.outbox_depth().await?,
         history: HistoryStatus {

@@ -1,8 +1,8 @@
 //! systemd: readiness, status, watchdog, stop. Outside a unit all of it does nothing.
 
 use crate::{
-    beats::{Beats, Observer},
     engine::Engine,
+    heartbeats::{Heartbeats, Observer},
     schedule::upcoming,
 };
 use chrono::Duration;
@@ -10,7 +10,7 @@ use pgbosun_core::human;
 use sd_notify::NotifyState;
 use std::{sync::Arc, time::Duration as StdDuration};
 
-/// How often the status line is looked at.
+/// How often the status line is updated.
 const STATUS: StdDuration = StdDuration::from_secs(5);
 /// The shortest interval of pings in which every part beats for sure.
 const SHORTEST: StdDuration = StdDuration::from_secs(6);
@@ -82,7 +82,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             told = line;
         }
         if watchdog.is_some_and(|interval| fed.elapsed() >= interval) {
-            feed(&mut observer, &engine.beats);
+            feed(&mut observer, &engine.heartbeats);
             fed = std::time::Instant::now();
         }
         let until_feed = watchdog.map_or(STATUS, |interval| interval.saturating_sub(fed.elapsed()));
@@ -93,8 +93,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-fn feed(observer: &mut Observer, beats: &Beats) {
-    let silent = observer.silent(beats);
+fn feed(observer: &mut Observer, heartbeats: &Heartbeats) {
+    let silent = observer.silent(heartbeats);
     if silent.is_empty() {
         tell(&[NotifyState::Watchdog]);
     } else {

@@ -6,7 +6,7 @@
 use crate::{Error, Journal, NewNotification, runs::storable};
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
-    alert::{Acknowledgement, Alert, AlertState, Told},
+    alert::{Acknowledgement, Alert, AlertState, Notified},
     detail::{Detail, Part},
     finding::{Reach, Severity},
 };
@@ -43,7 +43,8 @@ struct AlertRow {
     advice: String,
     detail: String,
     parts: String,
-    looks: u32,
+    #[sqlx(rename = "looks")]
+    checks: u32,
     opened_at: DateTime<Utc>,
     changed_at: DateTime<Utc>,
     seen_at: DateTime<Utc>,
@@ -78,7 +79,7 @@ impl From<AlertRow> for Alert {
             advice: row.advice,
             // An earlier version wrote a text alone.
             detail: serde_json::from_str::<Vec<Part>>(&row.parts).map_or_else(|_| row.detail.into(), Detail::from),
-            looks: row.looks,
+            checks: row.checks,
             opened_at: row.opened_at,
             changed_at: row.changed_at,
             seen_at: row.seen_at,
@@ -89,9 +90,9 @@ impl From<AlertRow> for Alert {
                 let reason = row.acknowledgement.unwrap_or_default();
                 Acknowledgement { by, at, reason }
             }),
-            told: told.map(|(((at, severity), worst), incident)| {
+            notified: told.map(|(((at, severity), worst), incident)| {
                 let incident = incident.into_uuid();
-                Told { at, severity, worst, incident }
+                Notified { at, severity, worst, incident }
             }),
         }
     }
@@ -214,7 +215,7 @@ async fn select(
 /// Writes alerts as they stand.
 pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -> Result<(), Error> {
     for alert in alerts {
-        let (acknowledged, told) = (alert.acknowledged.as_ref(), alert.told);
+        let (acknowledged, told) = (alert.acknowledged.as_ref(), alert.notified);
         sqlx::query(
             "insert into alerts (id, fingerprint, job, cluster, group_name, severity, state, reach, summary, meaning,
                  advice, detail, looks, opened_at, changed_at, seen_at, resolved_at, run_id, acknowledged_at,
@@ -239,7 +240,7 @@ pub(crate) async fn write(connection: &mut SqliteConnection, alerts: &[Alert]) -
         .bind(storable(&alert.meaning))
         .bind(storable(&alert.advice))
         .bind(storable(&alert.detail.to_string()))
-        .bind(alert.looks)
+        .bind(alert.checks)
         .bind(alert.opened_at)
         .bind(alert.changed_at)
         .bind(alert.seen_at)

@@ -7,7 +7,7 @@
 
 use crate::{
     Error, Journal,
-    schema::{self, Look},
+    schema::{self, SchemaState},
 };
 use pgbosun_postgres::Server;
 use sqlx::{Connection, PgConnection};
@@ -22,7 +22,7 @@ const BATCH: i64 = 500;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A table of `dba_ops`.
-struct Table {
+struct SyncedTable {
     /// The rows of the journal that changed between two sequences, each as JSON.
     changed: &'static str,
     /// Takes an array of them.
@@ -31,7 +31,7 @@ struct Table {
 
 macro_rules! tables {
     ($($name:literal)+) => {
-        [$(Table {
+        [$(SyncedTable {
             changed: include_str!(concat!("deliver/", $name, ".journal.sql")),
             deliver: include_str!(concat!("deliver/", $name, ".sql")),
         }),+]
@@ -39,7 +39,7 @@ macro_rules! tables {
 }
 
 /// The tables in the order in which they are filled.
-static TABLES: [Table; 13] = tables! {
+static TABLES: [SyncedTable; 13] = tables! {
     "jobs" "job_runs" "findings" "alerts" "silences" "notifications" "backups" "restore_tests" "maintenance" "recommendations" "samples" "queries" "audit_log"
 };
 
@@ -78,12 +78,12 @@ impl Delivery {
         Self { server, instance, name: name.to_owned(), connection: None, delivered: None }
     }
 
-    /// Looks without changing anything.
+    /// What state the schema is in; changes nothing.
     ///
     /// # Errors
     /// Where the server does not answer, takes no writes, or has a schema that is not what it should be.
-    pub async fn look(&self) -> Result<Look, Error> {
-        schema::look(&self.server).await
+    pub async fn schema_state(&self) -> Result<SchemaState, Error> {
+        schema::state(&self.server).await
     }
 
     pub(crate) fn instance(&self) -> Uuid {
@@ -207,7 +207,7 @@ async fn changes(journal: &Journal, from: i64) -> Result<(i64, Batches), Error> 
             .map_err(&failed)?;
     let Some(until) = until else { return Ok((from, Vec::new())) };
     let mut batches = Batches::new();
-    for Table { changed, deliver } in &TABLES {
+    for SyncedTable { changed, deliver } in &TABLES {
         let rows: Vec<String> =
             sqlx::query_scalar(*changed).bind(from).bind(until).fetch_all(&mut *snapshot).await.map_err(&failed)?;
         if !rows.is_empty() {

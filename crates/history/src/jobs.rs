@@ -26,7 +26,8 @@ pub struct JobRow {
     /// Name.
     pub name: String,
     /// The planner has dealt with every time up to here.
-    pub looked_until: DateTime<Utc>,
+    #[sqlx(rename = "looked_until")]
+    pub planned_until: DateTime<Utc>,
     /// Since when it is paused.
     pub paused_at: Option<DateTime<Utc>>,
     /// Who paused it.
@@ -47,7 +48,7 @@ pub struct Pause {
 }
 
 impl Journal {
-    /// Takes over the configured jobs. A job that is new or whose schedule changed is looked at from `now` on: times
+    /// Takes over the configured jobs. A job that is new or whose schedule changed is planned from `now` on: times
     /// before it had this schedule were not missed.
     ///
     /// # Errors

@@ -4,10 +4,21 @@
 //! state once; `dba_ops` is a projection that can be filled again from the journal; the journal is the only
 //! store the program reads, operators excepted.
 
+/// The runs of a family, in SQL of either store, as `pgbosun_core::family::Family::of` tells them.
+macro_rules! of_family {
+    (monitor) => {
+        "kind like 'monitor.%'"
+    };
+    (backup) => {
+        "kind like 'backup.%'"
+    };
+}
+
 mod alerts;
 mod audit;
 mod backups;
 mod deliver;
+mod dispatch;
 mod error;
 mod jobs;
 mod journal;
@@ -23,13 +34,13 @@ mod runs;
 mod samples;
 mod schema;
 mod silences;
-mod telling;
 mod writer;
 
 pub use alerts::{AlertChange, Judge};
 pub use audit::{Actor, Process};
 pub use backups::{BackupRow, RestoreTestRow};
 pub use deliver::{Delivered, Delivery};
+pub use dispatch::{AlertSnapshot, Dispatch, DispatchRule};
 pub use error::Error;
 pub use jobs::{JobEntry, JobRow, Pause};
 pub use journal::Journal;
@@ -41,5 +52,4 @@ pub use purge::Old;
 pub use renew::{known_instance, refill, set_aside};
 pub use reports::{AlertRow, JobTally};
 pub use runs::{RunEnd, RunFilter};
-pub use schema::{Look, migrate, rebuild};
-pub use telling::{Scene, Teller, Telling};
+pub use schema::{SchemaState, migrate, rebuild};

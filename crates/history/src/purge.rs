@@ -12,7 +12,7 @@ pub struct Old {
     /// What ended before this is.
     pub before: DateTime<Utc>,
     /// Monitors that looked and succeeded before this are.
-    pub looks: DateTime<Utc>,
+    pub monitor_runs: DateTime<Utc>,
     /// What maintenance did to each object before this is.
     pub details: DateTime<Utc>,
     /// Samples that begin before this are.
@@ -32,9 +32,12 @@ const SAMPLES: [&str; 3] = [
 
 const JOURNAL: [Purge; 14] = [
     (
-        "delete from runs where rowid in (select rowid from runs
-        where finished_at < ? and state = 'succeeded' and kind like 'monitor.%' limit 1000)",
-        |old| old.looks,
+        concat!(
+            "delete from runs where rowid in (select rowid from runs where finished_at < ? and state = 'succeeded' and ",
+            of_family!(monitor),
+            " limit 1000)"
+        ),
+        |old| old.monitor_runs,
     ),
     ("delete from findings where rowid in (select rowid from findings where seen_at < ? limit 1000)", |old| old.before),
     ("delete from runs where rowid in (select rowid from runs where finished_at < ? limit 1000)", |old| old.before),
@@ -71,9 +74,9 @@ const JOURNAL: [Purge; 14] = [
 ];
 
 const DBA_OPS: [Purge; 14] = [
-    ("delete from dba_ops.job_runs where ctid = any (array
-        (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 and state = 'succeeded'
-             and kind like 'monitor.%' limit 1000))", |old| old.looks),
+    (concat!("delete from dba_ops.job_runs where ctid = any (array
+        (select ctid from dba_ops.job_runs where finished_at < $1 and instance_id = $2 and state = 'succeeded' and ",
+        of_family!(monitor), " limit 1000))"), |old| old.monitor_runs),
     ("delete from dba_ops.findings where ctid = any (array
         (select ctid from dba_ops.findings where seen_at < $1 and instance_id = $2 limit 1000))", |old| old.before),
     ("delete from dba_ops.job_runs where ctid = any (array
@@ -206,11 +209,11 @@ mod tests {
         assert_eq!(journal.claim(runs.clone(), Vec::new()).await.unwrap().len(), 2_511);
         // A time that has a row keeps it.
         assert!(journal.claim(runs, Vec::new()).await.unwrap().is_empty());
-        let old = |days, looks| {
+        let old = |days, monitor_runs| {
             let before = |days| clock::now() - Duration::days(days);
             Old {
                 before: before(days),
-                looks: before(looks),
+                monitor_runs: before(monitor_runs),
                 details: before(days),
                 samples: before(days),
                 hours: before(days),
@@ -221,11 +224,11 @@ mod tests {
         let left: i64 = sqlx::query_scalar("select count(*) from changes").fetch_one(&journal.readers).await.unwrap();
         assert_eq!(left, 11);
         // Monitors go earlier, unless they failed.
-        let looks = [RunState::Succeeded, RunState::Failed].map(|state| {
+        let monitor_runs = [RunState::Succeeded, RunState::Failed].map(|state| {
             let started = run(20, i64::from(state == RunState::Failed));
             Run { state, finished_at: started.started_at, kind: "monitor.locks".into(), job: "locks".into(), ..started }
         });
-        journal.claim(looks.to_vec(), Vec::new()).await.unwrap();
+        journal.claim(monitor_runs.to_vec(), Vec::new()).await.unwrap();
         assert_eq!([journal.purge(old(90, 30)).await.unwrap(), journal.purge(old(90, 14)).await.unwrap()], [0, 1]);
         // What is at work is never old.
         assert_eq!(journal.unfinished(clock::now()).await.unwrap()[0].id, unfinished.id);

@@ -31,7 +31,7 @@ pub struct JobTally {
 /// An alert that was open in the window.
 #[derive(Clone, Debug, FromRow, Serialize)]
 pub struct AlertRow {
-    /// The job that looks.
+    /// The monitor.
     pub job: String,
     /// Its cluster.
     pub cluster: Option<String>,

@@ -51,7 +51,7 @@ pub struct RunFilter {
     /// Only those that failed ([`RunState::is_failure`]).
     pub failed: bool,
     /// Without those of monitors.
-    pub without_looks: bool,
+    pub without_monitors: bool,
     /// At most so many.
     pub limit: u32,
 }
@@ -116,16 +116,16 @@ fn in_state(wanted: impl Fn(RunState) -> bool) -> String {
 }
 
 impl Journal {
-    /// Claims what one look of the planner found: the runs to start and the rows for times that will not be run,
-    /// together with how far each job has been looked at. A time that has a row already keeps it: those are left out
+    /// Claims what one pass of the planner found: the runs to start and the rows for times that will not be run,
+    /// together with how far each job has been planned. A time that has a row already keeps it: those are left out
     /// of what is returned.
     ///
     /// # Errors
-    /// [`Error::Journal`]; then nothing was claimed, and the next look finds the same.
-    pub async fn claim(&self, runs: Vec<Run>, looked: Vec<(String, DateTime<Utc>)>) -> Result<Vec<Run>, Error> {
+    /// [`Error::Journal`]; then nothing was claimed, and the next pass finds the same.
+    pub async fn claim(&self, runs: Vec<Run>, planned: Vec<(String, DateTime<Utc>)>) -> Result<Vec<Run>, Error> {
         self.write(move |connection| {
             Box::pin(async move {
-                for (job, until) in looked {
+                for (job, until) in planned {
                     sqlx::query("update jobs set looked_until = ? where name = ?")
                         .bind(until)
                         .bind(job)
@@ -199,7 +199,7 @@ impl Journal {
                  and (?4 is null or scheduled_for >= ?4) {} {} {} order by scheduled_for desc, id desc limit ?2",
             if filter.unfinished { in_state(|state| !state.is_final()) } else { String::new() },
             if filter.failed { in_state(RunState::is_failure) } else { String::new() },
-            if filter.without_looks { "and kind not like 'monitor.%'" } else { "" },
+            if filter.without_monitors { concat!("and not ", of_family!(monitor)) } else { "" },
         );
         let rows: Vec<RunRow> = sqlx::query_as(sqlx::AssertSqlSafe(query))
             .bind(filter.job)
@@ -228,7 +228,7 @@ impl Journal {
         self.newest(jobs, "state = 'succeeded'").await
     }
 
-    /// The newest run of each job that is like this: one look into the index a job.
+    /// The newest run of each job that is like this: one read of the index a job.
     async fn newest(&self, jobs: impl Iterator<Item = &str>, like: &'static str) -> Result<Vec<Run>, Error> {
         let query = format!(
             "select {COLUMNS} from runs where id in (select (select id from runs where job = wanted.value and {like}
@@ -250,7 +250,9 @@ impl Journal {
     pub async fn backup_rates(&self, since: DateTime<Utc>) -> Result<BTreeMap<String, f64>, Error> {
         let rows: Vec<(String, f64)> = sqlx::query_as(concat!(
             "select cluster, 100.0 * count(*) filter (where state = 'succeeded') / count(*) from runs r
-             where kind like 'backup.%' and finished_at > ? and cluster is not null and ",
+             where ",
+            of_family!(backup),
+            " and finished_at > ? and cluster is not null and ",
             counts!(),
             " and state in ('succeeded', 'failed', 'timed-out', 'interrupted', 'missed') group by cluster"
         ))

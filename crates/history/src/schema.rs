@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, migrate::MigrateError};
 
 /// How a history database stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum SchemaState {
     /// The schema is not there.
     Absent,
     /// It is of an earlier version of this program.
@@ -52,7 +52,7 @@ async fn alone(connection: &mut PgConnection) -> Result<(), Error> {
 }
 
 async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
-    let look = inspect(connection).await?;
+    let state = inspect(connection).await?;
     let done: Result<(), Error> = async {
         let failed = Error::dba_ops("take over the existing operators");
         sqlx::raw_sql(include_str!("takeover/before.sql")).execute(&mut *connection).await.map_err(&failed)?;
@@ -69,7 +69,7 @@ async fn migrate_by(connection: &mut PgConnection) -> Result<(), Error> {
     }
     done?;
     // Where it was there already, that was seen.
-    if matches!(look, Look::Whole(_)) { Ok(()) } else { whole(connection).await }
+    if matches!(state, SchemaState::Whole(_)) { Ok(()) } else { whole(connection).await }
 }
 
 /// Makes the schema anew beside what is left of it, which keeps its rows under the name that is returned. Groups and operators are
@@ -98,14 +98,14 @@ pub async fn rebuild(server: &Server) -> Result<String, Error> {
 }
 
 /// How the schema stands, without changing anything.
-pub(crate) async fn look(server: &Server) -> Result<Look, Error> {
+pub(crate) async fn state(server: &Server) -> Result<SchemaState, Error> {
     let mut connection = connect(server).await?;
-    let look = inspect(&mut connection).await;
+    let state = inspect(&mut connection).await;
     let _ = connection.close().await;
-    look
+    state
 }
 
-async fn inspect(connection: &mut PgConnection) -> Result<Look, Error> {
+async fn inspect(connection: &mut PgConnection) -> Result<SchemaState, Error> {
     let failed = Error::dba_ops("inspect dba_ops");
     let (writes, there, begun): (bool, bool, bool) = sqlx::query_as(
         "select not pg_catalog.pg_is_in_recovery(), pg_catalog.to_regclass('dba_ops._sqlx_migrations') is not null,
@@ -118,19 +118,19 @@ async fn inspect(connection: &mut PgConnection) -> Result<Look, Error> {
         (false, ..) => return Err(Error::TakesNoWrites),
         // Without it nobody knows what the other tables are.
         (_, false, true) => return Err(Error::Lacking("table dba_ops._sqlx_migrations".to_owned())),
-        (_, false, false) => return Ok(Look::Absent),
+        (_, false, false) => return Ok(SchemaState::Absent),
         _ => {}
     }
     let version = sqlx::query_scalar("select pg_catalog.max(version) from dba_ops._sqlx_migrations");
     let version: Option<i64> = version.fetch_one(&mut *connection).await.map_err(&failed)?;
     let ours = migrator().iter().map(|migration| migration.version).max();
     match version.cmp(&ours) {
-        std::cmp::Ordering::Less => return Ok(Look::Older),
+        std::cmp::Ordering::Less => return Ok(SchemaState::Older),
         std::cmp::Ordering::Greater => return Err(Error::Newer(version.unwrap_or_default())),
         std::cmp::Ordering::Equal => whole(connection).await?,
     }
     let operators = sqlx::query_scalar("select pg_catalog.count(*) from dba_ops.operators");
-    Ok(Look::Whole(operators.fetch_one(connection).await.map_err(&failed)?))
+    Ok(SchemaState::Whole(operators.fetch_one(connection).await.map_err(&failed)?))
 }
 
 fn migrator() -> sqlx::migrate::Migrator {

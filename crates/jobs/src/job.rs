@@ -2,7 +2,7 @@
 
 use crate::{
     backups::{BackupPhysical, Replicate},
-    monitors::{Line, View},
+    monitors::{Baseline, ClusterConnection},
 };
 use async_trait::async_trait;
 use pgbosun_backup::Progress;
@@ -69,9 +69,9 @@ pub struct JobContext {
     /// Where the job says how far it is.
     pub progress: Arc<Progress>,
     /// What is wrong already, for monitors.
-    pub view: View,
-    /// The line on which the cluster's monitors take turns.
-    pub line: Arc<Line>,
+    pub baseline: Baseline,
+    /// The connection that the cluster's monitors share, one at a time.
+    pub connection: Arc<ClusterConnection>,
     /// What is certain already, whatever becomes of the run.
     pub ledger: Ledger,
     /// The runtime for bulk work, apart from the scheduler's threads.

@@ -19,6 +19,6 @@ mod samples;
 
 pub use backups::{expiry, needs_replication, note_verification, ought_to_archive, reach};
 pub use job::{Job, JobContext, JobError, Ledger};
-pub use monitors::{Line, View, log_advice};
+pub use monitors::{Baseline, ClusterConnection, log_advice};
 pub use registry::{build, kinds, load, load_without_secrets, monitors as monitors_page};
 pub use reports::{About, DrillReport, Health, HealthReport, PerformanceReport, Scope, Span, performance};

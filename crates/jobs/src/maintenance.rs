@@ -1,7 +1,7 @@
 //! Maintenance: tables and indexes kept in shape, by need, within a budget of time.
 //!
-//! Invariants: one statement at a time, on one connection ([`Session`]); nothing begins that is not expected to end within the
-//! budget, and what is at work at its end is cancelled on the server ([`Shift`]); no statement waits for a lock longer than its
+//! Invariants: one statement at a time, on one connection ([`MaintenanceSession`]); nothing begins that is not expected to end within the
+//! budget, and what is at work at its end is cancelled on the server ([`MaintenanceRun`]); no statement waits for a lock longer than its
 //! `lock_timeout`; every object that was worked on or left out is a row of history with its reason. A server that is a standby
 //! has nothing to do.
 
@@ -11,8 +11,8 @@ mod catalog;
 mod index;
 mod integrity;
 mod reindex;
+mod run;
 mod session;
-mod shift;
 mod table;
 mod vacuum;
 

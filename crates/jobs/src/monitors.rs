@@ -1,26 +1,29 @@
 //! Monitors: a sample of the world, and a verdict on it that is a pure function of sample, memory and open alerts.
 //!
-//! A monitor never hurts what it watches: those of one cluster take turns on one connection ([`Line`]). One whose sample
+//! A monitor never hurts what it watches: those of one cluster take turns on one connection ([`ClusterConnection`]). One whose sample
 //! fails is a failed run, which alerts as UNKNOWN: a broken check never looks like a quiet one. Every query and limit says
-//! where it comes from, in the doc comment of its file and in [`Facts`], from which `docs/monitors.md` is made.
+//! where it comes from, in the doc comment of its file and in [`MonitorFacts`], from which `docs/monitors.md` is made.
 
 mod availability;
 mod backups;
+mod baseline;
 mod capacity;
+mod connection;
 mod custom;
 mod health;
 mod host;
-mod line;
 mod rates;
 mod reference;
 mod replication;
 pub(crate) mod security;
+mod session;
 mod transactions;
-mod view;
 
 pub use availability::{Certificate, Connectivity, Restart, Role, Settings, Version};
 pub use backups::{BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, RestoreTests, WalArchive, WalGaps};
+pub use baseline::Baseline;
 pub use capacity::{Connections, DatabaseSize, Tablespaces, TempBytes, WalSize};
+pub use connection::ClusterConnection;
 pub use custom::{CommandMonitor, SqlMonitor};
 pub use health::{
     Autovacuum, Bloat, CacheHit, Checkpoints, Checksums, InvalidIndexes, Sequences, Statements, Statistics, Unlogged,
@@ -28,19 +31,18 @@ pub use health::{
 };
 pub use host::{Clock, Cpu, Disk, LogSize, Memory, Permissions, Pressure, Reachability, TemporaryFiles};
 pub(crate) use host::{FileSystem, synchronized};
-pub use line::{Line, Look};
 pub use rates::{Rate, Rates};
 pub use reference::reference;
 pub use replication::{ReplicationLag, Slots, Standby};
 pub use security::{FailedLogins, Hba, Passwords, Superusers, log_advice};
+pub use session::MonitorSession;
 pub use transactions::{Deadlocks, Locks, LongTransactions, XidAge};
-pub use view::View;
 
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_core::{
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     outcome::Outcome,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -50,28 +52,28 @@ use std::collections::BTreeMap;
 #[async_trait]
 pub trait Monitor: Send + Sync {
     /// What documentation and configuration know of it.
-    const FACTS: Facts;
-    /// What is looked at.
+    const FACTS: MonitorFacts;
+    /// What is checked.
     type Sample: Send + Sync;
-    /// What it remembers from look to look; `()` for most.
+    /// What it remembers from check to check; `()` for most.
     type Memory: Default + Serialize + DeserializeOwned + Send;
 
-    /// Looks.
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError>;
+    /// Takes the sample.
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError>;
 
     /// Judges.
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Self::Memory, view: &View) -> Verdict;
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Self::Memory, baseline: &Baseline) -> Verdict;
 }
 
 /// What is known of a kind of monitor before it runs.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts {
+pub struct MonitorFacts {
     /// When it runs unless a job says otherwise.
     pub every: &'static str,
-    /// The group that is told.
+    /// The group that is notified.
     pub group: &'static str,
-    /// How many looks in a row must see a problem before it is told: more than one where it may pass by itself.
-    pub looks: u32,
+    /// How many checks in a row must see a problem before it is told: more than one where it may pass by itself.
+    pub checks: u32,
     /// What must be configured for it.
     pub needs: pgbosun_core::config::Needs,
     /// Where its query and its limits come from.
@@ -97,7 +99,7 @@ pub struct Verdict {
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// What was measured.
-    pub figures: Vec<Figure>,
+    pub metrics: Vec<Metric>,
 }
 
 impl Verdict {
@@ -114,8 +116,8 @@ impl Verdict {
     }
 
     /// Adds what was measured.
-    pub fn measure(&mut self, figure: Figure) {
-        self.figures.push(figure);
+    pub fn measure(&mut self, metric: Metric) {
+        self.metrics.push(metric);
     }
 }
 
@@ -143,32 +145,32 @@ fn unseen<'a>(rows: impl Iterator<Item = (&'a String, i64)>) -> String {
 }
 
 /// Makes a monitor a job.
-pub struct Probe<M>(pub M);
+pub struct MonitorJob<M>(pub M);
 
 #[async_trait]
-impl<M: Monitor> Job for Probe<M> {
+impl<M: Monitor> Job for MonitorJob<M> {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let look = async {
-            let mut look = Look::new(context);
-            let sample = self.0.sample(&mut look).await;
-            let unseen = look.end().await;
+        let session = async {
+            let mut session = MonitorSession::new(context);
+            let sample = self.0.sample(&mut session).await;
+            let unseen = session.end().await;
             sample.map(|sample| (sample, unseen))
         };
         let (sample, unseen) = tokio::select! {
-            sample = look => sample?,
+            sample = session => sample?,
             () = context.cancel.cancelled() => return Err(JobError::passing("cancelled")),
         };
         let before = context.state.clone().unwrap_or_default();
         // A memory of another version is none.
         let mut memory: M::Memory = serde_json::from_value(before.clone()).unwrap_or_default();
-        let mut verdict = self.0.verdict(&sample, &mut memory, &context.view);
+        let mut verdict = self.0.verdict(&sample, &mut memory, &context.baseline);
         verdict.findings.extend(unseen);
         let after = serde_json::to_value(&memory)
             .map_err(|error| JobError::lasting("cannot save what it remembers").because(error))?;
         Ok(Outcome {
             summary: verdict.summary,
             findings: verdict.findings,
-            figures: verdict.figures,
+            metrics: verdict.metrics,
             state: (after != before).then_some(after),
             ..Outcome::default()
         })

@@ -86,25 +86,25 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let limit = Duration::from_millis(100);
         // Without a writer, opening it hangs.
-        let look = || {
+        let read = || {
             let path = pipe.clone();
             runtime.block_on(at(&pipe, limit, move || fs::read_to_string(path).map_err(|error| error.to_string())))
         };
         let begun = Instant::now();
-        let hung = look().unwrap_err();
+        let hung = read().unwrap_err();
         assert!(hung.to_string().contains("has not answered for"), "{hung}");
         // As long as that hangs the next is not even begun.
         for _ in 0..100 {
-            assert!(look().is_err());
+            assert!(read().is_err());
         }
         assert!(begun.elapsed() < Duration::from_secs(5));
         fs::write(&pipe, "back").unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         fs::remove_file(&pipe).unwrap();
         fs::write(&pipe, "as before").unwrap();
-        while look().is_err() {
+        while read().is_err() {
             assert!(Instant::now() < deadline);
         }
-        assert_eq!(look(), Ok(Ok("as before".into())));
+        assert_eq!(read(), Ok(Ok("as before".into())));
     }
 }

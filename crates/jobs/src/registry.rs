@@ -8,10 +8,10 @@ use crate::{
     monitors::{
         Autovacuum, BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, Bloat, CacheHit, Certificate,
         Checkpoints, Checksums, Clock, CommandMonitor, Connections, Connectivity, Cpu, DatabaseSize, Deadlocks, Disk,
-        Facts, FailedLogins, Hba, InvalidIndexes, Locks, LogSize, LongTransactions, Memory, Monitor, Passwords,
-        Permissions, Pressure, Probe, Reachability, ReplicationLag, Restart, RestoreTests, Role, Sequences, Settings,
-        Slots, SqlMonitor, Standby, Statements, Statistics, Superusers, Tablespaces, TempBytes, TemporaryFiles,
-        Unlogged, Version, WalArchive, WalGaps, WalSize, XidAge, reference,
+        FailedLogins, Hba, InvalidIndexes, Locks, LogSize, LongTransactions, Memory, Monitor, MonitorFacts, MonitorJob,
+        Passwords, Permissions, Pressure, Reachability, ReplicationLag, Restart, RestoreTests, Role, Sequences,
+        Settings, Slots, SqlMonitor, Standby, Statements, Statistics, Superusers, Tablespaces, TempBytes,
+        TemporaryFiles, Unlogged, Version, WalArchive, WalGaps, WalSize, XidAge, reference,
     },
     programs::{CommandJob, SqlJob},
     reports::{DrillReport, HealthReport, PerformanceReport},
@@ -24,7 +24,7 @@ use std::{path::Path, sync::Arc};
 struct Entry {
     kind: Kind,
     build: fn(&config::Job) -> Option<Box<dyn Job>>,
-    facts: Option<Facts>,
+    facts: Option<MonitorFacts>,
 }
 
 const fn job<T: Job + Section + Clone + 'static>(
@@ -32,7 +32,7 @@ const fn job<T: Job + Section + Clone + 'static>(
     needs: Needs,
     exclusive: &'static [&'static str],
 ) -> Entry {
-    let (about, options, group, looks, every) = (T::ABOUT, T::OPTIONS, "database", 1, None);
+    let (about, options, group, checks, every) = (T::ABOUT, T::OPTIONS, "database", 1, None);
     Entry {
         kind: Kind {
             name,
@@ -40,7 +40,7 @@ const fn job<T: Job + Section + Clone + 'static>(
             options,
             needs,
             group,
-            looks,
+            checks,
             exclusive,
             every,
             read: |r| Some(Arc::new(T::read(r)?)),
@@ -56,7 +56,7 @@ const fn by_itself(entry: Entry, every: &'static str) -> Entry {
 }
 
 const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str) -> Entry {
-    let Facts { every, group, looks, needs, .. } = T::FACTS;
+    let MonitorFacts { every, group, checks, needs, .. } = T::FACTS;
     let (about, options, exclusive, every): (_, _, &[&str], _) = (T::ABOUT, T::OPTIONS, &[], Some(every));
     Entry {
         kind: Kind {
@@ -65,12 +65,12 @@ const fn monitor<T: Monitor + Section + Clone + 'static>(name: &'static str) -> 
             options,
             needs,
             group,
-            looks,
+            checks,
             exclusive,
             every,
             read: |r| Some(Arc::new(T::read(r)?)),
         },
-        build: |job| Some(Box::new(Probe(job.options::<T>()?))),
+        build: |job| Some(Box::new(MonitorJob(job.options::<T>()?))),
         facts: Some(T::FACTS),
     }
 }
@@ -204,4 +204,18 @@ fn check_connections(loaded: Loaded, path: &Path) -> Result<Loaded, Problems> {
         }
     }
     if problems.is_empty() { Ok(loaded) } else { Err(Problems(problems)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgbosun_core::family::Family;
+
+    #[test]
+    fn every_kind_has_its_family() {
+        let monitors = ENTRIES.iter().filter(|entry| Family::of(entry.kind.name) == Family::Monitor);
+        assert!(monitors.clone().count() > 40 && monitors.clone().all(|entry| entry.facts.is_some()));
+        let programs = kinds().into_iter().map(|kind| kind.name).filter(|name| Family::of(name) == Family::Program);
+        assert_eq!(programs.collect::<Vec<_>>(), ["heartbeat", "command", "sql"]);
+    }
 }

@@ -3,10 +3,10 @@
 //! Invariants: a report never fails for what is missing, it says so in a sentence; a figure stands beside what it was in the
 //! window before and a week ago, where that is known.
 
-mod care;
+mod activity;
 mod drill;
-mod facts;
 mod health;
+mod overview;
 mod performance;
 mod window;
 

@@ -103,7 +103,7 @@ impl Bulletin {
     /// The incidents it belongs to, that of the worst alert first.
     pub fn incidents(&self) -> Vec<Uuid> {
         let mut incidents: Vec<Uuid> = Vec::new();
-        for told in self.items.iter().filter_map(|item| item.alert.told) {
+        for told in self.items.iter().filter_map(|item| item.alert.notified) {
             if !incidents.contains(&told.incident) {
                 incidents.push(told.incident);
             }
@@ -146,7 +146,7 @@ impl Bulletin {
 pub(crate) mod samples {
     use super::*;
     use pgbosun_core::{
-        alert::{AlertState, Told},
+        alert::{AlertState, Notified},
         detail::Detail,
         finding::Reach,
     };
@@ -171,7 +171,7 @@ pub(crate) mod samples {
             detail: Detail::new()
                 .fact("newest", "<20261120T090000Z-full>")
                 .time("finished", "2026-11-20T09:00:07Z".parse().unwrap()),
-            looks: 1,
+            checks: 1,
             opened_at: "2026-11-21T11:00:00Z".parse().unwrap(),
             changed_at: "2026-11-21T11:00:00Z".parse().unwrap(),
             seen_at: at,
@@ -179,7 +179,7 @@ pub(crate) mod samples {
             run_id: None,
             resolution: None,
             acknowledged: None,
-            told: Some(Told { at, severity, worst: Severity::Critical, incident: Uuid::from_u128(7) }),
+            notified: Some(Notified { at, severity, worst: Severity::Critical, incident: Uuid::from_u128(7) }),
         };
         Bulletin {
             group: "database".into(),

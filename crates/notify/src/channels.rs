@@ -16,7 +16,7 @@ mod webhook;
 
 pub use http::fetch;
 
-use crate::{bulletin::Bulletin, tell::MAIL};
+use crate::{bulletin::Bulletin, dispatch::MAIL};
 use async_trait::async_trait;
 use pgbosun_core::config::{ChannelType, Config, MailTransport};
 use std::time::Duration;

@@ -5,16 +5,16 @@
 
 mod bulletin;
 mod channels;
+mod dispatch;
+mod inhibit;
 mod lifecycle;
-mod mute;
 mod render;
 pub mod report;
 mod retry;
-mod tell;
 
 pub use bulletin::{Attached, Bulletin, Item, Occasion};
 pub use channels::{Channel, DeliveryError, Message, Missed, Receipt, fetch, open as open_channel};
-pub use lifecycle::{Subject, Verdict, end, judge, resolve, turn};
-pub use mute::Surroundings;
+pub use dispatch::{Hosts, MAIL, Notifier};
+pub use inhibit::InhibitionContext;
+pub use lifecycle::{Observation, Subject, end, judge, resolve, transition};
 pub use retry::next_attempt;
-pub use tell::{Desk, Hosts, MAIL};

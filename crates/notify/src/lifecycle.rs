@@ -28,7 +28,7 @@ pub struct Subject {
 
 /// What a run came to.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub enum Observation {
     /// It succeeded, and this is all that is wrong: whatever else was open is over.
     Complete(Vec<Finding>),
     /// It failed, or was broken off: what was found until then stands, and nobody knows how the rest does.
@@ -41,13 +41,13 @@ pub enum Verdict {
 }
 
 /// Judges the end of a run against the unresolved alerts of its job; the alerts as they stand now.
-pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<Utc>) -> Vec<Alert> {
+pub fn judge(subject: &Subject, open: &[Alert], verdict: Observation, now: DateTime<Utc>) -> Vec<Alert> {
     match verdict {
-        Verdict::Partial { failure, findings } => {
+        Observation::Partial { failure, findings } => {
             let found = merged(findings).into_iter().map(|finding| raise(subject, open, finding, now));
             failure.into_iter().map(|failure| fail(subject, open, failure, now)).chain(found).collect()
         }
-        Verdict::Complete(findings) => {
+        Observation::Complete(findings) => {
             let findings = merged(findings);
             let found: Vec<_> = findings.iter().map(|finding| fingerprint(&subject.job, &finding.object)).collect();
             let over = open.iter().filter(|alert| !found.contains(&alert.fingerprint));
@@ -60,7 +60,7 @@ pub fn judge(subject: &Subject, open: &[Alert], verdict: Verdict, now: DateTime<
 
 /// Opens the alert that says the job itself failed, or goes on with it. Its retries were its patience.
 fn fail(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>) -> Alert {
-    let subject = Subject { patience: Patience::Looks(1), ..subject.clone() };
+    let subject = Subject { patience: Patience::Checks(1), ..subject.clone() };
     raise(&subject, open, Finding { object: RUN.into(), ..finding }, now)
 }
 
@@ -81,17 +81,17 @@ fn merged(findings: Vec<Finding>) -> Vec<Finding> {
 fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>) -> Alert {
     let fingerprint = fingerprint(&subject.job, &finding.object);
     let known = open.iter().find(|alert| alert.fingerprint == fingerprint);
-    let looks = known.map_or(1, |alert| alert.looks.saturating_add(1));
+    let checks = known.map_or(1, |alert| alert.checks.saturating_add(1));
     let opened_at = known.map_or(now, |alert| alert.opened_at);
     let ripe = finding.reach > Reach::Object
         || match subject.patience {
-            Patience::Looks(needed) => looks >= needed,
+            Patience::Checks(needed) => checks >= needed,
             Patience::Time(time) => (now - opened_at).to_std().is_ok_and(|age| age >= time),
         };
     let worse = known.is_some_and(|alert| finding.severity > alert.severity);
     let state = match known.map(|alert| alert.state) {
         None | Some(AlertState::Pending) if !ripe => AlertState::Pending,
-        // What got worse wants to be looked at again.
+        // What got worse needs attention again.
         Some(AlertState::Acknowledged) if !worse => AlertState::Acknowledged,
         _ => AlertState::Open,
     };
@@ -102,7 +102,7 @@ fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>
         job: subject.job.clone(),
         cluster: subject.cluster.clone(),
         // Whoever was told of it is told of its end.
-        group: known.filter(|alert| alert.told.is_some()).map_or(&subject.group, |alert| &alert.group).clone(),
+        group: known.filter(|alert| alert.notified.is_some()).map_or(&subject.group, |alert| &alert.group).clone(),
         severity: finding.severity,
         state,
         reach: finding.reach,
@@ -110,7 +110,7 @@ fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>
         meaning: finding.meaning,
         advice: finding.advice,
         detail: finding.detail,
-        looks,
+        checks,
         opened_at,
         changed_at: unchanged.map_or(now, |alert| alert.changed_at),
         seen_at: now,
@@ -118,7 +118,7 @@ fn raise(subject: &Subject, open: &[Alert], finding: Finding, now: DateTime<Utc>
         resolution: None,
         run_id: subject.run_id.or_else(|| known.and_then(|alert| alert.run_id)),
         acknowledged: known.filter(|_| state == AlertState::Acknowledged).and_then(|alert| alert.acknowledged.clone()),
-        told: known.and_then(|alert| alert.told),
+        notified: known.and_then(|alert| alert.notified),
     }
 }
 
@@ -139,7 +139,7 @@ pub fn end(alert: &Alert, reason: String, now: DateTime<Utc>) -> Alert {
 }
 
 /// What happened to an alert, if it is worth a word: nobody hears of one that was only pending.
-pub fn turn(before: Option<&Alert>, after: &Alert) -> Option<Notice> {
+pub fn transition(before: Option<&Alert>, after: &Alert) -> Option<Notice> {
     let was_open = before.is_some_and(|before| before.state != AlertState::Pending);
     match (was_open, after.state) {
         (_, AlertState::Pending) | (false, AlertState::Resolved) => None,
@@ -172,15 +172,15 @@ mod tests {
         format!("2026-11-21T00:{minute:02}:00Z").parse().unwrap()
     }
 
-    /// One look after the other; what is told of the only alert each time.
-    fn looks(patience: Patience, seen: &[Option<Severity>]) -> Vec<Option<Notice>> {
+    /// One check after the other; what is told of the only alert each time.
+    fn checks(patience: Patience, seen: &[Option<Severity>]) -> Vec<Option<Notice>> {
         let mut open: Vec<Alert> = Vec::new();
         let mut told = Vec::new();
         for (minute, severity) in seen.iter().enumerate() {
             let findings = severity.map(|severity| finding("/data", severity)).into_iter().collect();
-            let changed = judge(&subject(patience), &open, Verdict::Complete(findings), at(minute as u32));
+            let changed = judge(&subject(patience), &open, Observation::Complete(findings), at(minute as u32));
             assert!(changed.len() <= 1);
-            told.push(changed.first().and_then(|after| turn(open.first(), after)));
+            told.push(changed.first().and_then(|after| transition(open.first(), after)));
             open = changed.into_iter().filter(|alert| alert.state != AlertState::Resolved).collect();
         }
         told
@@ -202,55 +202,55 @@ mod tests {
             None,
             Some(Notice::Opened),
         ];
-        assert_eq!(looks(Patience::Looks(1), &seen), told);
+        assert_eq!(checks(Patience::Checks(1), &seen), told);
     }
 
     #[test]
     fn waits_for_looks_in_a_row_or_a_time() {
         let seen = [WARNING, WARNING, None, WARNING, CRITICAL, WARNING];
         let told = [None, None, None, None, None, Some(Notice::Opened)];
-        assert_eq!(looks(Patience::Looks(3), &seen), told);
-        assert_eq!(looks(Patience::Time(Duration::from_secs(120)), &seen), told);
+        assert_eq!(checks(Patience::Checks(3), &seen), told);
+        assert_eq!(checks(Patience::Time(Duration::from_secs(120)), &seen), told);
     }
 
     #[test]
     fn a_server_that_is_down_is_told_at_the_first_look() {
         let down = finding("connection", Severity::Critical).reaching(Reach::Cluster);
-        let alert = &judge(&subject(Patience::Looks(9)), &[], Verdict::Complete(vec![down]), at(0))[0];
+        let alert = &judge(&subject(Patience::Checks(9)), &[], Observation::Complete(vec![down]), at(0))[0];
         assert_eq!(alert.state, AlertState::Open);
     }
 
     #[test]
     fn getting_worse_ends_an_acknowledgement_and_getting_better_does_not() {
-        let look = |open: &[Alert], severity| {
-            let verdict = Verdict::Complete(vec![finding("/data", severity)]);
-            judge(&subject(Patience::Looks(1)), open, verdict, at(1)).remove(0)
+        let check = |open: &[Alert], severity| {
+            let verdict = Observation::Complete(vec![finding("/data", severity)]);
+            judge(&subject(Patience::Checks(1)), open, verdict, at(1)).remove(0)
         };
-        let open = look(&[], Severity::Unknown);
+        let open = check(&[], Severity::Unknown);
         let acknowledged = Some(Acknowledgement { by: "anna".into(), at: at(1), reason: "on it".into() });
         let open = Alert { state: AlertState::Acknowledged, acknowledged, ..open };
-        let same = look(std::slice::from_ref(&open), Severity::Warning);
+        let same = check(std::slice::from_ref(&open), Severity::Warning);
         assert_eq!((same.state, same.acknowledged.is_some()), (AlertState::Acknowledged, true));
-        let worse = look(&[open], Severity::Critical);
+        let worse = check(&[open], Severity::Critical);
         assert_eq!((worse.state, worse.acknowledged.is_some()), (AlertState::Open, false));
     }
 
     #[test]
     fn two_findings_of_one_object_are_one_alert_and_the_worse_counts() {
         let both = vec![finding("/data", Severity::Warning), finding("/data", Severity::Critical)];
-        let alerts = judge(&subject(Patience::Looks(1)), &[], Verdict::Complete(both), at(0));
+        let alerts = judge(&subject(Patience::Checks(1)), &[], Observation::Complete(both), at(0));
         assert_eq!((alerts.len(), alerts[0].severity), (1, Severity::Critical));
     }
 
     #[test]
     fn a_failed_run_touches_only_its_own_alert_and_is_told_at_once() {
-        let subject = subject(Patience::Looks(3));
-        let here = Verdict::Complete(vec![finding("/data", Severity::Critical)]);
+        let subject = subject(Patience::Checks(3));
+        let here = Observation::Complete(vec![finding("/data", Severity::Critical)]);
         let open = judge(&subject, &[], here.clone(), at(0));
         let failed = judge(
             &subject,
             &open,
-            Verdict::Partial { failure: Some(finding("x", Severity::Unknown)), findings: Vec::new() },
+            Observation::Partial { failure: Some(finding("x", Severity::Unknown)), findings: Vec::new() },
             at(1),
         );
         assert_eq!(failed.len(), 1);

@@ -10,7 +10,7 @@ use minijinja::{Value, context, value::Serde};
 use pgbosun_core::{
     detail,
     finding::Severity,
-    report::{Chart, Kind, Report, Section},
+    report::{Chart, Report, ReportKind, ReportSection},
 };
 
 pub use charts::{png, svg};
@@ -68,11 +68,11 @@ pub fn mail(report: &Report) -> ReportMail {
     let pictures: Vec<_> =
         charts.iter().filter_map(|chart| Some((chart.name.clone(), png(&svg(chart, report.zone))?))).collect();
     let shown = |name: &str| pictures.iter().any(|(known, _)| known == name);
-    let names = |section: &Section| {
+    let names = |section: &ReportSection| {
         let charts = section.charts.iter().filter(|chart| shown(&chart.name));
         charts.map(|chart| context! { title => chart.title.as_str(), name => chart.name.as_str() }).collect::<Vec<_>>()
     };
-    let mut rows = if report.kind == Kind::Performance { MAIL_ROWS.0 } else { MAIL_ROWS.1 };
+    let mut rows = if report.kind == ReportKind::Performance { MAIL_ROWS.0 } else { MAIL_ROWS.1 };
     loop {
         let html = render("report-mail.html", report, rows, names);
         if html.len() <= MAIL_LIMIT || rows == 0 {
@@ -82,7 +82,12 @@ pub fn mail(report: &Report) -> ReportMail {
     }
 }
 
-fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(&Section) -> Vec<Value>) -> String {
+fn render(
+    template: &'static str,
+    report: &Report,
+    rows: usize,
+    charts: impl Fn(&ReportSection) -> Vec<Value>,
+) -> String {
     let mut environment = environment(true);
     for (name, source) in TEMPLATES {
         if let Err(error) = environment.add_template(name, source) {
@@ -112,7 +117,7 @@ fn render(template: &'static str, report: &Report, rows: usize, charts: impl Fn(
 }
 
 /// What templates know of a section, with at most so many rows of each table.
-fn values(section: &Section, rows: usize, charts: Vec<Value>) -> Value {
+fn values(section: &ReportSection, rows: usize, charts: Vec<Value>) -> Value {
     let tables: Vec<_> = section
         .tables
         .iter()

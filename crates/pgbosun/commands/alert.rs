@@ -15,7 +15,7 @@ use pgbosun_core::{
 };
 use pgbosun_daemon::{
     acknowledge,
-    api::{Action, AlertInfo},
+    api::{ActionRequest, AlertInfo},
     list_alerts, resolve as resolve_alert,
 };
 use pgbosun_history::Actor;
@@ -144,7 +144,7 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         ("state", alert.state.to_string()),
         ("since", moment(alert.opened_at, zone)),
         ("last seen", moment(alert.seen_at, zone)),
-        ("notified", alert.told.map_or_else(|| "never".into(), |told| moment(told.at, zone))),
+        ("notified", alert.notified.map_or_else(|| "never".into(), |told| moment(told.at, zone))),
         ("muted", info.muted.clone().unwrap_or_else(|| "no".into())),
         ("acknowledged", by.unwrap_or_else(|| "no".into())),
         ("resolved", alert.resolved_at.map_or_else(|| "no".into(), |at| moment(at, zone))),
@@ -165,7 +165,7 @@ async fn resolve(context: &Context, id: &str, reason: String) -> anyhow::Result<
     let id = chosen(id, "open alert", &alerts, |info| info.alert.id)?.alert.id;
     let alert: Alert = match context.daemon().await? {
         Some(daemon) => {
-            let action = Action { reason, ..Action::default() };
+            let action = ActionRequest { reason, ..ActionRequest::default() };
             daemon.post(&format!("/alerts/{id}/resolve"), &action).await?
         }
         None => resolve_alert(&context.offline().await?.engine, &Actor::own(), id, &reason).await?,
@@ -185,7 +185,7 @@ async fn ack(context: &Context, id: &str, reason: String) -> anyhow::Result<u8> 
     let id = chosen(id, "alert", &alerts, |info| info.alert.id)?.alert.id;
     let alert: Alert = match context.daemon().await? {
         Some(daemon) => {
-            let action = Action { reason, ..Action::default() };
+            let action = ActionRequest { reason, ..ActionRequest::default() };
             daemon.post(&format!("/alerts/{id}/acknowledge"), &action).await?
         }
         None => acknowledge(&context.offline().await?.engine, &Actor::own(), id, &reason).await?,

@@ -12,7 +12,7 @@ pub use label::label;
 use super::job::run_now;
 use crate::{cli::BackupCommand, exit::Exit, local::Context, output::red, progress::Bar};
 use pgbosun_backup::Progress;
-use pgbosun_core::{human, run::is_backup};
+use pgbosun_core::{family::Family, human};
 use pgbosun_daemon::api::JobInfo;
 use pgbosun_repository::{BackupInfo, Repository};
 use std::{sync::Arc, time::Duration};
@@ -58,9 +58,13 @@ async fn create(context: &Context, job: Option<String>) -> anyhow::Result<u8> {
 async fn backup_jobs(context: &Context) -> anyhow::Result<Vec<String>> {
     if context.is_guest {
         let jobs: Vec<JobInfo> = context.need_daemon("a backup").await?.get("/jobs").await?;
-        return Ok(jobs.into_iter().filter(|job| is_backup(&job.kind)).map(|job| job.name).collect());
+        return Ok(jobs
+            .into_iter()
+            .filter(|job| Family::of(&job.kind) == Family::Backup)
+            .map(|job| job.name)
+            .collect());
     }
-    let jobs = context.config.jobs.values().filter(|job| is_backup(&job.common.kind));
+    let jobs = context.config.jobs.values().filter(|job| job.family() == Family::Backup);
     Ok(jobs.map(|job| job.name.clone()).collect())
 }
 

@@ -19,7 +19,7 @@ use pgbosun_daemon::{
     api::{CheckAnswer, CheckRequest},
     chain, channel, open_history, told_by_mail,
 };
-use pgbosun_history::{Look, Operators, operators_beside};
+use pgbosun_history::{Operators, SchemaState, operators_beside};
 use pgbosun_jobs::{log_advice, needs_replication, place};
 use pgbosun_notify::MAIL;
 use pgbosun_postgres::{Server, replication::Replication};
@@ -269,7 +269,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
     };
     for repository in repositories {
         let object = format!("repository {}", repository.name);
-        let looked = async {
+        let asked = async {
             repository.check_signing()?;
             repository.identities()?;
             repository.prepare().await?;
@@ -278,7 +278,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
             let free = repository.storage.free_bytes().await?;
             Ok::<_, RepositoryError>((backups, damaged, free, stays))
         };
-        let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
+        let Ok(asked) = tokio::time::timeout(PATIENCE, asked).await else {
             let message = format!("did not answer within {}", human::duration(PATIENCE));
             report.add(Severity::Critical, object, message);
             continue;
@@ -286,7 +286,7 @@ async fn check_repositories(report: &mut Report, context: &Context) {
         if let Ok(Some(exposed)) = repository.storage.exposed().await {
             report.add(Severity::Warning, object.clone(), exposed);
         }
-        match looked {
+        match asked {
             Ok((_, damaged, _, Some(error))) if damaged.is_empty() => {
                 let message = format!("writable, but nothing can be removed, which retention needs: {}", chain(&error));
                 report.add(Severity::Warning, object, message);
@@ -352,8 +352,8 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
     let mut known = Some(Operators::default());
     match open_history(&context.config, Uuid::nil()) {
         Ok(None) => report.add(Severity::Ok, "history", "only in the local journal"),
-        Ok(Some(delivery)) => match delivery.look().await {
-            Ok(Look::Whole(operators)) => {
+        Ok(Some(delivery)) => match delivery.schema_state().await {
+            Ok(SchemaState::Whole(operators)) => {
                 known = Some(pgbosun_daemon::operators(config).await?.0);
                 report.add(
                     Severity::Ok,
@@ -361,12 +361,12 @@ async fn check_outside(report: &mut Report, context: &Context) -> anyhow::Result
                     format!("dba_ops answers, {}", human::count(operators, "operator")),
                 );
             }
-            Ok(Look::Absent) => {
+            Ok(SchemaState::Absent) => {
                 let message =
                     "answers, but has no schema dba_ops yet: the daemon creates it, or run \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);
             }
-            Ok(Look::Older) => {
+            Ok(SchemaState::Older) => {
                 known = operators_beside(&config.daemon.state_directory).await.ok().flatten();
                 let message = "dba_ops is of an earlier version: the daemon upgrades it, or run \"pgbosun migrate\"";
                 report.add(Severity::Ok, "history", message);

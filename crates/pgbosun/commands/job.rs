@@ -14,13 +14,14 @@ use crate::{
 use pgbosun_backup::Snapshot;
 use pgbosun_core::{
     config::{Job, nearest},
+    family::is_check,
     finding::Severity,
     human,
     outcome::AuditRecord,
-    run::{Run, RunState, Trigger, is_check},
+    run::{Run, RunState, Trigger},
 };
 use pgbosun_daemon::{
-    api::{Action, JobInfo, Running, Started},
+    api::{ActionRequest, JobInfo, Running, Started},
     list_jobs, new_run,
 };
 use pgbosun_history::Actor;
@@ -41,7 +42,7 @@ pub async fn run(context: &Context, command: JobCommand) -> anyhow::Result<u8> {
         JobCommand::Cancel { name } => {
             let daemon = context.need_daemon("cancelling a run").await?;
             let cancelled: Started =
-                daemon.post(&format!("/jobs/{}/cancel", encoded(&name)), &Action::default()).await?;
+                daemon.post(&format!("/jobs/{}/cancel", encoded(&name)), &ActionRequest::default()).await?;
             let words = format!("run {} of {name} is being cancelled", cancelled.run);
             done(context.json, &serde_json::json!({"job": name, "run": cancelled.run}), &words)?;
             Ok(0)
@@ -99,14 +100,14 @@ pub async fn run_now(context: &Context, name: &str, wait: bool, dry_run: bool) -
     let worst = found.first().map_or(Severity::Ok, |(worst, _)| *worst);
     Ok(match worst {
         // Nobody knows how it stands.
-        _ if !is_done && run.is_look() && !dry_run => Severity::Unknown.exit_code(),
+        _ if !is_done && run.is_monitor() && !dry_run => Severity::Unknown.exit_code(),
         _ if !is_done => FAILURE,
-        worst if run.is_look() || (is_check(&run.kind) && worst == Severity::Critical) => worst.exit_code(),
+        worst if run.is_monitor() || (is_check(&run.kind) && worst == Severity::Critical) => worst.exit_code(),
         _ => 0,
     })
 }
 
-/// How many findings a look tells of.
+/// How many findings a monitor tells of.
 const FINDINGS: usize = 10;
 
 /// What a successful run found, worst first.
@@ -121,11 +122,11 @@ async fn found(context: &Context, run: &Run) -> anyhow::Result<Vec<(Severity, St
     }
 }
 
-/// How a run ended, what it found, and last what it says of the whole: a look that succeeded may have seen the worst, and that is what
+/// How a run ended, what it found, and last what it says of the whole: a monitor that succeeded may have seen the worst, and that is what
 /// it came to.
 fn tell_run(run: &Run, found: &[(Severity, String)]) {
     match found.first() {
-        Some((worst, _)) if run.is_look() => say!("checked: {} {} {}", severity(*worst), bold(&run.job), took(run)),
+        Some((worst, _)) if run.is_monitor() => say!("checked: {} {} {}", severity(*worst), bold(&run.job), took(run)),
         _ => say!("{}", ended(run)),
     }
     for (word, summary) in found.iter().take(FINDINGS) {
@@ -172,7 +173,7 @@ pub async fn run_job(context: &Context, name: &str, wait: bool, dry_run: bool) -
         tell!("{}", dim("no daemon is running: running the job here"));
         return run_here(context, configured(context, name)?, dry_run).await.map(Some);
     };
-    let action = Action { dry_run, ..Action::default() };
+    let action = ActionRequest { dry_run, ..ActionRequest::default() };
     // Before the run begins: a signal between that and the waiting would say nothing of it.
     let mut stop = std::pin::pin!(stop_signal());
     let _ = futures::poll!(stop.as_mut());
@@ -249,7 +250,7 @@ async fn wait_for(
 
 async fn pause(context: &Context, arguments: PauseArguments, what: &str) -> anyhow::Result<u8> {
     let daemon = context.need_daemon("pausing").await?;
-    let action = Action { reason: arguments.reason, ..Action::default() };
+    let action = ActionRequest { reason: arguments.reason, ..ActionRequest::default() };
     let (path, object) = match arguments.name {
         Some(ref name) => (format!("/jobs/{}/{what}", encoded(name)), name.as_str()),
         None => (format!("/{what}"), "all jobs"),

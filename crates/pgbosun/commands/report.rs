@@ -10,7 +10,7 @@ use crate::{
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
-use pgbosun_core::{config::Job, report::Report, run::RunState};
+use pgbosun_core::{config::Job, family::Family, report::Report, run::RunState};
 use pgbosun_daemon::{
     api::{ReportAbout, ReportRequest},
     report,
@@ -50,7 +50,7 @@ async fn drill(context: &Context, arguments: DrillArguments) -> anyhow::Result<u
     let mut code = 0;
     if arguments.run {
         let here = |job: &&Job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster);
-        let tests = context.config.jobs.values().filter(|job| job.common.kind == "restore-test").filter(here);
+        let tests = context.config.jobs.values().filter(|job| job.family() == Family::RestoreTest).filter(here);
         let tests: Vec<_> = tests.map(|job| job.name.clone()).collect();
         if tests.is_empty() {
             let hint = "there is no restore test to run: configure a job of kind restore-test";

@@ -13,7 +13,7 @@ use crate::{
     output,
 };
 use pgbosun_backup::{
-    Action, Existing, Plan, Progress, Recovery, Request, Restore, Target, another, find_programs, is_copy, plan,
+    Existing, Plan, Progress, Recovery, Request, Restore, Target, TargetAction, another, find_programs, is_copy, plan,
     plan_beyond, primary_of, recovery_end_command,
     wal::{Confinement, follow_primary, system_identifier, unarchived},
 };
@@ -282,7 +282,7 @@ fn recovery(
     (action, standby, in_place): (&str, bool, bool),
     confinement: &Confinement,
 ) -> anyhow::Result<Option<Recovery>> {
-    if plan.target == Target::Latest && !standby && action != Action::Promote.to_string() {
+    if plan.target == Target::Latest && !standby && action != TargetAction::Promote.to_string() {
         return Err(Exit::usage(format!(
             "--target-action {action} needs a target, such as --target-time or --immediate: without one PostgreSQL ends recovery \
              with the last WAL and accepts writes"
@@ -294,7 +294,7 @@ fn recovery(
         Target::Immediate => own_wal,
         _ => false,
     };
-    if is_enough && !standby && !in_place && action == Action::Promote.to_string() {
+    if is_enough && !standby && !in_place && action == TargetAction::Promote.to_string() {
         return Ok(None);
     }
     let program = std::env::current_exe()?;
@@ -306,7 +306,7 @@ fn recovery(
         target: if plan.target == Target::BackupEnd { Target::Immediate } else { plan.target.clone() },
         timeline: plan.timeline,
         exclusive: request.exclusive,
-        action: action.parse().unwrap_or(Action::Promote),
+        action: action.parse().unwrap_or(TargetAction::Promote),
         // A standby that is promoted may be one again.
         end_command: if standby { String::new() } else { recovery_end_command(&program) },
         standby,
@@ -323,8 +323,8 @@ async fn refuse_to_discard(
 ) -> anyhow::Result<()> {
     let (repositories, data) = (request.repositories.clone(), target.to_owned());
     let (cluster, system_id) = (info.cluster.clone(), info.system_id.clone());
-    let looked = context.bulk.spawn(async move { unarchived(&data, &repositories, &cluster, &system_id).await });
-    let Some(found) = looked.await?? else { return Ok(()) };
+    let search = context.bulk.spawn(async move { unarchived(&data, &repositories, &cluster, &system_id).await });
+    let Some(found) = search.await?? else { return Ok(()) };
     let names: Vec<_> = found.files.iter().map(ToString::to_string).collect();
     let what = format!(
         "the last commits are only in {}, not in the archive: {}, with {} up to {}",

@@ -12,7 +12,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use pgbosun_backup::{Plan, Progress, Recovery, Request, RestoreTest};
-use pgbosun_core::human;
+use pgbosun_core::{family::Family, human};
 use pgbosun_daemon::{api, last_restore_test};
 use std::{
     path::PathBuf,
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// Where the backup cannot be restored.
 pub async fn run(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8> {
     let cluster = context.cluster(cluster)?;
-    let mut jobs = context.config.jobs.values().filter(|job| job.common.kind == "restore-test");
+    let mut jobs = context.config.jobs.values().filter(|job| job.family() == Family::RestoreTest);
     let job = jobs.find(|job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
     if let Some(job) = job {
         let before = newest(context, &cluster).await?.map(|test| test.started_at);

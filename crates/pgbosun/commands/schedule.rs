@@ -7,7 +7,7 @@ use crate::{
     output::{Column, aside, bold, dim, json, table, text, whole, yellow},
 };
 use chrono::Duration;
-use pgbosun_core::{human, run::is_monitor};
+use pgbosun_core::{family::Family, human};
 use pgbosun_daemon::{Upcoming, api::JobInfo, upcoming};
 use std::collections::{BTreeMap, HashMap};
 
@@ -42,10 +42,11 @@ pub async fn run(context: &Context, arguments: ScheduleArguments) -> anyhow::Res
         return Ok(0);
     }
     let folds = !all && job.is_none();
-    let (looks, runs): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| folds && is_monitor(&run.kind));
+    let is_monitor = |kind: &str| Family::of(kind) == Family::Monitor;
+    let (checks, runs): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| folds && is_monitor(&run.kind));
     let (monitors, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| folds && is_monitor(&job.kind));
     show(&jobs, &runs, days);
-    show_folded(&monitors, &looks);
+    show_folded(&monitors, &checks);
     Ok(0)
 }
 
@@ -108,7 +109,7 @@ fn show(jobs: &[Planned], runs: &[Upcoming], days: u16) {
 }
 
 /// Monitors, in one line a schedule.
-fn show_folded(monitors: &[Planned], looks: &[Upcoming]) {
+fn show_folded(monitors: &[Planned], checks: &[Upcoming]) {
     let mut folded: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for monitor in monitors {
         folded.entry(monitor.schedule.as_deref().unwrap_or("only on demand")).or_default().push(&monitor.name);
@@ -118,8 +119,8 @@ fn show_folded(monitors: &[Planned], looks: &[Upcoming]) {
     }
     say!("\n{} {}", bold("MONITORS"), dim("(--all shows each)"));
     for (schedule, names) in folded {
-        let next = looks.iter().find(|look| names.contains(&look.job.as_str()));
-        let next = next.map_or_else(String::new, |look| format!(", next {}", look.local));
+        let next = checks.iter().find(|next| names.contains(&next.job.as_str()));
+        let next = next.map_or_else(String::new, |next| format!(", next {}", next.local));
         match names.as_slice() {
             [only] => say!("{schedule}: {only}{next}"),
             many => say!("{schedule}: {}{next}", human::count(many.len(), "monitor")),

@@ -51,7 +51,7 @@ async fn ask(context: &Context) -> anyhow::Result<Status> {
 fn worst(status: &Status) -> Severity {
     let open = status.alerts.iter().filter(|info| info.alert.state != AlertState::Pending);
     // Without a daemon nobody looks, and nothing of what is due happens.
-    let idle = status.daemon_since.is_none() && (!status.next.is_empty() || status.next_look.is_some());
+    let idle = status.daemon_since.is_none() && (!status.next.is_empty() || status.next_check.is_some());
     let without = if idle { Severity::Warning } else { Severity::Ok };
     open.map(|info| info.alert.severity).chain([without]).max().unwrap_or(Severity::Ok)
 }
@@ -85,8 +85,8 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         let since =
             dim(&format!("since {} ({})", moment(alert.opened_at, zone), human::span(status.at - alert.opened_at)));
         put!(screen, below ALERT, "  {} {}: {}  {since}", severity(alert.severity), bold(place), human::line(&alert.summary));
-        let looked_at = alert.acknowledged.as_ref().map(|a| format!("acknowledged by {}: {}", a.by, a.reason));
-        for line in info.muted.iter().chain(&looked_at) {
+        let acknowledged = alert.acknowledged.as_ref().map(|a| format!("acknowledged by {}: {}", a.by, a.reason));
+        for line in info.muted.iter().chain(&acknowledged) {
             put!(screen, below ALERT + 2, "             {}", dim(line));
         }
     }
@@ -123,11 +123,12 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
 
     put!(screen, "\n{}", bold("LAST RUNS"));
     // Of monitors only what is wrong with them: what they found is above.
-    let told = status.last.iter().filter(|run| !run.is_look() || run.state.is_failure());
+    let told = status.last.iter().filter(|run| !run.is_monitor() || run.state.is_failure());
     // What fails for the same reason is one line.
     let mut runs: Vec<(&Run, usize)> = Vec::new();
     for run in told {
-        match runs.iter_mut().find(|(known, _)| run.is_look() && known.is_look() && known.summary == run.summary) {
+        match runs.iter_mut().find(|(known, _)| run.is_monitor() && known.is_monitor() && known.summary == run.summary)
+        {
             Some((_, more)) => *more += 1,
             None => runs.push((run, 0)),
         }
@@ -154,17 +155,17 @@ fn show_monitors(status: &Status, screen: &mut Vec<String>) {
     if status.monitors == 0 {
         return;
     }
-    let looks = || status.last.iter().filter(|run| run.is_look());
-    let failed = looks().filter(|run| run.state.is_failure()).count();
-    let newest = looks().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
-    let next = status.next_look.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
+    let monitors = || status.last.iter().filter(|run| run.is_monitor());
+    let failed = monitors().filter(|run| run.state.is_failure()).count();
+    let newest = monitors().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
+    let next = status.next_check.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
     let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} failed")) };
     put!(
         screen,
         "\n{}\n  {} in all, {} already run{trouble}; last {newest}{next}",
         bold("MONITORS"),
         status.monitors,
-        looks().count()
+        monitors().count()
     );
 }
 

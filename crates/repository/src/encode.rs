@@ -10,7 +10,7 @@ pub use frames::{Frame, Frames};
 
 use crate::{Error, KeyError, Recipients};
 use bytes::{Bytes, BytesMut};
-use frames::Bench;
+use frames::CompressBuffer;
 use futures::{StreamExt, stream::FuturesOrdered};
 use pgbosun_core::config::{self, Compression};
 use std::{
@@ -124,7 +124,7 @@ struct Compressing {
     /// The frame that is being filled.
     filling: Option<Frame>,
     /// Frames that are being compressed, in order.
-    running: FuturesOrdered<JoinHandle<io::Result<Bench>>>,
+    running: FuturesOrdered<JoinHandle<io::Result<CompressBuffer>>>,
     begun: bool,
 }
 

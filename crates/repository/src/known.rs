@@ -19,16 +19,16 @@ use uuid::Uuid;
 
 /// Where it is remembered.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
+pub(crate) struct SeenIdentities {
     file: PathBuf,
     place: String,
     local: bool,
     /// The other configured ones.
-    others: Vec<(String, Memory)>,
+    others: Vec<(String, SeenIdentities)>,
 }
 
 #[derive(Deserialize, Serialize)]
-struct Known {
+struct SeenIdentity {
     id: Uuid,
     /// A name may be given to another place, which is then another repository.
     place: String,
@@ -46,7 +46,7 @@ fn place(options: &config::Repository) -> String {
     }
 }
 
-impl Memory {
+impl SeenIdentities {
     pub fn of(config: &Config, name: &str, options: &config::Repository) -> Self {
         let alone = |name: &str, options: &config::Repository| Self {
             file: config.daemon.state_directory.join("repositories").join(format!("{name}.json")),
@@ -74,7 +74,7 @@ impl Memory {
     }
 
     fn known(&self) -> Option<Uuid> {
-        let known: Known = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
+        let known: SeenIdentity = serde_json::from_slice(&fs::read(&self.file).ok()?).ok()?;
         (known.place == self.place).then_some(known.id)
     }
 
@@ -130,7 +130,7 @@ impl Memory {
     }
 
     fn remember(&self, id: Uuid) {
-        let known = Known { id, place: self.place.clone() };
+        let known = SeenIdentity { id, place: self.place.clone() };
         let written = self.file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
             let text = serde_json::to_string(&known).map_err(std::io::Error::other)?;
             // Half a file is none, and is written again.

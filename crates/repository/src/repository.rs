@@ -13,8 +13,8 @@ pub use notes::{Keep, Notes};
 pub use readers::{RECOVERY_HOLD, Reader, Reading};
 
 use crate::{
-    Error, Identities, SigningKey, Storage, TrustedKeys, catalogue::FORMAT, known::Memory, read::read_up_to, sealed,
-    storage, wal::WalArchive,
+    Error, Identities, SigningKey, Storage, TrustedKeys, catalogue::FORMAT, known::SeenIdentities, read::read_up_to,
+    sealed, storage, wal::WalArchive,
 };
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
@@ -50,7 +50,7 @@ pub struct Repository {
     identities: Arc<OnceLock<Identities>>,
     signing_key: Arc<OnceLock<Option<SigningKey>>>,
     trusted_keys: Arc<OnceLock<TrustedKeys>>,
-    memory: Option<Memory>,
+    memory: Option<SeenIdentities>,
 }
 
 /// Where a backup lies.
@@ -98,7 +98,7 @@ impl Repository {
     /// [`Error::Configuration`] where the store cannot be used as configured.
     pub fn open(config: &Config, name: &str, options: &config::Repository) -> Result<Self, Error> {
         let storage = storage::open(name, options, Some(IDENTITY))?;
-        Ok(Self { memory: Some(Memory::of(config, name, options)), ..Self::on(name, options, storage) })
+        Ok(Self { memory: Some(SeenIdentities::of(config, name, options)), ..Self::on(name, options, storage) })
     }
 
     /// A repository on this storage, of which nothing is remembered.

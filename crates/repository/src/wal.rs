@@ -82,7 +82,7 @@ impl WalArchive {
     ///
     /// # Errors
     /// [`Error::Signing`], [`Error::Storage`].
-    pub async fn look(&self, file: &WalFile) -> Result<WalContents, Error> {
+    pub async fn contents_of(&self, file: &WalFile) -> Result<WalContents, Error> {
         let (directory, name) = (self.directory(file), file.to_string());
         let names = self.repository.storage.names(&directory).await?.into_iter();
         let of_file = names.filter(|stored| stored.starts_with(&name));
@@ -97,7 +97,7 @@ impl WalArchive {
     /// [`Error::Conflict`] where two files have the name, [`Error::Untrusted`] where nobody trusted has signed the only one,
     /// [`Error::Storage`].
     pub async fn find(&self, file: &WalFile) -> Result<Option<WalObject>, Error> {
-        let WalContents { believed, untrusted } = self.look(file).await?;
+        let WalContents { believed, untrusted } = self.contents_of(file).await?;
         let believed = if is_one(&believed) { believed } else { self.not_empty(believed).await? };
         let mut believed = believed.into_iter();
         let Some(object) = believed.next() else {
@@ -119,7 +119,7 @@ impl WalArchive {
     /// # Errors
     /// [`Error::Conflict`], [`Error::Signing`], [`Error::Storage`].
     pub async fn put(&self, file: &WalFile, encoded: &EncodedWal) -> Result<bool, Error> {
-        let WalContents { believed, untrusted } = self.look(file).await?;
+        let WalContents { believed, untrusted } = self.contents_of(file).await?;
         let believed = self.not_empty(believed).await?;
         if let Some(present) = believed.iter().find(|present| present.sha256 != encoded.sha256) {
             let present =

@@ -191,7 +191,7 @@ impl Login {
 }
 
 /// Whose that is now which is to be restored: what belongs to several will hardly have been one's then. Nobody's where it is not
-/// there any more, or cannot be looked at.
+/// there any more, or cannot be checked.
 async fn owners_now(server: &Server, what: &DumpWhat) -> Vec<String> {
     let mut source = server.clone();
     source.conninfo = source.conninfo.with_database(&what.database);

@@ -72,7 +72,7 @@ impl Files {
             return Err(not_its_own(&data, start));
         }
         let looking = data.clone();
-        let looked = tokio::task::spawn_blocking(move || {
+        let listed = tokio::task::spawn_blocking(move || {
             // Its own checkpoint must be here by now: else this is the data directory of another server.
             let control = Control::read(looking.root())?;
             if control.redo < start {
@@ -80,7 +80,7 @@ impl Files {
             }
             Ok((control.timeline, Listing::of(&looking, control.catalogue)?))
         });
-        let (timeline, listing) = looked.await.map_err(Error::broke_off(READING))??;
+        let (timeline, listing) = listed.await.map_err(Error::broke_off(READING))??;
         let begun =
             BackupStart { lsn: start, timeline, tablespaces: listing.tablespaces.clone(), bytes: listing.bytes };
         let max_rate = options.max_rate;

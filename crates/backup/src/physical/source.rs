@@ -104,7 +104,7 @@ pub async fn member(cluster: &Server, prefer_standby: bool) -> Result<(Server, R
     let (mut primary, mut standby, mut unfit): (Option<(Server, u32)>, Option<Server>, _) = (None, None, Vec::new());
     for host in &cluster.conninfo.hosts {
         let (server, host) = (cluster.at(host), host.to_string());
-        match look(&server).await {
+        match identify(&server).await {
             // C41: of two that take writes the one that was promoted last is the cluster; the other one should not be there.
             Ok(Answer { timeline: Some(timeline), .. }) => {
                 primary = primary.filter(|(_, known)| *known >= timeline).or(Some((server, timeline)));
@@ -145,12 +145,12 @@ pub struct Primary {
 
 /// The servers of a cluster that take writes. More than one is a split brain. One that does not answer is none of them.
 pub async fn primaries(cluster: &Server) -> Vec<Primary> {
-    let looks = cluster.conninfo.hosts.iter().map(|host| async move {
+    let answers = cluster.conninfo.hosts.iter().map(|host| async move {
         let server = cluster.at(host);
-        let timeline = look(&server).await.ok()?.timeline?;
+        let timeline = identify(&server).await.ok()?.timeline?;
         Some(Primary { server, host: host.to_string(), timeline })
     });
-    futures::future::join_all(looks).await.into_iter().flatten().collect()
+    futures::future::join_all(answers).await.into_iter().flatten().collect()
 }
 
 /// What a server says of itself.
@@ -161,7 +161,7 @@ struct Answer {
     fit: bool,
 }
 
-async fn look(server: &Server) -> Result<Answer, Error> {
+async fn identify(server: &Server) -> Result<Answer, Error> {
     let mut connection = server.connect().await?;
     let row = sqlx::query_as(include_str!("source/role.sql")).fetch_one(&mut connection).await;
     let _ = connection.close().await;

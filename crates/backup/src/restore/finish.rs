@@ -1,7 +1,7 @@
 //! The last steps of a restore: configuration, recovery settings, durability, and `pg_control` at the very end (C12).
 
 use super::{
-    Action, Recovery, Restore, Target,
+    Recovery, Restore, Target, TargetAction,
     configuration::{Removed, Standing, neutralize, without_job_runners},
     extract::{Access, CONTROL, CONTROL_UNFINISHED, write_file},
     recovered::{CLOSED, HEAD},
@@ -209,7 +209,7 @@ fn elsewhere(restore: &Restore) -> Vec<String> {
 /// by `xlog_redo`). A standby must let readers in, and so must one that is to wait for them.
 fn loses_prepared_transactions(recovery: &Recovery, info: &BackupInfo) -> bool {
     let prepared = info.settings.get("max_prepared_transactions").is_some_and(|most| most != "0");
-    prepared && recovery.timeline != info.timeline && recovery.action == Action::Promote && !recovery.standby
+    prepared && recovery.timeline != info.timeline && recovery.action == TargetAction::Promote && !recovery.standby
 }
 
 /// Whether a data directory is a copy beside an original, and still as [`beside`] made it: what it writes is archived nowhere, on purpose.

@@ -20,7 +20,7 @@ pub(super) struct Living {
 }
 
 impl Living {
-    /// The servers on this machine whose processes may be looked at: those of this user; for root, all. PostgreSQL's processes are in
+    /// The servers on this machine whose processes may be checked: those of this user; for root, all. PostgreSQL's processes are in
     /// their data directory, whatever became of its `postmaster.pid`.
     pub fn all() -> Vec<Self> {
         let mut seen = std::collections::BTreeSet::new();
@@ -178,7 +178,7 @@ impl Restore {
         }
     }
 
-    /// Makes the target this restore's own, where it is still as it was looked at.
+    /// Makes the target this restore's own, where it is still as it was found.
     pub(super) fn claim(&self) -> Result<Claim, Error> {
         let claim = Claim::take(&self.target, &self.info.label)?;
         if let Some(pid) = running(&self.target, &Living::all()) {

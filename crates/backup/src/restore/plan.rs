@@ -136,7 +136,7 @@ pub async fn plan(request: &Request) -> Result<Plan, Error> {
     }
 }
 
-/// How often, and how far apart, a gap is looked at before it is believed.
+/// How often, and how far apart, a gap is checked before it is believed.
 pub(crate) const GAP_TRIES: u32 = 3;
 pub(crate) const GAP_PAUSE: Duration = Duration::from_secs(2);
 

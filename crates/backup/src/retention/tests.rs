@@ -6,10 +6,10 @@ fn at(days: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap() + TimeDelta::days(days)
 }
 
-fn backup(label: &str, days_ago: i64) -> Known {
+fn backup(label: &str, days_ago: i64) -> Candidate {
     let started_at = at(-days_ago);
     let position = Lsn(((1000 - days_ago).max(1) as u64) << 24);
-    Known {
+    Candidate {
         label: label.into(),
         system_id: "1".into(),
         parent: None,
@@ -29,7 +29,7 @@ fn rules(rule: Retention) -> Rules {
     [("daily".to_owned(), rule)].into()
 }
 
-fn staying(backups: &[Known], rule: Retention) -> Vec<String> {
+fn staying(backups: &[Candidate], rule: Retention) -> Vec<String> {
     let decided = decide(backups, &rules(rule), Tz::UTC, at(0));
     backups.iter().zip(decided).filter(|(_, reason)| reason.is_some()).map(|(backup, _)| backup.label.clone()).collect()
 }
@@ -84,7 +84,7 @@ fn other_jobs_and_what_is_kept_by_hand_stay() {
 fn c7_wal_stays_from_the_backup_before_the_window_on_and_within_every_retained_backup() {
     let backups: Vec<_> = [1, 5, 12, 40].map(|day| backup(&format!("{day}"), day)).into();
     let rule = Retention { days: Some(90), wal_days: Some(7), ..Retention::default() };
-    let retained: Vec<&Known> = backups.iter().collect();
+    let retained: Vec<&Candidate> = backups.iter().collect();
     let needed = needed(&retained, &rules(rule), at(0));
     let segment = |lsn: Lsn| Segment::holding(lsn, 1, 16 << 20);
     // The one of 12 days ago serves the beginning of the window.
@@ -94,22 +94,22 @@ fn c7_wal_stays_from_the_backup_before_the_window_on_and_within_every_retained_b
     assert!(!needed.keeps(segment(Lsn(backups[3].stop_lsn.0 + (32 << 20))), 16 << 20));
 }
 
-fn position(known: &Known) -> (u32, Lsn, Lsn) {
+fn position(known: &Candidate) -> (u32, Lsn, Lsn) {
     (known.timeline, known.start_lsn, known.stop_lsn)
 }
 
 /// Whether all dates are believed as they are.
-fn plain(backups: &[Known]) -> bool {
+fn plain(backups: &[Candidate]) -> bool {
     let (dates, _) = ordered(&backups.iter().collect::<Vec<_>>(), at(0));
     dates.iter().zip(backups).all(|(dates, known)| dates.started_at == known.started_at)
 }
 
 /// Whether the dates of all others agree with the order of positions, as seen from this one.
-fn in_order(all: &[Known], known: &Known) -> bool {
+fn in_order(all: &[Candidate], known: &Candidate) -> bool {
     all.iter().all(|other| (position(other) < position(known)) == (other.started_at < known.started_at))
 }
 
-fn ahead(label: &str, days: i64, lsn: u64) -> Known {
+fn ahead(label: &str, days: i64, lsn: u64) -> Candidate {
     let mut known = backup(label, -days);
     (known.start_lsn, known.stop_lsn) = (Lsn(lsn), Lsn(lsn + 1000));
     known
@@ -150,7 +150,7 @@ fn c33_one_that_is_dated_back_is_no_older_than_the_one_before_it() {
 
 #[derive(Clone, Debug)]
 struct Story {
-    backups: Vec<Known>,
+    backups: Vec<Candidate>,
     rule: Retention,
 }
 
@@ -164,7 +164,7 @@ fn story() -> impl Strategy<Value = Story> {
         proptest::option::of(1_u32..40),
     );
     (proptest::collection::vec(one, 1..25), rule).prop_map(|(raw, (days, count, daily, weekly, wal_days))| {
-        let mut backups: Vec<Known> = Vec::new();
+        let mut backups: Vec<Candidate> = Vec::new();
         for (index, (days_ago, kind, good, verified, kept, lsn)) in raw.into_iter().enumerate() {
             let mut known = backup(&format!("b{index}"), days_ago);
             // Clocks need not follow positions (C33), and positions begin again after a recovery to an earlier point.
@@ -192,7 +192,7 @@ proptest! {
     fn c7_c8_c11_over_random_histories(story in story()) {
         let rules = rules(story.rule);
         let decided = decide(&story.backups, &rules, Tz::UTC, at(0));
-        let retained: Vec<&Known> =
+        let retained: Vec<&Candidate> =
             story.backups.iter().zip(&decided).filter(|(_, reason)| reason.is_some()).map(|(known, _)| known).collect();
         let stays = |label: &String| retained.iter().any(|known| known.label == *label);
         // C11
@@ -228,7 +228,7 @@ proptest! {
             let before = story.backups.iter().filter(|known| known.good && known.finished_at < window);
             // Dates in doubt are believed to be later than they say, so more than the anchor may stay, and never less.
             if let Some(anchor) = before.filter(|known| in_order(&story.backups, known)).max_by_key(|known| position(known)) {
-                let before = |k: &&Known| k.good && position(k) >= position(anchor);
+                let before = |k: &&Candidate| k.good && position(k) >= position(anchor);
                 prop_assert!(story.backups.iter().filter(before).any(|known| stays(&known.label)));
             }
             for known in retained.iter().filter(|known| known.finished_at >= window) {
@@ -236,7 +236,7 @@ proptest! {
             }
         }
         // Nothing more goes at the same moment, unless what is gone was what made a date doubtful.
-        let again: Vec<Known> = retained.iter().map(|known| (*known).clone()).collect();
+        let again: Vec<Candidate> = retained.iter().map(|known| (*known).clone()).collect();
         if plain(&story.backups) && plain(&again) {
             let twice = decide(&again, &rules, Tz::UTC, at(0));
             prop_assert!(twice.iter().all(Option::is_some), "{:?}", again);

@@ -4,7 +4,7 @@
 //! taken, and their dates are made to follow that order, each as late as its neighbours allow. What does not fit is resolved
 //! towards keeping more (C7).
 
-use super::Known;
+use super::Candidate;
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_repository::CLOCK_TOLERANCE;
 
@@ -25,8 +25,8 @@ pub(super) struct Dates {
 }
 
 /// The dates of backups, oldest first by position. `now` is one more known time.
-pub(super) fn believed(ordered: &[&Known], now: DateTime<Utc>) -> Vec<Dates> {
-    let is_ahead = |known: &Known| known.started_at > now + CLOCK_TOLERANCE;
+pub(super) fn believed(ordered: &[&Candidate], now: DateTime<Utc>) -> Vec<Dates> {
+    let is_ahead = |known: &Candidate| known.started_at > now + CLOCK_TOLERANCE;
     // One that is dated in the future was taken no later than the next one that is not, or than now.
     let mut next = now;
     let mut calendar: Vec<DateTime<Utc>> = Vec::new();

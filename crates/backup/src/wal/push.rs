@@ -203,7 +203,7 @@ impl Pusher {
     }
 }
 
-/// Hands on a file's contents, after a look at its beginning (C5); returns its size and SHA-256.
+/// Hands on a file's contents, after its beginning was checked (C5); returns its size and SHA-256.
 fn read(
     path: &Path,
     name: &WalFile,

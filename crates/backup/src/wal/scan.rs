@@ -193,7 +193,7 @@ fn record(bytes: &[u8], at: Lsn, magic: u16, found: &mut dyn FnMut(Event)) -> bo
     if !ends && !names {
         return true;
     }
-    // Only what is looked at is checked: the rest is PostgreSQL's, which checks it when it recovers.
+    // Only what is used is checked: the rest is PostgreSQL's, which checks it when it recovers.
     if u64::from(checksum(bytes)) != field(20, 24) {
         return false;
     }

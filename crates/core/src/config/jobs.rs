@@ -6,7 +6,10 @@ use super::{
     reader::{Findings, OptionDoc, Reader, Section},
     suggest::nearest,
 };
-use crate::alert::PSEUDO_JOBS;
+use crate::{
+    alert::PSEUDO_JOBS,
+    family::{Family, short_name},
+};
 use figment::value::{Dict, Tag, Value};
 use std::{any::Any, collections::BTreeMap, sync::Arc};
 
@@ -23,8 +26,8 @@ pub struct Kind {
     pub needs: Needs,
     /// The group that is told unless the job names one.
     pub group: &'static str,
-    /// How many looks in a row must see a problem before it is an alert, unless the job says otherwise.
-    pub looks: u32,
+    /// How many checks in a row must see a problem before it is an alert, unless the job says otherwise.
+    pub checks: u32,
     /// What it wants for itself of its cluster: jobs that want the same run one after the other.
     pub exclusive: &'static [&'static str],
     /// The schedule on which it runs without being named, where it does.
@@ -133,19 +136,19 @@ pub(super) fn add_monitors(
     for (place, cluster) in places.chain([(HOST, None)]) {
         let here = |job: &&Job| job.cluster_among(clusters).map(|(name, _)| name) == cluster.map(|_| place);
         let own: Vec<_> = jobs.values().filter(here).cloned().collect();
-        let has = |prefix: &str| own.iter().any(|job| job.common.kind.starts_with(prefix));
+        let has = |family| own.iter().any(|job| job.family() == family);
         let watched = cluster.map_or(daemon.watch, |cluster| cluster.watch);
         for (kind, every) in kinds.iter().filter_map(|kind| Some((kind, kind.every?))) {
             let fits = match (kind.needs, cluster) {
                 (Needs::Host, None) | (Needs::Cluster, Some(_)) => true,
                 (Needs::DataDirectory, Some(cluster)) => cluster.data_directory.is_some(),
                 (Needs::LogDirectory, Some(cluster)) => cluster.log_directory.is_some(),
-                (Needs::Backups, Some(_)) => has("backup."),
-                (Needs::RestoreTests, Some(_)) => has("restore-test"),
-                (Needs::Reports, Some(_)) => has("report.performance"),
+                (Needs::Backups, Some(_)) => has(Family::Backup),
+                (Needs::RestoreTests, Some(_)) => has(Family::RestoreTest),
+                (Needs::Reports, Some(_)) => own.iter().any(|job| job.common.kind == "report.performance"),
                 _ => false,
             };
-            let name = format!("{place}-{}", kind.name.trim_start_matches("monitor."));
+            let name = format!("{place}-{}", short_name(kind.name));
             // Without samples a report that is configured would have nothing to tell.
             let wanted = watched || kind.needs == Needs::Reports;
             if !wanted || !fits || own.iter().any(|job| job.common.kind == kind.name) || jobs.contains_key(&name) {

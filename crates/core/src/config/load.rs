@@ -6,7 +6,7 @@ use super::{
     reader::{Effective, Findings, Reader, Section},
     secret::Secret,
     sections::{Channel, Cluster, Daemon, Group, History, Mail, Repository, RepositoryType, Wal},
-    setting::Known,
+    setting::KnownNames,
     suggest::nearest,
 };
 use figment::{
@@ -195,7 +195,7 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     let names = |section: &str| -> Vec<String> {
         top.get(section).and_then(Value::as_dict).map(|dict| dict.keys().cloned().collect()).unwrap_or_default()
     };
-    gathered.known = Known {
+    gathered.known = KnownNames {
         clusters: names("clusters"),
         repositories: names("repositories"),
         groups: BUILT_IN_GROUPS

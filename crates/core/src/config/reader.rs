@@ -3,7 +3,7 @@
 use super::{
     load::BUILT_IN_GROUPS,
     problem::Problem,
-    setting::{Known, Setting},
+    setting::{KnownNames, Setting},
     suggest::nearest,
 };
 use figment::{
@@ -99,7 +99,7 @@ pub struct Effective {
 /// What is gathered while a configuration is read.
 pub(super) struct Findings {
     pub figment: Figment,
-    pub known: Known,
+    pub known: KnownNames,
     pub problems: Vec<Problem>,
     pub effective: Vec<Effective>,
     /// Whether a secret that cannot be read is a problem.
@@ -109,7 +109,7 @@ pub(super) struct Findings {
 impl Findings {
     /// Nothing found yet.
     pub fn of(figment: Figment, secrets: bool) -> Self {
-        Self { figment, known: Known::default(), problems: Vec::new(), effective: Vec::new(), secrets }
+        Self { figment, known: KnownNames::default(), problems: Vec::new(), effective: Vec::new(), secrets }
     }
 
     pub fn source_of(&self, tag: Tag, path: &str) -> (String, bool) {
@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The names the configuration defines.
-    pub fn known(&self) -> &Known {
+    pub fn known(&self) -> &KnownNames {
         &self.gathered.known
     }
 
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
 pub fn defaults<T: Section>() -> Option<T> {
     // They may name what every configuration has.
     let groups = BUILT_IN_GROUPS.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let known = Known { groups, ..Known::default() };
+    let known = KnownNames { groups, ..KnownNames::default() };
     let mut gathered = Findings { known, ..Findings::of(Figment::new(), true) };
     T::read(&mut Reader::new(String::new(), Tag::Default, Dict::new(), &mut gathered))
 }

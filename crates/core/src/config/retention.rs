@@ -1,6 +1,6 @@
 //! `retention = { … }`: how long backups and WAL are kept.
 
-use super::{Known, RawValue, Refusal, Setting};
+use super::{KnownNames, RawValue, Refusal, Setting};
 
 /// How long backups and WAL are kept. A backup stays while any of them keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Setting for Retention {
     const EXPECTS: &'static str = "a table such as { days = 90 }, { count = 7, wal-days = 14 } or \
                                    { daily = 7, weekly = 4, monthly = 12 }";
 
-    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &RawValue, _: &KnownNames) -> Result<Self, Refusal> {
         let mut retention = Self::default();
         for (key, value) in value.as_dict().ok_or_else(|| Refusal::expected(Self::EXPECTS))? {
             let number =

@@ -3,7 +3,7 @@
 //! Invariant: who is about to use one asks for [`Secret::current`], so that a file that was changed counts from the next try on. What
 //! came from the environment or a systemd credential stays as it was at the start: neither changes while a process lives.
 
-use super::setting::{Known, Refusal, Setting};
+use super::setting::{KnownNames, Refusal, Setting};
 use figment::value::Value;
 use secrecy::{ExposeSecret, SecretString};
 use std::{
@@ -81,7 +81,7 @@ impl Setting for Secret {
     const SECRET: bool = true;
     const TEXT: bool = true;
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         match value {
             Value::String(_, text) => Ok(Self::new(text.clone())),
             _ => Err(Refusal::expected(Self::EXPECTS)),

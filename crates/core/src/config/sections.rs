@@ -199,7 +199,7 @@ options! {
         notify_success: bool = "false";
         /// The group to notify; by default `database`, or for a monitor the one that `docs/monitors.md` names.
         alert_group: Option<GroupName>;
-        /// How long a problem must persist before it is reported: a number of checks in a row (`"3 looks"`), or a time
+        /// How long a problem must persist before it is reported: a number of checks in a row (`"3 checks"`), or a time
         /// (`"10m"`); by default what `docs/monitors.md` says. A server or machine that is down is reported at the first check.
         open_after: Option<Patience>;
         /// By how much a value must be better than its limit before its alert is resolved, in percent of the limit: a value

@@ -18,7 +18,7 @@ pub trait Setting: Sized {
     const OPTIONAL: bool = false;
 
     /// Reads a value, with the names the configuration defines at hand.
-    fn read(value: &Value, known: &Known) -> Result<Self, Refusal>;
+    fn read(value: &Value, known: &KnownNames) -> Result<Self, Refusal>;
 
     /// The value of an option that is left out and has no default.
     fn absent() -> Option<Self> {
@@ -28,7 +28,7 @@ pub trait Setting: Sized {
 
 /// The names a configuration defines, for options that refer to them.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct KnownNames {
     /// `[clusters.NAME]`.
     pub clusters: Vec<String>,
     /// `[repositories.NAME]`.
@@ -70,7 +70,7 @@ impl<T: Setting> Setting for Option<T> {
     const TEXT: bool = T::TEXT;
     const OPTIONAL: bool = true;
 
-    fn read(value: &Value, known: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, known: &KnownNames) -> Result<Self, Refusal> {
         T::read(value, known).map(Some)
     }
 
@@ -85,7 +85,7 @@ macro_rules! lists {
         impl Setting for Vec<$type> {
             const EXPECTS: &'static str = $expects;
 
-            fn read(value: &Value, known: &Known) -> Result<Self, Refusal> {
+            fn read(value: &Value, known: &KnownNames) -> Result<Self, Refusal> {
                 let items = value.as_array().ok_or_else(|| Refusal::expected(Self::EXPECTS))?;
                 items.iter().map(|item| <$type>::read(item, known)).collect()
             }
@@ -107,7 +107,7 @@ impl Setting for String {
     const EXPECTS: &'static str = "a string in quotes";
     const TEXT: bool = true;
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         text::<Self>(value).map(str::to_owned)
     }
 }
@@ -115,7 +115,7 @@ impl Setting for String {
 impl Setting for PathBuf {
     const EXPECTS: &'static str = "an absolute path such as \"/var/lib/pgbosun\"";
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         match text::<Self>(value)? {
             path if path.starts_with('/') => Ok(path.into()),
             _ => Err(Refusal::expected(Self::EXPECTS)),
@@ -126,7 +126,7 @@ impl Setting for PathBuf {
 impl Setting for bool {
     const EXPECTS: &'static str = "true or false";
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         value.to_bool().ok_or_else(|| Refusal::expected(Self::EXPECTS))
     }
 }
@@ -136,7 +136,7 @@ macro_rules! numbers {
         impl Setting for $type {
             const EXPECTS: &'static str = $expects;
 
-            fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+            fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
                 value
                     .to_i128()
                     .or_else(|| value.to_u128().and_then(|n| i128::try_from(n).ok()))
@@ -156,7 +156,7 @@ numbers! {
 impl Setting for f64 {
     const EXPECTS: &'static str = "a number";
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         value
             .to_f64()
             .or_else(|| value.to_i128().map(|n| n as f64))
@@ -171,7 +171,7 @@ macro_rules! parsed {
         impl Setting for $type {
             const EXPECTS: &'static str = $expects;
 
-            fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+            fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
                 $parse(text::<Self>(value)?).map_err(|reason| Refusal {
                     message: format!("expected {} ({reason})", Self::EXPECTS),
                     hint: None,
@@ -187,7 +187,7 @@ parsed! {
     Schedule: "a schedule such as \"59 23 * * *\" or \"@hourly\"", str::parse::<Schedule>;
     Blackout: "a window such as \"Mon-Fri 08:00-18:00\"", str::parse::<Blackout>;
     Rate: "a size per second, at least \"1KiB\", such as \"50MiB\"", str::parse::<Rate>;
-    Patience: "a number of checks or a time, such as \"3 looks\" or \"10m\"", str::parse::<Patience>;
+    Patience: "a number of checks or a time, such as \"3 checks\" or \"10m\"", str::parse::<Patience>;
     MailAddress: "a mail address such as \"dba@example.com\" or \"pgbosun <alerts@example.com>\"", str::parse::<MailAddress>;
     Listen: "an address such as \"127.0.0.1:9875\", or \"off\"", str::parse::<Listen>;
 }
@@ -223,9 +223,9 @@ impl std::fmt::Display for Rate {
 /// How long a problem must be there before it is an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
-    /// So many looks in a row must see it.
-    Looks(u32),
-    /// So long after the first look that saw it.
+    /// So many checks in a row must see it.
+    Checks(u32),
+    /// So long after the first check that saw it.
     Time(Duration),
 }
 
@@ -233,10 +233,11 @@ impl std::str::FromStr for Patience {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_suffix("looks").or_else(|| text.strip_suffix("look")) {
+        let words = ["checks", "check", "looks", "look"];
+        match words.iter().find_map(|word| text.strip_suffix(word)) {
             Some(number) => match number.trim().parse() {
-                Ok(looks @ 1..) => Ok(Self::Looks(looks)),
-                _ => Err(format!("\"{}\" is not a number of looks", number.trim())),
+                Ok(checks @ 1..) => Ok(Self::Checks(checks)),
+                _ => Err(format!("\"{}\" is not a number of checks", number.trim())),
             },
             None => humantime::parse_duration(text).map(Self::Time).map_err(|error| error.to_string()),
         }
@@ -246,7 +247,7 @@ impl std::str::FromStr for Patience {
 impl std::fmt::Display for Patience {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Looks(looks) => write!(f, "{looks} looks"),
+            Self::Checks(checks) => write!(f, "{checks} checks"),
             Self::Time(time) => f.write_str(&crate::human::duration(*time)),
         }
     }
@@ -272,7 +273,7 @@ impl std::str::FromStr for Listen {
 impl Setting for chrono_tz::Tz {
     const EXPECTS: &'static str = "a time zone such as \"Europe/Berlin\" or \"UTC\"";
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         let word = text::<Self>(value)?;
         word.parse().map_err(|_| {
             Refusal::expected(Self::EXPECTS).with_nearest(word, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()))
@@ -283,7 +284,7 @@ impl Setting for chrono_tz::Tz {
 impl Setting for CatchUp {
     const EXPECTS: &'static str = "\"none\" or \"once\"";
 
-    fn read(value: &Value, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &Value, _: &KnownNames) -> Result<Self, Refusal> {
         match text::<Self>(value)? {
             "none" => Ok(Self::None),
             "once" => Ok(Self::Once),
@@ -302,7 +303,7 @@ macro_rules! names {
         impl Setting for $name {
             const EXPECTS: &'static str = $expects;
 
-            fn read(value: &Value, known: &Known) -> Result<Self, Refusal> {
+            fn read(value: &Value, known: &KnownNames) -> Result<Self, Refusal> {
                 let word = text::<Self>(value)?;
                 if known.$list.iter().any(|name| name == word) {
                     return Ok(Self(word.to_owned()));
@@ -340,7 +341,7 @@ macro_rules! word_settings {
 
             fn read(
                 value: &$crate::config::RawValue,
-                _: &$crate::config::Known,
+                _: &$crate::config::KnownNames,
             ) -> Result<Self, $crate::config::Refusal> {
                 let word = value.as_str().unwrap_or_default();
                 word.parse().map_err(|_| {

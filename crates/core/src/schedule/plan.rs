@@ -54,7 +54,7 @@ pub struct Plan {
     /// How many more were missed before those.
     pub missed_before: u64,
     /// How far this look reached: the next one begins here.
-    pub looked: DateTime<Utc>,
+    pub planned_until: DateTime<Utc>,
     /// The clock was set back by more than a day: the schedule starts afresh from now.
     pub clock_reset: bool,
 }
@@ -71,17 +71,17 @@ pub fn plan(
     cron: &Cron,
     zone: Tz,
     rules: Rules,
-    looked: DateTime<Utc>,
+    planned_until: DateTime<Utc>,
     now: DateTime<Utc>,
     after_downtime: bool,
 ) -> Plan {
-    if now <= looked {
-        let clock_reset = looked - now > CLOCK_WAS_WRONG;
-        return Plan { looked: if clock_reset { now } else { looked }, clock_reset, ..Plan::default() };
+    if now <= planned_until {
+        let clock_reset = planned_until - now > CLOCK_WAS_WRONG;
+        return Plan { planned_until: if clock_reset { now } else { planned_until }, clock_reset, ..Plan::default() };
     }
     let mut passed = std::collections::VecDeque::new();
     let mut missed_before = 0;
-    for time in occurrences(cron, zone, looked).take_while(|time| *time <= now) {
+    for time in occurrences(cron, zone, planned_until).take_while(|time| *time <= now) {
         if passed.len() > MISSED_LISTED {
             passed.pop_front();
             missed_before += 1;
@@ -102,7 +102,7 @@ pub fn plan(
         passed.pop_front();
         missed_before += 1;
     }
-    Plan { due, missed: passed.into(), missed_before, looked: now, clock_reset: false }
+    Plan { due, missed: passed.into(), missed_before, planned_until: now, clock_reset: false }
 }
 
 #[cfg(test)]
@@ -113,56 +113,56 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn look(expression: &str, catch_up: CatchUp, looked: &str, now: &str, down: bool) -> Plan {
+    fn plan_at(expression: &str, catch_up: CatchUp, planned_until: &str, now: &str, down: bool) -> Plan {
         let rules = Rules { catch_up, start_deadline: Duration::hours(12) };
-        plan(&expression.parse().unwrap(), Tz::UTC, rules, at(looked), at(now), down)
+        plan(&expression.parse().unwrap(), Tz::UTC, rules, at(planned_until), at(now), down)
     }
 
     #[test]
     fn a_due_time_runs_once_however_often_it_is_asked() {
-        let first = look("0 3 * * *", CatchUp::None, "2026-11-21T02:59:59Z", "2026-11-21T03:00:00Z", false);
+        let first = plan_at("0 3 * * *", CatchUp::None, "2026-11-21T02:59:59Z", "2026-11-21T03:00:00Z", false);
         assert_eq!(first.due.unwrap().scheduled_for, at("2026-11-21T03:00:00Z"));
-        let again = look("0 3 * * *", CatchUp::None, "2026-11-21T03:00:00Z", "2026-11-21T03:00:00Z", false);
+        let again = plan_at("0 3 * * *", CatchUp::None, "2026-11-21T03:00:00Z", "2026-11-21T03:00:00Z", false);
         assert_eq!(again.due, None);
     }
 
     #[test]
     fn a_clock_set_forward_an_hour_loses_nothing() {
-        let plan = look("30 2 * * *", CatchUp::None, "2026-11-21T02:10:00Z", "2026-11-21T03:10:00Z", false);
+        let plan = plan_at("30 2 * * *", CatchUp::None, "2026-11-21T02:10:00Z", "2026-11-21T03:10:00Z", false);
         assert_eq!(plan.due.unwrap(), Due { scheduled_for: at("2026-11-21T02:30:00Z"), lateness: Lateness::Late });
         assert!(plan.missed.is_empty());
     }
 
     #[test]
     fn a_clock_set_back_an_hour_doubles_nothing() {
-        let plan = look("30 2 * * *", CatchUp::Once, "2026-11-21T02:31:00Z", "2026-11-21T01:31:00Z", false);
-        assert_eq!((plan.due, plan.clock_reset, plan.looked), (None, false, at("2026-11-21T02:31:00Z")));
-        let second_pass = look("30 2 * * *", CatchUp::Once, "2026-11-21T02:31:00Z", "2026-11-21T02:30:30Z", false);
+        let plan = plan_at("30 2 * * *", CatchUp::Once, "2026-11-21T02:31:00Z", "2026-11-21T01:31:00Z", false);
+        assert_eq!((plan.due, plan.clock_reset, plan.planned_until), (None, false, at("2026-11-21T02:31:00Z")));
+        let second_pass = plan_at("30 2 * * *", CatchUp::Once, "2026-11-21T02:31:00Z", "2026-11-21T02:30:30Z", false);
         assert_eq!(second_pass.due, None);
     }
 
     #[test]
     fn a_clock_that_was_years_ahead_does_not_silence_the_schedule() {
-        let plan = look("30 2 * * *", CatchUp::Once, "2031-01-01T00:00:00Z", "2026-11-21T01:31:00Z", false);
+        let plan = plan_at("30 2 * * *", CatchUp::Once, "2031-01-01T00:00:00Z", "2026-11-21T01:31:00Z", false);
         assert!(plan.clock_reset);
-        assert_eq!(plan.looked, at("2026-11-21T01:31:00Z"));
+        assert_eq!(plan.planned_until, at("2026-11-21T01:31:00Z"));
     }
 
     #[test]
     fn downtime_is_caught_up_once_or_recorded_as_missed() {
         let (from, until) = ("2026-11-20T22:00:00Z", "2026-11-21T04:10:00Z");
-        let once = look("0 * * * *", CatchUp::Once, from, until, true);
+        let once = plan_at("0 * * * *", CatchUp::Once, from, until, true);
         assert_eq!(once.due.unwrap(), Due { scheduled_for: at("2026-11-21T04:00:00Z"), lateness: Lateness::Late });
         assert_eq!(once.missed.len(), 5);
-        let none = look("0 * * * *", CatchUp::None, from, until, true);
+        let none = plan_at("0 * * * *", CatchUp::None, from, until, true);
         assert_eq!((none.due, none.missed.len()), (None, 6));
     }
 
     #[test]
     fn too_late_is_missed_and_long_lists_are_cut() {
-        let late = look("0 3 * * *", CatchUp::Once, "2026-11-20T00:00:00Z", "2026-11-20T15:00:01Z", true);
+        let late = plan_at("0 3 * * *", CatchUp::Once, "2026-11-20T00:00:00Z", "2026-11-20T15:00:01Z", true);
         assert_eq!((late.due, late.missed.len()), (None, 1));
-        let week = look("*/5 * * * *", CatchUp::None, "2026-11-14T00:02:00Z", "2026-11-21T00:02:00Z", true);
+        let week = plan_at("*/5 * * * *", CatchUp::None, "2026-11-14T00:02:00Z", "2026-11-21T00:02:00Z", true);
         assert_eq!(week.missed.len() as u64 + week.missed_before, 7 * 288);
         assert!(week.missed.len() <= MISSED_LISTED);
     }
@@ -175,16 +175,16 @@ mod tests {
             let start = at("2026-10-24T20:00:00Z");
             let zone = chrono_tz::Europe::Berlin;
             let rules = Rules { catch_up: CatchUp::Once, start_deadline: Duration::hours(1) };
-            let (mut looked, mut now, mut furthest, mut seen) = (start, start, start, Vec::new());
+            let (mut planned_until, mut now, mut furthest, mut seen) = (start, start, start, Vec::new());
             for step in steps {
                 now += Duration::seconds(step);
                 furthest = furthest.max(now);
-                let plan = plan(&cron, zone, rules, looked, now, false);
+                let plan = plan(&cron, zone, rules, planned_until, now, false);
                 proptest::prop_assume!(!plan.clock_reset);
                 proptest::prop_assert_eq!(plan.missed_before, 0);
                 seen.extend(plan.missed);
                 seen.extend(plan.due.map(|due| due.scheduled_for));
-                looked = plan.looked;
+                planned_until = plan.planned_until;
             }
             let expected: Vec<_> = occurrences(&cron, zone, start).take_while(|t| *t <= furthest).collect();
             proptest::prop_assert_eq!(seen, expected);

@@ -3,7 +3,7 @@
 use super::{Answer, Asker, Control};
 use crate::{
     alert_test, alerts,
-    api::{Action, AlertInfo, GroupTest, GroupTestRequest, SilenceRequest},
+    api::{ActionRequest, AlertInfo, GroupTest, GroupTestRequest, SilenceRequest},
 };
 use axum::{
     Json,
@@ -29,7 +29,7 @@ pub(super) async fn acknowledge(
     State(control): State<Control>,
     Asker(who): Asker,
     Path(id): Path<Uuid>,
-    Json(action): Json<Action>,
+    Json(action): Json<ActionRequest>,
 ) -> Answer<Alert> {
     alerts::acknowledge(&control.engine, &who, id, &action.reason).await.map(Json)
 }
@@ -38,7 +38,7 @@ pub(super) async fn resolve(
     State(control): State<Control>,
     Asker(who): Asker,
     Path(id): Path<Uuid>,
-    Json(action): Json<Action>,
+    Json(action): Json<ActionRequest>,
 ) -> Answer<Alert> {
     alerts::resolve(&control.engine, &who, id, &action.reason).await.map(Json)
 }

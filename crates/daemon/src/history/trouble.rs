@@ -7,7 +7,7 @@ use pgbosun_core::{
     finding::{Finding, Severity},
     human,
 };
-use pgbosun_notify::Verdict;
+use pgbosun_notify::Observation;
 
 /// What was made of it so far.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Watch {
 }
 
 async fn tell(engine: &Engine, findings: Vec<Finding>) -> bool {
-    let told = alerts::own(engine, HISTORY, Verdict::Complete(findings)).await;
+    let told = alerts::own(engine, HISTORY, Observation::Complete(findings)).await;
     if let Err(error) = &told {
         tracing::error!("the alert about the history database could not be written to the journal: {}", chain(error));
     }

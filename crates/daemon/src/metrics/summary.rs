@@ -46,9 +46,9 @@ pub async fn summary(engine: &Engine) -> Result<Summary, Error> {
     let (config, now) = (engine.config(), engine.now());
     let rows = engine.journal.backups().await?;
     let rates = engine.journal.backup_rates(now - RATE).await?;
-    let figures = engine.figures.all(&config);
-    let used = figures.values().flat_map(|measured| &measured.figures);
-    let used = used.filter(|figure| figure.name == "host_filesystem_used_percent").map(|figure| figure.value);
+    let metrics = engine.latest_metrics.all(&config);
+    let used = metrics.values().flat_map(|measured| &measured.metrics);
+    let used = used.filter(|metric| metric.name == "host_filesystem_used_percent").map(|metric| metric.value);
     let disk_usage_percent = used.max_by(f64::total_cmp).map(rounded);
     let clusters = config.clusters.keys().map(|name| {
         let here: Vec<_> = rows.iter().filter(|row| row.cluster == *name && row.state.is_good()).collect();

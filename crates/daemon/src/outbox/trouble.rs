@@ -9,9 +9,9 @@ use pgbosun_core::{
     human,
 };
 use pgbosun_history::Backlog;
-use pgbosun_notify::{MAIL, Verdict};
+use pgbosun_notify::{MAIL, Observation};
 
-/// How often the channels are looked at.
+/// How often the channels are checked.
 const EVERY: Duration = Duration::seconds(20);
 /// For so long a message that was given up is worth an alert.
 const MEMORY: Duration = Duration::days(1);
@@ -21,7 +21,7 @@ const MEMORY: Duration = Duration::days(1);
 pub(super) struct Watch(Option<DateTime<Utc>>);
 
 impl Watch {
-    pub async fn look(&mut self, engine: &Engine) -> Result<(), Error> {
+    pub async fn check(&mut self, engine: &Engine) -> Result<(), Error> {
         let now = engine.now();
         if self.0.is_some_and(|last| now - last < EVERY && now >= last) {
             return Ok(());
@@ -37,7 +37,7 @@ impl Watch {
         let findings: Vec<_> = backlog.iter().filter_map(|backlog| finding(backlog, patience, now)).collect();
         // Most of the time nothing is wrong, and nothing was: then nothing is written.
         if !findings.is_empty() || !engine.journal.open_alerts(Some(DELIVERY)).await?.is_empty() {
-            alerts::own(engine, DELIVERY, Verdict::Complete(findings)).await?;
+            alerts::own(engine, DELIVERY, Observation::Complete(findings)).await?;
         }
         Ok(())
     }

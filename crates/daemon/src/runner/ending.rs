@@ -16,7 +16,7 @@ use pgbosun_core::{
     run::{Run, RunState},
 };
 use pgbosun_history::{NewNotification, RunEnd};
-use pgbosun_notify::Verdict;
+use pgbosun_notify::Observation;
 
 /// How often the end of a run is written again while the journal cannot be written.
 const REWRITE: std::time::Duration = std::time::Duration::from_secs(2);
@@ -49,7 +49,7 @@ pub(super) async fn finish(
             run.state = RunState::Succeeded;
             run.summary.clone_from(&outcome.summary);
             tracing::info!(message_id = events::RUN_SUCCEEDED, findings = outcome.findings.len(), "{}", run.summary);
-            let verdict = Verdict::Complete(outcome.findings.clone());
+            let verdict = Observation::Complete(outcome.findings.clone());
             (outcome, Some(verdict))
         }
         End::Failed { state, summary, error, output } => {
@@ -120,13 +120,13 @@ pub(super) async fn finish(
                     }
                 }
                 if !dry_run {
-                    engine.figures.count(&run);
+                    engine.latest_metrics.count(&run);
                 }
                 if run.state == RunState::Succeeded && !dry_run {
-                    engine.figures.keep(&run, outcome.figures);
+                    engine.latest_metrics.keep(&run, outcome.metrics);
                 } else if job.is_monitor() && !dry_run {
                     // What it saw last is not how it is.
-                    engine.figures.keep(&run, Vec::new());
+                    engine.latest_metrics.keep(&run, Vec::new());
                 }
                 break;
             }
@@ -159,12 +159,12 @@ fn kept(done: Outcome) -> Outcome {
 }
 
 /// What a run found until it broke off.
-fn broken_off(failure: Option<Finding>, done: &Outcome) -> Verdict {
-    Verdict::Partial { failure, findings: done.findings.clone() }
+fn broken_off(failure: Option<Finding>, done: &Outcome) -> Observation {
+    Observation::Partial { failure, findings: done.findings.clone() }
 }
 
-fn failed(failure: Finding) -> Verdict {
-    Verdict::Partial { failure: Some(failure), findings: Vec::new() }
+fn failed(failure: Finding) -> Observation {
+    Observation::Partial { failure: Some(failure), findings: Vec::new() }
 }
 
 /// The alert that says a job failed.
@@ -192,7 +192,7 @@ async fn write(
     run: &Run,
     outcome: &Outcome,
     messages: &[NewNotification],
-    verdict: Option<Verdict>,
+    verdict: Option<Observation>,
 ) -> Result<(), Error> {
     let end = RunEnd {
         run: run.clone(),

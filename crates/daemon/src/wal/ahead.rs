@@ -58,7 +58,7 @@ impl Archiver {
         let push = self.begin(&request.path, &pusher);
         self.look_ahead(&request.path, &pusher);
         let done = push.await;
-        // Asked for again, it is looked at again: PostgreSQL has recycled it by then, or tries a failed one anew.
+        // Asked for again, it is checked again: PostgreSQL has recycled it by then, or tries a failed one anew.
         self.state().pushes.remove(&request.path);
         done.map_err(Error::Refused)
     }

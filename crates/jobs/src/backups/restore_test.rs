@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use pgbosun_backup::{Catalogue, Query, Recovery, Request, RestoreTest, RestoreTestResult, Target, plan, reachable};
 use pgbosun_core::{
     clock,
-    config::{self, Config, Known, RawValue, Refusal, RepositoryName, Setting},
+    config::{self, Config, KnownNames, RawValue, Refusal, RepositoryName, Setting},
     detail::Detail,
     finding::{Finding, Severity},
     human, options,
@@ -96,7 +96,7 @@ impl Setting for Queries {
     const EXPECTS: &'static str = "a list such as [{ database = \"app\", sql = \"select 1\", expect = \"1\" }]";
     const OPTIONAL: bool = true;
 
-    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &RawValue, _: &KnownNames) -> Result<Self, Refusal> {
         let refused = || Refusal::expected(Self::EXPECTS);
         let items = value.as_array().ok_or_else(refused)?.iter().map(|item| {
             let fields = item.as_dict()?;

@@ -1,6 +1,6 @@
 //! A table named in the configuration: the heartbeat's, or one that a restore test takes out.
 
-use pgbosun_core::config::{Known, RawValue, Refusal, Setting};
+use pgbosun_core::config::{KnownNames, RawValue, Refusal, Setting};
 
 /// A table as database, schema and name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct TableName {
 impl Setting for TableName {
     const EXPECTS: &'static str = "a table in the form \"database.schema.table\"";
 
-    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &RawValue, _: &KnownNames) -> Result<Self, Refusal> {
         let parts: Vec<_> = value.as_str().unwrap_or_default().split('.').collect();
         match parts.as_slice() {
             [database, schema, name] if parts.iter().all(|part| !part.is_empty()) => {

@@ -3,7 +3,7 @@
 //!
 //! Invariant: nothing is changed. Each topic is one query, which says object, reason, figure, unit and the SQL.
 
-use super::{shift::Shift, vacuum::STANDBY};
+use super::{run::MaintenanceRun, vacuum::STANDBY};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -73,14 +73,14 @@ struct Row {
 #[async_trait]
 impl Job for Advice {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mut shift = Shift::new(context, Duration::from_secs(86_400), Duration::from_secs(2));
-        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+        let mut run = MaintenanceRun::new(context, Duration::from_secs(86_400), Duration::from_secs(2));
+        let Some(databases) = run.databases_of_primary(&self.databases).await? else {
             return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
         };
         let before: Memory = context.memory();
         let (mut given, mut memory, mut silent, mut unknown) = (Vec::new(), Memory::new(), Vec::new(), Vec::new());
         for database in &databases {
-            let Some(session) = shift.session(database).await? else {
+            let Some(session) = run.session(database).await? else {
                 unknown.push((database.clone(), None));
                 continue;
             };
@@ -103,7 +103,7 @@ impl Job for Advice {
                 given.extend(rows.into_iter().map(|row| recommendation(database, topic, row)));
             }
         }
-        // Nor does the time of what could not be looked at begin anew.
+        // Nor does the time of what could not be checked begin anew.
         for (database, topic) in &unknown {
             if topic.as_deref().is_none_or(|topic| topic == UNUSED) {
                 let known = before.iter().filter(|(key, _)| key.starts_with(&format!("{database} ")));
@@ -123,7 +123,7 @@ impl Job for Advice {
                 human::count(silent.len(), "topic")
             ));
         }
-        let mut outcome = Outcome { summary, ..shift.end(Ok(()), "").await? };
+        let mut outcome = Outcome { summary, ..run.end(Ok(()), "").await? };
         if !context.dry_run {
             outcome.records.push(Record::Advice(AdviceRecord { given, unknown }));
             outcome.state = serde_json::to_value(memory).ok();

@@ -1,8 +1,8 @@
 //! Statistics by need (reference 000: update table statistics daily, ANALYZE on all tables weekly).
 
 use super::{
+    run::{AFTER_BUDGET, MaintenanceRun, MaintenanceTarget},
     session::Ended,
-    shift::{AFTER_BUDGET, Piece, Shift},
     table::tables,
     vacuum::STANDBY,
 };
@@ -40,19 +40,19 @@ impl Job for Analyze {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
-        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+        let mut run = MaintenanceRun::new(context, self.time_budget, self.lock_timeout);
+        let Some(databases) = run.databases_of_primary(&self.databases).await? else {
             return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
         };
-        let worked = self.work_all(&mut shift, &databases).await;
-        shift.end(worked, "no table needs it").await
+        let worked = self.work_all(&mut run, &databases).await;
+        run.end(worked, "no table needs it").await
     }
 }
 
 impl Analyze {
-    async fn work_all(&self, shift: &mut Shift<'_>, databases: &[String]) -> Result<(), JobError> {
+    async fn work_all(&self, run: &mut MaintenanceRun<'_>, databases: &[String]) -> Result<(), JobError> {
         for database in databases {
-            let Some(mut session) = shift.take_session(database).await? else { continue };
+            let Some(mut session) = run.take_session(database).await? else { continue };
             let share = f64::from(self.threshold_share.max(1)) / 100.0;
             let listed = tables(&mut session).await?.into_iter().filter(|table| !table.system);
             let mut needed: Vec<_> = listed
@@ -63,25 +63,25 @@ impl Analyze {
             needed.sort_by(|a, b| b.0.total_cmp(&a.0));
             for (_, reason, table) in &needed {
                 let (object, bytes) = (table.name.as_str(), table.size());
-                let piece = Piece { database, object, action: Action::Analyze, reason, bytes };
+                let target = MaintenanceTarget { database, object, action: Action::Analyze, reason, bytes };
                 let statement = format!("ANALYZE {object}");
                 if !table.allowed {
-                    shift.refuse(&piece);
-                } else if shift.context.dry_run {
-                    shift.would(database, &format!("{statement};  -- {reason}"));
-                } else if let Some(reason) = shift.closed_to(Duration::ZERO) {
-                    shift.skip(&piece, reason);
+                    run.refuse(&target);
+                } else if run.context.dry_run {
+                    run.would(database, &format!("{statement};  -- {reason}"));
+                } else if let Some(reason) = run.closed_to(Duration::ZERO) {
+                    run.skip(&target, reason);
                 } else {
                     let begun = Instant::now();
-                    match session.execute(&statement, shift).await? {
+                    match session.execute(&statement, run).await? {
                         Ended::Done => {
-                            shift.record(&piece, Ending::Done, reason.clone(), Some(bytes), None, begun.elapsed());
+                            run.record(&target, Ending::Done, reason.clone(), Some(bytes), None, begun.elapsed());
                         }
-                        ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+                        ended => run.record_ending(&target, &ended, begun.elapsed()),
                     }
                 }
             }
-            shift.return_session(session);
+            run.return_session(session);
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! System catalogues kept in shape (reference 000: daily maintenance, REINDEX on system catalogs).
 
 use super::{
-    index::{Baseline, Bloat, Index, indexes},
+    index::{Bloat, Index, RebuiltSize, indexes},
+    run::{AFTER_BUDGET, MaintenanceRun, MaintenanceTarget},
     session::Ended,
-    shift::{AFTER_BUDGET, Piece, Shift},
     vacuum::{STANDBY, Vacuum, moment},
 };
 use crate::{Job, JobContext, JobError};
@@ -42,7 +42,7 @@ options! {
 }
 
 /// What each index took when it was built last, by database and name.
-type Memory = BTreeMap<String, Baseline>;
+type Memory = BTreeMap<String, RebuiltSize>;
 
 /// How much of a catalogue is read and written a second at least, bytes.
 const SPEED: f64 = 50e6;
@@ -59,13 +59,13 @@ impl Job for Catalog {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
-        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+        let mut run = MaintenanceRun::new(context, self.time_budget, self.lock_timeout);
+        let Some(databases) = run.databases_of_primary(&self.databases).await? else {
             return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
         };
         let mut memory: Memory = context.memory();
-        let worked = self.work_all(&mut shift, &databases, &mut memory).await;
-        let mut outcome = shift.end(worked, "no catalog is bloated").await?;
+        let worked = self.work_all(&mut run, &databases, &mut memory).await;
+        let mut outcome = run.end(worked, "no catalog is bloated").await?;
         if !context.dry_run {
             outcome.state = serde_json::to_value(memory).ok();
         }
@@ -74,11 +74,16 @@ impl Job for Catalog {
 }
 
 impl Catalog {
-    async fn work_all(&self, shift: &mut Shift<'_>, databases: &[String], memory: &mut Memory) -> Result<(), JobError> {
-        Vacuum::of_catalogues(self.time_budget, self.lock_timeout).catalogues(shift, databases).await?;
+    async fn work_all(
+        &self,
+        run: &mut MaintenanceRun<'_>,
+        databases: &[String],
+        memory: &mut Memory,
+    ) -> Result<(), JobError> {
+        Vacuum::of_catalogues(self.time_budget, self.lock_timeout).catalogues(run, databases).await?;
         let minimum = if self.all { 0 } else { self.minimum_size.as_u64() };
         for (number, database) in databases.iter().enumerate() {
-            let Some(mut session) = shift.take_session(database).await? else { continue };
+            let Some(mut session) = run.take_session(database).await? else { continue };
             for index in indexes(&mut session, minimum).await? {
                 // Those that all databases share are done once.
                 if !index.system || !index.valid || (index.shared && number > 0) {
@@ -92,20 +97,20 @@ impl Catalog {
                 }
                 let reason = bloat.as_ref().map_or_else(|| "all = true".to_owned(), Bloat::told);
                 let (object, bytes) = (index.name.as_str(), index.bytes.unsigned_abs());
-                let piece = Piece { database, object, action: Action::Reindex, reason: &reason, bytes };
+                let target = MaintenanceTarget { database, object, action: Action::Reindex, reason: &reason, bytes };
                 let statement = format!("REINDEX INDEX {object}");
-                if let Some(closed) = shift.closed_to(Duration::ZERO) {
-                    shift.skip(&piece, closed);
+                if let Some(closed) = run.closed_to(Duration::ZERO) {
+                    run.skip(&target, closed);
                 } else if index.work() / SPEED > self.statement_timeout.as_secs_f64() {
                     let limit = human::duration(self.statement_timeout);
-                    shift.skip(&piece, format!("would lock the catalog for longer than {limit} (statement-timeout)"));
+                    run.skip(&target, format!("would lock the catalog for longer than {limit} (statement-timeout)"));
                 } else if !index.allowed {
-                    shift.refuse(&piece);
-                } else if shift.context.dry_run {
-                    shift.would(database, &format!("{statement};  -- {reason}"));
+                    run.refuse(&target);
+                } else if run.context.dry_run {
+                    run.would(database, &format!("{statement};  -- {reason}"));
                 } else {
                     let (before, begun) = (moment(&mut session).await?, Instant::now());
-                    match session.execute_within(&statement, shift, self.statement_timeout).await? {
+                    match session.execute_within(&statement, run, self.statement_timeout).await? {
                         Ended::Done => {
                             let took = begun.elapsed();
                             let wal = (moment(&mut session).await?.lsn - before.lsn).unsigned_abs();
@@ -113,17 +118,17 @@ impl Catalog {
                             let size: Option<Size> =
                                 session.row_of("read the size of the index", asked, index.oid).await?;
                             let after = size.map(|size| size.bytes.unsigned_abs());
-                            shift.record(&piece, Ending::Done, reason.clone(), after, Some(wal), took);
+                            run.record(&target, Ending::Done, reason.clone(), after, Some(wal), took);
                             let built = Index { bytes: after.unwrap_or(bytes) as i64, ..index.clone() };
                             if let Some(bytes_per_row) = built.bytes_per_row() {
-                                memory.insert(key, Baseline { bytes_per_row, rebuilt: true });
+                                memory.insert(key, RebuiltSize { bytes_per_row, rebuilt: true });
                             }
                         }
-                        ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+                        ended => run.record_ending(&target, &ended, begun.elapsed()),
                     }
                 }
             }
-            shift.return_session(session);
+            run.return_session(session);
         }
         Ok(())
     }

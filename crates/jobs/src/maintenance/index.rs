@@ -4,7 +4,7 @@
 //! Invariant: an index that was built anew by us is judged by what it took then, so that a wrong estimate does not have it
 //! built anew week after week.
 
-use super::session::Session;
+use super::session::MaintenanceSession;
 use crate::JobError;
 use pgbosun_core::human;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub(super) struct Index {
 
 /// What an index took for each row at its best.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Baseline {
+pub(super) struct RebuiltSize {
     /// Bytes for each row.
     pub bytes_per_row: f64,
     /// Whether that was right after it was built anew.
@@ -113,7 +113,7 @@ impl Bloat {
 }
 
 /// The indexes of a database of at least this size.
-pub(super) async fn indexes(session: &mut Session, minimum: u64) -> Result<Vec<Index>, JobError> {
+pub(super) async fn indexes(session: &mut MaintenanceSession, minimum: u64) -> Result<Vec<Index>, JobError> {
     let minimum = i64::try_from(minimum).unwrap_or(i64::MAX);
     session.rows_of("list the indexes", include_str!("indexes.sql"), minimum).await
 }
@@ -125,9 +125,9 @@ impl Index {
     }
 
     /// How bloated it is, as far as is known without reading it.
-    pub fn bloat(&self, baseline: Option<Baseline>) -> Option<Bloat> {
+    pub fn bloat(&self, baseline: Option<RebuiltSize>) -> Option<Bloat> {
         let size = self.bytes as f64;
-        let grown = |baseline: Baseline, source| Bloat::of(size, baseline.bytes_per_row * self.rows, source);
+        let grown = |baseline: RebuiltSize, source| Bloat::of(size, baseline.bytes_per_row * self.rows, source);
         match (baseline.filter(|_| self.rows >= 1.0), self.estimate) {
             (Some(baseline), _) if baseline.rebuilt => Some(grown(baseline, "since it was rebuilt")),
             (Some(baseline), None) => Some(grown(baseline, "compared with its best")),
@@ -157,11 +157,11 @@ impl Index {
     }
 
     /// What is known of it from now on: the best it was seen at, or how it was built.
-    pub fn baseline(&self, before: Option<Baseline>) -> Option<Baseline> {
+    pub fn baseline(&self, before: Option<RebuiltSize>) -> Option<RebuiltSize> {
         let now = self.bytes_per_row()?;
         match before {
             Some(known) if known.bytes_per_row <= now => Some(known),
-            _ => Some(Baseline { bytes_per_row: now, rebuilt: before.is_some_and(|known| known.rebuilt) }),
+            _ => Some(RebuiltSize { bytes_per_row: now, rebuilt: before.is_some_and(|known| known.rebuilt) }),
         }
     }
 }
@@ -181,12 +181,12 @@ mod tests {
         let bloated = index(100 * MIB, 1e6, Some(40.0 * MIB as f64));
         assert_eq!(bloated.bloat(None).unwrap().told(), "60 % bloat, 60.0 MiB (estimated)");
         // It was built anew and was no smaller: the estimate is wrong, and it stays as it is.
-        let rebuilt = Baseline { bytes_per_row: 100.0 * MIB as f64 / 1e6, rebuilt: true };
+        let rebuilt = RebuiltSize { bytes_per_row: 100.0 * MIB as f64 / 1e6, rebuilt: true };
         assert_eq!(bloated.bloat(Some(rebuilt)).unwrap().share, 0.0);
         // Without an estimate only what it was before tells.
         let gin = index(100 * MIB, 1e6, None);
         assert_eq!(gin.bloat(None), None);
-        let best = Baseline { bytes_per_row: 25.0 * MIB as f64 / 1e6, rebuilt: false };
+        let best = RebuiltSize { bytes_per_row: 25.0 * MIB as f64 / 1e6, rebuilt: false };
         assert_eq!(gin.bloat(Some(best)).unwrap().told(), "75 % bloat, 75.0 MiB (compared with its best)");
         let dense = Density {
             leaf_pages: 12_700,
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_best_is_remembered() {
         let first = index(100, 10.0, None).baseline(None).unwrap();
-        assert_eq!(first, Baseline { bytes_per_row: 10.0, rebuilt: false });
+        assert_eq!(first, RebuiltSize { bytes_per_row: 10.0, rebuilt: false });
         assert_eq!(index(200, 10.0, None).baseline(Some(first)).unwrap(), first);
         assert_eq!(index(50, 10.0, None).baseline(Some(first)).unwrap().bytes_per_row, 5.0);
         assert_eq!(index(50, 0.0, None).baseline(Some(first)), None);

@@ -1,9 +1,9 @@
 //! Structure checked while everybody works: amcheck, a share each time (reference 000 checks integrity of backups only; the
-//! server itself is looked through here).
+//! server itself is examined here).
 
 use super::{
-    session::{Ended, Session},
-    shift::{AFTER_BUDGET, Piece, Shift},
+    run::{AFTER_BUDGET, MaintenanceRun, MaintenanceTarget},
+    session::{Ended, MaintenanceSession},
 };
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
@@ -52,7 +52,7 @@ const TOLD: usize = 20;
 struct Memory {
     /// Up to where it came.
     place: Place,
-    /// What was damaged: it is looked at first in every run, until it is whole or gone.
+    /// What was damaged: it is checked first in every run, until it is whole or gone.
     #[serde(default)]
     damaged: BTreeSet<Place>,
 }
@@ -78,7 +78,7 @@ struct Relation {
     block_size: i64,
 }
 
-/// What is looked through by one statement.
+/// What is examined by one statement.
 struct Task {
     place: Place,
     name: String,
@@ -101,13 +101,13 @@ impl Job for Integrity {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
-        let (databases, _) = shift.databases(&self.databases).await?;
+        let mut run = MaintenanceRun::new(context, self.time_budget, self.lock_timeout);
+        let (databases, _) = run.databases(&self.databases).await?;
         let mut memory: Memory = context.memory();
         let mut found = Found::default();
-        let worked = self.work_all(&mut shift, &databases, &mut memory, &mut found).await;
-        let checksums = checksums(&mut shift, &databases).await;
-        let mut outcome = shift.end(worked, "there is nothing to check").await?;
+        let worked = self.work_all(&mut run, &databases, &mut memory, &mut found).await;
+        let checksums = checksums(&mut run, &databases).await;
+        let mut outcome = run.end(worked, "there is nothing to check").await?;
         if !context.dry_run {
             outcome.summary.push_str(&checksums);
             outcome.findings.extend(found.findings);
@@ -136,26 +136,26 @@ impl Found {
 }
 
 /// What became of one relation.
-enum Looked {
+enum Examined {
     Whole,
     Damaged,
     /// There was no time to end it.
     Cancelled,
-    /// It could not be looked through, and that is no damage.
+    /// It could not be examined, and that is no damage.
     Passed,
 }
 
 impl Integrity {
-    /// Looks at what was damaged, then begins after where the last run came, and goes round once.
+    /// Examines what was damaged, then begins after where the last run came, and goes round once.
     async fn work_all(
         &self,
-        shift: &mut Shift<'_>,
+        run: &mut MaintenanceRun<'_>,
         databases: &[String],
         memory: &mut Memory,
         found: &mut Found,
     ) -> Result<(), JobError> {
-        let mut all = self.list(shift, databases, found).await?;
-        // What was damaged is looked at again in the piece that holds it now.
+        let mut all = self.list(run, databases, found).await?;
+        // What was damaged is checked again in the piece that holds it now.
         let piece_of = |damaged: &Place| {
             let own = |task: &&Task| (&task.place.database, task.place.oid) == (&damaged.database, damaged.oid);
             let mut pieces = all.iter().filter(own);
@@ -166,52 +166,52 @@ impl Integrity {
         let begin = all.partition_point(|task| task.place <= memory.place);
         all.rotate_left(begin);
         let (first, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|task| memory.damaged.contains(&task.place));
-        let (known, mut looked) = (first.len(), 0);
+        let (known, mut examined) = (first.len(), 0);
         for (number, task) in first.into_iter().chain(rest).enumerate() {
-            if shift.closed_to(Duration::ZERO).is_some() {
-                // What is damaged stays so until somebody has looked again.
+            if run.closed_to(Duration::ZERO).is_some() {
+                // What is damaged stays so until it has been examined again.
                 if number < known {
                     found.damage(&task, "it has not been checked again yet");
                     continue;
                 }
                 break;
             }
-            let Some(mut session) = shift.take_session(&task.place.database).await? else { continue };
-            // Before it is looked at: what ends the connection must not be the first of every run.
-            if number >= known && looked == 0 {
+            let Some(mut session) = run.take_session(&task.place.database).await? else { continue };
+            // Before it is checked: what ends the connection must not be the first of every run.
+            if number >= known && examined == 0 {
                 memory.place = task.place.clone();
             }
-            match check(shift, &mut session, &task, found).await? {
-                Looked::Damaged => drop(memory.damaged.insert(task.place.clone())),
-                Looked::Cancelled if looked == 0 && !shift.context.cancel.is_cancelled() => {
+            match check(run, &mut session, &task, found).await? {
+                Examined::Damaged => drop(memory.damaged.insert(task.place.clone())),
+                Examined::Cancelled if examined == 0 && !run.context.cancel.is_cancelled() => {
                     found.findings.push(self.too_large(&task.place.database, &task.name));
                 }
-                Looked::Cancelled => {
-                    shift.return_session(session);
+                Examined::Cancelled => {
+                    run.return_session(session);
                     break;
                 }
-                Looked::Whole => drop(memory.damaged.remove(&task.place)),
-                Looked::Passed => {}
+                Examined::Whole => drop(memory.damaged.remove(&task.place)),
+                Examined::Passed => {}
             }
             if number >= known {
-                looked += 1;
+                examined += 1;
                 memory.place = task.place;
             }
-            shift.return_session(session);
+            run.return_session(session);
         }
         Ok(())
     }
 
-    /// Everything that can be looked through, in order.
+    /// Everything that can be examined, in order.
     async fn list(
         &self,
-        shift: &mut Shift<'_>,
+        run: &mut MaintenanceRun<'_>,
         databases: &[String],
         found: &mut Found,
     ) -> Result<Vec<Task>, JobError> {
         let mut all = Vec::new();
         for database in databases {
-            let Some(session) = shift.session(database).await? else { continue };
+            let Some(session) = run.session(database).await? else { continue };
             let Some(extension) = session.extension("amcheck").await? else {
                 found.advice.push(missing(
                     database,
@@ -242,7 +242,7 @@ impl Integrity {
         Ok(all)
     }
 
-    /// The statements that look through it, where there are any that keep nobody from working.
+    /// The statements that examine it, where there are any that keep nobody from working.
     fn tasks(&self, database: &str, relation: &Relation, schema: &str, has: impl Fn(&str) -> bool) -> Vec<Task> {
         let (oid, bytes) = (relation.oid, relation.bytes.max(0));
         let task = |block: i64, reason: &str, bytes: i64, statement: String| Task {
@@ -299,47 +299,47 @@ impl Integrity {
 
 /// Does one task.
 async fn check(
-    shift: &mut Shift<'_>,
-    session: &mut Session,
+    run: &mut MaintenanceRun<'_>,
+    session: &mut MaintenanceSession,
     task: &Task,
     found: &mut Found,
-) -> Result<Looked, JobError> {
+) -> Result<Examined, JobError> {
     let (database, object) = (task.place.database.as_str(), task.name.as_str());
     let bytes = task.bytes;
-    let piece = Piece { database, object, action: Action::Check, reason: &task.reason, bytes };
-    if shift.context.dry_run {
-        shift.would(database, &format!("{};  -- {object}, {}", task.statement, human::size(bytes)));
-        return Ok(Looked::Passed);
+    let target = MaintenanceTarget { database, object, action: Action::Check, reason: &task.reason, bytes };
+    if run.context.dry_run {
+        run.would(database, &format!("{};  -- {object}, {}", task.statement, human::size(bytes)));
+        return Ok(Examined::Passed);
     }
     let begun = Instant::now();
-    let (ended, faults) = session.ask(&task.statement, shift).await?;
+    let (ended, faults) = session.ask(&task.statement, run).await?;
     let took = begun.elapsed();
     let faults: Vec<_> = faults.into_iter().filter(|fault| !fault.is_empty()).collect();
     let words = match ended {
         Ended::Done if faults.is_empty() => {
-            shift.record(&piece, Ending::Done, "no problem found".into(), Some(bytes), None, took);
-            return Ok(Looked::Whole);
+            run.record(&target, Ending::Done, "no problem found".into(), Some(bytes), None, took);
+            return Ok(Examined::Whole);
         }
         Ended::Done => faults.join("\n"),
         // The server says the same of what was dropped meanwhile.
         Ended::Damaged(words) if is_there(session, task.place.oid).await? => words,
         Ended::Damaged(_) => {
-            shift.record_ending(&piece, &Ended::Gone, took);
-            return Ok(Looked::Passed);
+            run.record_ending(&target, &Ended::Gone, took);
+            return Ok(Examined::Passed);
         }
         ended => {
-            shift.record_ending(&piece, &ended, took);
+            run.record_ending(&target, &ended, took);
             let cancelled = matches!(ended, Ended::Cancelled(_));
-            return Ok(if cancelled { Looked::Cancelled } else { Looked::Passed });
+            return Ok(if cancelled { Examined::Cancelled } else { Examined::Passed });
         }
     };
     let first = words.lines().next().unwrap_or_default();
-    shift.record(&piece, Ending::Failed, first.to_owned(), Some(bytes), None, took);
+    run.record(&target, Ending::Failed, first.to_owned(), Some(bytes), None, took);
     found.damage(task, &words);
-    Ok(Looked::Damaged)
+    Ok(Examined::Damaged)
 }
 
-async fn is_there(session: &mut Session, oid: i64) -> Result<bool, JobError> {
+async fn is_there(session: &mut MaintenanceSession, oid: i64) -> Result<bool, JobError> {
     let asked = "select oid::bigint, relname::text as name, '' as kind, 0::bigint as bytes, 1::bigint as block_size from pg_catalog.pg_class where oid = $1::bigint::oid";
     Ok(session.row_of::<Relation>("look for the relation", asked, oid).await?.is_some())
 }
@@ -367,9 +367,9 @@ fn missing(database: &str, reason: &str, statement: &str) -> Recommendation {
 }
 
 /// What is known of page checksums, as the end of a summary.
-async fn checksums(shift: &mut Shift<'_>, databases: &[String]) -> String {
+async fn checksums(run: &mut MaintenanceRun<'_>, databases: &[String]) -> String {
     let Some(database) = databases.first() else { return String::new() };
-    let Ok(Some(session)) = shift.session(database).await else { return String::new() };
+    let Ok(Some(session)) = run.session(database).await else { return String::new() };
     let asked = "select pg_catalog.current_setting('data_checksums')::bool as enabled,
                         coalesce(pg_catalog.sum(checksum_failures), 0)::bigint as failures from pg_catalog.pg_stat_database";
     let counted: Result<Vec<Checksums>, _> = session.rows("count the checksums that failed", asked).await;

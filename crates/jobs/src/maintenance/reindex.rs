@@ -4,9 +4,9 @@ mod guard;
 mod leftovers;
 
 use super::{
-    index::{Baseline, Bloat, Density, Index, indexes},
-    session::{Ended, Session},
-    shift::{AFTER_BUDGET, Piece, REFUSED, Shift, class},
+    index::{Bloat, Density, Index, RebuiltSize, indexes},
+    run::{AFTER_BUDGET, MaintenanceRun, MaintenanceTarget, REFUSED, class},
+    session::{Ended, MaintenanceSession},
     vacuum::{STANDBY, moment},
 };
 use crate::{Job, JobContext, JobError};
@@ -69,7 +69,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Memory {
     /// What each index took at its best, by database and name.
-    baselines: BTreeMap<String, Baseline>,
+    baselines: BTreeMap<String, RebuiltSize>,
     /// How much was read and written a second.
     speed: Option<f64>,
 }
@@ -83,8 +83,8 @@ struct Task {
 }
 
 impl Task {
-    fn piece(&self) -> Piece<'_> {
-        Piece {
+    fn target(&self) -> MaintenanceTarget<'_> {
+        MaintenanceTarget {
             database: &self.database,
             object: &self.index.name,
             action: Action::Reindex,
@@ -111,13 +111,13 @@ impl Job for Reindex {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
-        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+        let mut run = MaintenanceRun::new(context, self.time_budget, self.lock_timeout);
+        let Some(databases) = run.databases_of_primary(&self.databases).await? else {
             return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
         };
         let mut memory: Memory = context.memory();
-        let worked = self.work_all(&mut shift, &databases, &mut memory).await;
-        let mut outcome = shift.end(worked, "no index is bloated").await?;
+        let worked = self.work_all(&mut run, &databases, &mut memory).await;
+        let mut outcome = run.end(worked, "no index is bloated").await?;
         if !context.dry_run {
             outcome.state = serde_json::to_value(memory).ok();
         }
@@ -126,16 +126,21 @@ impl Job for Reindex {
 }
 
 impl Reindex {
-    async fn work_all(&self, shift: &mut Shift<'_>, databases: &[String], memory: &mut Memory) -> Result<(), JobError> {
+    async fn work_all(
+        &self,
+        run: &mut MaintenanceRun<'_>,
+        databases: &[String],
+        memory: &mut Memory,
+    ) -> Result<(), JobError> {
         let (mut tasks, mut seen, mut away) = (Vec::new(), BTreeSet::new(), Vec::new());
         for database in databases {
-            let Some(mut session) = shift.take_session(database).await? else {
+            let Some(mut session) = run.take_session(database).await? else {
                 away.push(format!("{database} "));
                 continue;
             };
-            leftovers::remove(shift, &mut session, None).await?;
-            tasks.extend(self.choose(shift, &mut session, memory, &mut seen).await?);
-            shift.return_session(session);
+            leftovers::remove(run, &mut session, None).await?;
+            tasks.extend(self.choose(run, &mut session, memory, &mut seen).await?);
+            run.return_session(session);
         }
         // What is known of a database that did not let us in this time stays known.
         memory.baselines.retain(|key, _| seen.contains(key) || away.iter().any(|begin| key.starts_with(begin)));
@@ -143,15 +148,15 @@ impl Reindex {
             let place = a.database.cmp(&b.database).then(b.wasted.total_cmp(&a.wasted));
             class(b.wasted).cmp(&class(a.wasted)).then(place)
         });
-        let mut guard = Guard::new(self, shift.context)?;
+        let mut guard = Guard::new(self, run.context)?;
         for task in &tasks {
-            if let Some(reason) = self.left_out(shift, task, memory) {
-                shift.skip(&task.piece(), reason);
+            if let Some(reason) = self.left_out(run, task, memory) {
+                run.skip(&task.target(), reason);
                 continue;
             }
-            let Some(mut session) = shift.take_session(&task.database).await? else { continue };
-            self.work(shift, &mut session, task, &mut guard, memory).await?;
-            shift.return_session(session);
+            let Some(mut session) = run.take_session(&task.database).await? else { continue };
+            self.work(run, &mut session, task, &mut guard, memory).await?;
+            run.return_session(session);
         }
         Ok(())
     }
@@ -159,8 +164,8 @@ impl Reindex {
     /// The bloated indexes of a database, by statistics as they are now.
     async fn choose(
         &self,
-        shift: &mut Shift<'_>,
-        session: &mut Session,
+        run: &mut MaintenanceRun<'_>,
+        session: &mut MaintenanceSession,
         memory: &mut Memory,
         seen: &mut BTreeSet<String>,
     ) -> Result<Vec<Task>, JobError> {
@@ -174,7 +179,7 @@ impl Reindex {
             .filter(|index| index.toast_of.is_none() && self.is_bloated(index.bloat(known(memory, index)).as_ref()))
             .map(|index| (index.table, index.table_name.clone()))
             .collect();
-        if self.refresh(shift, session, &suspicious).await? {
+        if self.refresh(run, session, &suspicious).await? {
             listed = indexes(session, minimum).await?;
         }
         let mut tasks = Vec::new();
@@ -182,10 +187,10 @@ impl Reindex {
             let mut bloat = index.bloat(known(memory, &index));
             // What statistics do not tell is measured too.
             if index.btree && (bloat.is_none() || self.is_bloated(bloat.as_ref())) {
-                bloat = measured(shift, session, &index).await?.or(bloat);
+                bloat = measured(run, session, &index).await?.or(bloat);
             }
             if index.btree && index.unseen && bloat.is_none() {
-                shift.cannot_see(&database, &index.table_name);
+                run.cannot_see(&database, &index.table_name);
             }
             seen.insert(key(&database, &index));
             if let Some(baseline) = index.baseline(known(memory, &index)) {
@@ -210,8 +215,8 @@ impl Reindex {
     /// Refreshes the statistics of tables that changed since they were analyzed; whether there were any.
     async fn refresh(
         &self,
-        shift: &mut Shift<'_>,
-        session: &mut Session,
+        run: &mut MaintenanceRun<'_>,
+        session: &mut MaintenanceSession,
         tables: &BTreeMap<i64, String>,
     ) -> Result<bool, JobError> {
         #[derive(sqlx::FromRow)]
@@ -224,21 +229,22 @@ impl Reindex {
                 session.row_of("ask for the age of statistics", include_str!("reindex/stale.sql"), *oid).await?;
             let Some(Stale { bytes }) = stale else { continue };
             let database = session.database.clone();
-            if shift.context.dry_run {
-                shift.would(&database, &format!("ANALYZE {table};  -- to estimate the bloat of its indexes"));
+            if run.context.dry_run {
+                run.would(&database, &format!("ANALYZE {table};  -- to estimate the bloat of its indexes"));
             }
-            if shift.context.dry_run || shift.closed_to(Duration::ZERO).is_some() {
+            if run.context.dry_run || run.closed_to(Duration::ZERO).is_some() {
                 continue;
             }
             let (action, reason) = (Action::Analyze, "to estimate the bloat of its indexes");
-            let piece = Piece { database: &database, object: table, action, reason, bytes: bytes.unsigned_abs() };
+            let target =
+                MaintenanceTarget { database: &database, object: table, action, reason, bytes: bytes.unsigned_abs() };
             let begun = Instant::now();
-            match session.execute(&format!("ANALYZE {table}"), shift).await? {
+            match session.execute(&format!("ANALYZE {table}"), run).await? {
                 Ended::Done => {
                     refreshed = true;
-                    shift.record(&piece, Ending::Done, reason.into(), Some(piece.bytes), None, begun.elapsed());
+                    run.record(&target, Ending::Done, reason.into(), Some(target.bytes), None, begun.elapsed());
                 }
-                ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+                ended => run.record_ending(&target, &ended, begun.elapsed()),
             }
         }
         Ok(refreshed)
@@ -246,51 +252,51 @@ impl Reindex {
 
     async fn work(
         &self,
-        shift: &mut Shift<'_>,
-        session: &mut Session,
+        run: &mut MaintenanceRun<'_>,
+        session: &mut MaintenanceSession,
         task: &Task,
         guard: &mut Guard<'_>,
         memory: &mut Memory,
     ) -> Result<(), JobError> {
-        let (piece, index) = (task.piece(), &task.index);
+        let (target, index) = (task.target(), &task.index);
         let statement = format!("REINDEX INDEX CONCURRENTLY {}", index.name);
-        if shift.context.dry_run {
-            shift.would(&task.database, &format!("{statement};  -- {}", task.reason));
+        if run.context.dry_run {
+            run.would(&task.database, &format!("{statement};  -- {}", task.reason));
             return Ok(());
         }
         session.set(&format!("max_parallel_maintenance_workers = {}", self.parallel_workers)).await?;
         for attempt in 0..=self.lock_retries {
-            if let Some(reason) = guard.rest(shift).await {
-                shift.skip(&piece, reason);
+            if let Some(reason) = guard.rest(run).await {
+                run.skip(&target, reason);
                 return Ok(());
             }
-            if let Some((reason, others)) = guard.in_the_way(shift, session, index).await? {
+            if let Some((reason, others)) = guard.in_the_way(run, session, index).await? {
                 match others {
-                    true => shift.skip_behind(&piece, reason),
-                    false => shift.skip(&piece, reason),
+                    true => run.skip_behind(&target, reason),
+                    false => run.skip(&target, reason),
                 }
                 return Ok(());
             }
             // That may have taken a while.
-            if let Some(reason) = self.left_out(shift, task, memory) {
-                shift.skip(&piece, reason);
+            if let Some(reason) = self.left_out(run, task, memory) {
+                run.skip(&target, reason);
                 return Ok(());
             }
             let (before, begun) = (moment(session).await?, Instant::now());
             let waits = (self.lock_timeout, self.patience);
-            let ended = session.execute_patiently(&statement, shift, waits).await?;
+            let ended = session.execute_patiently(&statement, run, waits).await?;
             let took = begun.elapsed();
             let wal = (moment(session).await?.lsn - before.lsn).unsigned_abs();
             // What others wrote meanwhile is theirs.
             guard.wrote(wal.min(index.bytes.unsigned_abs()), begun);
             let left =
-                if ended == Ended::Done { 0 } else { leftovers::remove(shift, session, Some(index.table)).await? };
+                if ended == Ended::Done { 0 } else { leftovers::remove(run, session, Some(index.table)).await? };
             // It may be in its place already where the statement was ended while it removed the old one.
             if ended == Ended::Done || is_replaced(session, index).await? {
-                return self.built(shift, session, task, memory, (took, wal)).await;
+                return self.built(run, session, task, memory, (took, wal)).await;
             }
             if ended != Ended::Locked || attempt == self.lock_retries || left > 0 {
-                shift.record_ending(&piece, &ended, took);
+                run.record_ending(&target, &ended, took);
                 return Ok(());
             }
             tracing::info!("{}: its table was locked, trying again", index.name);
@@ -300,7 +306,7 @@ impl Reindex {
     }
 
     /// Why an index is not built at this moment.
-    fn left_out(&self, shift: &Shift<'_>, task: &Task, memory: &Memory) -> Option<String> {
+    fn left_out(&self, run: &MaintenanceRun<'_>, task: &Task, memory: &Memory) -> Option<String> {
         let index = &task.index;
         if index.exclusion {
             let reason =
@@ -313,14 +319,14 @@ impl Reindex {
         // Without experience it is tried: otherwise there never would be any.
         let expected = memory.speed.map_or(Duration::ZERO, |speed| Duration::from_secs_f64(index.work() / speed));
         let hopeless = expected > self.time_budget;
-        shift.closed_to(if hopeless && shift.is_idle() { Duration::ZERO } else { expected })
+        run.closed_to(if hopeless && run.is_idle() { Duration::ZERO } else { expected })
     }
 
     /// Writes down what an index takes now that it is new.
     async fn built(
         &self,
-        shift: &mut Shift<'_>,
-        session: &mut Session,
+        run: &mut MaintenanceRun<'_>,
+        session: &mut MaintenanceSession,
         task: &Task,
         memory: &mut Memory,
         (took, wal): (Duration, u64),
@@ -329,9 +335,9 @@ impl Reindex {
         let built: Option<Built> =
             session.row_named("read the size of the index", include_str!("reindex/built.sql"), &index.name).await?;
         let after = built.as_ref().map(|built| built.bytes.unsigned_abs());
-        shift.record(&task.piece(), Ending::Done, task.reason.clone(), after, Some(wal), took);
+        run.record(&task.target(), Ending::Done, task.reason.clone(), after, Some(wal), took);
         if let Some(built) = built.filter(|built| built.rows >= 1.0) {
-            let baseline = Baseline { bytes_per_row: built.bytes as f64 / built.rows, rebuilt: true };
+            let baseline = RebuiltSize { bytes_per_row: built.bytes as f64 / built.rows, rebuilt: true };
             memory.baselines.insert(key(&task.database, index), baseline);
         }
         // A small one says more about the waiting than about the building.
@@ -345,19 +351,23 @@ impl Reindex {
 }
 
 /// How bloated an index is, where pgstattuple can tell.
-async fn measured(shift: &mut Shift<'_>, session: &mut Session, index: &Index) -> Result<Option<Bloat>, JobError> {
-    if shift.context.dry_run || shift.closed_to(Duration::ZERO).is_some() {
+async fn measured(
+    run: &mut MaintenanceRun<'_>,
+    session: &mut MaintenanceSession,
+    index: &Index,
+) -> Result<Option<Bloat>, JobError> {
+    if run.context.dry_run || run.closed_to(Duration::ZERO).is_some() {
         return Ok(None);
     }
     let Some(extension) = session.extension("pgstattuple").await? else { return Ok(None) };
     // C39: an estimate is good enough where others might answer in its place.
     let Ok(schema) = extension.schema() else { return Ok(None) };
-    let (_, answer) = session.ask(&Density::query(schema, index.oid), shift).await?;
+    let (_, answer) = session.ask(&Density::query(schema, index.oid), run).await?;
     Ok(answer.first().and_then(|answer| Density::read(answer)).map(|density| index.measured(&density)))
 }
 
 /// Whether another index has its name by now.
-async fn is_replaced(session: &mut Session, index: &Index) -> Result<bool, JobError> {
+async fn is_replaced(session: &mut MaintenanceSession, index: &Index) -> Result<bool, JobError> {
     #[derive(sqlx::FromRow)]
     struct Named {
         oid: i64,

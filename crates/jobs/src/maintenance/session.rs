@@ -1,13 +1,13 @@
-//! A database at work: one connection that looks, and one that works, which the first one watches: it tells how far that is, and
+//! A database at work: one connection that watches, and one that works: the first one reports how far the second is, and
 //! cancels it. Where there is nothing to do the second one is never opened.
 //!
-//! Invariants: when [`Session::execute`] returns, the server does nothing of it any more; should this program be gone, the server
-//! ends the statement by itself a little after the end of the shift. Both connections are to the same server.
+//! Invariants: when [`MaintenanceSession::execute`] returns, the server does nothing of it any more; should this program be gone, the server
+//! ends the statement by itself a little after the end of the run. Both connections are to the same server.
 
 mod watch;
 mod work;
 
-use super::shift::Shift;
+use super::run::MaintenanceRun;
 use crate::JobError;
 use pgbosun_core::human;
 use pgbosun_postgres::{Error, Extension, Server};
@@ -20,12 +20,12 @@ use watch::{cancel, end_backend, step, waits_for};
 use work::Work;
 
 /// How often it is asked how far a statement is.
-const LOOK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(2);
 /// How long a cancelled statement may take to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A database at work.
-pub(super) struct Session {
+pub(super) struct MaintenanceSession {
     /// The database.
     pub database: String,
     /// The server's major version.
@@ -43,7 +43,7 @@ pub(super) enum Ended {
     Done,
     /// It waited for a lock as long as it may.
     Locked,
-    /// The server found what it looked at damaged, in its words.
+    /// The server found what it checked damaged, in its words.
     Damaged(String),
     /// It waited for others to end as long as it may.
     Behind(String),
@@ -69,7 +69,7 @@ struct Limits<F> {
     waits: Option<(Duration, Duration)>,
 }
 
-impl Session {
+impl MaintenanceSession {
     /// Connects to a database.
     ///
     /// # Errors
@@ -169,21 +169,21 @@ impl Session {
         Ok(Work::of(&mut self.work, &self.server, self.lock_timeout).await?.set(setting).await?)
     }
 
-    /// Executes a statement, and tells how far it is; at the end of the shift it is cancelled on the server.
+    /// Executes a statement, and tells how far it is; at the end of the run it is cancelled on the server.
     ///
     /// # Errors
     /// Where the connection broke.
-    pub async fn execute(&mut self, statement: &str, shift: &Shift<'_>) -> Result<Ended, JobError> {
-        Ok(self.ask(statement, shift).await?.0)
+    pub async fn execute(&mut self, statement: &str, run: &MaintenanceRun<'_>) -> Result<Ended, JobError> {
+        Ok(self.ask(statement, run).await?.0)
     }
 
     /// The same for a statement that answers: the first column of its rows.
     ///
     /// # Errors
     /// Where the connection broke.
-    pub async fn ask(&mut self, statement: &str, shift: &Shift<'_>) -> Result<(Ended, Vec<String>), JobError> {
-        let limits = Limits { over: shift.over(), longest: shift.left() + 2 * PATIENCE, waits: None };
-        self.run(statement, shift, limits).await
+    pub async fn ask(&mut self, statement: &str, run: &MaintenanceRun<'_>) -> Result<(Ended, Vec<String>), JobError> {
+        let limits = Limits { over: run.over(), longest: run.left() + 2 * PATIENCE, waits: None };
+        self.run(statement, run, limits).await
     }
 
     /// Executes a statement that others wait for meanwhile: the server ends it after so long.
@@ -193,11 +193,11 @@ impl Session {
     pub async fn execute_within(
         &mut self,
         statement: &str,
-        shift: &Shift<'_>,
+        run: &MaintenanceRun<'_>,
         longest: Duration,
     ) -> Result<Ended, JobError> {
-        let limits = Limits { over: shift.over(), longest, waits: None };
-        Ok(self.run(statement, shift, limits).await?.0)
+        let limits = Limits { over: run.over(), longest, waits: None };
+        Ok(self.run(statement, run, limits).await?.0)
     }
 
     /// Executes a statement that waits for its table, behind which others would wait, only so long, and longer for others to
@@ -208,13 +208,13 @@ impl Session {
     pub async fn execute_patiently(
         &mut self,
         statement: &str,
-        shift: &Shift<'_>,
+        run: &MaintenanceRun<'_>,
         (table, others): (Duration, Duration),
     ) -> Result<Ended, JobError> {
         self.set("lock_timeout = 0").await?;
-        let longest = shift.left() + 2 * PATIENCE;
-        let limits = Limits { over: shift.over(), longest, waits: Some((table, others)) };
-        let (ended, _) = self.run(statement, shift, limits).await?;
+        let longest = run.left() + 2 * PATIENCE;
+        let limits = Limits { over: run.over(), longest, waits: Some((table, others)) };
+        let (ended, _) = self.run(statement, run, limits).await?;
         self.set(&format!("lock_timeout = {}", table.as_millis())).await?;
         Ok(ended)
     }
@@ -223,23 +223,23 @@ impl Session {
     ///
     /// # Errors
     /// Where the connection broke.
-    pub async fn tidy(&mut self, statement: &str, shift: &Shift<'_>) -> Result<Ended, JobError> {
+    pub async fn tidy(&mut self, statement: &str, run: &MaintenanceRun<'_>) -> Result<Ended, JobError> {
         let over = async {
             tokio::time::sleep(PATIENCE / 2).await;
             "it did not finish in time; the next run tries again".to_owned()
         };
         let limits = Limits { over, longest: 2 * PATIENCE, waits: None };
-        Ok(self.run(statement, shift, limits).await?.0)
+        Ok(self.run(statement, run, limits).await?.0)
     }
 
     async fn run(
         &mut self,
         statement: &str,
-        shift: &Shift<'_>,
+        run: &MaintenanceRun<'_>,
         limits: Limits<impl Future<Output = String>>,
     ) -> Result<(Ended, Vec<String>), JobError> {
         let Self { database, server, lock_timeout, watch, work, .. } = self;
-        let progress = &shift.context.progress;
+        let progress = &run.context.progress;
         progress.step(format!("{database}: {statement}"), 0);
         let work = Work::of(work, server, *lock_timeout).await?;
         // Should nobody be there to cancel it.
@@ -251,12 +251,12 @@ impl Session {
         let mut over = std::pin::pin!(limits.over);
         let mut reason: Option<(Ended, Instant)> = None;
         let mut waits_since = None;
-        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, LOOK);
+        let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + TICK, TICK);
         let done = loop {
             let why = tokio::select! {
                 done = &mut work => break done,
                 why = &mut over, if reason.is_none() => Some(Ended::Cancelled(why)),
-                _ = look.tick() => {
+                _ = tick.tick() => {
                     if let Some(step) = step(watch, *pid).await {
                         progress.detail(step);
                     }

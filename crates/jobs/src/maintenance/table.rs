@@ -1,6 +1,6 @@
 //! Tables, and which of them need work: a pure function of what the server counts, against each table's own thresholds.
 
-use super::session::Session;
+use super::session::MaintenanceSession;
 use crate::JobError;
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::human;
@@ -8,7 +8,7 @@ use sqlx::FromRow;
 
 /// A table as the server counts it.
 #[derive(Clone, Debug, Default, FromRow)]
-pub(super) struct Table {
+pub(super) struct TableActivity {
     pub oid: i64,
     /// With its schema, as SQL names it.
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
@@ -70,11 +70,11 @@ pub(super) struct Measure {
 }
 
 /// The tables of a database.
-pub(super) async fn tables(session: &mut Session) -> Result<Vec<Table>, JobError> {
+pub(super) async fn tables(session: &mut MaintenanceSession) -> Result<Vec<TableActivity>, JobError> {
     session.rows("list the tables", include_str!("tables.sql")).await
 }
 
-impl Table {
+impl TableActivity {
     /// What vacuum has to do, where it has.
     pub fn vacuum(&self, measure: &Measure) -> Option<Need> {
         if self.partitioned {
@@ -148,15 +148,15 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        Table {
+    fn table() -> TableActivity {
+        TableActivity {
             rows: 1000.0,
             bytes: 8192,
             allowed: true,
             has_statistics: true,
             xid_limit: 200e6,
             multixact_limit: 400e6,
-            ..Table::default()
+            ..TableActivity::default()
         }
     }
 
@@ -164,34 +164,34 @@ mod tests {
     fn vacuum_by_need_and_freezing_ahead_of_the_server() {
         let measure = Measure { share: 0.5, runway: TimeDelta::days(14), transactions: Some(5e6), all: false };
         assert_eq!(table().vacuum(&measure), None);
-        let dead = Table { dead: 300.0, dead_share: 1.2, ..table() }.vacuum(&measure).unwrap();
+        let dead = TableActivity { dead: 300.0, dead_share: 1.2, ..table() }.vacuum(&measure).unwrap();
         assert!(dead.dead && !dead.freeze && dead.reason.contains("300 dead rows, 120 %"), "{dead:?}");
-        assert_eq!(Table { dead_share: 0.49, ..table() }.vacuum(&measure), None);
+        assert_eq!(TableActivity { dead_share: 0.49, ..table() }.vacuum(&measure), None);
         // 14 days of 5 million transactions are 70 million.
-        let ahead = Table { xid: 131e6, ..table() }.vacuum(&measure).unwrap();
+        let ahead = TableActivity { xid: 131e6, ..table() }.vacuum(&measure).unwrap();
         assert!(ahead.freeze && ahead.score > dead.score, "{ahead:?}");
-        assert_eq!(Table { xid: 129e6, ..table() }.vacuum(&measure), None);
+        assert_eq!(TableActivity { xid: 129e6, ..table() }.vacuum(&measure), None);
         let unknown = Measure { transactions: None, ..measure };
-        assert_eq!(Table { xid: 131e6, ..table() }.vacuum(&unknown), None);
-        assert!(Table { xid: 181e6, ..table() }.vacuum(&unknown).unwrap().freeze);
-        let fresh = Table { has_statistics: false, ..table() };
+        assert_eq!(TableActivity { xid: 131e6, ..table() }.vacuum(&unknown), None);
+        assert!(TableActivity { xid: 181e6, ..table() }.vacuum(&unknown).unwrap().freeze);
+        let fresh = TableActivity { has_statistics: false, ..table() };
         assert_eq!(fresh.vacuum(&measure).unwrap().reason, "it was never analyzed");
-        assert_eq!(Table { bytes: 0, ..fresh }.vacuum(&measure), None);
+        assert_eq!(TableActivity { bytes: 0, ..fresh }.vacuum(&measure), None);
         let busy = Measure { transactions: Some(50e6), ..measure };
-        assert_eq!(Table { xid: 90e6, ..table() }.vacuum(&busy), None, "frozen lately");
-        let toast = Table { dead: 9.0, toast_share: 2.0, ..table() }.vacuum(&measure).unwrap();
+        assert_eq!(TableActivity { xid: 90e6, ..table() }.vacuum(&busy), None, "frozen lately");
+        let toast = TableActivity { dead: 9.0, toast_share: 2.0, ..table() }.vacuum(&measure).unwrap();
         assert!(toast.reason.contains("most in TOAST"), "{toast:?}");
         assert!(table().vacuum(&Measure { all: true, ..measure }).is_some());
-        assert!(Table { partitioned: true, ..table() }.vacuum(&Measure { all: true, ..measure }).is_none());
+        assert!(TableActivity { partitioned: true, ..table() }.vacuum(&Measure { all: true, ..measure }).is_none());
     }
 
     #[test]
     fn partitioned_tables_are_analyzed_once_a_week() {
         let now = DateTime::UNIX_EPOCH + TimeDelta::days(100);
-        let parent = |days| Table { partitioned: true, analyzed: Some(now - TimeDelta::days(days)), ..table() };
+        let parent = |days| TableActivity { partitioned: true, analyzed: Some(now - TimeDelta::days(days)), ..table() };
         assert!(parent(6).analyze(0.5, false, now).is_none());
         assert!(parent(8).analyze(0.5, false, now).is_some());
-        assert!(Table { modified_share: 0.6, ..table() }.analyze(0.5, false, now).is_some());
+        assert!(TableActivity { modified_share: 0.6, ..table() }.analyze(0.5, false, now).is_some());
         assert!(table().analyze(0.5, false, now).is_none());
     }
 }

@@ -1,9 +1,9 @@
 //! Vacuum by need (reference 000: daily maintenance, VACUUM ANALYZE on all user tables).
 
 use super::{
-    session::{Ended, Session},
-    shift::{AFTER_BUDGET, Piece, Shift, class},
-    table::{Measure, Need, Table, tables},
+    run::{AFTER_BUDGET, MaintenanceRun, MaintenanceTarget, class},
+    session::{Ended, MaintenanceSession},
+    table::{Measure, Need, TableActivity, tables},
 };
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
@@ -80,7 +80,7 @@ struct Habit {
 /// A table and what it needs.
 struct Task {
     database: String,
-    table: Table,
+    table: TableActivity,
     need: Need,
 }
 
@@ -89,8 +89,8 @@ impl Task {
         format!("{} {}", self.database, self.table.name)
     }
 
-    fn piece(&self) -> Piece<'_> {
-        Piece {
+    fn target(&self) -> MaintenanceTarget<'_> {
+        MaintenanceTarget {
             database: &self.database,
             object: &self.table.name,
             action: Action::Vacuum,
@@ -142,18 +142,18 @@ impl Job for Vacuum {
     }
 
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let mut shift = Shift::new(context, self.time_budget, self.lock_timeout);
-        let Some(databases) = shift.databases_of_primary(&self.databases).await? else {
+        let mut run = MaintenanceRun::new(context, self.time_budget, self.lock_timeout);
+        let Some(databases) = run.databases_of_primary(&self.databases).await? else {
             return Ok(Outcome { summary: STANDBY.into(), ..Outcome::default() });
         };
         let before: Memory = context.memory();
-        let (mut tasks, transaction) = self.choose(&mut shift, &databases, &before, false).await?;
+        let (mut tasks, transaction) = self.choose(&mut run, &databases, &before, false).await?;
         let mut memory = Memory { transaction, tables: before.tables };
         memory.tables.retain(|_, habit| habit.seconds >= 1.0 || habit.runs > 0 || habit.unfinished);
         // What did not fit the whole budget last time must not keep the others from being done again.
         tasks.sort_by_key(|task| memory.tables.get(&task.key()).is_some_and(|habit| habit.unfinished));
-        let worked = self.work_all(&mut shift, &tasks, &mut memory).await;
-        let mut outcome = shift.end(worked, "no table needs it").await?;
+        let worked = self.work_all(&mut run, &tasks, &mut memory).await;
+        let mut outcome = run.end(worked, "no table needs it").await?;
         outcome.findings.extend(unfinished(&tasks, &memory, self.time_budget));
         if !context.dry_run {
             outcome.records.push(Record::Advice(advice(&tasks, &memory)));
@@ -186,13 +186,18 @@ impl Vacuum {
     }
 
     /// Vacuums the catalogues of these databases that need it.
-    pub(super) async fn catalogues(&self, shift: &mut Shift<'_>, databases: &[String]) -> Result<(), JobError> {
-        let (tasks, _) = self.choose(shift, databases, &Memory::default(), true).await?;
-        self.work_all(shift, &tasks, &mut Memory::default()).await
+    pub(super) async fn catalogues(&self, run: &mut MaintenanceRun<'_>, databases: &[String]) -> Result<(), JobError> {
+        let (tasks, _) = self.choose(run, databases, &Memory::default(), true).await?;
+        self.work_all(run, &tasks, &mut Memory::default()).await
     }
 
     /// Works off the tables; those that somebody else has locked once more at the end.
-    async fn work_all(&self, shift: &mut Shift<'_>, tasks: &[Task], memory: &mut Memory) -> Result<(), JobError> {
+    async fn work_all(
+        &self,
+        run: &mut MaintenanceRun<'_>,
+        tasks: &[Task],
+        memory: &mut Memory,
+    ) -> Result<(), JobError> {
         let needed: BTreeSet<_> = tasks.iter().filter(|task| task.need.dead).map(Task::key).collect();
         memory.tables.iter_mut().filter(|(key, _)| !needed.contains(*key)).for_each(|(_, habit)| habit.runs = 0);
         let mut locked = Vec::new();
@@ -201,7 +206,7 @@ impl Vacuum {
             habit.runs += u32::from(task.need.dead);
             // Nobody knows how long one takes that was never done: it gets what is left.
             let expected = if habit.unfinished { 0.0 } else { habit.seconds };
-            match self.work(shift, task, Duration::from_secs_f64(expected)).await? {
+            match self.work(run, task, Duration::from_secs_f64(expected)).await? {
                 Worked::Done(took) => (habit.seconds, habit.unfinished) = (took.as_secs_f64(), false),
                 Worked::Cancelled(took) => (habit.seconds, habit.unfinished) = (took.as_secs_f64(), true),
                 Worked::Locked => locked.push(task),
@@ -209,8 +214,8 @@ impl Vacuum {
             }
         }
         for task in locked {
-            if matches!(self.work(shift, task, Duration::ZERO).await?, Worked::Locked) {
-                shift.skip_behind(&task.piece(), LOCKED);
+            if matches!(self.work(run, task, Duration::ZERO).await?, Worked::Locked) {
+                run.skip_behind(&task.target(), LOCKED);
             }
         }
         Ok(())
@@ -219,14 +224,14 @@ impl Vacuum {
     /// The tables in need, worst first, and the server's newest transaction.
     async fn choose(
         &self,
-        shift: &mut Shift<'_>,
+        run: &mut MaintenanceRun<'_>,
         databases: &[String],
         before: &Memory,
         system: bool,
     ) -> Result<(Vec<Task>, Option<(DateTime<Utc>, i64)>), JobError> {
         let (mut tasks, mut newest, mut shared) = (Vec::new(), None, false);
         for database in databases {
-            let Some(session) = shift.session(database).await? else { continue };
+            let Some(session) = run.session(database).await? else { continue };
             let moment: Vec<Moment> = session.rows("ask for the time", include_str!("moment.sql")).await?;
             newest = moment.first().map(|moment| (moment.at, moment.transaction));
             let measure = Measure {
@@ -269,58 +274,58 @@ impl Vacuum {
     }
 
     /// Vacuums one table, which takes about so long.
-    async fn work(&self, shift: &mut Shift<'_>, task: &Task, expected: Duration) -> Result<Worked, JobError> {
-        let piece = task.piece();
+    async fn work(&self, run: &mut MaintenanceRun<'_>, task: &Task, expected: Duration) -> Result<Worked, JobError> {
+        let target = task.target();
         if !task.table.allowed {
-            shift.refuse(&piece);
+            run.refuse(&target);
             return Ok(Worked::LeftOut);
         }
         // Before a session is opened: there may be thousands left.
-        if let Some(reason) = shift.closed_to(expected) {
-            shift.skip(&piece, reason);
+        if let Some(reason) = run.closed_to(expected) {
+            run.skip(&target, reason);
             return Ok(Worked::LeftOut);
         }
-        let Some(mut session) = shift.take_session(&task.database).await? else { return Ok(Worked::LeftOut) };
+        let Some(mut session) = run.take_session(&task.database).await? else { return Ok(Worked::LeftOut) };
         let statement = self.statement(task, session.major);
         let mut worked = Worked::LeftOut;
-        if shift.context.dry_run {
+        if run.context.dry_run {
             let size = human::size(task.table.size());
-            shift.would(&task.database, &format!("{statement};  -- {}, {size}", task.need.reason));
+            run.would(&task.database, &format!("{statement};  -- {}, {size}", task.need.reason));
         } else {
-            worked = self.vacuum(shift, &mut session, task, &statement).await?;
+            worked = self.vacuum(run, &mut session, task, &statement).await?;
         }
-        shift.return_session(session);
+        run.return_session(session);
         Ok(worked)
     }
 
     async fn vacuum(
         &self,
-        shift: &mut Shift<'_>,
-        session: &mut Session,
+        run: &mut MaintenanceRun<'_>,
+        session: &mut MaintenanceSession,
         task: &Task,
         statement: &str,
     ) -> Result<Worked, JobError> {
-        let piece = task.piece();
+        let target = task.target();
         let delay = (self.cost_delay.as_secs_f64() * 1000.0).min(100.0);
         session.set(&format!("vacuum_cost_delay = {delay}")).await?;
         session.set(&format!("vacuum_cost_limit = {}", self.cost_limit.clamp(1, 10_000))).await?;
         let before = moment(session).await?;
         let begun = Instant::now();
-        let ended = session.execute(statement, shift).await?;
+        let ended = session.execute(statement, run).await?;
         let took = begun.elapsed();
         match ended {
             Ended::Done => {}
             Ended::Locked => return Ok(Worked::Locked),
             ended => {
-                shift.record_ending(&piece, &ended, took);
-                let cancelled = matches!(ended, Ended::Cancelled(_)) && !shift.context.cancel.is_cancelled();
+                run.record_ending(&target, &ended, took);
+                let cancelled = matches!(ended, Ended::Cancelled(_)) && !run.context.cancel.is_cancelled();
                 return Ok(if cancelled { Worked::Cancelled(took) } else { Worked::LeftOut });
             }
         }
         let after: Option<After> =
             session.row_of("read the statistics of the table", include_str!("vacuumed.sql"), task.table.oid).await?;
         let Some(after) = after else {
-            shift.record_ending(&piece, &Ended::Gone, took);
+            run.record_ending(&target, &Ended::Gone, took);
             return Ok(Worked::LeftOut);
         };
         // SKIP_LOCKED says so by a warning only; the server counts what it has done.
@@ -345,17 +350,17 @@ impl Vacuum {
             }
         }
         let wal = moment(session).await?.lsn - before.lsn;
-        shift.record(&piece, Ending::Done, reason, Some(after.bytes.unsigned_abs()), Some(wal.unsigned_abs()), took);
+        run.record(&target, Ending::Done, reason, Some(after.bytes.unsigned_abs()), Some(wal.unsigned_abs()), took);
         Ok(Worked::Done(took))
     }
 }
 
-pub(super) async fn moment(session: &mut Session) -> Result<Moment, JobError> {
+pub(super) async fn moment(session: &mut MaintenanceSession) -> Result<Moment, JobError> {
     let rows = session.rows("ask for the time", include_str!("moment.sql")).await?;
     rows.into_iter().next().ok_or_else(|| JobError::passing("the server did not return the time"))
 }
 
-/// Transactions a day between two looks, where they are far enough from each other.
+/// Transactions a day between two checks, where they are far enough from each other.
 fn rate(before: (DateTime<Utc>, i64), now: (DateTime<Utc>, i64)) -> Option<f64> {
     let days = (now.0 - before.0).as_seconds_f64() / 86_400.0;
     (days > 0.04 && now.1 >= before.1).then(|| (now.1 - before.1) as f64 / days)
@@ -422,7 +427,7 @@ mod tests {
             ..Vacuum::of_catalogues(Duration::ZERO, Duration::ZERO)
         };
         let need = Need { score: 0.0, reason: String::new(), freeze: true, dead: false };
-        let table = Table { name: "public.t".into(), ..Table::default() };
+        let table = TableActivity { name: "public.t".into(), ..TableActivity::default() };
         let task = Task { database: "app".into(), table, need };
         assert_eq!(vacuum.statement(&task, 15), "VACUUM (ANALYZE, SKIP_LOCKED, FREEZE, PARALLEL 2) public.t");
         assert_eq!(

@@ -18,7 +18,7 @@ pub use restore_tests::RestoreTests;
 pub use wal_archive::WalArchive;
 pub use wal_gaps::WalGaps;
 
-use super::Look;
+use super::MonitorSession;
 use crate::JobError;
 use pgbosun_backup::Catalogue;
 use pgbosun_core::{
@@ -37,12 +37,12 @@ type InEach<T> = Vec<(String, Result<T, String>)>;
 /// # Errors
 /// Where none can be looked into.
 async fn in_each(
-    look: &Look<'_>,
+    session: &MonitorSession<'_>,
     names: &[RepositoryName],
 ) -> Result<Vec<(Repository, Result<Catalogue, String>)>, JobError> {
-    let (cluster, _) = look.context.cluster()?;
+    let (cluster, _) = session.context.cluster()?;
     let (mut all, mut away) = (Vec::new(), None);
-    for repository in look.context.backup_repositories(names)? {
+    for repository in session.context.backup_repositories(names)? {
         let found = match Catalogue::shown(&repository, Some(cluster)).await {
             Ok(catalogue) => Ok(catalogue),
             Err(error) => {

@@ -4,26 +4,26 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The counters of the last look.
+/// The counters of the last check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
     at: Option<DateTime<Utc>>,
     counters: BTreeMap<String, i64>,
 }
 
-/// How a counter grew since the last look.
+/// How a counter grew since the last check.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// By how much.
     pub grown: i64,
-    /// The time between the looks, seconds.
+    /// The time between the checks, seconds.
     pub seconds: f64,
     /// By how much a second.
     pub per_second: f64,
 }
 
 impl Rate {
-    /// By how much an hour. What was counted within less than a minute is taken for what the minute brought: two looks
+    /// By how much an hour. What was counted within less than a minute is taken for what the minute brought: two checks
     /// that follow each other closely (by hand, after a failure) say nothing about an hour.
     pub fn per_hour(&self) -> f64 {
         self.grown as f64 / self.seconds.max(60.0) * 3600.0
@@ -31,14 +31,14 @@ impl Rate {
 }
 
 impl Rates {
-    /// Takes over the counters of this look. One that was not there, or is smaller than it was, has no rate.
+    /// Takes over the counters of this check. One that was not there, or is smaller than it was, has no rate.
     pub fn advance<'a>(
         &mut self,
         now: DateTime<Utc>,
         counters: impl IntoIterator<Item = (&'a str, i64)>,
     ) -> BTreeMap<String, Rate> {
         let seconds = self.at.map(|at| (now - at).as_seconds_f64());
-        // Too soon to say anything: what was counted then stays, so that nothing is lost to the next look.
+        // Too soon to say anything: what was counted then stays, so that nothing is lost to the next check.
         if seconds.is_some_and(|seconds| (0.0..1.0).contains(&seconds)) {
             return BTreeMap::new();
         }

@@ -1,11 +1,12 @@
 //! `docs/monitors.md`, from the code: every monitor with its schedule, its group, its source and its queries.
 
-use super::Facts;
+use super::MonitorFacts;
 use pgbosun_core::config::{Kind, Needs};
+use pgbosun_core::family::short_name;
 use std::fmt::Write;
 
 /// The page.
-pub fn reference(monitors: &[(Kind, Facts)]) -> String {
+pub fn reference(monitors: &[(Kind, MonitorFacts)]) -> String {
     let mut out = String::from(INTRODUCTION);
     // Writing into a String cannot fail.
     for (kind, facts) in monitors {
@@ -15,7 +16,7 @@ pub fn reference(monitors: &[(Kind, Facts)]) -> String {
             short(kind),
             anchor(kind),
             facts.every,
-            if facts.looks == 1 { "at once".to_owned() } else { format!("at check {}", facts.looks) },
+            if facts.checks == 1 { "at once".to_owned() } else { format!("at check {}", facts.checks) },
             facts.group,
             needs(facts),
             cost(kind)
@@ -61,24 +62,24 @@ The cost is the CPU time of one check, in milliseconds, on the server and in the
 | --- | --- | --- | --- | --- | --- |
 ";
 
-/// What a look of this kind cost when it was last measured.
+/// What a check of this kind cost when it was last measured.
 fn cost(kind: &Kind) -> String {
     let measured = include_str!("costs.tsv").lines().find_map(|line| {
-        let (name, figures) = line.split_once('\t')?;
-        (name == kind.name).then(|| figures.replace('\t', ", "))
+        let (name, metrics) = line.split_once('\t')?;
+        (name == kind.name).then(|| metrics.replace('\t', ", "))
     });
     measured.unwrap_or_else(|| "not measured".into())
 }
 
 fn short(kind: &Kind) -> &'static str {
-    kind.name.trim_start_matches("monitor.")
+    short_name(kind.name)
 }
 
 fn anchor(kind: &Kind) -> String {
     kind.name.replace('.', "")
 }
 
-const fn needs(facts: &Facts) -> &'static str {
+const fn needs(facts: &MonitorFacts) -> &'static str {
     match facts.needs {
         Needs::Host => "this machine",
         Needs::Cluster => "a cluster",

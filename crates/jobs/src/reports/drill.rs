@@ -4,7 +4,7 @@
 mod scenario;
 
 use super::{
-    care::{seconds, told},
+    activity::{seconds, told},
     issued,
 };
 use crate::{Job, JobContext, JobError, backups::RestoreTestJob};
@@ -16,7 +16,7 @@ use pgbosun_core::{
     finding::Severity,
     human, options,
     outcome::Outcome,
-    report::{Chart, Kind, Line, Report, Section, Series, Table, Unit},
+    report::{Chart, ChartSeries, ChartUnit, Report, ReportKind, ReportSection, ReportTable, VerdictLine},
 };
 use pgbosun_history::{Journal, RestoreTestRow};
 use scenario::{Played, Scenarios};
@@ -74,7 +74,7 @@ impl DrillReport {
         sections.push(self::tests(&tests, time, zone));
         Ok(Report {
             id: Uuid::now_v7(),
-            kind: Kind::Drill,
+            kind: ReportKind::Drill,
             title: format!("Disaster-recovery drill of {cluster}"),
             cluster: Some(cluster.to_owned()),
             instance: config.instance_name(),
@@ -89,11 +89,11 @@ impl DrillReport {
 }
 
 /// What holds and what does not, the worst first.
-fn verdict(played: &[Played<'_>], tests: &[RestoreTestRow]) -> Vec<Line> {
+fn verdict(played: &[Played<'_>], tests: &[RestoreTestRow]) -> Vec<VerdictLine> {
     if tests.is_empty() {
         let text = "No restore test ran in this window: the cost of a disaster is unknown. Run \
                     \"pgbosun report drill --run\".";
-        return vec![Line::new(Severity::Critical, text)];
+        return vec![VerdictLine::new(Severity::Critical, text)];
     }
     let mut lines: Vec<_> = played.iter().filter_map(Played::line).collect();
     lines.sort_by_key(|line| std::cmp::Reverse(line.severity));
@@ -101,10 +101,10 @@ fn verdict(played: &[Played<'_>], tests: &[RestoreTestRow]) -> Vec<Line> {
 }
 
 /// All scenarios in one table.
-fn summary(played: &[Played<'_>]) -> Section {
-    let mut section = Section::new("Objectives");
+fn summary(played: &[Played<'_>]) -> ReportSection {
+    let mut section = ReportSection::new("Objectives");
     let head = ["scenario", "recovery time", "objective", "recovery point", "objective", "result"];
-    let mut table = Table::new("", &head);
+    let mut table = ReportTable::new("", &head);
     for played in played {
         table.row(played.cells(), None);
     }
@@ -113,25 +113,25 @@ fn summary(played: &[Played<'_>]) -> Section {
 }
 
 /// The tests it was made from, and how their times developed.
-fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz::Tz) -> Section {
-    let mut section = Section::new("Restore tests used");
+fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz::Tz) -> ReportSection {
+    let mut section = ReportSection::new("Restore tests used");
     let points: Vec<_> = tests.iter().rev().map(|test| (test.started_at, 1000.0 * test.total_seconds)).collect();
     if let (Some(first), Some(last), true) = (points.first(), points.last(), points.len() > 1) {
         let limit = objective.map(|limit| {
             let limit = limit.as_secs_f64() * 1000.0;
-            Series { name: "objective".into(), points: vec![(first.0, limit), (last.0, limit)] }
+            ChartSeries { name: "objective".into(), points: vec![(first.0, limit), (last.0, limit)] }
         });
-        let series = [Series { name: "measured".into(), points: points.clone() }];
+        let series = [ChartSeries { name: "measured".into(), points: points.clone() }];
         section.charts.push(Chart {
             name: "recovery-time".into(),
             title: "Measured recovery time".into(),
-            unit: Unit::Milliseconds,
+            unit: ChartUnit::Milliseconds,
             series: series.into_iter().chain(limit).collect(),
         });
     }
     let head =
         ["when", "backup", "recovered to", "find", "fetch", "recover", "check", "total", "age of state", "result"];
-    let mut table = Table::new("", &head);
+    let mut table = ReportTable::new("", &head);
     let most = tests.iter().map(|test| test.total_seconds).fold(f64::MIN_POSITIVE, f64::max);
     for test in tests.iter().take(20) {
         let cells = [
@@ -151,7 +151,8 @@ fn tests(tests: &[RestoreTestRow], objective: Option<Duration>, zone: chrono_tz:
     match tests.first() {
         Some(newest) => {
             section.tables.push(table);
-            let mut found = Table::new(&format!("What the newest test found: {}", human_detail(newest)), &["check"]);
+            let mut found =
+                ReportTable::new(&format!("What the newest test found: {}", human_detail(newest)), &["check"]);
             newest.detail.lines().take(20).for_each(|line| found.row([line], None));
             section.tables.extend((!found.rows.is_empty()).then_some(found));
         }

@@ -5,7 +5,7 @@ mod backups;
 mod clusters;
 mod storage;
 
-use super::{Span, care::Care, issued};
+use super::{Span, activity::Activity, issued};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -14,10 +14,11 @@ use futures::future::join_all;
 use pgbosun_core::{
     clock,
     config::{Config, GroupName},
+    family::{Family, short_name},
     finding::Severity,
     human, options,
     outcome::Outcome,
-    report::{Figure, Kind, Line, Report, Section},
+    report::{KeyFigure, Report, ReportKind, ReportSection, VerdictLine},
 };
 use pgbosun_history::{AlertRow, Journal};
 use std::{sync::Arc, time::Duration};
@@ -98,29 +99,29 @@ impl Health {
     /// Where history cannot be read. A server or a repository that does not answer is a sentence of the report.
     pub async fn report(&self) -> Result<Report, JobError> {
         let cluster = self.cluster.as_deref();
-        let mut care = Care::read(&self.config, &self.journal, cluster, self.window).await?;
+        let mut activity = Activity::read(&self.config, &self.journal, cluster, self.window).await?;
         // History knows what there was: the repositories have the last word.
         let holdings = Holding::of_all(&self.config).await;
-        let lost = care.leave_out(|backup| holdings.iter().any(|holding| holding.lacks(backup)));
+        let lost = activity.leave_out(|backup| holdings.iter().any(|holding| holding.lacks(backup)));
         let here = self.config.clusters.iter().filter(|(name, _)| cluster.is_none_or(|cluster| cluster == *name));
-        let standings = here.map(|(name, options)| Standing::of(&self.config, name, options, &care, self.about));
+        let standings = here.map(|(name, options)| Standing::of(&self.config, name, options, &activity, self.about));
         let standings = join_all(standings).await;
         let tests = self.journal.restore_tests(cluster, self.window).await?;
         let zone = self.config.daemon.time_zone;
         let everything = self.about == Scope::Everything;
         let mut sections = Vec::new();
         if everything {
-            sections.push(clusters::section(&standings, &care, self.window.1, zone));
+            sections.push(clusters::section(&standings, &activity, self.window.1, zone));
         }
-        sections.push(backups::section(&standings, &care, self.window.1, zone));
-        sections.push(backups::tests(&self.config, &standings, &care, &tests, zone));
-        sections.push(storage::section(&self.config, &care, &holdings).await);
-        sections.push(self.operation(&care).await?);
+        sections.push(backups::section(&standings, &activity, self.window.1, zone));
+        sections.push(backups::tests(&self.config, &standings, &activity, &tests, zone));
+        sections.push(storage::section(&self.config, &activity, &holdings).await);
+        sections.push(self.operation(&activity).await?);
         let about = if everything { "Health" } else { "Backups" };
         let instance = self.config.instance_name();
         Ok(Report {
             id: Uuid::now_v7(),
-            kind: if everything { Kind::Health } else { Kind::Backups },
+            kind: if everything { ReportKind::Health } else { ReportKind::Backups },
             title: format!("{about} of {}", cluster.unwrap_or(&instance)),
             cluster: self.cluster.clone(),
             instance,
@@ -128,26 +129,19 @@ impl Health {
             to: self.window.1,
             zone,
             made_at: clock::now(),
-            verdict: self.verdict(&standings, &care, storage::lines(&holdings, &lost)),
+            verdict: self.verdict(&standings, &activity, storage::lines(&holdings, &lost)),
             sections,
         })
     }
 
     /// Whether a kind of job is about what this report is about.
     fn concerns(&self, kind: &str) -> bool {
-        const BACKUPS: [&str; 10] = [
-            "backup.",
-            "monitor.disk",
-            "monitor.slots",
-            "wal.",
-            "verify",
-            "replicate",
-            "restore-test",
-            "monitor.backup-",
-            "monitor.wal-",
-            "monitor.restore-tests",
-        ];
-        self.about == Scope::Everything || BACKUPS.iter().any(|prefix| kind.starts_with(prefix))
+        let about_backups = match Family::of(kind) {
+            Family::Backup | Family::Repository | Family::Verify | Family::RestoreTest => true,
+            Family::Monitor => watches_backups(kind),
+            _ => false,
+        };
+        self.about == Scope::Everything || about_backups
     }
 
     /// The kind of the job that raised an alert; none where it is the daemon's own, or not configured any more.
@@ -160,25 +154,25 @@ impl Health {
     }
 
     /// Jobs and alerts, and pgbosun itself.
-    async fn operation(&self, care: &Care) -> Result<Section, JobError> {
-        let mut section = Section::new("Jobs and alerts");
+    async fn operation(&self, activity: &Activity) -> Result<ReportSection, JobError> {
+        let mut section = ReportSection::new("Jobs and alerts");
         if self.about == Scope::Everything {
             let waiting = self.journal.outbox_depth().await?;
-            section.figures.push(Figure::new("messages waiting to be sent", waiting.to_string()));
+            section.figures.push(KeyFigure::new("messages waiting to be sent", waiting.to_string()));
             section
                 .figures
-                .push(Figure::new("recommendations from maintenance.advice", care.recommended().to_string()));
+                .push(KeyFigure::new("recommendations from maintenance.advice", activity.recommended().to_string()));
         }
-        section.tables.extend(care.alerts_table(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)));
-        section.tables.extend(care.jobs_table(|job| self.concerns(&job.kind)));
+        section.tables.extend(activity.alerts_table(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)));
+        section.tables.extend(activity.jobs_table(|job| self.concerns(&job.kind)));
         if section.tables.is_empty() {
             section.note = Some("No job ran in this window, and no alert was open.".into());
         }
         Ok(section)
     }
 
-    fn verdict(&self, standings: &[Standing], care: &Care, storage: Vec<Line>) -> Vec<Line> {
-        let mut open: Vec<_> = care.open().filter(|alert| self.concerns_alert(alert)).collect();
+    fn verdict(&self, standings: &[Standing], activity: &Activity, storage: Vec<VerdictLine>) -> Vec<VerdictLine> {
+        let mut open: Vec<_> = activity.open().filter(|alert| self.concerns_alert(alert)).collect();
         open.sort_by_key(|alert| std::cmp::Reverse(alert.severity));
         let mut lines: Vec<_> = open
             .iter()
@@ -186,33 +180,34 @@ impl Health {
             .map(|alert| {
                 let place = alert.cluster.as_ref().map_or_else(String::new, |cluster| format!("{cluster}: "));
                 let age = human::span(self.window.1 - alert.opened_at);
-                Line::new(alert.severity, format!("{place}{}, for {age}.", alert.summary))
+                VerdictLine::new(alert.severity, format!("{place}{}, for {age}.", alert.summary))
             })
             .collect();
         if let Some(next) = open.get(ALERTS) {
             let text = format!("{}: see \"pgbosun alert list\".", human::count(open.len() - ALERTS, "more alert"));
-            lines.push(Line::new(next.severity, text));
+            lines.push(VerdictLine::new(next.severity, text));
         }
         lines.extend(storage);
         // Unless an alert says the same.
-        let told = |cluster: &str, kinds: &[&str]| {
+        let told = |cluster: &str, by: fn(&str) -> bool| {
             let here = |alert: &&&AlertRow| alert.cluster.as_deref() == Some(cluster);
-            open.iter().filter(here).any(|alert| kinds.iter().any(|kind| self.kind_of(alert).starts_with(kind)))
+            open.iter().filter(here).any(|alert| by(self.kind_of(alert)))
         };
-        for Standing { name, .. } in
-            standings.iter().filter(|standing| !told(&standing.name, &["backup.", "monitor.backup-"]))
-        {
-            lines.extend(care.missing_backup(name));
+        let by_backups = |kind: &str| Family::of(kind) == Family::Backup || kind.starts_with("monitor.backup-");
+        for Standing { name, .. } in standings.iter().filter(|standing| !told(&standing.name, by_backups)) {
+            lines.extend(activity.missing_backup(name));
         }
-        for standing in standings.iter().filter(|standing| !told(&standing.name, &["monitor.connectivity"])) {
+        for standing in standings.iter().filter(|standing| !told(&standing.name, |kind| kind == "monitor.connectivity"))
+        {
             lines.extend(standing.silence());
         }
-        lines
-            .extend(care.outages(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)).into_iter().take(1));
-        lines.extend(care.failures(|job| self.concerns(&job.kind)));
+        lines.extend(
+            activity.outages(self.config.daemon.time_zone, |alert| self.concerns_alert(alert)).into_iter().take(1),
+        );
+        lines.extend(activity.failures(|job| self.concerns(&job.kind)));
         let (backed_up, others): (Vec<_>, Vec<_>) =
-            standings.iter().partition(|standing| care.is_backed_up(&standing.name));
-        lines.extend(backed_up.iter().chain(&others).map(|standing| standing.line(care, self.window.1)));
+            standings.iter().partition(|standing| activity.is_backed_up(&standing.name));
+        lines.extend(backed_up.iter().chain(&others).map(|standing| standing.line(activity, self.window.1)));
         lines.sort_by_key(|line| std::cmp::Reverse(line.severity));
         // Nothing critical is left out.
         let critical = lines.iter().filter(|line| line.severity == Severity::Critical).count();
@@ -221,11 +216,16 @@ impl Health {
             let text = format!("{} not shown.", human::count(lines.len() - kept, "more line"));
             let severity = next.severity;
             lines.truncate(kept);
-            lines.push(Line::new(severity, text));
+            lines.push(VerdictLine::new(severity, text));
         }
         if lines.is_empty() {
-            lines.push(Line::new(Severity::Warning, "No cluster is configured: there is nothing to report on."));
+            lines.push(VerdictLine::new(Severity::Warning, "No cluster is configured: there is nothing to report on."));
         }
         lines
     }
+}
+/// Whether a monitor is about backups, or what they cannot do without.
+fn watches_backups(monitor: &str) -> bool {
+    let name = short_name(monitor);
+    ["disk", "slots", "restore-tests"].contains(&name) || name.starts_with("backup-") || name.starts_with("wal-")
 }

@@ -6,7 +6,7 @@ mod machine;
 mod statements;
 mod verdict;
 
-use super::{Span, care::Care, issued, window::Window};
+use super::{Span, activity::Activity, issued, window::Window};
 use crate::{Job, JobContext, JobError};
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -16,7 +16,7 @@ use pgbosun_core::{
     finding::Severity,
     options,
     outcome::Outcome,
-    report::{Figure, Kind, Report, Section, Unit},
+    report::{ChartUnit, KeyFigure, Report, ReportKind, ReportSection},
 };
 use pgbosun_history::Journal;
 use pgbosun_postgres::Server;
@@ -71,9 +71,9 @@ struct Windows {
 
 impl Windows {
     /// A figure in all three.
-    fn figure(&self, label: &str, unit: Unit, of: impl Fn(&Window) -> Option<f64>) -> Figure {
-        let told = |window: &Window| (!window.is_empty()).then(|| of(window)).flatten().map(|value| unit.tell(value));
-        Figure {
+    fn figure(&self, label: &str, unit: ChartUnit, of: impl Fn(&Window) -> Option<f64>) -> KeyFigure {
+        let told = |window: &Window| (!window.is_empty()).then(|| of(window)).flatten().map(|value| unit.format(value));
+        KeyFigure {
             label: label.to_owned(),
             value: told(&self.now).unwrap_or_else(|| "unknown".into()),
             before: told(&self.before),
@@ -97,26 +97,26 @@ pub async fn performance(about: &About<'_>, (from, to): Span, beside: Option<Spa
     };
     let live = live::ask(about.server).await;
     let texts = about.journal.queries(about.cluster).await?;
-    let care = Care::read(about.config, about.journal, Some(about.cluster), (from, to)).await?;
+    let activity = Activity::read(about.config, about.journal, Some(about.cluster), (from, to)).await?;
     let (growth, full) = load::growth(about, &windows, to).await?;
     let sections = vec![
         live.section(about.config.daemon.time_zone),
         load::connections(&windows),
         statements::section(&windows, &texts, &live),
         live.bloat(),
-        load::indexes(&windows, &care),
+        load::indexes(&windows, &activity),
         load::locks(&windows),
         load::checkpoints(&windows),
         load::wal(&windows),
         load::cache(&windows),
         machine::section(&windows, &live),
         growth,
-        care.section(about.cluster, about.config.daemon.time_zone),
-        care.advice(),
+        activity.section(about.cluster, about.config.daemon.time_zone),
+        activity.advice(),
     ];
     Ok(Report {
         id: Uuid::now_v7(),
-        kind: Kind::Performance,
+        kind: ReportKind::Performance,
         title: format!("Performance of {}", about.cluster),
         cluster: Some(about.cluster.to_owned()),
         instance: about.config.instance_name(),
@@ -124,7 +124,7 @@ pub async fn performance(about: &About<'_>, (from, to): Span, beside: Option<Spa
         to,
         zone: about.config.daemon.time_zone,
         made_at: clock::now(),
-        verdict: verdict::of(&windows, (about.cluster, about.config.daemon.time_zone), &texts, &live, &care, full),
-        sections: sections.into_iter().filter(|section: &Section| !section.title.is_empty()).collect(),
+        verdict: verdict::of(&windows, (about.cluster, about.config.daemon.time_zone), &texts, &live, &activity, full),
+        sections: sections.into_iter().filter(|section: &ReportSection| !section.title.is_empty()).collect(),
     })
 }

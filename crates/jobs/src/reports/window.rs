@@ -114,7 +114,7 @@ impl Row<'_> {
         self.values.get(self.topic.place(value)).copied().unwrap_or_default()
     }
 
-    /// A value that was added up at each look, divided by the looks.
+    /// A value that was added up at each check, divided by the checks.
     pub fn mean(&self, value: &str) -> f64 {
         self.get(value) / self.get("samples").max(1.0)
     }

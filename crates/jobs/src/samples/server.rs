@@ -51,8 +51,8 @@ pub(super) async fn take(
     if major >= 16 {
         count(&mut connection, counters, Topic::Io, include_str!("io.sql")).await?;
     }
-    for look in 0..options.wait_looks {
-        if look > 0 {
+    for round in 0..options.wait_looks {
+        if round > 0 {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
                 () = context.cancel.cancelled() => return Err(JobError::passing("cancelled")),

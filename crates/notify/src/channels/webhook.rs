@@ -104,7 +104,7 @@ fn alert(item: &Item, most: usize) -> Value {
     json!({
         "notice": item.notice,
         "id": alert.id,
-        "incident": alert.told.map(|told| told.incident),
+        "incident": alert.notified.map(|told| told.incident),
         "fingerprint": line(&alert.fingerprint),
         "job": alert.job,
         "object": line(alert.object()),

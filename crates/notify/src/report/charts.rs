@@ -3,7 +3,7 @@
 use super::SIZE;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use pgbosun_core::report::{Chart, Unit};
+use pgbosun_core::report::{Chart, ChartUnit};
 use plotters::{
     coord::ranged1d::{DefaultFormatting, KeyPointHint},
     prelude::*,
@@ -41,7 +41,7 @@ fn draw(chart: &Chart, zone: Tz, drawn: &mut String) -> Result<(), Box<dyn std::
     let local = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local().and_utc();
     let most = points().map(|point| point.1).fold(0.0, f64::max);
     let values = value_marks(chart.unit, most);
-    let top = values.last().copied().unwrap_or(1.0).max(if chart.unit == Unit::Percent {
+    let top = values.last().copied().unwrap_or(1.0).max(if chart.unit == ChartUnit::Percent {
         (most * 1.02).min(100.0)
     } else {
         most
@@ -71,7 +71,7 @@ fn draw(chart: &Chart, zone: Tz, drawn: &mut String) -> Result<(), Box<dyn std::
         .y_labels(12)
         .label_style(font.clone())
         .x_label_formatter(&time)
-        .y_label_formatter(&|value| chart.unit.tell(*value))
+        .y_label_formatter(&|value| chart.unit.format(*value))
         .draw()?;
     // What it is about lies above what it is beside.
     for (number, series) in chart.series.iter().enumerate().rev() {
@@ -118,18 +118,18 @@ impl Ranged for Values {
 }
 
 /// Where the axis of values has its marks, from nothing to above the most: at figures that are round in the unit people read.
-fn value_marks(unit: Unit, most: f64) -> Vec<f64> {
+fn value_marks(unit: ChartUnit, most: f64) -> Vec<f64> {
     // A minute has 60 seconds, a KiB 1024 bytes: each step is round in one of these.
     let bases: &[f64] = match unit {
-        Unit::Bytes => &[1.0, 1024.0, 1_048_576.0, 1_073_741_824.0, 1_099_511_627_776.0, 1_125_899_906_842_624.0],
-        Unit::Milliseconds => &[0.01, 1.0, 1000.0, 60_000.0, 3_600_000.0, 86_400_000.0],
-        Unit::Number | Unit::Percent => &[0.01],
+        ChartUnit::Bytes => &[1.0, 1024.0, 1_048_576.0, 1_073_741_824.0, 1_099_511_627_776.0, 1_125_899_906_842_624.0],
+        ChartUnit::Milliseconds => &[0.01, 1.0, 1000.0, 60_000.0, 3_600_000.0, 86_400_000.0],
+        ChartUnit::Number | ChartUnit::Percent => &[0.01],
     };
-    let most = if unit == Unit::Percent { most.min(100.0) } else { most };
-    let most = most.max(if unit == Unit::Milliseconds { 0.01 } else { 1.0 });
+    let most = if unit == ChartUnit::Percent { most.min(100.0) } else { most };
+    let most = most.max(if unit == ChartUnit::Milliseconds { 0.01 } else { 1.0 });
     let base = bases.iter().copied().rfind(|base| *base * 2.0 <= most).unwrap_or(bases[0]);
     let decades = (0..18).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
-    let limit = if unit == Unit::Percent { 100.0 } else { f64::INFINITY };
+    let limit = if unit == ChartUnit::Percent { 100.0 } else { f64::INFINITY };
     let step = decades.map(|times| base * times).find(|step| step * MARKS >= most).unwrap_or(most);
     let last = (most / step).ceil();
     let marks = (0..=64).map(f64::from).take_while(|number| *number <= last).map(|number| number * step);
@@ -187,17 +187,18 @@ mod tests {
 
     #[test]
     fn marks_are_at_round_figures() {
-        let told =
-            |unit: Unit, most: f64| value_marks(unit, most).iter().map(|mark| unit.tell(*mark)).collect::<Vec<_>>();
-        assert_eq!(told(Unit::Bytes, 3.4e9), ["0 B", "1.0 GiB", "2.0 GiB", "3.0 GiB", "4.0 GiB"]);
-        assert_eq!(told(Unit::Bytes, 700.0), ["0 B", "200 B", "400 B", "600 B", "800 B"]);
-        assert_eq!(told(Unit::Milliseconds, 200_000.0), ["0.00 ms", "1 min", "2 min", "3 min", "4 min"]);
-        assert_eq!(told(Unit::Percent, 99.0).last().unwrap(), "100.0 %");
-        assert_eq!(told(Unit::Number, 0.0), ["0", "0.20", "0.40", "0.60", "0.80", "1"]);
-        for unit in [Unit::Number, Unit::Bytes, Unit::Percent, Unit::Milliseconds] {
+        let told = |unit: ChartUnit, most: f64| {
+            value_marks(unit, most).iter().map(|mark| unit.format(*mark)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(ChartUnit::Bytes, 3.4e9), ["0 B", "1.0 GiB", "2.0 GiB", "3.0 GiB", "4.0 GiB"]);
+        assert_eq!(told(ChartUnit::Bytes, 700.0), ["0 B", "200 B", "400 B", "600 B", "800 B"]);
+        assert_eq!(told(ChartUnit::Milliseconds, 200_000.0), ["0.00 ms", "1 min", "2 min", "3 min", "4 min"]);
+        assert_eq!(told(ChartUnit::Percent, 99.0).last().unwrap(), "100.0 %");
+        assert_eq!(told(ChartUnit::Number, 0.0), ["0", "0.20", "0.40", "0.60", "0.80", "1"]);
+        for unit in [ChartUnit::Number, ChartUnit::Bytes, ChartUnit::Percent, ChartUnit::Milliseconds] {
             for most in [0.0, 0.3, 7.0, 99.9, 12_345.0, 1e9, 1e15] {
                 let marks = value_marks(unit, most);
-                let enough = unit == Unit::Percent || *marks.last().unwrap() >= most;
+                let enough = unit == ChartUnit::Percent || *marks.last().unwrap() >= most;
                 assert!((2..=12).contains(&marks.len()) && enough, "{unit:?} {most}: {marks:?}");
             }
         }

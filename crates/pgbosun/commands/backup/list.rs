@@ -9,7 +9,7 @@ use crate::{
 use chrono_tz::Tz;
 use pgbosun_backup::{Entry, Health};
 use pgbosun_core::{clock, human};
-use pgbosun_daemon::{Holding, look};
+use pgbosun_daemon::{Holding, list_catalogues};
 use pgbosun_repository::BackupInfo;
 
 /// A backup as a list shows it: where it lies, and how good it is with all it builds on (C27).
@@ -107,7 +107,7 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
     let mut found = Vec::new();
     let (mut damaged, mut away) = (Vec::new(), Vec::new());
     let repositories = context.repositories(None)?;
-    let seen = look(&context.bulk, &repositories, cluster).await;
+    let seen = list_catalogues(&context.bulk, &repositories, cluster).await;
     for (repository, seen) in repositories.iter().zip(seen) {
         match seen {
             Ok(catalogue) => {

@@ -125,8 +125,8 @@ pub async fn expire(
 async fn ask(context: &Context, repositories: &[Repository], clusters: &[String]) -> anyhow::Result<()> {
     for repository in repositories {
         for cluster in clusters {
-            let look = expiry::configured(&context.config, cluster, repository, Uuid::now_v7(), true, true);
-            let (would, done) = context.bulk.spawn(async move { look.run(clock::now()).await }).await?;
+            let expire = expiry::configured(&context.config, cluster, repository, Uuid::now_v7(), true, true);
+            let (would, done) = context.bulk.spawn(async move { expire.run(clock::now()).await }).await?;
             done?;
             let goes = would.decisions.iter().filter(|(_, reason)| reason.is_none());
             let labels: Vec<_> =

@@ -22,12 +22,12 @@ pub async fn run(context: &Context, beginning: &str, repository: Option<&str>, f
     let repositories = context.repositories(repository)?;
     let label = &label(&repositories, beginning).await?;
     for repository in repositories {
-        let looked = async {
+        let asked = async {
             // The mount point of a share that is away looks like an empty repository.
             repository.identity().await?;
             repository.find(None, label).await
         };
-        match looked.await {
+        match asked.await {
             Ok(info) => found.push((repository, info)),
             Err(RepositoryError::NoBackup(_)) => {}
             Err(error) => {

@@ -43,13 +43,13 @@ pub async fn run(context: &Context, arguments: HistoryArguments) -> anyhow::Resu
     Ok(0)
 }
 
-/// Which runs are meant. Monitors look so often that nothing else would be seen among their looks.
+/// Which runs are meant. Monitors run so often that nothing else would be seen among their runs.
 fn filter(context: &Context, arguments: HistoryArguments) -> anyhow::Result<RunFilter> {
     let HistoryArguments { name, job, kind, failed, since, all, limit } = arguments;
     let since = since.map(|text| when::since(&text, context.zone(), clock::now())).transpose()?;
     let job = job.or(name);
-    let without_looks = !(all || failed || job.is_some() || kind.is_some());
-    Ok(RunFilter { job, kind, since, failed, without_looks, limit, unfinished: false })
+    let without_monitors = !(all || failed || job.is_some() || kind.is_some());
+    Ok(RunFilter { job, kind, since, failed, without_monitors, limit, unfinished: false })
 }
 
 fn path(filter: &RunFilter) -> String {
@@ -62,7 +62,7 @@ fn path(filter: &RunFilter) -> String {
             ("kind", filter.kind.clone()),
             ("since", filter.since.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))),
             ("failed", flag(filter.failed)),
-            ("without-looks", flag(filter.without_looks)),
+            ("without-monitors", flag(filter.without_monitors)),
         ],
     )
 }

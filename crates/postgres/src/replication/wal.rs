@@ -27,7 +27,7 @@ pub struct WalStream {
     sent: Lsn,
     server: Lsn,
     flushed: Lsn,
-    told: Instant,
+    reported: Instant,
 }
 
 impl Replication {
@@ -85,7 +85,7 @@ impl Replication {
         self.send(&format!("START_REPLICATION {slot}PHYSICAL {start} TIMELINE {timeline}")).await?;
         match self.receive().await? {
             Received::CopyBoth => {
-                Ok(WalStream { connection: self, sent: start, server: start, flushed: start, told: Instant::now() })
+                Ok(WalStream { connection: self, sent: start, server: start, flushed: start, reported: Instant::now() })
             }
             Received::Other(_) => Err(unexpected("answer to START_REPLICATION")),
         }
@@ -124,7 +124,7 @@ impl WalStream {
                     data.advance(1);
                     self.server = Lsn(data.get_u64());
                     if data[8] == 1 {
-                        self.tell().await?;
+                        self.report_positions().await?;
                     }
                 }
                 _ => return Err(unexpected("kind of message within the WAL")),
@@ -147,7 +147,7 @@ impl WalStream {
     /// # Errors
     /// A broken connection.
     pub async fn keep_alive(&mut self) -> Result<(), Error> {
-        if self.told.elapsed() >= STATUS_INTERVAL { self.tell().await } else { Ok(()) }
+        if self.reported.elapsed() >= STATUS_INTERVAL { self.report_positions().await } else { Ok(()) }
     }
 
     /// Reports the flushed position now.
@@ -155,7 +155,7 @@ impl WalStream {
     /// # Errors
     /// A broken connection.
     pub async fn report(&mut self) -> Result<(), Error> {
-        self.tell().await
+        self.report_positions().await
     }
 
     /// The end of the server's WAL as it last said.
@@ -186,7 +186,7 @@ impl WalStream {
         }
     }
 
-    async fn tell(&mut self) -> Result<(), Error> {
+    async fn report_positions(&mut self) -> Result<(), Error> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let micros = i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - POSTGRES_EPOCH_MICROS;
         let mut status = Vec::with_capacity(34);
@@ -196,7 +196,7 @@ impl WalStream {
         }
         status.extend_from_slice(&micros.to_be_bytes());
         status.push(0);
-        self.told = Instant::now();
+        self.reported = Instant::now();
         self.connection.send_copy_data(&status).await
     }
 }

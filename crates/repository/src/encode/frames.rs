@@ -27,12 +27,12 @@ pub struct Frames(Mutex<Idle>);
 #[derive(Default)]
 struct Idle {
     plain: Vec<Vec<u8>>,
-    benches: Vec<Bench>,
+    benches: Vec<CompressBuffer>,
 }
 
 /// What compresses a frame, and where to.
 #[derive(Default)]
-pub(super) struct Bench {
+pub(super) struct CompressBuffer {
     pub compressed: Vec<u8>,
     zstd: Option<Compressor<'static>>,
 }
@@ -49,11 +49,11 @@ impl Frames {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn bench(&self) -> Bench {
+    pub(super) fn bench(&self) -> CompressBuffer {
         self.idle().benches.pop().unwrap_or_default()
     }
 
-    pub(super) fn put_back(&self, bench: Bench) {
+    pub(super) fn put_back(&self, bench: CompressBuffer) {
         self.idle().benches.push(bench);
     }
 }
@@ -112,7 +112,7 @@ impl Drop for Frame {
     }
 }
 
-impl Bench {
+impl CompressBuffer {
     /// Compresses a frame. It gets no checksum of its own: every object has its SHA-256.
     pub async fn compress(&mut self, plain: &[u8], compression: Compression, level: u8) -> io::Result<()> {
         let mut out = std::mem::take(&mut self.compressed);

@@ -4,7 +4,7 @@ use super::{BackupRef, CATALOGUE, CONCURRENT, IDENTITY, INFO, Repository};
 use crate::{
     BackupInfo, Error, ObjectKind,
     cache::Cache,
-    known::Memory,
+    known::SeenIdentities,
     listing,
     order::sort_backups,
     read::{read_up_to, read_volume},
@@ -37,16 +37,16 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn shown(&self, cluster: Option<&str>) -> Result<(Vec<BackupInfo>, Vec<Error>), Error> {
-        let Some(file) = self.memory.as_ref().map(Memory::cache) else { return self.backups(cluster).await };
+        let Some(file) = self.memory.as_ref().map(SeenIdentities::cache) else { return self.backups(cluster).await };
         let unsound = self.unsound_identity().await?;
         let places = self.places(cluster).await?;
-        let looks: Vec<BoxFuture<'_, _>> = places
+        let reads: Vec<BoxFuture<'_, _>> = places
             .iter()
             .map(|place| async move { (place, self.storage.stat(&place.key(INFO)).await) }.boxed())
             .collect();
         let (mut stats, mut foreign) = (Vec::new(), Vec::new());
-        let mut looked = stream::iter(looks).buffered(CONCURRENT);
-        while let Some((place, stat)) = looked.next().await {
+        let mut answers = stream::iter(reads).buffered(CONCURRENT);
+        while let Some((place, stat)) = answers.next().await {
             match stat {
                 Ok(stat) => stats.push((place, stat)),
                 Err(error @ Error::Damaged { .. }) => foreign.push(error),
@@ -65,12 +65,12 @@ impl Repository {
                 None => anew.push((place.clone(), stat)),
             }
         }
-        // C42: a signature is looked at each time, whatever was read before.
-        let looks: Vec<BoxFuture<'_, _>> = known
+        // C42: a signature is checked each time, whatever was read before.
+        let reads: Vec<BoxFuture<'_, _>> = known
             .into_iter()
             .map(|(place, read)| async move { self.check_info(place, &read.sha256).await.map(|()| read) }.boxed())
             .collect();
-        let (known, untrusted) = sort_out(looks).await?;
+        let (known, untrusted) = sort_out(reads).await?;
         let (read, mut damaged) = self.infos(anew.iter().map(|(place, _)| place)).await?;
         damaged.extend(untrusted);
         if !read.is_empty() {
@@ -81,7 +81,7 @@ impl Repository {
                     cache.put(key, *stat, read);
                 }
             }
-            // Those that are gone are never looked up again; they go with the next whole look.
+            // Those that are gone are never looked up again; they go with the next whole listing.
             if cluster.is_none() {
                 let present: HashSet<_> = places.iter().map(|place| place.key(INFO)).collect();
                 cache.retain(&present);
@@ -298,11 +298,11 @@ pub(crate) struct ReadInfo {
 }
 
 /// Looks at many backups at once: what is there, and what is wrong with those that are not to be used.
-async fn sort_out<T>(looks: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<(Vec<T>, Vec<Error>), Error> {
+async fn sort_out<T>(reads: Vec<BoxFuture<'_, Result<T, Error>>>) -> Result<(Vec<T>, Vec<Error>), Error> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    let mut looked = stream::iter(looks).buffered(CONCURRENT);
-    while let Some(look) = looked.next().await {
-        match look {
+    let mut answers = stream::iter(reads).buffered(CONCURRENT);
+    while let Some(answer) = answers.next().await {
+        match answer {
             Ok(read) => found.push(read),
             Err(Error::NoBackup(_)) => {}
             Err(error) if error.is_about_object() => damaged.push(error),

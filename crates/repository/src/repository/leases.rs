@@ -149,7 +149,7 @@ impl Repository {
                 system_id: system_id.clone(),
                 label,
             });
-            let looks: Vec<BoxFuture<'_, _>> = places
+            let reads: Vec<BoxFuture<'_, _>> = places
                 .map(|place| {
                     let has_lease = leased.contains(&place.label);
                     async move {
@@ -159,7 +159,7 @@ impl Repository {
                                 tracing::warn!(repository = self.name, "left alone: {error}");
                                 return Ok(None);
                             }
-                            looked => looked?,
+                            answers => answers?,
                         };
                         // Most have none, and are what they seem.
                         Ok::<_, Error>((!published || has_lease).then_some((place, published)))
@@ -167,8 +167,8 @@ impl Repository {
                     .boxed()
                 })
                 .collect();
-            let looked: Vec<_> = stream::iter(looks).buffered(CONCURRENT).try_collect().await?;
-            for (place, published) in looked.into_iter().flatten() {
+            let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENT).try_collect().await?;
+            for (place, published) in answers.into_iter().flatten() {
                 let dead = match self.note::<Lease>(&place.lease()).await? {
                     Some(Ok(lease)) => lease.is_dead(instance, &place.lease()),
                     // Of whom it is nobody can say; one object must not stop all backups.
@@ -178,7 +178,7 @@ impl Repository {
                     }
                     None => true,
                 };
-                // A lease is looked at after its backup: it may have been published in between.
+                // A lease is checked after its backup: it may have been published in between.
                 match (dead, published || self.is_published(&place).await?) {
                     // It died between publishing and removing the lease: the backup is whole.
                     (true, true) => self.storage.delete(&place.lease()).await?,

@@ -76,8 +76,8 @@ impl Repository {
     /// # Errors
     /// [`Error::Storage`].
     pub async fn notes(&self, infos: &[BackupInfo]) -> Result<Vec<Notes>, Error> {
-        let looks: Vec<BoxFuture<'_, _>> = infos.iter().map(|info| self.notes_of(info).boxed()).collect();
-        stream::iter(looks).buffered(CONCURRENT).try_collect().await
+        let reads: Vec<BoxFuture<'_, _>> = infos.iter().map(|info| self.notes_of(info).boxed()).collect();
+        stream::iter(reads).buffered(CONCURRENT).try_collect().await
     }
 
     async fn notes_of(&self, info: &BackupInfo) -> Result<Notes, Error> {

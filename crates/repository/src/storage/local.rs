@@ -139,11 +139,11 @@ impl Storage for Local {
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
         let path = self.path(key);
         let (root, key) = (self.root.clone(), key.to_owned());
-        let looked = blocking(move || {
+        let stat = blocking(move || {
             let (parent, name) = tree::open_parent(&root, &key)?;
-            tree::look_at_file(parent, &name)
+            tree::stat_file(parent, &name)
         });
-        match looked.await {
+        match stat.await {
             Ok(stat) => {
                 let modified = Some(stat.st_mtime * 1000 + stat.st_mtime_nsec / 1_000_000);
                 Ok(Some(Stat { size: u64::try_from(stat.st_size).unwrap_or(0), modified }))
@@ -160,7 +160,7 @@ impl Storage for Local {
             let mut keys = Vec::new();
             tree::walk(&root, &prefix, &mut |parent, name, key| {
                 if !is_unfinished(name) {
-                    keys.push((key, u64::try_from(tree::look(parent, name)?.st_size).unwrap_or(0)));
+                    keys.push((key, u64::try_from(tree::stat(parent, name)?.st_size).unwrap_or(0)));
                 }
                 Ok(())
             })?;

@@ -4,9 +4,9 @@
 //! C1 holds there too: an object is written under a temporary name, fsynced (`fsync@openssh.com`), renamed
 //! (`posix-rename@openssh.com`). A server without these extensions is refused.
 //!
-//! C36: the protocol takes whole paths, and follows what links are in them. So every name on the way to an object is looked at
+//! C36: the protocol takes whole paths, and follows what links are in them. So every name on the way to an object is inspected
 //! (lstat, all at once) before anything is done there and again afterwards; what is no plain file is refused, what was opened must be
-//! what was looked at, and a walk never goes through a link. Who exchanges a directory for a link and back just in between is not
+//! what was inspected, and a walk never goes through a link. Who exchanges a directory for a link and back just in between is not
 //! seen: [`Storage::exposed`] says where others than the account could.
 
 use super::{
@@ -170,14 +170,14 @@ impl Sftp {
     }
 
     /// What lies under a key, which nothing but directories leads to.
-    async fn look(&self, key: &str) -> Result<Option<MetaData>, Error> {
+    async fn stat_path(&self, key: &str) -> Result<Option<MetaData>, Error> {
         let failed = |error| Error::storage("inspect", self.path(key).display().to_string())(error);
         let names = parts(key).map_err(failed)?;
         let ways = (0..=names.len()).map(|count| self.path(&names[..count].join("/"))).skip(1);
-        let looks = ways.map(|way| async move {
+        let stats = ways.map(|way| async move {
             self.request("inspect", &way, async |mut fs, _| fs.symlink_metadata(&way).await).await
         });
-        let mut found = try_join_all(looks).await?;
+        let mut found = try_join_all(stats).await?;
         let last = found.pop().flatten();
         for (name, way) in names.iter().zip(found) {
             let Some(way) = way else { return Ok(None) };
@@ -189,8 +189,8 @@ impl Sftp {
     }
 
     /// A plain file, or nothing.
-    async fn look_at_file(&self, key: &str) -> Result<Option<MetaData>, Error> {
-        let found = self.look(key).await?;
+    async fn stat_file(&self, key: &str) -> Result<Option<MetaData>, Error> {
+        let found = self.stat_path(key).await?;
         if found.as_ref().and_then(MetaData::file_type).is_some_and(|kind| !kind.is_file()) {
             let name = key.rsplit('/').next().unwrap_or(key);
             let foreign = Foreign::new(name, "not a plain file, and probably a link");
@@ -200,8 +200,8 @@ impl Sftp {
     }
 
     /// Whether a directory lies there; what else does is no directory of ours.
-    async fn look_at_directory(&self, key: &str) -> Result<bool, Error> {
-        match self.look(key).await?.and_then(|found| found.file_type()) {
+    async fn stat_directory(&self, key: &str) -> Result<bool, Error> {
+        match self.stat_path(key).await?.and_then(|found| found.file_type()) {
             Some(kind) if !kind.is_dir() => {
                 let name = key.rsplit('/').next().unwrap_or(key);
                 let foreign = Foreign::new(name, "not a directory, and probably a link");
@@ -216,25 +216,25 @@ impl Sftp {
         if prefix.is_empty() {
             return Ok(true);
         }
-        match self.look_at_directory(prefix).await {
+        match self.stat_directory(prefix).await {
             Err(error @ Error::Damaged { .. }) => {
                 tracing::warn!(object = prefix, "{error}");
                 Ok(false)
             }
-            looked => looked,
+            answer => answer,
         }
     }
 
     /// Creates what is missing of the way to a key, and goes through no link below the root.
     async fn create_parents(&self, key: &str) -> Result<(), Error> {
         let Some((parent, _)) = key.rsplit_once('/') else { return self.create_root(&self.root).await };
-        if self.look_at_directory(parent).await? {
+        if self.stat_directory(parent).await? {
             return Ok(());
         }
         Box::pin(self.create_parents(parent)).await?;
         match self.create_directory(&self.path(parent)).await {
             // Another writer may have been faster.
-            Err(error) if !self.look_at_directory(parent).await? => Err(error),
+            Err(error) if !self.stat_directory(parent).await? => Err(error),
             _ => Ok(()),
         }
     }
@@ -327,7 +327,7 @@ impl Storage for Sftp {
         let file = opened.await?.ok_or_else(missing)?;
         // From here on it is removed where anything is wrong.
         let upload = Upload { file: Some(file), store: self.clone(), temporary, key: key.to_owned(), finished: false };
-        self.look(key).await?;
+        self.stat_path(key).await?;
         Ok(Box::new(upload))
     }
 
@@ -337,13 +337,13 @@ impl Storage for Sftp {
         let missing = || failed(io::ErrorKind::NotFound.into());
         // A lease or a note may be replaced meanwhile, but not each time.
         for _ in 0..REPLACED {
-            let seen = self.look_at_file(key).await?.ok_or_else(missing)?;
+            let seen = self.stat_file(key).await?.ok_or_else(missing)?;
             let opened = self.request("open", &path, async |_, client| {
                 let mut file = client.open(&path).await?;
                 Ok((file.metadata().await?, file))
             });
             let (held, file) = opened.await?.ok_or_else(missing)?;
-            self.look(key).await?;
+            self.stat_path(key).await?;
             if is_same(&seen, &held) {
                 return Ok(Box::new(OverNetwork(Box::pin(TokioCompatFile::new(file)))));
             }
@@ -353,7 +353,7 @@ impl Storage for Sftp {
     }
 
     async fn stat(&self, key: &str) -> Result<Option<Stat>, Error> {
-        Ok(self.look_at_file(key).await?.map(|metadata| {
+        Ok(self.stat_file(key).await?.map(|metadata| {
             let modified = metadata.modified().map(|at| i64::from(at.into_raw()) * 1000);
             Stat { size: metadata.len().unwrap_or(0), modified }
         }))
@@ -376,11 +376,11 @@ impl Storage for Sftp {
 
     async fn delete(&self, key: &str) -> Result<(), Error> {
         let path = self.path(key);
-        if self.look(key).await?.is_none() {
+        if self.stat_path(key).await?.is_none() {
             return Ok(());
         }
         self.remove(&path).await?;
-        self.look(key).await?;
+        self.stat_path(key).await?;
         let mut directory = path.parent();
         // A directory goes with its last object; one that is not empty refuses, which ends the walk.
         while let Some(parent) = directory.filter(|parent| *parent != self.root && parent.starts_with(&self.root)) {
@@ -428,7 +428,7 @@ impl Storage for Sftp {
 /// How often an object may be replaced while it is opened.
 const REPLACED: usize = 5;
 
-/// Whether a file is the one that was looked at, as far as the protocol can tell.
+/// Whether a file is the one that was checked, as far as the protocol can tell.
 fn is_same(seen: &MetaData, held: &MetaData) -> bool {
     let told = |of: &MetaData| {
         let kind = of.file_type().map(|kind| kind.as_raw());
@@ -469,14 +469,14 @@ impl ObjectWriter for Upload {
         let Some(mut file) = self.file.take() else { return Ok(0) };
         file.sync_all().await.map_err(self.broken("sync"))?;
         file.close().await.map_err(self.broken("close"))?;
-        // Hours may have passed since the way was looked at.
-        self.store.look(&self.key).await?;
+        // Hours may have passed since the way was checked.
+        self.store.stat_path(&self.key).await?;
         let (temporary, path) = (self.temporary.clone(), self.store.path(&self.key));
         let renamed = self.store.request("store", &path, async |mut fs, _| fs.rename(&temporary, &path).await).await?;
         self.finished = renamed.is_some();
         let gone = self.failed("store");
         let stored = match renamed {
-            Some(()) => self.store.look_at_file(&self.key).await?,
+            Some(()) => self.store.stat_file(&self.key).await?,
             None => None,
         };
         let stored = stored.ok_or_else(|| gone(io::ErrorKind::NotFound.into()))?;

@@ -73,20 +73,20 @@ pub(crate) fn parts(key: &str) -> io::Result<Vec<&str>> {
 }
 
 /// What lies under a name, without following it.
-pub(super) fn look(parent: impl AsFd, name: &str) -> io::Result<FileStat> {
+pub(super) fn stat(parent: impl AsFd, name: &str) -> io::Result<FileStat> {
     Ok(fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
 }
 
 /// What is known of a plain file.
-pub(super) fn look_at_file(parent: impl AsFd, name: &str) -> io::Result<FileStat> {
-    let stat = look(parent, name)?;
+pub(super) fn stat_file(parent: impl AsFd, name: &str) -> io::Result<FileStat> {
+    let stat = stat(parent, name)?;
     if kind(&stat) == SFlag::S_IFREG { Ok(stat) } else { Err(foreign(name, kind(&stat))) }
 }
 
 /// Opens a plain file; `flags` say for what.
 pub(super) fn open_file(parent: impl AsFd, name: &str, flags: OFlag) -> io::Result<File> {
     // Looked at first, since opening alone has effects on some devices, and again, since names can be exchanged.
-    look_at_file(&parent, name)?;
+    stat_file(&parent, name)?;
     let safe = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     let file = File::from(openat(&parent, name, flags | safe, Mode::empty())?);
     let found = kind(&fstat(&file)?);
@@ -96,7 +96,7 @@ pub(super) fn open_file(parent: impl AsFd, name: &str, flags: OFlag) -> io::Resu
 fn open_directory(parent: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     match openat(&parent, name, flags, Mode::empty()) {
-        Err(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => match kind(&look(&parent, name)?) {
+        Err(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => match kind(&stat(&parent, name)?) {
             SFlag::S_IFREG => Err(errno.into()),
             other => Err(foreign(name, other)),
         },
@@ -233,7 +233,7 @@ fn descend(
         let name = text(&name);
         let below = if key.is_empty() { name.clone() } else { format!("{key}/{name}") };
         // Not every file system says in its list what an entry is.
-        let known = match known.map_or_else(|| look(&directory, &name).map(|stat| kind(&stat)), Ok) {
+        let known = match known.map_or_else(|| stat(&directory, &name).map(|stat| kind(&stat)), Ok) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             known => known?,
         };

@@ -139,20 +139,20 @@ mod tests {
         info.timeline = 2;
         info.last_segment =
             Some(crate::LastSegment { end: pgbosun_core::lsn::Lsn(4 * info.wal_segment_size), sha256: ours.clone() });
-        let looked = |names: &[(&str, &str)]| {
+        let fork = |names: &[(&str, &str)]| {
             let keys = names.iter().map(|(name, sha256)| (format!("main/7/wal/{name}-{sha256}.zst"), 9));
             let contents = WalContents { believed: gather(keys), untrusted: Vec::new() };
             (contents.is_of_another(&info), contents.newest_before(&info).map(|object| object.file.to_string()))
         };
         let name = |timeline: u32, number: u32| format!("{timeline:08X}00000000{number:08X}");
         let (before, last, after, earlier) = (name(2, 2), name(2, 3), name(2, 4), name(1, 9));
-        assert_eq!(looked(&[]), (false, None), "an archive that was never begun");
-        assert_eq!(looked(&[(&earlier, &ours), (&before, &theirs)]), (false, Some(before.clone())));
-        assert_eq!(looked(&[(&earlier, &ours)]), (false, Some(earlier.clone())), "it has not come to the timeline");
-        assert_eq!(looked(&[(&before, &ours), (&last, &ours)]), (false, None));
-        assert_eq!(looked(&[(&last, &theirs)]), (true, None));
-        assert_eq!(looked(&[(&last, &theirs), (&last, &ours)]), (false, None), "a conflict, of which this is one");
-        assert_eq!(looked(&[(&after, &theirs), (&name(3, 1), &theirs)]), (false, None), "removed since");
+        assert_eq!(fork(&[]), (false, None), "an archive that was never begun");
+        assert_eq!(fork(&[(&earlier, &ours), (&before, &theirs)]), (false, Some(before.clone())));
+        assert_eq!(fork(&[(&earlier, &ours)]), (false, Some(earlier.clone())), "it has not come to the timeline");
+        assert_eq!(fork(&[(&before, &ours), (&last, &ours)]), (false, None));
+        assert_eq!(fork(&[(&last, &theirs)]), (true, None));
+        assert_eq!(fork(&[(&last, &theirs), (&last, &ours)]), (false, None), "a conflict, of which this is one");
+        assert_eq!(fork(&[(&after, &theirs), (&name(3, 1), &theirs)]), (false, None), "removed since");
         info.last_segment = None;
         assert!(info.last_segment().is_none());
     }

@@ -1,6 +1,6 @@
 //! Checksums of pages while the server writes them (PostgreSQL: `checksum_impl.h`, `verify_page_checksum`).
 //!
-//! A page that was changed after the backup began comes back from the WAL whole, so it is not looked at: also not where
+//! A page that was changed after the backup began comes back from the WAL whole, so it is not checked: also not where
 //! half of it is new, since its first half holds the position. One that is older must have the right checksum.
 
 use pgbosun_core::lsn::Lsn;

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use pgbosun_core::{lsn::Lsn, wal::Segment};
 use pgbosun_repository::BackupInfo;
 
-/// Segments that are read on each side of a branch: a timeline that wrote nothing for longer is not looked at further.
+/// Segments that are read on each side of a branch: a timeline that wrote nothing for longer is not checked further.
 const FAR: usize = 64;
 
 impl Planner<'_> {

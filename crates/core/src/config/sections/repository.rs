@@ -1,6 +1,6 @@
 //! `[repositories.NAME]`: where backups and WAL are kept, and how they are stored there.
 
-use super::super::{Known, Rate, RawValue, Reader, Refusal, Retention, Secret, Setting};
+use super::super::{KnownNames, Rate, RawValue, Reader, Refusal, Retention, Secret, Setting};
 use crate::options;
 use bytesize::ByteSize;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -66,7 +66,7 @@ impl Setting for Metadata {
     const EXPECTS: &'static str = "a table of strings such as { owner = \"dba\" }";
     const OPTIONAL: bool = true;
 
-    fn read(value: &RawValue, _: &Known) -> Result<Self, Refusal> {
+    fn read(value: &RawValue, _: &KnownNames) -> Result<Self, Refusal> {
         let pairs = value.as_dict().ok_or_else(|| Refusal::expected(Self::EXPECTS))?.iter();
         let read = pairs.map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
         read.collect::<Option<_>>().map(Self).ok_or_else(|| Refusal::expected(Self::EXPECTS))

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Tests that are looked at.
+/// Tests that are compared.
 const KEPT: usize = 24;
 /// Fewer are no trend.
 const FEWEST: usize = 4;

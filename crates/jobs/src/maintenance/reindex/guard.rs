@@ -4,7 +4,7 @@
 use super::Reindex;
 use crate::{
     JobContext, JobError,
-    maintenance::{index::Index, session::Session, shift::Shift},
+    maintenance::{index::Index, run::MaintenanceRun, session::MaintenanceSession},
 };
 use pgbosun_core::human;
 use std::{
@@ -57,43 +57,47 @@ impl<'a> Guard<'a> {
     }
 
     /// Lets disks, standbys and the archive take in what was written; why there is no time for that.
-    pub async fn rest(&self, shift: &Shift<'_>) -> Option<String> {
+    pub async fn rest(&self, run: &MaintenanceRun<'_>) -> Option<String> {
         let rest = self.paid?.checked_duration_since(Instant::now())?;
-        if rest >= shift.left() {
+        if rest >= run.left() {
             return Some("wal-rate allows no more WAL within the time budget".into());
         }
-        shift.context.progress.step("pausing before the next index, to stay within wal-rate", 0);
+        run.context.progress.step("pausing before the next index, to stay within wal-rate", 0);
         tokio::select! {
             () = tokio::time::sleep(rest) => None,
-            over = shift.over() => Some(over),
+            over = run.over() => Some(over),
         }
     }
 
     /// Waits until the way is free; what is in it, where it is not in time, and whether that are others' locks and transactions.
     pub async fn in_the_way(
         &mut self,
-        shift: &Shift<'_>,
-        session: &mut Session,
+        run: &MaintenanceRun<'_>,
+        session: &mut MaintenanceSession,
         index: &Index,
     ) -> Result<Option<(String, bool)>, JobError> {
         let begun = Instant::now();
         loop {
-            let Some((reason, others)) = self.look(session, index).await? else { return Ok(None) };
+            let Some((reason, others)) = self.obstacles(session, index).await? else { return Ok(None) };
             if begun.elapsed() >= self.patience {
                 self.patience = Duration::ZERO;
                 return Ok(Some((reason, others)));
             }
-            let progress = &shift.context.progress;
+            let progress = &run.context.progress;
             progress.step(format!("{}: {} is waiting", session.database, index.name), 0);
             progress.detail(&reason);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                over = shift.over() => return Ok(Some((format!("{over} while waiting: {reason}"), false))),
+                over = run.over() => return Ok(Some((format!("{over} while waiting: {reason}"), false))),
             }
         }
     }
 
-    async fn look(&self, session: &mut Session, index: &Index) -> Result<Option<(String, bool)>, JobError> {
+    async fn obstacles(
+        &self,
+        session: &mut MaintenanceSession,
+        index: &Index,
+    ) -> Result<Option<(String, bool)>, JobError> {
         let old = i64::try_from(self.options.lock_timeout.as_secs()).unwrap_or(i64::MAX).max(1);
         let ways: Vec<Way> = session.rows_of("look for what is in the way", include_str!("way.sql"), old).await?;
         let Some(way) = ways.into_iter().next() else { return Ok(None) };
@@ -112,7 +116,7 @@ impl<'a> Guard<'a> {
     }
 
     /// The new index and what is sorted for it, and the WAL about it.
-    async fn room(&self, session: &mut Session, index: &Index) -> Result<Option<String>, JobError> {
+    async fn room(&self, session: &mut MaintenanceSession, index: &Index) -> Result<Option<String>, JobError> {
         let Some(data) = &self.data_directory else { return Ok(None) };
         let asked = "select pg_catalog.pg_tablespace_location($1::bigint::oid) as location";
         let place: Option<Place> = session.row_of("ask where the index is", asked, index.tablespace).await?;

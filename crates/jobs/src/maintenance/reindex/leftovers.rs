@@ -5,8 +5,8 @@
 use crate::{
     JobError,
     maintenance::{
-        session::{Ended, Session},
-        shift::{Piece, Shift},
+        run::{MaintenanceRun, MaintenanceTarget},
+        session::{Ended, MaintenanceSession},
     },
 };
 use pgbosun_core::maintenance::{Action, Ending};
@@ -23,8 +23,8 @@ struct Leftover {
 
 /// Removes what is left on one table, or on all; how many stay.
 pub(super) async fn remove(
-    shift: &mut Shift<'_>,
-    session: &mut Session,
+    run: &mut MaintenanceRun<'_>,
+    session: &mut MaintenanceSession,
     table: Option<i64>,
 ) -> Result<usize, JobError> {
     let found: Vec<Leftover> =
@@ -33,7 +33,8 @@ pub(super) async fn remove(
     for Leftover { name, bytes, replaced, builder } in found {
         let database = session.database.clone();
         let (action, reason) = (Action::Drop, "left behind by an interrupted reindex");
-        let piece = Piece { database: &database, object: &name, action, reason, bytes: bytes.unsigned_abs() };
+        let target =
+            MaintenanceTarget { database: &database, object: &name, action, reason, bytes: bytes.unsigned_abs() };
         let statement = format!("DROP INDEX CONCURRENTLY {name}");
         let in_the_way = match builder {
             // What is no UTF-8 was replaced in it: another index may have the name as it is now.
@@ -42,19 +43,19 @@ pub(super) async fn remove(
             None if !replaced => Some("there is no valid index with the same definition: build that first".into()),
             None => None,
         };
-        if shift.context.dry_run {
+        if run.context.dry_run {
             let told = in_the_way.unwrap_or_else(|| reason.to_owned());
-            shift.would(&database, &format!("{statement};  -- {told}"));
+            run.would(&database, &format!("{statement};  -- {told}"));
         } else if let Some(reason) = in_the_way {
-            shift.skip(&piece, reason);
+            run.skip(&target, reason);
         } else {
             let begun = Instant::now();
-            match session.tidy(&statement, shift).await? {
+            match session.tidy(&statement, run).await? {
                 Ended::Done => {
                     stay -= 1;
-                    shift.record(&piece, Ending::Done, reason.into(), Some(0), None, begun.elapsed());
+                    run.record(&target, Ending::Done, reason.into(), Some(0), None, begun.elapsed());
                 }
-                ended => shift.record_ending(&piece, &ended, begun.elapsed()),
+                ended => run.record_ending(&target, &ended, begun.elapsed()),
             }
         }
     }

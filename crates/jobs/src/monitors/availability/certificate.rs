@@ -3,13 +3,13 @@
 use crate::{
     JobError,
     monitors::{
-        Facts, Look, Monitor, Query, Verdict, View,
+        Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict,
         host::{Fault, about, blocking},
     },
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, human, metric::Metric, options};
 use std::{path::PathBuf, time::Duration};
 use x509_parser::pem::Pem;
 
@@ -43,10 +43,10 @@ struct Row {
 
 #[async_trait]
 impl Monitor for Certificate {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "23 6 * * *",
         group: "security",
-        looks: 1,
+        checks: 1,
         needs: Needs::DataDirectory,
         source: "monitoring-plugins check_ssl_cert: 30 and 7 days",
         queries: &[Query { what: "ask for the certificate files", sql: include_str!("certificate.sql") }],
@@ -54,27 +54,27 @@ impl Monitor for Certificate {
     type Sample = Vec<Sample>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let data = look.data_directory()?;
-        let rows: Vec<Row> = look.rows(&Self::FACTS.queries[0]).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let data = session.data_directory()?;
+        let rows: Vec<Row> = session.rows(&Self::FACTS.queries[0]).await?;
         let mut files = self.files.clone();
         files.extend(rows.into_iter().filter(|row| !row.name.is_empty()).map(|row| data.join(row.file)));
         let all = move || files.into_iter().map(read).collect::<Result<Vec<_>, _>>();
         Ok(blocking("read the certificates", all).await?.into_iter().flatten().collect())
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let first = sample.iter().min_by_key(|certificate| certificate.ends);
         let mut verdict = Verdict::of(first.map_or("no certificates".into(), |first| {
             format!("{}, the first expires on {}", human::count(sample.len(), "certificate"), first.ends.date_naive())
         }));
         for Sample { file, subject, ends } in sample {
-            let left = *ends - view.now;
+            let left = *ends - baseline.now;
             let (object, days) = (file.display().to_string(), left.num_seconds() as f64);
             verdict.measure(
-                Figure::new("postgres_certificate_end_time_seconds", ends.timestamp() as f64).of("file", &object),
+                Metric::new("postgres_certificate_end_time_seconds", ends.timestamp() as f64).of("file", &object),
             );
-            let severity = view.below(&object, days, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+            let severity = baseline.below(&object, days, self.warning.as_secs_f64(), self.critical.as_secs_f64());
             let summary = match left < chrono::Duration::zero() {
                 true => format!("the certificate in {object} expired on {}", ends.date_naive()),
                 false => format!("the certificate in {object} expires in {}", human::span(left)),

@@ -3,15 +3,16 @@
 use super::log_tail::last_lines;
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Reach, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::{path::PathBuf, sync::Mutex, time::Duration};
 
@@ -37,10 +38,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Connectivity {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "* * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "reference 000, database connectivity monitor: critical when no connection is accepted",
         queries: &[Query { what: "ask for its version", sql: include_str!("connectivity.sql") }],
@@ -48,15 +49,15 @@ impl Monitor for Connectivity {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let (_, server) = look.context.cluster()?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let (_, server) = session.context.cluster()?;
         let target = server.conninfo.to_string();
-        let answer = look.connect_anew(&Self::FACTS.queries[0]).await.map_err(|error| human::chain(&error));
+        let answer = session.reconnect(&Self::FACTS.queries[0]).await.map_err(|error| human::chain(&error));
         let mut log = None;
         if answer.is_err()
-            && let Ok(directory) = look.log_directory()
+            && let Ok(directory) = session.log_directory()
         {
-            let data = look.data_directory().ok();
+            let data = session.data_directory().ok();
             // One at a time: on a share that hangs each holds a thread.
             static READING: Mutex<()> = Mutex::new(());
             let read = tokio::task::spawn_blocking(move || {
@@ -68,16 +69,16 @@ impl Monitor for Connectivity {
         Ok(Sample { target, answer, log })
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
-        let up = |value| Figure::new("postgres_up", value);
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
+        let up = |value| Metric::new("postgres_up", value);
         match &sample.answer {
             Ok((took, version)) => {
                 let told = human::duration(*took);
                 let slow = self.slow.as_secs_f64();
-                let severity = view.above("connection", took.as_secs_f64(), slow, f64::INFINITY);
+                let severity = baseline.above("connection", took.as_secs_f64(), slow, f64::INFINITY);
                 let mut verdict = Verdict::of(format!("PostgreSQL {version} answered in {told}"));
                 verdict.measure(up(1.0));
-                verdict.measure(Figure::new("postgres_connect_seconds", took.as_secs_f64()));
+                verdict.measure(Metric::new("postgres_connect_seconds", took.as_secs_f64()));
                 let summary = format!("connecting takes {told} (limit {})", human::duration(self.slow));
                 verdict.find(
                     Finding::new(severity, "connection", summary)
@@ -116,7 +117,7 @@ mod tests {
     fn verdict(answer: Result<(Duration, String), String>) -> Vec<Finding> {
         let monitor = Connectivity { slow: Duration::from_secs(5) };
         let sample = Sample { target: "db:5432 as postgres".into(), answer, log: None };
-        monitor.verdict(&sample, &mut (), &View::default()).findings
+        monitor.verdict(&sample, &mut (), &Baseline::default()).findings
     }
 
     #[test]

@@ -2,16 +2,17 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub struct Sample {
     loaded: DateTime<Utc>,
 }
 
-/// The start that was seen last, and when it was noticed that it was a restart: what was there at the first look is none.
+/// The start that was seen last, and when it was noticed that it was a restart: what was there at the first check is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     started: Option<DateTime<Utc>>,
@@ -39,10 +40,10 @@ pub struct Memory {
 
 #[async_trait]
 impl Monitor for Restart {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity uptime",
         queries: &[Query { what: "ask when it started", sql: include_str!("restart.sql") }],
@@ -50,22 +51,22 @@ impl Monitor for Restart {
     type Sample = Sample;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        session.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let up = sample.now - sample.started;
         let mut verdict = Verdict::of(format!("up for {}", human::span(up)));
-        verdict.measure(Figure::new("postgres_start_time_seconds", sample.started.timestamp_millis() as f64 / 1000.0));
+        verdict.measure(Metric::new("postgres_start_time_seconds", sample.started.timestamp_millis() as f64 / 1000.0));
         // Clocks may be set a little: a start is the same within a second.
         let same = |known: DateTime<Utc>| (known - sample.started).abs() < chrono::Duration::seconds(1);
         if memory.started.is_some_and(|known| !same(known)) {
-            memory.noticed = Some(view.now);
+            memory.noticed = Some(baseline.now);
         }
         memory.started = Some(sample.started);
         // From when it was noticed: recovery may have taken longer than that.
-        memory.noticed = memory.noticed.filter(|at| (view.now - *at).to_std().unwrap_or_default() < self.notice);
+        memory.noticed = memory.noticed.filter(|at| (baseline.now - *at).to_std().unwrap_or_default() < self.notice);
         if memory.noticed.is_some() {
             verdict.find(
                 Finding::new(Severity::Warning, "restart", format!("restarted {} ago", human::span(up)))
@@ -87,12 +88,15 @@ mod tests {
         let monitor = Restart { notice: Duration::from_secs(900) };
         let mut memory = Memory::default();
         let at = |minute: i64| DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute);
-        let mut look = |started, now| {
+        let mut check = |started, now| {
             let sample = Sample { started: at(started), now: at(now), loaded: at(started) };
-            let view = View { now: at(now), ..View::default() };
-            monitor.verdict(&sample, &mut memory, &view).findings.len()
+            let baseline = Baseline { now: at(now), ..Baseline::default() };
+            monitor.verdict(&sample, &mut memory, &baseline).findings.len()
         };
-        assert_eq!([look(0, 1), look(0, 5), look(7, 10), look(7, 15), look(7, 25), look(7, 26)], [0, 0, 1, 1, 0, 0]);
-        assert_eq!([look(30, 60), look(30, 76)], [1, 0], "recovery took long");
+        assert_eq!(
+            [check(0, 1), check(0, 5), check(7, 10), check(7, 15), check(7, 25), check(7, 26)],
+            [0, 0, 1, 1, 0, 0]
+        );
+        assert_eq!([check(30, 60), check(30, 76)], [1, 0], "recovery took long");
     }
 }

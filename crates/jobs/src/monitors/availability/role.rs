@@ -2,14 +2,14 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     options, word_settings, words,
 };
 
@@ -61,10 +61,10 @@ const fn word(standby: bool) -> &'static str {
 
 #[async_trait]
 impl Monitor for Role {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "* * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity is_master and is_hot_standby",
         queries: &[Query { what: "ask whether it is a standby", sql: include_str!("role.sql") }],
@@ -72,10 +72,10 @@ impl Monitor for Role {
     type Sample = Sample;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let mut sample: Sample = look.row(&Self::FACTS.queries[0]).await?;
-        look.release().await;
-        let (_, server) = look.context.cluster()?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let mut sample: Sample = session.row(&Self::FACTS.queries[0]).await?;
+        session.release().await;
+        let (_, server) = session.context.cluster()?;
         if server.conninfo.hosts.len() > 1 {
             let primaries = pgbosun_backup::primaries(server).await;
             sample.primaries = primaries.into_iter().map(|one| (one.host, one.timeline)).collect();
@@ -83,10 +83,10 @@ impl Monitor for Role {
         Ok(sample)
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let is = word(sample.standby);
         let mut verdict = Verdict::of(format!("is a {is}"));
-        verdict.measure(Figure::new("postgres_in_recovery", f64::from(u8::from(sample.standby))));
+        verdict.measure(Metric::new("postgres_in_recovery", f64::from(u8::from(sample.standby))));
         if sample.primaries.len() > 1 {
             let servers = sample.primaries.iter().map(|(host, timeline)| [Value::of(host), Value::of(timeline)]);
             verdict.find(
@@ -100,10 +100,10 @@ impl Monitor for Role {
             );
         }
         if memory.standby.is_some_and(|was| was != sample.standby) {
-            memory.changed = Some(view.now);
+            memory.changed = Some(baseline.now);
         }
         memory.standby = Some(sample.standby);
-        memory.changed = memory.changed.filter(|at| view.now - *at < chrono::Duration::days(1));
+        memory.changed = memory.changed.filter(|at| baseline.now - *at < chrono::Duration::days(1));
         let (severity, summary) = match self.expected {
             Expected::Primary | Expected::Standby if self.expected.as_str() != is => {
                 (Severity::Critical, format!("is a {is}, and should be a {}", self.expected))
@@ -139,17 +139,17 @@ mod tests {
     fn a_change_is_told_for_a_day_and_an_expectation_for_ever() {
         let monitor = Role { expected: Expected::Same };
         let mut memory = Memory::default();
-        let mut look = |standby, hour: i64| {
+        let mut check = |standby, hour: i64| {
             let now = chrono::DateTime::UNIX_EPOCH + chrono::Duration::hours(hour);
-            let verdict = monitor.verdict(&sample(standby, &[]), &mut memory, &View { now, ..View::default() });
+            let verdict = monitor.verdict(&sample(standby, &[]), &mut memory, &Baseline { now, ..Baseline::default() });
             verdict.findings.into_iter().map(|finding| finding.summary).next()
         };
-        assert_eq!(look(true, 0), None);
-        assert_eq!(look(false, 1).as_deref(), Some("became a primary, and was a standby"));
-        assert!(look(false, 24).is_some());
-        assert_eq!(look(false, 25), None);
+        assert_eq!(check(true, 0), None);
+        assert_eq!(check(false, 1).as_deref(), Some("became a primary, and was a standby"));
+        assert!(check(false, 24).is_some());
+        assert_eq!(check(false, 25), None);
         let monitor = Role { expected: Expected::Standby };
-        let verdict = monitor.verdict(&sample(false, &[]), &mut Memory::default(), &View::default());
+        let verdict = monitor.verdict(&sample(false, &[]), &mut Memory::default(), &Baseline::default());
         assert_eq!(verdict.findings[0].severity, Severity::Critical);
     }
 
@@ -157,7 +157,7 @@ mod tests {
     fn c41_two_servers_that_take_writes_are_critical() {
         let monitor = Role { expected: Expected::Same };
         let findings = |hosts: &[(&str, u32)]| {
-            let verdict = monitor.verdict(&sample(false, hosts), &mut Memory::default(), &View::default());
+            let verdict = monitor.verdict(&sample(false, hosts), &mut Memory::default(), &Baseline::default());
             verdict.findings.into_iter().map(|finding| (finding.severity, finding.object)).collect::<Vec<_>>()
         };
         assert_eq!(findings(&[("a", 2)]), []);

@@ -1,18 +1,19 @@
-//! Whether settings wait for a restart, are wrong in their files, or changed since the last look
+//! Whether settings wait for a restart, are wrong in their files, or changed since the last check
 //! (check_pgactivity: pg_settings pending restart, settings; check_postgres: settings_checksum).
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -67,7 +68,7 @@ pub struct Sample {
 
 /// What a setting was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct KnownSettings {
     told: String,
     secret: bool,
 }
@@ -77,23 +78,23 @@ pub struct Known {
 pub struct Changed {
     at: DateTime<Utc>,
     name: String,
-    from: Option<Known>,
-    to: Option<Known>,
+    from: Option<KnownSettings>,
+    to: Option<KnownSettings>,
 }
 
-/// The settings of the last look, and what changed lately.
+/// The settings of the last check, and what changed lately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    known: Option<BTreeMap<String, Known>>,
+    known: Option<BTreeMap<String, KnownSettings>>,
     changed: Vec<Changed>,
 }
 
 #[async_trait]
 impl Monitor for Settings {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity settings and pending restart; pg_settings, pg_file_settings",
         queries: &[
@@ -104,28 +105,28 @@ impl Monitor for Settings {
     type Sample = Sample;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let settings = look.rows(&Self::FACTS.queries[0]).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let settings = session.rows(&Self::FACTS.queries[0]).await?;
         let grant = "As a superuser: grant select on pg_file_settings and execute on function pg_show_all_file_settings() to \
                      the role.";
-        let mistakes = look.rows_if_allowed(&Self::FACTS.queries[1], grant).await?;
+        let mistakes = session.rows_if_allowed(&Self::FACTS.queries[1], grant).await?;
         if settings.iter().any(|setting: &Setting| !setting.all_seen) {
             let advice = "As a superuser: grant pg_monitor to the role.";
             let reason = "it is not a member of pg_read_all_settings, or not of pg_read_all_stats";
-            look.unseen("sessions and settings", "the role does not see all settings and sessions", advice, reason);
+            session.unseen("sessions and settings", "the role does not see all settings and sessions", advice, reason);
         }
         Ok(Sample { settings, mistakes })
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let pending: Vec<_> = sample.settings.iter().filter(|setting| setting.pending_restart).collect();
-        self.remember(sample, memory, view.now);
+        self.remember(sample, memory, baseline.now);
         let mut verdict = Verdict::of(format!(
             "{} not at the default, {} waiting for a restart",
             human::count(sample.settings.len(), "setting"),
             pending.len()
         ));
-        verdict.measure(Figure::new("postgres_settings_pending_restart", pending.len() as f64));
+        verdict.measure(Metric::new("postgres_settings_pending_restart", pending.len() as f64));
         if !pending.is_empty() {
             let names: Vec<_> = pending.iter().map(|setting| setting.name.as_str()).collect();
             verdict.find(
@@ -167,7 +168,7 @@ impl Monitor for Settings {
 
 impl Settings {
     fn remember(&self, sample: &Sample, memory: &mut Memory, now: DateTime<Utc>) {
-        let known = |setting: &Setting| Known {
+        let known = |setting: &Setting| KnownSettings {
             told: format!("{}{} ({})", setting.setting, setting.unit, setting.origin()),
             secret: setting.secret,
         };
@@ -195,7 +196,7 @@ impl Changed {
     /// The change, without its values where they may hold a password.
     fn row(&self) -> [Value; 4] {
         let secret = [&self.from, &self.to].into_iter().flatten().any(|known| known.secret);
-        let word = |value: &Option<Known>| match value {
+        let word = |value: &Option<KnownSettings>| match value {
             _ if secret => "(secret)".to_owned(),
             None => "its default".to_owned(),
             Some(known) => known.told.clone(),
@@ -228,18 +229,19 @@ mod tests {
             all_seen: true,
         };
         let mut memory = Memory::default();
-        let mut look = |settings, mistakes, minute: i64| {
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
-            let verdict = monitor.verdict(&Sample { settings, mistakes }, &mut memory, &view);
+        let mut check = |settings, mistakes, minute: i64| {
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..Baseline::default() };
+            let verdict = monitor.verdict(&Sample { settings, mistakes }, &mut memory, &baseline);
             verdict.findings.into_iter().map(|finding| (finding.object, finding.severity)).collect::<Vec<_>>()
         };
-        assert!(look(vec![setting("work_mem", "4096", false)], None, 0).is_empty());
-        let changed = look(vec![setting("work_mem", "8192", false), setting("search_path", "x", false)], None, 5);
+        assert!(check(vec![setting("work_mem", "4096", false)], None, 0).is_empty());
+        let changed = check(vec![setting("work_mem", "8192", false), setting("search_path", "x", false)], None, 5);
         assert_eq!(changed, [("changed".into(), Severity::Warning)]);
-        assert_eq!(look(vec![setting("work_mem", "8192", false)], None, 30).len(), 1);
-        assert!(look(vec![setting("work_mem", "8192", false)], Some(Vec::new()), 66).is_empty());
+        assert_eq!(check(vec![setting("work_mem", "8192", false)], None, 30).len(), 1);
+        assert!(check(vec![setting("work_mem", "8192", false)], Some(Vec::new()), 66).is_empty());
         let mistake = Mistake { name: "x".into(), file: "f".into(), line: 1, error: "unrecognized parameter".into() };
-        let worse = look(vec![setting("work_mem", "8192", true)], Some(vec![mistake]), 67);
+        let worse = check(vec![setting("work_mem", "8192", true)], Some(vec![mistake]), 67);
         assert_eq!(worse.len(), 2, "{worse:?}");
     }
     #[test]
@@ -266,10 +268,10 @@ mod tests {
         let before = r#"{"known": {"primary_conninfo": "password=hush (f)"}, "changed": []}"#;
         let mut memory: Memory = serde_json::from_str(before).unwrap_or_default();
         assert_eq!(memory, Memory::default());
-        let verdict = monitor.verdict(&sample("00c0ffee00c0ffee"), &mut memory, &View::default());
+        let verdict = monitor.verdict(&sample("00c0ffee00c0ffee"), &mut memory, &Baseline::default());
         assert!(verdict.findings.is_empty());
         for settings in [sample("feed0000feed0000"), Sample { settings: Vec::new(), mistakes: None }] {
-            let finding = monitor.verdict(&settings, &mut memory, &View::default()).findings.remove(0);
+            let finding = monitor.verdict(&settings, &mut memory, &Baseline::default()).findings.remove(0);
             assert_eq!(finding.summary, "settings changed: primary_conninfo");
             let told = finding.detail.to_string();
             assert!(told.ends_with("1970-01-01 00:00:00 UTC  primary_conninfo  (secret)  (secret)"), "{told}");

@@ -4,14 +4,14 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, host::blocking},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, host::blocking},
 };
 use async_trait::async_trait;
 use chrono::{Duration, NaiveDate};
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     options,
 };
 use std::{
@@ -57,10 +57,10 @@ struct Row {
 
 #[async_trait]
 impl Monitor for Version {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "17 6 * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres new_version_pg; postgresql.org/support/versioning",
         queries: &[Query { what: "ask for its version", sql: include_str!("version.sql") }],
@@ -68,11 +68,11 @@ impl Monitor for Version {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let row: Row = look.row(&Self::FACTS.queries[0]).await?;
-        look.release().await;
-        let (name, _) = look.context.cluster()?;
-        let data = look.context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let row: Row = session.row(&Self::FACTS.queries[0]).await?;
+        session.release().await;
+        let (name, _) = session.context.cluster()?;
+        let data = session.context.config.clusters.get(name).and_then(|cluster| cluster.data_directory.clone());
         let program = match data {
             Some(data) => blocking("find out which program is running", move || Ok(program(&data))).await?,
             None => None,
@@ -88,9 +88,9 @@ impl Monitor for Version {
         Ok(Sample { number, version: row.version, installed, available })
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let mut verdict = Verdict::of(format!("PostgreSQL {}", sample.version));
-        verdict.measure(Figure::new("postgres_version_number", f64::from(sample.number)));
+        verdict.measure(Metric::new("postgres_version_number", f64::from(sample.number)));
         let (major, minor) = (sample.number / 10_000, sample.number % 10_000);
         let wanted = self.minimum.iter().filter_map(|text| number(text)).find(|wanted| wanted / 10_000 == major);
         let wanted = wanted.filter(|wanted| *wanted > sample.number).map(|wanted| (wanted, "required"));
@@ -120,7 +120,7 @@ impl Monitor for Version {
         let end = END_OF_LIFE.iter().find(|(known, ..)| *known == major);
         let end = end.and_then(|(_, year, month, day)| NaiveDate::from_ymd_opt(*year, *month, *day));
         let notice = Duration::from_std(self.end_of_life_notice).unwrap_or_default();
-        let today = view.now.date_naive();
+        let today = baseline.now.date_naive();
         if let Some(end) = end.filter(|end| *end - today < notice) {
             let summary = match end < today {
                 true => format!("PostgreSQL {major} has had no fixes since {end}"),
@@ -186,26 +186,26 @@ mod tests {
             packages: true,
             end_of_life_notice: std::time::Duration::from_secs(90 * 86_400),
         };
-        let look = |number, installed, day: &str| {
-            let view = View { now: format!("{day}T00:00:00Z").parse().unwrap(), ..View::default() };
+        let check = |number, installed, day: &str| {
+            let baseline = Baseline { now: format!("{day}T00:00:00Z").parse().unwrap(), ..Baseline::default() };
             let sample = Sample { number, version: "x".into(), installed, available: None };
-            let verdict = monitor.verdict(&sample, &mut (), &view);
+            let verdict = monitor.verdict(&sample, &mut (), &baseline);
             verdict.findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
         };
-        assert!(look(170_007, Some(170_007), "2026-01-01").is_empty());
-        assert_eq!(look(170_006, Some(170_007), "2026-01-01"), ["minor version", "restart after update"]);
-        assert_eq!(look(150_001, None, "2027-09-01"), ["end of life"]);
-        assert!(look(150_001, None, "2027-08-01").is_empty());
-        assert_eq!(look(150_001, None, "2028-08-01"), ["end of life"]);
+        assert!(check(170_007, Some(170_007), "2026-01-01").is_empty());
+        assert_eq!(check(170_006, Some(170_007), "2026-01-01"), ["minor version", "restart after update"]);
+        assert_eq!(check(150_001, None, "2027-09-01"), ["end of life"]);
+        assert!(check(150_001, None, "2027-08-01").is_empty());
+        assert_eq!(check(150_001, None, "2028-08-01"), ["end of life"]);
     }
 
     #[test]
     fn newer_packages_are_told_until_they_are_installed() {
         let monitor = Version { minimum: Vec::new(), packages: true, end_of_life_notice: std::time::Duration::ZERO };
-        let look = |installed, available| {
+        let check = |installed, available| {
             let sample = Sample { number: 170_006, version: "17.6".into(), installed, available };
-            let view = View { now: "2026-01-01T00:00:00Z".parse().unwrap(), ..View::default() };
-            let found = monitor.verdict(&sample, &mut (), &view).findings;
+            let baseline = Baseline { now: "2026-01-01T00:00:00Z".parse().unwrap(), ..Baseline::default() };
+            let found = monitor.verdict(&sample, &mut (), &baseline).findings;
             found.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
         };
         let policy = "postgresql-17:\n  Installed: 17.6-1\n  Candidate: 17.7-1.pgdg12+1\n  Version table:\n";
@@ -214,8 +214,8 @@ mod tests {
             [candidate("  Candidate: 18~beta1-1\n"), candidate("  Candidate: (none)\n"), candidate("")],
             [None; 3]
         );
-        assert_eq!(look(Some(170_006), candidate(policy)), ["runs 17.6, and 17.7 is available"]);
-        assert_eq!(look(Some(170_006), Some(170_006)), [""; 0]);
-        assert_eq!(look(Some(170_007), Some(170_007)), ["runs 17.6, and 17.7 is installed"]);
+        assert_eq!(check(Some(170_006), candidate(policy)), ["runs 17.6, and 17.7 is available"]);
+        assert_eq!(check(Some(170_006), Some(170_006)), [""; 0]);
+        assert_eq!(check(Some(170_007), Some(170_007)), ["runs 17.6, and 17.7 is installed"]);
     }
 }

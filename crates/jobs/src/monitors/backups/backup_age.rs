@@ -3,7 +3,7 @@
 use crate::{
     JobError,
     backups::untrusted,
-    monitors::{Facts, Look, Monitor, Verdict, View, backups::which},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict, backups::which},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,9 +11,10 @@ use pgbosun_backup::Catalogue;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use pgbosun_repository::{CLOCK_TOLERANCE, Error};
 use std::time::Duration;
@@ -43,10 +44,10 @@ pub struct Newest {
 
 #[async_trait]
 impl Monitor for BackupAge {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Backups,
         source: "reference 000, backup age monitor: critical above 25 hours",
         queries: &[],
@@ -54,10 +55,10 @@ impl Monitor for BackupAge {
     type Sample = Vec<Newest>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let (cluster, _) = look.context.cluster()?;
-        let (mut newest, mut away, now) = (Vec::new(), None, look.context.view.now);
-        for repository in look.context.backup_repositories(&self.repositories)? {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let (cluster, _) = session.context.cluster()?;
+        let (mut newest, mut away, now) = (Vec::new(), None, session.context.baseline.now);
+        for repository in session.context.backup_repositories(&self.repositories)? {
             // One that is away says nothing about the others.
             let (mut ahead, mut untrusted) = (Vec::new(), Vec::new());
             let backup = match Catalogue::shown(&repository, Some(cluster)).await {
@@ -83,14 +84,16 @@ impl Monitor for BackupAge {
         }
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let lines: Vec<_> = sample
             .iter()
             .map(|newest| match &newest.backup {
-                Ok(Some((label, at))) if *at > view.now + CLOCK_TOLERANCE => {
+                Ok(Some((label, at))) if *at > baseline.now + CLOCK_TOLERANCE => {
                     format!("{}: {label}, dated in the future", newest.repository)
                 }
-                Ok(Some((label, at))) => format!("{}: {label}, {} old", newest.repository, human::span(view.now - *at)),
+                Ok(Some((label, at))) => {
+                    format!("{}: {label}, {} old", newest.repository, human::span(baseline.now - *at))
+                }
                 Ok(None) => format!("{}: none", newest.repository),
                 Err(_) => format!("{}: unknown", newest.repository),
             })
@@ -99,12 +102,12 @@ impl Monitor for BackupAge {
             Verdict::of(if lines.is_empty() { "no repository to check".into() } else { lines.join("; ") });
         for newest in sample {
             if let Ok(Some((_, at))) = &newest.backup
-                && *at <= view.now + CLOCK_TOLERANCE
+                && *at <= baseline.now + CLOCK_TOLERANCE
             {
-                let age = (view.now - *at).as_seconds_f64();
-                verdict.measure(Figure::new("postgres_backup_age_seconds", age).of("repository", &newest.repository));
+                let age = (baseline.now - *at).as_seconds_f64();
+                verdict.measure(Metric::new("postgres_backup_age_seconds", age).of("repository", &newest.repository));
             }
-            let told = self.judge(newest, view).into_iter().chain(dated_ahead(newest));
+            let told = self.judge(newest, baseline).into_iter().chain(dated_ahead(newest));
             verdict.findings.extend(told.map(|finding| {
                 let summary = which(sample.len() > 1, &newest.repository, finding.summary);
                 Finding { summary, ..finding }
@@ -116,7 +119,7 @@ impl Monitor for BackupAge {
 }
 
 impl BackupAge {
-    fn judge(&self, newest: &Newest, view: &View) -> Option<Finding> {
+    fn judge(&self, newest: &Newest, baseline: &Baseline) -> Option<Finding> {
         let limit = human::duration(self.critical_age);
         let (severity, summary, detail) = match &newest.backup {
             Err(reason) => {
@@ -127,9 +130,9 @@ impl BackupAge {
                 (Severity::Critical, format!("no backup exists (limit {limit})"), Detail::new().fact("newest", "none"))
             }
             // C33: told as such by another finding.
-            Ok(Some((_, at))) if *at > view.now + CLOCK_TOLERANCE => return None,
+            Ok(Some((_, at))) if *at > baseline.now + CLOCK_TOLERANCE => return None,
             Ok(Some((label, at))) => {
-                let age = (view.now - *at).to_std().unwrap_or_default();
+                let age = (baseline.now - *at).to_std().unwrap_or_default();
                 let told = human::duration(age);
                 let detail = Detail::new().fact("newest", label).time("finished", *at);
                 match self.warning_age {
@@ -195,12 +198,12 @@ mod tests {
             critical_age: Duration::from_secs(25 * 3600),
             warning_age: Some(Duration::from_secs(24 * 3600)),
         };
-        let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
-        let backup = hours.map(|hours| ("label".to_owned(), view.now - chrono::Duration::hours(hours)));
+        let baseline = Baseline { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..Baseline::default() };
+        let backup = hours.map(|hours| ("label".to_owned(), baseline.now - chrono::Duration::hours(hours)));
         monitor
             .judge(
                 &Newest { repository: "local".into(), backup: Ok(backup), ahead: Vec::new(), untrusted: Vec::new() },
-                &view,
+                &baseline,
             )
             .map(|finding| (finding.severity, finding.summary))
     }

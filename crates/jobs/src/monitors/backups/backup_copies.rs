@@ -6,7 +6,7 @@ use crate::{
     JobError,
     backups::{BackupPhysical, Replicate},
     monitors::{
-        Facts, Look, Monitor, Verdict, View,
+        Baseline, Monitor, MonitorFacts, MonitorSession, Verdict,
         backups::{InEach, in_each, not_seen},
     },
 };
@@ -90,10 +90,10 @@ fn with_copies(mut names: Vec<RepositoryName>, copied: &[Replicate]) -> Vec<Repo
 
 #[async_trait]
 impl Monitor for BackupCopies {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "35 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Backups,
         source: "references 003 and 004: offsite copy present, same size and checksum",
         queries: &[],
@@ -101,16 +101,16 @@ impl Monitor for BackupCopies {
     type Sample = Vec<Sample>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let all = in_each(look, &self.repositories).await?;
-        let (cluster, _) = look.context.cluster()?;
-        let config = &look.context.config;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let all = in_each(session, &self.repositories).await?;
+        let (cluster, _) = session.context.cluster()?;
+        let config = &session.context.config;
         let mut newest: BTreeMap<&str, &BackupInfo> = BTreeMap::new();
         let known = |job: &str| config.jobs.get(job).is_some_and(|job| job.options::<BackupPhysical>().is_some());
         let there = all.iter().filter_map(|(_, there)| there.as_ref().ok());
         let mut infos: Vec<&BackupInfo> = there.flat_map(Catalogue::infos).collect();
         // C33: the one order, over all repositories.
-        sort_backups(&mut infos, |info| info, look.context.view.now);
+        sort_backups(&mut infos, |info| info, session.context.baseline.now);
         for info in infos {
             // Of what no job of today took, the newest counts too.
             newest.insert(info.job.as_deref().filter(|job| known(job)).unwrap_or_default(), info);
@@ -140,7 +140,7 @@ impl Monitor for BackupCopies {
         Ok(sample)
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let told = |one: &Sample| {
             let have = one.copies.iter().filter(|(_, copy)| matches!(copy, Ok(Some(_)))).count();
             format!("{} is in {have} of {} repositories", one.label, one.copies.len())
@@ -149,7 +149,7 @@ impl Monitor for BackupCopies {
         let mut verdict = Verdict::of(if lines.is_empty() { "no backup".to_owned() } else { lines.join("; ") });
         let mut wrong: BTreeMap<&str, Vec<(String, Detail)>> = BTreeMap::new();
         for one in sample {
-            let age = view.now - one.finished;
+            let age = baseline.now - one.finished;
             for (repository, copy) in &one.copies {
                 match copy {
                     Err(reason) => verdict.find(not_seen(repository, "whether the newest backup is present", reason)),
@@ -218,22 +218,23 @@ mod tests {
             let faults = faults.iter().map(|&fault| fault.to_owned()).collect();
             Some(Copy { likeness: (1, 2, bytes, None), faults })
         };
-        let look = |minutes: i64, offsite: Result<Option<Copy>, String>| {
+        let check = |minutes: i64, offsite: Result<Option<Copy>, String>| {
             let copies = vec![("local".into(), Ok(copy(9, &[]))), ("offsite".into(), offsite)];
             let sample = vec![Sample { label: "b".into(), finished: DateTime::UNIX_EPOCH, copies }];
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minutes), ..View::default() };
-            let found = monitor.verdict(&sample, &mut (), &view).findings.into_iter().next();
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minutes), ..Baseline::default() };
+            let found = monitor.verdict(&sample, &mut (), &baseline).findings.into_iter().next();
             found.map(|finding| (finding.object, finding.summary))
         };
-        assert_eq!([look(59, Ok(None)), look(600, Ok(copy(9, &[])))], [None, None]);
+        assert_eq!([check(59, Ok(None)), check(600, Ok(copy(9, &[])))], [None, None]);
         let told = |found: Option<(String, String)>, words: &str| {
             let (object, summary) = found.unwrap();
             assert!(object == "offsite" && summary.contains(words), "{object}: {summary}");
         };
-        told(look(61, Ok(None)), "is not in repository offsite");
-        told(look(1, Ok(copy(8, &[]))), "differs from the one in local");
-        told(look(1, Ok(copy(9, &["base is not there"]))), "is not good in repository offsite: 1 fault");
-        told(look(1, Err("away".into())), "cannot be determined");
+        told(check(61, Ok(None)), "is not in repository offsite");
+        told(check(1, Ok(copy(8, &[]))), "differs from the one in local");
+        told(check(1, Ok(copy(9, &["base is not there"]))), "is not good in repository offsite: 1 fault");
+        told(check(1, Err("away".into())), "cannot be determined");
     }
     #[test]
     fn copies_are_copied_on_and_no_name_stands_for_all() {

@@ -3,7 +3,7 @@
 use crate::{
     JobError,
     monitors::{
-        Facts, Look, Monitor, Verdict, View,
+        Baseline, Monitor, MonitorFacts, MonitorSession, Verdict,
         backups::{InEach, each, in_each, not_seen, which},
     },
 };
@@ -13,9 +13,10 @@ use pgbosun_backup::{Catalogue, Entry};
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::collections::BTreeSet;
 
@@ -37,10 +38,10 @@ options! {
 
 #[async_trait]
 impl Monitor for BackupCount {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "15 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Backups,
         source: "reference 002: backup count per tier",
         queries: &[],
@@ -49,8 +50,8 @@ impl Monitor for BackupCount {
     type Sample = InEach<Vec<DateTime<Utc>>>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let all = in_each(look, &self.repositories).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let all = in_each(session, &self.repositories).await?;
         let good = |entry: &&Entry| entry.health().is_good();
         // C27: one that does not restore is none.
         let ends = |catalogue: Catalogue| {
@@ -59,7 +60,7 @@ impl Monitor for BackupCount {
         Ok(each(all, ends))
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let count =
             |ends: &Result<Vec<_>, _>| ends.as_ref().map_or_else(|_| "unknown".into(), |ends| ends.len().to_string());
         let counts: Vec<_> = sample.iter().map(|(repository, ends)| format!("{repository}: {}", count(ends))).collect();
@@ -72,13 +73,13 @@ impl Monitor for BackupCount {
                     continue;
                 }
             };
-            verdict.measure(Figure::new("postgres_backups", ends.len() as f64).of("repository", repository));
+            verdict.measure(Metric::new("postgres_backups", ends.len() as f64).of("repository", repository));
             let mut missing = Vec::new();
             if ends.len() < self.minimum as usize {
                 missing.push(format!("{} (at least {})", human::count(ends.len(), "backup"), self.minimum));
             }
             let days = ends.iter().map(|end| i64::from(end.num_days_from_ce())).collect::<BTreeSet<_>>();
-            let today = i64::from(view.now.num_days_from_ce());
+            let today = i64::from(baseline.now.num_days_from_ce());
             let month = |end: &DateTime<Utc>| i64::from(end.year()) * 12 + i64::from(end.month0());
             let months = ends.iter().map(month).collect::<BTreeSet<_>>();
             // Day 1 of the common era was a Monday.
@@ -86,7 +87,7 @@ impl Monitor for BackupCount {
             let tiers = [
                 ("days", self.daily, &days, today),
                 ("weeks", self.weekly, &weeks, (today - 1) / 7),
-                ("months", self.monthly, &months, month(&view.now)),
+                ("months", self.monthly, &months, month(&baseline.now)),
             ];
             for (unit, wanted, have, now) in tiers {
                 let (Some(wanted), Some(oldest)) = (wanted, have.first()) else { continue };
@@ -121,15 +122,15 @@ mod tests {
     fn a_day_without_is_found_and_today_may_still_have_none() {
         let monitor =
             BackupCount { repositories: Vec::new(), minimum: 1, daily: Some(7), weekly: Some(4), monthly: None };
-        let look = |days: &[u32]| {
+        let check = |days: &[u32]| {
             let ends = days.iter().map(|day| format!("2026-11-{day:02}T23:59:00Z").parse().unwrap()).collect();
-            let view = View { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..View::default() };
+            let baseline = Baseline { now: "2026-11-21T12:00:00Z".parse().unwrap(), ..Baseline::default() };
             let sample = vec![("local".into(), Ok(ends))];
-            monitor.verdict(&sample, &mut (), &view).findings.first().map(|finding| finding.summary.clone())
+            monitor.verdict(&sample, &mut (), &baseline).findings.first().map(|finding| finding.summary.clone())
         };
-        assert_eq!(look(&[14, 15, 16, 17, 18, 19, 20]), None);
-        assert_eq!(look(&[19, 20]), None, "there are none before the first");
-        assert_eq!(look(&[14, 15, 17, 20]).unwrap(), "backups are missing: 3 of the last 7 days without one");
-        assert_eq!(look(&[]).unwrap(), "backups are missing: 0 backups (at least 1)");
+        assert_eq!(check(&[14, 15, 16, 17, 18, 19, 20]), None);
+        assert_eq!(check(&[19, 20]), None, "there are none before the first");
+        assert_eq!(check(&[14, 15, 17, 20]).unwrap(), "backups are missing: 3 of the last 7 days without one");
+        assert_eq!(check(&[]).unwrap(), "backups are missing: 0 backups (at least 1)");
     }
 }

@@ -4,7 +4,7 @@
 use crate::{
     JobError,
     monitors::{
-        Facts, Look, Monitor, Verdict, View,
+        Baseline, Monitor, MonitorFacts, MonitorSession, Verdict,
         backups::{InEach, each, in_each, not_seen, which},
     },
 };
@@ -13,9 +13,10 @@ use bytesize::ByteSize;
 use pgbosun_core::{
     config::{Needs, RepositoryName},
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 
 options! {
@@ -32,10 +33,10 @@ options! {
 
 #[async_trait]
 impl Monitor for BackupSize {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Backups,
         source: "reference 002: 100 KB; references 003 and 004: 30 %",
         queries: &[],
@@ -44,15 +45,15 @@ impl Monitor for BackupSize {
     type Sample = InEach<Vec<(String, u64)>>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let all = in_each(look, &self.repositories).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let all = in_each(session, &self.repositories).await?;
         Ok(each(all, |catalogue| {
             let full = catalogue.infos().rev().filter(|info| !info.is_incremental()).take(11);
             full.map(|info| (info.label.clone(), info.stored_bytes)).collect()
         }))
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let mut verdict = Verdict::default();
         let mut told = Vec::new();
         for (repository, sizes) in sample {
@@ -70,7 +71,7 @@ impl Monitor for BackupSize {
             };
             let stored = human::size(*size);
             told.push(format!("{repository}: {stored}"));
-            verdict.measure(Figure::new("postgres_backup_size_bytes", *size as f64).of("repository", repository));
+            verdict.measure(Metric::new("postgres_backup_size_bytes", *size as f64).of("repository", repository));
             let finding = |severity, summary| {
                 Finding::new(severity, repository, which(sample.len() > 1, repository, summary))
                     .meaning("It may not contain all that it should.")
@@ -82,7 +83,7 @@ impl Monitor for BackupSize {
                 verdict.find(finding(Severity::Critical, format!("backup {label} is only {stored} (limit {limit})")));
             } else if let Some(median) = median(before) {
                 let change = 100.0 * (*size as f64 - median as f64) / median.max(1) as f64;
-                let severity = view.above(repository, change.abs(), self.change_percent, f64::INFINITY);
+                let severity = baseline.above(repository, change.abs(), self.change_percent, f64::INFINITY);
                 let usual = human::size(median);
                 verdict.find(finding(
                     severity,
@@ -109,16 +110,16 @@ mod tests {
     #[test]
     fn too_small_and_unusual() {
         let monitor = BackupSize { repositories: Vec::new(), minimum: ByteSize::kb(100), change_percent: 30.0 };
-        let look = |sizes: &[u64]| {
+        let check = |sizes: &[u64]| {
             let sizes = sizes.iter().map(|size| ("label".to_owned(), *size)).collect();
             let sample = vec![("local".into(), Ok(sizes))];
-            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&sample, &mut (), &Baseline::default()).findings.first().map(|finding| finding.severity)
         };
-        assert_eq!(look(&[1_000_000, 900_000, 1_100_000, 1_000_000]), None);
-        assert_eq!(look(&[600_000, 900_000, 1_100_000, 1_000_000]), Some(Severity::Warning));
-        assert_eq!(look(&[1_400_000, 900_000, 1_100_000, 1_000_000]), Some(Severity::Warning));
-        assert_eq!(look(&[99_000]), Some(Severity::Critical));
-        assert_eq!(look(&[600_000, 1_000_000]), None, "one is not usual");
-        assert_eq!(look(&[]), None);
+        assert_eq!(check(&[1_000_000, 900_000, 1_100_000, 1_000_000]), None);
+        assert_eq!(check(&[600_000, 900_000, 1_100_000, 1_000_000]), Some(Severity::Warning));
+        assert_eq!(check(&[1_400_000, 900_000, 1_100_000, 1_000_000]), Some(Severity::Warning));
+        assert_eq!(check(&[99_000]), Some(Severity::Critical));
+        assert_eq!(check(&[600_000, 1_000_000]), None, "one is not usual");
+        assert_eq!(check(&[]), None);
     }
 }

@@ -2,16 +2,18 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
+    family::Family,
     finding::Finding,
-    human, options,
-    run::{Run, RunState, is_backup},
+    human,
+    metric::Metric,
+    options,
+    run::{Run, RunState},
 };
 use pgbosun_history::RunFilter;
 use std::time::Duration;
@@ -30,10 +32,10 @@ options! {
 
 #[async_trait]
 impl Monitor for BackupSuccess {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "25 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Backups,
         source: "references 003 and 004: success rate over 7 days below 95 %",
         queries: &[],
@@ -41,10 +43,10 @@ impl Monitor for BackupSuccess {
     type Sample = Vec<Run>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let context = look.context;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let context = session.context;
         let (cluster, _) = context.cluster()?;
-        let jobs = context.config.jobs.values().filter(|job| is_backup(&job.common.kind));
+        let jobs = context.config.jobs.values().filter(|job| job.family() == Family::Backup);
         let own = jobs.filter(|job| context.config.cluster_of(job).is_some_and(|(name, _)| name == cluster));
         let mut runs = Vec::new();
         for job in own {
@@ -54,9 +56,9 @@ impl Monitor for BackupSuccess {
         Ok(runs)
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let window = chrono::Duration::from_std(self.window).unwrap_or_default();
-        let counted = |run: &&Run| view.now - run.scheduled_for < window;
+        let counted = |run: &&Run| baseline.now - run.scheduled_for < window;
         let good = sample.iter().filter(counted).filter(|run| run.state == RunState::Succeeded).count();
         // What was ended by a stop and begun again counts as it came out.
         let is_last = |run: &&Run| !sample.iter().any(|later| later.is_again(run));
@@ -67,8 +69,8 @@ impl Monitor for BackupSuccess {
         }
         let (percent, told) = (100.0 * good as f64 / all as f64, human::duration(self.window));
         let mut verdict = Verdict::of(format!("{good} of {all} backups succeeded within {told}"));
-        verdict.measure(Figure::new("postgres_backup_success_percent", percent));
-        let severity = view.below_percent("success", percent, self.warning_percent, self.critical_percent);
+        verdict.measure(Metric::new("postgres_backup_success_percent", percent));
+        let severity = baseline.below_percent("success", percent, self.warning_percent, self.critical_percent);
         let failed =
             bad.iter().take(10).map(|run| [run.scheduled_for.into(), Value::of(&run.job), Value::of(&run.summary)]);
         verdict.find(

@@ -3,7 +3,7 @@
 use crate::{
     JobContext, JobError,
     backups::ought_to_archive,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -12,9 +12,10 @@ use pgbosun_core::{
     clock,
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -67,10 +68,10 @@ struct Ready {
 
 #[async_trait]
 impl Monitor for WalArchive {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "reference 001: pg_stat_archiver, the age of the oldest .ready; check_pgactivity archiver, by recency",
         queries: &[
@@ -81,11 +82,11 @@ impl Monitor for WalArchive {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let row: Archiver = session.row(&Self::FACTS.queries[0]).await?;
         let grant = "As a superuser: grant pg_monitor to the role.";
         let waiting: Option<Vec<Ready>> = match row.archiving {
-            true => look.rows_if_allowed(&Self::FACTS.queries[1], grant).await?,
+            true => session.rows_if_allowed(&Self::FACTS.queries[1], grant).await?,
             false => None,
         };
         let Ready { ready, oldest, age } = waiting.and_then(|mut rows| rows.pop()).unwrap_or_default();
@@ -97,12 +98,12 @@ impl Monitor for WalArchive {
             let name = row.last_failed_wal.unwrap_or_default();
             (row.failed_count, name, row.last_failed_time.unwrap_or_else(clock::now))
         });
-        let (cluster, _) = look.context.cluster()?;
-        look.release().await;
-        let (spools, gaps) = spools(look.context, cluster).await?;
+        let (cluster, _) = session.context.cluster()?;
+        session.release().await;
+        let (spools, gaps) = spools(session.context, cluster).await?;
         let ended = match row.switched_off {
             true => {
-                let (config, repositories) = (&look.context.config, look.context.repositories(&[])?);
+                let (config, repositories) = (&session.context.config, session.context.repositories(&[])?);
                 ought_to_archive(config, &repositories, cluster, &row.system_id).await
             }
             false => None,
@@ -119,10 +120,10 @@ impl Monitor for WalArchive {
         })
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let mut findings = Vec::new();
         if let Some(although) = sample.ended {
-            // C30: from the first look, since what is committed now is in no archive.
+            // C30: from the first check, since what is committed now is in no archive.
             findings.push(
                 Finding::new(Severity::Critical, "archiving", format!("nothing is archived, and {although}"))
                     .meaning("Whatever is committed from now on is in no archive: point-in-time recovery ends where archiving did.")
@@ -147,7 +148,7 @@ impl Monitor for WalArchive {
         }
         let waited = sample.oldest_ready.as_ref().map(|(name, age)| {
             let (warning, critical) = (self.warning_age.as_secs_f64(), self.critical_age.as_secs_f64());
-            (name, age, view.above("waiting", age.as_secs_f64(), warning, critical))
+            (name, age, baseline.above("waiting", age.as_secs_f64(), warning, critical))
         });
         if let Some((name, age, severity)) = waited.filter(|(.., severity)| *severity > Severity::Ok) {
             find(
@@ -195,17 +196,17 @@ impl Monitor for WalArchive {
             (true, Some(_)) => "archiving fails".into(),
             (true, None) => format!("archiving works, {} waiting", human::count(sample.ready, "segment")),
         };
-        let mut verdict = Verdict { summary, findings, figures: Vec::new() };
+        let mut verdict = Verdict { summary, findings, metrics: Vec::new() };
         if sample.archiving {
             let oldest = sample.oldest_ready.as_ref().map_or(0.0, |(_, age)| age.as_secs_f64());
             let failing = f64::from(u8::from(sample.failing.is_some()));
-            verdict.measure(Figure::new("postgres_wal_ready_segments", sample.ready as f64));
-            verdict.measure(Figure::new("postgres_wal_oldest_ready_seconds", oldest));
-            verdict.measure(Figure::new("postgres_wal_archiver_failing", failing));
+            verdict.measure(Metric::new("postgres_wal_ready_segments", sample.ready as f64));
+            verdict.measure(Metric::new("postgres_wal_oldest_ready_seconds", oldest));
+            verdict.measure(Metric::new("postgres_wal_archiver_failing", failing));
         }
-        verdict.measure(Figure::new("postgres_wal_gaps", sample.gaps.len() as f64));
+        verdict.measure(Metric::new("postgres_wal_gaps", sample.gaps.len() as f64));
         if let Some(at) = sample.archived {
-            verdict.measure(Figure::new("postgres_wal_last_archived_timestamp_seconds", at.timestamp() as f64));
+            verdict.measure(Metric::new("postgres_wal_last_archived_timestamp_seconds", at.timestamp() as f64));
         }
         verdict
     }
@@ -249,10 +250,10 @@ mod tests {
             spools: Vec::new(),
             gaps: Vec::new(),
         };
-        assert!(monitor.verdict(&quiet, &mut (), &View::default()).findings.is_empty());
+        assert!(monitor.verdict(&quiet, &mut (), &Baseline::default()).findings.is_empty());
         let ended =
             Sample { archiving: false, ended: Some("WAL was archived before"), oldest_ready: None, ready: 0, ..quiet };
-        let verdict = monitor.verdict(&ended, &mut (), &View::default());
+        let verdict = monitor.verdict(&ended, &mut (), &Baseline::default());
         assert_eq!((verdict.findings.len(), verdict.findings[0].severity), (1, Severity::Critical));
         let quiet = Sample { archiving: true, ended: None, ..ended };
         let gap = Gap { repository: "offsite".into(), cluster: "main".into(), file: "00".into(), at: clock::now() };
@@ -263,7 +264,7 @@ mod tests {
             gaps: vec![gap.clone(), gap],
             ..quiet
         };
-        let findings = monitor.verdict(&loud, &mut (), &View::default()).findings;
+        let findings = monitor.verdict(&loud, &mut (), &Baseline::default()).findings;
         let told: Vec<_> = findings.iter().map(|finding| (finding.object.as_str(), finding.severity)).collect();
         let expected = [
             ("archiver", Severity::Critical),

@@ -3,7 +3,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,9 +14,10 @@ use pgbosun_backup::{
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
     run::Trigger,
     wal::{Segment, WalFile},
 };
@@ -114,10 +115,10 @@ impl Sample {
 
 #[async_trait]
 impl Monitor for WalGaps {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "2-59/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Backups,
         source: "reference 001: gaps in the archive",
         queries: &[Query { what: "read pg_stat_archiver", sql: include_str!("wal_gaps.sql") }],
@@ -126,26 +127,26 @@ impl Monitor for WalGaps {
     /// The last listing.
     type Memory = Sample;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         // The server first: what it archives meanwhile is in the archive only.
-        let row: Archiver = look.row(&Self::FACTS.queries[0]).await?;
-        look.release().await;
-        let now = look.context.view.now;
-        let known: Sample = look.context.memory();
-        let (cluster, server) = look.context.cluster()?;
+        let row: Archiver = session.row(&Self::FACTS.queries[0]).await?;
+        session.release().await;
+        let now = session.context.baseline.now;
+        let known: Sample = session.context.memory();
+        let (cluster, server) = session.context.cluster()?;
         // C41: of several servers the one that was promoted last is the cluster.
         let several = server.conninfo.hosts.len() > 1;
         let primary = if several { newest_primary(server).await } else { None };
         let timeline = primary.map_or(row.timeline, |primary| format!("{:08X}", primary.timeline));
         let number = u32::from_str_radix(&timeline, 16).unwrap_or_default();
-        if look.context.trigger != Trigger::Manual && known.serves(&timeline, now) {
+        if session.context.trigger != Trigger::Manual && known.serves(&timeline, now) {
             return Ok(known);
         }
-        // C41: what a first look finds is no change.
+        // C41: what a first check finds is no change.
         let moved = !known.timeline.is_empty() && known.timeline != timeline;
         let changed = if moved { Some(now) } else { known.changed };
         let mut found = Vec::new();
-        for repository in look.context.backup_repositories(&[])? {
+        for repository in session.context.backup_repositories(&[])? {
             // One that is away is told by monitor.backup-age.
             found.extend(newest_good(&repository, cluster).await.ok().flatten());
         }
@@ -157,7 +158,7 @@ impl Monitor for WalGaps {
         let mut sample = Sample { at: now, timeline, changed, last, ours: row.ours, size, reaches, away, unaware };
         let Some(newest) = newest_of(found, now) else { return Ok(sample) };
         sample.size = newest.wal_segment_size;
-        let config = &look.context.config;
+        let config = &session.context.config;
         let named = config.wal_repositories(cluster);
         let opened = named.map(|(name, options)| Repository::open(config, name, options));
         let repositories: Vec<_> = opened.collect::<Result<_, _>>()?;
@@ -193,7 +194,7 @@ impl Monitor for WalGaps {
         Ok(sample)
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Sample, _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Sample, _: &Baseline) -> Verdict {
         memory.clone_from(sample);
         let words = sample.reaches.iter().map(|reach| format!("{} goes up to {}", reach.repository, reach.end));
         let words: Vec<_> = words.collect();
@@ -222,8 +223,8 @@ impl Monitor for WalGaps {
         for reach in &sample.reaches {
             let (Reach { repository, end, next, .. }, last) = (reach, sample.last(reach));
             let missing = sample.missing(reach);
-            let figure = Figure::new("postgres_wal_missing_segments", missing as f64);
-            verdict.measure(figure.of("repository", repository));
+            let metric = Metric::new("postgres_wal_missing_segments", missing as f64);
+            verdict.measure(metric.of("repository", repository));
             if missing == 0 {
                 continue;
             }
@@ -270,7 +271,7 @@ mod tests {
         let (end, next, waits) = (segment(reach.0), reach.1.map(segment), reach.2);
         let reaches = vec![Reach { repository: "local".into(), end, next, waits }];
         let sample = Sample { last: last.map(segment), ours, size: 16 << 20, reaches, ..Sample::default() };
-        let verdict = WalGaps {}.verdict(&sample, &mut Sample::default(), &View::default());
+        let verdict = WalGaps {}.verdict(&sample, &mut Sample::default(), &Baseline::default());
         verdict.findings.into_iter().map(|finding| (finding.severity, finding.summary)).collect()
     }
 

@@ -2,10 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, finding::Finding, metric::Metric, options};
 
 options! {
     /// Alerts when nearly all connections available to ordinary users are in use.
@@ -28,10 +28,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Connections {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 2,
+        checks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity backends, check_postgres backends",
         queries: &[Query { what: "count the connections", sql: include_str!("connections.sql") }],
@@ -39,18 +39,19 @@ impl Monitor for Connections {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        session.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let ordinary = (sample.maximum - sample.reserved).max(1);
         let percent = 100.0 * sample.used as f64 / ordinary as f64;
         let told = format!("{} of {ordinary} connections are in use ({percent:.0} %)", sample.used);
         let mut verdict = Verdict::of(&told);
-        verdict.measure(Figure::new("postgres_connections", sample.used as f64));
-        verdict.measure(Figure::new("postgres_connections_limit", ordinary as f64));
-        let severity = view.above("connections", percent, self.warning_percent.into(), self.critical_percent.into());
+        verdict.measure(Metric::new("postgres_connections", sample.used as f64));
+        verdict.measure(Metric::new("postgres_connections_limit", ordinary as f64));
+        let severity =
+            baseline.above("connections", percent, self.warning_percent.into(), self.critical_percent.into());
         verdict.find(
             Finding::new(severity, "connections", told)
                 .meaning("When none is left, applications are refused; only superusers still get in.")
@@ -69,10 +70,10 @@ mod tests {
     #[test]
     fn reserved_ones_are_not_to_be_had() {
         let monitor = Connections { warning_percent: 80, critical_percent: 95 };
-        let look = |used| {
+        let check = |used| {
             let sample = Sample { used, maximum: 103, reserved: 3, most: String::new() };
-            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&sample, &mut (), &Baseline::default()).findings.first().map(|finding| finding.severity)
         };
-        assert_eq!([look(80), look(81), look(96)], [None, Some(Severity::Warning), Some(Severity::Critical)]);
+        assert_eq!([check(80), check(81), check(96)], [None, Some(Severity::Warning), Some(Severity::Critical)]);
     }
 }

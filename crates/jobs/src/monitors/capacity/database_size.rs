@@ -2,16 +2,17 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,16 +36,16 @@ pub struct Database {
     bytes: i64,
 }
 
-/// Sizes by database, oldest first, one look an hour for a day.
+/// Sizes by database, oldest first, one check an hour for a day.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory(Vec<(DateTime<Utc>, BTreeMap<String, i64>)>);
 
 #[async_trait]
 impl Monitor for DatabaseSize {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "7 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres database_size; check_pgactivity database_size (by delta)",
         queries: &[Query { what: "measure the databases", sql: pgbosun_postgres::DATABASE_SIZES }],
@@ -52,21 +53,21 @@ impl Monitor for DatabaseSize {
     type Sample = Vec<Database>;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let total: i64 = sample.iter().map(|database| database.bytes).sum();
         let told = |bytes: i64| human::size(bytes.unsigned_abs());
         let mut verdict = Verdict::of(format!("{} of {}", human::count(sample.len(), "database"), told(total)));
-        memory.0.retain(|(at, _)| view.now - *at < chrono::Duration::hours(25));
+        memory.0.retain(|(at, _)| baseline.now - *at < chrono::Duration::hours(25));
         for Database { name, bytes } in sample {
-            verdict.measure(Figure::new("postgres_database_size_bytes", *bytes as f64).of("database", name));
+            verdict.measure(Metric::new("postgres_database_size_bytes", *bytes as f64).of("database", name));
             if let Some(limit) = self.warning_size {
                 let object = format!("size of {name}");
                 let limit = limit.as_u64();
-                let severity = view.above(&object, *bytes as f64, limit as f64, f64::INFINITY);
+                let severity = baseline.above(&object, *bytes as f64, limit as f64, f64::INFINITY);
                 verdict.find(
                     Finding::new(
                         severity,
@@ -83,7 +84,7 @@ impl Monitor for DatabaseSize {
                 let share = 100.0 * grown as f64 / before.unwrap_or(1).max(1) as f64;
                 let enough = grown.unsigned_abs() > self.growth_minimum.as_u64();
                 let severity = match enough {
-                    true => view.above(&object, share, f64::from(self.growth_percent), f64::INFINITY),
+                    true => baseline.above(&object, share, f64::from(self.growth_percent), f64::INFINITY),
                     false => Severity::Ok,
                 };
                 verdict.find(
@@ -100,8 +101,8 @@ impl Monitor for DatabaseSize {
             }
         }
         let sizes = sample.iter().map(|database| (database.name.clone(), database.bytes)).collect();
-        if memory.0.last().is_none_or(|(at, _)| view.now - *at >= chrono::Duration::minutes(55)) {
-            memory.0.push((view.now, sizes));
+        if memory.0.last().is_none_or(|(at, _)| baseline.now - *at >= chrono::Duration::minutes(55)) {
+            memory.0.push((baseline.now, sizes));
         }
         verdict
     }
@@ -119,16 +120,17 @@ mod tests {
             growth_minimum: ByteSize::gib(10),
         };
         let mut memory = Memory::default();
-        let mut look = |gib: i64, hour: i64| {
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::hours(hour), ..View::default() };
+        let mut check = |gib: i64, hour: i64| {
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::hours(hour), ..Baseline::default() };
             let sample = vec![Database { name: "app".into(), bytes: gib << 30 }];
-            let verdict = monitor.verdict(&sample, &mut memory, &view);
+            let verdict = monitor.verdict(&sample, &mut memory, &baseline);
             verdict.findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
         };
-        assert!(look(40, 0).is_empty());
-        assert!(look(49, 12).is_empty(), "less than the minimum");
-        assert_eq!(look(51, 24), ["growth of app"]);
-        assert!(look(51, 60).is_empty(), "the day is over");
-        assert_eq!(look(101, 90), ["size of app"], "nobody knows how it was a day ago");
+        assert!(check(40, 0).is_empty());
+        assert!(check(49, 12).is_empty(), "less than the minimum");
+        assert_eq!(check(51, 24), ["growth of app"]);
+        assert!(check(51, 60).is_empty(), "the day is over");
+        assert_eq!(check(101, 90), ["size of app"], "nobody knows how it was a day ago");
     }
 }

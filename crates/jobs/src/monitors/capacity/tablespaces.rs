@@ -2,11 +2,11 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
-use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, human, metric::Metric, options};
 
 options! {
     /// Measures tablespaces, and alerts when one is larger than it may be. A tablespace whose directory is unavailable, such as
@@ -28,10 +28,10 @@ pub struct Tablespace {
 
 #[async_trait]
 impl Monitor for Tablespaces {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "8 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres database_size, by tablespace",
         queries: &[Query { what: "measure the tablespaces", sql: include_str!("tablespaces.sql") }],
@@ -39,18 +39,18 @@ impl Monitor for Tablespaces {
     type Sample = Vec<Tablespace>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let told = |bytes: i64| human::size(bytes.unsigned_abs());
         let total: i64 = sample.iter().map(|tablespace| tablespace.bytes).sum();
         let mut verdict = Verdict::of(format!("{} of {}", human::count(sample.len(), "tablespace"), told(total)));
         for Tablespace { name, location, bytes } in sample {
-            verdict.measure(Figure::new("postgres_tablespace_size_bytes", *bytes as f64).of("tablespace", name));
+            verdict.measure(Metric::new("postgres_tablespace_size_bytes", *bytes as f64).of("tablespace", name));
             let Some(limit) = self.warning_size.map(|limit| limit.as_u64()) else { continue };
-            let severity = view.above(name, *bytes as f64, limit as f64, f64::INFINITY);
+            let severity = baseline.above(name, *bytes as f64, limit as f64, f64::INFINITY);
             let summary = format!("tablespace {name} is {} (limit {})", told(*bytes), human::size(limit));
             verdict.find(
                 Finding::new(severity, name, summary)

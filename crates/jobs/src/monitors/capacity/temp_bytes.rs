@@ -2,11 +2,11 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rate, Rates, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rate, Rates, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
-use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, human, metric::Metric, options};
 
 options! {
     /// Alerts when queries write a lot to temporary files: sorts and hashes that do not fit into `work_mem`.
@@ -28,10 +28,10 @@ pub struct Database {
 
 #[async_trait]
 impl Monitor for TempBytes {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity temp_files",
         queries: &[Query { what: "read pg_stat_database", sql: include_str!("temp_bytes.sql") }],
@@ -39,23 +39,23 @@ impl Monitor for TempBytes {
     type Sample = Vec<Database>;
     type Memory = Rates;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Rates, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Rates, baseline: &Baseline) -> Verdict {
         let counters = sample.iter().map(|database| (database.name.as_str(), database.bytes));
-        let rates = memory.advance(view.now, counters);
+        let rates = memory.advance(baseline.now, counters);
         let mut verdict = Verdict::of(match rates.values().map(Rate::per_hour).reduce(f64::max) {
             Some(most) => format!("at most {} per hour in one database", human::size(most as u64)),
             None => "nothing to compare with yet".into(),
         });
         for Database { name, files, bytes } in sample {
-            verdict.measure(Figure::new("postgres_temp_bytes_total", *bytes as f64).of("database", name));
+            verdict.measure(Metric::new("postgres_temp_bytes_total", *bytes as f64).of("database", name));
             let Some(rate) = rates.get(name) else { continue };
             let hourly = rate.per_hour();
             let (warning, critical) = (self.warning_per_hour.as_u64(), self.critical_per_hour.as_u64());
-            let severity = view.above(name, hourly, warning as f64, critical as f64);
+            let severity = baseline.above(name, hourly, warning as f64, critical as f64);
             let told = human::size(hourly as u64);
             verdict.find(
                 Finding::new(severity, name, format!("queries in {name} write {told} of temporary files per hour"))

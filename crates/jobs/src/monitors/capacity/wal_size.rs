@@ -2,10 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, finding::Finding, human, metric::Metric, options};
 
 options! {
     /// Alerts when `pg_wal` is much larger than the server's settings suggest: something is holding WAL back.
@@ -27,10 +27,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for WalSize {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 2,
+        checks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity wal_files; pg_ls_waldir()",
         queries: &[Query { what: "measure pg_wal", sql: include_str!("wal_size.sql") }],
@@ -38,17 +38,17 @@ impl Monitor for WalSize {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        session.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let told = human::size(sample.bytes.unsigned_abs());
         let expected = (sample.max_wal_size + sample.keep).max(1);
         let mut verdict = Verdict::of(format!("pg_wal holds {told} in {}", human::count(sample.files, "file")));
-        verdict.measure(Figure::new("postgres_wal_directory_bytes", sample.bytes as f64));
+        verdict.measure(Metric::new("postgres_wal_directory_bytes", sample.bytes as f64));
         let times = sample.bytes as f64 / expected as f64;
-        let severity = view.above("pg_wal", times, self.warning_times, self.critical_times);
+        let severity = baseline.above("pg_wal", times, self.warning_times, self.critical_times);
         let expected = human::size(expected.unsigned_abs());
         verdict.find(
             Finding::new(severity, "pg_wal", format!("pg_wal holds {told}, {times:.1} times what is expected ({expected})"))
@@ -67,10 +67,10 @@ mod tests {
     #[test]
     fn beside_what_the_settings_let_expect() {
         let monitor = WalSize { warning_times: 2.0, critical_times: 5.0 };
-        let look = |gib: i64| {
+        let check = |gib: i64| {
             let sample = Sample { bytes: gib << 30, files: gib * 64, max_wal_size: 1 << 30, keep: 1 << 30 };
-            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&sample, &mut (), &Baseline::default()).findings.first().map(|finding| finding.severity)
         };
-        assert_eq!([look(4), look(5), look(11)], [None, Some(Severity::Warning), Some(Severity::Critical)]);
+        assert_eq!([check(4), check(5), check(11)], [None, Some(Severity::Warning), Some(Severity::Critical)]);
     }
 }

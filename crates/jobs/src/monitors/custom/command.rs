@@ -2,14 +2,14 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
     programs::{Ended, execute},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     options,
 };
 use std::{
@@ -39,10 +39,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for CommandMonitor {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Options,
         source: "monitoring-plugins.org, development guidelines",
         queries: &[],
@@ -50,10 +50,10 @@ impl Monitor for CommandMonitor {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
         const PATIENCE: Duration = Duration::from_secs(5);
         let Ended { status, output, errors } =
-            execute(look.context, &self.program, &self.arguments, Path::new("/"), PATIENCE).await?;
+            execute(session.context, &self.program, &self.arguments, Path::new("/"), PATIENCE).await?;
         let severity = match status.code() {
             Some(0) => Severity::Ok,
             Some(1) => Severity::Warning,
@@ -67,12 +67,12 @@ impl Monitor for CommandMonitor {
         Ok(Sample { severity, output })
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), _: &Baseline) -> Verdict {
         let first = sample.output.lines().next().unwrap_or_default();
         let (words, data) = first.split_once('|').unwrap_or((first, ""));
         let words = words.trim();
         let mut verdict = Verdict::of(if words.is_empty() { "no output" } else { words });
-        verdict.figures = figures(data);
+        verdict.metrics = metrics(data);
         verdict.find(
             Finding::new(sample.severity, "command", &verdict.summary)
                 .meaning(self.meaning.clone().unwrap_or_default())
@@ -84,8 +84,8 @@ impl Monitor for CommandMonitor {
 }
 
 /// Performance data: `'label'=value[unit];warn;crit;min;max`, with blanks between.
-fn figures(data: &str) -> Vec<Figure> {
-    let mut figures = Vec::new();
+fn metrics(data: &str) -> Vec<Metric> {
+    let mut metrics = Vec::new();
     let mut rest = data.trim();
     while !rest.is_empty() {
         let (label, after) = match rest.strip_prefix('\'') {
@@ -97,15 +97,15 @@ fn figures(data: &str) -> Vec<Figure> {
         let end = value.find(|c: char| !c.is_ascii_digit() && !"+-.eE".contains(c)).unwrap_or(value.len());
         if let Ok(number) = value[..end].parse() {
             let (number, unit) = based(number, &value[end..]);
-            let figure = Figure::new("custom_value", number).of("label", label.trim());
-            figures.push(if unit.is_empty() { figure } else { figure.of("unit", unit) });
+            let metric = Metric::new("custom_value", number).of("label", label.trim());
+            metrics.push(if unit.is_empty() { metric } else { metric.of("unit", unit) });
         }
         rest = next.trim_start();
     }
-    figures
+    metrics
 }
 
-/// In the base unit, as figures are: seconds, bytes, percent.
+/// In the base unit, as metrics are: seconds, bytes, percent.
 fn based(value: f64, unit: &str) -> (f64, &str) {
     match unit {
         "s" => (value, "seconds"),
@@ -131,11 +131,11 @@ mod tests {
             CommandMonitor { program: "/x".into(), arguments: Vec::new(), meaning: None, advice: Some("Look.".into()) };
         let output = "DISK WARNING - free space: / 3326 MB (5%);| '/ used'=2643MB;5948;5958;0;5968 rta=1.5ms\nmore";
         let sample = Sample { severity: Severity::Warning, output: output.into() };
-        let verdict = monitor.verdict(&sample, &mut (), &View::default());
+        let verdict = monitor.verdict(&sample, &mut (), &Baseline::default());
         assert_eq!(verdict.findings[0].summary, "DISK WARNING - free space: / 3326 MB (5%);");
-        let labels: Vec<_> = verdict.figures.iter().map(|figure| (figure.labels[0].1.as_str(), figure.value)).collect();
+        let labels: Vec<_> = verdict.metrics.iter().map(|metric| (metric.labels[0].1.as_str(), metric.value)).collect();
         assert_eq!(labels, [("/ used", 2643.0 * 1024.0 * 1024.0), ("rta", 0.0015)]);
         let quiet = Sample { severity: Severity::Ok, output: String::new() };
-        assert!(monitor.verdict(&quiet, &mut (), &View::default()).findings.is_empty());
+        assert!(monitor.verdict(&quiet, &mut (), &Baseline::default()).findings.is_empty());
     }
 }

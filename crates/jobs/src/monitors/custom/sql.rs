@@ -2,10 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, finding::Finding, human, metric::Metric, options};
 
 options! {
     /// Runs a query as a monitor. Its rows are a value, or a name and a value, or a name, a value and a text about it; each
@@ -46,10 +46,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for SqlMonitor {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::ClusterOptions,
         source: "the configuration",
         queries: &[],
@@ -57,13 +57,13 @@ impl Monitor for SqlMonitor {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let rows = look.text(&self.query, self.database.as_deref()).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let rows = session.text(&self.query, self.database.as_deref()).await?;
         let rows = rows.into_iter().map(row).collect::<Result<_, _>>()?;
-        Ok(Sample { rows, job: look.context.job.clone() })
+        Ok(Sample { rows, job: session.context.job.clone() })
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let title = self.title.as_deref().unwrap_or(&sample.job);
         let shown = |row: &Row| if row.name.is_empty() { title.to_owned() } else { format!("{title} of {}", row.name) };
         let mut verdict = Verdict::of(match sample.rows.as_slice() {
@@ -73,16 +73,16 @@ impl Monitor for SqlMonitor {
         });
         for row in &sample.rows {
             let object = if row.name.is_empty() { "value" } else { &row.name };
-            let figure = Figure::new("custom_value", row.value).of("label", title);
-            verdict.measure(if row.name.is_empty() { figure } else { figure.of("name", &row.name) });
+            let metric = Metric::new("custom_value", row.value).of("label", title);
+            verdict.measure(if row.name.is_empty() { metric } else { metric.of("name", &row.name) });
             let severity = match self.below {
                 true => {
                     let never = f64::NEG_INFINITY;
-                    view.below(object, row.value, self.warning.unwrap_or(never), self.critical.unwrap_or(never))
+                    baseline.below(object, row.value, self.warning.unwrap_or(never), self.critical.unwrap_or(never))
                 }
                 false => {
                     let never = f64::INFINITY;
-                    view.above(object, row.value, self.warning.unwrap_or(never), self.critical.unwrap_or(never))
+                    baseline.above(object, row.value, self.warning.unwrap_or(never), self.critical.unwrap_or(never))
                 }
             };
             verdict.find(
@@ -136,7 +136,7 @@ mod tests {
             };
             let sample =
                 Sample { rows: vec![Row { name: String::new(), value, words: String::new() }], job: "queue".into() };
-            let findings = monitor.verdict(&sample, &mut (), &View::default()).findings;
+            let findings = monitor.verdict(&sample, &mut (), &Baseline::default()).findings;
             findings.into_iter().map(|finding| (finding.severity, finding.summary)).next()
         };
         assert_eq!(judge(false, 11.0), Some((Severity::Warning, "queue is 11".into())));

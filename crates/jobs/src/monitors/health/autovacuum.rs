@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -33,10 +34,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Autovacuum {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 2,
+        checks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity autovacuum",
         queries: &[Query { what: "list the autovacuum workers", sql: include_str!("autovacuum.sql") }],
@@ -45,13 +46,13 @@ impl Monitor for Autovacuum {
     /// Since when no worker was free.
     type Memory = Option<DateTime<Utc>>;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        session.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Self::Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Self::Memory, baseline: &Baseline) -> Verdict {
         let mut verdict = Verdict::of(format!("{} of {} workers are busy", sample.workers, sample.maximum));
-        verdict.measure(Figure::new("postgres_autovacuum_workers", sample.workers as f64));
+        verdict.measure(Metric::new("postgres_autovacuum_workers", sample.workers as f64));
         if !sample.enabled {
             verdict.find(
                 Finding::new(Severity::Critical, "autovacuum", "autovacuum is off")
@@ -59,8 +60,8 @@ impl Monitor for Autovacuum {
                     .advice("Set autovacuum = on and track_counts = on, then select pg_reload_conf()."),
             );
         }
-        *memory = if sample.workers >= sample.maximum { Some(memory.unwrap_or(view.now)) } else { None };
-        let busy = memory.map_or(chrono::Duration::zero(), |since| view.now - since);
+        *memory = if sample.workers >= sample.maximum { Some(memory.unwrap_or(baseline.now)) } else { None };
+        let busy = memory.map_or(chrono::Duration::zero(), |since| baseline.now - since);
         if busy.to_std().unwrap_or_default() >= self.saturated && !self.saturated.is_zero() {
             verdict.find(
                 Finding::new(Severity::Warning, "workers", format!("all autovacuum workers ({}) have been busy for {}", sample.maximum, human::span(busy)))
@@ -81,16 +82,17 @@ mod tests {
     fn busy_for_long_and_off() {
         let monitor = Autovacuum { saturated: Duration::from_secs(3600) };
         let mut memory = None;
-        let mut look = |workers, enabled, minute: i64| {
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+        let mut check = |workers, enabled, minute: i64| {
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..Baseline::default() };
             let sample = Sample { workers, maximum: 3, enabled, work: String::new() };
-            monitor.verdict(&sample, &mut memory, &view).findings.first().map(|finding| finding.object.clone())
+            monitor.verdict(&sample, &mut memory, &baseline).findings.first().map(|finding| finding.object.clone())
         };
         assert_eq!(
-            [look(3, true, 0), look(3, true, 59), look(2, true, 61), look(3, true, 65)],
+            [check(3, true, 0), check(3, true, 59), check(2, true, 61), check(3, true, 65)],
             [None, None, None, None]
         );
-        assert_eq!(look(3, true, 125).as_deref(), Some("workers"));
-        assert_eq!(look(0, false, 130).as_deref(), Some("autovacuum"));
+        assert_eq!(check(3, true, 125).as_deref(), Some("workers"));
+        assert_eq!(check(0, false, 130).as_deref(), Some("autovacuum"));
     }
 }

@@ -3,15 +3,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, unseen},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, unseen},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 
 options! {
@@ -27,7 +28,7 @@ options! {
 }
 
 #[derive(sqlx::FromRow)]
-pub struct Table {
+pub struct BloatedTable {
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: f64,
@@ -38,10 +39,10 @@ pub struct Table {
 
 #[async_trait]
 impl Monitor for Bloat {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "53 5 * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity table_bloat, check_postgres bloat; the estimate is a new one",
         queries: &[Query {
@@ -49,24 +50,24 @@ impl Monitor for Bloat {
             sql: concat!(include_str!("bloat_estimate.sql"), include_str!("bloat.sql")),
         }],
     };
-    type Sample = Vec<(String, Table)>;
+    type Sample = Vec<(String, BloatedTable)>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0], &[]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.everywhere(&Self::FACTS.queries[0], &[]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let wasted: f64 = sample.iter().map(|(_, table)| table.wasted).sum();
         let mut verdict = Verdict::of(format!("about {} of bloat in tables", human::size(wasted as u64)));
-        verdict.measure(Figure::new("postgres_table_bloat_bytes", wasted));
+        verdict.measure(Metric::new("postgres_table_bloat_bytes", wasted));
         verdict.summary += &unseen(sample.iter().map(|(database, table)| (database, table.unseen)));
         let seen = sample.iter().filter(|(_, table)| !table.name.is_empty() && !self.ignore.contains(&table.name));
-        for (database, Table { name, bytes, wasted, .. }) in seen {
+        for (database, BloatedTable { name, bytes, wasted, .. }) in seen {
             let object = format!("{name} in {database}");
             let percent = 100.0 * wasted / bytes.max(1.0);
             let severity = match *wasted >= self.minimum.as_u64() as f64 {
-                true => view.above(&object, percent, self.warning_percent, f64::INFINITY),
+                true => baseline.above(&object, percent, self.warning_percent, f64::INFINITY),
                 false => Severity::Ok,
             };
             let (wasted, all) = (human::size(*wasted as u64), human::size(*bytes as u64));
@@ -89,7 +90,7 @@ mod tests {
         let monitor = Bloat { warning_percent: 50.0, minimum: ByteSize::gib(1), ignore: vec!["public.known".into()] };
         let gib = (1_u64 << 30) as f64;
         let row = |database: &str, name: &str, bytes, wasted, unseen| {
-            (database.to_owned(), Table { name: name.into(), bytes: bytes * gib, wasted: wasted * gib, unseen })
+            (database.to_owned(), BloatedTable { name: name.into(), bytes: bytes * gib, wasted: wasted * gib, unseen })
         };
         let sample = vec![
             row("a", "public.wide", 4.0, 3.0, 2),
@@ -97,7 +98,7 @@ mod tests {
             row("a", "public.known", 4.0, 3.0, 2),
             row("b", "", 0.0, 0.0, 1),
         ];
-        let verdict = monitor.verdict(&sample, &mut (), &View::default());
+        let verdict = monitor.verdict(&sample, &mut (), &Baseline::default());
         let objects: Vec<_> = verdict.findings.iter().map(|finding| finding.object.as_str()).collect();
         assert_eq!(objects, ["public.wide in a"]);
         assert!(verdict.summary.ends_with("; 3 not visible to this role: grant pg_read_all_data"));

@@ -3,10 +3,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, metric::Metric, options};
 
 options! {
     /// Alerts when a busy database finds too little of what it reads in shared buffers.
@@ -30,10 +30,10 @@ pub struct Database {
 
 #[async_trait]
 impl Monitor for CacheHit {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 2,
+        checks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity hit_ratio",
         queries: &[Query { what: "read pg_stat_database", sql: include_str!("cache_hit.sql") }],
@@ -41,16 +41,16 @@ impl Monitor for CacheHit {
     type Sample = Vec<Database>;
     type Memory = Rates;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Rates, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Rates, baseline: &Baseline) -> Verdict {
         let names: Vec<_> =
             sample.iter().map(|one| (format!("{}/hit", one.name), format!("{}/read", one.name))).collect();
         let pairs = names.iter().zip(sample);
         let counters = pairs.flat_map(|((hit, read), one)| [(hit.as_str(), one.hit), (read.as_str(), one.read)]);
-        let rates = memory.advance(view.now, counters);
+        let rates = memory.advance(baseline.now, counters);
         let mut verdict = Verdict::of("too little is read to say anything");
         let mut worst = f64::INFINITY;
         for ((hit, read), Database { name, .. }) in names.iter().zip(sample) {
@@ -60,7 +60,7 @@ impl Monitor for CacheHit {
                 continue;
             }
             let percent = 100.0 * hit.per_second / all;
-            verdict.measure(Figure::new("postgres_cache_hit_percent", percent).of("database", name));
+            verdict.measure(Metric::new("postgres_cache_hit_percent", percent).of("database", name));
             if read.per_second < self.minimum_reads {
                 continue;
             }
@@ -68,7 +68,7 @@ impl Monitor for CacheHit {
                 worst = percent;
                 verdict.summary = format!("{percent:.0} % of what {name} reads is in the cache");
             }
-            let severity = view.below_percent(name, percent, self.warning_percent, self.critical_percent);
+            let severity = baseline.below_percent(name, percent, self.warning_percent, self.critical_percent);
             verdict.find(
                 Finding::new(severity, name, format!("only {percent:.0} % of what {name} reads is in the cache"))
                     .meaning("Queries wait for the disk, or for the cache of the operating system.")
@@ -89,16 +89,18 @@ mod tests {
     fn by_delta_and_only_where_enough_is_read() {
         let monitor = CacheHit { warning_percent: 90.0, critical_percent: 50.0, minimum_reads: 100.0 };
         let mut memory = Rates::default();
-        let mut look = |hit, read, seconds: i64| {
-            let view =
-                View { now: chrono::DateTime::UNIX_EPOCH + chrono::Duration::seconds(seconds), ..View::default() };
+        let mut check = |hit, read, seconds: i64| {
+            let baseline = Baseline {
+                now: chrono::DateTime::UNIX_EPOCH + chrono::Duration::seconds(seconds),
+                ..Baseline::default()
+            };
             let sample = vec![Database { name: "app".into(), hit, read }];
-            monitor.verdict(&sample, &mut memory, &view).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&sample, &mut memory, &baseline).findings.first().map(|finding| finding.severity)
         };
-        assert_eq!(look(0, 1_000_000, 0), None, "what was before does not count");
-        assert_eq!(look(100, 1_000_900, 10), None, "90 blocks a second are too few");
-        assert_eq!(look(9_000, 1_002_900, 20), Some(Severity::Warning));
-        assert_eq!(look(9_100, 1_005_000, 30), Some(Severity::Critical));
-        assert_eq!(look(109_100, 1_007_000, 40), None);
+        assert_eq!(check(0, 1_000_000, 0), None, "what was before does not count");
+        assert_eq!(check(100, 1_000_900, 10), None, "90 blocks a second are too few");
+        assert_eq!(check(9_000, 1_002_900, 20), Some(Severity::Warning));
+        assert_eq!(check(9_100, 1_005_000, 30), Some(Severity::Critical));
+        assert_eq!(check(109_100, 1_007_000, 40), None);
     }
 }

@@ -3,13 +3,13 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     options,
 };
 
@@ -29,10 +29,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Checkpoints {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "11 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "log_checkpoints and checkpoint_warning of PostgreSQL, by delta within the hour",
         queries: &[
@@ -43,19 +43,19 @@ impl Monitor for Checkpoints {
     type Sample = Sample;
     type Memory = Rates;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let query = usize::from(look.major().await? >= 17);
-        look.row(&Self::FACTS.queries[query]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let query = usize::from(session.major().await? >= 17);
+        session.row(&Self::FACTS.queries[query]).await
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
-        let rates = memory.advance(view.now, [("timed", sample.timed), ("requested", sample.requested)]);
+    fn verdict(&self, sample: &Sample, memory: &mut Rates, baseline: &Baseline) -> Verdict {
+        let rates = memory.advance(baseline.now, [("timed", sample.timed), ("requested", sample.requested)]);
         let grown = |name: &str| rates.get(name).map_or(0, |rate| rate.grown);
         let (timed, requested) = (grown("timed"), grown("requested"));
         let mut verdict =
             Verdict::of(format!("{timed} checkpoints by time and {requested} on request since the last check"));
-        verdict.measure(Figure::new("postgres_checkpoints_timed_total", sample.timed as f64));
-        verdict.measure(Figure::new("postgres_checkpoints_requested_total", sample.requested as f64));
+        verdict.measure(Metric::new("postgres_checkpoints_timed_total", sample.timed as f64));
+        verdict.measure(Metric::new("postgres_checkpoints_requested_total", sample.requested as f64));
         let many = requested >= i64::from(self.minimum) && requested > timed;
         let severity = if many { Severity::Warning } else { Severity::Ok };
         verdict.find(

@@ -2,16 +2,17 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -33,10 +34,10 @@ pub struct Database {
 
 #[async_trait]
 impl Monitor for Checksums {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity checksum_errors",
         queries: &[Query { what: "count checksum failures", sql: include_str!("checksums.sql") }],
@@ -44,17 +45,17 @@ impl Monitor for Checksums {
     type Sample = Vec<Database>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let all: i64 = sample.iter().map(|database| database.failures).sum();
         let mut verdict = Verdict::of(human::count(all, "checksum failure"));
         let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
         for Database { name, failures, last } in sample {
-            verdict.measure(Figure::new("postgres_checksum_failures_total", *failures as f64).of("database", name));
-            let Some(last) = last.filter(|last| *failures > 0 && view.now - *last < notice) else { continue };
+            verdict.measure(Metric::new("postgres_checksum_failures_total", *failures as f64).of("database", name));
+            let Some(last) = last.filter(|last| *failures > 0 && baseline.now - *last < notice) else { continue };
             verdict.find(
                 Finding::new(Severity::Critical, name, format!("{} of {name} had a wrong checksum", human::count(*failures, "page")))
                     .meaning("Data on the disk is damaged; more of it may be.")

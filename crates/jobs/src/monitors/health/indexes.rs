@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 
 options! {
@@ -36,10 +37,10 @@ fn indexes(count: usize) -> String {
 
 #[async_trait]
 impl Monitor for InvalidIndexes {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "13 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity invalid_indexes",
         queries: &[Query { what: "look for invalid indexes", sql: include_str!("indexes.sql") }],
@@ -47,11 +48,11 @@ impl Monitor for InvalidIndexes {
     type Sample = Vec<(String, Index)>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0], &[]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.everywhere(&Self::FACTS.queries[0], &[]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let mut verdict = by_database(
             sample,
             |(_, index)| !self.ignore.contains(&index.name),
@@ -67,7 +68,7 @@ impl Monitor for InvalidIndexes {
             },
         );
         verdict.summary = indexes(sample.len());
-        verdict.measure(Figure::new("postgres_invalid_indexes", sample.len() as f64));
+        verdict.measure(Metric::new("postgres_invalid_indexes", sample.len() as f64));
         verdict
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, unseen},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, unseen},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, finding::Finding, metric::Metric, options};
 
 options! {
     /// Alerts when a sequence approaches its end, or that of the narrower column it fills.
@@ -29,10 +29,10 @@ pub struct Sequence {
 
 #[async_trait]
 impl Monitor for Sequences {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "37 6 * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres sequence",
         queries: &[Query { what: "read the sequences", sql: include_str!("sequences.sql") }],
@@ -40,11 +40,11 @@ impl Monitor for Sequences {
     type Sample = Vec<(String, Sequence)>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0], &[]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.everywhere(&Self::FACTS.queries[0], &[]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let seen: Vec<_> = sample.iter().filter(|(_, sequence)| !sequence.name.is_empty()).collect();
         let fullest = seen.iter().max_by(|(_, a), (_, b)| a.percent.total_cmp(&b.percent));
         let mut verdict = Verdict::of(fullest.map_or("no sequence is used".into(), |(database, fullest)| {
@@ -53,10 +53,10 @@ impl Monitor for Sequences {
         verdict.summary += &unseen(sample.iter().map(|(database, sequence)| (database, sequence.unseen)));
         for (database, Sequence { name, percent, .. }) in seen {
             let object = format!("{name} in {database}");
-            let severity = view.above(&object, *percent, self.warning_percent, self.critical_percent);
+            let severity = baseline.above(&object, *percent, self.warning_percent, self.critical_percent);
             if severity > pgbosun_core::finding::Severity::Ok {
-                let figure = Figure::new("postgres_sequence_used_percent", *percent);
-                verdict.measure(figure.of("database", database).of("sequence", name));
+                let metric = Metric::new("postgres_sequence_used_percent", *percent);
+                verdict.measure(metric.of("database", database).of("sequence", name));
             }
             verdict.find(
                 Finding::new(severity, &object, format!("sequence {object} is {percent:.1} % used"))
@@ -79,11 +79,11 @@ mod tests {
             (database.to_owned(), Sequence { name: name.into(), percent, unseen })
         };
         let sample = vec![row("a", "public.x", 80.0, 2), row("a", "public.y", 1.0, 2), row("b", "", 0.0, 1)];
-        let verdict = monitor.verdict(&sample, &mut (), &View::default());
+        let verdict = monitor.verdict(&sample, &mut (), &Baseline::default());
         assert_eq!(verdict.findings.len(), 1);
         let expected = "the fullest is public.x in a, 80 % used; 3 not visible to this role: grant pg_read_all_data";
         assert_eq!(verdict.summary, expected);
-        let none = monitor.verdict(&vec![row("b", "", 0.0, 0)], &mut (), &View::default());
+        let none = monitor.verdict(&vec![row("b", "", 0.0, 0)], &mut (), &Baseline::default());
         assert_eq!((none.summary.as_str(), none.findings.len()), ("no sequence is used", 0));
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rate, Rates, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rate, Rates, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     options,
 };
 use pgbosun_postgres::{ForeignSchema, stranger};
@@ -57,10 +57,10 @@ const EVICTED: &str = concat!(
 
 #[async_trait]
 impl Monitor for Statements {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "19 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "pg_stat_statements_info.dealloc, by delta",
         queries: &[Query { what: "read pg_stat_statements_info", sql: EVICTED }],
@@ -68,11 +68,11 @@ impl Monitor for Statements {
     type Sample = Sample;
     type Memory = Rates;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        session.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Rates, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Rates, baseline: &Baseline) -> Verdict {
         let Some(evicted) = sample.evicted else {
             let mut verdict = Verdict::of("pg_stat_statements is not installed here");
             if let Some(owner) = &sample.stranger {
@@ -94,11 +94,11 @@ impl Monitor for Statements {
             }
             return verdict;
         };
-        let rates = memory.advance(view.now, [("evicted", evicted)]);
+        let rates = memory.advance(baseline.now, [("evicted", evicted)]);
         let hourly = rates.get("evicted").map_or(0.0, Rate::per_hour);
         let mut verdict = Verdict::of(format!("statements were evicted {hourly:.0} times an hour"));
-        verdict.measure(Figure::new("postgres_statement_evictions_total", evicted as f64));
-        let severity = view.above("evictions", hourly, f64::from(self.warning_per_hour), f64::INFINITY);
+        verdict.measure(Metric::new("postgres_statement_evictions_total", evicted as f64));
+        let severity = baseline.above("evictions", hourly, f64::from(self.warning_per_hour), f64::INFINITY);
         let maximum = sample.maximum.unwrap_or_default();
         verdict.find(
             Finding::new(

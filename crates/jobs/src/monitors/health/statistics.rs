@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ options! {
 }
 
 #[derive(sqlx::FromRow)]
-pub struct Table {
+pub struct StaleTable {
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     modified: i64,
@@ -40,23 +41,23 @@ pub struct Table {
 
 #[async_trait]
 impl Monitor for Statistics {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "41 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres and check_pgactivity last_analyze, by changes, and by time where that is wanted",
         queries: &[Query { what: "read the age of statistics", sql: include_str!("statistics.sql") }],
     };
-    type Sample = Vec<(String, Table)>;
+    type Sample = Vec<(String, StaleTable)>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         let age = self.warning_age.map_or(f64::INFINITY, |age| age.as_secs_f64());
-        look.everywhere(&Self::FACTS.queries[0], &[f64::from(self.minimum_rows), self.warning_percent, age]).await
+        session.everywhere(&Self::FACTS.queries[0], &[f64::from(self.minimum_rows), self.warning_percent, age]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let mut verdict = by_database(
             sample,
             |(_, table)| !self.ignore.contains(&table.name),
@@ -72,7 +73,7 @@ impl Monitor for Statistics {
             },
         );
         verdict.summary = format!("{} with stale statistics", human::count(sample.len(), "table"));
-        verdict.measure(Figure::new("postgres_tables_with_old_statistics", sample.len() as f64));
+        verdict.measure(Metric::new("postgres_tables_with_old_statistics", sample.len() as f64));
         verdict
     }
 }

@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 
 options! {
@@ -22,7 +23,7 @@ options! {
 }
 
 #[derive(sqlx::FromRow)]
-pub struct Table {
+pub struct UnloggedTable {
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     bytes: i64,
@@ -30,27 +31,27 @@ pub struct Table {
 
 #[async_trait]
 impl Monitor for Unlogged {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "31 6 * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity table_unlogged",
         queries: &[Query { what: "look for unlogged tables", sql: include_str!("unlogged.sql") }],
     };
-    type Sample = Vec<(String, Table)>;
+    type Sample = Vec<(String, UnloggedTable)>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.everywhere(&Self::FACTS.queries[0], &[]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.everywhere(&Self::FACTS.queries[0], &[]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let mut verdict = by_database(
             sample,
             |(_, table)| !self.ignore.contains(&table.name),
             |database, tables| {
-                let size = |table: &Table| Value::of(human::size(table.bytes.unsigned_abs()));
+                let size = |table: &UnloggedTable| Value::of(human::size(table.bytes.unsigned_abs()));
                 let rows = tables.iter().map(|(_, table)| [Value::of(&table.name), size(table)]);
                 Finding::new(
                     Severity::Warning,
@@ -63,7 +64,7 @@ impl Monitor for Unlogged {
             },
         );
         verdict.summary = human::count(sample.len(), "unlogged table");
-        verdict.measure(Figure::new("postgres_unlogged_tables", sample.len() as f64));
+        verdict.measure(Metric::new("postgres_unlogged_tables", sample.len() as f64));
         verdict
     }
 }

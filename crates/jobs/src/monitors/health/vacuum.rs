@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View, by_database},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 
 options! {
@@ -30,7 +31,7 @@ options! {
 }
 
 #[derive(sqlx::FromRow)]
-pub struct Table {
+pub struct DirtyTable {
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     dead: f64,
@@ -42,28 +43,28 @@ pub struct Table {
 
 #[async_trait]
 impl Monitor for Vacuum {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "47 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres autovac_freeze and last_autovacuum; the thresholds of autovacuum itself",
         queries: &[Query { what: "look for tables that need vacuum", sql: include_str!("vacuum.sql") }],
     };
-    type Sample = Vec<(String, Table)>;
+    type Sample = Vec<(String, DirtyTable)>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         let limits = [self.warning_factor, f64::from(self.minimum_dead), self.warning_age_percent];
-        look.everywhere(&Self::FACTS.queries[0], &limits).await
+        session.everywhere(&Self::FACTS.queries[0], &limits).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let mut verdict = by_database(
             sample,
             |(_, table)| !self.ignore.iter().any(|name| *name == table.name.trim_end_matches(" (its TOAST)")),
             |database, tables| {
-                let rows = tables.iter().map(|(_, Table { name, dead, threshold, age, last })| {
+                let rows = tables.iter().map(|(_, DirtyTable { name, dead, threshold, age, last })| {
                     [
                         Value::of(name),
                         Value::of(format!("{dead:.0}")),
@@ -80,7 +81,7 @@ impl Monitor for Vacuum {
             },
         );
         verdict.summary = format!("{} overdue for vacuum", human::count(sample.len(), "table"));
-        verdict.measure(Figure::new("postgres_tables_overdue_for_vacuum", sample.len() as f64));
+        verdict.measure(Metric::new("postgres_tables_overdue_for_vacuum", sample.len() as f64));
         verdict
     }
 }

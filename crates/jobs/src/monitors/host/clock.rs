@@ -2,13 +2,13 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
+    metric::Metric,
     options,
 };
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,10 +35,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Clock {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "29 * * * *",
         group: "system",
-        looks: 2,
+        checks: 2,
         needs: Needs::Host,
         source: "check_postgres timesync; RFC 4330 (SNTP)",
         queries: &[],
@@ -46,7 +46,7 @@ impl Monitor for Clock {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, _: &mut Look<'_>) -> Result<Sample, JobError> {
+    async fn sample(&self, _: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
         let offset =
             match &self.server {
                 Some(server) => Some(offset(server).await.map_err(|error| {
@@ -57,7 +57,7 @@ impl Monitor for Clock {
         Ok(Sample { synchronized: synchronized().await, offset })
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let mut verdict = Verdict::of(match (sample.synchronized, sample.offset) {
             (_, Some(offset)) => format!("off by {offset:+.3} s"),
             (Some(true), None) => "synchronized".into(),
@@ -73,8 +73,9 @@ impl Monitor for Clock {
             verdict.find(finding(Severity::Warning, "synchronization", "the clock is not synchronized".into()));
         }
         if let Some(offset) = sample.offset {
-            verdict.measure(Figure::new("host_clock_offset_seconds", offset));
-            let severity = view.above("offset", offset.abs(), self.warning.as_secs_f64(), self.critical.as_secs_f64());
+            verdict.measure(Metric::new("host_clock_offset_seconds", offset));
+            let severity =
+                baseline.above("offset", offset.abs(), self.warning.as_secs_f64(), self.critical.as_secs_f64());
             verdict.find(finding(severity, "offset", format!("the clock is off by {offset:+.3} s")));
         }
         verdict
@@ -153,7 +154,7 @@ mod tests {
         let monitor = Clock { server: None, warning: Duration::from_secs(1), critical: Duration::from_secs(30) };
         let judge = |offset| {
             let sample = Sample { synchronized: None, offset: Some(offset) };
-            monitor.verdict(&sample, &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&sample, &mut (), &Baseline::default()).findings.first().map(|finding| finding.severity)
         };
         assert_eq!([judge(offset), judge(-2.0), judge(0.5)], [Some(Severity::Critical), Some(Severity::Warning), None]);
     }

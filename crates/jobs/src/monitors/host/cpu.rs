@@ -3,10 +3,10 @@
 use super::processes;
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, human, metric::Metric, options};
 use procfs::{Current, CurrentSI, KernelStats, LoadAverage, ProcResult};
 use std::time::Duration;
 
@@ -47,10 +47,10 @@ fn ticks() -> ProcResult<[u64; 4]> {
 
 #[async_trait]
 impl Monitor for Cpu {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "system",
-        looks: 1,
+        checks: 1,
         needs: Needs::Host,
         source: "reference 000, cpu monitor: 80 %",
         queries: &[],
@@ -58,7 +58,7 @@ impl Monitor for Cpu {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, _: &mut Look<'_>) -> Result<Sample, JobError> {
+    async fn sample(&self, _: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
         let what = "measure the processors";
         let before = super::blocking(what, || Ok((ticks()?, processes::times()))).await?;
         tokio::time::sleep(self.sample).await;
@@ -81,26 +81,26 @@ impl Monitor for Cpu {
         .await
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let Sample { busy, waiting, stolen, load, busiest } = sample;
         let over = human::duration(self.sample);
         let mut verdict = Verdict::of(format!("{busy:.0} % busy over {over}, load {load:.1} per processor"));
-        verdict.measure(Figure::new("host_cpu_busy_percent", *busy));
-        verdict.measure(Figure::new("host_cpu_waiting_percent", *waiting));
-        verdict.measure(Figure::new("host_load_per_processor", *load));
+        verdict.measure(Metric::new("host_cpu_busy_percent", *busy));
+        verdict.measure(Metric::new("host_cpu_waiting_percent", *waiting));
+        verdict.measure(Metric::new("host_load_per_processor", *load));
         let detail = Detail::new()
             .fact("waiting for disks", format!("{waiting:.0} %"))
             .fact("taken by the hypervisor", format!("{stolen:.0} %"))
             .fact("load", format!("{load:.1} per processor"))
             .text(busiest);
-        let severity = view.above("cpu", *busy, self.warning_percent, self.critical_percent);
+        let severity = baseline.above("cpu", *busy, self.warning_percent, self.critical_percent);
         verdict.find(
             Finding::new(severity, "cpu", format!("processors are {busy:.0} % busy over {over}"))
                 .meaning("Everything takes longer, and a little more load makes it much longer.")
                 .advice("See below what uses it; for a PostgreSQL session, pg_stat_activity shows the query.")
                 .detail(detail.clone()),
         );
-        let severity = view.above("load", *load, self.warning_load, self.critical_load);
+        let severity = baseline.above("load", *load, self.warning_load, self.critical_load);
         verdict.find(
             Finding::new(severity, "load", format!("the load is {load:.1} per processor"))
                 .meaning("Processes wait for their turn, or for disks that do not keep up.")

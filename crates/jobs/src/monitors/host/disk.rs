@@ -2,7 +2,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
     place,
 };
 use async_trait::async_trait;
@@ -13,9 +13,10 @@ use nix::sys::statvfs::statvfs;
 use pgbosun_core::{
     config::{Config, Needs, RepositoryType},
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -55,22 +56,22 @@ pub struct FileSystem {
 }
 
 impl FileSystem {
-    /// Those that hold data, logs, repositories and state of this installation, but for those that cannot be looked at.
+    /// Those that hold data, logs, repositories and state of this installation, but for those that cannot be checked.
     pub async fn of_installation(config: &Config) -> Vec<Self> {
-        Self::look(config, Vec::new()).await.0
+        Self::session(config, Vec::new()).await.0
     }
 
-    /// Those that hold these paths, or where there are none what this installation needs; and what could not be looked at. Each place is
+    /// Those that hold these paths, or where there are none what this installation needs; and what could not be checked. Each place is
     /// asked by itself, and has seconds to answer.
-    async fn look(config: &Config, paths: Vec<PathBuf>) -> (Vec<Self>, Vec<Unseen>) {
+    async fn session(config: &Config, paths: Vec<PathBuf>) -> (Vec<Self>, Vec<Unseen>) {
         let mut unseen = Vec::new();
         let paths = if paths.is_empty() { watched(config, &mut unseen).await } else { paths };
-        let looks = paths.iter().map(|path| {
+        let checks = paths.iter().map(|path| {
             let place = path.clone();
             place::at(path, PATIENCE, move || look_at(&place))
         });
         let mut systems = BTreeMap::new();
-        for (path, looked) in paths.iter().zip(join_all(looks).await) {
+        for (path, looked) in paths.iter().zip(join_all(checks).await) {
             match looked {
                 // One entry per file system, under the first of its paths.
                 Ok(Ok((device, system))) => drop(systems.entry(device).or_insert(system)),
@@ -87,7 +88,7 @@ impl FileSystem {
     }
 }
 
-/// The file systems, and the paths that could not be looked at.
+/// The file systems, and the paths that could not be checked.
 pub struct Sample {
     systems: Vec<FileSystem>,
     unseen: Vec<PathBuf>,
@@ -95,22 +96,22 @@ pub struct Sample {
 
 /// What is remembered of each file system.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory(BTreeMap<PathBuf, Known>);
+pub struct Memory(BTreeMap<PathBuf, KnownUse>);
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Known {
-    /// How much it held, one look an hour over three days.
-    looks: Vec<(DateTime<Utc>, u64)>,
-    /// Which limits it was beyond at the last look: each is left by itself.
+struct KnownUse {
+    /// How much it held, one check an hour over three days.
+    checks: Vec<(DateTime<Utc>, u64)>,
+    /// Which limits it was beyond at the last check: each is left by itself.
     beyond: BTreeMap<String, Severity>,
 }
 
 #[async_trait]
 impl Monitor for Disk {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "system",
-        looks: 1,
+        checks: 1,
         needs: Needs::Host,
         source: "reference 000, disk space monitor: 85 and 95 %; reference 002: free bytes",
         queries: &[],
@@ -118,8 +119,8 @@ impl Monitor for Disk {
     type Sample = Sample;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let (systems, unseen) = FileSystem::look(&look.context.config, self.paths.clone()).await;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let (systems, unseen) = FileSystem::session(&session.context.config, self.paths.clone()).await;
         let hidden = unseen.iter().map(|(path, ..)| path.clone()).collect();
         for (path, reason, hangs) in unseen {
             let path = path.display();
@@ -128,12 +129,12 @@ impl Monitor for Disk {
                 false => "Give the daemon's user access, or name the paths to watch (paths).",
             };
             // Under the name under which it is told when it is full: that is not over because nobody can see it.
-            look.unseen(&path.to_string(), format!("{path} cannot be checked"), advice, &reason);
+            session.unseen(&path.to_string(), format!("{path} cannot be checked"), advice, &reason);
         }
         Ok(Sample { systems, unseen: hidden })
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let Sample { systems, unseen } = sample;
         let fullest = systems.iter().max_by(|a, b| a.used_percent().total_cmp(&b.used_percent()));
         let mut verdict = Verdict::of(fullest.map_or_else(
@@ -146,28 +147,28 @@ impl Monitor for Disk {
         memory.0.retain(|path, _| systems.iter().any(|system| system.path == *path) || unseen.contains(path));
         for system in systems {
             let known = memory.0.entry(system.path.clone()).or_default();
-            let left = known.left(system, view.now);
+            let left = known.left(system, baseline.now);
             let path = system.path.display().to_string();
-            verdict.measure(Figure::new("host_filesystem_used_percent", system.used_percent()).of("path", &path));
-            verdict.measure(Figure::new("host_filesystem_free_bytes", system.free as f64).of("path", &path));
+            verdict.measure(Metric::new("host_filesystem_used_percent", system.used_percent()).of("path", &path));
+            verdict.measure(Metric::new("host_filesystem_free_bytes", system.free as f64).of("path", &path));
             if let Some(left) = left {
-                verdict.measure(Figure::new("host_filesystem_full_in_seconds", left.as_secs_f64()).of("path", path));
+                verdict.measure(Metric::new("host_filesystem_full_in_seconds", left.as_secs_f64()).of("path", path));
             }
-            verdict.find(self.judge(system, left, &mut known.beyond, view));
+            verdict.find(self.judge(system, left, &mut known.beyond, baseline));
         }
         verdict
     }
 }
 
-impl Known {
+impl KnownUse {
     /// Keeps what a file system holds now, and returns how long its space lasts at the rate since the oldest look, which must
     /// be a day ago at least.
     fn left(&mut self, system: &FileSystem, now: DateTime<Utc>) -> Option<Duration> {
-        let looks = &mut self.looks;
-        looks.retain(|(at, _)| now - *at < chrono::Duration::days(3));
-        let oldest = looks.first().copied();
-        if looks.last().is_none_or(|(at, _)| now - *at >= chrono::Duration::minutes(55)) {
-            looks.push((now, system.used));
+        let checks = &mut self.checks;
+        checks.retain(|(at, _)| now - *at < chrono::Duration::days(3));
+        let oldest = checks.first().copied();
+        if checks.last().is_none_or(|(at, _)| now - *at >= chrono::Duration::minutes(55)) {
+            checks.push((now, system.used));
         }
         let (at, used) = oldest.filter(|(at, _)| now - *at >= chrono::Duration::days(1))?;
         let grown = system.used.checked_sub(used).filter(|grown| *grown > 0)?;
@@ -181,18 +182,18 @@ impl Disk {
         system: &FileSystem,
         left: Option<Duration>,
         beyond: &mut BTreeMap<String, Severity>,
-        view: &View,
+        baseline: &Baseline,
     ) -> Finding {
         let path = system.path.display().to_string();
         let (percent, free) = (system.used_percent(), human::size(system.free));
         let inode_percent = 100.0 * system.inodes.0 as f64 / system.inodes.1.max(1) as f64;
         let limits = (f64::from(self.warning_percent), f64::from(self.critical_percent));
-        let view = View { open: std::mem::take(beyond), ..view.clone() };
-        let by_share = view.above("share", percent, limits.0, limits.1);
-        let by_inodes = view.above("inodes", inode_percent, limits.0, limits.1);
-        let by_floor = view.below("floor", system.free as f64, self.minimum_free.as_u64() as f64, 0.0);
+        let baseline = Baseline { open: std::mem::take(beyond), ..baseline.clone() };
+        let by_share = baseline.above("share", percent, limits.0, limits.1);
+        let by_inodes = baseline.above("inodes", inode_percent, limits.0, limits.1);
+        let by_floor = baseline.below("floor", system.free as f64, self.minimum_free.as_u64() as f64, 0.0);
         let soon = left.map_or(f64::INFINITY, |left| left.as_secs_f64());
-        let by_trend = view.below("trend", soon, self.warning_days.as_secs_f64(), 0.0);
+        let by_trend = baseline.below("trend", soon, self.warning_days.as_secs_f64(), 0.0);
         let limited = [("share", by_share), ("inodes", by_inodes), ("floor", by_floor), ("trend", by_trend)];
         beyond.extend(limited.map(|(limit, severity)| (limit.to_owned(), severity)));
         beyond.retain(|_, severity| *severity > Severity::Ok);
@@ -222,7 +223,7 @@ impl Disk {
     }
 }
 
-/// What could not be looked at, why, and whether it hangs.
+/// What could not be checked, why, and whether it hangs.
 type Unseen = (PathBuf, String, bool);
 
 /// How long a file system may take to say how full it is.
@@ -282,16 +283,17 @@ mod tests {
         Disk { paths: Vec::new(), warning_percent: 85, critical_percent: 95, minimum_free, warning_days }
     }
 
-    fn look(memory: &mut Memory, day: i64, used: u64, free: u64) -> Option<(Severity, String)> {
+    fn check(memory: &mut Memory, day: i64, used: u64, free: u64) -> Option<(Severity, String)> {
         let system = FileSystem { path: "/data".into(), used: used << 30, free: free << 30, inodes: (0, 0) };
-        let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::days(day), ..View::default() };
-        let findings = monitor().verdict(&Sample { systems: vec![system], unseen: Vec::new() }, memory, &view).findings;
+        let baseline = Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::days(day), ..Baseline::default() };
+        let findings =
+            monitor().verdict(&Sample { systems: vec![system], unseen: Vec::new() }, memory, &baseline).findings;
         findings.into_iter().map(|finding| (finding.severity, finding.summary)).next()
     }
 
     #[test]
     fn limits_are_those_of_the_reference() {
-        let judge = |used, free| look(&mut Memory::default(), 0, used, free);
+        let judge = |used, free| check(&mut Memory::default(), 0, used, free);
         assert_eq!(judge(85, 15), None);
         assert_eq!(judge(86, 14), Some((Severity::Warning, "file system of /data is 86 % full (limit 85 %)".into())));
         assert_eq!(judge(95, 5).unwrap().0, Severity::Warning);
@@ -305,10 +307,10 @@ mod tests {
     #[test]
     fn the_trend_of_days_tells_when_it_is_full() {
         let mut memory = Memory::default();
-        assert_eq!(look(&mut memory, 0, 50, 50), None);
-        assert_eq!(look(&mut memory, 1, 54, 46), None, "eleven days are left");
-        let told = look(&mut memory, 2, 64, 36).unwrap().1;
+        assert_eq!(check(&mut memory, 0, 50, 50), None);
+        assert_eq!(check(&mut memory, 1, 54, 46), None, "eleven days are left");
+        let told = check(&mut memory, 2, 64, 36).unwrap().1;
         assert_eq!(told, "file system of /data will be full in 5 d 3 h at the rate of the last days; 36.0 GiB free");
-        assert_eq!(look(&mut memory, 4, 40, 60), None, "it was emptied");
+        assert_eq!(check(&mut memory, 4, 40, 60), None, "it was emptied");
     }
 }

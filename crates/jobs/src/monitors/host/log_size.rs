@@ -2,16 +2,17 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::Finding,
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::path::PathBuf;
 
@@ -34,10 +35,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for LogSize {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "27 * * * *",
         group: "system",
-        looks: 1,
+        checks: 1,
         needs: Needs::LogDirectory,
         source: "reference 000, checklist",
         queries: &[],
@@ -45,12 +46,12 @@ impl Monitor for LogSize {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let directory = look.log_directory()?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let directory = session.log_directory()?;
         super::at("measure the log directory", &directory.clone(), move || {
             let mut largest = Vec::new();
             for entry in std::fs::read_dir(&directory).map_err(super::about(&directory))? {
-                // A file may go while one looks.
+                // A file may go meanwhile.
                 let Some((entry, metadata)) = entry.ok().and_then(|entry| Some((entry.path(), entry.metadata().ok()?)))
                 else {
                     continue;
@@ -67,12 +68,12 @@ impl Monitor for LogSize {
         .await
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let (told, place) = (human::size(sample.bytes), sample.directory.display().to_string());
         let mut verdict = Verdict::of(format!("{told} in {}", human::count(sample.files, "file")));
-        verdict.measure(Figure::new("postgres_log_directory_bytes", sample.bytes as f64));
+        verdict.measure(Metric::new("postgres_log_directory_bytes", sample.bytes as f64));
         let (warning, critical) = (self.warning_size.as_u64() as f64, self.critical_size.as_u64() as f64);
-        let severity = view.above("logs", sample.bytes as f64, warning, critical);
+        let severity = baseline.above("logs", sample.bytes as f64, warning, critical);
         let largest =
             sample.largest.iter().map(|(size, path)| [Value::of(human::size(*size)), Value::of(path.display())]);
         verdict.find(

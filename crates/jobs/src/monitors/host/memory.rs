@@ -3,10 +3,10 @@
 use super::processes;
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, detail::Detail, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, human, metric::Metric, options};
 use procfs::{Current, Meminfo};
 
 options! {
@@ -34,10 +34,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Memory {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "system",
-        looks: 2,
+        checks: 2,
         needs: Needs::Host,
         source: "reference 000, memory monitor: 85 %",
         queries: &[],
@@ -45,7 +45,7 @@ impl Monitor for Memory {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, _: &mut Look<'_>) -> Result<Sample, JobError> {
+    async fn sample(&self, _: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
         super::blocking("measure memory", || {
             let info = Meminfo::current()?;
             let available = info.mem_available.unwrap_or(info.mem_free + info.cached);
@@ -55,28 +55,28 @@ impl Monitor for Memory {
         .await
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let share =
             |free: u64, all: u64| if all == 0 { 0.0 } else { 100.0 * (all - free.min(all)) as f64 / all as f64 };
         let used = share(sample.available, sample.total);
         let swapped = share(sample.swap_free, sample.swap);
         let left = human::size(sample.available);
         let mut verdict = Verdict::of(format!("{used:.0} % of memory in use, {left} left; {swapped:.0} % of swap"));
-        verdict.measure(Figure::new("host_memory_available_bytes", sample.available as f64));
-        verdict.measure(Figure::new("host_memory_bytes", sample.total as f64));
-        verdict.measure(Figure::new("host_swap_used_percent", swapped));
+        verdict.measure(Metric::new("host_memory_available_bytes", sample.available as f64));
+        verdict.measure(Metric::new("host_memory_bytes", sample.total as f64));
+        verdict.measure(Metric::new("host_swap_used_percent", swapped));
         let detail = Detail::new()
             .fact("memory", format!("{}, {left} left", human::size(sample.total)))
             .fact("swap", human::size(sample.swap))
             .text(&sample.largest);
-        let severity = view.above("memory", used, self.warning_percent, self.critical_percent);
+        let severity = baseline.above("memory", used, self.warning_percent, self.critical_percent);
         verdict.find(
             Finding::new(severity, "memory", format!("{used:.0} % of memory is in use, {left} left"))
                 .meaning("When none is left, the kernel kills a process; if that is one of PostgreSQL's, all sessions end.")
                 .advice("See below who holds it; work_mem times sessions is often the answer. vm.overcommit_memory = 2 protects PostgreSQL.")
                 .detail(detail.clone()),
         );
-        let severity = view.above("swap", swapped, self.warning_swap_percent, self.critical_swap_percent);
+        let severity = baseline.above("swap", swapped, self.warning_swap_percent, self.critical_swap_percent);
         verdict.find(
             Finding::new(severity, "swap", format!("{swapped:.0} % of swap is in use"))
                 .meaning("Whatever needs memory that was swapped out has to wait for it.")
@@ -100,13 +100,13 @@ mod tests {
             warning_swap_percent: 50.0,
             critical_swap_percent: 90.0,
         };
-        let look = |available, swap_free| {
+        let check = |available, swap_free| {
             let sample = Sample { total: 100, available, swap: 10, swap_free, largest: String::new() };
-            let findings = monitor.verdict(&sample, &mut (), &View::default()).findings;
+            let findings = monitor.verdict(&sample, &mut (), &Baseline::default()).findings;
             findings.into_iter().map(|finding| (finding.object, finding.severity)).collect::<Vec<_>>()
         };
-        assert!(look(15, 10).is_empty());
-        assert_eq!(look(14, 4), [("memory".into(), Severity::Warning), ("swap".into(), Severity::Warning)]);
-        assert_eq!(look(4, 10), [("memory".into(), Severity::Critical)]);
+        assert!(check(15, 10).is_empty());
+        assert_eq!(check(14, 4), [("memory".into(), Severity::Warning), ("swap".into(), Severity::Warning)]);
+        assert_eq!(check(4, 10), [("memory".into(), Severity::Critical)]);
     }
 }

@@ -5,7 +5,7 @@ mod elsewhere;
 
 use crate::{
     JobContext, JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
@@ -65,10 +65,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Permissions {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "33 * * * *",
         group: "security",
-        looks: 1,
+        checks: 1,
         needs: Needs::Host,
         source: "reference 000: 0600 and 0700, owner",
         queries: &[],
@@ -76,13 +76,13 @@ impl Monitor for Permissions {
     type Sample = Vec<Sample>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let mut watched = watched(look.context);
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let mut watched = watched(session.context);
         watched.extend(self.paths.iter().map(|path| (path.clone(), Allowed::Nothing)));
         let data: Vec<_> =
-            look.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
-        let local: Vec<_> = local(&look.context.config).collect();
-        let place = data.first().unwrap_or(&look.context.config.daemon.state_directory).clone();
+            session.context.config.clusters.values().filter_map(|cluster| cluster.data_directory.clone()).collect();
+        let local: Vec<_> = local(&session.context.config).collect();
+        let place = data.first().unwrap_or(&session.context.config.daemon.state_directory).clone();
         super::at("check permissions", &place, move || {
             watched.extend(data.iter().flat_map(|data| elsewhere::files(data)));
             let mounts = Mounts::of_this_machine();
@@ -97,7 +97,7 @@ impl Monitor for Permissions {
         .await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let mut verdict = Verdict::of(format!("{} files and directories", sample.len()));
         for Sample { path, owner, .. } in sample.iter().filter(|one| !one.ours) {
             let (path, owner) = (path.display().to_string(), owner_name(*owner));
@@ -176,14 +176,14 @@ mod tests {
 
     #[test]
     fn what_belongs_to_somebody_else_is_told_whatever_its_mode() {
-        let look = |mode, ours| {
+        let check = |mode, ours| {
             let allowed = Allowed::GroupReads.refused();
             let sample = vec![Sample { path: "/data".into(), mode, owner: 4_000_000, allowed, ours }];
-            let verdict = Permissions { paths: Vec::new() }.verdict(&sample, &mut (), &View::default());
+            let verdict = Permissions { paths: Vec::new() }.verdict(&sample, &mut (), &Baseline::default());
             verdict.findings.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
         };
-        assert_eq!(look(0o750, true), [""; 0]);
-        assert_eq!(look(0o750, false), ["/data belongs to 4000000"]);
-        assert_eq!(look(0o757, false), ["/data belongs to 4000000", "/data is open to others (mode 0757)"]);
+        assert_eq!(check(0o750, true), [""; 0]);
+        assert_eq!(check(0o750, false), ["/data belongs to 4000000"]);
+        assert_eq!(check(0o757, false), ["/data belongs to 4000000", "/data is open to others (mode 0757)"]);
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, options};
+use pgbosun_core::{config::Needs, finding::Finding, metric::Metric, options};
 use procfs::{CpuPressure, Current, IoPressure, MemoryPressure};
 
 options! {
@@ -32,10 +32,10 @@ pub struct Sample {
 
 #[async_trait]
 impl Monitor for Pressure {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "system",
-        looks: 2,
+        checks: 2,
         needs: Needs::Host,
         source: "Linux: Documentation/accounting/psi",
         queries: &[],
@@ -43,7 +43,7 @@ impl Monitor for Pressure {
     type Sample = Option<Sample>;
     type Memory = ();
 
-    async fn sample(&self, _: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+    async fn sample(&self, _: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         super::blocking("measure pressure", || {
             let (cpu, memory, io) = (CpuPressure::current(), MemoryPressure::current(), IoPressure::current());
             let (Ok(cpu), Ok(memory), Ok(io)) = (cpu, memory, io) else { return Ok(None) };
@@ -53,7 +53,7 @@ impl Monitor for Pressure {
         .await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let Some(Sample { cpu, memory, io }) = sample else { return Verdict::of("the kernel does not measure it") };
         let mut verdict =
             Verdict::of(format!("waited for processors {cpu:.0} %, memory {memory:.0} %, disks {io:.0} % of the time"));
@@ -75,10 +75,10 @@ impl Monitor for Pressure {
                 "The machine reclaims and swaps: less work_mem, fewer sessions, or more memory.",
             ),
         ];
-        verdict.measure(Figure::new("host_pressure_percent", *cpu).of("resource", "cpu"));
+        verdict.measure(Metric::new("host_pressure_percent", *cpu).of("resource", "cpu"));
         for (object, value, warning, critical, what, advice) in resources {
-            verdict.measure(Figure::new("host_pressure_percent", value).of("resource", object));
-            let severity = view.above(object, value, warning, critical);
+            verdict.measure(Metric::new("host_pressure_percent", value).of("resource", object));
+            let severity = baseline.above(object, value, warning, critical);
             verdict.find(
                 Finding::new(
                     severity,

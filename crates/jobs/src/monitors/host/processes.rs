@@ -15,7 +15,7 @@ pub fn times() -> Times {
     each(|process| process.stat().ok().map(|stat| (stat.pid, stat.utime + stat.stime))).collect()
 }
 
-/// Those that took most processor time between two looks, a line each.
+/// Those that took most processor time between two checks, a line each.
 pub fn busiest(before: &Times, after: &Times, seconds: f64) -> String {
     let ticks = procfs::ticks_per_second() as f64;
     let mut grown: Vec<_> = after
@@ -50,6 +50,6 @@ fn name(pid: i32) -> String {
 }
 
 fn each<T>(read: impl Fn(Process) -> Option<T>) -> impl Iterator<Item = T> {
-    // Processes end while one looks.
+    // Processes end meanwhile.
     all_processes().into_iter().flatten().flatten().filter_map(read)
 }

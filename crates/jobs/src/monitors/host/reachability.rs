@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Reach, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::{io::ErrorKind, time::Duration};
 use tokio::net::TcpStream;
@@ -41,10 +42,10 @@ pub enum Answer {
 
 #[async_trait]
 impl Monitor for Reachability {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "* * * * *",
         group: "system",
-        looks: 1,
+        checks: 1,
         needs: Needs::Options,
         source: "our own: a refused connection is an answer from the machine, silence is not",
         queries: &[],
@@ -52,21 +53,21 @@ impl Monitor for Reachability {
     type Sample = Vec<(String, Answer)>;
     type Memory = ();
 
-    async fn sample(&self, _: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let looks = self.hosts.iter().map(|host| async { (host.clone(), self.ask(host).await) });
-        Ok(futures::future::join_all(looks).await)
+    async fn sample(&self, _: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let checks = self.hosts.iter().map(|host| async { (host.clone(), self.ask(host).await) });
+        Ok(futures::future::join_all(checks).await)
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let there = sample.iter().filter(|(_, answer)| matches!(answer, Answer::There(_))).count();
         let mut verdict = Verdict::of(format!("{there} of {} machines answer", sample.len()));
         for (address, answer) in sample {
             let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
             let up = f64::from(u8::from(matches!(answer, Answer::There(_))));
-            verdict.measure(Figure::new("host_reachable", up).of("host", host));
+            verdict.measure(Metric::new("host_reachable", up).of("host", host));
             match answer {
                 Answer::There(took) => {
-                    verdict.measure(Figure::new("host_answer_seconds", took.as_secs_f64()).of("host", host));
+                    verdict.measure(Metric::new("host_answer_seconds", took.as_secs_f64()).of("host", host));
                 }
                 Answer::Silent(reason) => verdict.find(
                     Finding::new(Severity::Critical, host, format!("machine {host} does not answer"))
@@ -127,7 +128,7 @@ mod tests {
             ("db2:22".into(), Answer::Silent("nothing".into())),
             ("db3:22".into(), Answer::Unknown("no address".into())),
         ];
-        let verdict = monitor.verdict(&sample, &mut (), &View::default());
+        let verdict = monitor.verdict(&sample, &mut (), &Baseline::default());
         let found: Vec<_> = verdict.findings.iter().map(|f| (f.object.as_str(), f.severity, f.reach)).collect();
         assert_eq!(found, [("db2", Severity::Critical, Reach::Host), ("db3", Severity::Unknown, Reach::Object)]);
     }

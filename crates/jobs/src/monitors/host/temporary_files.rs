@@ -3,14 +3,15 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::{
     collections::BTreeSet,
@@ -49,10 +50,10 @@ struct Backend {
 
 #[async_trait]
 impl Monitor for TemporaryFiles {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "43 * * * *",
         group: "system",
-        looks: 1,
+        checks: 1,
         needs: Needs::DataDirectory,
         source: "reference 000, temporary files monitor: 24 hours",
         queries: &[Query { what: "list the server's processes", sql: include_str!("temporary_files.sql") }],
@@ -60,12 +61,12 @@ impl Monitor for TemporaryFiles {
     type Sample = Vec<Leftover>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        let data = look.data_directory()?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        let data = session.data_directory()?;
         // The processes first: whoever writes a file later is not among what is old.
-        let backends: Vec<Backend> = look.rows(&Self::FACTS.queries[0]).await?;
+        let backends: Vec<Backend> = session.rows(&Self::FACTS.queries[0]).await?;
         let alive: BTreeSet<i32> = backends.into_iter().map(|backend| backend.pid).collect();
-        let (age, remove, others) = (self.age, self.remove && !look.context.dry_run, self.directories.clone());
+        let (age, remove, others) = (self.age, self.remove && !session.context.dry_run, self.directories.clone());
         super::at("look for temporary files", &data.clone(), move || {
             let mut found = Vec::new();
             for directory in own_directories(&data)? {
@@ -88,7 +89,7 @@ impl Monitor for TemporaryFiles {
         .await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let (gone, stay): (Vec<_>, Vec<_>) = sample.iter().partition(|one| matches!(one.removed, Some(Ok(()))));
         let bytes = |files: &[&Leftover]| files.iter().map(|one| one.bytes).sum::<u64>();
         let left = bytes(&stay);
@@ -99,7 +100,7 @@ impl Monitor for TemporaryFiles {
             stay.len(),
             human::size(left)
         ));
-        verdict.measure(Figure::new("host_temporary_files_left_bytes", left as f64));
+        verdict.measure(Metric::new("host_temporary_files_left_bytes", left as f64));
         let mut tell = |object: &str, files: &[&Leftover], what: &str, meaning: &str, advice: &str| {
             if !files.is_empty() {
                 let lines: Vec<_> = files.iter().take(20).map(|one| one.line()).collect();

@@ -3,16 +3,17 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -48,10 +49,10 @@ pub struct Receiver {
 
 #[async_trait]
 impl Monitor for ReplicationLag {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity streaming_delta, check_postgres hot_standby_delay; pg_stat_replication",
         queries: &[Query { what: "read pg_stat_replication", sql: include_str!("lag.sql") }],
@@ -59,11 +60,11 @@ impl Monitor for ReplicationLag {
     type Sample = Vec<Receiver>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let furthest = sample.iter().max_by_key(|receiver| receiver.bytes);
         let told = |bytes: i64| human::size(u64::try_from(bytes).unwrap_or_default());
         let mut verdict = Verdict::of(match furthest {
@@ -77,11 +78,11 @@ impl Monitor for ReplicationLag {
         });
         for receiver in sample {
             let Receiver { name, client, state, sync_state, bytes, seconds } = receiver;
-            verdict.measure(Figure::new("postgres_replication_lag_bytes", *bytes as f64).of("standby", name));
-            verdict.measure(Figure::new("postgres_replication_lag_seconds", *seconds).of("standby", name));
+            verdict.measure(Metric::new("postgres_replication_lag_bytes", *bytes as f64).of("standby", name));
+            verdict.measure(Metric::new("postgres_replication_lag_seconds", *seconds).of("standby", name));
             let (warning, critical) = (self.warning_bytes.as_u64() as f64, self.critical_bytes.as_u64() as f64);
-            let by_bytes = view.above(name, *bytes as f64, warning, critical);
-            let by_time = view.above(name, *seconds, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+            let by_bytes = baseline.above(name, *bytes as f64, warning, critical);
+            let by_time = baseline.above(name, *seconds, self.warning.as_secs_f64(), self.critical.as_secs_f64());
             let behind = format!("{} and {}", told(*bytes), human::duration(Duration::from_secs_f64(seconds.max(0.0))));
             verdict.find(
                 Finding::new(by_bytes.max(by_time), name, format!("standby {name} is {behind} behind"))
@@ -116,7 +117,7 @@ mod tests {
             critical_bytes: ByteSize::gib(10),
             standbys: vec!["a".into()],
         };
-        let look = |name: &str, bytes, seconds| {
+        let check = |name: &str, bytes, seconds| {
             let word = |text: &str| text.to_owned();
             let receiver = Receiver {
                 name: word(name),
@@ -126,12 +127,12 @@ mod tests {
                 bytes,
                 seconds,
             };
-            let findings = monitor.verdict(&vec![receiver], &mut (), &View::default()).findings;
+            let findings = monitor.verdict(&vec![receiver], &mut (), &Baseline::default()).findings;
             findings.into_iter().map(|finding| (finding.object, finding.severity)).collect::<Vec<_>>()
         };
-        assert!(look("a", 1 << 30, 300.0).is_empty());
-        assert_eq!(look("a", 2 << 30, 0.0), [("a".to_owned(), Severity::Warning)]);
-        assert_eq!(look("a", 0, 1801.0), [("a".to_owned(), Severity::Critical)]);
-        assert_eq!(look("b", 0, 0.0), [("a".to_owned(), Severity::Critical)]);
+        assert!(check("a", 1 << 30, 300.0).is_empty());
+        assert_eq!(check("a", 2 << 30, 0.0), [("a".to_owned(), Severity::Warning)]);
+        assert_eq!(check("a", 0, 1801.0), [("a".to_owned(), Severity::Critical)]);
+        assert_eq!(check("b", 0, 0.0), [("a".to_owned(), Severity::Critical)]);
     }
 }

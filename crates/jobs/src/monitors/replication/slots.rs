@@ -2,7 +2,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -10,9 +10,10 @@ use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -49,10 +50,10 @@ pub struct Memory(BTreeMap<String, DateTime<Utc>>);
 
 #[async_trait]
 impl Monitor for Slots {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity replication_slots; pg_replication_slots.wal_status",
         queries: &[Query { what: "read pg_replication_slots", sql: include_str!("slots.sql") }],
@@ -60,19 +61,19 @@ impl Monitor for Slots {
     type Sample = Vec<Slot>;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let idle = sample.iter().filter(|slot| !slot.active && !slot.synced).count();
         let mut verdict = Verdict::of(format!("{}, {idle} unused", human::count(sample.len(), "slot")));
         memory.0.retain(|name, _| sample.iter().any(|slot| slot.name == *name && !slot.active));
         for slot in sample {
             let Slot { name, kind, active, synced, wal_status, retained } = slot;
             let held = human::size(u64::try_from(*retained).unwrap_or_default());
-            verdict.measure(Figure::new("postgres_slot_retained_bytes", *retained as f64).of("slot", name));
-            verdict.measure(Figure::new("postgres_slot_active", f64::from(u8::from(*active))).of("slot", name));
+            verdict.measure(Metric::new("postgres_slot_retained_bytes", *retained as f64).of("slot", name));
+            verdict.measure(Metric::new("postgres_slot_active", f64::from(u8::from(*active))).of("slot", name));
             let detail = Detail::new().fact("kind", kind).fact("retained", &held).fact("wal_status", wal_status);
             if matches!(wal_status.as_str(), "lost" | "unreserved") {
                 let severity = if wal_status == "lost" { Severity::Critical } else { Severity::Warning };
@@ -86,11 +87,11 @@ impl Monitor for Slots {
                 );
                 continue;
             }
-            let since = (!active && !synced).then(|| *memory.0.entry(name.clone()).or_insert(view.now));
-            let idle = since.map_or(0.0, |since| (view.now - since).as_seconds_f64());
+            let since = (!active && !synced).then(|| *memory.0.entry(name.clone()).or_insert(baseline.now));
+            let idle = since.map_or(0.0, |since| (baseline.now - since).as_seconds_f64());
             let (warning, critical) = (self.warning_retained.as_u64() as f64, self.critical_retained.as_u64() as f64);
-            let by_size = view.above(name, *retained as f64, warning, critical);
-            let by_time = view.above(name, idle, self.inactive.as_secs_f64(), f64::INFINITY);
+            let by_size = baseline.above(name, *retained as f64, warning, critical);
+            let by_time = baseline.above(name, idle, self.inactive.as_secs_f64(), f64::INFINITY);
             let summary = match since {
                 Some(_) if by_time == Severity::Ok => {
                     format!("slot {name} holds back {held} of WAL, and nobody uses it")
@@ -126,8 +127,9 @@ mod tests {
             critical_retained: ByteSize::gib(32),
         };
         let mut memory = Memory::default();
-        let mut look = |active, status: &str, gib: i64, minute: i64| {
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+        let mut check = |active, status: &str, gib: i64, minute: i64| {
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..Baseline::default() };
             let slot = Slot {
                 name: "s".into(),
                 kind: "physical".into(),
@@ -136,14 +138,14 @@ mod tests {
                 wal_status: status.into(),
                 retained: gib << 30,
             };
-            monitor.verdict(&vec![slot], &mut memory, &view).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&vec![slot], &mut memory, &baseline).findings.first().map(|finding| finding.severity)
         };
-        assert_eq!(look(false, "reserved", 0, 0), None);
-        assert_eq!(look(false, "reserved", 0, 61), Some(Severity::Warning));
-        assert_eq!(look(true, "reserved", 0, 65), None);
-        assert_eq!(look(false, "reserved", 0, 70), None, "it was used meanwhile");
-        assert_eq!(look(true, "extended", 40, 75), Some(Severity::Critical));
-        assert_eq!(look(true, "unreserved", 0, 80), Some(Severity::Warning));
-        assert_eq!(look(false, "lost", 0, 85), Some(Severity::Critical));
+        assert_eq!(check(false, "reserved", 0, 0), None);
+        assert_eq!(check(false, "reserved", 0, 61), Some(Severity::Warning));
+        assert_eq!(check(true, "reserved", 0, 65), None);
+        assert_eq!(check(false, "reserved", 0, 70), None, "it was used meanwhile");
+        assert_eq!(check(true, "extended", 40, 75), Some(Severity::Critical));
+        assert_eq!(check(true, "unreserved", 0, 80), Some(Severity::Warning));
+        assert_eq!(check(false, "lost", 0, 85), Some(Severity::Critical));
     }
 }

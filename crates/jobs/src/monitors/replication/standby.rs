@@ -1,20 +1,21 @@
 //! How a standby does, seen from itself (check_pgactivity: is_replay_paused; check_postgres: hot_standby_delay).
 //!
 //! How old the last transaction is that was replayed says little by itself: after an hour without any, one that is long makes
-//! it an hour. So what was received and not replayed is remembered from look to look, and waits since then at most.
+//! it an hour. So what was received and not replayed is remembered from check to check, and waits since then at most.
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -69,10 +70,10 @@ impl Memory {
 
 #[async_trait]
 impl Monitor for Standby {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 2,
+        checks: 2,
         needs: Needs::Cluster,
         source: "check_pgactivity is_replay_paused; pg_stat_wal_receiver",
         queries: &[Query { what: "ask for the state of the standby", sql: include_str!("standby.sql") }],
@@ -80,20 +81,20 @@ impl Monitor for Standby {
     type Sample = Sample;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        look.row(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        session.row(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         if !sample.standby {
             *memory = Memory::default();
             return Verdict::of("is a primary");
         }
-        let delay = memory.waits(sample, view.now);
+        let delay = memory.waits(sample, baseline.now);
         let behind = human::duration(Duration::from_secs_f64(delay));
         let mut verdict = Verdict::of(format!("replayed to {}, {behind} behind", sample.replayed));
-        verdict.measure(Figure::new("postgres_replay_lag_seconds", delay));
-        verdict.measure(Figure::new("postgres_wal_receiver_up", f64::from(u8::from(sample.streaming))));
+        verdict.measure(Metric::new("postgres_replay_lag_seconds", delay));
+        verdict.measure(Metric::new("postgres_wal_receiver_up", f64::from(u8::from(sample.streaming))));
         if sample.paused {
             verdict.find(
                 Finding::new(Severity::Warning, "replay", "replay is paused")
@@ -109,7 +110,7 @@ impl Monitor for Standby {
                     .detail(Detail::new().fact("replayed", &sample.replayed)),
             );
         }
-        let severity = view.above("delay", delay, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+        let severity = baseline.above("delay", delay, self.warning.as_secs_f64(), self.critical.as_secs_f64());
         verdict.find(
             Finding::new(severity, "delay", format!("replay is {behind} behind"))
                 .meaning("Reads here see old data, and a failover to it takes longer.")
@@ -126,9 +127,9 @@ mod tests {
 
     const MONITOR: Standby = Standby { warning: Duration::from_secs(300), critical: Duration::from_secs(1800) };
 
-    fn look(memory: &mut Memory, minute: i64, sample: &Sample) -> Vec<String> {
-        let view = View { now: DateTime::UNIX_EPOCH + TimeDelta::minutes(minute), ..View::default() };
-        let findings = MONITOR.verdict(sample, memory, &view).findings;
+    fn check(memory: &mut Memory, minute: i64, sample: &Sample) -> Vec<String> {
+        let baseline = Baseline { now: DateTime::UNIX_EPOCH + TimeDelta::minutes(minute), ..Baseline::default() };
+        let findings = MONITOR.verdict(sample, memory, &baseline).findings;
         findings.into_iter().map(|finding| finding.object).collect()
     }
 
@@ -141,24 +142,24 @@ mod tests {
     #[test]
     fn paused_alone_and_nothing_received() {
         let stopped = Sample { paused: true, streaming: false, ..sample(9.0, 9.0, 0.0) };
-        assert_eq!(look(&mut Memory::default(), 0, &stopped), ["replay", "receiver"]);
-        assert!(look(&mut Memory::default(), 0, &Sample { standby: false, ..stopped }).is_empty());
-        assert!(look(&mut Memory::default(), 0, &sample(9.0, 9.0, 10.0)).is_empty());
+        assert_eq!(check(&mut Memory::default(), 0, &stopped), ["replay", "receiver"]);
+        assert!(check(&mut Memory::default(), 0, &Sample { standby: false, ..stopped }).is_empty());
+        assert!(check(&mut Memory::default(), 0, &sample(9.0, 9.0, 10.0)).is_empty());
     }
 
     #[test]
     fn what_waits_is_late_and_an_old_transaction_is_not() {
         let mut memory = Memory::default();
         assert!(
-            look(&mut memory, 0, &sample(10.0, 5.0, 3600.0)).is_empty(),
+            check(&mut memory, 0, &sample(10.0, 5.0, 3600.0)).is_empty(),
             "it came a moment ago, for all that is known"
         );
-        assert!(look(&mut memory, 5, &sample(30.0, 20.0, 3900.0)).is_empty(), "what waited was replayed");
-        assert!(look(&mut memory, 6, &sample(40.0, 25.0, 3960.0)).is_empty());
-        assert_eq!(look(&mut memory, 11, &sample(50.0, 29.0, 4260.0)), ["delay"], "the same waits since minute 5");
-        assert_eq!(look(&mut memory, 13, &sample(60.0, 35.0, 4380.0)), ["delay"], "and now what waits since minute 6");
-        assert!(look(&mut memory, 13, &sample(60.0, 45.0, 4380.0)).is_empty());
-        assert!(look(&mut memory, 30, &sample(60.0, 45.0, 2.0)).is_empty(), "a transaction of 2 s ago was replayed");
-        assert!(look(&mut memory, 31, &sample(60.0, 60.0, 0.0)).is_empty() && memory == Memory::default());
+        assert!(check(&mut memory, 5, &sample(30.0, 20.0, 3900.0)).is_empty(), "what waited was replayed");
+        assert!(check(&mut memory, 6, &sample(40.0, 25.0, 3960.0)).is_empty());
+        assert_eq!(check(&mut memory, 11, &sample(50.0, 29.0, 4260.0)), ["delay"], "the same waits since minute 5");
+        assert_eq!(check(&mut memory, 13, &sample(60.0, 35.0, 4380.0)), ["delay"], "and now what waits since minute 6");
+        assert!(check(&mut memory, 13, &sample(60.0, 45.0, 4380.0)).is_empty());
+        assert!(check(&mut memory, 30, &sample(60.0, 45.0, 2.0)).is_empty(), "a transaction of 2 s ago was replayed");
+        assert!(check(&mut memory, 31, &sample(60.0, 60.0, 0.0)).is_empty() && memory == Memory::default());
     }
 }

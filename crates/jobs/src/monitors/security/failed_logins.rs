@@ -1,4 +1,4 @@
-//! Logins that failed, from the server's log (reference 000: any since the last look, with user, address, database and time;
+//! Logins that failed, from the server's log (reference 000: any since the last check, with user, address, database and time;
 //! across rotation, never counted twice).
 
 mod follow;
@@ -6,7 +6,7 @@ mod formats;
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -14,9 +14,10 @@ use follow::Positions;
 use formats::{Failure, Format, NOWHERE};
 use pgbosun_core::{
     config::{Config, Needs},
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -96,10 +97,10 @@ pub struct Memory {
 
 #[async_trait]
 impl Monitor for FailedLogins {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "security",
-        looks: 1,
+        checks: 1,
         needs: Needs::LogDirectory,
         source: "reference 000, failed logins monitor: any failure",
         queries: &[Query { what: "ask how the server logs", sql: include_str!("failed_logins.sql") }],
@@ -107,14 +108,14 @@ impl Monitor for FailedLogins {
     type Sample = Sample;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let directory = look.log_directory()?;
-        let settings: Settings = look.row(&Self::FACTS.queries[0]).await?;
-        look.release().await;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let directory = session.log_directory()?;
+        let settings: Settings = session.row(&Self::FACTS.queries[0]).await?;
+        session.release().await;
         let format =
             Format::of(&settings.destination, &settings.prefix, &settings.language).map_err(JobError::lasting)?;
         let pattern = self.files.clone().unwrap_or_else(|| settings.pattern(&directory));
-        let known: Option<Memory> = look.context.state.clone().and_then(|state| serde_json::from_value(state).ok());
+        let known: Option<Memory> = session.context.state.clone().and_then(|state| serde_json::from_value(state).ok());
         let known = known.and_then(|memory| memory.positions);
         let read = tokio::task::spawn_blocking(move || {
             let mut failures = Vec::new();
@@ -137,14 +138,14 @@ impl Monitor for FailedLogins {
         read.await.map_err(|error| failed().because(error))?.map_err(|error| failed().because(error))
     }
 
-    fn verdict(&self, sample: &Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let window = chrono::Duration::from_std(self.window).unwrap_or_default();
         let counted: Vec<_> =
             sample.failures.iter().filter(|failure| !self.ignore_addresses.contains(&failure.address)).collect();
         memory.positions = Some(sample.positions.clone());
         memory.total += counted.len() as u64;
-        memory.recent.extend(counted.iter().map(|failure| (view.now, (*failure).clone())));
-        memory.recent.retain(|(at, _)| view.now - *at < window);
+        memory.recent.extend(counted.iter().map(|failure| (baseline.now, (*failure).clone())));
+        memory.recent.retain(|(at, _)| baseline.now - *at < window);
         let surplus = memory.recent.len().saturating_sub(KEPT);
         memory.recent.drain(..surplus);
 
@@ -155,7 +156,7 @@ impl Monitor for FailedLogins {
         };
         let counted = human::count(counted.len(), "failed login");
         let mut verdict = Verdict::of(format!("{counted} since the last check, {recent} within {told}{torn}"));
-        verdict.measure(Figure::new("postgres_failed_logins_total", memory.total as f64));
+        verdict.measure(Metric::new("postgres_failed_logins_total", memory.total as f64));
         let mut addresses: BTreeMap<&str, Vec<&Failure>> = BTreeMap::new();
         for (_, failure) in &memory.recent {
             addresses.entry(&failure.address).or_default().push(failure);
@@ -237,19 +238,20 @@ mod tests {
             files: None,
         };
         let mut memory = Memory::default();
-        let mut look = |addresses: &[&str], minute: i64| {
+        let mut check = |addresses: &[&str], minute: i64| {
             let failure = |address: &&str| Failure { address: (*address).to_owned(), ..Failure::default() };
             let failures = addresses.iter().map(failure).collect();
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..Baseline::default() };
             let sample = Sample { failures, torn: 0, positions: Positions::default() };
-            let findings = monitor.verdict(&sample, &mut memory, &view).findings;
+            let findings = monitor.verdict(&sample, &mut memory, &baseline).findings;
             findings.into_iter().map(|finding| format!("{} {}", finding.object, finding.severity)).collect::<Vec<_>>()
         };
-        assert!(look(&["10.0.0.9"], 0).is_empty());
-        assert_eq!(look(&["10.0.0.1"], 5), ["10.0.0.1 warning"]);
-        assert_eq!(look(&["10.0.0.1", "10.0.0.1"], 10), ["10.0.0.1 critical"]);
-        assert_eq!(look(&["10.0.0.2", "10.0.0.3"], 15).len(), 4, "with the burst");
-        assert_eq!(look(&[], 66), ["10.0.0.1 warning", "10.0.0.2 warning", "10.0.0.3 warning"]);
-        assert!(look(&[], 80).is_empty());
+        assert!(check(&["10.0.0.9"], 0).is_empty());
+        assert_eq!(check(&["10.0.0.1"], 5), ["10.0.0.1 warning"]);
+        assert_eq!(check(&["10.0.0.1", "10.0.0.1"], 10), ["10.0.0.1 critical"]);
+        assert_eq!(check(&["10.0.0.2", "10.0.0.3"], 15).len(), 4, "with the burst");
+        assert_eq!(check(&[], 66), ["10.0.0.1 warning", "10.0.0.2 warning", "10.0.0.3 warning"]);
+        assert!(check(&[], 80).is_empty());
     }
 }

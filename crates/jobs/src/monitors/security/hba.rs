@@ -2,7 +2,7 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -65,7 +65,7 @@ impl Rule {
 /// How it is told that lines are the same in another order.
 const MOVED: &str = "~ the order of the lines";
 
-/// The lines of the last look, and what changed since.
+/// The lines of the last check, and what changed since.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     lines: Option<Vec<String>>,
@@ -74,10 +74,10 @@ pub struct Memory {
 
 #[async_trait]
 impl Monitor for Hba {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "security",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "CIS PostgreSQL Benchmark 5; pg_hba_file_rules",
         queries: &[Query { what: "read pg_hba_file_rules", sql: include_str!("hba.sql") }],
@@ -86,12 +86,12 @@ impl Monitor for Hba {
     type Sample = Option<Vec<Rule>>;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         let grant = "As a superuser: grant select on pg_hba_file_rules and execute on function pg_hba_file_rules() to the role.";
-        look.rows_if_allowed(&Self::FACTS.queries[0], grant).await
+        session.rows_if_allowed(&Self::FACTS.queries[0], grant).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let Some(rules) = sample else {
             return Verdict::of("not checked: the role may not read it");
         };
@@ -130,7 +130,7 @@ impl Monitor for Hba {
                     .detail(Detail::new().table(["line", "what is wrong"], told)),
             );
         }
-        self.remember(rules, memory, view.now);
+        self.remember(rules, memory, baseline.now);
         if !memory.news.is_empty() {
             let told = memory.news.iter().map(|(at, line)| [(*at).into(), Value::of(line)]);
             let summary = match memory.news.iter().filter(|(_, line)| line != MOVED).count() {
@@ -177,7 +177,7 @@ mod tests {
     fn open_wrong_and_changed() {
         let monitor = Hba { notice: Duration::from_secs(3600) };
         let mut memory = Memory::default();
-        let mut look = |rules: &[(&str, &str, &str)], minute: i64| {
+        let mut check = |rules: &[(&str, &str, &str)], minute: i64| {
             let rule = |(line, (kind, address, method)): (usize, &(&str, &str, &str))| Rule {
                 line: i32::try_from(line).unwrap(),
                 kind: (*kind).into(),
@@ -190,18 +190,19 @@ mod tests {
                 error: String::new(),
             };
             let rules = rules.iter().enumerate().map(rule).collect();
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
-            let findings = monitor.verdict(&Some(rules), &mut memory, &view).findings;
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..Baseline::default() };
+            let findings = monitor.verdict(&Some(rules), &mut memory, &baseline).findings;
             findings.into_iter().map(|finding| finding.object).collect::<Vec<_>>()
         };
         let good = [("local", "", "trust"), ("host", "127.0.0.1", "trust"), ("host", "all", "scram-sha-256")];
-        assert!(look(&good, 0).is_empty());
+        assert!(check(&good, 0).is_empty());
         assert_eq!(
-            look(&[("host", "10.0.0.0", "trust"), ("host", "all", "password")], 1),
+            check(&[("host", "10.0.0.0", "trust"), ("host", "all", "password")], 1),
             ["trust", "password", "changed"]
         );
-        assert_eq!(look(&good, 2), ["changed"]);
-        assert!(look(&good, 70).is_empty());
-        assert_eq!(look(&[good[0], good[2], good[1]], 71), ["changed"], "the first that fits decides");
+        assert_eq!(check(&good, 2), ["changed"]);
+        assert!(check(&good, 70).is_empty());
+        assert_eq!(check(&[good[0], good[2], good[1]], 71), ["changed"], "the first that fits decides");
     }
 }

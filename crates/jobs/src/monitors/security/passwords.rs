@@ -2,14 +2,15 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 
 options! {
@@ -29,10 +30,10 @@ pub struct Role {
 
 #[async_trait]
 impl Monitor for Passwords {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "51 6 * * *",
         group: "security",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "PostgreSQL 18, release notes: md5 passwords are deprecated",
         queries: &[Query { what: "look how passwords are stored", sql: include_str!("passwords.sql") }],
@@ -41,20 +42,20 @@ impl Monitor for Passwords {
     type Sample = Option<Vec<Role>>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         let grant = "As a superuser: grant select on pg_authid to the role, which lets it see what is stored of all passwords; or \
                      turn this monitor off: enabled = false.";
-        look.rows_if_allowed(&Self::FACTS.queries[0], grant).await
+        session.rows_if_allowed(&Self::FACTS.queries[0], grant).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), _: &Baseline) -> Verdict {
         let Some(roles) = sample else {
             return Verdict::of("not checked: the role may not read it");
         };
         let weak = roles.iter().filter(|role| !self.ignore.contains(&role.name)).map(|role| role.name.as_str());
         let weak: Vec<_> = weak.collect();
         let mut verdict = Verdict::of(format!("{} stored as md5", human::count(weak.len(), "password")));
-        verdict.measure(Figure::new("postgres_md5_passwords", weak.len() as f64));
+        verdict.measure(Metric::new("postgres_md5_passwords", weak.len() as f64));
         if !weak.is_empty() {
             verdict.find(
                 Finding::new(

@@ -2,16 +2,17 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
     detail::Detail,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -35,7 +36,7 @@ pub struct Role {
     powers: String,
 }
 
-/// What each role could do at the last look, and who got more since.
+/// What each role could do at the last check, and who got more since.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     known: Option<BTreeMap<String, String>>,
@@ -44,10 +45,10 @@ pub struct Memory {
 
 #[async_trait]
 impl Monitor for Superusers {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "security",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "CIS PostgreSQL Benchmark 4: privileges",
         queries: &[Query { what: "list the roles", sql: include_str!("superusers.sql") }],
@@ -55,11 +56,11 @@ impl Monitor for Superusers {
     type Sample = Vec<Role>;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let now: BTreeMap<_, _> = sample
             .iter()
             .filter(|role| !role.powers.is_empty() && !self.ignore.contains(&role.name))
@@ -72,19 +73,19 @@ impl Monitor for Superusers {
             for (name, powers) in &now {
                 let new: Vec<_> = powers.split(", ").filter(|power| !has(known.get(name), power)).collect();
                 if !new.is_empty() {
-                    memory.news.insert(name.clone(), (view.now, new.join(", ")));
+                    memory.news.insert(name.clone(), (baseline.now, new.join(", ")));
                 }
             }
         }
         let notice = chrono::Duration::from_std(self.notice).unwrap_or_default();
-        memory.news.retain(|name, (at, _)| view.now - *at < notice && now.contains_key(name));
+        memory.news.retain(|name, (at, _)| baseline.now - *at < notice && now.contains_key(name));
         let superusers = now.values().filter(|powers| powers.starts_with("superuser")).count();
         let mut verdict = Verdict::of(format!(
             "{}, {} with far-reaching privileges",
             human::count(superusers, "superuser"),
             human::count(now.len(), "role")
         ));
-        verdict.measure(Figure::new("postgres_superusers", superusers as f64));
+        verdict.measure(Metric::new("postgres_superusers", superusers as f64));
         for (name, (at, powers)) in &memory.news {
             let severity = if powers.starts_with("superuser") { Severity::Critical } else { Severity::Warning };
             verdict.find(
@@ -107,20 +108,21 @@ mod tests {
     fn who_gets_more_is_told_until_it_is_taken_back() {
         let monitor = Superusers { notice: Duration::from_secs(86_400), ignore: Vec::new() };
         let mut memory = Memory::default();
-        let mut look = |powers: &str, hour: i64| {
+        let mut check = |powers: &str, hour: i64| {
             let role = |name: &str, powers: &str| Role { name: name.into(), powers: powers.into() };
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::hours(hour), ..View::default() };
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::hours(hour), ..Baseline::default() };
             let sample = vec![role("postgres", "superuser, replication"), role("app", powers)];
-            let findings = monitor.verdict(&sample, &mut memory, &view).findings;
+            let findings = monitor.verdict(&sample, &mut memory, &baseline).findings;
             findings.into_iter().map(|finding| finding.summary).collect::<Vec<_>>()
         };
-        assert!(look("", 0).is_empty(), "what is there at the first look is not new");
-        assert_eq!(look("createrole", 1), ["role app got createrole"]);
-        assert_eq!(look("superuser, createrole", 2), ["role app got superuser"]);
-        assert_eq!(look("superuser, createrole", 25).len(), 1);
-        assert!(look("superuser, createrole", 26).is_empty());
-        assert!(look("", 27).is_empty());
-        assert_eq!(look("superuser", 28).len(), 1);
-        assert!(look("", 29).is_empty(), "taken back");
+        assert!(check("", 0).is_empty(), "what is there at the first look is not new");
+        assert_eq!(check("createrole", 1), ["role app got createrole"]);
+        assert_eq!(check("superuser, createrole", 2), ["role app got superuser"]);
+        assert_eq!(check("superuser, createrole", 25).len(), 1);
+        assert!(check("superuser, createrole", 26).is_empty());
+        assert!(check("", 27).is_empty());
+        assert_eq!(check("superuser", 28).len(), 1);
+        assert!(check("", 29).is_empty(), "taken back");
     }
 }

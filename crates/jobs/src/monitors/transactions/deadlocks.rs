@@ -2,15 +2,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Rates, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pgbosun_core::{
     config::Needs,
-    figure::Figure,
     finding::{Finding, Severity},
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -41,10 +42,10 @@ pub struct Memory {
 
 #[async_trait]
 impl Monitor for Deadlocks {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "pg_stat_database.deadlocks, by delta",
         queries: &[Query { what: "count the deadlocks", sql: include_str!("deadlocks.sql") }],
@@ -52,23 +53,23 @@ impl Monitor for Deadlocks {
     type Sample = Vec<Database>;
     type Memory = Memory;
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, memory: &mut Memory, baseline: &Baseline) -> Verdict {
         let counters = sample.iter().map(|database| (database.name.as_str(), database.deadlocks));
-        let grown = memory.rates.advance(view.now, counters);
+        let grown = memory.rates.advance(baseline.now, counters);
         memory.recent.extend(
-            grown.into_iter().filter(|(_, rate)| rate.grown > 0).map(|(name, rate)| (view.now, name, rate.grown)),
+            grown.into_iter().filter(|(_, rate)| rate.grown > 0).map(|(name, rate)| (baseline.now, name, rate.grown)),
         );
         let window = chrono::Duration::from_std(self.window).unwrap_or_default();
-        memory.recent.retain(|(at, ..)| view.now - *at < window);
+        memory.recent.retain(|(at, ..)| baseline.now - *at < window);
         let all: i64 = memory.recent.iter().map(|(.., count)| count).sum();
         let told = human::duration(self.window);
         let mut verdict = Verdict::of(format!("{} within {told}", human::count(all, "deadlock")));
         for Database { name, deadlocks } in sample {
-            verdict.measure(Figure::new("postgres_deadlocks_total", *deadlocks as f64).of("database", name));
+            verdict.measure(Metric::new("postgres_deadlocks_total", *deadlocks as f64).of("database", name));
             let count: i64 = memory.recent.iter().filter(|(_, of, _)| of == name).map(|(.., count)| count).sum();
             if count > 0 && count >= i64::from(self.warning) {
                 verdict.find(
@@ -90,10 +91,14 @@ mod tests {
     fn told_for_the_window_and_not_for_what_was_before() {
         let monitor = Deadlocks { warning: 2, window: Duration::from_secs(3600) };
         let mut memory = Memory::default();
-        let mut look = |deadlocks, minute: i64| {
-            let view = View { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..View::default() };
-            monitor.verdict(&vec![Database { name: "app".into(), deadlocks }], &mut memory, &view).findings.len()
+        let mut check = |deadlocks, minute: i64| {
+            let baseline =
+                Baseline { now: DateTime::UNIX_EPOCH + chrono::Duration::minutes(minute), ..Baseline::default() };
+            monitor.verdict(&vec![Database { name: "app".into(), deadlocks }], &mut memory, &baseline).findings.len()
         };
-        assert_eq!([look(7, 0), look(8, 5), look(9, 10), look(9, 64), look(9, 65), look(0, 70)], [0, 0, 1, 1, 0, 0]);
+        assert_eq!(
+            [check(7, 0), check(8, 5), check(9, 10), check(9, 64), check(9, 65), check(0, 70)],
+            [0, 0, 1, 1, 0, 0]
+        );
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
-use pgbosun_core::{config::Needs, figure::Figure, finding::Finding, human, options};
+use pgbosun_core::{config::Needs, finding::Finding, human, metric::Metric, options};
 use std::{collections::BTreeSet, time::Duration};
 
 options! {
@@ -32,10 +32,10 @@ pub struct Session {
 
 #[async_trait]
 impl Monitor for Locks {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 2,
+        checks: 2,
         needs: Needs::Cluster,
         source: "pg_blocking_pids(), pg_locks.waitstart; check_postgres locks",
         queries: &[Query { what: "find out who waits for whom", sql: include_str!("locks.sql") }],
@@ -43,11 +43,11 @@ impl Monitor for Locks {
     type Sample = Vec<Session>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let waiting: Vec<_> = sample.iter().filter(|session| !session.blocked_by.is_empty()).collect();
         let longest = waiting.iter().map(|session| session.seconds).fold(0.0, f64::max);
         let told = human::duration(Duration::from_secs_f64(longest));
@@ -55,9 +55,9 @@ impl Monitor for Locks {
             0 => "nobody waits for a lock".into(),
             count => format!("{} waiting for locks, the longest for {told}", human::count(count, "session")),
         });
-        verdict.measure(Figure::new("postgres_sessions_waiting_for_locks", waiting.len() as f64));
-        verdict.measure(Figure::new("postgres_longest_lock_wait_seconds", longest));
-        let severity = view.above("locks", longest, self.warning.as_secs_f64(), self.critical.as_secs_f64());
+        verdict.measure(Metric::new("postgres_sessions_waiting_for_locks", waiting.len() as f64));
+        verdict.measure(Metric::new("postgres_longest_lock_wait_seconds", longest));
+        let severity = baseline.above("locks", longest, self.warning.as_secs_f64(), self.critical.as_secs_f64());
         let waiters = human::count(waiting.len(), "session");
         let summary = format!("{waiters} waiting for locks, the longest for {told}");
         let advice = match sample.iter().any(|session| session.pid == PREPARED) {
@@ -122,15 +122,15 @@ mod tests {
         let sessions =
             vec![session(1, &[2], 10.0), session(2, &[3], 400.0), session(3, &[], 0.0), session(4, &[3], 5.0)];
         let monitor = Locks { warning: Duration::from_secs(60), critical: Duration::from_secs(300) };
-        let verdict = monitor.verdict(&sessions, &mut (), &View::default());
+        let verdict = monitor.verdict(&sessions, &mut (), &Baseline::default());
         assert_eq!(verdict.findings[0].severity, Severity::Critical);
         let expected = "process 3\n    process 2, waits for 6 min 40 s\n        process 1, waits for 10 s\n    process 4, waits for 5.0 s";
         assert_eq!(verdict.findings[0].detail.to_string(), expected);
-        assert!(monitor.verdict(&vec![], &mut (), &View::default()).findings.is_empty());
+        assert!(monitor.verdict(&vec![], &mut (), &Baseline::default()).findings.is_empty());
         let mut prepared = session(0, &[], 0.0);
         prepared.who = "prepared transaction x".into();
         let finding =
-            monitor.verdict(&vec![prepared, session(1, &[0], 70.0)], &mut (), &View::default()).findings.remove(0);
+            monitor.verdict(&vec![prepared, session(1, &[0], 70.0)], &mut (), &Baseline::default()).findings.remove(0);
         assert!(finding.advice.contains("ROLLBACK PREPARED"), "{}", finding.advice);
         assert_eq!(finding.detail.to_string(), "prepared transaction x\n    process 1, waits for 1 min 10 s");
     }

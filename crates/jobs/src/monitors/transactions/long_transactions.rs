@@ -3,15 +3,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::Finding,
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::time::Duration;
 
@@ -48,10 +49,10 @@ pub struct Transaction {
 
 #[async_trait]
 impl Monitor for LongTransactions {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_pgactivity longest_query, oldest_idlexact, oldest_2pc; check_postgres txn_time, txn_idle",
         queries: &[Query { what: "look for open transactions", sql: include_str!("long_transactions.sql") }],
@@ -59,11 +60,11 @@ impl Monitor for LongTransactions {
     type Sample = Vec<Transaction>;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Self::Sample, JobError> {
-        look.rows(&Self::FACTS.queries[0]).await
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
+        session.rows(&Self::FACTS.queries[0]).await
     }
 
-    fn verdict(&self, sample: &Self::Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Self::Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let watched = sample.iter().filter(|one| one.application.is_empty() || !self.ignore.contains(&one.application));
         let watched: Vec<_> = watched.collect();
         // Those that are idle are among the long ones too.
@@ -95,8 +96,8 @@ impl Monitor for LongTransactions {
             let own: Vec<_> = watched.iter().filter(|one| one.kind == kind).collect();
             let longest = own.iter().map(|one| one.seconds).fold(0.0, f64::max);
             let metric = format!("postgres_oldest_{}_seconds", kind.replace(' ', "_"));
-            verdict.measure(Figure::new(&metric, longest));
-            let severity = view.above(kind, longest, warning.as_secs_f64(), critical.as_secs_f64());
+            verdict.measure(Metric::new(&metric, longest));
+            let severity = baseline.above(kind, longest, warning.as_secs_f64(), critical.as_secs_f64());
             let longest_ones = own.iter().take(10).map(|one| [Value::of(told(one.seconds)), Value::of(&one.who)]);
             verdict.find(
                 Finding::new(
@@ -130,16 +131,16 @@ mod tests {
             critical_prepared: hours(2),
             ignore: vec!["pg_dump".into()],
         };
-        let look = |kind: &str, application: &str, minutes: u64| {
+        let check = |kind: &str, application: &str, minutes: u64| {
             let (kind, application) = (kind.to_owned(), application.to_owned());
             let one = Transaction { kind, who: "x".into(), application, seconds: minutes as f64 * 60.0 };
-            monitor.verdict(&vec![one], &mut (), &View::default()).findings.first().map(|finding| finding.severity)
+            monitor.verdict(&vec![one], &mut (), &Baseline::default()).findings.first().map(|finding| finding.severity)
         };
-        assert_eq!(look("long transaction", "psql", 59), None);
-        assert_eq!(look("long transaction", "psql", 61), Some(Severity::Warning));
-        assert_eq!(look("long transaction", "pg_dump", 600), None);
-        assert_eq!(look("idle in transaction", "psql", 11), Some(Severity::Warning));
-        assert_eq!(look("idle in transaction", "psql", 61), Some(Severity::Critical));
-        assert_eq!(look("prepared transaction", "", 130), Some(Severity::Critical));
+        assert_eq!(check("long transaction", "psql", 59), None);
+        assert_eq!(check("long transaction", "psql", 61), Some(Severity::Warning));
+        assert_eq!(check("long transaction", "pg_dump", 600), None);
+        assert_eq!(check("idle in transaction", "psql", 11), Some(Severity::Warning));
+        assert_eq!(check("idle in transaction", "psql", 61), Some(Severity::Critical));
+        assert_eq!(check("prepared transaction", "", 130), Some(Severity::Critical));
     }
 }

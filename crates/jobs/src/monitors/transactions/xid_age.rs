@@ -3,15 +3,16 @@
 
 use crate::{
     JobError,
-    monitors::{Facts, Look, Monitor, Query, Verdict, View},
+    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
     config::Needs,
     detail::{Detail, Value},
-    figure::Figure,
     finding::Finding,
-    human, options,
+    human,
+    metric::Metric,
+    options,
 };
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ pub struct Holder {
 }
 
 #[derive(sqlx::FromRow)]
-pub struct Table {
+pub struct OldTable {
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     name: String,
     xid: i64,
@@ -53,7 +54,7 @@ pub struct Table {
     bytes: Option<i64>,
 }
 
-impl Table {
+impl OldTable {
     fn row(&self) -> [Value; 4] {
         let Self { name, xid, multixact, bytes } = self;
         let size = human::size(bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default());
@@ -65,7 +66,7 @@ pub struct Sample {
     databases: Vec<Database>,
     holders: Vec<Holder>,
     /// The oldest tables of the databases that are old.
-    tables: BTreeMap<String, Vec<Table>>,
+    tables: BTreeMap<String, Vec<OldTable>>,
 }
 
 /// Databases of which the oldest tables are looked up at most.
@@ -73,10 +74,10 @@ const LOOKED_UP: usize = 3;
 
 #[async_trait]
 impl Monitor for XidAge {
-    const FACTS: Facts = Facts {
+    const FACTS: MonitorFacts = MonitorFacts {
         every: "*/5 * * * *",
         group: "database",
-        looks: 1,
+        checks: 1,
         needs: Needs::Cluster,
         source: "check_postgres txn_wraparound, check_pgactivity max_freeze_age and oldest_xmin",
         queries: &[
@@ -88,21 +89,21 @@ impl Monitor for XidAge {
     type Sample = Sample;
     type Memory = ();
 
-    async fn sample(&self, look: &mut Look<'_>) -> Result<Sample, JobError> {
-        let databases: Vec<Database> = look.rows(&Self::FACTS.queries[0]).await?;
-        let holders = look.rows(&Self::FACTS.queries[1]).await?;
+    async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Sample, JobError> {
+        let databases: Vec<Database> = session.rows(&Self::FACTS.queries[0]).await?;
+        let holders = session.rows(&Self::FACTS.queries[1]).await?;
         let mut tables = BTreeMap::new();
         let old = databases.iter().filter(|one| one.xid.max(one.multixact) > i64::from(self.warning_age));
         for Database { name, .. } in old.take(LOOKED_UP) {
             // One that nobody may connect to has them all the same, and its age is told without.
-            if let Ok(Some(found)) = look.within(name, &Self::FACTS.queries[2], &[]).await {
+            if let Ok(Some(found)) = session.within(name, &Self::FACTS.queries[2], &[]).await {
                 tables.insert(name.clone(), found);
             }
         }
         Ok(Sample { databases, holders, tables })
     }
 
-    fn verdict(&self, sample: &Sample, (): &mut (), view: &View) -> Verdict {
+    fn verdict(&self, sample: &Sample, (): &mut (), baseline: &Baseline) -> Verdict {
         let oldest = sample.databases.iter().max_by_key(|database| database.xid.max(database.multixact));
         let millions = |age: i64| format!("{} million", age / 1_000_000);
         let mut verdict = Verdict::of(oldest.map_or_else(String::new, |oldest| {
@@ -114,13 +115,13 @@ impl Monitor for XidAge {
             .map(|holder| [Value::of(holder.held), Value::of(format!("{} {}", holder.kind, holder.who))])
             .collect();
         for Database { name, xid, multixact } in &sample.databases {
-            verdict.measure(Figure::new("postgres_database_xid_age", *xid as f64).of("database", name));
-            verdict.measure(Figure::new("postgres_database_multixact_age", *multixact as f64).of("database", name));
+            verdict.measure(Metric::new("postgres_database_xid_age", *xid as f64).of("database", name));
+            verdict.measure(Metric::new("postgres_database_multixact_age", *multixact as f64).of("database", name));
             let tables = sample.tables.get(name).into_iter().flatten();
-            let tables: Vec<_> = tables.map(Table::row).collect();
+            let tables: Vec<_> = tables.map(OldTable::row).collect();
             for (what, age) in [("transactions", *xid), ("multixacts", *multixact)] {
                 let object = format!("{what} of {name}");
-                let severity = view.above(&object, age as f64, self.warning_age.into(), self.critical_age.into());
+                let severity = baseline.above(&object, age as f64, self.warning_age.into(), self.critical_age.into());
                 let advice = match sample.holders.first() {
                     Some(holder) if holder.held > i64::from(self.warning_age) / 2 => format!(
                         "End what holds freezing back, first the {} {}; then vacuum the oldest tables.",
@@ -141,7 +142,7 @@ impl Monitor for XidAge {
             }
         }
         if let Some(holder) = sample.holders.first() {
-            verdict.measure(Figure::new("postgres_oldest_xmin_age", holder.held as f64));
+            verdict.measure(Metric::new("postgres_oldest_xmin_age", holder.held as f64));
         }
         verdict
     }
@@ -155,20 +156,20 @@ mod tests {
     #[test]
     fn the_holder_is_named() {
         let monitor = XidAge { warning_age: 500_000_000, critical_age: 1_000_000_000 };
-        let look = |xid, multixact, held| {
+        let check = |xid, multixact, held| {
             let database = Database { name: "app".into(), xid, multixact };
             let holder = Holder { kind: "replication slot".into(), who: "old, in use by nobody".into(), held };
-            let table = Table { name: "public.old".into(), xid, multixact, bytes: Some(8192) };
+            let table = OldTable { name: "public.old".into(), xid, multixact, bytes: Some(8192) };
             let tables = BTreeMap::from([("app".to_owned(), vec![table])]);
             let sample = Sample { databases: vec![database], holders: vec![holder], tables };
-            monitor.verdict(&sample, &mut (), &View::default()).findings
+            monitor.verdict(&sample, &mut (), &Baseline::default()).findings
         };
-        assert!(look(500_000_000, 0, 1).is_empty());
-        let found = look(600_000_000, 0, 590_000_000);
+        assert!(check(500_000_000, 0, 1).is_empty());
+        let found = check(600_000_000, 0, 590_000_000);
         assert_eq!((found.len(), found[0].severity), (1, Severity::Warning));
         assert!(found[0].advice.contains("replication slot old"), "{}", found[0].advice);
         assert!(found[0].detail.to_string().contains("public.old         600000000"), "{}", found[0].detail);
-        let found = look(1_100_000_000, 600_000_000, 1);
+        let found = check(1_100_000_000, 600_000_000, 1);
         assert_eq!(
             found.iter().map(|finding| finding.severity).collect::<Vec<_>>(),
             [Severity::Critical, Severity::Warning]

@@ -1,13 +1,13 @@
 //! A disaster: what people do before and after, and what a restore test measured between.
 
-use crate::reports::care::{seconds, told};
+use crate::reports::activity::{seconds, told};
 use chrono_tz::Tz;
 use pgbosun_backup::Target;
 use pgbosun_core::{
-    config::{Known, RawValue, Refusal, Setting},
+    config::{KnownNames, RawValue, Refusal, Setting},
     finding::Severity,
     human,
-    report::{Line, Section, Table},
+    report::{ReportSection, ReportTable, VerdictLine},
 };
 use pgbosun_history::RestoreTestRow;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pgbosun_core::words! {
         /// Everything, to a moment before a mistake.
         Moment = "moment",
         /// One table, taken out of a restored copy.
-        Table = "table",
+        ReportTable = "table",
     }
 }
 
@@ -62,7 +62,7 @@ impl Setting for Scenarios {
                                    \"New server\", takes = \"30m\", who = \"on call\" }] }]";
     const OPTIONAL: bool = true;
 
-    fn read(value: &RawValue, known: &Known) -> Result<Self, Refusal> {
+    fn read(value: &RawValue, known: &KnownNames) -> Result<Self, Refusal> {
         let refused = || Refusal::expected(Self::EXPECTS);
         let items = value.as_array().ok_or_else(refused)?;
         items.iter().map(|item| scenario(item, known)).collect::<Option<Vec<_>>>().map(Self).ok_or_else(refused)
@@ -83,12 +83,12 @@ impl Setting for Scenarios {
             scenario("Loss of the server", Measured::Latest),
             scenario("Loss of the server and of the WAL archive", Measured::BackupEnd),
             scenario("Data deleted by mistake", Measured::Moment),
-            scenario("One table damaged", Measured::Table),
+            scenario("One table damaged", Measured::ReportTable),
         ]))
     }
 }
 
-fn scenario(value: &RawValue, known: &Known) -> Option<Scenario> {
+fn scenario(value: &RawValue, known: &KnownNames) -> Option<Scenario> {
     const KEYS: [&str; 6] =
         ["name", "restore", "before", "after", "recovery-time-objective", "recovery-point-objective"];
     let fields = value.as_dict()?;
@@ -112,7 +112,7 @@ fn scenario(value: &RawValue, known: &Known) -> Option<Scenario> {
     })
 }
 
-fn step(value: &RawValue, known: &Known) -> Option<Step> {
+fn step(value: &RawValue, known: &KnownNames) -> Option<Step> {
     let fields = value.as_dict()?;
     fields.keys().all(|key| ["what", "takes", "who"].contains(&key.as_str())).then_some(())?;
     Some(Step {
@@ -161,7 +161,7 @@ impl Measured {
             Self::Latest => test.target == latest,
             Self::BackupEnd => test.target == end,
             Self::Moment => test.target != latest && test.target != end,
-            Self::Table => test.extracted.is_some(),
+            Self::ReportTable => test.extracted.is_some(),
         }
     }
 
@@ -176,7 +176,7 @@ impl Measured {
             Self::Latest => "a job of kind restore-test measures it",
             Self::BackupEnd => "a job of kind restore-test with target = \"backup-end\" measures it",
             Self::Moment => "a job of kind restore-test with target = \"random\" measures it",
-            Self::Table => "a job of kind restore-test with extract = \"database.schema.table\" measures it",
+            Self::ReportTable => "a job of kind restore-test with extract = \"database.schema.table\" measures it",
         }
     }
 }
@@ -190,7 +190,7 @@ impl Played<'_> {
             ("Recover", test.recovery_seconds, true, "PostgreSQL"),
         ];
         match (self.scenario.restore, test.extract_seconds) {
-            (Measured::Table, Some(extract)) => {
+            (Measured::ReportTable, Some(extract)) => {
                 measured.push(("Extract the table (not yet loaded into the database)", extract, true, "pg_dump"))
             }
             _ => measured.push(("Read and check everything", test.check_seconds, true, "pgbosun")),
@@ -228,15 +228,18 @@ impl Played<'_> {
     }
 
     /// What is to be said of it; nothing of one that is there by default and was not measured.
-    pub(super) fn line(&self) -> Option<Line> {
+    pub(super) fn line(&self) -> Option<VerdictLine> {
         let (name, restore) = (&self.scenario.name, self.scenario.restore);
         let (Some(test), Some(total)) = (self.test, self.total()) else {
             let text = format!("{name}: not measured in this window; {}.", restore.advice());
-            return (!self.scenario.by_default).then(|| Line::new(Severity::Warning, text));
+            return (!self.scenario.by_default).then(|| VerdictLine::new(Severity::Warning, text));
         };
         if !test.passed {
             let reason = test.detail.lines().next().unwrap_or_default();
-            return Some(Line::new(Severity::Critical, format!("{name}: the newest restore test failed: {reason}.")));
+            return Some(VerdictLine::new(
+                Severity::Critical,
+                format!("{name}: the newest restore test failed: {reason}."),
+            ));
         }
         let limit = |limit: Option<Duration>| {
             limit.map_or_else(
@@ -244,7 +247,7 @@ impl Played<'_> {
                 |limit| format!(" (objective {})", human::duration(limit)),
             )
         };
-        let what = if restore == Measured::Table { "extracted" } else { "back" };
+        let what = if restore == Measured::ReportTable { "extracted" } else { "back" };
         let mut text = format!("{name}: {what} in {}{}", seconds(total), limit(self.time_objective));
         if let Some(point) = self.point() {
             text += &format!(", the recovered state was {} old{}", seconds(point), limit(self.point_objective));
@@ -255,7 +258,7 @@ impl Played<'_> {
             (false, true) => (Severity::Ok, "."),
             (false, false) => (Severity::Warning, ": no objective is set."),
         };
-        Some(Line::new(severity, text + end))
+        Some(VerdictLine::new(severity, text + end))
     }
 
     /// Its row among all.
@@ -290,9 +293,9 @@ impl Played<'_> {
     }
 
     /// Its phases, each with its time and all until then.
-    pub(super) fn section(&self, zone: Tz) -> Option<Section> {
+    pub(super) fn section(&self, zone: Tz) -> Option<ReportSection> {
         let (phases, test) = (self.phases()?, self.test.filter(|test| test.passed)?);
-        let mut section = Section::new(&self.scenario.name);
+        let mut section = ReportSection::new(&self.scenario.name);
         section.note = Some(format!(
             "Measured {} with {} from {}, recovered to {}.",
             told(test.started_at, zone),
@@ -300,7 +303,7 @@ impl Played<'_> {
             test.repository,
             test.target
         ));
-        let mut table = Table::new("", &["phase", "takes", "elapsed", "source", "who"]);
+        let mut table = ReportTable::new("", &["phase", "takes", "elapsed", "source", "who"]);
         let most = phases.iter().map(|phase| phase.1).fold(f64::MIN_POSITIVE, f64::max);
         let mut elapsed = 0.0;
         for (what, takes, measured, who) in phases {

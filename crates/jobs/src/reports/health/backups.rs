@@ -3,7 +3,7 @@
 use super::clusters::Standing;
 use crate::{
     backups::RestoreTestJob,
-    reports::care::{Care, seconds, told},
+    reports::activity::{Activity, seconds, told},
 };
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -12,7 +12,7 @@ use pgbosun_core::{
     finding::Severity,
     human,
     outcome::BackupState,
-    report::{Figure, Section, Table},
+    report::{KeyFigure, ReportSection, ReportTable},
 };
 use pgbosun_history::{BackupRow, RestoreTestRow};
 use std::{collections::BTreeMap, time::Duration};
@@ -21,10 +21,10 @@ use std::{collections::BTreeMap, time::Duration};
 const SHOWN: usize = 30;
 
 /// Which backups there are, which moments they reach, and which are new.
-pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, zone: Tz) -> Section {
-    let mut section = Section::new("Backups");
+pub(super) fn section(standings: &[Standing], activity: &Activity, now: DateTime<Utc>, zone: Tz) -> ReportSection {
+    let mut section = ReportSection::new("Backups");
     let concerned =
-        |standing: &&Standing| care.is_backed_up(&standing.name) || care.newest_good(&standing.name).is_some();
+        |standing: &&Standing| activity.is_backed_up(&standing.name) || activity.newest_good(&standing.name).is_some();
     for standing in standings.iter().filter(concerned) {
         let (severity, value) = match &standing.reach {
             Ok(Some(reach)) if reach.to <= reach.from => {
@@ -38,14 +38,14 @@ pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, z
             Err(reason) => (Severity::Warning, format!("unknown: {reason}")),
         };
         let label = format!("{} can be restored to", standing.name);
-        section.figures.push(Figure::new(&label, value).as_bad_as(severity));
+        section.figures.push(KeyFigure::new(&label, value).as_bad_as(severity));
     }
     let mut places: BTreeMap<(&str, &str), Vec<&BackupRow>> = BTreeMap::new();
-    for backup in &care.backups {
+    for backup in &activity.backups {
         places.entry((&backup.cluster, &backup.repository)).or_default().push(backup);
     }
     let head = ["cluster", "repository", "newest", "size", "stored", "good", "verified", "oldest", "total stored"];
-    let mut table = Table::new("By repository", &head);
+    let mut table = ReportTable::new("By repository", &head);
     let stored = |backups: &[&BackupRow]| backups.iter().map(|backup| bytes(backup.stored_bytes)).sum::<u64>();
     let most = places.values().map(|backups| stored(backups)).max().unwrap_or_default().max(1);
     for ((cluster, repository), backups) in &places {
@@ -70,9 +70,9 @@ pub(super) fn section(standings: &[Standing], care: &Care, now: DateTime<Utc>, z
         section.tables.push(table);
     }
     let head = ["cluster", "repository", "backup", "kind", "state", "finished", "took", "size", "stored"];
-    let new: Vec<_> = care.backups.iter().filter(|backup| care.is_new(backup)).collect();
+    let new: Vec<_> = activity.backups.iter().filter(|backup| activity.is_new(backup)).collect();
     let title = format!("Finished in this window: {}", new.len());
-    let mut table = Table::new(&title, &head);
+    let mut table = ReportTable::new(&title, &head);
     for backup in new.into_iter().take(SHOWN) {
         let cells = [
             backup.cluster.clone(),
@@ -101,21 +101,21 @@ fn bytes(bytes: i64) -> u64 {
 pub(super) fn tests(
     config: &Config,
     standings: &[Standing],
-    care: &Care,
+    activity: &Activity,
     tests: &[RestoreTestRow],
     zone: Tz,
-) -> Section {
-    let mut section = Section::new("Restore tests");
+) -> ReportSection {
+    let mut section = ReportSection::new("Restore tests");
     let head = ["cluster", "backup", "when", "result", "took (RTO)", "objective", "age of state (RPO)", "objective"];
-    let mut table = Table::new("", &head);
+    let mut table = ReportTable::new("", &head);
     let objective = |limit: Option<Duration>| limit.map_or_else(|| "none".to_owned(), human::duration);
     for standing in standings {
         let (rto, rpo) = RestoreTestJob::objectives(config, &standing.name);
         let mut own: Vec<_> = tests.iter().filter(|test| test.cluster == standing.name).collect();
         if own.is_empty() {
-            own.extend(care.test_of(&standing.name));
+            own.extend(activity.test_of(&standing.name));
         }
-        if own.is_empty() && care.is_backed_up(&standing.name) {
+        if own.is_empty() && activity.is_backed_up(&standing.name) {
             let note = format!(
                 "{} has never had a restore test: run \"pgbosun restore-test\", and configure a job of kind restore-test.",
                 standing.name

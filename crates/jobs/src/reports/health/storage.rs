@@ -1,12 +1,12 @@
 //! What keeps the backups: repositories, and the file systems of this machine.
 
-use crate::{monitors::FileSystem, reports::care::Care};
+use crate::{monitors::FileSystem, reports::activity::Activity};
 use futures::future::join_all;
 use pgbosun_core::{
     config::{Config, Repository as Options},
     finding::Severity,
     human,
-    report::{Line, Section, Table},
+    report::{ReportSection, ReportTable, VerdictLine},
 };
 use pgbosun_history::BackupRow;
 use pgbosun_repository::Repository;
@@ -54,15 +54,18 @@ impl Holding {
 }
 
 /// Repositories that do not answer, and backups that are gone from those that do.
-pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<Line> {
+pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<VerdictLine> {
     let mut lines = Vec::new();
     for holding in holdings {
         if let Err(reason) = &holding.backups {
-            lines.push(Line::new(Severity::Warning, format!("Repository {} is unavailable: {reason}.", holding.name)));
+            lines.push(VerdictLine::new(
+                Severity::Warning,
+                format!("Repository {} is unavailable: {reason}.", holding.name),
+            ));
         }
         if let Some(first) = holding.damaged.first() {
             let count = human::count(holding.damaged.len(), "backup");
-            lines.push(Line::new(
+            lines.push(VerdictLine::new(
                 Severity::Warning,
                 format!("Repository {}: {count} cannot be read: {first}.", holding.name),
             ));
@@ -75,18 +78,18 @@ pub(super) fn lines(holdings: &[Holding], lost: &[BackupRow]) -> Vec<Line> {
                  mounted?",
                 holding.name, newest.label
             );
-            lines.push(Line::new(Severity::Critical, text));
+            lines.push(VerdictLine::new(Severity::Critical, text));
         }
     }
     lines
 }
 
 /// The section.
-pub(super) async fn section(config: &Arc<Config>, care: &Care, holdings: &[Holding]) -> Section {
-    let mut section = Section::new("Storage");
-    let mut table = Table::new("Repositories", &["repository", "type", "location", "state", "backups", "stored"]);
+pub(super) async fn section(config: &Arc<Config>, activity: &Activity, holdings: &[Holding]) -> ReportSection {
+    let mut section = ReportSection::new("Storage");
+    let mut table = ReportTable::new("Repositories", &["repository", "type", "location", "state", "backups", "stored"]);
     for (name, options) in &config.repositories {
-        let own = care.backups.iter().filter(|backup| backup.repository == *name);
+        let own = activity.backups.iter().filter(|backup| backup.repository == *name);
         let (count, stored) =
             own.fold((0_usize, 0), |(count, stored), backup| (count + 1, stored + backup.stored_bytes.unsigned_abs()));
         let away = holdings.iter().any(|holding| holding.name == *name && holding.backups.is_err());
@@ -104,7 +107,7 @@ pub(super) async fn section(config: &Arc<Config>, care: &Care, holdings: &[Holdi
     if !table.rows.is_empty() {
         section.tables.push(table);
     }
-    let mut table = Table::new("File systems of this machine", &["file system", "used", "free"]);
+    let mut table = ReportTable::new("File systems of this machine", &["file system", "used", "free"]);
     for system in FileSystem::of_installation(config).await {
         let percent = system.used_percent();
         let cells = [system.path.display().to_string(), format!("{percent:.0} %"), human::size(system.free)];

@@ -1,10 +1,10 @@
 //! What the server says of itself at the moment of the report.
 
-use crate::{JobError, monitors::Query, reports::facts::Facts};
+use crate::{JobError, monitors::Query, reports::overview::ServerOverview};
 use chrono_tz::Tz;
 use pgbosun_core::{
     human,
-    report::{Figure, Section, Table},
+    report::{KeyFigure, ReportSection, ReportTable},
 };
 use pgbosun_postgres::{Database, Error, Server};
 use sqlx::{Connection, FromRow, PgConnection};
@@ -17,7 +17,7 @@ const SHOWN: usize = 10;
 pub(super) struct Live {
     /// Why nothing is known.
     pub silent: Option<String>,
-    pub about: Option<Facts>,
+    pub about: Option<ServerOverview>,
     bloat: Vec<(String, Bloat)>,
     /// Tables whose statistics the role may not read.
     unseen: i64,
@@ -53,7 +53,7 @@ pub(super) async fn ask(server: &Server) -> Live {
 
 async fn fill(server: &Server, live: &mut Live) -> Result<(), JobError> {
     let mut connection = server.connect().await?;
-    live.about = Some(Facts::read(&mut connection).await?);
+    live.about = Some(ServerOverview::read(&mut connection).await?);
     let databases = rows(&mut connection, "list the databases", pgbosun_postgres::DATABASES).await?;
     let _ = connection.close().await;
     for Database { name, .. } in Database::at_work(databases) {
@@ -84,14 +84,14 @@ where
 
 impl Live {
     /// Uptime and version.
-    pub fn section(&self, zone: Tz) -> Section {
-        let mut section = Section::new("Server");
+    pub fn section(&self, zone: Tz) -> ReportSection {
+        let mut section = ReportSection::new("Server");
         let Some(about) = &self.about else {
             let reason = self.silent.as_deref().unwrap_or("no answer");
             section.note = Some(format!("The server could not be queried: {reason}."));
             return section;
         };
-        let mut figure = |label: &str, value: String| section.figures.push(Figure::new(label, value));
+        let mut figure = |label: &str, value: String| section.figures.push(KeyFigure::new(label, value));
         figure("version", about.version.clone());
         figure("role", about.role().into());
         figure("up since", about.up(zone));
@@ -100,8 +100,8 @@ impl Live {
     }
 
     /// Tables that take more room than they need.
-    pub fn bloat(&self) -> Section {
-        let mut section = Section::new("Table bloat");
+    pub fn bloat(&self) -> ReportSection {
+        let mut section = ReportSection::new("Table bloat");
         let unseen = match self.unseen {
             0 => None,
             unseen => {
@@ -119,7 +119,7 @@ impl Live {
         section.note = unseen;
         let most = self.bloat[0].1.wasted.max(1.0);
         let title = "Estimated from statistics: space that rewriting the table would save";
-        let mut table = Table::new(title, &["table", "size", "waste", "share"]);
+        let mut table = ReportTable::new(title, &["table", "size", "waste", "share"]);
         for (database, bloat) in self.bloat.iter().take(SHOWN) {
             let cells = [
                 format!("{database}: {}", bloat.name),

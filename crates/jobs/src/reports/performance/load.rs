@@ -4,25 +4,25 @@ use super::{About, Windows};
 use crate::{
     JobError,
     reports::{
-        care::Care,
+        activity::Activity,
         window::{Row, Window},
     },
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::{
     human,
-    report::{Chart, Figure, Section, Series, Table, Unit},
+    report::{Chart, ChartSeries, ChartUnit, KeyFigure, ReportSection, ReportTable},
     sample::{Frame, REST, Span, Topic},
 };
 
 /// Rows shown of a table.
 const SHOWN: usize = 10;
 
-fn section(title: &str, windows: &Windows) -> Section {
+fn section(title: &str, windows: &Windows) -> ReportSection {
     let note = windows.now.is_empty().then(|| {
         "There are no samples for this window yet: a job of kind sample takes them every five minutes.".to_owned()
     });
-    Section { note, ..Section::new(title) }
+    ReportSection { note, ..ReportSection::new(title) }
 }
 
 /// A value of the one row of a frame.
@@ -33,7 +33,7 @@ fn one(frame: &Frame, topic: Topic, value: &str) -> Option<f64> {
 fn chart(
     name: &str,
     title: &str,
-    unit: Unit,
+    unit: ChartUnit,
     windows: &Windows,
     of: impl Fn(&Window) -> Vec<(DateTime<Utc>, f64)>,
 ) -> Option<Chart> {
@@ -41,7 +41,7 @@ fn chart(
     if now.len() < 2 {
         return None;
     }
-    let mut series = vec![Series { name: "now".into(), points: now }];
+    let mut series = vec![ChartSeries { name: "now".into(), points: now }];
     // What was before is drawn below what is now, moved to the same times.
     let mut before = of(&windows.before);
     if let (Some(first), Some(begin)) =
@@ -49,7 +49,7 @@ fn chart(
     {
         let day = (begin - first).num_minutes().max(1);
         before.iter_mut().for_each(|point| point.0 += TimeDelta::minutes(day));
-        series.push(Series { name: "previous window".into(), points: before });
+        series.push(ChartSeries { name: "previous window".into(), points: before });
     }
     Some(Chart { name: name.to_owned(), title: title.to_owned(), unit, series })
 }
@@ -63,26 +63,30 @@ fn most(value: &'static str) -> impl Fn(&Window) -> Option<f64> {
 }
 
 /// Connections.
-pub(super) fn connections(windows: &Windows) -> Section {
+pub(super) fn connections(windows: &Windows) -> ReportSection {
     let mut section = section("Connections", windows);
-    section.figures.push(windows.figure("connections on average", Unit::Number, mean("connections")));
-    section.figures.push(windows.figure("highest seen", Unit::Number, most("most_connections")));
-    section.figures.push(windows.figure("active on average", Unit::Number, mean("active")));
-    section.figures.push(windows.figure("idle in transaction on average", Unit::Number, mean("idle_in_transaction")));
-    section.figures.push(windows.figure("allowed (max_connections)", Unit::Number, most("max_connections")));
+    section.figures.push(windows.figure("connections on average", ChartUnit::Number, mean("connections")));
+    section.figures.push(windows.figure("highest seen", ChartUnit::Number, most("most_connections")));
+    section.figures.push(windows.figure("active on average", ChartUnit::Number, mean("active")));
+    section.figures.push(windows.figure(
+        "idle in transaction on average",
+        ChartUnit::Number,
+        mean("idle_in_transaction"),
+    ));
+    section.figures.push(windows.figure("allowed (max_connections)", ChartUnit::Number, most("max_connections")));
     let sessions = |window: &Window| Some(window.total(Topic::Databases, "sessions"));
-    section.figures.push(windows.figure("sessions started", Unit::Number, sessions));
+    section.figures.push(windows.figure("sessions started", ChartUnit::Number, sessions));
     let of = |window: &Window| {
         window.series(Topic::Server, |frame, _| {
             Some(one(frame, Topic::Server, "connections")? / one(frame, Topic::Server, "samples")?.max(1.0))
         })
     };
-    section.charts.extend(chart("connections", "Connections", Unit::Number, windows, of));
+    section.charts.extend(chart("connections", "Connections", ChartUnit::Number, windows, of));
     section
 }
 
 /// Indexes and tables as they were read.
-pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
+pub(super) fn indexes(windows: &Windows, activity: &Activity) -> ReportSection {
     let mut section = section("Indexes and tables", windows);
     let rank = |topic: Topic, value: &'static str| {
         let mut rows: Vec<Row<'_>> =
@@ -93,7 +97,7 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
     };
     let scans = rank(Topic::Indexes, "scans");
     if let Some(first) = scans.first() {
-        let mut used = Table::new("Most read indexes", &["index", "scans", "rows", "blocks read"]);
+        let mut used = ReportTable::new("Most read indexes", &["index", "scans", "rows", "blocks read"]);
         for row in &scans {
             let cells = [
                 format!("{}: {} of {}", row.key[0], row.key[2], row.key[1]),
@@ -108,7 +112,7 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
     let whole = rank(Topic::Tables, "seq_rows");
     if let Some(first) = whole.first() {
         let mut read =
-            Table::new("Tables read most by sequential scans", &["table", "scans", "rows read", "rows in it"]);
+            ReportTable::new("Tables read most by sequential scans", &["table", "scans", "rows read", "rows in it"]);
         for row in &whole {
             let cells = [
                 format!("{}: {}", row.key[0], row.key[1]),
@@ -120,7 +124,7 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
         }
         section.tables.push(read);
     }
-    let unused = care.unused();
+    let unused = activity.unused();
     if unused > 0 {
         section.note =
             Some(format!("{unused} unused {}: see Recommendations.", if unused == 1 { "index" } else { "indexes" }));
@@ -129,19 +133,19 @@ pub(super) fn indexes(windows: &Windows, care: &Care) -> Section {
 }
 
 /// Locks and waits.
-pub(super) fn locks(windows: &Windows) -> Section {
+pub(super) fn locks(windows: &Windows) -> ReportSection {
     let mut section = section("Locks and waits", windows);
-    section.figures.push(windows.figure("waiting for a lock on average", Unit::Number, mean("waiting_for_locks")));
-    section.figures.push(windows.figure("highest seen", Unit::Number, most("most_waiting_for_locks")));
+    section.figures.push(windows.figure("waiting for a lock on average", ChartUnit::Number, mean("waiting_for_locks")));
+    section.figures.push(windows.figure("highest seen", ChartUnit::Number, most("most_waiting_for_locks")));
     let deadlocks = |window: &Window| Some(window.total(Topic::Databases, "deadlocks"));
-    section.figures.push(windows.figure("deadlocks", Unit::Number, deadlocks));
+    section.figures.push(windows.figure("deadlocks", ChartUnit::Number, deadlocks));
     let longest = |window: &Window| window.row(Topic::Server).map(|row| 1000.0 * row.get("longest_transaction_s"));
-    section.figures.push(windows.figure("longest transaction", Unit::Milliseconds, longest));
+    section.figures.push(windows.figure("longest transaction", ChartUnit::Milliseconds, longest));
     let mut waits: Vec<Row<'_>> = windows.now.rows(Topic::Waits).collect();
     waits.sort_by(|a, b| b.get("seen").total_cmp(&a.get("seen")));
     let (all, before) = (windows.now.total(Topic::Waits, "seen"), windows.before.total(Topic::Waits, "seen"));
     if let Some(first) = waits.first() {
-        let mut seen = Table::new(
+        let mut seen = ReportTable::new(
             "What active sessions did or waited for, by share of samples",
             &["type", "event", "share", "before"],
         );
@@ -158,15 +162,15 @@ pub(super) fn locks(windows: &Windows) -> Section {
 }
 
 /// Checkpoints.
-pub(super) fn checkpoints(windows: &Windows) -> Section {
+pub(super) fn checkpoints(windows: &Windows) -> ReportSection {
     let mut section = section("Checkpoints", windows);
     for (label, value, unit) in [
-        ("timed", "checkpoints_timed", Unit::Number),
-        ("requested (by WAL volume or by hand)", "checkpoints_requested", Unit::Number),
-        ("writing", "checkpoint_write_ms", Unit::Milliseconds),
-        ("syncing", "checkpoint_sync_ms", Unit::Milliseconds),
-        ("buffers written by checkpoints", "buffers_checkpoint", Unit::Number),
-        ("by the background writer", "buffers_clean", Unit::Number),
+        ("timed", "checkpoints_timed", ChartUnit::Number),
+        ("requested (by WAL volume or by hand)", "checkpoints_requested", ChartUnit::Number),
+        ("writing", "checkpoint_write_ms", ChartUnit::Milliseconds),
+        ("syncing", "checkpoint_sync_ms", ChartUnit::Milliseconds),
+        ("buffers written by checkpoints", "buffers_checkpoint", ChartUnit::Number),
+        ("by the background writer", "buffers_clean", ChartUnit::Number),
     ] {
         section.figures.push(windows.figure(label, unit, most(value)));
     }
@@ -174,17 +178,17 @@ pub(super) fn checkpoints(windows: &Windows) -> Section {
 }
 
 /// WAL.
-pub(super) fn wal(windows: &Windows) -> Section {
+pub(super) fn wal(windows: &Windows) -> ReportSection {
     let mut section = section("WAL", windows);
-    section.figures.push(windows.figure("written", Unit::Bytes, most("wal_bytes")));
+    section.figures.push(windows.figure("written", ChartUnit::Bytes, most("wal_bytes")));
     let rate =
         |window: &Window| window.row(Topic::Server).map(|row| 3600.0 * row.get("wal_bytes") / window.seconds.max(1.0));
-    section.figures.push(windows.figure("written per hour", Unit::Bytes, rate));
-    section.figures.push(windows.figure("full-page images", Unit::Number, most("wal_full_pages")));
+    section.figures.push(windows.figure("written per hour", ChartUnit::Bytes, rate));
+    section.figures.push(windows.figure("full-page images", ChartUnit::Number, most("wal_full_pages")));
     let of = |window: &Window| {
         window.series(Topic::Server, |frame, seconds| Some(3600.0 * one(frame, Topic::Server, "wal_bytes")? / seconds))
     };
-    section.charts.extend(chart("wal", "WAL written per hour", Unit::Bytes, windows, of));
+    section.charts.extend(chart("wal", "WAL written per hour", ChartUnit::Bytes, windows, of));
     section
 }
 
@@ -195,21 +199,24 @@ pub(super) fn hit_ratio(window: &Window) -> Option<f64> {
 }
 
 /// The buffer cache, and who reads and writes.
-pub(super) fn cache(windows: &Windows) -> Section {
+pub(super) fn cache(windows: &Windows) -> ReportSection {
     let mut section = section("Buffer cache and I/O", windows);
-    section.figures.push(windows.figure("found in the cache", Unit::Percent, hit_ratio));
+    section.figures.push(windows.figure("found in the cache", ChartUnit::Percent, hit_ratio));
     section
         .figures
-        .push(windows.figure("blocks read", Unit::Number, |window| Some(window.total(Topic::Databases, "read"))));
+        .push(windows.figure("blocks read", ChartUnit::Number, |window| Some(window.total(Topic::Databases, "read"))));
     section.figures.push(
-        windows.figure("temporary files", Unit::Bytes, |window| Some(window.total(Topic::Databases, "temp_bytes"))),
+        windows
+            .figure("temporary files", ChartUnit::Bytes, |window| Some(window.total(Topic::Databases, "temp_bytes"))),
     );
     let mut rows: Vec<Row<'_>> =
         windows.now.rows(Topic::Databases).filter(|row| row.get("read") + row.get("hit") > 0.0).collect();
     rows.sort_by(|a, b| b.get("read").total_cmp(&a.get("read")));
     if let Some(first) = rows.first() {
-        let mut databases =
-            Table::new("Databases", &["database", "commits", "rollbacks", "blocks read", "in the cache", "temporary"]);
+        let mut databases = ReportTable::new(
+            "Databases",
+            &["database", "commits", "rollbacks", "blocks read", "in the cache", "temporary"],
+        );
         for row in rows.iter().take(SHOWN) {
             let (read, hit) = (row.get("read"), row.get("hit"));
             let cells = [
@@ -230,7 +237,7 @@ pub(super) fn cache(windows: &Windows) -> Section {
     if let Some(first) = io.first() {
         let all = |row: &Row<'_>| row.get("reads") + row.get("writes");
         let mut who =
-            Table::new("Who reads and writes (pg_stat_io)", &["who", "what", "how", "reads", "writes", "fsyncs"]);
+            ReportTable::new("Who reads and writes (pg_stat_io)", &["who", "what", "how", "reads", "writes", "fsyncs"]);
         for row in io.iter().take(SHOWN) {
             let cells = [
                 row.key[0].clone(),
@@ -252,8 +259,8 @@ pub(super) async fn growth(
     about: &About<'_>,
     windows: &Windows,
     to: DateTime<Utc>,
-) -> Result<(Section, Option<f64>), JobError> {
-    let mut section = Section::new("Growth");
+) -> Result<(ReportSection, Option<f64>), JobError> {
+    let mut section = ReportSection::new("Growth");
     let (name, topic) = (about.cluster, Topic::Sizes);
     let hours = about.journal.samples(name, topic, Span::Hour, (to - TimeDelta::days(8), to)).await?;
     let days =
@@ -266,7 +273,7 @@ pub(super) async fn growth(
     let points: Vec<_> = days.iter().chain(&hours).map(|part| (part.at, bytes(&part.frame))).collect();
     let (elapsed, grown) = ((last.at - first.at).as_seconds_f64() / 86_400.0, bytes(&last.frame) - bytes(&first.frame));
     let per_day = if elapsed > 0.04 { grown / elapsed } else { 0.0 };
-    let mut figure = |label: &str, value: String| section.figures.push(Figure::new(label, value));
+    let mut figure = |label: &str, value: String| section.figures.push(KeyFigure::new(label, value));
     figure("all databases", human::size(bytes(&last.frame) as u64));
     let sign = if per_day < 0.0 { "-" } else { "" };
     figure("growth per day", format!("{sign}{}", human::size(per_day.abs() as u64)));
@@ -284,7 +291,7 @@ pub(super) async fn growth(
     tables.sort_by(|a, b| b.1.total_cmp(&a.1));
     if let Some((_, largest, _)) = tables.first().cloned() {
         let title = format!("Largest tables, and their growth in {}", human::span(last.at - first.at));
-        let mut list = Table::new(&title, &["table", "size", "growth"]);
+        let mut list = ReportTable::new(&title, &["table", "size", "growth"]);
         for (key, bytes, before) in tables.into_iter().take(SHOWN) {
             let grown = before.map_or_else(
                 || "new".into(),
@@ -301,11 +308,11 @@ pub(super) async fn growth(
         section.tables.push(list);
     }
     if points.len() > 1 {
-        let series = vec![Series { name: "all databases".into(), points }];
+        let series = vec![ChartSeries { name: "all databases".into(), points }];
         section.charts.push(Chart {
             name: "size".into(),
             title: "Size of all databases".into(),
-            unit: Unit::Bytes,
+            unit: ChartUnit::Bytes,
             series,
         });
     }

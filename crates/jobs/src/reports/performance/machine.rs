@@ -3,7 +3,7 @@
 use super::{Windows, live::Live};
 use crate::reports::window::Window;
 use pgbosun_core::{
-    report::{Chart, Section, Series, Unit},
+    report::{Chart, ChartSeries, ChartUnit, ReportSection},
     sample::{Frame, Topic},
 };
 
@@ -14,8 +14,8 @@ pub(super) fn busy(window: &Window) -> Option<f64> {
 }
 
 /// The section.
-pub(super) fn section(windows: &Windows, live: &Live) -> Section {
-    let mut section = Section::new("Machine");
+pub(super) fn section(windows: &Windows, live: &Live) -> ReportSection {
+    let mut section = ReportSection::new("Machine");
     if windows.now.row(Topic::Host).is_none() {
         section.note = Some(match (windows.now.is_empty(), &live.about) {
             (true, _) => "There are no samples for this window yet.".into(),
@@ -31,15 +31,23 @@ pub(super) fn section(windows: &Windows, live: &Live) -> Section {
     let share = |part: &'static str| {
         move |window: &Window| window.row(Topic::Host).map(|row| 100.0 * row.get(part) / row.get("ticks").max(1.0))
     };
-    section.figures.push(windows.figure("processors busy", Unit::Percent, busy));
-    section.figures.push(windows.figure("waiting for disks", Unit::Percent, share("waiting_ticks")));
-    section.figures.push(windows.figure("load on average", Unit::Number, row(|row| row.mean("load"))));
-    section.figures.push(windows.figure("highest 5-minute load", Unit::Number, row(|row| row.get("most_load"))));
-    section.figures.push(windows.figure("memory used on average", Unit::Bytes, row(|row| row.mean("memory_used"))));
-    section.figures.push(windows.figure("memory", Unit::Bytes, row(|row| row.get("memory"))));
-    section.figures.push(windows.figure("read from disks", Unit::Bytes, row(|row| row.get("disk_read_bytes"))));
-    section.figures.push(windows.figure("written to disks", Unit::Bytes, row(|row| row.get("disk_written_bytes"))));
-    section.figures.push(windows.figure("free on the data disk", Unit::Bytes, row(|row| row.get("disk_free"))));
+    section.figures.push(windows.figure("processors busy", ChartUnit::Percent, busy));
+    section.figures.push(windows.figure("waiting for disks", ChartUnit::Percent, share("waiting_ticks")));
+    section.figures.push(windows.figure("load on average", ChartUnit::Number, row(|row| row.mean("load"))));
+    section.figures.push(windows.figure("highest 5-minute load", ChartUnit::Number, row(|row| row.get("most_load"))));
+    section.figures.push(windows.figure(
+        "memory used on average",
+        ChartUnit::Bytes,
+        row(|row| row.mean("memory_used")),
+    ));
+    section.figures.push(windows.figure("memory", ChartUnit::Bytes, row(|row| row.get("memory"))));
+    section.figures.push(windows.figure("read from disks", ChartUnit::Bytes, row(|row| row.get("disk_read_bytes"))));
+    section.figures.push(windows.figure(
+        "written to disks",
+        ChartUnit::Bytes,
+        row(|row| row.get("disk_written_bytes")),
+    ));
+    section.figures.push(windows.figure("free on the data disk", ChartUnit::Bytes, row(|row| row.get("disk_free"))));
     let of = |frame: &Frame, _: f64| {
         let (_, row) = frame.rows().next()?;
         let at = |value: &str| row[Topic::Host.place(value)];
@@ -47,11 +55,11 @@ pub(super) fn section(windows: &Windows, live: &Live) -> Section {
     };
     let points = windows.now.series(Topic::Host, of);
     if points.len() > 1 {
-        let series = vec![Series { name: "busy".into(), points }];
+        let series = vec![ChartSeries { name: "busy".into(), points }];
         section.charts.push(Chart {
             name: "processors".into(),
             title: "Processors busy".into(),
-            unit: Unit::Percent,
+            unit: ChartUnit::Percent,
             series,
         });
     }

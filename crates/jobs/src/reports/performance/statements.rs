@@ -4,7 +4,7 @@ use super::{Windows, live::Live};
 use crate::reports::window::{Row, Window};
 use pgbosun_core::{
     human,
-    report::{Section, Table, Unit},
+    report::{ChartUnit, ReportSection, ReportTable},
     sample::{REST, Topic},
 };
 use std::collections::BTreeMap;
@@ -21,17 +21,17 @@ const OWN: &str = "/* pgbosun */";
 const LETTERS: usize = 160;
 
 /// A ranking: its title, the value, and its unit.
-const RANKS: [(&str, &str, Unit); 5] = [
-    ("By time", "time_ms", Unit::Milliseconds),
-    ("By calls", "calls", Unit::Number),
-    ("By blocks read", "read", Unit::Number),
-    ("By WAL written", "wal_bytes", Unit::Bytes),
-    ("By temporary blocks written", "temp_written", Unit::Number),
+const RANKS: [(&str, &str, ChartUnit); 5] = [
+    ("By time", "time_ms", ChartUnit::Milliseconds),
+    ("By calls", "calls", ChartUnit::Number),
+    ("By blocks read", "read", ChartUnit::Number),
+    ("By WAL written", "wal_bytes", ChartUnit::Bytes),
+    ("By temporary blocks written", "temp_written", ChartUnit::Number),
 ];
 
 /// The section.
-pub(super) fn section(windows: &Windows, texts: &BTreeMap<String, String>, live: &Live) -> Section {
-    let mut section = Section::new("Statements");
+pub(super) fn section(windows: &Windows, texts: &BTreeMap<String, String>, live: &Live) -> ReportSection {
+    let mut section = ReportSection::new("Statements");
     if windows.now.rows(Topic::Statements).next().is_none() {
         section.note = Some(if live.statements {
             "No statement was counted in this window.".into()
@@ -43,10 +43,10 @@ pub(super) fn section(windows: &Windows, texts: &BTreeMap<String, String>, live:
         return section;
     }
     let total = |value: &'static str| move |window: &Window| Some(window.total(Topic::Statements, value));
-    section.figures.push(windows.figure("time in all statements", Unit::Milliseconds, total("time_ms")));
-    section.figures.push(windows.figure("calls", Unit::Number, total("calls")));
-    section.figures.push(windows.figure("blocks read", Unit::Number, total("read")));
-    section.figures.push(windows.figure("WAL written", Unit::Bytes, total("wal_bytes")));
+    section.figures.push(windows.figure("time in all statements", ChartUnit::Milliseconds, total("time_ms")));
+    section.figures.push(windows.figure("calls", ChartUnit::Number, total("calls")));
+    section.figures.push(windows.figure("blocks read", ChartUnit::Number, total("read")));
+    section.figures.push(windows.figure("WAL written", ChartUnit::Bytes, total("wal_bytes")));
     for (number, (title, value, unit)) in RANKS.into_iter().enumerate() {
         section.tables.extend(ranking(windows, texts, title, value, unit));
         if number == 0 {
@@ -101,19 +101,25 @@ fn entries(windows: &Windows, texts: &BTreeMap<String, String>, value: &str) -> 
     entries
 }
 
-fn ranking(windows: &Windows, texts: &BTreeMap<String, String>, title: &str, value: &str, unit: Unit) -> Option<Table> {
+fn ranking(
+    windows: &Windows,
+    texts: &BTreeMap<String, String>,
+    title: &str,
+    value: &str,
+    unit: ChartUnit,
+) -> Option<ReportTable> {
     let total = windows.now.total(Topic::Statements, value);
     let entries = entries(windows, texts, value);
     let most = entries.first()?.value.max(f64::MIN_POSITIVE);
-    let mut table = Table::new(title, &["share", "total", "before", "calls", "mean", "statement"]);
+    let mut table = ReportTable::new(title, &["share", "total", "before", "calls", "mean", "statement"]);
     let worth = |entry: &Entry| total > 0.0 && entry.value >= WORTH * total;
     for entry in entries.into_iter().take(SHOWN).take_while(worth) {
         let cells = [
             format!("{:.0} %", 100.0 * entry.value / total),
-            unit.tell(entry.value),
+            unit.format(entry.value),
             match entry.before {
                 _ if windows.before.is_empty() => String::new(),
-                Some(before) => unit.tell(before),
+                Some(before) => unit.format(before),
                 None => "new".into(),
             },
             human::number(entry.calls),
@@ -126,12 +132,12 @@ fn ranking(windows: &Windows, texts: &BTreeMap<String, String>, title: &str, val
 }
 
 /// The slowest by their mean, however rarely they ran.
-fn slowest(windows: &Windows, texts: &BTreeMap<String, String>) -> Option<Table> {
+fn slowest(windows: &Windows, texts: &BTreeMap<String, String>) -> Option<ReportTable> {
     let mut entries = entries(windows, texts, "time_ms");
     entries.retain(|entry| entry.mean() >= SLOW);
     entries.sort_by(|a, b| b.mean().total_cmp(&a.mean()));
     let most = entries.first()?.mean();
-    let mut table = Table::new("By mean time", &["mean", "calls", "total", "statement"]);
+    let mut table = ReportTable::new("By mean time", &["mean", "calls", "total", "statement"]);
     for entry in entries.into_iter().take(SHOWN) {
         let (mean, all) = (entry.mean(), human::milliseconds(entry.time));
         table.row([human::milliseconds(mean), human::number(entry.calls), all, entry.words], Some(mean / most));

@@ -7,9 +7,9 @@ use super::{
     machine::busy,
     statements::{ranked, words},
 };
-use crate::reports::care::Care;
+use crate::reports::activity::Activity;
 use chrono_tz::Tz;
-use pgbosun_core::{finding::Severity, human, report::Line, sample::Topic};
+use pgbosun_core::{finding::Severity, human, report::VerdictLine, sample::Topic};
 use std::collections::BTreeMap;
 
 /// Lines at most.
@@ -25,21 +25,21 @@ pub(super) fn of(
     (cluster, zone): (&str, Tz),
     texts: &BTreeMap<String, String>,
     live: &Live,
-    care: &Care,
+    activity: &Activity,
     days_to_full: Option<f64>,
-) -> Vec<Line> {
+) -> Vec<VerdictLine> {
     let mut lines = Vec::new();
-    let mut say = |severity, text: String| lines.push(Line { severity, text });
+    let mut say = |severity, text: String| lines.push(VerdictLine { severity, text });
     if let Some(reason) = &live.silent {
         say(Severity::Critical, format!("The server does not answer: {reason}."));
     }
-    let open: Vec<_> = care.open().collect();
+    let open: Vec<_> = activity.open().collect();
     if let Some(worst) = open.iter().max_by_key(|alert| alert.severity) {
         let more = if open.len() > 1 { format!(" (and {} more open)", open.len() - 1) } else { String::new() };
         say(worst.severity, format!("Open alert: {}{more}.", worst.summary));
     }
-    let outage = care.outages(zone, |_| true).into_iter().take(1);
-    for line in care.missing_backup(cluster).into_iter().chain(outage).chain(care.failures(|_| true)) {
+    let outage = activity.outages(zone, |_| true).into_iter().take(1);
+    for line in activity.missing_backup(cluster).into_iter().chain(outage).chain(activity.failures(|_| true)) {
         say(line.severity, line.text);
     }
     if let Some(days) = days_to_full.filter(|days| *days < 60.0) {
@@ -51,10 +51,10 @@ pub(super) fn of(
     } else {
         changes(windows, texts, &mut say);
     }
-    lines.sort_by_key(|line: &Line| std::cmp::Reverse(line.severity));
+    lines.sort_by_key(|line: &VerdictLine| std::cmp::Reverse(line.severity));
     lines.truncate(MOST);
     if lines.is_empty() {
-        lines.push(Line::new(Severity::Ok, "Nothing changed that needs attention."));
+        lines.push(VerdictLine::new(Severity::Ok, "Nothing changed that needs attention."));
     }
     lines
 }

@@ -2,7 +2,7 @@
 //!
 //! A file is known by device, inode and its first bytes, not by its name: so one that was renamed is read to its end, and one
 //! that was cut off or replaced is read from its beginning. One that began as another did that is gone or cut off is that one,
-//! copied or compressed: it is read on from there. Only whole records are taken; the rest is there at the next look.
+//! copied or compressed: it is read on from there. Only whole records are taken; the rest is there at the next check.
 //! Must run where there is a runtime, on a thread that may block.
 
 use crate::monitors::host::about;
@@ -50,7 +50,7 @@ impl Positions {
 type HandOn<'a> = &'a mut dyn FnMut(&[u8]) -> usize;
 
 /// Hands on what is new in the files that fit the pattern, oldest first, and says up to where they were read. Without known
-/// positions nothing is handed on: what was there before the first look is not news.
+/// positions nothing is handed on: what was there before the first check is not news.
 pub fn read_on(
     directory: &Path,
     pattern: &str,
@@ -73,7 +73,7 @@ pub fn read_on(
     let mut others = Vec::new();
     for (_, path, listed) in files {
         let Some(mut log) = Log::open(&path)? else {
-            // Renamed since it was listed, or removed: where it was read to is kept for the next look.
+            // Renamed since it was listed, or removed: where it was read to is kept for the next check.
             positions.0.extend(vanished.0.remove_entry(&listed));
             continue;
         };
@@ -111,7 +111,7 @@ pub fn read_on(
                 }
                 Err(error) => return Err(error),
             },
-            // The copy of one that is still there says nothing new, and is looked at again when that is gone.
+            // The copy of one that is still there says nothing new, and is checked again when that is gone.
             None if log.original(&positions)?.is_some() => {}
             None if log.is_plain() => {
                 positions.0.insert(identity, log.read_on(0, hand_on)?);
@@ -141,7 +141,7 @@ struct Log {
 }
 
 impl Log {
-    /// None where it was renamed or removed since: the next look finds it under its other name, if it has one.
+    /// None where it was renamed or removed since: the next check finds it under its other name, if it has one.
     fn open(path: &Path) -> io::Result<Option<Self>> {
         match File::open(path) {
             Ok(file) => Ok(Some(Self { file, compression: Compression::of(&path.to_string_lossy()) })),
@@ -245,7 +245,7 @@ mod tests {
     use std::{fs, io::Write};
 
     /// Reads on, on a thread that may block, and says what was new.
-    fn look(directory: &Path, known: &mut Option<Positions>) -> String {
+    fn check(directory: &Path, known: &mut Option<Positions>) -> String {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let (directory, before) = (directory.to_owned(), known.clone());
         let read = runtime.handle().spawn_blocking(move || {
@@ -269,46 +269,46 @@ mod tests {
         let at = |name: &str| directory.path().join(name);
         let log = at("postgresql.log");
         let mut known = None;
-        let mut look = || look(directory.path(), &mut known);
+        let mut check = || check(directory.path(), &mut known);
         let run = |program: &str, path: &Path| {
             let done = std::process::Command::new(program).arg("-q").arg(path).status().unwrap();
             assert!(done.success());
         };
         fs::write(&log, "one\n").unwrap();
-        assert_eq!(look(), "");
+        assert_eq!(check(), "");
         let append = |text: &str| {
             let mut file = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
             file.write_all(text.as_bytes()).unwrap();
         };
         append("two\n");
-        assert_eq!(look(), "two\n");
+        assert_eq!(check(), "two\n");
         // In the midst of it: the copy is there, and the original not cut off yet.
         append("three\n");
         fs::copy(&log, at("postgresql.log.1")).unwrap();
-        assert_eq!(look(), "three\n");
+        assert_eq!(check(), "three\n");
         fs::write(&log, "").unwrap();
         append("four\n");
-        assert_eq!(look(), "four\n", "what the copy holds was read in the original");
+        assert_eq!(check(), "four\n", "what the copy holds was read in the original");
         // At once, with a rest that was not read.
         append("five\n");
         fs::rename(at("postgresql.log.1"), at("postgresql.log.2")).unwrap();
         fs::copy(&log, at("postgresql.log.1")).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::write(&log, "six\n").unwrap();
-        assert_eq!(look(), "five\nsix\n");
+        assert_eq!(check(), "five\nsix\n");
         // Renamed and compressed, with a rest that was not read.
         append("seven\n");
         fs::rename(&log, at("postgresql.log.0")).unwrap();
         run("gzip", &at("postgresql.log.0"));
         run("gzip", &at("postgresql.log.2"));
-        assert_eq!(look(), "seven\n");
-        assert_eq!(look(), "");
+        assert_eq!(check(), "seven\n");
+        assert_eq!(check(), "");
         // An archive that comes from elsewhere is no news, nor one that was there before.
         fs::write(at("postgresql.old"), "long ago\n").unwrap();
         run("gzip", &at("postgresql.old"));
-        assert_eq!(look(), "");
+        assert_eq!(check(), "");
         run("gunzip", &at("postgresql.log.0.gz"));
-        assert_eq!(look(), "");
+        assert_eq!(check(), "");
     }
 
     #[test]
@@ -320,30 +320,30 @@ mod tests {
             file.write_all(text.as_bytes()).unwrap();
         };
         let mut known = None;
-        let mut look = || look(directory.path(), &mut known);
+        let mut check = || check(directory.path(), &mut known);
         append("before\n");
-        assert_eq!(look(), "", "what was there is no news");
+        assert_eq!(check(), "", "what was there is no news");
         append("one\ntwo\nhal");
-        assert_eq!(look(), "one\ntwo\n");
+        assert_eq!(check(), "one\ntwo\n");
         append("f\n");
-        assert_eq!(look(), "half\n");
+        assert_eq!(check(), "half\n");
         // Rotated by renaming, with a rest that was not read yet.
         append("last\n");
         std::thread::sleep(std::time::Duration::from_millis(20));
         fs::rename(&log, directory.path().join("postgresql.log.1")).unwrap();
         append("first\n");
-        assert_eq!(look(), "last\nfirst\n");
-        assert_eq!(look(), "");
+        assert_eq!(check(), "last\nfirst\n");
+        assert_eq!(check(), "");
         // Rotated by copying and cutting off.
         append("more\n");
-        assert_eq!(look(), "more\n");
+        assert_eq!(check(), "more\n");
         fs::write(&log, "anew\n").unwrap();
-        assert_eq!(look(), "anew\n");
+        assert_eq!(check(), "anew\n");
         // Replaced by another that is longer, perhaps under the same inode.
         fs::write(&log, "another, which is much longer\n").unwrap();
-        assert_eq!(look(), "another, which is much longer\n");
+        assert_eq!(check(), "another, which is much longer\n");
         fs::remove_file(directory.path().join("postgresql.log.1")).unwrap();
-        assert_eq!(look(), "");
+        assert_eq!(check(), "");
     }
 
     #[test]

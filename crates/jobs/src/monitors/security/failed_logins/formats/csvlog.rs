@@ -2,7 +2,7 @@
 //!
 //! Invariant: a record that is torn, by a full disk or a crash, costs none after it. Its quotes do not come in pairs, so what follows is
 //! read as its text, or what is text as records: such a one is known by its fields, and the next that has them all is found.
-//! What a stranger writes is looked at so only behind a torn one, and then its quotes are doubled.
+//! What a stranger writes is recognized only behind a torn one, and then its quotes are doubled.
 
 use super::{Failure, Read, failure, is_refusal};
 use regex::bytes::Regex;

@@ -43,7 +43,7 @@ static LABEL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 const MARK: &str = ":  ";
 const FATAL: &str = "FATAL:  ";
 const RECEIVED: &str = "LOG:  connection received: host=";
-/// Places in one record that are looked at: where there are more, somebody wants us busy.
+/// Places in one record that are checked: where there are more, somebody wants us busy.
 const PLACES: usize = 200;
 
 /// Bytes of a prefix at most: a connection says no more than 10,000 when it begins (PostgreSQL: `MAX_STARTUP_PACKET_LENGTH`), and a

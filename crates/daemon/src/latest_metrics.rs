@@ -1,8 +1,8 @@
-//! What jobs measured last, for machines that collect it. In memory alone: after a start the next looks fill it.
+//! What jobs measured last, for machines that collect it. In memory alone: after a start the next checks fill it.
 
 use pgbosun_core::{
     config::Config,
-    figure::Figure,
+    metric::Metric,
     run::{Run, RunState},
 };
 use std::{
@@ -10,28 +10,28 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// The figures of one job's last success.
+/// The metrics of one job's last success.
 #[derive(Clone, Debug)]
-pub struct Measured {
+pub struct JobMetrics {
     /// Kind of the job.
     pub kind: String,
     /// Its cluster.
     pub cluster: Option<String>,
     /// What it measured.
-    pub figures: Vec<Figure>,
+    pub metrics: Vec<Metric>,
 }
 
-/// The figures of every job, and how often each ended how.
+/// The metrics of every job, and how often each ended how.
 #[derive(Debug, Default)]
-pub struct Figures {
-    measured: Mutex<BTreeMap<String, Measured>>,
+pub struct LatestMetrics {
+    measured: Mutex<BTreeMap<String, JobMetrics>>,
     ended: Mutex<BTreeMap<(String, RunState), u64>>,
 }
 
-impl Figures {
-    /// Keeps what a run measured; nothing, where a monitor could not look.
-    pub fn keep(&self, run: &Run, figures: Vec<Figure>) {
-        let measured = Measured { kind: run.kind.clone(), cluster: run.cluster.clone(), figures };
+impl LatestMetrics {
+    /// Keeps what a run measured; nothing, where a monitor could not check.
+    pub fn keep(&self, run: &Run, metrics: Vec<Metric>) {
+        let measured = JobMetrics { kind: run.kind.clone(), cluster: run.cluster.clone(), metrics };
         self.measured.lock().unwrap_or_else(PoisonError::into_inner).insert(run.job.clone(), measured);
     }
 
@@ -42,7 +42,7 @@ impl Figures {
     }
 
     /// What the configured jobs measured last, by job.
-    pub fn all(&self, config: &Config) -> BTreeMap<String, Measured> {
+    pub fn all(&self, config: &Config) -> BTreeMap<String, JobMetrics> {
         let mut kept = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|job, _| config.jobs.contains_key(job));
         kept.clone()

@@ -1,6 +1,6 @@
-//! What there is to tell, and the messages that tell it: read and written in one transaction.
+//! Which alerts are to be reported, and the messages that report them: read and written in one transaction.
 //!
-//! Invariant: that an alert was told, and the message that tells it, are one fact.
+//! Invariant: that an alert was reported, and the message that reports it, are one fact.
 
 use crate::{Error, Journal, NewNotification, Notification, alerts, outbox, silences};
 use chrono::{DateTime, Duration, Utc};
@@ -9,10 +9,10 @@ use sqlx::SqliteConnection;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Everything that decides what is told.
+/// Everything that decides what is reported.
 #[derive(Clone, Debug, Default)]
-pub struct Scene {
-    /// The alerts that are not resolved, those whose end was not told yet, and what was down lately.
+pub struct AlertSnapshot {
+    /// The alerts that are not resolved, those whose end was not reported yet, and what was down lately.
     pub alerts: Vec<Alert>,
     /// The silences in force.
     pub silences: Vec<Silence>,
@@ -23,10 +23,10 @@ pub struct Scene {
     pub held: Vec<Notification>,
 }
 
-/// What is told.
+/// What is reported.
 #[derive(Clone, Debug, Default)]
-pub struct Telling {
-    /// Alerts, with what was told of them.
+pub struct Dispatch {
+    /// Alerts, with what was reported of them.
     pub alerts: Vec<Alert>,
     /// The messages.
     pub messages: Vec<NewNotification>,
@@ -34,18 +34,18 @@ pub struct Telling {
     pub digested: Vec<Uuid>,
 }
 
-impl Telling {
+impl Dispatch {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.alerts.is_empty() && self.messages.is_empty() && self.digested.is_empty()
     }
 }
 
-/// The rule by which a scene becomes messages.
-pub type Teller = Box<dyn FnOnce(&Scene) -> Telling + Send>;
+/// The rule by which a snapshot becomes messages.
+pub type DispatchRule = Box<dyn FnOnce(&AlertSnapshot) -> Dispatch + Send>;
 
 impl Journal {
-    /// Whether anything may be news: nearly always nothing is, and this one look is all.
+    /// Whether anything may be news: nearly always nothing is, and this one query is all.
     ///
     /// # Errors
     /// [`Error::Journal`].
@@ -60,23 +60,23 @@ impl Journal {
         .map_err(Error::journal("read alerts"))
     }
 
-    /// Everything that decides what is told at this moment.
+    /// Everything that decides what is reported at this moment.
     ///
     /// # Errors
     /// [`Error::Journal`].
-    pub async fn scene(&self, now: DateTime<Utc>) -> Result<Scene, Error> {
+    pub async fn alert_snapshot(&self, now: DateTime<Utc>) -> Result<AlertSnapshot, Error> {
         let mut connection = self.readers.acquire().await.map_err(Error::journal("read alerts"))?;
-        scene(&mut connection, now).await
+        alert_snapshot(&mut connection, now).await
     }
 
-    /// Tells; returns how many messages were written.
+    /// Reports what is new; returns how many messages were written.
     ///
     /// # Errors
-    /// [`Error::Journal`]; then nothing was told.
-    pub async fn tell(&self, now: DateTime<Utc>, teller: Teller) -> Result<usize, Error> {
+    /// [`Error::Journal`]; then nothing was reported.
+    pub async fn dispatch(&self, now: DateTime<Utc>, rule: DispatchRule) -> Result<usize, Error> {
         self.write(move |connection| {
             Box::pin(async move {
-                let Telling { alerts, messages, digested } = teller(&scene(connection, now).await?);
+                let Dispatch { alerts, messages, digested } = rule(&alert_snapshot(connection, now).await?);
                 alerts::write(connection, &alerts).await?;
                 for id in digested {
                     sqlx::query("update notifications set state = 'digested' where id = ?")
@@ -96,7 +96,7 @@ impl Journal {
     }
 }
 
-async fn scene(connection: &mut SqliteConnection, now: DateTime<Utc>) -> Result<Scene, Error> {
+async fn alert_snapshot(connection: &mut SqliteConnection, now: DateTime<Utc>) -> Result<AlertSnapshot, Error> {
     let failed = Error::journal("read alerts");
     let sent: Vec<(String, u32)> = sqlx::query_as(
         "select channel, count(*) from notifications
@@ -109,7 +109,7 @@ async fn scene(connection: &mut SqliteConnection, now: DateTime<Utc>) -> Result<
     .fetch_all(&mut *connection)
     .await
     .map_err(failed)?;
-    Ok(Scene {
+    Ok(AlertSnapshot {
         alerts: alerts::to_tell(connection, now).await?,
         silences: silences::active(connection, now).await?,
         sent: sent.into_iter().collect(),
@@ -167,9 +167,9 @@ mod tests {
         connection.close().await.unwrap();
 
         let journal = Journal::open(directory.path()).await.unwrap();
-        let scene = journal.scene(pgbosun_core::clock::now()).await.unwrap();
-        let told = |alert: &Alert| (alert.id.as_u128(), alert.told.map(|told| told.severity));
-        let mut told: Vec<_> = scene.alerts.iter().map(told).collect();
+        let alert_snapshot = journal.alert_snapshot(pgbosun_core::clock::now()).await.unwrap();
+        let told = |alert: &Alert| (alert.id.as_u128(), alert.notified.map(|told| told.severity));
+        let mut told: Vec<_> = alert_snapshot.alerts.iter().map(told).collect();
         told.sort();
         // The fourth is no news.
         assert_eq!(told, [(1, Some(Severity::Critical)), (2, None), (3, Some(Severity::Critical))]);
@@ -205,7 +205,7 @@ mod tests {
         journal.notification_failed(ids[3], &[], "refused", now, Some(now)).await.unwrap();
         journal.notification_failed(ids[4], &anna, "refused", now, later).await.unwrap();
         // Sent lately, due again, sent to somebody, and new.
-        assert_eq!(journal.scene(now).await.unwrap().sent, [("mail".to_owned(), 4)].into());
+        assert_eq!(journal.alert_snapshot(now).await.unwrap().sent, [("mail".to_owned(), 4)].into());
         let waiting = journal.pending_notifications().await.unwrap();
         let reached: Vec<_> = waiting.iter().map(|message| message.recipients.len()).collect();
         assert_eq!(reached, [0, 0, 1, 0]);

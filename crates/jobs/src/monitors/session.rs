@@ -1,15 +1,14 @@
-//! The line to a cluster: one connection, on which its monitors take turns.
+//! One check of a monitor, as it asks the server.
 //!
-//! Invariants: never two monitors on one cluster at a time, nor two connections, but for the moment in which what hangs is
-//! cancelled; no answer is awaited for longer than the server's own limit
-//! and a little; after a server did not answer, those who wait are told so at once, and do not each try for themselves; what
-//! the server does not come to the end of is cancelled there, and its monitor does not ask again before it ended.
+//! Invariants: no answer is awaited for longer than the server's own limit and a little. A query that the server does not come to the
+//! end of is cancelled there, and its monitor does not ask again before that query has ended.
 
-use super::Query;
+use super::{
+    Query,
+    connection::{BackendProcess, GRACE, OpenConnection, State, within},
+};
 use crate::{JobContext, JobError};
-use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::{
-    clock,
     config::Cluster,
     detail::Detail,
     finding::{Finding, Severity},
@@ -18,94 +17,49 @@ use pgbosun_core::{
 use pgbosun_postgres::{Database, Error, Server};
 use sqlx::{AssertSqlSafe, Connection, FromRow, PgConnection, Row, ValueRef, postgres::PgRow};
 use std::{
-    collections::BTreeMap,
-    future::Future,
     path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::MutexGuard;
 
-/// For so long a server that did not answer is not asked again.
-const SILENCE: TimeDelta = TimeDelta::seconds(20);
-/// How much longer than the server's own limit an answer may take.
-const GRACE: Duration = Duration::from_secs(5);
-/// A server counts a connection for a moment after it was closed: so often it is asked again for another, and after so long.
-const PLACES: u32 = 4;
-const PLACE: Duration = Duration::from_millis(100);
-
-/// The line to one cluster.
-#[derive(Debug, Default)]
-pub struct Line {
-    held: Mutex<Held>,
-    waiting: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Held {
-    connection: Option<Open>,
-    silent: Option<(DateTime<Utc>, String)>,
-    /// By job, who was still at work when the time of its look was over.
-    stuck: BTreeMap<String, Process>,
-}
-
-/// A connection, and who answers on it.
-#[derive(Debug)]
-struct Open {
-    connection: PgConnection,
-    process: Process,
-}
-
-/// A process of the server; its number comes again, but not with the same start.
-#[derive(Clone, Debug, sqlx::FromRow)]
-struct Process {
-    pid: i32,
-    since: DateTime<Utc>,
-}
-
-/// One look of a monitor: its turn on the line begins with its first question.
-pub struct Look<'a> {
+/// One check of a monitor. From its first query to its end it has the cluster's connection for itself.
+pub struct MonitorSession<'a> {
     /// The run.
     pub context: &'a JobContext,
-    turn: Option<MutexGuard<'a, Held>>,
+    guard: Option<MutexGuard<'a, State>>,
     unseen: Vec<Finding>,
 }
 
-impl<'a> Look<'a> {
-    /// A look that has asked nothing yet.
+impl<'a> MonitorSession<'a> {
+    /// A check that has asked nothing yet.
     pub const fn new(context: &'a JobContext) -> Self {
-        Self { context, turn: None, unseen: Vec::new() }
+        Self { context, guard: None, unseen: Vec::new() }
     }
 
-    /// Waits for its turn, unless it has it.
-    async fn turn(&mut self) -> &mut Held {
-        let line = self.context.line.as_ref();
-        match &mut self.turn {
-            Some(turn) => turn,
-            none => {
-                line.waiting.fetch_add(1, Ordering::SeqCst);
-                let _waits = Waits(line);
-                none.insert(line.held.lock().await)
-            }
+    /// Waits until no other monitor uses the connection, unless it has it already.
+    async fn acquire(&mut self) -> &mut State {
+        match &mut self.guard {
+            Some(guard) => guard,
+            none => none.insert(self.context.connection.acquire().await),
         }
     }
 
-    /// Ends its turn, and says what could not be looked at; the last of a row closes the connection.
+    /// Releases the connection, and says what could not be checked.
     pub async fn end(mut self) -> Vec<Finding> {
         self.release().await;
         self.unseen
     }
 
-    /// Gives its turn back before it ends: what follows asks the server nothing.
+    /// Releases the connection before the check ends: what follows asks the server nothing. Where nobody waits for it, it is closed.
     pub async fn release(&mut self) {
-        if let Some(mut turn) = self.turn.take()
-            && self.context.line.waiting.load(Ordering::SeqCst) == 0
+        if let Some(mut guard) = self.guard.take()
+            && self.context.connection.is_idle()
         {
-            turn.hang_up().await;
+            guard.close().await;
         }
     }
 
-    /// Tells that something of the whole cannot be looked at: what is wrong there is not known.
+    /// Tells that something of the whole cannot be checked: what is wrong there is not known.
     pub fn unseen(&mut self, object: &str, summary: impl Into<String>, advice: &str, reason: &str) {
         self.unseen.push(
             Finding::new(Severity::Unknown, object, summary)
@@ -132,10 +86,10 @@ impl<'a> Look<'a> {
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let server = self.server()?;
-        // Not put back after an error: whatever is wrong with it, the next one begins anew.
+        // Not put back after an error: whatever is wrong with it, the next one begins reopen.
         let mut open = self.connection(&server).await?;
         let rows = self.ask(&mut open, &server, query, limits).await?;
-        self.turn().await.connection = Some(open);
+        self.acquire().await.connection = Some(open);
         Ok(rows)
     }
 
@@ -170,8 +124,8 @@ impl<'a> Look<'a> {
     }
 
     /// The rows of a query in every database that can be connected to, with the database's name: one after the other. What
-    /// cannot be looked at in one says nothing about the others; where one takes too long, those after it are left for the next
-    /// look, since others wait for the line.
+    /// cannot be checked in one says nothing about the others; where one takes too long, those after it are left for the next
+    /// check, since others wait for the connection.
     ///
     /// # Errors
     /// Where none can be asked, or the server is away.
@@ -225,14 +179,14 @@ impl<'a> Look<'a> {
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let server = self.server_with(Some(database))?;
-        let mut open = match self.turn().await.anew(&server).await {
+        let mut open = match self.acquire().await.reopen(&server).await {
             Ok(open) => open,
             Err(error) if error.is_missing_database() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         self.is_free(&mut open.connection).await?;
         let rows = self.ask(&mut open, &server, query, limits).await?;
-        close(open).await;
+        open.close().await;
         Ok(Some(rows))
     }
 
@@ -240,16 +194,16 @@ impl<'a> Look<'a> {
     ///
     /// # Errors
     /// Why there is none, which those who wait are told too.
-    pub async fn connect_anew(&mut self, query: &Query) -> Result<(Duration, String), JobError> {
+    pub async fn reconnect(&mut self, query: &Query) -> Result<(Duration, String), JobError> {
         let server = self.server()?;
-        let turn = self.turn().await;
-        turn.hang_up().await;
-        turn.silent = None;
+        let state = self.acquire().await;
+        state.close().await;
+        state.silent = None;
         let begun = Instant::now();
         let mut open = self.connection(&server).await?;
         let mut rows: Vec<(String,)> = self.ask(&mut open, &server, query, &[]).await?;
         let took = begun.elapsed();
-        self.turn().await.connection = Some(open);
+        self.acquire().await.connection = Some(open);
         Ok((took, rows.pop().unwrap_or_default().0))
     }
 
@@ -261,7 +215,7 @@ impl<'a> Look<'a> {
         let server = self.server()?;
         let open = self.connection(&server).await?;
         let version = open.connection.server_version_num().unwrap_or_default() / 10_000;
-        self.turn().await.connection = Some(open);
+        self.acquire().await.connection = Some(open);
         Ok(version)
     }
 
@@ -272,7 +226,7 @@ impl<'a> Look<'a> {
     pub async fn text(&mut self, query: &str, database: Option<&str>) -> Result<Vec<Vec<Option<String>>>, JobError> {
         let server = self.server_with(database)?.for_own_sql();
         let failed = |source| Error::Query { what: "run the query".into(), source };
-        let Open { mut connection, process } = self.turn().await.anew(&server).await?;
+        let OpenConnection { mut connection, process } = self.acquire().await.reopen(&server).await?;
         self.is_free(&mut connection).await?;
         let ask = async {
             sqlx::raw_sql("set default_transaction_read_only = on").execute(&mut connection).await.map_err(failed)?;
@@ -284,7 +238,7 @@ impl<'a> Look<'a> {
             return Err(self.give_up(&process, &server, "run the query").await);
         };
         let answer = answer?;
-        close(Open { connection, process }).await;
+        OpenConnection { connection, process }.close().await;
         Ok(answer)
     }
 
@@ -323,40 +277,16 @@ impl<'a> Look<'a> {
         Ok(server)
     }
 
-    async fn connection(&mut self, server: &Server) -> Result<Open, JobError> {
-        let mut open = self.connected(server).await?;
+    async fn connection(&mut self, server: &Server) -> Result<OpenConnection, JobError> {
+        let mut open = self.acquire().await.connected(server).await?;
         self.is_free(&mut open.connection).await?;
         Ok(open)
-    }
-
-    async fn connected(&mut self, server: &Server) -> Result<Open, JobError> {
-        let turn = self.turn().await;
-        if let Some(open) = turn.connection.take() {
-            return Ok(open);
-        }
-        if let Some((at, reason)) = &turn.silent
-            && (TimeDelta::zero()..SILENCE).contains(&(clock::now() - *at))
-        {
-            return Err(JobError::unreachable(reason.clone()));
-        }
-        match open(server).await {
-            Ok(open) => {
-                turn.silent = None;
-                Ok(open)
-            }
-            Err(error) => {
-                let error = JobError::from(error);
-                turn.silent = Some((clock::now(), human::chain(&error)));
-                // Whoever watches whether the server is there connects to the same database, and sees the same.
-                Err(if error.is_transient() { error.as_unreachable() } else { error })
-            }
-        }
     }
 
     /// Asks; `limits` are the parameters of the statement.
     async fn ask<T>(
         &mut self,
-        open: &mut Open,
+        open: &mut OpenConnection,
         server: &Server,
         query: &Query,
         limits: &[f64],
@@ -373,13 +303,14 @@ impl<'a> Look<'a> {
         }
     }
 
-    /// Makes sure that the server is at work for no earlier look of this job.
+    /// Makes sure that the server is at work for no earlier check of this job.
     async fn is_free(&mut self, connection: &mut PgConnection) -> Result<(), JobError> {
         const WHAT: &str = "look for a process left running by an earlier check";
         let job = &self.context.job;
-        let stuck = &mut self.turn().await.stuck;
-        let Some(Process { pid, since }) = stuck.get(job) else { return Ok(()) };
-        let asked = sqlx::query_scalar(include_str!("line/stuck.sql")).bind(pid).bind(since).fetch_one(connection);
+        let stuck = &mut self.acquire().await.stuck;
+        let Some(BackendProcess { pid, since }) = stuck.get(job) else { return Ok(()) };
+        let asked =
+            sqlx::query_scalar(include_str!("connection/stuck.sql")).bind(pid).bind(since).fetch_one(connection);
         let Some(there) = within(GRACE, asked).await else {
             return Err(Error::Timeout { what: WHAT.into(), limit: GRACE }.into());
         };
@@ -394,12 +325,12 @@ impl<'a> Look<'a> {
     }
 
     /// Has the server end, if it can, what took too long, and remembers who was at work.
-    async fn give_up(&mut self, process: &Process, server: &Server, what: &str) -> JobError {
+    async fn give_up(&mut self, process: &BackendProcess, server: &Server, what: &str) -> JobError {
         let job = self.context.job.clone();
-        self.turn().await.stuck.insert(job, process.clone());
+        self.acquire().await.stuck.insert(job, process.clone());
         let cancel = async {
             let mut connection = server.connect().await.ok()?;
-            let ask = sqlx::query(include_str!("line/cancel.sql")).bind(process.pid).bind(process.since);
+            let ask = sqlx::query(include_str!("connection/cancel.sql")).bind(process.pid).bind(process.since);
             ask.execute(&mut connection).await.ok()?;
             connection.close().await.ok()
         };
@@ -407,48 +338,6 @@ impl<'a> Look<'a> {
         Error::Timeout { what: what.into(), limit: server.statement_timeout + GRACE }.into()
     }
 }
-
-impl Held {
-    /// Closes the connection, if there is one.
-    async fn hang_up(&mut self) {
-        if let Some(open) = self.connection.take() {
-            close(open).await;
-        }
-    }
-
-    /// A connection in place of the one there was.
-    async fn anew(&mut self, server: &Server) -> Result<Open, Error> {
-        self.hang_up().await;
-        open(server).await
-    }
-}
-
-async fn close(open: Open) {
-    let _ = within(GRACE, open.connection.close()).await;
-}
-
-async fn open(server: &Server) -> Result<Open, Error> {
-    const WHAT: &str = "ask who answers";
-    let mut asked = 1;
-    let mut connection = loop {
-        match server.connect().await {
-            Err(error) if error.is_full() && asked < PLACES => tokio::time::sleep(PLACE * asked).await,
-            answer => break answer?,
-        }
-        asked += 1;
-    };
-    let asked = sqlx::query_as(include_str!("line/process.sql")).fetch_one(&mut connection);
-    match within(server.connect_timeout, asked).await {
-        Some(process) => {
-            let process = process.map_err(|source| Error::Query { what: WHAT.into(), source })?;
-            Ok(Open { connection, process })
-        }
-        None => Err(Error::Timeout { what: WHAT.into(), limit: server.connect_timeout }),
-    }
-}
-
-/// Counts who waits, whatever becomes of the waiting.
-struct Waits<'a>(&'a Line);
 
 /// What helps against that one database cannot be looked into.
 fn what_helps(error: &JobError) -> &'static str {
@@ -463,12 +352,6 @@ fn what_helps(error: &JobError) -> &'static str {
     }
 }
 
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 fn fields(row: &PgRow) -> Result<Vec<Option<String>>, sqlx::Error> {
     let field = |index| {
         let value = row.try_get_raw(index)?;
@@ -478,8 +361,4 @@ fn fields(row: &PgRow) -> Result<Vec<Option<String>>, sqlx::Error> {
         value.as_str().map(|text| Some(text.to_owned())).map_err(sqlx::Error::Decode)
     };
     (0..row.len()).map(field).collect()
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, work).await.ok()
 }

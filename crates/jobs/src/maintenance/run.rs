@@ -1,6 +1,6 @@
 //! One run of a maintenance job: its budget of time, the databases it works in, and the rows it leaves.
 
-use super::session::{Ended, Session};
+use super::session::{Ended, MaintenanceSession};
 use crate::{JobContext, JobError};
 use pgbosun_core::{
     clock,
@@ -22,13 +22,13 @@ use uuid::Uuid;
 pub(super) const AFTER_BUDGET: Duration = Duration::from_secs(300);
 
 /// One run of a maintenance job.
-pub(super) struct Shift<'a> {
+pub(super) struct MaintenanceRun<'a> {
     /// What the run was given.
     pub context: &'a JobContext,
     budget: Duration,
     begun: Instant,
     lock_timeout: Duration,
-    session: Option<Session>,
+    session: Option<MaintenanceSession>,
     rows: Vec<MaintenanceRecord>,
     statements: Vec<String>,
     /// What would be left out.
@@ -44,7 +44,7 @@ pub(super) struct Shift<'a> {
 }
 
 /// What was done to an object, or is not.
-pub(super) struct Piece<'a> {
+pub(super) struct MaintenanceTarget<'a> {
     /// Database.
     pub database: &'a str,
     /// Table or index, as SQL names it.
@@ -57,7 +57,7 @@ pub(super) struct Piece<'a> {
     pub bytes: u64,
 }
 
-impl<'a> Shift<'a> {
+impl<'a> MaintenanceRun<'a> {
     /// Begins; the budget counts from now.
     pub fn new(context: &'a JobContext, budget: Duration, lock_timeout: Duration) -> Self {
         let (session, rows, statements, closed) = (None, Vec::new(), Vec::new(), BTreeMap::new());
@@ -110,10 +110,10 @@ impl<'a> Shift<'a> {
 
     /// The session in a database; the last one's stays as long as nobody asks for another. `None` where the database is gone,
     /// or does not let us in.
-    pub async fn session(&mut self, database: &str) -> Result<Option<&mut Session>, JobError> {
+    pub async fn session(&mut self, database: &str) -> Result<Option<&mut MaintenanceSession>, JobError> {
         if self.session.as_ref().is_none_or(|session| session.database != database) {
             self.close().await;
-            match Session::open(self.server()?, database, self.lock_timeout).await {
+            match MaintenanceSession::open(self.server()?, database, self.lock_timeout).await {
                 Ok(session) => self.session = Some(session),
                 Err(error) if error.is_missing_database() => return Ok(None),
                 // The server is there, and the other databases may be better.
@@ -127,14 +127,14 @@ impl<'a> Shift<'a> {
         Ok(self.session.as_mut())
     }
 
-    /// Takes the session out for as long as the shift itself is needed beside it.
-    pub async fn take_session(&mut self, database: &str) -> Result<Option<Session>, JobError> {
+    /// Takes the session out for as long as the run itself is needed beside it.
+    pub async fn take_session(&mut self, database: &str) -> Result<Option<MaintenanceSession>, JobError> {
         self.session(database).await?;
         Ok(self.session.take())
     }
 
     /// Puts it back.
-    pub fn return_session(&mut self, session: Session) {
+    pub fn return_session(&mut self, session: MaintenanceSession) {
         self.session = Some(session);
     }
 
@@ -149,7 +149,7 @@ impl<'a> Shift<'a> {
         self.budget.saturating_sub(self.begun.elapsed())
     }
 
-    /// Waits for the end of the shift; why it ended.
+    /// Waits for the end of the run; why it ended.
     pub async fn over(&self) -> String {
         tokio::select! {
             () = tokio::time::sleep(self.left()) => self.used_up(),
@@ -161,7 +161,7 @@ impl<'a> Shift<'a> {
         format!("the time budget of {} is used up", human::duration(self.budget))
     }
 
-    /// Why a piece of work that takes so long is not begun.
+    /// Why a target of work that takes so long is not begun.
     pub fn closed_to(&self, expected: Duration) -> Option<String> {
         if self.context.cancel.is_cancelled() {
             return Some("the run was told to stop".into());
@@ -190,19 +190,19 @@ impl<'a> Shift<'a> {
     }
 
     /// Writes down what was left out, or says what would be.
-    pub fn skip(&mut self, piece: &Piece<'_>, reason: impl Into<String>) {
+    pub fn skip(&mut self, target: &MaintenanceTarget<'_>, reason: impl Into<String>) {
         if self.context.dry_run {
-            let Piece { database, object, action, .. } = piece;
+            let MaintenanceTarget { database, object, action, .. } = target;
             self.omitted.push(format!("{database}: {action} {object}: {}", reason.into()));
             return;
         }
-        self.record(piece, Ending::Skipped, reason.into(), None, None, Duration::ZERO);
+        self.record(target, Ending::Skipped, reason.into(), None, None, Duration::ZERO);
     }
 
     /// The same where others were in the way.
-    pub fn skip_behind(&mut self, piece: &Piece<'_>, reason: impl Into<String>) {
+    pub fn skip_behind(&mut self, target: &MaintenanceTarget<'_>, reason: impl Into<String>) {
         self.behind.push(self.rows.len());
-        self.skip(piece, reason);
+        self.skip(target, reason);
     }
 
     /// Takes down that nobody can tell whether an index of this table is bloated.
@@ -211,21 +211,21 @@ impl<'a> Shift<'a> {
     }
 
     /// Writes down what the role may not do: the server itself would only warn.
-    pub fn refuse(&mut self, piece: &Piece<'_>) {
-        self.skip(piece, format!("{REFUSED}: it is not the owner"));
+    pub fn refuse(&mut self, target: &MaintenanceTarget<'_>) {
+        self.skip(target, format!("{REFUSED}: it is not the owner"));
     }
 
     /// Writes down what was done: how it ended, the size after it, and the WAL written meanwhile.
     pub fn record(
         &mut self,
-        piece: &Piece<'_>,
+        target: &MaintenanceTarget<'_>,
         result: Ending,
         reason: String,
         bytes_after: Option<u64>,
         wal_bytes: Option<u64>,
         took: Duration,
     ) {
-        let object = format!("{}: {} {}", piece.database, piece.action, piece.object);
+        let object = format!("{}: {} {}", target.database, target.action, target.object);
         match result {
             Ending::Done => tracing::debug!("{object}: {reason}"),
             Ending::Skipped => tracing::info!("{object} skipped: {reason}"),
@@ -233,12 +233,12 @@ impl<'a> Shift<'a> {
         }
         let row = MaintenanceRecord {
             id: Uuid::now_v7(),
-            database: piece.database.to_owned(),
-            object: piece.object.to_owned(),
-            action: piece.action,
+            database: target.database.to_owned(),
+            object: target.object.to_owned(),
+            action: target.action,
             result,
             reason,
-            bytes_before: Some(piece.bytes),
+            bytes_before: Some(target.bytes),
             bytes_after,
             wal_bytes,
             started_at: clock::now() - took,
@@ -249,12 +249,12 @@ impl<'a> Shift<'a> {
     }
 
     /// Writes down how a statement ended that did not do what it should.
-    pub fn record_ending(&mut self, piece: &Piece<'_>, ended: &Ended, took: Duration) {
+    pub fn record_ending(&mut self, target: &MaintenanceTarget<'_>, ended: &Ended, took: Duration) {
         if matches!(ended, Ended::Locked | Ended::Behind(_)) {
             self.behind.push(self.rows.len());
         }
         let (result, reason) = match ended {
-            Ended::Done => (Ending::Done, piece.reason.to_owned()),
+            Ended::Done => (Ending::Done, target.reason.to_owned()),
             Ended::Locked => {
                 let limit = human::duration(self.lock_timeout);
                 (Ending::Skipped, format!("could not get its lock within {limit}"))
@@ -268,7 +268,7 @@ impl<'a> Shift<'a> {
                 (Ending::Failed, words.clone())
             }
         };
-        self.record(piece, result, reason, None, None, took);
+        self.record(target, result, reason, None, None, took);
     }
 
     /// The end of the run: what is said of it, and its rows, also where it broke off.

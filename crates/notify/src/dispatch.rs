@@ -8,12 +8,12 @@ mod order;
 
 use crate::{
     bulletin::{Attached, Bulletin, Item, Occasion},
-    mute::Surroundings,
+    inhibit::InhibitionContext,
 };
 use chrono::{DateTime, Duration, Utc};
 use order::{sort, together};
 use pgbosun_core::{
-    alert::{Alert, AlertState, DELIVERY, Notice, Told},
+    alert::{Alert, AlertState, DELIVERY, Notice, Notified},
     config::{Config, Group},
     detail::Detail,
     finding::Severity,
@@ -21,7 +21,7 @@ use pgbosun_core::{
     report::Report,
     run::Run,
 };
-use pgbosun_history::{NewNotification, Notification, Scene, Telling};
+use pgbosun_history::{AlertSnapshot, Dispatch, NewNotification, Notification};
 use std::{collections::BTreeMap, path::Path};
 use uuid::Uuid;
 
@@ -40,7 +40,7 @@ struct News {
 
 /// Who asks, and from where.
 #[derive(Clone, Copy, Debug)]
-pub struct Desk<'a> {
+pub struct Notifier<'a> {
     /// The configuration in force.
     pub config: &'a Config,
     /// Name of the installation.
@@ -54,7 +54,7 @@ pub type Hosts = BTreeMap<String, Vec<String>>;
 
 /// What is news of an alert, and since when it is.
 fn news(alert: &Alert, repeat: Duration, now: DateTime<Utc>) -> Option<(Notice, DateTime<Utc>)> {
-    match (alert.state, alert.told) {
+    match (alert.state, alert.notified) {
         (AlertState::Pending, _) | (AlertState::Resolved, None) => None,
         (AlertState::Resolved, Some(told)) => {
             (told.severity != Severity::Ok).then_some((Notice::Resolved, alert.changed_at))
@@ -68,24 +68,24 @@ fn news(alert: &Alert, repeat: Duration, now: DateTime<Utc>) -> Option<(Notice, 
     }
 }
 
-impl Desk<'_> {
+impl Notifier<'_> {
     /// Everything that is told at this moment; `at_once` without waiting for others.
-    pub fn tell(&self, scene: &Scene, hosts: &Hosts, at_once: bool) -> Telling {
-        let mut telling = Telling::default();
-        let mut sent = scene.sent.clone();
-        self.digest(scene, &mut sent, &mut telling);
+    pub fn dispatch(&self, snapshot: &AlertSnapshot, hosts: &Hosts, at_once: bool) -> Dispatch {
+        let mut dispatch = Dispatch::default();
+        let mut sent = snapshot.sent.clone();
+        self.digest(snapshot, &mut sent, &mut dispatch);
         let mut groups: BTreeMap<&str, Vec<&Alert>> = BTreeMap::new();
-        for alert in &scene.alerts {
+        for alert in &snapshot.alerts {
             groups.entry(self.group_of(alert)).or_default().push(alert);
         }
-        let (config, now, alerts, silences) = (self.config, self.now, &scene.alerts, &scene.silences);
-        let around = Surroundings { config, hosts, alerts, silences, now };
+        let (config, now, alerts, silences) = (self.config, self.now, &snapshot.alerts, &snapshot.silences);
+        let context = InhibitionContext { config, hosts, alerts, silences, now };
         for (name, alerts) in groups {
             let Some(group) = self.config.groups.get(name) else { continue };
-            let news = self.news_of((name, group), &alerts, &around, at_once);
-            self.tell_group((name, group), news, scene, &mut sent, &mut telling);
+            let news = self.news_of((name, group), &alerts, &context, at_once);
+            self.dispatch_to_group((name, group), news, snapshot, &mut sent, &mut dispatch);
         }
-        telling
+        dispatch
     }
 
     /// A group that left the configuration is no reason to keep silent, nor is one whose only channel fails.
@@ -99,7 +99,7 @@ impl Desk<'_> {
 
     /// Whether a channel of a group tells of an alert. None tells of its own failure where another can; the people of the
     /// fail-safe group may be reached by one that reaches others not.
-    fn tells(&self, name: &str, group: &Group, channel: &str, alert: &Alert) -> bool {
+    fn may_report(&self, name: &str, group: &Group, channel: &str, alert: &Alert) -> bool {
         let spare = self.config.daemon.fail_safe_group.as_ref().is_some_and(|spare| spare.0 == name);
         let only = || spare && alert.group != name && self.channels(group).all(|other| is_own_failure(alert, other));
         !is_own_failure(alert, channel) || only()
@@ -110,16 +110,16 @@ impl Desk<'_> {
         &self,
         (name, group): (&str, &Group),
         alerts: &[&Alert],
-        around: &Surroundings<'_>,
+        context: &InhibitionContext<'_>,
         at_once: bool,
     ) -> News {
-        let heard = |alert: &Alert, notice| notice == Notice::Resolved || around.muted(alert).is_none();
+        let heard = |alert: &Alert, notice| notice == Notice::Resolved || context.inhibited_by(alert).is_none();
         let span = |duration| Duration::from_std(duration).unwrap_or(Duration::MAX);
         let (repeat, gather) = (span(group.repeat), span(group.gather));
         let new: Vec<_> = alerts
             .iter()
             .filter_map(|alert| news(alert, repeat, self.now).map(|(notice, since)| (*alert, notice, since)))
-            .filter(|(alert, notice, _)| heard(alert, *notice) && self.can_be_told(alert, name, group))
+            .filter(|(alert, notice, _)| heard(alert, *notice) && self.is_reportable(alert, name, group))
             .collect();
         let first = new.iter().map(|(_, _, since)| *since).min();
         if first.is_none_or(|first| self.now - first < gather && !at_once) {
@@ -140,23 +140,23 @@ impl Desk<'_> {
         News { items, left }
     }
 
-    fn tell_group(
+    fn dispatch_to_group(
         &self,
         (name, group): (&str, &Group),
         News { items, left }: News,
-        scene: &Scene,
+        snapshot: &AlertSnapshot,
         sent: &mut BTreeMap<String, u32>,
-        telling: &mut Telling,
+        dispatch: &mut Dispatch,
     ) {
         for channel in self.channels(group) {
             let hears =
-                |item: &&Item| self.tells(name, group, channel, &item.alert) && self.hears(channel, &item.alert);
+                |item: &&Item| self.may_report(name, group, channel, &item.alert) && self.hears(channel, &item.alert);
             let mine: Vec<_> = items.iter().filter(hears).cloned().collect();
             if mine.is_empty() {
                 continue;
             }
             let count = sent.entry(channel.to_owned()).or_default();
-            let held = *count >= self.limit(channel) || waits(scene, telling, channel, name);
+            let held = *count >= self.limit(channel) || waits(snapshot, dispatch, channel, name);
             *count += u32::from(!held);
             let last = *count == self.limit(channel) && !held;
             let left = left.iter().filter(hears).count();
@@ -169,20 +169,20 @@ impl Desk<'_> {
             });
             let note = left.into_iter().chain(full).reduce(|left, full| format!("{left} {full}"));
             let bulletin = self.bulletin(name, group, Occasion::Alerts, mine, note);
-            telling.messages.push(NewNotification { held, ..message(channel, &bulletin) });
+            dispatch.messages.push(NewNotification { held, ..message(channel, &bulletin) });
         }
-        telling.alerts.extend(items.into_iter().map(|item| item.alert));
+        dispatch.alerts.extend(items.into_iter().map(|item| item.alert));
     }
 
     /// Whether there is a channel for it at all: where there is none it stays news.
-    fn can_be_told(&self, alert: &Alert, name: &str, group: &Group) -> bool {
-        self.channels(group).any(|channel| self.tells(name, group, channel, alert))
+    fn is_reportable(&self, alert: &Alert, name: &str, group: &Group) -> bool {
+        self.channels(group).any(|channel| self.may_report(name, group, channel, alert))
     }
 
     /// What was held back, where there is room again.
-    fn digest(&self, scene: &Scene, sent: &mut BTreeMap<String, u32>, telling: &mut Telling) {
+    fn digest(&self, snapshot: &AlertSnapshot, sent: &mut BTreeMap<String, u32>, dispatch: &mut Dispatch) {
         let mut held: BTreeMap<(&str, &str), Vec<&Notification>> = BTreeMap::new();
-        for message in &scene.held {
+        for message in &snapshot.held {
             held.entry((&message.channel, &message.group_name)).or_default().push(message);
         }
         for ((channel, name), messages) in held {
@@ -190,7 +190,7 @@ impl Desk<'_> {
             if *count >= self.limit(channel) {
                 continue;
             }
-            telling.digested.extend(messages.iter().map(|message| message.id));
+            dispatch.digested.extend(messages.iter().map(|message| message.id));
             // A group that left the configuration is no reason to keep silent.
             let own = &self.config.daemon.alert_group.0;
             let name = if self.config.groups.contains_key(name) { name } else { own };
@@ -204,7 +204,7 @@ impl Desk<'_> {
                     human::count(messages.len(), "message")
                 );
                 let bulletin = self.bulletin(name, group, Occasion::Digest, items.to_vec(), Some(note));
-                telling.messages.push(message(channel, &bulletin));
+                dispatch.messages.push(message(channel, &bulletin));
             }
         }
     }
@@ -212,7 +212,7 @@ impl Desk<'_> {
     /// The messages that tell that somebody looks at an alert: to all that keep its state. Nobody needs a mail for it.
     pub fn acknowledged(&self, alert: &Alert) -> Vec<NewNotification> {
         let name = self.group_of(alert);
-        let Some(group) = self.config.groups.get(name).filter(|_| alert.told.is_some()) else { return Vec::new() };
+        let Some(group) = self.config.groups.get(name).filter(|_| alert.notified.is_some()) else { return Vec::new() };
         let channels = self.channels(group).filter(|channel| *channel != MAIL && self.hears(channel, alert));
         let item = Item { notice: Notice::Acknowledged, alert: alert.clone() };
         let bulletin = self.bulletin(name, group, Occasion::Alerts, vec![item], None);
@@ -297,16 +297,16 @@ impl Desk<'_> {
     fn hears(&self, channel: &str, alert: &Alert) -> bool {
         let mail = self.config.mail.as_ref().filter(|_| channel == MAIL).map(|mail| mail.from_severity);
         let from = mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.from_severity));
-        let worst = alert.told.map_or(alert.severity, |told| told.worst.max(alert.severity));
+        let worst = alert.notified.map_or(alert.severity, |told| told.worst.max(alert.severity));
         from.is_none_or(|from| worst >= from)
     }
 
     /// An alert as it stands once this was told.
     fn item(&self, alert: &Alert, notice: Notice, incident: Uuid) -> Item {
         let severity = alert.current();
-        let before = alert.told.unwrap_or(Told { at: self.now, severity, worst: severity, incident });
-        let told = Told { at: self.now, severity, worst: before.worst.max(severity), incident: before.incident };
-        Item { notice, alert: Alert { told: Some(told), ..plain(alert) } }
+        let before = alert.notified.unwrap_or(Notified { at: self.now, severity, worst: severity, incident });
+        let told = Notified { at: self.now, severity, worst: before.worst.max(severity), incident: before.incident };
+        Item { notice, alert: Alert { notified: Some(told), ..plain(alert) } }
     }
 
     fn bulletin(
@@ -355,9 +355,9 @@ fn is_own_failure(alert: &Alert, channel: &str) -> bool {
 }
 
 /// Whether earlier messages of the group still wait for their digest.
-fn waits(scene: &Scene, telling: &Telling, channel: &str, group: &str) -> bool {
+fn waits(snapshot: &AlertSnapshot, dispatch: &Dispatch, channel: &str, group: &str) -> bool {
     let waiting = |message: &&Notification| message.channel == channel && message.group_name == group;
-    scene.held.iter().filter(waiting).any(|message| !telling.digested.contains(&message.id))
+    snapshot.held.iter().filter(waiting).any(|message| !dispatch.digested.contains(&message.id))
 }
 
 fn message(channel: &str, bulletin: &Bulletin) -> NewNotification {

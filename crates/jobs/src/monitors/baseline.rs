@@ -1,6 +1,6 @@
 //! What a verdict knows beside its sample: the time, and what is wrong already.
 //!
-//! An alert that is open ends only when its figure is below the limit by a margin: one that moves about its limit is one
+//! An alert that is open ends only when its metric is below the limit by a margin: one that moves about its limit is one
 //! alert, and not many.
 
 use chrono::{DateTime, Utc};
@@ -9,27 +9,27 @@ use std::collections::BTreeMap;
 
 /// The time, and the open alerts of this monitor.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct Baseline {
     /// When it was looked.
     pub now: DateTime<Utc>,
     /// How bad each object is known to be.
     pub open: BTreeMap<String, Severity>,
-    /// By which share of the limit a figure must be better than it before an open alert ends, percent.
+    /// By which share of the limit a metric must be better than it before an open alert ends, percent.
     pub margin: u8,
 }
 
-impl View {
+impl Baseline {
     /// How bad an object is known to be.
     pub fn was(&self, object: &str) -> Severity {
         self.open.get(object).copied().unwrap_or(Severity::Ok)
     }
 
-    /// How bad it is that a figure is above its limits.
+    /// How bad it is that a metric is above its limits.
     pub fn above(&self, object: &str, value: f64, warning: f64, critical: f64) -> Severity {
         self.judge(object, warning, critical, |limit, margin| value > limit - limit.abs() * margin)
     }
 
-    /// How bad it is that a figure is below its limits.
+    /// How bad it is that a metric is below its limits.
     pub fn below(&self, object: &str, value: f64, warning: f64, critical: f64) -> Severity {
         self.judge(object, warning, critical, |limit, margin| value < limit + limit.abs() * margin)
     }
@@ -59,8 +59,9 @@ mod tests {
 
     #[test]
     fn an_alert_ends_below_its_limit_by_the_margin() {
-        let view = |was| View { open: BTreeMap::from([("x".to_owned(), was)]), margin: 5, ..View::default() };
-        let above = |was, value| view(was).above("x", value, 80.0, 90.0);
+        let baseline =
+            |was| Baseline { open: BTreeMap::from([("x".to_owned(), was)]), margin: 5, ..Baseline::default() };
+        let above = |was, value| baseline(was).above("x", value, 80.0, 90.0);
         assert_eq!(above(Severity::Ok, 80.0), Severity::Ok);
         assert_eq!(above(Severity::Ok, 80.1), Severity::Warning);
         assert_eq!(above(Severity::Warning, 77.0), Severity::Warning);
@@ -68,14 +69,14 @@ mod tests {
         assert_eq!(above(Severity::Warning, 89.0), Severity::Warning, "it gets worse at the limit itself");
         assert_eq!(above(Severity::Critical, 86.0), Severity::Critical);
         assert_eq!(above(Severity::Critical, 85.0), Severity::Warning);
-        assert_eq!(view(Severity::Warning).below("x", 10.2, 10.0, 5.0), Severity::Warning);
-        assert_eq!(view(Severity::Ok).below("x", 10.2, 10.0, 5.0), Severity::Ok);
-        assert_eq!(view(Severity::Ok).above("y", 81.0, 80.0, 90.0), Severity::Warning, "each object by itself");
-        let share = |was, value| view(was).below_percent("x", value, 96.0, 50.0);
+        assert_eq!(baseline(Severity::Warning).below("x", 10.2, 10.0, 5.0), Severity::Warning);
+        assert_eq!(baseline(Severity::Ok).below("x", 10.2, 10.0, 5.0), Severity::Ok);
+        assert_eq!(baseline(Severity::Ok).above("y", 81.0, 80.0, 90.0), Severity::Warning, "each object by itself");
+        let share = |was, value| baseline(was).below_percent("x", value, 96.0, 50.0);
         assert_eq!(share(Severity::Ok, 96.0), Severity::Ok);
         assert_eq!(share(Severity::Warning, 97.9), Severity::Warning);
         assert_eq!(share(Severity::Warning, 98.0), Severity::Ok, "96 and five percent of it would be beyond reach");
         assert_eq!(share(Severity::Critical, 52.0), Severity::Critical);
-        assert_eq!(view(Severity::Warning).below_percent("x", 100.0, 101.0, 50.0), Severity::Warning);
+        assert_eq!(baseline(Severity::Warning).below_percent("x", 100.0, 101.0, 50.0), Severity::Warning);
     }
 }

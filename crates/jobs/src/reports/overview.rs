@@ -1,6 +1,6 @@
 //! What a server says it is.
 
-use super::care::told;
+use super::activity::told;
 use crate::JobError;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -10,7 +10,7 @@ use sqlx::{Connection, FromRow, PgConnection};
 
 /// What it is.
 #[derive(Clone, Debug, FromRow)]
-pub(super) struct Facts {
+pub(super) struct ServerOverview {
     /// Its version.
     #[sqlx(try_from = "pgbosun_postgres::Lossy")]
     pub version: String,
@@ -23,25 +23,25 @@ pub(super) struct Facts {
     bytes: u64,
 }
 
-impl Facts {
+impl ServerOverview {
     /// Asks a server.
     pub async fn ask(server: &Server) -> Result<Self, JobError> {
         let mut connection = server.connect().await?;
-        let facts = Self::read(&mut connection).await;
+        let overview = Self::read(&mut connection).await;
         let _ = connection.close().await;
-        facts
+        overview
     }
 
     /// Asks over a connection that is there.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, JobError> {
         let failed = |source| Error::Query { what: "read the version and role of the server".into(), source };
-        let asked = sqlx::query_as(include_str!("facts.sql"));
-        let mut facts: Self = asked.fetch_one(&mut *connection).await.map_err(failed)?;
+        let asked = sqlx::query_as(include_str!("overview.sql"));
+        let mut overview: Self = asked.fetch_one(&mut *connection).await.map_err(failed)?;
         let databases: Vec<DatabaseBytes> =
             sqlx::query_as(DATABASE_SIZES).fetch_all(connection).await.map_err(failed)?;
-        facts.databases = databases.iter().filter(|database| !database.template).count();
-        facts.bytes = databases.iter().map(|database| database.bytes.unsigned_abs()).sum();
-        Ok(facts)
+        overview.databases = databases.iter().filter(|database| !database.template).count();
+        overview.bytes = databases.iter().map(|database| database.bytes.unsigned_abs()).sum();
+        Ok(overview)
     }
 
     /// Its version without what a distribution adds, and its role: `17.2 primary`.

@@ -1,10 +1,10 @@
-//! Figures: values of the moment, for machines that collect them.
+//! Metrics: values of the moment, for machines that collect them.
 
 use serde::{Deserialize, Serialize};
 
 /// One value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub struct Metric {
     /// What it is, with its unit at the end, in the manner of Prometheus: `database_size_bytes`.
     pub name: String,
     /// What it is about: pairs of a label and its value.
@@ -13,7 +13,7 @@ pub struct Figure {
     pub value: f64,
 }
 
-impl Figure {
+impl Metric {
     /// A value of the cluster or host as a whole.
     pub fn new(name: &str, value: f64) -> Self {
         Self { name: name.to_owned(), labels: Vec::new(), value }

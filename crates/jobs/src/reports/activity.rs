@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use pgbosun_core::{
     config::{Config, Job},
+    family::Family,
     finding::Severity,
     human,
     maintenance::Ending,
     outcome::BackupState,
-    report::{Figure, Line, Section, Table},
-    run::{RunState, is_backup, is_monitor},
+    report::{KeyFigure, ReportSection, ReportTable, VerdictLine},
+    run::RunState,
 };
 use pgbosun_history::{AlertRow, BackupRow, JobTally, Journal, MaintenanceRow, RecommendationRow, RestoreTestRow};
 use std::{collections::BTreeSet, time::Duration};
@@ -21,7 +22,7 @@ const SHOWN: usize = 15;
 
 /// What history knows of a window.
 #[derive(Debug)]
-pub(super) struct Care {
+pub(super) struct Activity {
     window: Span,
     /// Clusters that are backed up.
     backed_up: BTreeSet<String>,
@@ -49,7 +50,7 @@ pub(super) fn told(at: DateTime<Utc>, zone: Tz) -> String {
     at.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string()
 }
 
-impl Care {
+impl Activity {
     /// Reads it.
     pub async fn read(
         config: &Config,
@@ -64,7 +65,7 @@ impl Care {
         tests.retain(|test| here(&test.cluster));
         let mut maintenance = journal.maintenance(window.0, window.1).await?;
         maintenance.retain(|row| here(&row.cluster));
-        let backup_jobs = config.jobs.values().filter(|job| job.common.enabled && is_backup(&job.common.kind));
+        let backup_jobs = config.jobs.values().filter(|job| job.common.enabled && job.family() == Family::Backup);
         let of_cluster = |job: &Job| Some(config.cluster_of(job)?.0.to_owned());
         let jobs = journal.job_tallies(cluster, window).await?;
         let missed = |job: &&Job| jobs.iter().any(|tally| tally.job == job.name && tally.succeeded == 0);
@@ -120,25 +121,25 @@ impl Care {
     }
 
     /// That a cluster has no backup, or got none although one was due.
-    pub fn missing_backup(&self, cluster: &str) -> Option<Line> {
+    pub fn missing_backup(&self, cluster: &str) -> Option<VerdictLine> {
         if !self.is_backed_up(cluster) {
             return None;
         }
         let Some(newest) = self.newest_good(cluster) else {
             let text = format!("There is no good backup of {cluster}: see \"pgbosun job history\".");
-            return Some(Line::new(Severity::Critical, text));
+            return Some(VerdictLine::new(Severity::Critical, text));
         };
         (self.due.contains(cluster) && !self.is_new(newest)).then(|| {
             let age = human::span(self.window.1 - newest.finished_at);
             let text = format!(
                 "No backup of {cluster} finished in this window; the newest is {age} old: see \"pgbosun job history\"."
             );
-            Line::new(Severity::Critical, text)
+            VerdictLine::new(Severity::Critical, text)
         })
     }
 
     /// What was critical, as somebody was told, and is over.
-    pub fn outages(&self, zone: Tz, wanted: impl Fn(&AlertRow) -> bool) -> Vec<Line> {
+    pub fn outages(&self, zone: Tz, wanted: impl Fn(&AlertRow) -> bool) -> Vec<VerdictLine> {
         let over = |alert: &&AlertRow| alert.severity == Severity::Critical && alert.told && wanted(alert);
         let lasted = |alert: &AlertRow| {
             let span = alert.resolved_at? - alert.opened_at;
@@ -149,46 +150,46 @@ impl Care {
                 alert.summary,
                 human::span(span)
             );
-            Some(Line::new(Severity::Warning, text))
+            Some(VerdictLine::new(Severity::Warning, text))
         };
         self.alerts.iter().filter(over).filter_map(lasted).collect()
     }
 
     /// The jobs that failed: those whose last run did, and those that work again; not monitors that work again, which failed
     /// with what they watch.
-    pub fn failures(&self, wanted: impl Fn(&JobTally) -> bool) -> Vec<Line> {
+    pub fn failures(&self, wanted: impl Fn(&JobTally) -> bool) -> Vec<VerdictLine> {
         let broken = |job: &JobTally| !matches!(job.last_state, RunState::Succeeded | RunState::Skipped);
         let failed = self.jobs.iter().filter(|job| job.failed > 0 && wanted(job));
         let (broken, mut works): (Vec<_>, Vec<_>) = failed.partition(|job| broken(job));
-        works.retain(|job| !is_monitor(&job.kind) && job.kind != "sample");
+        works.retain(|job| !matches!(Family::of(&job.kind), Family::Monitor | Family::Sample));
         let names = |jobs: Vec<&JobTally>| jobs.iter().map(|job| job.job.as_str()).collect::<Vec<_>>().join(", ");
         let mut lines = Vec::new();
         if !broken.is_empty() {
-            lines.push(Line::new(Severity::Warning, format!("Last run failed: {}.", names(broken))));
+            lines.push(VerdictLine::new(Severity::Warning, format!("Last run failed: {}.", names(broken))));
         }
         if !works.is_empty() {
             let text = format!("Failed in this window, but the last run succeeded: {}.", names(works));
-            lines.push(Line::new(Severity::Warning, text));
+            lines.push(VerdictLine::new(Severity::Warning, text));
         }
         lines
     }
 
     /// Backups, restore tests, jobs, maintenance and alerts of one cluster.
-    pub fn section(&self, cluster: &str, zone: Tz) -> Section {
-        let mut section = Section::new("Backups, jobs and alerts");
+    pub fn section(&self, cluster: &str, zone: Tz) -> ReportSection {
+        let mut section = ReportSection::new("Backups, jobs and alerts");
         let figures = &mut section.figures;
         match self.newest_good(cluster) {
             Some(newest) => {
                 let size = human::size(newest.stored_bytes.unsigned_abs());
                 let value = format!("{} in {}, {size}", told(newest.finished_at, zone), newest.repository);
-                figures.push(Figure::new("newest good backup", value));
+                figures.push(KeyFigure::new("newest good backup", value));
                 let new = self.backups_of(cluster).filter(|backup| self.is_new(backup)).count();
-                figures.push(Figure::new("backups in this window", new.to_string()));
-                figures.push(Figure::new("backups in total", self.backups_of(cluster).count().to_string()));
+                figures.push(KeyFigure::new("backups in this window", new.to_string()));
+                figures.push(KeyFigure::new("backups in total", self.backups_of(cluster).count().to_string()));
             }
             None => {
                 let severity = if self.is_backed_up(cluster) { Severity::Critical } else { Severity::Ok };
-                figures.push(Figure::new("newest good backup", "none").as_bad_as(severity));
+                figures.push(KeyFigure::new("newest good backup", "none").as_bad_as(severity));
             }
         }
         if let Some(test) = self.test_of(cluster) {
@@ -202,7 +203,7 @@ impl Care {
                 false => format!("{at} failed: {}", test.detail.lines().next().unwrap_or_default()),
             };
             let severity = if test.passed { Severity::Ok } else { Severity::Critical };
-            figures.push(Figure::new("last restore test", value).as_bad_as(severity));
+            figures.push(KeyFigure::new("last restore test", value).as_bad_as(severity));
         }
         section.tables.extend(self.jobs_table(|_| true));
         section.tables.extend((!self.maintenance.is_empty()).then(|| self.maintained()));
@@ -211,8 +212,8 @@ impl Care {
     }
 
     /// How jobs went, where any of these did.
-    pub fn jobs_table(&self, wanted: impl Fn(&JobTally) -> bool) -> Option<Table> {
-        let mut table = Table::new("Jobs", &["job", "succeeded", "failed", "not run", "longest", "last message"]);
+    pub fn jobs_table(&self, wanted: impl Fn(&JobTally) -> bool) -> Option<ReportTable> {
+        let mut table = ReportTable::new("Jobs", &["job", "succeeded", "failed", "not run", "longest", "last message"]);
         for job in self.jobs.iter().filter(|job| wanted(job)).take(2 * SHOWN) {
             let last: String = job.last.lines().next().unwrap_or_default().chars().take(140).collect();
             table.row(
@@ -231,13 +232,13 @@ impl Care {
     }
 
     /// Alerts, where there were any of these.
-    pub fn alerts_table(&self, zone: Tz, wanted: impl Fn(&AlertRow) -> bool) -> Option<Table> {
+    pub fn alerts_table(&self, zone: Tz, wanted: impl Fn(&AlertRow) -> bool) -> Option<ReportTable> {
         let alerts: Vec<_> = self.alerts.iter().filter(|alert| wanted(alert)).collect();
         let title = match alerts.len() {
             count if count > SHOWN => format!("Alerts: {SHOWN} of {count}, open ones first"),
             _ => "Alerts".to_owned(),
         };
-        let mut table = Table::new(&title, &["severity", "since", "until", "where", "what"]);
+        let mut table = ReportTable::new(&title, &["severity", "since", "until", "where", "what"]);
         for alert in alerts.into_iter().take(SHOWN) {
             let until = alert.resolved_at.map_or_else(|| "open".to_owned(), |at| told(at, zone));
             let place = alert.cluster.clone().unwrap_or_else(|| "this machine".into());
@@ -248,7 +249,7 @@ impl Care {
     }
 
     /// What maintenance gave back, most first.
-    fn maintained(&self) -> Table {
+    fn maintained(&self) -> ReportTable {
         let mut rows: Vec<_> = self.maintenance.iter().filter(|row| row.result == Ending::Done).collect();
         let freed = |row: &MaintenanceRow| {
             row.bytes_before.zip(row.bytes_after).map_or(0, |(before, after)| (before - after).max(0))
@@ -256,7 +257,7 @@ impl Care {
         rows.sort_by_key(|row| std::cmp::Reverse(freed(row)));
         let left_out = self.maintenance.len() - rows.len();
         let title = format!("Maintenance: {} done, {left_out} skipped or failed", rows.len());
-        let mut done = Table::new(&title, &["what", "object", "before", "after", "took", "why"]);
+        let mut done = ReportTable::new(&title, &["what", "object", "before", "after", "took", "why"]);
         let size = |bytes: Option<i64>| bytes.map_or_else(String::new, |bytes| human::size(bytes.unsigned_abs()));
         for row in rows.into_iter().take(SHOWN) {
             let cells = [
@@ -283,13 +284,13 @@ impl Care {
     }
 
     /// What is recommended.
-    pub fn advice(&self) -> Section {
-        let mut section = Section::new("Recommendations");
+    pub fn advice(&self) -> ReportSection {
+        let mut section = ReportSection::new("Recommendations");
         if self.recommendations.is_empty() {
             section.note = Some("None. A job of kind maintenance.advice looks for them.".into());
             return section;
         }
-        let mut given = Table::new("Suggested changes", &["topic", "object", "why", "SQL"]);
+        let mut given = ReportTable::new("Suggested changes", &["topic", "object", "why", "SQL"]);
         for row in self.recommendations.iter().take(3 * SHOWN) {
             given.row(
                 [

@@ -6,7 +6,7 @@
 //! Invariants: an alert is muted only by one that reaches further, so none mutes itself and no two mute each other; that an
 //! alert is over is told whatever is muted.
 
-use crate::tell::Hosts;
+use crate::dispatch::Hosts;
 use chrono::{DateTime, Duration, Utc};
 use pgbosun_core::{
     alert::{Alert, AlertState, Silence},
@@ -19,7 +19,7 @@ const AFTER: Duration = Duration::minutes(10);
 
 /// What decides about silence.
 #[derive(Clone, Copy, Debug)]
-pub struct Surroundings<'a> {
+pub struct InhibitionContext<'a> {
     /// The configuration in force.
     pub config: &'a Config,
     /// The machines of each cluster.
@@ -32,9 +32,9 @@ pub struct Surroundings<'a> {
     pub now: DateTime<Utc>,
 }
 
-impl Surroundings<'_> {
+impl InhibitionContext<'_> {
     /// Why an alert is not told at this moment, where it is not.
-    pub fn muted(&self, alert: &Alert) -> Option<String> {
+    pub fn inhibited_by(&self, alert: &Alert) -> Option<String> {
         let zone = self.config.daemon.time_zone;
         let silence =
             self.silences.iter().find(|silence| silence.is_active(self.now) && silence.matcher.matches(alert));

@@ -22,24 +22,24 @@ const PARTS: [Part; 5] = [Part::Alarm, Part::Scheduler, Part::Runner, Part::Hist
 
 /// Counts the beats of each part.
 #[derive(Debug, Default)]
-pub struct Beats([AtomicU64; PARTS.len()]);
+pub struct Heartbeats([AtomicU64; PARTS.len()]);
 
-impl Beats {
-    /// This part moved, an idle turn included.
+impl Heartbeats {
+    /// This part moved, an idle pass included.
     pub fn beat(&self, part: Part) {
         self.0[part as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Somebody who looks whether all parts move; each has looks of its own.
+/// Watches whether all parts move; each observer counts by itself.
 #[derive(Debug, Default)]
 pub struct Observer([u64; PARTS.len()]);
 
 impl Observer {
     /// The parts that did not beat since the last call.
-    pub fn silent(&mut self, beats: &Beats) -> Vec<Part> {
+    pub fn silent(&mut self, heartbeats: &Heartbeats) -> Vec<Part> {
         let still = |part: &Part| {
-            let (last, now) = (&mut self.0[*part as usize], beats.0[*part as usize].load(Ordering::Relaxed));
+            let (last, now) = (&mut self.0[*part as usize], heartbeats.0[*part as usize].load(Ordering::Relaxed));
             std::mem::replace(last, now) == now
         };
         PARTS.into_iter().filter(still).collect()
@@ -52,12 +52,12 @@ mod tests {
 
     #[test]
     fn one_silent_part_is_enough_and_observers_do_not_disturb_each_other() {
-        let (beats, mut one, mut other) = (Beats::default(), Observer::default(), Observer::default());
-        PARTS.into_iter().for_each(|part| beats.beat(part));
-        assert!(one.silent(&beats).is_empty() && other.silent(&beats).is_empty());
-        PARTS.into_iter().filter(|part| *part != Part::Runner).for_each(|part| beats.beat(part));
-        assert_eq!(one.silent(&beats), [Part::Runner]);
-        beats.beat(Part::Runner);
-        assert!(other.silent(&beats).is_empty());
+        let (heartbeats, mut one, mut other) = (Heartbeats::default(), Observer::default(), Observer::default());
+        PARTS.into_iter().for_each(|part| heartbeats.beat(part));
+        assert!(one.silent(&heartbeats).is_empty() && other.silent(&heartbeats).is_empty());
+        PARTS.into_iter().filter(|part| *part != Part::Runner).for_each(|part| heartbeats.beat(part));
+        assert_eq!(one.silent(&heartbeats), [Part::Runner]);
+        heartbeats.beat(Part::Runner);
+        assert!(other.silent(&heartbeats).is_empty());
     }
 }
