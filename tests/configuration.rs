@@ -23,7 +23,14 @@ fn ten_mistakes_are_ten_clear_messages() {
         statement-timeout = 30
         [repositories.local]
         type = "loca"
+        [repositories.second]
+        type = "local"
         path = "backups"
+        bucket = "b"
+        storage-class = "STANDARD_IA"
+        [channels.chat]
+        type = "slack"
+        program = "/bin/true"
         [mail]
         password = "geheim"
         from = "a@example.com"
@@ -47,8 +54,12 @@ fn ten_mistakes_are_ten_clear_messages() {
         "DIR/pgbosun.toml: daemon.time-zone = \"Europe/Belin\": expected a time zone such as \"Europe/Berlin\" or \"UTC\"; did you mean \"Europe/Berlin\"?",
         "DIR/pgbosun.toml: daemon.max-concurent-jobs: unknown key; did you mean \"max-concurrent-jobs\"?",
         "DIR/pgbosun.toml: clusters.main.statement-timeout = 30: expected a duration such as \"90s\"",
-        "DIR/pgbosun.toml: repositories.local.type = \"loca\": expected a kind of repository: \"local\", \"s3\", \"sftp\", \"gcs\" or \"azure\"; did you mean \"local\"?",
-        "DIR/pgbosun.toml: repositories.local.path = \"backups\": expected an absolute path",
+        "DIR/pgbosun.toml: repositories.local.type: \"loca\" is not a type of repository; did you mean \"local\"?",
+        "DIR/pgbosun.toml: repositories.second.path = \"backups\": expected an absolute path",
+        "DIR/pgbosun.toml: repositories.second.bucket = \"b\": is an option of type s3, gcs, azure, not of local",
+        "DIR/pgbosun.toml: repositories.second.storage-class = \"STANDARD_IA\": is an option of type s3, gcs, not of local",
+        "DIR/pgbosun.toml: channels.chat.program = \"/bin/true\": is an option of type command, not of slack",
+        "DIR/pgbosun.toml: channels.chat.secret-file: is missing: a channel of type slack needs it",
         "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it in a file of mode 0600 and set password-file to its path",
         "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is not a kind of job; did you mean \"backup.physical\"?",
         "DIR/pgbosun.toml: jobs.disk.schedule = \"61 * * * *\": expected a schedule such as \"59 23 * * *\" or \"@hourly\" (\"61\" is not a valid minute: 0 to 59 are allowed)",

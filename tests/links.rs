@@ -5,8 +5,7 @@ use crate::{
     support::{directory, output},
 };
 use bytes::Bytes;
-use pgbosun_core::config;
-use pgbosun_repository::{Error, Storage, read_object, storage, write_object};
+use pgbosun_repository::{Error, Storage, local_repository, read_object, storage, write_object};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
@@ -36,9 +35,9 @@ fn c36_a_link_in_a_share_leads_nobody_out_of_it_over_sftp_either() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let sftp = Store::start(directory.path(), "sftp");
-    let local = config::local_repository(&directory.path().join("local")).unwrap();
-    for options in [sftp.options(), local] {
-        let root = options.path.clone().unwrap();
+    let root = directory.path().join("local");
+    let local = local_repository(&root).unwrap();
+    for (options, root) in [(sftp.options(), sftp.root()), (local, root)] {
         let victim = root.with_extension("victim");
         fs::create_dir_all(victim.join("b")).unwrap();
         fs::write(victim.join("b/object"), "precious").unwrap();
@@ -47,7 +46,7 @@ fn c36_a_link_in_a_share_leads_nobody_out_of_it_over_sftp_either() {
     }
     // What the protocol leaves to chance is told where others than the account can try.
     let options = sftp.options();
-    let root = options.path.clone().unwrap();
+    let root = sftp.root();
     let storage = storage::open("links", &options, None).unwrap();
     // A group that is the account's own has its number.
     let found = fs::metadata(&root).unwrap();

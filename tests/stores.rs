@@ -4,9 +4,10 @@
 use crate::support::{Cluster, Installation, MAIL, directory, file, output, seconds, wait_until};
 use async_trait::async_trait;
 use bytes::Bytes;
-use pgbosun_core::config::{self, RepositoryType, Secret};
+use pgbosun_core::config;
 use pgbosun_repository::{
-    BackupRef, Destinations, Error, ObjectKind, ObjectWriter, Repository, Storage, VolumeWriter, read_object,
+    BackupRef, Destinations, Error, ObjectKind, ObjectWriter, Repository, Storage, VolumeWriter, local_repository,
+    read_object,
     storage::{self, Stat},
     write_object,
 };
@@ -79,32 +80,16 @@ impl Store {
     }
 
     pub fn options(&self) -> config::Repository {
-        let mut options = config::local_repository(&self.directory).unwrap();
-        options.bucket = Some("backups".into());
-        options.prefix = "a/prefix".into();
-        options.access_key = Some("pgbosun-test".into());
-        options.secret = Some(Secret::new("pgbosun-test-secret"));
-        options.part_size = bytesize::ByteSize::mib(5);
-        options.request_retries = 2;
-        match self.kind {
-            "seaweedfs" => {
-                options.r#type = RepositoryType::S3;
-                options.endpoint = Some(format!("https://127.0.0.1:{}", self.port));
-                options.ca_file = Some(self.directory.join("ca.pem"));
-            }
-            _ => {
-                options.r#type = RepositoryType::Sftp;
-                options.path = Some(self.directory.join("data/repository"));
-                options.host = Some("127.0.0.1".into());
-                options.port = self.port;
-                options.key_file = Some(self.directory.join("id_ed25519"));
-                options.known_hosts_file = Some(self.directory.join("known_hosts"));
-            }
-        }
-        options
+        let parts = if self.kind == "sftp" { "" } else { "part-size = \"5MiB\"\n" };
+        configured(&self.directory, &format!("{}{parts}request-retries = 2\n", self.section("one")))
     }
 
-    /// The same as a section of a configuration.
+    /// The directory of a repository on this machine, where it is in one.
+    pub fn root(&self) -> PathBuf {
+        self.directory.join("data/repository")
+    }
+
+    /// A repository there, as a section of a configuration.
     pub fn section(&self, name: &str) -> String {
         let secret = self.directory.join("secret");
         fs::write(&secret, "pgbosun-test-secret\n").unwrap();
@@ -131,6 +116,15 @@ impl Drop for Store {
     }
 }
 
+/// The repository that a section describes.
+fn configured(directory: &Path, section: &str) -> config::Repository {
+    let (file, stores) = (directory.join("one.toml"), pgbosun_repository::stores());
+    fs::write(&file, section).unwrap();
+    let registry = config::Registry { stores: &stores, ..config::Registry::default() };
+    let loaded = config::load(&file, &registry).map_err(|problems| problems.to_string()).unwrap();
+    loaded.config.repositories.into_values().next().unwrap()
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     // As the program's first line does.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -143,7 +137,7 @@ async fn read(storage: &dyn Storage, key: &str) -> Vec<u8> {
 
 /// A repository of which nothing is remembered.
 fn open(name: &str, options: &config::Repository) -> Repository {
-    Repository::on(name, options, storage::open(name, options, None).unwrap())
+    Repository::on(name, &options.common, storage::open(name, options, None).unwrap())
 }
 
 /// What every place must do.
@@ -207,11 +201,12 @@ fn every_store_does_what_a_store_must() {
     let stores = ["seaweedfs", "sftp"].map(|kind| Store::start(directory.path(), kind));
     let mut places: Vec<(&str, config::Repository)> =
         stores.iter().map(|store| (store.kind, store.options())).collect();
-    places.push(("local", config::local_repository(&directory.path().join("local")).unwrap()));
+    places.push(("local", local_repository(&directory.path().join("local")).unwrap()));
     // A mounted share that cannot make directories durable.
-    let mut share = config::local_repository(&directory.path().join("share")).unwrap();
-    share.sync_directories = false;
-    places.push(("share", share));
+    let path = directory.path().join("share");
+    let share =
+        format!("[repositories.share]\ntype = \"local\"\npath = \"{}\"\nsync-directories = false\n", path.display());
+    places.push(("share", configured(directory.path(), &share)));
     runtime.block_on(async {
         for (name, options) in &places {
             let begun = std::time::Instant::now();
@@ -222,8 +217,9 @@ fn every_store_does_what_a_store_must() {
         faults(&places).await;
     });
     // Keys that are wrong are said to be wrong, and not shown.
-    let mut options = stores[0].options();
-    options.secret = Some(Secret::new("a-secret-that-is-wrong"));
+    let section = stores[0].section("wrong");
+    fs::write(stores[0].directory.join("secret"), "a-secret-that-is-wrong\n").unwrap();
+    let options = configured(directory.path(), &section);
     let refused = runtime.block_on(async {
         let repository = open("wrong", &options);
         repository.prepare().await.unwrap_err()
@@ -318,15 +314,15 @@ async fn faults(places: &[(&str, config::Repository)]) {
         println!("{name}");
         for fault in [Fault::Write, Fault::Hang, Fault::Torn, Fault::Truncated, Fault::Slow] {
             let mut options = options.clone();
-            options.stall_timeout = Duration::from_secs(8);
+            options.common.stall_timeout = Duration::from_secs(8);
             // So that the object is written in several pieces.
-            options.compression = config::Compression::None;
+            options.common.compression = config::Compression::None;
             let place =
                 BackupRef { cluster: "c".into(), system_id: "1".into(), label: format!("{fault:?}").to_lowercase() };
             let sound = open("sound", &options);
             let inner = Arc::clone(&sound.storage);
             let other = BackupRef { label: format!("{}-faulty", place.label), ..place.clone() };
-            let faulty = Repository::on("faulty", &options, Arc::new(Faulty { inner, fault }));
+            let faulty = Repository::on("faulty", &options.common, Arc::new(Faulty { inner, fault }));
             let begun = std::time::Instant::now();
             let written = pass(&sound, &place).await.unwrap();
             println!("{fault:?}: a sound pass takes {:.1} s", begun.elapsed().as_secs_f64());

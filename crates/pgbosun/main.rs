@@ -194,12 +194,12 @@ fn restores_into(command: &Command) -> Option<&Path> {
 }
 
 fn load(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {
-    pgbosun_jobs::load(path).map_err(|problems| Exit { code: CONFIGURATION, message: problems.to_string() }.into())
+    pgbosun_daemon::load(path).map_err(|problems| Exit { code: CONFIGURATION, message: problems.to_string() }.into())
 }
 
 /// For commands that need none: files of secrets may be closed to this user.
 pub fn load_without_secrets(path: &Path) -> anyhow::Result<pgbosun_core::config::Loaded> {
-    pgbosun_jobs::load_without_secrets(path)
+    pgbosun_daemon::load_without_secrets(path)
         .map_err(|problems| Exit { code: CONFIGURATION, message: problems.to_string() }.into())
 }
 

@@ -15,23 +15,25 @@ mod secret;
 mod sections;
 mod setting;
 mod suggest;
+mod variant;
 
 pub use address::MailAddress;
 pub use jobs::{Kind, Needs};
-pub use load::{DEFAULT_PATH, Loaded, load, load_without_secrets, local_repository, state_directory, unread};
+pub use load::{DEFAULT_PATH, Loaded, Registry, load, load_without_secrets, repository, state_directory, unread};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section, defaults};
 pub use reference::{Page, reference};
 pub use retention::Retention;
 pub use secret::Secret;
 pub use sections::{
-    Channel, ChannelType, Cluster, Compression, Daemon, Group, History, JobOptions, Mail, MailSecurity, MailTransport,
-    Metadata, Repository, RepositoryType, Wal,
+    Channel, ChannelCommon, Cluster, Compression, Daemon, Group, History, JobOptions, Mail, MailSecurity,
+    MailTransport, Metadata, Repository, RepositoryOptions, Wal,
 };
 pub use setting::{
     ChannelName, ClusterName, GroupName, KnownNames, Listen, Patience, Rate, Refusal, RepositoryName, Setting,
 };
 pub use suggest::nearest;
+pub use variant::{ChannelOptions, StoreOptions, TypeName, Variant};
 
 pub use figment::value::Value as RawValue;
 

@@ -54,7 +54,7 @@ pub fn running(path: &Path) -> Option<Loaded> {
     let place = state.join(PLACE);
     let origin = fs::read(place.join(ORIGIN)).ok()?;
     (origin == path.as_os_str().as_encoded_bytes()).then_some(())?;
-    let mut loaded = pgbosun_jobs::load(&place.join("pgbosun.toml")).ok()?;
+    let mut loaded = crate::load(&place.join("pgbosun.toml")).ok()?;
     (loaded.config.daemon.state_directory == state).then_some(())?;
     UnixStream::connect(&loaded.config.daemon.control_socket).ok()?;
     path.clone_into(&mut loaded.config.path);

@@ -119,7 +119,7 @@ fn finding(run: &Run, reason: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgbosun_core::config::load;
+    use crate::load;
 
     fn job(kind: &str, options: &str) -> Job {
         let directory = tempfile::tempdir().unwrap();
@@ -129,7 +129,7 @@ mod tests {
              [jobs.x]\nkind = \"{kind}\"\nschedule = \"0 3 * * *\"\n{options}"
         );
         std::fs::write(&path, text).unwrap();
-        load(&path, &pgbosun_jobs::kinds()).map_err(|problems| problems.to_string()).unwrap().config.jobs["x"].clone()
+        load(&path).map_err(|problems| problems.to_string()).unwrap().config.jobs["x"].clone()
     }
 
     fn at(text: &str) -> DateTime<Utc> {

@@ -11,7 +11,7 @@ use crate::{
 };
 use pgbosun_core::{alert::Alert, config::Config, detail::Detail};
 use pgbosun_notify::{Channel, DeliveryError, MAIL, Message, Notifier, Receipt};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// The longest that all channels may take: they are tried beside each other.
@@ -26,10 +26,10 @@ pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
         return Err(Error::Refused(format!("no group {name} in the configuration that the daemon uses: reload it")));
     };
     let (instance, now) = (config.instance_name(), pgbosun_core::clock::now());
-    let desk = Notifier { config, instance: &instance, now };
+    let notifier = Notifier { config, instance: &instance, now };
     let mut note = None;
     let mut tries = Vec::new();
-    for channel_name in desk.channels(group) {
+    for channel_name in notifier.channels(group) {
         let to = if channel_name == MAIL {
             let (operators, said) = hearing::operators(config).await?;
             note = said;
@@ -42,7 +42,7 @@ pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
             Ok(Some(channel)) => Ok(channel),
             Err(error) => Err(error),
         };
-        let bulletin = desk.test(name, group, alert(name, channel_name, &to, now));
+        let bulletin = notifier.test(name, group, alert(name, channel_name, &to, now));
         let message = Message { id: Uuid::now_v7(), bulletin, recipients: to };
         tries.push(tried(channel_name.to_owned(), opened, message, name));
     }
@@ -53,7 +53,7 @@ pub async fn send(config: &Config, name: &str) -> Result<GroupTest, Error> {
     Ok(GroupTest { note, channels: futures::future::join_all(tries).await })
 }
 
-async fn tried(name: String, opened: Result<Box<dyn Channel>, DeliveryError>, message: Message, group: &str) -> Tried {
+async fn tried(name: String, opened: Result<Arc<dyn Channel>, DeliveryError>, message: Message, group: &str) -> Tried {
     let answer = match opened {
         _ if message.recipients.is_empty() => Err(format!(
             "group {group} has nobody to notify: see \"pgbosun operator list\", or set groups.{group}.recipients"

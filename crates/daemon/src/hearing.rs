@@ -126,9 +126,9 @@ pub async fn operators(config: &Config) -> Result<(Operators, Option<String>), E
 
 /// The channels of a group.
 fn channels(config: &Config, group: &str) -> Vec<String> {
-    let desk = Notifier { config, instance: "", now: pgbosun_core::clock::now() };
+    let notifier = Notifier { config, instance: "", now: pgbosun_core::clock::now() };
     let group = config.groups.get(group).into_iter();
-    group.flat_map(|group| desk.channels(group)).map(str::to_owned).collect()
+    group.flat_map(|group| notifier.channels(group)).map(str::to_owned).collect()
 }
 
 /// Those that are no mail.
@@ -192,14 +192,14 @@ fn finding(group: &str, hearing: &Hearing) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgbosun_core::config::load;
+    use crate::load;
     use pgbosun_history::Operator;
 
     fn config(text: &str) -> Config {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("pgbosun.toml");
         std::fs::write(&path, text).unwrap();
-        load(&path, &pgbosun_jobs::kinds()).map_err(|problems| problems.to_string()).unwrap().config
+        load(&path).map_err(|problems| problems.to_string()).unwrap().config
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod alert_test;
 mod alerts;
 mod alive;
 pub mod api;
+mod configuration;
 mod connections;
 mod control;
 mod daemon;
@@ -17,6 +18,8 @@ mod engine;
 mod error;
 mod events;
 mod faults;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hearing;
 mod heartbeats;
 mod history;
@@ -38,6 +41,7 @@ mod systemd;
 pub mod wal;
 
 pub use alerts::{acknowledge, list as list_alerts, resolve, silence, unsilence};
+pub use configuration::{load, load_without_secrets, reference};
 pub use daemon::{record_interrupted, run};
 pub use engine::Engine;
 pub use error::{Error, chain};

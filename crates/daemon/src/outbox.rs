@@ -21,6 +21,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 /// The longest one delivery may take, whatever the channel's own limit: a folder on a dead mount has none.
@@ -29,14 +31,14 @@ const LONGEST: Duration = Duration::from_secs(300);
 const LAST: Duration = Duration::from_secs(5);
 
 /// A channel, or why it cannot be one.
-type Opened = Result<Option<Box<dyn Channel>>, DeliveryError>;
+type Opened = Result<Option<Arc<dyn Channel>>, DeliveryError>;
 
 /// A channel of a configuration.
 ///
 /// # Errors
 /// Where an address or certificate in it is wrong.
 pub fn channel(config: &Config, name: &str) -> Opened {
-    open_channel(config, name, &config.instance_name())
+    Ok(open_channel(config, name, &config.instance_name())?.map(Arc::from))
 }
 
 /// Delivers until the daemon stops.
@@ -262,7 +264,7 @@ impl Outbox {
             });
         }
         let tried = match self.channels.get(name) {
-            Some(Ok(Some(channel))) => send(channel.as_ref(), message, &now).await,
+            Some(Ok(Some(channel))) => send(&engine.bulk, Arc::clone(channel), message, &now).await,
             Some(Err(error)) => Err(Failure::of(error)),
             Some(Ok(None)) | None => Err(Failure::gone(name)),
         };
@@ -378,13 +380,21 @@ impl Failure {
     }
 }
 
-/// Sends; who missed it, where others have it.
-async fn send(channel: &dyn Channel, message: &Notification, recipients: &[String]) -> Result<Vec<Missed>, Failure> {
+/// Sends; who missed it, where others have it. A message is rendered when it is sent, and a report's mail has charts, which are work:
+/// that is done away from the scheduler's threads.
+async fn send(
+    bulk: &Handle,
+    channel: Arc<dyn Channel>,
+    message: &Notification,
+    recipients: &[String],
+) -> Result<Vec<Missed>, Failure> {
     let bulletin = serde_json::from_str(&message.content)
         .map_err(|error| Failure::new(format!("it was written by another version: {error}"), true))?;
     let message = Message { id: message.id, bulletin, recipients: recipients.to_vec() };
-    match tokio::time::timeout(LONGEST, channel.deliver(&message)).await {
-        Ok(delivered) => delivered.map(|receipt| receipt.missed).map_err(|error| Failure::of(&error)),
+    let delivery = AbortOnDropHandle::new(bulk.spawn(async move { channel.deliver(&message).await }));
+    match tokio::time::timeout(LONGEST, delivery).await {
+        Ok(Ok(delivered)) => delivered.map(|receipt| receipt.missed).map_err(|error| Failure::of(&error)),
+        Ok(Err(error)) => Err(Failure::new(format!("the delivery ended unexpectedly: {error}"), false)),
         Err(_) => Err(Failure::new(format!("not finished within {LONGEST:?}"), false)),
     }
 }

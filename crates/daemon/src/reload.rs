@@ -37,7 +37,7 @@ pub(crate) async fn reload(
     systemd::reloading();
     let loaded = {
         let path = path.to_owned();
-        tokio::task::spawn_blocking(move || pgbosun_jobs::load(&path)).await
+        tokio::task::spawn_blocking(move || crate::load(&path)).await
     };
     let mut changed = Vec::new();
     let applied = match loaded {

@@ -91,12 +91,13 @@ fn directory(engine: &Engine) -> PathBuf {
 /// Keeps a report, and makes the messages that carry it.
 pub(crate) async fn publish(engine: &Engine, issue: Issue) -> io::Result<Vec<NewNotification>> {
     let (directory, keep, report) = (directory(engine), issue.keep, issue.report.clone());
-    let kept = tokio::task::spawn_blocking(move || store(&directory, &report, keep)).await;
+    // Its charts are drawn here.
+    let kept = engine.bulk.spawn_blocking(move || store(&directory, &report, keep)).await;
     let path = kept.map_err(io::Error::other)??;
     let (config, now) = (engine.config(), engine.now());
     let instance = config.instance_name();
-    let desk = Notifier { config: &config, instance: &instance, now };
-    Ok(issue.groups.iter().filter_map(|group| desk.reported(group, &issue.report, &path)).collect())
+    let notifier = Notifier { config: &config, instance: &instance, now };
+    Ok(issue.groups.iter().filter_map(|group| notifier.reported(group, &issue.report, &path)).collect())
 }
 
 /// The messages by which the job's group hears of a success.

@@ -21,7 +21,7 @@ fn repositories(config: &Config, cluster: &str) -> Result<Vec<(Repository, Optio
     let chosen = config.wal_repositories(cluster);
     let opened = chosen.map(|(name, options)| {
         let repository = Repository::open(config, name, options)?;
-        let spool = (!options.required).then(|| Spool::new(&directory, limit, &repository));
+        let spool = (!options.common.required).then(|| Spool::new(&directory, limit, &repository));
         Ok((repository, spool))
     });
     let repositories = opened.collect::<Result<Vec<_>, pgbosun_repository::Error>>()?;
@@ -50,7 +50,7 @@ pub(crate) async fn drain(engine: Arc<Engine>) {
         }
         let config = engine.config();
         let (directory, limit) = (config.spool_directory(), config.wal.spool_limit.as_u64());
-        for (name, options) in config.repositories.iter().filter(|(_, options)| !options.required) {
+        for (name, options) in config.repositories.iter().filter(|(_, options)| !options.common.required) {
             if !directory.join(name).is_dir() {
                 continue;
             }

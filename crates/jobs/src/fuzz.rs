@@ -1,4 +1,4 @@
-//! What others write, for the fuzz targets of `tests/fuzz`: the server's log in each format, and configurations.
+//! What others write, for the fuzz targets of `tests/fuzz`: the server's log in each format.
 
 use crate::monitors::security::read_log;
 
@@ -19,18 +19,6 @@ pub fn log_stderr(data: &[u8]) {
     read_log("stderr", &String::from_utf8_lossy(prefix), lines.get(1..).unwrap_or_default());
 }
 
-/// A configuration with every kind of job.
-pub fn configuration(data: &[u8]) {
-    let place = std::env::temp_dir().join(format!("pgbosun-fuzz-{}", uuid::Uuid::new_v4()));
-    let file = place.join("pgbosun.toml");
-    if std::fs::create_dir_all(&place).and_then(|()| std::fs::write(&file, data)).is_ok()
-        && let Err(problems) = crate::load(&file)
-    {
-        let _ = problems.to_string();
-    }
-    let _ = std::fs::remove_dir_all(&place);
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
@@ -46,10 +34,5 @@ mod tests {
     #[test]
     fn log_stderr() {
         pgbosun_seeds::run("log_stderr", super::log_stderr);
-    }
-
-    #[test]
-    fn configuration() {
-        pgbosun_seeds::run("configuration", super::configuration);
     }
 }

@@ -4,6 +4,9 @@
 //! every kind is one file with its own options, and the registry is the only list of them.
 
 mod backups;
+mod baseline;
+mod connection;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod job;
@@ -18,7 +21,10 @@ mod reports;
 mod samples;
 
 pub use backups::{expiry, needs_replication, note_verification, ought_to_archive, reach};
-pub use job::{Job, JobContext, JobError, Ledger};
-pub use monitors::{Baseline, ClusterConnection, log_advice};
-pub use registry::{build, kinds, load, load_without_secrets, monitors as monitors_page};
+pub use baseline::Baseline;
+pub use connection::ClusterConnection;
+pub use error::JobError;
+pub use job::{Job, JobContext, Ledger};
+pub use monitors::log_advice;
+pub use registry::{build, kinds, monitors as monitors_page};
 pub use reports::{About, DrillReport, Health, HealthReport, PerformanceReport, Scope, Span, performance};

@@ -1,14 +1,12 @@
 //! Monitors: a sample of the world, and a verdict on it that is a pure function of sample, memory and open alerts.
 //!
-//! A monitor never hurts what it watches: those of one cluster take turns on one connection ([`ClusterConnection`]). One whose sample
+//! A monitor never hurts what it watches: those of one cluster take turns on one connection (`ClusterConnection`). One whose sample
 //! fails is a failed run, which alerts as UNKNOWN: a broken check never looks like a quiet one. Every query and limit says
 //! where it comes from, in the doc comment of its file and in [`MonitorFacts`], from which `docs/monitors.md` is made.
 
 mod availability;
 mod backups;
-mod baseline;
 mod capacity;
-mod connection;
 mod custom;
 mod health;
 mod host;
@@ -21,9 +19,7 @@ mod transactions;
 
 pub use availability::{Certificate, Connectivity, Restart, Role, Settings, Version};
 pub use backups::{BackupAge, BackupCopies, BackupCount, BackupSize, BackupSuccess, RestoreTests, WalArchive, WalGaps};
-pub use baseline::Baseline;
 pub use capacity::{Connections, DatabaseSize, Tablespaces, TempBytes, WalSize};
-pub use connection::ClusterConnection;
 pub use custom::{CommandMonitor, SqlMonitor};
 pub use health::{
     Autovacuum, Bloat, CacheHit, Checkpoints, Checksums, InvalidIndexes, Sequences, Statements, Statistics, Unlogged,
@@ -38,7 +34,7 @@ pub use security::{FailedLogins, Hba, Passwords, Superusers, log_advice};
 pub use session::MonitorSession;
 pub use transactions::{Deadlocks, Locks, LongTransactions, XidAge};
 
-use crate::{Job, JobContext, JobError};
+use crate::{Baseline, Job, JobContext, JobError};
 use async_trait::async_trait;
 use pgbosun_core::{
     finding::{Finding, Severity},

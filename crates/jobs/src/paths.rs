@@ -4,7 +4,7 @@
 //! Invariant: a kind of job that writes outside the state directory says where ([`crate::Job::writes`]); nothing else knows kinds here.
 
 use pgbosun_core::{
-    config::{Config, Effective, MailTransport, RepositoryType},
+    config::{Config, Effective, MailTransport},
     unit,
 };
 use pgbosun_postgres::Conninfo;
@@ -55,10 +55,9 @@ pub fn written(config: &Config) -> Vec<Named> {
     written.push(Named::new("wal.spool-directory", config.spool_directory()));
     let mail = config.mail.iter().filter(|mail| mail.transport == MailTransport::Folder);
     written.extend(mail.filter_map(|mail| Some(Named::new("mail.folder", mail.folder.as_ref()?))));
-    let local = config.repositories.iter().filter(|(_, repository)| repository.r#type == RepositoryType::Local);
-    written.extend(
-        local.filter_map(|(name, local)| Some(Named::new(format!("repositories.{name}.path"), local.path.as_ref()?))),
-    );
+    written.extend(config.repositories.iter().filter_map(|(name, repository)| {
+        Some(Named::new(format!("repositories.{name}.path"), repository.store.directory()?))
+    }));
     for job in config.jobs.values().filter(|job| job.common.enabled) {
         let places = crate::build(job).map(|kind| kind.writes(config, job)).unwrap_or_default();
         written.extend(places.into_iter().map(|path| Named::new(format!("jobs.{}", job.name), path)));

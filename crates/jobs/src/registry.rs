@@ -17,9 +17,8 @@ use crate::{
     reports::{DrillReport, HealthReport, PerformanceReport},
     samples::Sample,
 };
-use pgbosun_core::config::{self, Kind, Loaded, Needs, Problem, Problems, Section};
-use pgbosun_postgres::Conninfo;
-use std::{path::Path, sync::Arc};
+use pgbosun_core::config::{self, Kind, Needs, Section};
+use std::sync::Arc;
 
 struct Entry {
     kind: Kind,
@@ -164,46 +163,6 @@ pub fn monitors() -> String {
 pub fn build(job: &config::Job) -> Option<Box<dyn Job>> {
     let entry = ENTRIES.iter().find(|entry| entry.kind.name == job.common.kind)?;
     (entry.build)(job)
-}
-
-/// Reads and checks a configuration: the sections, the jobs, and the connection strings.
-///
-/// # Errors
-/// All problems found.
-pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    check_connections(config::load(path, &kinds())?, path)
-}
-
-/// Reads and checks it for whoever needs no secret: files of secrets that cannot be read are no problems.
-///
-/// # Errors
-/// All other problems.
-pub fn load_without_secrets(path: &Path) -> Result<Loaded, Problems> {
-    check_connections(config::load_without_secrets(path, &kinds())?, path)
-}
-
-fn check_connections(loaded: Loaded, path: &Path) -> Result<Loaded, Problems> {
-    let clusters =
-        loaded.config.clusters.iter().map(|(name, cluster)| (format!("clusters.{name}"), &cluster.connection));
-    let history = loaded.config.history.connection.iter().map(|connection| ("history".to_owned(), connection));
-    let mut problems = Vec::new();
-    for (section, connection) in clusters.chain(history) {
-        let source = loaded.effective.iter().find(|key| key.section == section && key.key == "connection");
-        let source = source.map_or_else(|| path.display().to_string(), |key| key.source.clone());
-        let mut refuse = |message: String, hint: Option<String>| {
-            let key = format!("{section}.connection");
-            problems.push(Problem { source: source.clone(), key, value: None, message, hint });
-        };
-        match Conninfo::parse(connection) {
-            Ok(parsed) if parsed.holds_password() && std::env::var_os("PGPASSWORD").is_none() => {
-                let hint = "put it in a file of mode 0600 and set password-file to its path, or in .pgpass";
-                refuse("a password does not belong here".into(), Some(hint.into()));
-            }
-            Ok(_) => {}
-            Err(error) => refuse(error.to_string(), None),
-        }
-    }
-    if problems.is_empty() { Ok(loaded) } else { Err(Problems(problems)) }
 }
 
 #[cfg(test)]

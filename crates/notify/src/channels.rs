@@ -18,8 +18,8 @@ pub use http::fetch;
 
 use crate::{bulletin::Bulletin, dispatch::MAIL};
 use async_trait::async_trait;
-use pgbosun_core::config::{ChannelType, Config, MailTransport};
-use std::time::Duration;
+use pgbosun_core::config::{self, ChannelOptions, Config, MailTransport, Variant};
+use std::{any::Any, time::Duration};
 use uuid::Uuid;
 
 /// A message as a channel takes it.
@@ -126,6 +126,26 @@ pub trait Channel: Send + Sync {
     async fn probe(&self) -> Result<Receipt, DeliveryError>;
 }
 
+/// A type of channel: the options that it declares, and how one is made from them.
+struct ChannelType {
+    variant: Variant<dyn ChannelOptions>,
+    /// `None` where the channel is of another type.
+    open: fn(&config::Channel) -> Option<Result<Box<dyn Channel>, DeliveryError>>,
+}
+
+/// The one list of them.
+const TYPES: [ChannelType; 4] = [slack::TYPE, pagerduty::TYPE, webhook::TYPE, command::TYPE];
+
+/// What they declare, for reading configuration and for its reference.
+pub fn types() -> Vec<Variant<dyn ChannelOptions>> {
+    TYPES.iter().map(|kind| kind.variant).collect()
+}
+
+/// The options of a channel, where it is of the type that has these.
+fn own<T: 'static>(channel: &config::Channel) -> Option<&T> {
+    (channel.own.as_ref() as &dyn Any).downcast_ref()
+}
+
 /// A channel of a configuration; `None` where it has none of this name.
 ///
 /// # Errors
@@ -140,15 +160,7 @@ pub fn open(config: &Config, name: &str, instance: &str) -> Result<Option<Box<dy
         }));
     }
     let Some(options) = config.channels.get(name) else { return Ok(None) };
-    Ok(Some(match options.r#type {
-        ChannelType::Slack => Box::new(slack::Slack::new(options)?),
-        ChannelType::Pagerduty => Box::new(pagerduty::PagerDuty::new(options)?),
-        ChannelType::Webhook => match options.template.clone() {
-            Some(template) => Box::new(templated::Templated::new(options, template)?),
-            None => Box::new(webhook::Webhook::new(options)?),
-        },
-        ChannelType::Command => Box::new(command::Program::new(options)),
-    }))
+    TYPES.iter().find_map(|kind| (kind.open)(options)).transpose()
 }
 
 /// A text of at most so many characters.

@@ -290,13 +290,14 @@ impl Notifier<'_> {
 
     fn limit(&self, channel: &str) -> u32 {
         let mail = self.config.mail.as_ref().filter(|_| channel == MAIL).map(|mail| mail.hourly_limit);
-        mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.hourly_limit)).unwrap_or(u32::MAX)
+        mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.common.hourly_limit))
+            .unwrap_or(u32::MAX)
     }
 
     /// Whether a channel takes what is as bad as this, or was.
     fn hears(&self, channel: &str, alert: &Alert) -> bool {
         let mail = self.config.mail.as_ref().filter(|_| channel == MAIL).map(|mail| mail.from_severity);
-        let from = mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.from_severity));
+        let from = mail.or_else(|| self.config.channels.get(channel).map(|channel| channel.common.from_severity));
         let worst = alert.notified.map_or(alert.severity, |told| told.worst.max(alert.severity));
         from.is_none_or(|from| worst >= from)
     }

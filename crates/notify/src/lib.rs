@@ -13,7 +13,9 @@ pub mod report;
 mod retry;
 
 pub use bulletin::{Attached, Bulletin, Item, Occasion};
-pub use channels::{Channel, DeliveryError, Message, Missed, Receipt, fetch, open as open_channel};
+pub use channels::{
+    Channel, DeliveryError, Message, Missed, Receipt, fetch, open as open_channel, types as channel_types,
+};
 pub use dispatch::{Hosts, MAIL, Notifier};
 pub use inhibit::InhibitionContext;
 pub use lifecycle::{Observation, Subject, end, judge, resolve, transition};

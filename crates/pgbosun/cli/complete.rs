@@ -101,7 +101,7 @@ fn named<'a>(names: impl Iterator<Item = &'a String>) -> Vec<CompletionCandidate
 /// The configuration: what stands on the line before is not known here.
 fn config() -> Option<Config> {
     let path = std::env::var_os("PGBOSUN_CONFIG").map_or_else(|| DEFAULT_PATH.into(), PathBuf::from);
-    pgbosun_jobs::load(&path).ok().map(|loaded| loaded.config)
+    pgbosun_daemon::load(&path).ok().map(|loaded| loaded.config)
 }
 
 async fn daemon(config: Option<&Config>) -> Option<Client> {

@@ -12,7 +12,7 @@ use crate::{
     output,
 };
 use pgbosun_core::{
-    config::{Page, Problem, reference as write_reference},
+    config::{Page, Problem},
     human,
 };
 use std::path::Path;
@@ -22,7 +22,7 @@ use std::path::Path;
 /// # Errors
 /// The mistakes, with the exit code of a wrong configuration.
 pub fn check(path: &Path, json: bool) -> anyhow::Result<u8> {
-    match pgbosun_jobs::load(path) {
+    match pgbosun_daemon::load(path) {
         Ok(loaded) => {
             let files: Vec<_> = loaded.files.iter().map(|file| file.display().to_string()).collect();
             let config = &loaded.config;
@@ -114,6 +114,6 @@ pub fn reference(markdown: bool, monitors: bool, samples: bool) -> anyhow::Resul
         say!("{}", include_str!("config/reference.md").trim_end());
         say!("");
     }
-    console::exact(&write_reference(&pgbosun_jobs::kinds(), page));
+    console::exact(&pgbosun_daemon::reference(page));
     Ok(0)
 }

@@ -46,7 +46,7 @@ impl Eq for Encoding {}
 
 impl Encoding {
     /// As configured.
-    pub fn of(options: &config::Repository) -> Self {
+    pub fn of(options: &config::RepositoryOptions) -> Self {
         Self {
             compression: options.compression,
             level: options.level(),

@@ -5,7 +5,7 @@
 
 use crate::Error;
 use pgbosun_core::{
-    config::{self, Config, RepositoryType},
+    config::{self, Config},
     unit,
 };
 use serde::{Deserialize, Serialize};
@@ -34,24 +34,12 @@ struct SeenIdentity {
     place: String,
 }
 
-fn place(options: &config::Repository) -> String {
-    let path = options.path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-    let (bucket, endpoint) = (options.bucket.as_deref().unwrap_or_default(), options.endpoint.as_deref());
-    match options.r#type {
-        RepositoryType::Local => path,
-        RepositoryType::Sftp => {
-            format!("sftp://{}:{}{path}", options.host.as_deref().unwrap_or_default(), options.port)
-        }
-        kind => format!("{kind}:{}/{bucket}/{}", endpoint.unwrap_or_default(), options.prefix),
-    }
-}
-
 impl SeenIdentities {
     pub fn of(config: &Config, name: &str, options: &config::Repository) -> Self {
         let alone = |name: &str, options: &config::Repository| Self {
             file: config.daemon.state_directory.join("repositories").join(format!("{name}.json")),
-            place: place(options),
-            local: options.r#type == RepositoryType::Local,
+            place: options.store.place(),
+            local: options.store.directory().is_some(),
             others: Vec::new(),
         };
         let others = config.repositories.iter().filter(|(other, _)| *other != name);

@@ -39,13 +39,13 @@ pub use order::{CLOCK_TOLERANCE, sort_backups};
 pub use read::{check_stored, is_encrypted, read_object, read_volume};
 pub use repository::{BackupRef, Expiry, Keep, Notes, RECOVERY_HOLD, Reader, Reading, Repository, write_object};
 pub use signature::{SigningKey, TrustedKeys};
-pub use storage::{ObjectWriter, Storage};
+pub use storage::{ObjectWriter, Storage, local_repository, stores};
 pub use tar_header::tar_header;
 pub use volume::{Destinations, PlainWriter, TarVolumes, VolumeWriter, Written, volume_of};
 pub use wal::{EncodedWal, WalArchive, WalContents, WalEncoder, WalObject};
 
 /// The options of a repository of which nothing is said.
 #[cfg(test)]
-pub(crate) fn test_options() -> pgbosun_core::config::Repository {
-    pgbosun_core::config::local_repository("/".as_ref()).unwrap()
+pub(crate) fn test_options() -> pgbosun_core::config::RepositoryOptions {
+    local_repository("/".as_ref()).unwrap().common
 }

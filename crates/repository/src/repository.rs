@@ -46,7 +46,7 @@ pub struct Repository {
     /// The place.
     pub storage: Arc<dyn Storage>,
     /// How it is used.
-    pub options: config::Repository,
+    pub options: config::RepositoryOptions,
     identities: Arc<OnceLock<Identities>>,
     signing_key: Arc<OnceLock<Option<SigningKey>>>,
     trusted_keys: Arc<OnceLock<TrustedKeys>>,
@@ -98,11 +98,11 @@ impl Repository {
     /// [`Error::Configuration`] where the store cannot be used as configured.
     pub fn open(config: &Config, name: &str, options: &config::Repository) -> Result<Self, Error> {
         let storage = storage::open(name, options, Some(IDENTITY))?;
-        Ok(Self { memory: Some(SeenIdentities::of(config, name, options)), ..Self::on(name, options, storage) })
+        Ok(Self { memory: Some(SeenIdentities::of(config, name, options)), ..Self::on(name, &options.common, storage) })
     }
 
     /// A repository on this storage, of which nothing is remembered.
-    pub fn on(name: &str, options: &config::Repository, storage: Arc<dyn Storage>) -> Self {
+    pub fn on(name: &str, options: &config::RepositoryOptions, storage: Arc<dyn Storage>) -> Self {
         Self {
             name: name.to_owned(),
             storage,

@@ -14,39 +14,56 @@ pub(crate) use tree::Foreign;
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
-use pgbosun_core::{
-    config::{self, RepositoryType},
-    unit,
-};
+use pgbosun_core::config::{self, StoreOptions, Variant};
 use std::{
+    any::Any,
     io,
+    path::Path,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
+/// A type of store: the options that it declares, and how one is made from them.
+struct Store {
+    variant: Variant<dyn StoreOptions>,
+    /// `None` where the repository is of another type.
+    open: fn(&config::Repository, Option<&'static str>) -> Option<Result<Arc<dyn Storage>, String>>,
+}
+
+/// The one list of them.
+const STORES: [Store; 5] = [local::STORE, sftp::STORE, object_store::S3, object_store::GCS, object_store::AZURE];
+
+/// What they declare, for reading configuration and for its reference.
+pub fn stores() -> Vec<Variant<dyn StoreOptions>> {
+    STORES.iter().map(|store| store.variant).collect()
+}
+
+/// The options of a repository, where it is of the type that has these.
+fn own<T: 'static>(repository: &config::Repository) -> Option<&T> {
+    (repository.store.as_ref() as &dyn Any).downcast_ref()
+}
+
 /// The place a repository is configured to lie in. Nothing is read or connected yet. In a directory nothing is stored but
 /// the object `mark` until that is there.
 ///
 /// # Errors
 /// [`Error::Configuration`] where it cannot be used as configured.
-pub fn open(name: &str, options: &config::Repository, mark: Option<&'static str>) -> Result<Arc<dyn Storage>, Error> {
-    Ok(match options.r#type {
-        RepositoryType::Local => {
-            let directories = if options.sync_directories { Directories::Synced } else { Directories::Unsynced };
-            let root = options.path.as_deref().unwrap_or("/".as_ref());
-            if let Some(why) = unit::hides(root) {
-                let reason = format!("this process cannot see the machine's {}: {why}", root.display());
-                return Err(Error::Configuration { repository: name.to_owned(), reason });
-            }
-            let mut local = Local::new(root, directories);
-            local.mark = mark;
-            Arc::new(local)
-        }
-        RepositoryType::Sftp => Arc::new(Sftp::new(options)),
-        RepositoryType::S3 | RepositoryType::Gcs | RepositoryType::Azure => Arc::new(ObjectStore::new(name, options)?),
-    })
+pub fn open(
+    name: &str,
+    repository: &config::Repository,
+    mark: Option<&'static str>,
+) -> Result<Arc<dyn Storage>, Error> {
+    let opened = STORES.iter().find_map(|store| (store.open)(repository, mark));
+    let opened = opened.unwrap_or_else(|| Err("no store has these options".into()));
+    opened.map_err(|reason| Error::Configuration { repository: name.to_owned(), reason })
+}
+
+/// A repository in a directory of this machine, with the defaults for everything else. `None` never, as long as they are valid, which
+/// a test holds.
+pub fn local_repository(path: &Path) -> Option<config::Repository> {
+    config::repository(&local::STORE.variant, &[("path", path.display().to_string())])
 }
 
 /// Keeps objects under keys such as `main/7351…/backups/20261121T235900Z/backup.json`.

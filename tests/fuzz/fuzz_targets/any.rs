@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 const TARGETS: [(&str, fn(&[u8])); 12] = [
     ("archive", pgbosun_repository::fuzz::archive),
     ("catalogue", pgbosun_repository::fuzz::catalogue),
-    ("configuration", pgbosun_jobs::fuzz::configuration),
+    ("configuration", pgbosun_daemon::fuzz::configuration),
     ("conninfo", pgbosun_postgres::fuzz::conninfo),
     ("cron", pgbosun_core::fuzz::cron),
     ("human", pgbosun_core::fuzz::human),

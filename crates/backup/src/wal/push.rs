@@ -239,12 +239,14 @@ fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pgbosun_core::config;
-    use pgbosun_repository::storage::{Directories, Local};
+    use pgbosun_repository::{
+        local_repository,
+        storage::{Directories, Local},
+    };
 
     /// A repository at a path that need not take it, with a spool of so many bytes.
     fn optional(directory: &Path, path: &Path, limit: u64) -> (Repository, Option<Spool>) {
-        let options = config::local_repository(path).unwrap();
+        let options = local_repository(path).unwrap().common;
         let repository = Repository::on("share", &options, Arc::new(Local::new(path, Directories::Synced)));
         let spool = Spool::new(&directory.join("spool"), limit, &repository);
         (repository, Some(spool))

@@ -4,10 +4,10 @@ use super::{
     Config, Problem, Problems,
     jobs::{Kind, add_monitors, read_jobs},
     reader::{Effective, Findings, Reader, Section},
-    secret::Secret,
-    sections::{Channel, Cluster, Daemon, Group, History, Mail, Repository, RepositoryType, Wal},
+    sections::{Channel, ChannelCommon, Cluster, Daemon, Group, History, Mail, Repository, RepositoryOptions, Wal},
     setting::KnownNames,
     suggest::nearest,
+    variant::{ChannelOptions, StoreOptions, Variant, read_variant},
 };
 use figment::{
     Figment, Provider,
@@ -17,6 +17,7 @@ use figment::{
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -38,6 +39,17 @@ const LONGEST_HEARTBEAT: Duration = Duration::from_secs(5);
 /// In a shorter time a part that beats every five seconds may seem to stand still.
 const SHORTEST_ALIVE: Duration = Duration::from_secs(6);
 
+/// What a program can be configured to do: each is declared beside its implementation.
+#[derive(Clone, Copy, Default)]
+pub struct Registry<'a> {
+    /// Kinds of jobs.
+    pub kinds: &'a [Kind],
+    /// Types of stores.
+    pub stores: &'a [Variant<dyn StoreOptions>],
+    /// Types of channels.
+    pub channels: &'a [Variant<dyn ChannelOptions>],
+}
+
 /// A valid configuration and where each value came from.
 pub struct Loaded {
     /// The configuration.
@@ -48,30 +60,30 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the configuration at `path`, `conf.d` beside it and the environment, with these kinds of jobs.
+/// Reads the configuration at `path`, `conf.d` beside it and the environment, with these kinds of jobs, stores and channels.
 ///
 /// # Errors
 /// All problems found, never just the first.
-pub fn load(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
-    load_with(path, kinds, true)
+pub fn load(path: &Path, registry: &Registry<'_>) -> Result<Loaded, Problems> {
+    load_with(path, registry, true)
 }
 
 /// Reads it for whoever needs no secret: files of secrets that cannot be read are no problems.
 ///
 /// # Errors
 /// All other problems.
-pub fn load_without_secrets(path: &Path, kinds: &[Kind]) -> Result<Loaded, Problems> {
-    load_with(path, kinds, false)
+pub fn load_without_secrets(path: &Path, registry: &Registry<'_>) -> Result<Loaded, Problems> {
+    load_with(path, registry, false)
 }
 
 /// A configuration that says nothing but where its file is, for whoever may not read that. `None` never, as long as the defaults are
 /// valid, which a test holds.
 pub fn unread(path: &Path) -> Option<Config> {
     let mut gathered = Findings::of(Figment::new(), true);
-    read(&mut gathered, &[], path)
+    read(&mut gathered, &Registry::default(), path)
 }
 
-fn load_with(path: &Path, kinds: &[Kind], secrets: bool) -> Result<Loaded, Problems> {
+fn load_with(path: &Path, registry: &Registry<'_>, secrets: bool) -> Result<Loaded, Problems> {
     let mut problems = Vec::new();
     let mut figment = Figment::new();
     let files = files(path, &mut problems);
@@ -90,7 +102,7 @@ fn load_with(path: &Path, kinds: &[Kind], secrets: bool) -> Result<Loaded, Probl
     }
     figment = figment.merge(environment());
     let mut gathered = Findings { problems, ..Findings::of(figment, secrets) };
-    let config = read(&mut gathered, kinds, path);
+    let config = read(&mut gathered, registry, path);
     match config {
         Some(config) if gathered.problems.is_empty() => Ok(Loaded { config, effective: gathered.effective, files }),
         _ => Err(Problems(gathered.problems)),
@@ -177,7 +189,7 @@ pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('-', "_").replace('.', "__").to_uppercase())
 }
 
-fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> {
+fn read(gathered: &mut Findings, registry: &Registry<'_>, path: &Path) -> Option<Config> {
     let top: Dict = match gathered.figment.extract::<BTreeMap<String, serde::de::IgnoredAny>>() {
         Ok(keys) => keys
             .into_keys()
@@ -228,42 +240,41 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
         }
     });
     let history = section::<History>(gathered, &top, "history", |reader, history: &mut History| {
-        resolve(reader, "password-file", &mut history.password, history.password_file.as_deref(), "history.password");
+        reader.resolve("password-file", &mut history.password, history.password_file.as_deref(), "password");
     });
     let mail = top.contains_key("mail").then(|| {
         section::<Mail>(gathered, &top, "mail", |reader, mail: &mut Mail| {
-            resolve(reader, "password-file", &mut mail.password, mail.password_file.as_deref(), "mail.password");
+            reader.resolve("password-file", &mut mail.password, mail.password_file.as_deref(), "password");
             let (secret, file) = (&mut mail.oauth2_client_secret, mail.oauth2_client_secret_file.as_deref());
-            resolve(reader, "oauth2-client-secret-file", secret, file, "mail.oauth2-client-secret");
+            reader.resolve("oauth2-client-secret-file", secret, file, "oauth2-client-secret");
             mail.check(reader);
         })
     });
-    let channels = sections::<Channel>(gathered, &top, "channels", |reader, name, channel: &mut Channel| {
-        if name == "mail" {
-            reader.refuse("type", "the channel of this name is configured in its own section, [mail]", None);
-        }
-        let credential = format!("channels.{name}.secret");
-        resolve(reader, "secret-file", &mut channel.secret, channel.secret_file.as_deref(), &credential);
-        channel.check(reader);
-    });
-    let clusters = sections::<Cluster>(gathered, &top, "clusters", |reader, name, cluster: &mut Cluster| {
-        let credential = format!("clusters.{name}.password");
-        resolve(reader, "password-file", &mut cluster.password, cluster.password_file.as_deref(), &credential);
-    });
-    let repositories =
-        sections::<Repository>(gathered, &top, "repositories", |reader, name, repository: &mut Repository| {
-            let credential = format!("repositories.{name}.secret");
-            if repository.r#type != RepositoryType::Gcs {
-                resolve(reader, "secret-file", &mut repository.secret, repository.secret_file.as_deref(), &credential);
+    let channels = named(gathered, &top, "channels", |gathered, name, path, value| {
+        let check = |reader: &mut Reader<'_>, common: &ChannelCommon, _: &Arc<dyn ChannelOptions>| {
+            if name == "mail" {
+                reader.refuse("type", "the channel of this name is configured in its own section, [mail]", None);
             }
-            repository.check(reader);
-            let path = repository.path.as_ref().filter(|_| repository.r#type == RepositoryType::Local);
+            common.check(reader);
+        };
+        let (common, own) = read_variant(gathered, path, value, ("channel", registry.channels), check)?;
+        Some(Channel { common, own })
+    });
+    let clusters = sections::<Cluster>(gathered, &top, "clusters", |reader, _, cluster: &mut Cluster| {
+        reader.resolve("password-file", &mut cluster.password, cluster.password_file.as_deref(), "password");
+    });
+    let repositories = named(gathered, &top, "repositories", |gathered, _, path, value| {
+        let check = |reader: &mut Reader<'_>, common: &RepositoryOptions, store: &Arc<dyn StoreOptions>| {
+            common.check(reader, store.as_ref());
             let data = clusters.iter().flat_map(BTreeMap::values).filter_map(|cluster| cluster.data_directory.as_ref());
-            if path.is_some_and(|path| data.into_iter().any(|data| path.starts_with(data))) {
+            if store.directory().is_some_and(|path| data.into_iter().any(|data| path.starts_with(data))) {
                 let hint = "each backup would contain the earlier ones, and all would be lost with the data";
                 reader.refuse("path", "is in the data directory of a cluster", Some(hint.into()));
             }
-        });
+        };
+        let (common, store) = read_variant(gathered, path, value, ("repository", registry.stores), check)?;
+        Some(Repository { common, store })
+    });
     let wal = section::<Wal>(gathered, &top, "wal", |reader, wal: &mut Wal| {
         if wal.push_workers == 0 {
             reader.refuse("push-workers", "expected 1 or more", None);
@@ -272,9 +283,9 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     let mut with_built_in = top.clone();
     add_built_in_groups(&mut with_built_in);
     let groups = sections::<Group>(gathered, &with_built_in, "groups", |_, _, _| {});
-    let explicit = read_jobs(gathered, &top, kinds);
+    let explicit = read_jobs(gathered, &top, registry.kinds);
     let (daemon, clusters) = (daemon?, clusters?);
-    let jobs = explicit.map(|jobs| add_monitors(gathered, jobs, kinds, &daemon, &clusters));
+    let jobs = explicit.map(|jobs| add_monitors(gathered, jobs, registry.kinds, &daemon, &clusters));
     Some(Config {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         daemon,
@@ -289,26 +300,16 @@ fn read(gathered: &mut Findings, kinds: &[Kind], path: &Path) -> Option<Config> 
     })
 }
 
-/// A repository in a directory of this machine, with the defaults for everything else. `None` never, as long as the
-/// defaults are valid, which a test holds.
-pub fn local_repository(path: &Path) -> Option<Repository> {
+/// A repository of this type and these options of its own, with the defaults for everything else. `None` where one is wrong.
+pub fn repository(store: &Variant<dyn StoreOptions>, own: &[(&str, String)]) -> Option<Repository> {
     let mut gathered = Findings::of(Figment::new(), true);
-    let pairs = [("type", "local".to_owned()), ("path", path.display().to_string())];
-    let dict: Dict = pairs.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
-    read_section(&mut gathered, "repositories.local".into(), Value::Dict(Tag::Default, dict), |_, _| {})
-}
-
-fn resolve(reader: &mut Reader<'_>, key: &str, password: &mut Option<Secret>, file: Option<&Path>, credential: &str) {
-    match file.map(|file| (file, Secret::from_file(file))) {
-        Some((_, Ok(secret))) => *password = Some(secret),
-        Some((file, Err(_))) if !reader.needs_secrets() => *password = Some(Secret::unread(file)),
-        Some((file, Err(reason))) => {
-            let hint = reason.contains("open to others").then(|| format!("run: chmod 0600 {}", file.display()));
-            reader.refuse(key, format!("{} {reason}", file.display()), hint);
-        }
-        None if password.is_none() => *password = Secret::from_credential(credential),
-        None => {}
-    }
+    let pairs = own.iter().cloned().chain([("type", store.name.to_owned())]);
+    let dict: Dict = pairs.map(|(key, value)| (key.to_owned(), Value::from(value))).collect();
+    let value = Value::Dict(Tag::Default, dict);
+    let path = "repositories.local".to_owned();
+    let (common, store) =
+        read_variant(&mut gathered, path, value, ("repository", std::slice::from_ref(store)), |_, _, _| {})?;
+    gathered.problems.is_empty().then_some(Repository { common, store })
 }
 
 fn add_built_in_groups(top: &mut Dict) {

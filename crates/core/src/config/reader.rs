@@ -3,6 +3,7 @@
 use super::{
     load::BUILT_IN_GROUPS,
     problem::Problem,
+    secret::Secret,
     setting::{KnownNames, Setting},
     suggest::nearest,
 };
@@ -11,6 +12,7 @@ use figment::{
     providers::{Format, Toml},
     value::{Dict, Tag, Value},
 };
+use std::path::Path;
 
 /// One documented option.
 #[derive(Clone, Copy, Debug)]
@@ -147,9 +149,39 @@ impl<'a> Reader<'a> {
         Self { path, tag, dict, valid: Vec::new(), gathered }
     }
 
-    /// Whether a secret that cannot be read is a problem.
-    pub(super) fn needs_secrets(&self) -> bool {
-        self.gathered.secrets
+    /// Sets a secret from its file, or from the credential that is called as this section and `name`.
+    pub fn resolve(&mut self, key: &str, secret: &mut Option<Secret>, file: Option<&Path>, name: &str) {
+        match file.map(|file| (file, Secret::from_file(file))) {
+            Some((_, Ok(read))) => *secret = Some(read),
+            // Whoever needs no secret.
+            Some((file, Err(_))) if !self.gathered.secrets => *secret = Some(Secret::unread(file)),
+            Some((file, Err(reason))) => {
+                let hint = reason.contains("open to others").then(|| format!("run: chmod 0600 {}", file.display()));
+                self.refuse(key, format!("{} {reason}", file.display()), hint);
+            }
+            None if secret.is_none() => *secret = Secret::from_credential(&format!("{}.{name}", self.path)),
+            None => {}
+        }
+    }
+
+    /// The keys that nobody has taken so far.
+    pub(super) fn left(&self) -> Vec<String> {
+        self.dict.keys().cloned().collect()
+    }
+
+    /// Refuses a key that is there, and takes it out.
+    pub(super) fn refuse_key(&mut self, key: &str, message: String) {
+        if let Some(value) = self.dict.remove(key) {
+            let (path, shown) = (format!("{}.{key}", self.path), render(&value));
+            self.gathered.refuse(value.tag(), &path, Some(shown), message, None);
+        }
+    }
+
+    /// Refuses a section that lacks an option which its type needs.
+    pub fn require(&mut self, key: &str, is_there: bool, whose: &str) {
+        if !is_there {
+            self.refuse(key, format!("is missing: {whose} needs it"), None);
+        }
     }
 
     /// Takes one option out of the section; `None` where a problem was recorded.
@@ -206,7 +238,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Refuses an address that is none for HTTP, or that holds a user or a password (C25): they would be in logs and errors.
-    pub(super) fn check_address(&mut self, key: &str, address: Option<&str>) {
+    pub fn check_address(&mut self, key: &str, address: Option<&str>) {
         let Some(address) = address else { return };
         let rest = address.strip_prefix("https://").or_else(|| address.strip_prefix("http://"));
         match rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default()) {

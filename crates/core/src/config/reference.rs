@@ -2,10 +2,10 @@
 //! `docs/configuration.md`.
 
 use super::{
-    jobs::Kind,
-    load::variable,
+    load::{Registry, variable},
     reader::{OptionDoc, Section},
-    sections::{Channel, Cluster, Daemon, Group, History, JobOptions, Mail, Repository, Wal},
+    sections::{ChannelCommon, Cluster, Daemon, Group, History, JobOptions, Mail, RepositoryOptions, Wal},
+    variant::Variant,
 };
 use std::fmt::Write;
 
@@ -19,19 +19,25 @@ pub enum Page {
 }
 
 /// Every section and option, in the order in which a newcomer meets them.
-pub fn reference(kinds: &[Kind], page: Page) -> String {
+pub fn reference(registry: &Registry<'_>, page: Page) -> String {
     let mut out = String::new();
     let o = &mut out;
     section::<Daemon>(o, page, "daemon");
     section::<History>(o, page, "history");
     section::<Cluster>(o, page, "clusters.NAME");
-    section::<Repository>(o, page, "repositories.NAME");
+    section::<RepositoryOptions>(o, page, "repositories.NAME");
+    for Variant { name, about, options, .. } in registry.stores {
+        write_section(o, page, &format!("repositories.NAME, type = \"{name}\""), about, options);
+    }
     section::<Wal>(o, page, "wal");
     section::<Mail>(o, page, "mail");
-    section::<Channel>(o, page, "channels.NAME");
+    section::<ChannelCommon>(o, page, "channels.NAME");
+    for Variant { name, about, options, .. } in registry.channels {
+        write_section(o, page, &format!("channels.NAME, type = \"{name}\""), about, options);
+    }
     section::<Group>(o, page, "groups.NAME");
     section::<JobOptions>(o, page, "jobs.NAME");
-    for kind in kinds {
+    for kind in registry.kinds {
         write_section(o, page, &format!("jobs.NAME, kind = \"{}\"", kind.name), kind.about, kind.options);
     }
     out

@@ -3,8 +3,8 @@
 mod channels;
 mod repository;
 
-pub use channels::{Channel, ChannelType, Mail, MailSecurity, MailTransport};
-pub use repository::{Compression, Metadata, Repository, RepositoryType};
+pub use channels::{Channel, ChannelCommon, Mail, MailSecurity, MailTransport};
+pub use repository::{Compression, Metadata, Repository, RepositoryOptions};
 
 use super::{ChannelName, ClusterName, GroupName, Listen, MailAddress, Patience, RepositoryName, Secret};
 use crate::{

@@ -42,7 +42,7 @@ async fn in_each(
 ) -> Result<Vec<(Repository, Result<Catalogue, String>)>, JobError> {
     let (cluster, _) = session.context.cluster()?;
     let (mut all, mut away) = (Vec::new(), None);
-    for repository in session.context.backup_repositories(names)? {
+    for repository in crate::backups::repositories(session.context, names)? {
         let found = match Catalogue::shown(&repository, Some(cluster)).await {
             Ok(catalogue) => Ok(catalogue),
             Err(error) => {

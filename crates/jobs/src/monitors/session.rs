@@ -3,11 +3,11 @@
 //! Invariants: no answer is awaited for longer than the server's own limit and a little. A query that the server does not come to the
 //! end of is cancelled there, and its monitor does not ask again before that query has ended.
 
-use super::{
-    Query,
+use super::Query;
+use crate::{
+    JobContext, JobError,
     connection::{BackendProcess, GRACE, OpenConnection, State, within},
 };
-use crate::{JobContext, JobError};
 use pgbosun_core::{
     config::Cluster,
     detail::Detail,
@@ -309,8 +309,7 @@ impl<'a> MonitorSession<'a> {
         let job = &self.context.job;
         let stuck = &mut self.acquire().await.stuck;
         let Some(BackendProcess { pid, since }) = stuck.get(job) else { return Ok(()) };
-        let asked =
-            sqlx::query_scalar(include_str!("connection/stuck.sql")).bind(pid).bind(since).fetch_one(connection);
+        let asked = sqlx::query_scalar(include_str!("session/stuck.sql")).bind(pid).bind(since).fetch_one(connection);
         let Some(there) = within(GRACE, asked).await else {
             return Err(Error::Timeout { what: WHAT.into(), limit: GRACE }.into());
         };
@@ -330,7 +329,7 @@ impl<'a> MonitorSession<'a> {
         self.acquire().await.stuck.insert(job, process.clone());
         let cancel = async {
             let mut connection = server.connect().await.ok()?;
-            let ask = sqlx::query(include_str!("connection/cancel.sql")).bind(process.pid).bind(process.since);
+            let ask = sqlx::query(include_str!("session/cancel.sql")).bind(process.pid).bind(process.since);
             ask.execute(&mut connection).await.ok()?;
             connection.close().await.ok()
         };

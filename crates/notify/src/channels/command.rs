@@ -1,10 +1,13 @@
 //! A program of the user's own: the message as JSON on its standard input, accepted where it exits with 0.
 
-use super::{Channel, DeliveryError, Message, Receipt, webhook};
+use super::{Channel, ChannelType, DeliveryError, Message, Receipt, own, webhook};
 use async_trait::async_trait;
-use pgbosun_core::config;
+use pgbosun_core::{
+    config::{ChannelOptions, Reader, Section, Variant},
+    options,
+};
 use pgbosun_postgres::GroupChild;
-use std::{path::PathBuf, process::Stdio, time::Duration};
+use std::{path::PathBuf, process::Stdio, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -17,6 +20,31 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long it may take to end after TERM.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+options! {
+    /// A program of one's own: JSON on its standard input.
+    pub struct CommandOptions {
+        /// The program.
+        program: PathBuf;
+        /// Its arguments.
+        arguments: Vec<String> = "[]";
+    }
+}
+
+impl ChannelOptions for CommandOptions {}
+
+pub(super) const TYPE: ChannelType = ChannelType {
+    variant: Variant {
+        name: "command",
+        about: CommandOptions::ABOUT,
+        options: CommandOptions::OPTIONS,
+        read: |reader: &mut Reader<'_>| Some(Arc::new(CommandOptions::read(reader)?)),
+    },
+    open: |channel| {
+        let CommandOptions { program, arguments } = own::<CommandOptions>(channel)?.clone();
+        Some(Ok(Box::new(Program { program, arguments, timeout: channel.common.timeout })))
+    },
+};
+
 pub(super) struct Program {
     program: PathBuf,
     arguments: Vec<String>,
@@ -24,12 +52,6 @@ pub(super) struct Program {
 }
 
 impl Program {
-    pub fn new(options: &config::Channel) -> Self {
-        // The configuration check has made sure of the program.
-        let program = options.program.clone().unwrap_or_default();
-        Self { program, arguments: options.arguments.clone(), timeout: options.timeout }
-    }
-
     fn failed(&self, reason: impl std::fmt::Display) -> DeliveryError {
         DeliveryError::Program(format!("{}: {reason}", self.program.display()))
     }

@@ -1,15 +1,21 @@
 //! PagerDuty, Events API v2: an event for each alert of a message, under the alert's id as `dedup_key`, so that whatever is
 //! sent twice is one incident there.
 
-use super::{Channel, DeliveryError, Message, Receipt, http::Http, shortened};
+use super::{Channel, ChannelType, DeliveryError, Message, Receipt, http::Http, own, shortened};
 use crate::bulletin::{Bulletin, Item};
 use async_trait::async_trait;
 use pgbosun_core::{
     alert::{AlertState, Notice},
-    config::{self, Secret},
+    config::{ChannelOptions, Reader, Secret, Section, Variant},
     finding::Severity,
+    options,
 };
 use serde_json::{Value, json};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The public address of the service.
 const URL: &str = "https://events.pagerduty.com/v2/enqueue";
@@ -18,6 +24,46 @@ const SUMMARY: usize = 1024;
 /// What is told of the detail: an event may have 512 KB in all.
 const DETAIL: usize = 16_000;
 
+options! {
+    /// PagerDuty, by its Events API v2.
+    pub struct PagerDutyOptions {
+        /// A file of mode 0600 with the routing key. Without it: the credential `channels.NAME.secret`.
+        secret_file: Option<PathBuf>;
+        /// The routing key, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
+        secret: Option<Secret>;
+        /// A URL other than the service's own.
+        url: Option<String>;
+        /// A file with certificates (PEM) to trust in addition to the system's.
+        ca_file: Option<PathBuf>;
+    }
+}
+
+impl ChannelOptions for PagerDutyOptions {
+    fn secret_files(&self) -> Vec<&Path> {
+        self.secret_file.iter().map(PathBuf::as_path).collect()
+    }
+}
+
+pub(super) const TYPE: ChannelType = ChannelType {
+    variant: Variant {
+        name: "pagerduty",
+        about: PagerDutyOptions::ABOUT,
+        options: PagerDutyOptions::OPTIONS,
+        read: |reader: &mut Reader<'_>| {
+            let mut options = PagerDutyOptions::read(reader)?;
+            let file = options.secret_file.clone();
+            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
+            reader.require("secret-file", options.secret.is_some(), "a channel of type pagerduty");
+            reader.check_address("url", options.url.as_deref());
+            Some(Arc::new(options))
+        },
+    },
+    open: |channel| {
+        let options: &PagerDutyOptions = own(channel)?;
+        Some(PagerDuty::new(channel.common.timeout, options).map(|service| Box::new(service) as Box<dyn Channel>))
+    },
+};
+
 pub(super) struct PagerDuty {
     http: Http,
     url: String,
@@ -25,8 +71,8 @@ pub(super) struct PagerDuty {
 }
 
 impl PagerDuty {
-    pub fn new(options: &config::Channel) -> Result<Self, DeliveryError> {
-        let http = Http::new("PagerDuty", options.timeout, options.ca_file.as_deref())?;
+    fn new(timeout: Duration, options: &PagerDutyOptions) -> Result<Self, DeliveryError> {
+        let http = Http::new("PagerDuty", timeout, options.ca_file.as_deref())?;
         // The configuration check has made sure of the secret.
         let key = options.secret.clone().unwrap_or_default();
         Ok(Self { http, url: options.url.clone().unwrap_or_else(|| URL.to_owned()), key })

@@ -1,15 +1,20 @@
 //! Slack, by an incoming webhook: one message in blocks (Block Kit), within its limits.
 
-use super::{Channel, DeliveryError, Message, Receipt, http::Http, shortened};
+use super::{Channel, ChannelType, DeliveryError, Message, Receipt, http::Http, own, shortened};
 use crate::bulletin::{Bulletin, Item};
 use async_trait::async_trait;
 use pgbosun_core::{
     alert::Notice,
-    config::{self, Secret},
+    config::{ChannelOptions, Reader, Secret, Section, Variant},
     finding::Severity,
-    human,
+    human, options,
 };
 use serde_json::{Value, json};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The most a header holds (Block Kit reference, header block).
 const HEADER: usize = 150;
@@ -18,14 +23,52 @@ const SECTION: usize = 3000;
 /// Alerts of one message: each takes two of the 50 blocks a message may have.
 const ALERTS: usize = 20;
 
+options! {
+    /// Slack, or what accepts its messages: an incoming webhook.
+    pub struct SlackOptions {
+        /// A file of mode 0600 with the webhook's URL, which is itself secret. Without it: the credential
+        /// `channels.NAME.secret`.
+        secret_file: Option<PathBuf>;
+        /// The URL, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
+        secret: Option<Secret>;
+        /// A file with certificates (PEM) to trust in addition to the system's.
+        ca_file: Option<PathBuf>;
+    }
+}
+
+impl ChannelOptions for SlackOptions {
+    fn secret_files(&self) -> Vec<&Path> {
+        self.secret_file.iter().map(PathBuf::as_path).collect()
+    }
+}
+
+pub(super) const TYPE: ChannelType = ChannelType {
+    variant: Variant {
+        name: "slack",
+        about: SlackOptions::ABOUT,
+        options: SlackOptions::OPTIONS,
+        read: |reader: &mut Reader<'_>| {
+            let mut options = SlackOptions::read(reader)?;
+            let file = options.secret_file.clone();
+            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
+            reader.require("secret-file", options.secret.is_some(), "a channel of type slack");
+            Some(Arc::new(options))
+        },
+    },
+    open: |channel| {
+        let options: &SlackOptions = own(channel)?;
+        Some(Slack::new(channel.common.timeout, options).map(|slack| Box::new(slack) as Box<dyn Channel>))
+    },
+};
+
 pub(super) struct Slack {
     http: Http,
     url: Secret,
 }
 
 impl Slack {
-    pub fn new(options: &config::Channel) -> Result<Self, DeliveryError> {
-        let http = Http::new("Slack", options.timeout, options.ca_file.as_deref())?;
+    fn new(timeout: Duration, options: &SlackOptions) -> Result<Self, DeliveryError> {
+        let http = Http::new("Slack", timeout, options.ca_file.as_deref())?;
         // The configuration check has made sure of the secret.
         Ok(Self { http, url: options.secret.clone().unwrap_or_default() })
     }

@@ -3,7 +3,12 @@
 //! Invariants: what the template sees is what the webhook's JSON says (`docs/webhook.schema.json`), so that one page tells of both; what is
 //! called JSON is JSON, or does not leave; the secret is in the address and headers only, and in no error.
 
-use super::{Channel, DeliveryError, Message, Receipt, http::Http, shortened, webhook};
+use super::{
+    Channel, DeliveryError, Message, Receipt,
+    http::Http,
+    shortened,
+    webhook::{self, WebhookOptions},
+};
 use crate::{
     bulletin::{Bulletin, Item, Occasion},
     render::environment,
@@ -14,11 +19,11 @@ use minijinja::{Error, ErrorKind, UndefinedBehavior, Value, value::Serde};
 use pgbosun_core::{
     alert::{Alert, Notice},
     clock,
-    config::{self, Secret},
+    config::Secret,
     detail::Detail,
     human,
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 use uuid::Uuid;
 
 /// Where the secret stands in an address or a header.
@@ -36,13 +41,13 @@ pub(super) struct Templated {
 }
 
 impl Templated {
-    pub fn new(options: &config::Channel, template: PathBuf) -> Result<Self, DeliveryError> {
+    pub fn new(timeout: Duration, options: &WebhookOptions, template: PathBuf) -> Result<Self, DeliveryError> {
         // The configuration check has made sure of the address; a secret one is nobody's business.
         let named = options.url.as_deref().map(|url| url.replace(SECRET, "secret"));
         let parsed = named.and_then(|url| reqwest::Url::parse(&url).ok());
         let service = parsed.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_else(|| "webhook".into());
         Ok(Self {
-            http: Http::new(&service, options.timeout, options.ca_file.as_deref())?,
+            http: Http::new(&service, timeout, options.ca_file.as_deref())?,
             url: options.url.clone(),
             secret: options.secret.clone(),
             template,

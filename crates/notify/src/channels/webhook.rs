@@ -1,12 +1,20 @@
 //! A server of the user's own: JSON by POST, signed where there is a key. `docs/channels.md` has the schema.
 
-use super::{Channel, DeliveryError, Message, Receipt, http::Http, shortened};
+use super::{Channel, ChannelType, DeliveryError, Message, Receipt, http::Http, own, shortened, templated::Templated};
 use crate::bulletin::Item;
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
-use pgbosun_core::config::{self, Secret};
+use pgbosun_core::{
+    config::{ChannelOptions, Reader, Secret, Section, Variant},
+    options,
+};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Version of the schema.
 const VERSION: u32 = 1;
@@ -15,6 +23,72 @@ const SUMMARY: usize = 300;
 /// What a message may be, in bytes: servers have limits of their own, and refuse what is larger for good.
 const LIMIT: usize = 200_000;
 
+options! {
+    /// A server of one's own, or a service with its own format: a POST.
+    pub struct WebhookOptions {
+        /// The URL to send to; with a template it may contain `{{ secret }}`, and without `url` the secret is the URL.
+        url: Option<String>;
+        /// A file with a template (Jinja) for the body, for a service with its own format: see `docs/channels.md`. Without it
+        /// the body is pgbosun's own JSON.
+        template: Option<PathBuf>;
+        /// With a template: the content type of the body.
+        content_type: String = "\"application/json\"";
+        /// With a template: additional headers, as "Name: value", in which `{{ secret }}` stands for the secret.
+        headers: Vec<String> = "[]";
+        /// A file of mode 0600 with the secret: the key for the signature in `X-Pgbosun-Signature`, without which nothing is
+        /// signed; with a template what `{{ secret }}` stands for, or, without `url`, the URL. Without the file: the credential
+        /// `channels.NAME.secret`.
+        secret_file: Option<PathBuf>;
+        /// The secret, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
+        secret: Option<Secret>;
+        /// A file with certificates (PEM) to trust in addition to the system's.
+        ca_file: Option<PathBuf>;
+    }
+}
+
+impl WebhookOptions {
+    /// Problems that no single value shows.
+    fn check(&self, reader: &mut Reader<'_>) {
+        let is_there = self.url.is_some() || (self.template.is_some() && self.secret.is_some());
+        reader.require("url", is_there, "a channel of type webhook");
+        reader.check_address("url", self.url.as_deref().map(|url| url.replace("{{ secret }}", "secret")).as_deref());
+        if self.template.is_none() && !self.headers.is_empty() {
+            reader.refuse("headers", "only works with a template", None);
+        }
+        for header in self.headers.iter().filter(|header| !header.contains(": ")) {
+            reader.refuse("headers", format!("expected \"Name: value\", not {header:?}"), None);
+        }
+    }
+}
+
+impl ChannelOptions for WebhookOptions {
+    fn secret_files(&self) -> Vec<&Path> {
+        self.secret_file.iter().map(PathBuf::as_path).collect()
+    }
+}
+
+pub(super) const TYPE: ChannelType = ChannelType {
+    variant: Variant {
+        name: "webhook",
+        about: WebhookOptions::ABOUT,
+        options: WebhookOptions::OPTIONS,
+        read: |reader: &mut Reader<'_>| {
+            let mut options = WebhookOptions::read(reader)?;
+            let file = options.secret_file.clone();
+            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
+            options.check(reader);
+            Some(Arc::new(options))
+        },
+    },
+    open: |channel| {
+        let (timeout, options): (_, &WebhookOptions) = (channel.common.timeout, own(channel)?);
+        Some(match options.template.clone() {
+            Some(template) => Templated::new(timeout, options, template).map(|it| Box::new(it) as Box<dyn Channel>),
+            None => Webhook::new(timeout, options).map(|it| Box::new(it) as Box<dyn Channel>),
+        })
+    },
+};
+
 pub(super) struct Webhook {
     http: Http,
     url: String,
@@ -22,16 +96,12 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    pub fn new(options: &config::Channel) -> Result<Self, DeliveryError> {
+    fn new(timeout: Duration, options: &WebhookOptions) -> Result<Self, DeliveryError> {
         // The configuration check has made sure of the address.
         let url = options.url.clone().unwrap_or_default();
         let parsed = reqwest::Url::parse(&url).map_err(|error| DeliveryError::Message(format!("url: {error}")))?;
         let service = parsed.host_str().unwrap_or("webhook").to_owned();
-        Ok(Self {
-            http: Http::new(&service, options.timeout, options.ca_file.as_deref())?,
-            url,
-            key: options.secret.clone(),
-        })
+        Ok(Self { http: Http::new(&service, timeout, options.ca_file.as_deref())?, url, key: options.secret.clone() })
     }
 
     async fn post(&self, body: String) -> Result<Receipt, DeliveryError> {

@@ -1,7 +1,8 @@
 use super::*;
+use crate::channel_types;
 use pgbosun_core::{
     alert::{Acknowledgement, Matcher, Silence},
-    config::{Kind, Needs, load},
+    config::{Kind, Needs, Registry, load},
     finding::Reach,
 };
 use std::{cell::RefCell, sync::Arc};
@@ -38,7 +39,9 @@ impl World {
              [jobs.x]\nkind = \"monitor.x\"\n{more}"
         );
         std::fs::write(&path, text).unwrap();
-        let config = load(&path, &[KIND]).unwrap_or_else(|problems| panic!("{problems}")).config;
+        let config = load(&path, &Registry { kinds: &[KIND], channels: &channel_types(), ..Registry::default() })
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .config;
         let hosts = [("main".to_owned(), vec!["db1".to_owned()])].into();
         Self { config, hosts, snapshot: RefCell::default() }
     }

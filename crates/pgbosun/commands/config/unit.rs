@@ -221,7 +221,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("pgbosun.toml");
         fs::write(&file, text).unwrap();
-        let Loaded { config, effective, .. } = pgbosun_jobs::load(&file).unwrap();
+        let Loaded { config, effective, .. } = pgbosun_daemon::load(&file).unwrap();
         drop_in(&config, &effective, mounts)
     }
 

@@ -7,12 +7,15 @@
 //! C1: an object is written under a temporary name, fsynced, renamed, and its directory fsynced. A failed fsync is a
 //! failure and is not tried again: the kernel may already have dropped the pages.
 
-use super::{ObjectWriter, Stat, Storage, is_unfinished, temporary_name, tree};
+use super::{ObjectWriter, Stat, Storage, Store, is_unfinished, own, temporary_name, tree};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag};
-use pgbosun_core::faults;
+use pgbosun_core::{
+    config::{Reader, Section, StoreOptions, Variant},
+    faults, options, unit,
+};
 use std::{
     io::{self, Write},
     os::{
@@ -24,13 +27,54 @@ use std::{
 };
 use tokio::{fs::File, io::AsyncRead};
 
+options! {
+    /// In a directory of this machine, or of a mounted share.
+    pub struct LocalOptions {
+        /// The directory. It is created with mode 0700 if it is missing.
+        path: PathBuf;
+        /// Make directories durable too. Set it to `false` for mounts that cannot do this, such as CIFS.
+        sync_directories: bool = "true";
+    }
+}
+
+impl StoreOptions for LocalOptions {
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn shown(&self) -> String {
+        self.place()
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+}
+
+pub(super) const STORE: Store = Store {
+    variant: Variant {
+        name: "local",
+        about: LocalOptions::ABOUT,
+        options: LocalOptions::OPTIONS,
+        read: |reader: &mut Reader<'_>| Some(Arc::new(LocalOptions::read(reader)?)),
+    },
+    open: |repository, mark| {
+        let LocalOptions { path, sync_directories } = own(repository)?;
+        if let Some(why) = unit::hides(path) {
+            return Some(Err(format!("this process cannot see the machine's {}: {why}", path.display())));
+        }
+        let directories = if *sync_directories { Directories::Synced } else { Directories::Unsynced };
+        Some(Ok(Arc::new(Local { mark, ..Local::new(path, directories) })))
+    },
+};
+
 /// Objects as files below a root directory.
 #[derive(Debug)]
 pub struct Local {
     root: PathBuf,
     directories: Directories,
     /// Until this is there nothing else is stored: a share that is unmounted leaves its mount point behind.
-    pub(super) mark: Option<&'static str>,
+    mark: Option<&'static str>,
 }
 
 /// Whether directories can be made durable: a CIFS mount refuses, and makes them durable itself.

@@ -3,18 +3,26 @@
 //! An object appears whole when its upload is completed, which the store itself promises. Requests that fail for a
 //! passing reason are repeated, and none waits for ever. Parts carry checksums where the store takes them (S3: CRC-32C).
 
-use super::{ObjectWriter, OverNetwork, Stat, Storage, bounded::Bounded};
+mod azure;
+mod gcs;
+mod s3;
+
+pub(super) use azure::STORE as AZURE;
+pub(super) use gcs::STORE as GCS;
+pub(super) use s3::STORE as S3;
+
+use super::{ObjectWriter, OverNetwork, Stat, Storage, Store, bounded::Bounded, own};
 use crate::Error;
 use async_trait::async_trait;
 use bytes::Bytes;
+use bytesize::ByteSize;
 use futures::TryStreamExt;
 use opendal::{
     HttpTransporter, OperationContext, Operator,
     layers::{RetryLayer, ThrottleLayer, TimeoutLayer},
-    services,
 };
-use pgbosun_core::config::{self, RepositoryType};
-use std::{path::Path, time::Duration};
+use pgbosun_core::config::{Metadata, Reader, RepositoryOptions};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::io::AsyncRead;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
@@ -33,35 +41,29 @@ const NAMES: usize = 5_000_000;
 const CONCURRENT_PARTS: usize = 2;
 
 impl ObjectStore {
-    /// The bucket of this configuration. Nothing is asked of it yet.
-    ///
-    /// # Errors
-    /// [`Error::Configuration`] where the library cannot use it as configured.
-    pub fn new(name: &str, options: &config::Repository) -> Result<Self, Error> {
-        let refused = |reason: String| Error::Configuration { repository: name.to_owned(), reason };
-        let operator = service(options).map_err(|error| refused(error.to_string()))?;
-        let client = client(options).map_err(refused)?;
-        let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client);
+    /// A bucket through this operator. Nothing is asked of it yet.
+    fn open(common: &RepositoryOptions, bucket: Bucket<'_>, operator: Operator) -> Result<Arc<dyn Storage>, String> {
+        let transport = opendal_http_transport_reqwest::ReqwestTransport::new(client(common.timeout, bucket.ca_file)?);
         let context = OperationContext::new().with_http_transport(HttpTransporter::new(Bounded(transport)));
         let mut operator = operator
             .with_context(context)
-            .layer(TimeoutLayer::new().with_timeout(options.timeout).with_io_timeout(options.timeout))
+            .layer(TimeoutLayer::new().with_timeout(common.timeout).with_io_timeout(common.timeout))
             .layer(
                 RetryLayer::new()
-                    .with_max_times(options.request_retries.into())
+                    .with_max_times(common.request_retries.into())
                     .with_min_delay(Duration::from_millis(500))
                     .with_max_delay(Duration::from_secs(15))
                     .with_jitter(),
             );
-        if let Some(limit) = options.rate_limit {
+        if let Some(limit) = common.rate_limit {
             let rate = u32::try_from(limit.bytes()).unwrap_or(u32::MAX);
             // One part must fit, or it could never be sent.
-            let burst = u32::try_from(options.part_size.as_u64()).unwrap_or(u32::MAX).max(rate);
+            let burst = u32::try_from(bucket.part_size.as_u64()).unwrap_or(u32::MAX).max(rate);
             operator = operator.layer(ThrottleLayer::new(rate, burst));
         }
-        let metadata = options.metadata.0.clone().into_iter().collect();
-        let part_size = usize::try_from(options.part_size.as_u64()).unwrap_or(usize::MAX);
-        Ok(Self { operator, part_size, metadata })
+        let metadata = bucket.metadata.0.clone().into_iter().collect();
+        let part_size = usize::try_from(bucket.part_size.as_u64()).unwrap_or(usize::MAX);
+        Ok(Arc::new(Self { operator, part_size, metadata }))
     }
 
     /// What lies below a prefix: its path and size; directories end with a slash.
@@ -86,67 +88,45 @@ impl ObjectStore {
     }
 }
 
-fn service(options: &config::Repository) -> opendal::Result<Operator> {
-    let bucket = options.bucket.as_deref().unwrap_or_default();
-    let root = format!("/{}", options.prefix.trim_matches('/'));
-    let endpoint = options.endpoint.as_deref();
-    match options.r#type {
-        RepositoryType::Gcs => {
-            let mut builder = services::Gcs::default().bucket(bucket).root(&root);
-            if let Some(endpoint) = endpoint {
-                builder = builder.endpoint(endpoint);
-            }
-            if let Some(file) = &options.secret_file {
-                builder = builder.credential_path(&file.display().to_string());
-            }
-            if let Some(class) = &options.storage_class {
-                builder = builder.default_storage_class(class);
-            }
-            Operator::new(builder)
+/// What the types of buckets have in common.
+struct Bucket<'a> {
+    endpoint: Option<&'a str>,
+    name: &'a str,
+    prefix: &'a str,
+    metadata: &'a Metadata,
+    ca_file: Option<&'a Path>,
+    part_size: ByteSize,
+}
+
+impl Bucket<'_> {
+    /// Problems that no single value shows.
+    fn check(&self, reader: &mut Reader<'_>) {
+        reader.check_address("endpoint", self.endpoint);
+        if self.part_size < ByteSize::mib(5) {
+            reader.refuse("part-size", "expected at least 5MiB, the minimum that stores accept", None);
         }
-        RepositoryType::Azure => {
-            let account = options.access_key.as_deref().unwrap_or_default();
-            let public = format!("https://{account}.blob.core.windows.net");
-            let mut builder = services::Azblob::default()
-                .container(bucket)
-                .root(&root)
-                .endpoint(endpoint.unwrap_or(&public))
-                .account_name(account);
-            if let Some(secret) = &options.secret {
-                builder = builder.account_key(secret.current().expose());
-            }
-            Operator::new(builder)
-        }
-        _ => {
-            let mut builder =
-                services::S3::default().bucket(bucket).root(&root).region(&options.region).checksum_algorithm("crc32c");
-            if let Some(endpoint) = endpoint {
-                builder = builder.endpoint(endpoint);
-            }
-            if !options.path_style {
-                builder = builder.enable_virtual_host_style();
-            }
-            if let (Some(key), Some(secret)) = (&options.access_key, &options.secret) {
-                builder = builder.access_key_id(key).secret_access_key(secret.current().expose()).disable_config_load();
-            }
-            if let Some(class) = &options.storage_class {
-                builder = builder.default_storage_class(class);
-            }
-            if let Some(encryption) = &options.server_side_encryption {
-                builder = builder.server_side_encryption(encryption);
-            }
-            if let Some(key) = &options.kms_key {
-                builder = builder.server_side_encryption_aws_kms_key_id(key);
-            }
-            Operator::new(builder)
-        }
+    }
+
+    /// Where it is, exactly, for a type.
+    fn place(&self, kind: &str) -> String {
+        format!("{kind}:{}/{}/{}", self.endpoint.unwrap_or_default(), self.name, self.prefix)
+    }
+
+    /// Where it is, as people know it.
+    fn shown(&self) -> String {
+        if self.prefix.is_empty() { self.name.to_owned() } else { format!("{}/{}", self.name, self.prefix) }
+    }
+
+    /// What every key begins with.
+    fn root(&self) -> String {
+        format!("/{}", self.prefix.trim_matches('/'))
     }
 }
 
 /// The HTTP client: the system's certificates, and those of `ca-file`.
-fn client(options: &config::Repository) -> Result<reqwest::Client, String> {
-    let mut builder = reqwest::Client::builder().connect_timeout(options.timeout).tls_backend_rustls();
-    if let Some(file) = &options.ca_file {
+fn client(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, String> {
+    let mut builder = reqwest::Client::builder().connect_timeout(timeout).tls_backend_rustls();
+    if let Some(file) = ca_file {
         builder = builder.tls_certs_merge(certificates(file)?);
     }
     builder.build().map_err(|error| error.to_string())

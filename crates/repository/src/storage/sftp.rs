@@ -10,7 +10,7 @@
 //! seen: [`Storage::exposed`] says where others than the account could.
 
 use super::{
-    Foreign, ObjectWriter, OverNetwork, Stat, Storage, is_unfinished, temporary_name,
+    Foreign, ObjectWriter, OverNetwork, Stat, Storage, Store, is_unfinished, own, temporary_name,
     tree::{DEPTH, ENTRIES, parts},
 };
 use crate::Error;
@@ -18,12 +18,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, future::try_join_all};
 use openssh_sftp_client::{
-    Sftp as Client, SftpOptions,
+    Sftp as Client, SftpOptions as ClientOptions,
     file::TokioCompatFile,
     fs::Fs,
     metadata::{MetaData, Permissions},
 };
-use pgbosun_core::config;
+use pgbosun_core::{
+    config::{Reader, RepositoryOptions, Section, StoreOptions, Variant},
+    options,
+};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -35,6 +38,50 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     sync::Mutex,
+};
+
+options! {
+    /// In a directory of another machine, over SFTP.
+    pub struct SftpOptions {
+        /// The directory. It is created with mode 0700 if it is missing. Only the account may have write access to it
+        /// (`chmod go-w`, or `chmod +t`), since SFTP cannot keep others from replacing a directory with a link while it is in
+        /// use. `check` reports where others can.
+        path: PathBuf;
+        /// The machine.
+        host: String;
+        /// Its port.
+        port: u16 = "22";
+        /// The account there; by default the name of the user that pgbosun runs as.
+        user: Option<String>;
+        /// The private key.
+        key_file: Option<PathBuf>;
+        /// The file with the machine's host key. A machine whose key is unknown is refused.
+        known_hosts_file: Option<PathBuf>;
+    }
+}
+
+impl StoreOptions for SftpOptions {
+    fn place(&self) -> String {
+        format!("sftp://{}:{}{}", self.host, self.port, self.path.display())
+    }
+
+    fn shown(&self) -> String {
+        format!("{}:{}", self.host, self.path.display())
+    }
+
+    fn secret_files(&self) -> Vec<&Path> {
+        self.key_file.iter().map(PathBuf::as_path).collect()
+    }
+}
+
+pub(super) const STORE: Store = Store {
+    variant: Variant {
+        name: "sftp",
+        about: SftpOptions::ABOUT,
+        options: SftpOptions::OPTIONS,
+        read: |reader: &mut Reader<'_>| Some(Arc::new(SftpOptions::read(reader)?)),
+    },
+    open: |repository, _| Some(Ok(Arc::new(Sftp::new(&repository.common, own(repository)?)))),
 };
 
 /// Objects as files below a directory of another machine.
@@ -67,12 +114,12 @@ fn not_found(error: &SftpError) -> bool {
 
 impl Sftp {
     /// The directory of this configuration. Nothing is connected yet.
-    pub fn new(options: &config::Repository) -> Self {
+    pub fn new(common: &RepositoryOptions, options: &SftpOptions) -> Self {
         let mut command: Vec<String> =
             ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ServerAliveInterval=15"]
                 .map(str::to_owned)
                 .to_vec();
-        command.extend(["-o".into(), format!("ConnectTimeout={}", options.timeout.as_secs().max(1))]);
+        command.extend(["-o".into(), format!("ConnectTimeout={}", common.timeout.as_secs().max(1))]);
         command.extend(["-p".into(), options.port.to_string()]);
         if let Some(key) = &options.key_file {
             command.extend(["-o".into(), "IdentitiesOnly=yes".into(), "-i".into(), key.display().to_string()]);
@@ -83,12 +130,11 @@ impl Sftp {
         if let Some(user) = &options.user {
             command.extend(["-l".into(), user.clone()]);
         }
-        let host = options.host.clone().unwrap_or_default();
-        command.extend(["-s".into(), "--".into(), host, "sftp".into()]);
+        command.extend(["-s".into(), "--".into(), options.host.clone(), "sftp".into()]);
         Self {
-            root: options.path.clone().unwrap_or_default(),
+            root: options.path.clone(),
             command: Arc::new(command),
-            timeout: options.timeout,
+            timeout: common.timeout,
             session: Arc::default(),
         }
     }
@@ -122,7 +168,7 @@ impl Sftp {
         let (Some(input), Some(output), Some(mut errors)) = pipes else {
             return Err(io::Error::other("ssh has no pipes"));
         };
-        let client = match Client::new(input, output, SftpOptions::new()).await {
+        let client = match Client::new(input, output, ClientOptions::new()).await {
             Ok(client) => client,
             Err(error) => {
                 // What ssh itself says is the reason that helps.

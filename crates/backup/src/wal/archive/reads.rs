@@ -3,9 +3,8 @@
 use super::*;
 use crate::{Catalogue, Progress, chain::tests::backup, verify_archive};
 use async_trait::async_trait;
-use pgbosun_core::config;
 use pgbosun_repository::{
-    EncodedWal, Encoding, ObjectWriter, Storage,
+    EncodedWal, Encoding, ObjectWriter, Storage, local_repository,
     storage::{self, Stat},
 };
 use sha2::{Digest, Sha256};
@@ -17,17 +16,17 @@ const HISTORY: &str = "1\t0/2000100\tno recovery target specified\n";
 
 /// A repository with a backup of timeline 1, and the history of timeline 2; sealed for everybody who is here, or not.
 async fn promoted(place: &Path, sealed: bool) -> Repository {
-    let mut options = config::local_repository(place).unwrap();
+    let mut options = local_repository(place).unwrap();
     if sealed {
-        options.encrypt_to = vec!["age1eulgtycusfwurdy4j7w7auuuyfxjcey79lc228s23d5eesa2me6qkcffzm".into()];
+        options.common.encrypt_to = vec!["age1eulgtycusfwurdy4j7w7auuuyfxjcey79lc228s23d5eesa2me6qkcffzm".into()];
     }
-    let repository = Repository::on("r", &options, storage::open("r", &options, None).unwrap());
+    let repository = Repository::on("r", &options.common, storage::open("r", &options, None).unwrap());
     let mut info = backup("a", 1, None);
     info.server_version = "15.1".into();
     repository.publish(&info.place(), &info).await.unwrap();
     let file = WalFile::History(2);
     let sha256 = hex::encode(Sha256::digest(HISTORY));
-    let (encoding, frames) = (Encoding::of(&options), Arc::default());
+    let (encoding, frames) = (Encoding::of(&options.common), Arc::default());
     let encoded = EncodedWal::of(&encoding, &frames, &file, &sha256, HISTORY.as_bytes());
     WalArchive::new(&repository, "main", "1").put(&file, &encoded.await.unwrap()).await.unwrap();
     repository

@@ -1,9 +1,9 @@
 //! `[mail]` and `[channels.NAME]`: the ways by which messages leave.
 
-use super::super::{MailAddress, Reader, Secret};
+use super::super::{ChannelOptions, MailAddress, Reader, Secret, TypeName};
 use crate::{finding::Severity, options};
 use bytesize::ByteSize;
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 crate::words! {
     /// How a connection to a mail server is secured.
@@ -79,51 +79,15 @@ options! {
     }
 }
 
-crate::words! {
-    /// What is at the other end of a channel.
-    pub enum ChannelType {
-        /// An incoming webhook of Slack, or of what speaks like it.
-        Slack = "slack",
-        /// PagerDuty, Events API v2.
-        Pagerduty = "pagerduty",
-        /// A server of one's own: JSON by POST.
-        Webhook = "webhook",
-        /// A program of one's own: JSON on its standard input.
-        Command = "command",
-    }
-}
-
 crate::word_settings! {
-    ChannelType: "a type of channel: \"slack\", \"pagerduty\", \"webhook\" or \"command\"";
     Severity: "\"warning\", \"unknown\" or \"critical\"";
 }
 
 options! {
     /// A way to send messages other than by mail. Groups name their channels in `channels`.
-    pub struct Channel {
+    pub struct ChannelCommon {
         /// What is at the other end.
-        r#type: ChannelType;
-        /// `webhook`: the URL to send to; with a template it may contain `{{ secret }}`, and without `url` the secret is the
-        /// URL. `pagerduty`: a URL other than the service's own.
-        url: Option<String>;
-        /// `webhook`: a file with a template (Jinja) for the body, for a service with its own format: see `docs/channels.md`.
-        template: Option<PathBuf>;
-        /// `webhook` with a template: the content type of the body.
-        content_type: String = "\"application/json\"";
-        /// `webhook` with a template: additional headers, as "Name: value", in which `{{ secret }}` stands for the secret.
-        headers: Vec<String> = "[]";
-        /// A file of mode 0600 with the secret. `slack`: the webhook's URL, which is itself secret. `pagerduty`: the routing
-        /// key. `webhook`: the key for the signature in `X-Pgbosun-Signature`; without it nothing is signed. With a template:
-        /// what `{{ secret }}` stands for, or, without `url`, the URL. Without the file: the credential `channels.NAME.secret`.
-        secret_file: Option<PathBuf>;
-        /// The secret, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
-        secret: Option<Secret>;
-        /// `command`: the program.
-        program: Option<PathBuf>;
-        /// `command`: its arguments.
-        arguments: Vec<String> = "[]";
-        /// A file with certificates (PEM) to trust in addition to the system's.
-        ca_file: Option<PathBuf>;
+        r#type: TypeName;
         /// How long one message may take.
         timeout: Duration = "\"30s\"";
         /// The lowest severity that is sent. Once an alert has been this severe, the channel also gets everything that follows
@@ -134,28 +98,18 @@ options! {
     }
 }
 
-impl Channel {
+/// A way to send messages other than by mail, as configured.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// What every channel has.
+    pub common: ChannelCommon,
+    /// What its type has.
+    pub own: Arc<dyn ChannelOptions>,
+}
+
+impl ChannelCommon {
     /// Problems that no single value shows.
     pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
-        let needed: &[(&str, bool)] = match self.r#type {
-            ChannelType::Slack | ChannelType::Pagerduty => &[("secret-file", self.secret.is_none())],
-            ChannelType::Webhook if self.template.is_some() => &[("url", self.url.is_none() && self.secret.is_none())],
-            ChannelType::Webhook => &[("url", self.url.is_none())],
-            ChannelType::Command => &[("program", self.program.is_none())],
-        };
-        for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
-            reader.refuse(key, format!("is missing: a channel of type {} needs it", self.r#type), None);
-        }
-        reader.check_address("url", self.url.as_deref().map(|url| url.replace("{{ secret }}", "secret")).as_deref());
-        if self.template.is_some() && self.r#type != ChannelType::Webhook {
-            reader.refuse("template", format!("a channel of type {} has its own format", self.r#type), None);
-        }
-        if self.template.is_none() && !self.headers.is_empty() {
-            reader.refuse("headers", "only works with a template", None);
-        }
-        for header in self.headers.iter().filter(|header| !header.contains(": ")) {
-            reader.refuse("headers", format!("expected \"Name: value\", not {header:?}"), None);
-        }
         if self.hourly_limit == 0 {
             reader.refuse("hourly-limit", "expected 1 or more", None);
         }

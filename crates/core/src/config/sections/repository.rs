@@ -1,25 +1,9 @@
 //! `[repositories.NAME]`: where backups and WAL are kept, and how they are stored there.
 
-use super::super::{KnownNames, Rate, RawValue, Reader, Refusal, Retention, Secret, Setting};
+use super::super::{KnownNames, Rate, RawValue, Reader, Refusal, Retention, Setting, StoreOptions, TypeName};
 use crate::options;
 use bytesize::ByteSize;
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
-
-crate::words! {
-    /// Where a repository lies.
-    pub enum RepositoryType {
-        /// In a directory of this machine or a mounted share.
-        Local = "local",
-        /// In a bucket of an S3-compatible store.
-        S3 = "s3",
-        /// In a directory of another machine, over SFTP.
-        Sftp = "sftp",
-        /// In a bucket of Google Cloud Storage.
-        Gcs = "gcs",
-        /// In a container of Azure Blob Storage.
-        Azure = "azure",
-    }
-}
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 crate::words! {
     /// How objects are compressed.
@@ -36,7 +20,6 @@ crate::words! {
 }
 
 crate::word_settings! {
-    RepositoryType: "a kind of repository: \"local\", \"s3\", \"sftp\", \"gcs\" or \"azure\"";
     Compression: "\"zstd\", \"gzip\", \"lz4\" or \"none\"";
 }
 
@@ -79,54 +62,9 @@ impl Setting for Metadata {
 
 options! {
     /// A place where backups and WAL are kept.
-    pub struct Repository {
-        /// The kind of storage.
-        r#type: RepositoryType;
-        /// `local`, `sftp`: the directory. It is created with mode 0700 if it is missing.
-        path: Option<PathBuf>;
-        /// `s3`, `gcs`: the bucket; `azure`: the container. It must exist.
-        bucket: Option<String>;
-        /// `s3`, `gcs`, `azure`: what every key starts with. Below it, the names of backups start with their date.
-        prefix: String = "\"\"";
-        /// `s3`, `gcs`, `azure`: the URL of the store, `https://…`; the provider's own by default.
-        endpoint: Option<String>;
-        /// `s3`: the region.
-        region: String = "\"us-east-1\"";
-        /// `s3`: the bucket is part of the path, not of the host name.
-        path_style: bool = "true";
-        /// `s3`: the access key; `azure`: the account. Without it: the environment, the profile, or the machine's role.
-        access_key: Option<String>;
-        /// `s3`, `azure`: a file of mode 0600 with the secret that goes with it; `gcs`: the service account's JSON file.
-        /// Without it: the credential `repositories.NAME.secret`.
-        secret_file: Option<PathBuf>;
-        /// `s3`, `azure`: the secret, for the environment only.
-        secret: Option<Secret>;
-        /// `s3`, `gcs`: the storage class of new objects. Classes whose objects have to be thawed first do not allow an
-        /// immediate restore.
-        storage_class: Option<String>;
-        /// `s3`: how the store encrypts, `AES256` or `aws:kms`.
-        server_side_encryption: Option<String>;
-        /// `s3`: the key for `aws:kms`.
-        kms_key: Option<String>;
-        /// `s3`, `gcs`, `azure`: metadata of every object, such as `{ owner = "dba" }`.
-        metadata: Metadata;
-        /// `s3`, `gcs`, `azure`: a file with certificates (PEM) to trust in addition to the system's.
-        ca_file: Option<PathBuf>;
-        /// `s3`, `gcs`, `azure`: objects are uploaded in parts of this size, two at a time.
-        part_size: ByteSize = "\"16MiB\"";
-        /// `sftp`: the machine. Only the account may have write access to `path` there (`chmod go-w`, or `chmod +t`), since
-        /// SFTP cannot keep others from replacing a directory with a link while it is in use. `check` reports where others can.
-        host: Option<String>;
-        /// `sftp`: its port.
-        port: u16 = "22";
-        /// `sftp`: the account there; by default the name of the user that pgbosun runs as.
-        user: Option<String>;
-        /// `sftp`: the private key.
-        key_file: Option<PathBuf>;
-        /// `sftp`: the file with the machine's host key. A machine whose key is unknown is refused.
-        known_hosts_file: Option<PathBuf>;
-        /// `local`: make directories durable too. Set it to `false` for mounts that cannot do this, such as CIFS.
-        sync_directories: bool = "true";
+    pub struct RepositoryOptions {
+        /// The type of store.
+        r#type: TypeName;
         /// How objects are compressed.
         compression: Compression = "\"zstd\"";
         /// The level: zstd 1 (fast) to 19 (small), 3 by default; gzip 1 to 9, 6 by default.
@@ -164,31 +102,27 @@ options! {
     }
 }
 
-impl Repository {
+/// A place where backups and WAL are kept, as configured.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    /// What every repository has.
+    pub common: RepositoryOptions,
+    /// What its type of store has.
+    pub store: Arc<dyn StoreOptions>,
+}
+
+impl RepositoryOptions {
     /// The level in force.
     pub fn level(&self) -> u8 {
         self.compression_level.unwrap_or(if self.compression == Compression::Gzip { 6 } else { 3 })
     }
 
     /// Problems that no single value shows.
-    pub(in super::super) fn check(&self, reader: &mut Reader<'_>) {
+    pub(in super::super) fn check(&self, reader: &mut Reader<'_>, store: &dyn StoreOptions) {
         let levels = if self.compression == Compression::Gzip { 1..=9 } else { 1..=19 };
         if !levels.contains(&self.level()) {
             let message = format!("expected a level from {} to {}", levels.start(), levels.end());
             reader.refuse("compression-level", message, None);
-        }
-        let needed: &[(&str, bool)] = match self.r#type {
-            RepositoryType::Local => &[("path", self.path.is_none())],
-            RepositoryType::Sftp => &[("path", self.path.is_none()), ("host", self.host.is_none())],
-            RepositoryType::S3 | RepositoryType::Gcs => &[("bucket", self.bucket.is_none())],
-            RepositoryType::Azure => &[("bucket", self.bucket.is_none()), ("access-key", self.access_key.is_none())],
-        };
-        for (key, _) in needed.iter().filter(|(_, missing)| *missing) {
-            reader.refuse(key, format!("is missing: a repository of type {} needs it", self.r#type), None);
-        }
-        reader.check_address("endpoint", self.endpoint.as_deref());
-        if self.part_size < ByteSize::mib(5) {
-            reader.refuse("part-size", "expected at least 5MiB, the minimum that stores accept", None);
         }
         if self.stall_timeout.is_zero() || self.timeout.is_zero() {
             reader.refuse("stall-timeout", "this and timeout must be more than 0s", None);
@@ -197,8 +131,7 @@ impl Repository {
             let hint = "age-keygen makes a key pair; the recipient is on its \"public key\" line".to_owned();
             reader.refuse("encrypt-to", format!("\"{word}\" is not an age recipient"), Some(hint));
         }
-        if let (Some(path), Some(key)) = (&self.path, &self.signing_key_file)
-            && self.r#type == RepositoryType::Local
+        if let (Some(path), Some(key)) = (store.directory(), &self.signing_key_file)
             && key.starts_with(path)
         {
             let hint = "keep it where nobody who can write to the repository can read it".to_owned();

@@ -2,8 +2,8 @@
 //! (check_pgactivity: pg_settings pending restart, settings; check_postgres: settings_checksum).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

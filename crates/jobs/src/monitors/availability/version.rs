@@ -3,8 +3,8 @@
 //! Nothing is asked of the network.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, host::blocking},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, host::blocking},
 };
 use async_trait::async_trait;
 use chrono::{Duration, NaiveDate};

@@ -1,9 +1,9 @@
 //! How old the newest good backup is (reference: backup age monitor, critical above 25 hours).
 
 use crate::{
-    JobError,
+    Baseline, JobError,
     backups::untrusted,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict, backups::which},
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict, backups::which},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -58,7 +58,7 @@ impl Monitor for BackupAge {
     async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
         let (cluster, _) = session.context.cluster()?;
         let (mut newest, mut away, now) = (Vec::new(), None, session.context.baseline.now);
-        for repository in session.context.backup_repositories(&self.repositories)? {
+        for repository in crate::backups::repositories(session.context, &self.repositories)? {
             // One that is away says nothing about the others.
             let (mut ahead, mut untrusted) = (Vec::new(), Vec::new());
             let backup = match Catalogue::shown(&repository, Some(cluster)).await {

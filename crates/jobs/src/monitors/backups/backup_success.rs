@@ -1,8 +1,8 @@
 //! How many runs of the backup jobs succeeded (references 003 and 004: warning below 95 % over seven days).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -1,8 +1,8 @@
 //! Whether it was proved lately that backups restore (references 001 and 003: restore tests, recovery objectives).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

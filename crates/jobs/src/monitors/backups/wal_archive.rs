@@ -1,9 +1,9 @@
 //! Whether WAL is archived (reference: `pg_stat_archiver` failures, age of the oldest `.ready` segment, gaps).
 
 use crate::{
-    JobContext, JobError,
+    Baseline, JobContext, JobError,
     backups::ought_to_archive,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

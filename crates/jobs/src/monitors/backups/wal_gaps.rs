@@ -2,8 +2,8 @@
 //! 001: gaps in the archive).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -146,7 +146,7 @@ impl Monitor for WalGaps {
         let moved = !known.timeline.is_empty() && known.timeline != timeline;
         let changed = if moved { Some(now) } else { known.changed };
         let mut found = Vec::new();
-        for repository in session.context.backup_repositories(&[])? {
+        for repository in crate::backups::repositories(session.context, &[])? {
             // One that is away is told by monitor.backup-age.
             found.extend(newest_good(&repository, cluster).await.ok().flatten());
         }

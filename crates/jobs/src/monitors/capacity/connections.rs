@@ -1,8 +1,8 @@
 //! How many connections are used (check_pgactivity: backends, 90 and 95 %; those reserved count as taken).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, finding::Finding, metric::Metric, options};

@@ -1,8 +1,8 @@
 //! How large databases are, and how they grow (check_postgres: database_size; check_pgactivity: database_size by delta).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;

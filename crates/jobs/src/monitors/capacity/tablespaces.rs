@@ -1,8 +1,8 @@
 //! How large tablespaces are (check_postgres: tablespace sizes). What is left on their file systems is told by monitor.disk.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;

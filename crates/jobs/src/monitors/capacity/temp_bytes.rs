@@ -1,8 +1,8 @@
 //! How much is written to temporary files (check_pgactivity: temp_files, by delta).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rate, Rates, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Rate, Rates, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;

@@ -1,8 +1,8 @@
 //! How large pg_wal is (check_pgactivity: wal_files; check_postgres: wal_files).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, finding::Finding, human, metric::Metric, options};

@@ -1,8 +1,8 @@
 //! A monitor that is a program: any plugin of Nagios or Icinga (monitoring-plugins.org: exit code, output, performance data).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
     programs::{Ended, execute},
 };
 use async_trait::async_trait;

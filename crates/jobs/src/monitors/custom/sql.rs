@@ -1,8 +1,8 @@
 //! A monitor that is a query of the user's own.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, finding::Finding, human, metric::Metric, options};

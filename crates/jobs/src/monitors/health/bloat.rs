@@ -2,8 +2,8 @@
 //! estimate, which maintenance confirms before it acts.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, unseen},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, unseen},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;

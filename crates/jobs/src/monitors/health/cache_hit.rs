@@ -2,8 +2,8 @@
 //! say anything.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, metric::Metric, options};

@@ -2,8 +2,8 @@
 //! the counters have other names from PostgreSQL 17 on).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

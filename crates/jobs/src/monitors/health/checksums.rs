@@ -1,8 +1,8 @@
 //! Pages whose checksum was wrong when they were read (check_pgactivity: checksum_errors; critical by nature).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

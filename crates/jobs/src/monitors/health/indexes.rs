@@ -1,8 +1,8 @@
 //! Indexes that are maintained and never used, since building them broke off (check_pgactivity: invalid_indexes).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -1,8 +1,8 @@
 //! Sequences near their end, or near that of their column (check_postgres: sequence, 85 and 95 %).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, unseen},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, unseen},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, finding::Finding, metric::Metric, options};

@@ -1,8 +1,8 @@
 //! Statements that `pg_stat_statements` forgets (its documentation: `dealloc`, the statistics are incomplete then).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rate, Rates, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Rate, Rates, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -1,8 +1,8 @@
 //! Tables whose statistics say little of what is in them (check_postgres: last_analyze; check_pgactivity: last_analyze).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

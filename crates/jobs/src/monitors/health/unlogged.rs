@@ -1,8 +1,8 @@
 //! Tables that are empty after a crash and in every backup (check_pgactivity: table_unlogged).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -1,8 +1,8 @@
 //! Tables that vacuum does not come round to (check_postgres: autovac_freeze, last_vacuum, by need instead of by time).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict, by_database},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -1,8 +1,8 @@
 //! Whether the machine's clock is right (check_postgres: timesync): by systemd's word, and by a time server where one is named.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

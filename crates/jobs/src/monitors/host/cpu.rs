@@ -2,8 +2,8 @@
 
 use super::processes;
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, detail::Detail, finding::Finding, human, metric::Metric, options};

@@ -1,8 +1,8 @@
 //! How full the file systems are (reference: disk space monitor, warning above 85 %, critical above 95 %).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
     place,
 };
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use nix::sys::statvfs::statvfs;
 use pgbosun_core::{
-    config::{Config, Needs, RepositoryType},
+    config::{Config, Needs},
     detail::Detail,
     finding::{Finding, Severity},
     human,
@@ -232,8 +232,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Data, logs, repositories and state of this installation.
 async fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
     let clusters = config.clusters.values().flat_map(|cluster| [&cluster.data_directory, &cluster.log_directory]);
-    let repositories = config.repositories.values().filter(|place| place.r#type == RepositoryType::Local);
-    let repositories = repositories.filter_map(|repository| repository.path.clone());
+    let repositories =
+        config.repositories.values().filter_map(|repository| repository.store.directory().map(Path::to_owned));
     // What lies elsewhere: WAL on a disk of its own, tablespaces.
     let mut elsewhere = Vec::new();
     for data in config.clusters.values().filter_map(|cluster| cluster.data_directory.as_ref()) {

@@ -1,8 +1,8 @@
 //! How large the directory of PostgreSQL's logs is (reference 000, checklist: size of the log directory).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;

@@ -4,12 +4,12 @@
 mod elsewhere;
 
 use crate::{
-    JobContext, JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobContext, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{
-    config::{Config, Needs, RepositoryType},
+    config::{Config, Needs},
     detail::Detail,
     finding::{Finding, Severity},
     mounts::Mounts,
@@ -140,8 +140,7 @@ fn owner_name(id: u32) -> String {
 
 /// Where repositories are on this machine.
 fn local(config: &Config) -> impl Iterator<Item = PathBuf> {
-    let local = config.repositories.values().filter(|repository| repository.r#type == RepositoryType::Local);
-    local.filter_map(|repository| repository.path.clone())
+    config.repositories.values().filter_map(|repository| repository.store.directory().map(Path::to_owned))
 }
 
 /// What this configuration says is there.
@@ -154,13 +153,13 @@ fn watched(context: &JobContext) -> Vec<(PathBuf, Allowed)> {
     config.clusters.values().for_each(|cluster| secret(&cluster.password_file));
     config.mail.iter().for_each(|mail| secret(&mail.password_file));
     config.mail.iter().for_each(|mail| secret(&mail.oauth2_client_secret_file));
-    config.channels.values().for_each(|channel| secret(&channel.secret_file));
     for repository in config.repositories.values() {
-        secret(&repository.secret_file);
-        secret(&repository.identity_file);
-        secret(&repository.signing_key_file);
-        secret(&repository.key_file);
+        secret(&repository.common.identity_file);
+        secret(&repository.common.signing_key_file);
     }
+    let of_channels = config.channels.values().flat_map(|channel| channel.own.secret_files());
+    let of_stores = config.repositories.values().flat_map(|repository| repository.store.secret_files());
+    watched.extend(of_channels.chain(of_stores).map(|file| (file.to_owned(), Allowed::Nothing)));
     for cluster in config.clusters.values() {
         let data = cluster.data_directory.iter();
         let files = ["", "postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf", "server.key"];

@@ -1,8 +1,8 @@
 //! How long processes wait for processor, memory and disks: pressure stall information, where the kernel has it.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, finding::Finding, metric::Metric, options};

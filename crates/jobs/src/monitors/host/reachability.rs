@@ -1,8 +1,8 @@
 //! Whether the machines of clusters answer at all. One that does not explains that its servers do not.
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -2,8 +2,8 @@
 //! none of the server's).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

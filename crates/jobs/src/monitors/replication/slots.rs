@@ -1,8 +1,8 @@
 //! Replication slots that hold WAL back or are lost (check_pgactivity: replication_slots).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use bytesize::ByteSize;

@@ -5,8 +5,8 @@ mod follow;
 mod formats;
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -1,8 +1,8 @@
 //! Who is let in by which line of `pg_hba.conf` (CIS PostgreSQL Benchmark 5: no trust; reference 000: drift).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -1,8 +1,8 @@
 //! Passwords that are kept in a form that is too weak (PostgreSQL 18 warns of md5 passwords; CIS PostgreSQL Benchmark).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

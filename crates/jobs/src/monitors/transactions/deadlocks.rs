@@ -1,8 +1,8 @@
 //! Deadlocks that the server had to end (`pg_stat_database.deadlocks`, by delta).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Rates, Verdict},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

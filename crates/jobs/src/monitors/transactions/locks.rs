@@ -1,8 +1,8 @@
 //! Sessions that wait for others, with the chain of who blocks whom (check_pgactivity: longest wait by pg_blocking_pids).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{config::Needs, finding::Finding, human, metric::Metric, options};

@@ -2,8 +2,8 @@
 //! check_pgactivity: max_freeze_age, oldest_xmin; limits far below those of check_postgres, since freezing takes long).
 
 use crate::{
-    JobError,
-    monitors::{Baseline, Monitor, MonitorFacts, MonitorSession, Query, Verdict},
+    Baseline, JobError,
+    monitors::{Monitor, MonitorFacts, MonitorSession, Query, Verdict},
 };
 use async_trait::async_trait;
 use pgbosun_core::{

@@ -96,8 +96,8 @@ pub(super) async fn section(config: &Arc<Config>, activity: &Activity, holdings:
         let state = if away { "unavailable" } else { "available" };
         let cells = [
             name.clone(),
-            options.r#type.to_string(),
-            place(options),
+            options.common.r#type.0.clone(),
+            options.store.shown(),
             state.to_owned(),
             count.to_string(),
             human::size(stored),
@@ -115,15 +115,4 @@ pub(super) async fn section(config: &Arc<Config>, activity: &Activity, holdings:
     }
     section.tables.push(table);
     section
-}
-
-/// Where it is, as people know it.
-fn place(options: &Options) -> String {
-    let path = options.path.as_ref().map(|path| path.display().to_string());
-    let host = options.host.as_ref().map(|host| format!("{host}:"));
-    let bucket = options.bucket.as_ref().map(|bucket| match options.prefix.as_str() {
-        "" => bucket.clone(),
-        prefix => format!("{bucket}/{prefix}"),
-    });
-    format!("{}{}", host.unwrap_or_default(), path.or(bucket).unwrap_or_default())
 }

@@ -60,7 +60,7 @@ mod tests {
         let file = directory.path().join("pgbosun.toml");
         let text = "[repositories.a]\ntype = \"local\"\npath = \"/srv/a\"\n[repositories.b]\ntype = \"local\"\npath = \"/srv/b c/d\"\n";
         std::fs::write(&file, text).unwrap();
-        let loaded = pgbosun_jobs::load(&file).unwrap();
+        let loaded = pgbosun_daemon::load(&file).unwrap();
         let lacking = |properties: &str| by_its_properties(&loaded.config, properties, &Mounts::read("", ""));
         let strict = "LoadState=loaded\nProtectSystem=strict\nReadWritePaths=";
         assert_eq!(lacking(&format!("{strict}-/srv/a -/srv/b c\n")), Vec::<String>::new());

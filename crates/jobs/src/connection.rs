@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, MutexGuard};
 /// For so long a server that did not answer is not asked again.
 const SILENCE: TimeDelta = TimeDelta::seconds(20);
 /// How much longer than the server's own limit an answer may take.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 /// A server counts a connection for a moment after it was closed: how often another is attempted, and the pause before.
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,14 +33,14 @@ pub struct ClusterConnection {
 
 impl ClusterConnection {
     /// Waits until no other monitor uses it.
-    pub(super) async fn acquire(&self) -> MutexGuard<'_, State> {
+    pub(crate) async fn acquire(&self) -> MutexGuard<'_, State> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(self);
         self.state.lock().await
     }
 
     /// Nobody waits for it.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.waiting.load(Ordering::SeqCst) == 0
     }
 }
@@ -56,7 +56,7 @@ impl Drop for Waiting<'_> {
 
 /// What one monitor leaves for the next.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     pub connection: Option<OpenConnection>,
     /// When the server did not answer, and why.
     pub silent: Option<(DateTime<Utc>, String)>,
@@ -66,14 +66,14 @@ pub(super) struct State {
 
 /// A connection, and who answers on it.
 #[derive(Debug)]
-pub(super) struct OpenConnection {
+pub(crate) struct OpenConnection {
     pub connection: PgConnection,
     pub process: BackendProcess,
 }
 
 /// A process of the server; its number comes again, but not with the same start.
 #[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct BackendProcess {
+pub(crate) struct BackendProcess {
     pub pid: i32,
     pub since: DateTime<Utc>,
 }
@@ -145,6 +145,6 @@ async fn open(server: &Server) -> Result<OpenConnection, Error> {
 }
 
 /// The result of work, unless it takes longer.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }
