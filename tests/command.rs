@@ -198,7 +198,7 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
     let (_, said) = run(&["status"]);
     assert!(said.contains("daemon up"), "{said}");
     let (code, said) = run(&["job", "run", "no such"]);
-    assert!(code == 1 && said.contains("no job no such"), "{said}");
+    assert!(code == 1 && said.contains("no job is named no such"), "{said}");
     for refused in [&["backup", "list"][..], &["restore", "physical", "--to", "/tmp/nothing"], &["operator", "list"]] {
         let (code, said) = run(refused);
         let who = format!(

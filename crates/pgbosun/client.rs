@@ -37,7 +37,7 @@ impl Client {
             // At a path that is too long for a socket (unix(7)) nobody can listen.
             Err(error) if matches!(error.kind(), NotFound | ConnectionRefused | InvalidInput) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Exit::refused(format!(
-                "this user may not use {}: run the command as root or as a member of the socket's group",
+                "this user may not use {}: use sudo, or join the group that owns it (usermod -aG pgbosun NAME)",
                 socket.display()
             ))),
             Err(error) => Err(error).with_context(|| format!("connect to {}", socket.display())),
@@ -112,7 +112,7 @@ impl Client {
             .uri(path)
             .header("host", "pgbosun")
             .header("content-type", "application/json");
-        if let Some(user) = std::env::var("SUDO_USER").ok().and_then(|user| user.parse::<HeaderValue>().ok()) {
+        if let Some(user) = pgbosun_history::started_by().and_then(|user| user.parse::<HeaderValue>().ok()) {
             request = request.header(SUDO_USER, user);
         }
         let request = request.body(Full::new(body))?;

@@ -65,7 +65,7 @@ pub async fn context(cli: &Cli, bulk: tokio::runtime::Handle) -> anyhow::Result<
     }
     let Some(daemon) = Client::find(&socket).await? else {
         return Err(Exit::refused(format!(
-            "no daemon answers on {}, and without one this command needs to read {}, which this user may not read: run it as {}, \
+            "the daemon is not running (nothing answers on {}); without it, this command needs to read {}, which this user may not read: run it as {}, \
              or name the daemon's socket with --socket",
             socket.display(),
             cli.config.display(),

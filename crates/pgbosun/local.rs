@@ -158,5 +158,7 @@ pub fn become_owner(state_directory: &Path, restores_into: Option<&Path>) -> any
     initgroups(&name, user.gid)
         .and_then(|()| setgid(gid))
         .and_then(|()| setuid(uid))
-        .with_context(|| format!("switch to user {}, the owner of {}", user.name, place.display()))
+        .with_context(|| format!("switch to user {}, the owner of {}", user.name, place.display()))?;
+    pgbosun_history::was_started_by("root");
+    Ok(())
 }

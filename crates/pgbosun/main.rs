@@ -86,7 +86,11 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
                 return commands::config::reference(*markdown, *monitors, *samples);
             }
             ConfigCommand::Unit { install } => return commands::config::unit(&cli.config, *install),
-            ConfigCommand::Check => return commands::config::check(&cli.config, cli.json),
+            ConfigCommand::Check => {
+                // As the daemon, which has to read it, and the secrets that it names.
+                let _ = local::become_owner(&state_directory(&cli.config), None);
+                return commands::config::check(&cli.config, cli.json);
+            }
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
         },
         Command::Fence { writable, program } => {

@@ -65,10 +65,7 @@ pub enum Error {
         said: String,
     },
     /// What was dumped could not be loaded.
-    #[error(
-        "load into database {database} as {role}; nothing was changed there. The role needs the rights to create these objects \
-         there, such as CREATE on the schema"
-    )]
+    #[error("load into database {database} as {role}; nothing was changed there{}", load_hint(source))]
     Load {
         /// The database.
         database: String,
@@ -81,6 +78,19 @@ pub enum Error {
     /// Somebody asked to stop.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// What helps where something could not be loaded.
+fn load_hint(source: &Error) -> &'static str {
+    match source {
+        Error::Program { said, .. } if said.contains("permission denied") => {
+            ". The role needs the rights to create these objects there, such as CREATE on the schema"
+        }
+        Error::Program { said, .. } if said.contains("already exists") => {
+            ". Load into a database that has no such object, such as a new one, or rename what is there"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

@@ -377,7 +377,9 @@ async fn run(command: &mut Command, program: &'static str) -> Result<(), Error> 
         let _ = complaints.read_to_end(&mut errors).await;
     }
     let status = child.wait().await.map_err(Error::file("wait for", program))?;
-    if status.success() { Ok(()) } else { Err(failed(String::from_utf8_lossy(&errors).trim().to_owned())) }
+    let said = String::from_utf8_lossy(&errors);
+    let said = said.trim().trim_start_matches(program).trim_start_matches(": ");
+    if status.success() { Ok(()) } else { Err(failed(said.to_owned())) }
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ impl Detail {
         self.0.iter().map(Part::lines).sum()
     }
 
-    /// Its beginning, of so many lines and rows; what comes after it is dropped without a mark.
+    /// So many lines and rows of it: the first, but of a text the last; what is beyond them is dropped without a mark.
     #[must_use]
     pub fn first(&self, most: usize) -> Self {
         let mut left = most;
@@ -235,7 +235,11 @@ impl Detail {
                 Part::Table { head, rows } => {
                     Part::Table { head: head.clone(), rows: rows.iter().take(left).cloned().collect() }
                 }
-                Part::Text(text) => Part::Text(text.lines().take(left).collect::<Vec<_>>().join("\n")),
+                // What a log or a program said last is why it ended.
+                Part::Text(text) => {
+                    let lines: Vec<_> = text.lines().collect();
+                    Part::Text(lines[lines.len().saturating_sub(left)..].join("\n"))
+                }
                 Part::Fact { label, value: Value::Words(words) } => {
                     let words = words.lines().take(left).collect::<Vec<_>>().join("\n");
                     Part::Fact { label: label.clone(), value: Value::Words(words) }

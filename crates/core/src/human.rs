@@ -163,7 +163,24 @@ fn chain_under(error: &(dyn std::error::Error + 'static), unit: impl Fn(&Path) -
         text.push_str(": ");
         text.push_str(why);
     }
-    plain(&text).into_owned()
+    plain(&without_numbers(&text.replace(SQLX_IO, ""))).into_owned()
+}
+
+/// How sqlx begins to tell of an error of the operating system, which says more by itself.
+const SQLX_IO: &str = "error communicating with database: ";
+
+/// A text without the numbers that Rust adds to the words of the operating system: ` (os error 2)`.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit()).filter(|end| *end > 0 && part[*end..].starts_with(')'));
+        match end {
+            Some(end) => shown.push_str(&part[end + 1..]),
+            None => shown.extend([" (os error ", part]),
+        }
+    }
+    shown
 }
 
 /// The first path that a message names, as in "create /srv/a b/c: Read-only file system".
@@ -178,6 +195,13 @@ fn path_in(text: &str) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_words_of_the_system_come_without_its_numbers() {
+        let error = std::io::Error::from_raw_os_error(2);
+        assert_eq!(chain(&error), "No such file or directory");
+        assert_eq!(without_numbers("a (os error 13): b (os error x) (os error 2)"), "a: b (os error x)");
+    }
 
     #[test]
     fn figures_are_told_from_words() {

@@ -212,7 +212,9 @@ impl Target {
         if let Some(delivery) = &mut self.delivery {
             delivery.purge(old).await?;
         }
-        tracing::info!(removed, "old history removed");
+        if removed > 0 {
+            tracing::info!(removed, "old history removed");
+        }
         Ok(())
     }
 }

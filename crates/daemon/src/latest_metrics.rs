@@ -6,7 +6,7 @@ use pgbosun_core::{
     run::{Run, RunState},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -26,6 +26,8 @@ pub struct JobMetrics {
 pub struct LatestMetrics {
     measured: Mutex<BTreeMap<String, JobMetrics>>,
     ended: Mutex<BTreeMap<(String, RunState), u64>>,
+    /// Clusters whose server did not answer the last job that asked it.
+    away: Mutex<BTreeSet<String>>,
 }
 
 impl LatestMetrics {
@@ -39,6 +41,17 @@ impl LatestMetrics {
     pub fn count(&self, run: &Run) {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         *ended.entry((run.job.clone(), run.state)).or_default() += 1;
+    }
+
+    /// Notes whether the server of a cluster answered a job just now.
+    pub fn answers(&self, cluster: &str, answers: bool) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = if answers { away.remove(cluster) } else { away.insert(cluster.to_owned()) };
+    }
+
+    /// Whether the server of a cluster did not answer the last job that asked it.
+    pub fn is_away(&self, cluster: &str) -> bool {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).contains(cluster)
     }
 
     /// What the configured jobs measured last, by job.

@@ -25,7 +25,7 @@ pub(crate) fn unknown_job(config: &Config, name: &str) -> Error {
     let near = pgbosun_core::config::nearest(name, config.jobs.keys().map(String::as_str));
     Error::Refused(match near {
         Some(near) => format!("no job {name}; did you mean {near}?"),
-        None => format!("no job {name}; \"pgbosun job list\" shows what there is"),
+        None => format!("no job is named {name}; \"pgbosun job list\" shows them"),
     })
 }
 

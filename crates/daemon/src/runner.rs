@@ -156,8 +156,12 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
                 return cancelled_by(how, wind_down(engine, &mut work).await);
             }
         };
+        let cluster = context.cluster.as_ref().filter(|_| config.needs.server()).map(|(name, _)| name);
         let error = match outcome {
-            Ok(Ok(outcome)) => return End::Done(outcome),
+            Ok(Ok(outcome)) => {
+                cluster.inspect(|name| engine.latest_metrics.answers(name, true));
+                return End::Done(outcome);
+            }
             Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
             Ok(Err(error)) => error,
             Err(_) => {
@@ -165,6 +169,9 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             }
         };
         let whole = chain(&error);
+        if error.is_unreachable() {
+            cluster.inspect(|name| engine.latest_metrics.answers(name, false));
+        }
         if error.is_unreachable() && is_told_by_another(&engine.config(), config) {
             return End::Unreachable(whole);
         }
@@ -174,7 +181,9 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             return End::Failed { state, summary: format!("{whole}{tried}"), error: Some(whole), output };
         }
         let pause = pause(config, run);
-        tracing::warn!(error = whole, attempt = run.attempts, "attempt failed, next in {}", human::duration(pause));
+        let (attempt, wait) = (run.attempts, human::duration(pause));
+        tracing::warn!(error = whole, attempt, "attempt failed, next in {wait}");
+        context.progress.step(format!("attempt {attempt} failed: {whole}; the next is in {wait}"), 0);
         run.attempts += 1;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}

@@ -33,7 +33,7 @@ fn archive<'a>(mut measured: impl Iterator<Item = &'a JobMetrics>) -> Option<Arc
 }
 
 /// A server, of what was measured of its cluster and what its monitors said last. No question is asked: it may hang.
-fn server(name: &str, measured: &BTreeMap<String, JobMetrics>, last: &[Run]) -> Option<ServerStatus> {
+fn server(name: &str, away: bool, measured: &BTreeMap<String, JobMetrics>, last: &[Run]) -> Option<ServerStatus> {
     let of_it = || measured.values().filter(|measured| measured.cluster.as_deref() == Some(name));
     let metric = |wanted: &str| {
         let mut metrics = of_it().flat_map(|measured| &measured.metrics);
@@ -45,7 +45,7 @@ fn server(name: &str, measured: &BTreeMap<String, JobMetrics>, last: &[Run]) -> 
     let mut versions = last.iter().filter(|run| run.kind == "monitor.version" && run.cluster.as_deref() == Some(name));
     let said = || Some(versions.next()?.summary.strip_prefix("PostgreSQL ")?.split([' ', ':', ',']).next()?.to_owned());
     let server = ServerStatus {
-        answers: metric("postgres_up").map(|up| up > 0.0),
+        answers: if away { Some(false) } else { metric("postgres_up").map(|up| up > 0.0) },
         version: number.or_else(said),
         standby: metric("postgres_in_recovery").map(|standby| standby > 0.0),
         started_at: metric("postgres_start_time_seconds").and_then(|at| DateTime::from_timestamp(at as i64, 0)),
@@ -117,7 +117,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         let newest: Vec<_> = held.iter().filter_map(|held| newest(held, name)).collect();
         ClusterStatus {
             name: name.clone(),
-            server: server(name, &measured, &last),
+            server: server(name, engine.latest_metrics.is_away(name), &measured, &last),
             backup_count: newest.iter().map(|backup| backup.count).sum(),
             backups: newest,
             restorable: restorable.get(name).cloned(),
@@ -130,6 +130,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let (checks, mut next): (Vec<_>, Vec<_>) =
         upcoming(&config, now, now + Duration::days(31), 1).into_iter().partition(|next| is_monitor(&next.job));
     next.truncate(8);
+    mark_paused(engine, &mut next).await?;
     let trouble = engine.history_trouble.borrow().clone();
     let unreadable = held.iter().flat_map(|held| {
         let name = &held.repository;
@@ -158,6 +159,19 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
             }),
         },
     })
+}
+
+/// Says of coming runs that their job is paused.
+async fn mark_paused(engine: &Engine, runs: &mut [crate::Upcoming]) -> Result<(), Error> {
+    let (rows, all) = (engine.journal.jobs().await?, paused_all(engine).await?);
+    for run in runs {
+        let own = rows.iter().find(|row| row.name == run.job && row.paused_at.is_some());
+        let by = own.map(|row| row.paused_by.clone().unwrap_or_default());
+        if let Some(by) = by.or_else(|| all.as_ref().map(|pause| pause.by.clone())) {
+            run.note = Some(format!("paused by {by}"));
+        }
+    }
+    Ok(())
 }
 
 async fn paused_all(engine: &Engine) -> Result<Option<Pause>, Error> {

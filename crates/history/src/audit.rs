@@ -7,6 +7,7 @@ use crate::{Error, Journal, runs::storable};
 use nix::unistd::{Uid, User, geteuid, getuid};
 use pgbosun_core::{outcome::AuditRecord, run::Run};
 use sqlx::SqliteConnection;
+use std::sync::OnceLock;
 use uuid::Uuid;
 
 /// Characters of a text.
@@ -67,10 +68,22 @@ impl Process {
     }
 }
 
+static BECAME: OnceLock<String> = OnceLock::new();
+
+/// Notes that this process was started by another user than the one that it is from now on.
+pub fn was_started_by(user: &str) {
+    let _ = BECAME.set(user.to_owned());
+}
+
+/// Who is behind this process by its own word: whom sudo started it for, else who it was before it became another.
+pub fn started_by() -> Option<String> {
+    std::env::var("SUDO_USER").ok().or_else(|| BECAME.get().cloned())
+}
+
 impl Actor {
     /// This process, which is a command.
     pub fn own() -> Self {
-        Process::own().actor("command", std::env::var("SUDO_USER").ok().as_deref())
+        Process::own().actor("command", started_by().as_deref())
     }
 
     /// Who is on the other end of the control socket; `None` where the kernel did not say.

@@ -37,7 +37,7 @@ mod silences;
 mod writer;
 
 pub use alerts::{AlertChange, Judge};
-pub use audit::{Actor, Process};
+pub use audit::{Actor, Process, started_by, was_started_by};
 pub use backups::{BackupRow, RestoreTestRow};
 pub use deliver::{Delivered, Delivery};
 pub use dispatch::{AlertSnapshot, Dispatch, DispatchRule};

@@ -126,11 +126,14 @@ pub trait Channel: Send + Sync {
     async fn probe(&self) -> Result<Receipt, DeliveryError>;
 }
 
+/// A channel, or why it cannot be used as configured.
+type Opened = Result<Box<dyn Channel>, DeliveryError>;
+
 /// A type of channel: the options that it declares, and how one is made from them.
 struct ChannelType {
     variant: Variant<dyn ChannelOptions>,
     /// `None` where the channel is of another type.
-    open: fn(&config::Channel) -> Option<Result<Box<dyn Channel>, DeliveryError>>,
+    open: fn(&config::Channel) -> Option<Opened>,
 }
 
 /// The one list of them.

@@ -134,7 +134,7 @@ async fn by_the_daemon(context: &Context, cluster: Option<&str>, here: bool) -> 
 
 fn as_this_user() -> String {
     let user = User::from_uid(geteuid()).ok().flatten().map_or_else(|| "this user".to_owned(), |user| user.name);
-    format!("all this holds for {user} in a shell: under its unit the daemon may be able to read and write less")
+    format!("checked as {user} from a shell: under its unit the daemon may be able to read and write less")
 }
 
 async fn by_this_process(context: &Context, cluster: Option<&str>) -> anyhow::Result<Report> {

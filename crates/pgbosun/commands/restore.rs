@@ -162,18 +162,25 @@ async fn physical(context: &Context, arguments: RestorePhysical) -> anyhow::Resu
     let program = programs.map_or_else(|_| PathBuf::from("pg_ctl"), |directory| directory.join("pg_ctl"));
     match service(&target).filter(|_| in_place) {
         Some(unit) => say!("start it with: sudo systemctl start {unit}"),
-        None => say!("start it with: {} -D {} start", program.display(), quoted(&target)),
+        None => {
+            // Root cannot start a server, and this process has become the owner of the place.
+            let owner = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+            let sudo = owner.filter(|_| pgbosun_history::started_by().is_some());
+            let sudo = sudo.map_or_else(String::new, |owner| format!("sudo -u {owner} "));
+            let (program, place) = (program.display(), quoted(&target));
+            say!("start it with: {sudo}{program} -D {place} -l {} start", quoted(&target.join("startup.log")));
+        }
     }
     if goes_on {
         say!("while it recovers, it fetches WAL with this program and configuration");
         if !arguments.standby {
             say!(
                 "after recovery it removes its recovery settings from postgresql.auto.conf; a reload before the next restart \
-                 logs that"
+                 logs that they changed, which is harmless"
             );
         }
         if let Some(until) = held_until {
-            say!("expiry keeps that WAL until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
+            say!("that WAL is protected from expiry until {}", until.format("%Y-%m-%d %H:%M:%SZ"));
         }
         if beside {
             say!("tablespaces created after the backup will be in its pg_tblspc, not at the original's locations");

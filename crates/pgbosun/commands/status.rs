@@ -91,7 +91,14 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
         }
     }
     if pending > 0 {
-        put!(screen, "  {}", dim(&format!("{pending} more seen, but not often enough yet to be reported")));
+        put!(
+            screen,
+            "  {}",
+            dim(&format!(
+                "{} pending: not seen often enough yet to be reported",
+                human::count(pending, "more problem")
+            ))
+        );
     }
 
     put!(screen, "\n{}", bold("CLUSTERS"));
@@ -142,7 +149,8 @@ fn lines(status: &Status, context: &Context) -> Vec<String> {
     });
     put!(screen, "{}", table(&LAST_RUNS, rows));
 
-    put!(screen, "\n{}", bold("NEXT"));
+    let next = if status.daemon_since.is_some() { "NEXT" } else { "NEXT, once the daemon runs" };
+    put!(screen, "\n{}", bold(next));
     for next in &status.next {
         let wait = human::span(next.at - status.at);
         let note = next.note.as_ref().map_or_else(String::new, |note| yellow(&format!("  {note}")));
@@ -158,15 +166,14 @@ fn show_monitors(status: &Status, screen: &mut Vec<String>) {
     let monitors = || status.last.iter().filter(|run| run.is_monitor());
     let failed = monitors().filter(|run| run.state.is_failure()).count();
     let newest = monitors().filter_map(|run| run.finished_at).max().map_or_else(|| "never".into(), ago);
-    let next = status.next_check.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
+    let is_next = status.next_check.filter(|_| status.daemon_since.is_some() && status.paused.is_none());
+    let next = is_next.map_or_else(String::new, |at| format!(", next in {}", human::span(at - status.at)));
     let trouble = if failed == 0 { String::new() } else { red(&format!(", {failed} failed")) };
-    put!(
-        screen,
-        "\n{}\n  {} in all, {} already run{trouble}; last {newest}{next}",
-        bold("MONITORS"),
-        status.monitors,
-        monitors().count()
-    );
+    let have_run = match monitors().count() {
+        0 => "none has run yet".to_owned(),
+        count => format!("{count} have run{trouble}; last {newest}"),
+    };
+    put!(screen, "\n{}\n  {} in all, {have_run}{next}", bold("MONITORS"), status.monitors);
 }
 
 /// The first line of a text.

@@ -5,6 +5,7 @@ use crate::{
     pooler,
 };
 use pgbosun_core::unit;
+use std::io::ErrorKind;
 
 /// An error from a server or on the way to it. No variant holds a password (C25).
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +101,16 @@ impl Error {
         }
         let socket = host.socket().filter(|_| !conninfo.is_own());
         let hidden = socket.and_then(|socket| unit::keeps_away(&socket));
-        let target = hidden.map_or_else(|| host.to_string(), |why| format!("{host} ({why})"));
+        let io = match source.downcast_ref() {
+            Some(sqlx::Error::Io(error)) => Some(error.kind()),
+            _ => source.downcast_ref::<Self>().and_then(|error| match error {
+                Self::Io(error) => Some(error.kind()),
+                _ => None,
+            }),
+        };
+        let nobody = matches!(io, Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused));
+        let why = hidden.or(nobody.then_some("no server is listening there"));
+        let target = why.map_or_else(|| host.to_string(), |why| format!("{host} ({why})"));
         let failed = Self::Connect { target, source };
         let unasked =
             matches!(&failed, Self::Connect { source, .. } if matches!(source.downcast_ref(), Some(Self::NoPassword)));

@@ -169,7 +169,7 @@ pub enum Error {
         known: u32,
     },
     /// There is no such backup.
-    #[error("no backup {0}; \"pgbosun backup list\" shows what there is")]
+    #[error("no backup is labelled {0}; \"pgbosun backup list\" shows them")]
     NoBackup(String),
     /// What is to be written down cannot be expressed as JSON.
     #[error("write {object} as JSON")]

@@ -25,11 +25,14 @@ use std::{
 };
 use tokio::io::{AsyncRead, ReadBuf};
 
+/// The storage of a repository, or why it cannot be used as configured.
+type Opened = Result<Arc<dyn Storage>, String>;
+
 /// A type of store: the options that it declares, and how one is made from them.
 struct Store {
     variant: Variant<dyn StoreOptions>,
     /// `None` where the repository is of another type.
-    open: fn(&config::Repository, Option<&'static str>) -> Option<Result<Arc<dyn Storage>, String>>,
+    open: fn(&config::Repository, Option<&'static str>) -> Option<Opened>,
 }
 
 /// The one list of them.

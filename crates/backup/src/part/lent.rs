@@ -49,26 +49,24 @@ impl LentRole {
     pub async fn session(&self, database: &str) -> Result<Server, Error> {
         let mut server = self.admin.clone();
         server.conninfo = server.conninfo.with_database(database).as_user(&self.name, Some(self.password.clone()));
-        let refused = match server.connect().await {
-            Ok(connection) => {
-                let _ = connection.close().await;
-                return Ok(server);
-            }
-            Err(error) => error,
-        };
-        // Sockets often let in only who has an account of that name on the machine.
-        if let Some(host) = self.loopback().await? {
-            let server = server.at(&host);
-            if let Ok(connection) = server.connect().await {
-                let _ = connection.close().await;
-                return Ok(server);
+        // Sockets often let in only who has an account of that name on the machine, and each refusal is a failed login in the
+        // server's log: the loopback goes first.
+        let loopback = self.loopback().await?.map(|host| server.at(&host));
+        let mut refused = None;
+        for server in loopback.into_iter().chain([server]) {
+            match server.connect().await {
+                Ok(connection) => {
+                    let _ = connection.close().await;
+                    return Ok(server);
+                }
+                Err(error) => refused = Some(error),
             }
         }
         Err(Error::Refused(format!(
             "the server rejects the temporary login role of this load ({}); either let such roles in by password in \
              pg_hba.conf (\"host {database} all 127.0.0.1/32 scram-sha-256\"), or name with --role a role whose password is in \
              the password file, or write a file with --to and load it yourself",
-            human::chain(&refused)
+            refused.as_ref().map_or_else(String::new, |error| human::chain(error))
         )))
     }
 

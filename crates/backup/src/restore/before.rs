@@ -94,7 +94,7 @@ impl Restore {
                     false => "",
                 };
                 return Err(Error::Refused(format!(
-                    "{shown} is neither empty nor a data directory: nothing in it is replaced{left}"
+                    "{shown} is neither empty nor a data directory: its contents are not replaced{left}"
                 )));
             }
             // A tablespace's directory is replaced only where it is this target's: the original's may lie there, and live.

@@ -142,7 +142,11 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     match std::fs::metadata(path) {
         Ok(_) => files.push(path.to_owned()),
         Err(error) => {
-            refuse(path, format!("cannot be read: {error}"), Some("\"pgbosun config init\" writes one"));
+            let hint = match error.kind() {
+                std::io::ErrorKind::NotFound => "\"pgbosun config init\" writes one",
+                _ => "run the command with sudo, or as a user who may read it",
+            };
+            refuse(path, format!("cannot be read: {error}"), Some(hint));
         }
     }
     let directory = path.with_file_name("conf.d");
@@ -158,6 +162,8 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
             files.extend(more);
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // Whoever may not read the file is told of that.
+        Err(_) if files.is_empty() => {}
         Err(error) => refuse(&directory, format!("cannot be read: {error}"), None),
     }
     files

@@ -164,6 +164,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether an option of this section was set, and is not its default.
+    pub fn is_given(&self, key: &str) -> bool {
+        let mut known = self.gathered.effective.iter().filter(|known| known.section == self.path);
+        known.any(|known| known.key == key && known.source != "default")
+    }
+
     /// The keys that nobody has taken so far.
     pub(super) fn left(&self) -> Vec<String> {
         self.dict.keys().cloned().collect()

@@ -175,7 +175,7 @@ fn failure(run: &Run, severity: Severity) -> Finding {
         (format!("check {} could not run", run.job), meaning)
     } else {
         let end = if run.state == RunState::TimedOut { "timed out" } else { "failed" };
-        (format!("job {} {end}", run.job), "Its work has not been done.")
+        (format!("job {} {end}", run.job), "The job did not complete.")
     };
     let advice = format!(
         "Fix the cause named below, then run it with \"pgbosun job run {0}\". \"journalctl PGBOSUN_RUN={1}\" shows \

@@ -2,7 +2,7 @@
 
 use super::find;
 use crate::{
-    exit::FAILURE,
+    exit::{Exit, FAILURE},
     local::Context,
     output::{Column, ago, aside, bold, green, json, moment, red, table, whole, yellow},
 };
@@ -118,10 +118,19 @@ pub async fn list(context: &Context, cluster: Option<&str>) -> anyhow::Result<u8
             }
             // C35: one that is away does not hide the others, and shows what it held.
             Err(error) => {
-                damaged.push(format!("{}: {error}", repository.name));
-                away.extend(last_seen(context, &repository.name, cluster).await);
+                let seen = last_seen(context, &repository.name, cluster).await;
+                let shown = if seen.is_empty() { "" } else { "; its backups are shown as they were last seen" };
+                damaged.push(format!("{}: {error}{shown}", repository.name));
+                away.extend(seen);
             }
         }
+    }
+    if let Some(name) = cluster
+        && found.is_empty()
+        && damaged.is_empty()
+        && !context.config.clusters.contains_key(name)
+    {
+        return Err(Exit::usage(format!("no cluster {name} is configured, and no repository holds backups of one")));
     }
     if context.json {
         json(&found.iter().map(summary).chain(away.iter().map(summary_of_away)).collect::<Vec<_>>())?;

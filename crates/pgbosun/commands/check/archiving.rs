@@ -75,7 +75,8 @@ async fn round_trip(server: &Server, name: &str, system_id: &str, to: &[Reposito
         }
         if failing || begun.elapsed() > PATIENCE {
             return Err(format!(
-                "segment {segment} is not archived: see the server's log for the output of archive_command"
+                "segment {segment} was not archived within {} s: see the server's log for the output of archive_command",
+                begun.elapsed().as_secs()
             ));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;

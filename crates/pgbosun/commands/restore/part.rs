@@ -92,7 +92,7 @@ pub async fn run(context: &Context, kind: Kind, arguments: RestorePart) -> anyho
         }
         Some(LoadedAs { role, superuser: true }) => {
             tell!(
-                "it was loaded as {role}, a superuser: whatever its checks, defaults and triggers call ran with full rights; use \
+                "it was loaded as the superuser {role}: its checks, defaults and triggers ran with full rights; use \
                  --role NAME to load as another role"
             );
         }

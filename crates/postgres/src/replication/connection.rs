@@ -20,9 +20,14 @@ use postgres_protocol::{
         frontend,
     },
 };
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
 };
 
@@ -53,6 +58,18 @@ pub struct SystemIdentity {
 pub(super) enum Received {
     CopyBoth,
     Other(Message),
+}
+
+impl Drop for Replication {
+    /// Says goodbye, where the socket takes that at once: a server logs a connection that just ends.
+    fn drop(&mut self) {
+        const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+        let mut context = Context::from_waker(Waker::noop());
+        let mut stream = Pin::new(&mut self.stream);
+        if stream.as_mut().poll_write(&mut context, &TERMINATE).is_ready() {
+            let _ = stream.poll_flush(&mut context);
+        }
+    }
 }
 
 impl Replication {

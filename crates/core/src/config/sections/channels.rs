@@ -122,6 +122,10 @@ impl Mail {
         if self.transport == MailTransport::Folder && self.folder.is_none() {
             reader.refuse("folder", "is missing: the folder transport needs one", None);
         }
+        if self.transport == MailTransport::Folder && reader.is_given("server") {
+            let hint = "remove transport and folder to send to the server".to_owned();
+            reader.refuse("server", "has no effect: transport is \"folder\"", Some(hint));
+        }
         reader.check_address("oauth2-token-url", self.oauth2_token_url.as_deref());
         // A relay on this machine hears it from nobody else.
         let here = ["localhost", "127.0.0.1", "::1"].contains(&self.server.as_str());

@@ -69,7 +69,7 @@ impl Monitor for Restart {
         memory.noticed = memory.noticed.filter(|at| (baseline.now - *at).to_std().unwrap_or_default() < self.notice);
         if memory.noticed.is_some() {
             verdict.find(
-                Finding::new(Severity::Warning, "restart", format!("restarted {} ago", human::span(up)))
+                Finding::new(Severity::Warning, "restart", "the server restarted")
                     .meaning("All sessions were ended, and the caches are cold.")
                     .advice("If nobody restarted it on purpose, the log just before that time says why.")
                     .detail(Detail::new().time("started", sample.started).time("configuration read", sample.loaded)),

@@ -140,8 +140,8 @@ impl Monitor for WalArchive {
             find(
                 "archiver",
                 Severity::Critical,
-                format!("archiving fails: {name}"),
-                "WAL stays on the server's disk until it is archived, and fills it; what is not archived is lost with it.",
+                format!("WAL archiving is failing at segment {name}"),
+                "Unarchived WAL accumulates in pg_wal until the disk is full, and is lost if the server is lost.",
                 "The server's log has the output of archive_command. Try \"pgbosun wal push\" with that file by hand.",
                 Detail::new().fact("file", name).time("last failure", *at).fact("failures", count),
             );
@@ -193,7 +193,7 @@ impl Monitor for WalArchive {
         let summary = match (sample.archiving, &sample.failing) {
             (false, _) if sample.ended.is_some() => "nothing is archived".into(),
             (false, _) => "nothing is archived: archive_mode is off, or this is a standby".into(),
-            (true, Some(_)) => "archiving fails".into(),
+            (true, Some(_)) => "archiving is failing".into(),
             (true, None) => format!("archiving works, {} waiting", human::count(sample.ready, "segment")),
         };
         let mut verdict = Verdict { summary, findings, metrics: Vec::new() };

@@ -90,7 +90,7 @@ impl Monitor for Cpu {
         verdict.measure(Metric::new("host_load_per_processor", *load));
         let detail = Detail::new()
             .fact("waiting for disks", format!("{waiting:.0} %"))
-            .fact("taken by the hypervisor", format!("{stolen:.0} %"))
+            .fact("steal (taken by the hypervisor)", format!("{stolen:.0} %"))
             .fact("load", format!("{load:.1} per processor"))
             .text(busiest);
         let severity = baseline.above("cpu", *busy, self.warning_percent, self.critical_percent);

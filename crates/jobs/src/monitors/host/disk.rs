@@ -213,7 +213,9 @@ impl Disk {
         };
         Finding::new(severity, &path, format!("file system of {path} {what}"))
             .meaning("When it is full, PostgreSQL stops writing, and backups and archiving fail.")
-            .advice("Free or add space; \"du -xh --max-depth=2\" shows what takes it. Never delete anything in pg_wal.")
+            .advice(
+                "Free or add space; \"du -xh --max-depth=2\" shows what is using it. Never delete anything in pg_wal.",
+            )
             .detail(
                 Detail::new()
                     .fact("path", path)
