@@ -66,6 +66,8 @@ fn under_load(source: &str) {
     let said = installation.run(&["backup", "create"]);
     assert!(said.contains("succeeded"), "{said}");
     let _ = load.wait();
+    let log = fs::read_to_string(cluster.socket.join("pg.log")).unwrap();
+    assert!(!log.contains("unexpected EOF"), "a connection of ours just ended:\n{log}");
     let at_backup = installation.json(&["backup", "list"]);
     let label = at_backup[0]["label"].as_str().unwrap();
     let verified = installation.run(&["backup", "verify", label]);

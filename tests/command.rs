@@ -214,7 +214,7 @@ fn who_may_not_read_the_configuration_asks_the_daemon() {
     let error: serde_json::Value = serde_json::from_slice(&done.stderr).unwrap();
     assert!(error["error"]["exit_code"] == 1 && done.stdout.is_empty(), "{error}");
     let said = error["error"]["message"].as_str().unwrap();
-    assert!(!done.status.success() && said.contains("no daemon answers on "), "{said}");
+    assert!(!done.status.success() && said.contains("the daemon is not running"), "{said}");
 }
 
 #[test]
@@ -244,7 +244,8 @@ fn status_knows_the_server_and_is_drawn_again() {
     let cluster = Cluster::start(directory.path());
     let jobs = "[jobs.up]\nkind = \"monitor.connectivity\"\n[jobs.role]\nkind = \"monitor.role\"\n\
                 [jobs.version]\nkind = \"monitor.version\"\npackages = false\n[jobs.restart]\nkind = \"monitor.restart\"\n\
-                [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n";
+                [jobs.full]\nkind = \"backup.physical\"\nrepositories = [\"local\"]\n\
+                [jobs.nightly]\nkind = \"command\"\nprogram = \"/bin/true\"\nschedule = \"0 3 * * *\"\n";
     let mut installation = Installation::new(directory.path(), &format!("{}{jobs}", cluster_and_repository(&cluster)));
     installation.start();
     for job in ["up", "role", "version", "restart"] {
@@ -269,6 +270,23 @@ fn status_knows_the_server_and_is_drawn_again() {
     let at = lines.iter().position(|line| line.contains("newest backup")).unwrap();
     assert!(lines[at + 1].starts_with(&" ".repeat(19)), "{narrow}");
     assert!(long(&format!("{} {}", lines[at], lines[at + 1].trim_start())), "{narrow}");
+
+    // A forgotten pause is seen where one looks for what comes next.
+    installation.run(&["job", "pause", "nightly", "--reason", "a test"]);
+    let paused = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
+    assert!(paused.lines().any(|line| line.contains("nightly") && line.contains("paused by ")), "{paused}");
+    // Whatever job could not connect says that the server is away, before the monitor of that does.
+    cluster.down();
+    let failed = installation.try_run(&["job", "run", "restart", "--wait"]);
+    assert_ne!(failed.status.code(), Some(0));
+    let away = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
+    assert!(away.contains(", primary, does not answer") && away.contains("(no server is listening there): "), "{away}");
+    cluster.up();
+    // It asks anew, and the others after it.
+    installation.check("up");
+    installation.check("restart");
+    let back = String::from_utf8_lossy(&installation.try_run(&["status"]).stdout).into_owned();
+    assert!(back.contains(", primary, up for "), "{back}");
 
     let drawn = on_terminal(&installation, 80, "status --watch & sleep 5; kill -TERM $!; wait $! || true");
     assert!(drawn.matches("\x1b[H").count() >= 2 && drawn.contains("daemon up"), "{drawn}");

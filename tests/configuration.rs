@@ -95,6 +95,9 @@ fn c25_addresses_hold_no_secrets_and_passwords_do_not_go_in_the_clear() {
         assert!(messages.contains(line), "{line}\n{messages}");
     }
     assert!(!messages.contains("geheim"), "{messages}");
+    let folder = "[mail]\ntransport = \"folder\"\nfolder = \"/tmp/x\"\nserver = \"smtp.example.com\"\nfrom = \"a@example.com\"\n";
+    let told = "mail.server: has no effect: transport is \"folder\"; remove transport and folder to send to the server";
+    assert!(check(folder).contains(told), "{}", check(folder));
     let directory = directory();
     let relay = "[mail]\nserver = \"localhost\"\nsecurity = \"none\"\nuser = \"alerts\"\nfrom = \"a@example.com\"\n";
     Installation::new(directory.path(), relay).run(&["config", "check"]);

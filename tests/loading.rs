@@ -135,6 +135,9 @@ fn c36_a_restored_table_runs_its_owners_code_with_its_owners_rights_alone() {
     let (code, said) = rescue.restore(&orders);
     assert!(code == Some(0) && said.contains("300 rows in the recovered state, 300 written"), "{said}");
     assert!(said.contains("loaded as hostile, which owns it"), "{said}");
+    // The monitor of failed logins would take it for a stranger's attempt.
+    let log = fs::read_to_string(cluster.socket.join("pg.log")).unwrap();
+    assert!(!log.lines().any(|line| line.contains("FATAL") && line.contains("pgbosun_load_")), "{log}");
     assert_eq!(rescue.sql("select count(*) from app.orders"), "300");
     assert_eq!(
         rescue.sql("select has_table_privilege('clerk', 'app.orders', 'select')"),

@@ -1,12 +1,14 @@
 //! The daemon from start to stop.
 
 use crate::{
-    accepted, alerts, alive, connections, control,
+    accepted, alerts, alive,
     engine::Engine,
     error::Error,
     events,
     heartbeats::Part,
-    history, metrics, outbox, reload,
+    history,
+    http::{connections, control, scrape},
+    outbox, reload,
     scheduler::{Request, Scheduler},
     starts, systemd, wal,
 };
@@ -62,7 +64,7 @@ pub async fn run(path: PathBuf, loaded: Loaded, bulk: Handle) -> Result<(), Erro
     tasks.spawn(history::listen(Arc::clone(&engine)));
     tasks.spawn(systemd::run(Arc::clone(&engine)));
     tasks.spawn(alive::run(Arc::clone(&engine)));
-    tasks.spawn(metrics::serve(Arc::clone(&engine)));
+    tasks.spawn(scrape::serve(Arc::clone(&engine)));
     tasks.spawn(connections::watch(Arc::clone(&engine)));
     tasks.spawn(wal::drain(Arc::clone(&engine)));
     tasks.spawn(wal::receive(Arc::clone(&engine)));

@@ -4,12 +4,9 @@
 //! last. Names end with their unit; a metric that a restart begins anew is a counter (`_total`).
 
 mod exposition;
-mod http;
 mod summary;
 
 pub use summary::{BackupSummary, Summary, summary};
-
-pub(crate) use http::{page, serve};
 
 use crate::{alerts, engine::Engine, error::Error};
 use chrono::Duration;

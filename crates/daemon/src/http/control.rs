@@ -3,11 +3,11 @@
 mod alerts;
 mod check;
 
+use super::{connections::Commands, scrape};
 use crate::{
     api::{
         ActionRequest, JobInfo, PushRequest, Refusal, ReportRequest, RestoreTest, Running, SUDO_USER, Started, Status,
     },
-    connections::Commands,
     engine::Engine,
     error::{Error, chain},
     holdings::{self, Holding},
@@ -131,7 +131,7 @@ pub(crate) fn bind(socket: &path::Path) -> Result<UnixListener, Error> {
 /// Serves until the daemon stops.
 pub(crate) async fn serve(listener: UnixListener, engine: Arc<Engine>, requests: mpsc::Sender<Request>) {
     let stop = engine.stop.clone();
-    let metrics = Router::new().route("/metrics", get(metrics::page)).with_state(Arc::clone(&engine));
+    let metrics = Router::new().route("/metrics", get(scrape::page)).with_state(Arc::clone(&engine));
     let changes = Router::new()
         .route("/jobs/{name}/run", post(run_job))
         .route("/jobs/{name}/cancel", post(cancel_job))

@@ -1,6 +1,7 @@
 //! `/metrics` over TCP, on the configured address.
 
-use crate::{connections::Scrapes, engine::Engine, error::chain, metrics};
+use super::connections::Scrapes;
+use crate::{engine::Engine, error::chain, metrics};
 use axum::{
     Router,
     extract::State,
