@@ -28,6 +28,7 @@ fn ten_mistakes_are_ten_clear_messages() {
         path = "backups"
         bucket = "b"
         storage-class = "STANDARD_IA"
+        secret = "geheim"
         [channels.chat]
         type = "slack"
         program = "/bin/true"
@@ -56,9 +57,10 @@ fn ten_mistakes_are_ten_clear_messages() {
         "DIR/pgbosun.toml: clusters.main.statement-timeout = 30: expected a duration such as \"90s\"",
         "DIR/pgbosun.toml: repositories.local.type: \"loca\" is not a type of repository; did you mean \"local\"?",
         "DIR/pgbosun.toml: repositories.second.path = \"backups\": expected an absolute path",
-        "DIR/pgbosun.toml: repositories.second.bucket = \"b\": is an option of type s3, gcs, azure, not of local",
-        "DIR/pgbosun.toml: repositories.second.storage-class = \"STANDARD_IA\": is an option of type s3, gcs, not of local",
-        "DIR/pgbosun.toml: channels.chat.program = \"/bin/true\": is an option of type command, not of slack",
+        "DIR/pgbosun.toml: repositories.second.bucket: is an option of type s3, gcs, azure, not of local",
+        "DIR/pgbosun.toml: repositories.second.secret: is an option of type s3, azure, not of local",
+        "DIR/pgbosun.toml: repositories.second.storage-class: is an option of type s3, gcs, not of local",
+        "DIR/pgbosun.toml: channels.chat.program: is an option of type command, not of slack",
         "DIR/pgbosun.toml: channels.chat.secret-file: is missing: a channel of type slack needs it",
         "DIR/pgbosun.toml: mail.password: a secret does not belong here; put it in a file of mode 0600 and set password-file to its path",
         "DIR/pgbosun.toml: jobs.full.kind: \"backup.phisical\" is not a kind of job; did you mean \"backup.physical\"?",

@@ -69,7 +69,7 @@ impl Bar {
     fn named(&self, step: &str) -> String {
         match step {
             "" => self.name.clone(),
-            _ if step.contains(&self.name) => step.to_owned(),
+            _ if step.split(' ').any(|word| word == self.name) || step.ends_with(&self.name) => step.to_owned(),
             _ => format!("{}: {step}", self.name),
         }
     }

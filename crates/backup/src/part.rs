@@ -378,8 +378,9 @@ async fn run(command: &mut Command, program: &'static str) -> Result<(), Error> 
     }
     let status = child.wait().await.map_err(Error::file("wait for", program))?;
     let said = String::from_utf8_lossy(&errors);
-    let said = said.trim().trim_start_matches(program).trim_start_matches(": ");
-    if status.success() { Ok(()) } else { Err(failed(said.to_owned())) }
+    let own = format!("{program}: ");
+    let said = said.trim().lines().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect::<Vec<_>>().join("\n");
+    if status.success() { Ok(()) } else { Err(failed(said)) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Families of job kinds: what the program treats alike, whatever the kind is called.
 //!
-//! Invariant: nobody else tells kinds apart by how their names begin. Runs in the journal have a kind's name alone, also of versions
+//! Invariant: nobody else tells families apart by how the names of kinds begin. Runs in the journal have a kind's name alone, also of versions
 //! before this one, so the name decides.
 
 /// A family of job kinds.

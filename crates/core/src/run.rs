@@ -20,7 +20,7 @@ crate::words! {
         Failed = "failed",
         /// Exceeded its timeout.
         TimedOut = "timed-out",
-        /// Was cancelled by a person; a look also by the daemon's stop.
+        /// Was cancelled by a person; a check also by the daemon's stop.
         Cancelled = "cancelled",
         /// Did not start, for the recorded reason.
         Skipped = "skipped",

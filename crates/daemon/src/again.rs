@@ -49,7 +49,7 @@ pub(crate) fn ended(runs: &[Run]) -> Option<(&Run, usize)> {
     Some((ended, runs.iter().filter(again).count()))
 }
 
-/// Decides about it. `looked` is how far the schedule has been dealt with.
+/// Decides about it. `planned_until` is how far the schedule has been dealt with.
 pub(crate) fn decide(
     job: &Job,
     (cron, zone, planned_until): (&Cron, Tz, DateTime<Utc>),

@@ -131,7 +131,7 @@ impl Target {
         if self.not_before.is_some_and(|time| Instant::now() < time) {
             return false;
         }
-        let pass = tokio::time::timeout(LIMIT, self.try_turn(engine)).await;
+        let pass = tokio::time::timeout(LIMIT, self.try_pass(engine)).await;
         match pass.unwrap_or(Err(Error::History(pgbosun_history::Error::Timeout(LIMIT)))) {
             Ok(more) => {
                 if self.failures > 0 {
@@ -160,7 +160,7 @@ impl Target {
         }
     }
 
-    async fn try_turn(&mut self, engine: &Engine) -> Result<bool, Error> {
+    async fn try_pass(&mut self, engine: &Engine) -> Result<bool, Error> {
         let config = engine.config();
         if !self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, &config)) {
             self.delivery = open(&config, engine.journal.instance())?;

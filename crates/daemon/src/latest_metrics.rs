@@ -1,14 +1,19 @@
 //! What jobs measured last, for machines that collect it. In memory alone: after a start the next checks fill it.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use pgbosun_core::{
     config::Config,
     metric::Metric,
     run::{Run, RunState},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
 };
+
+/// For so long it is believed that a server is away to which a job could not connect: longer than from check to check of the monitor
+/// that knows.
+const MOMENT: TimeDelta = TimeDelta::minutes(6);
 
 /// The metrics of one job's last success.
 #[derive(Clone, Debug)]
@@ -26,8 +31,8 @@ pub struct JobMetrics {
 pub struct LatestMetrics {
     measured: Mutex<BTreeMap<String, JobMetrics>>,
     ended: Mutex<BTreeMap<(String, RunState), u64>>,
-    /// Clusters whose server did not answer the last job that asked it.
-    away: Mutex<BTreeSet<String>>,
+    /// Clusters to whose server a job could not connect, and when.
+    away: Mutex<BTreeMap<String, DateTime<Utc>>>,
 }
 
 impl LatestMetrics {
@@ -43,15 +48,16 @@ impl LatestMetrics {
         *ended.entry((run.job.clone(), run.state)).or_default() += 1;
     }
 
-    /// Notes whether the server of a cluster answered a job just now.
-    pub fn answers(&self, cluster: &str, answers: bool) {
+    /// Notes that a job could not connect to the server of a cluster, or that one could.
+    pub fn connected(&self, cluster: &str, connected: bool, now: DateTime<Utc>) {
         let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = if answers { away.remove(cluster) } else { away.insert(cluster.to_owned()) };
+        let _ = if connected { away.remove(cluster) } else { away.insert(cluster.to_owned(), now) };
     }
 
-    /// Whether the server of a cluster did not answer the last job that asked it.
-    pub fn is_away(&self, cluster: &str) -> bool {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner).contains(cluster)
+    /// Whether a job could not connect to the server of a cluster a moment ago, and none could since.
+    pub fn is_away(&self, cluster: &str, now: DateTime<Utc>) -> bool {
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.get(cluster).is_some_and(|at| now - *at < MOMENT)
     }
 
     /// What the configured jobs measured last, by job.

@@ -13,6 +13,7 @@ use ending::finish;
 use pgbosun_core::{
     alert::AlertState,
     config::{Config, Job as JobConfig},
+    family::Family,
     finding::Severity,
     human,
     outcome::Outcome,
@@ -41,7 +42,7 @@ enum End {
     },
     /// Out of time, and what it had done by then.
     TimedOut(String, Outcome),
-    /// A monitor could not look since its server is away, which another one tells.
+    /// A monitor could not check since its server is away, which another one tells.
     Unreachable(String),
     /// Told to stop, and what it had done by then.
     Cancelled(RunState, String, Outcome),
@@ -156,10 +157,12 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
                 return cancelled_by(how, wind_down(engine, &mut work).await);
             }
         };
-        let cluster = context.cluster.as_ref().filter(|_| config.needs.server()).map(|(name, _)| name);
+        let cluster = context.cluster.as_ref().map(|(name, _)| name);
         let error = match outcome {
             Ok(Ok(outcome)) => {
-                cluster.inspect(|name| engine.latest_metrics.answers(name, true));
+                if let (Some(name), Some(connected)) = (cluster, connected(config, &outcome)) {
+                    engine.latest_metrics.connected(name, connected, engine.now());
+                }
                 return End::Done(outcome);
             }
             Ok(Err(_)) if cancelled.is_cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
@@ -169,8 +172,8 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
             }
         };
         let whole = chain(&error);
-        if error.is_unreachable() {
-            cluster.inspect(|name| engine.latest_metrics.answers(name, false));
+        if error.has_no_connection() {
+            cluster.inspect(|name| engine.latest_metrics.connected(name, false, engine.now()));
         }
         if error.is_unreachable() && is_told_by_another(&engine.config(), config) {
             return End::Unreachable(whole);
@@ -183,12 +186,13 @@ async fn tries(engine: &Engine, config: &JobConfig, run: &mut Run, job: &Arc<dyn
         let pause = pause(config, run);
         let (attempt, wait) = (run.attempts, human::duration(pause));
         tracing::warn!(error = whole, attempt, "attempt failed, next in {wait}");
-        context.progress.step(format!("attempt {attempt} failed: {whole}; the next is in {wait}"), 0);
+        context.progress.step(format!("attempt {attempt} failed: {}; the next is in {wait}", human::line(&whole)), 0);
         run.attempts += 1;
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = cancelled.cancelled() => return cancelled_by(cancelled_as(), Outcome::default()),
         }
+        context.progress.step(format!("attempt {}", run.attempts), 0);
     }
 }
 
@@ -202,15 +206,24 @@ pub(crate) fn cancelled_as(engine: &Engine, job: &JobConfig, trigger: Trigger) -
     }
 }
 
+/// Whether a job that succeeded could connect to its server, where that is known: a report also tells of one that is down, and the
+/// monitor that watches for it measures it.
+fn connected(job: &JobConfig, outcome: &Outcome) -> Option<bool> {
+    let measured = outcome.metrics.iter().find(|metric| metric.name == "postgres_up").map(|metric| metric.value > 0.0);
+    measured.or((job.needs.server() && job.family() != Family::Report).then_some(true))
+}
+
+/// The kind that watches whether a server is there.
+const CONNECTIVITY: &str = "monitor.connectivity";
+
 /// Whether a monitor's failure says no more than the one that watches whether the server is there.
 fn is_told_by_another(config: &Config, job: &JobConfig) -> bool {
-    const TELLS: &str = "monitor.connectivity";
     let cluster = config.cluster_of(job).map(|(name, _)| name);
     let tells = |other: &JobConfig| {
         let watched = other.common.enabled && other.common.schedule.is_some();
-        other.common.kind == TELLS && watched && config.cluster_of(other).map(|(name, _)| name) == cluster
+        other.common.kind == CONNECTIVITY && watched && config.cluster_of(other).map(|(name, _)| name) == cluster
     };
-    job.is_monitor() && job.common.kind != TELLS && cluster.is_some() && config.jobs.values().any(tells)
+    job.is_monitor() && job.common.kind != CONNECTIVITY && cluster.is_some() && config.jobs.values().any(tells)
 }
 
 /// Gives a job that was told to stop the time to end what it started; what it had done.

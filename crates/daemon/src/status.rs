@@ -117,7 +117,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         let newest: Vec<_> = held.iter().filter_map(|held| newest(held, name)).collect();
         ClusterStatus {
             name: name.clone(),
-            server: server(name, engine.latest_metrics.is_away(name), &measured, &last),
+            server: server(name, engine.latest_metrics.is_away(name, now), &measured, &last),
             backup_count: newest.iter().map(|backup| backup.count).sum(),
             backups: newest,
             restorable: restorable.get(name).cloned(),
@@ -168,7 +168,8 @@ async fn mark_paused(engine: &Engine, runs: &mut [crate::Upcoming]) -> Result<()
         let own = rows.iter().find(|row| row.name == run.job && row.paused_at.is_some());
         let by = own.map(|row| row.paused_by.clone().unwrap_or_default());
         if let Some(by) = by.or_else(|| all.as_ref().map(|pause| pause.by.clone())) {
-            run.note = Some(format!("paused by {by}"));
+            let note = run.note.take().map_or_else(String::new, |note| format!("; {note}"));
+            run.note = Some(format!("paused by {by}{note}"));
         }
     }
     Ok(())

@@ -167,12 +167,12 @@ impl Journal {
     pub async fn change_and_tell(
         &self,
         judge: Judge,
-        teller: impl Fn(&Alert) -> Vec<NewNotification> + Send + 'static,
+        messages_of: impl Fn(&Alert) -> Vec<NewNotification> + Send + 'static,
     ) -> Result<Vec<AlertChange>, Error> {
         self.write(move |connection| {
             Box::pin(async move {
                 let changes = change(connection, None, judge).await?;
-                let messages: Vec<_> = changes.iter().flat_map(|change| teller(&change.after)).collect();
+                let messages: Vec<_> = changes.iter().flat_map(|change| messages_of(&change.after)).collect();
                 for message in messages {
                     crate::outbox::insert_behind(connection, message).await?;
                 }

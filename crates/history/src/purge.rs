@@ -11,7 +11,7 @@ const BATCH: u64 = 1_000;
 pub struct Old {
     /// What ended before this is.
     pub before: DateTime<Utc>,
-    /// Monitors that looked and succeeded before this are.
+    /// Runs of monitors that succeeded before this are.
     pub monitor_runs: DateTime<Utc>,
     /// What maintenance did to each object before this is.
     pub details: DateTime<Utc>,

@@ -73,7 +73,9 @@ impl Journal {
                  and (?1 is null or cluster is null or cluster = ?1) and ",
             counts!(),
             "
-             group by job, kind having kind not like 'monitor.%' or failed > 0 order by failed desc, job"
+             group by job, kind having not ",
+            of_family!(monitor),
+            " or failed > 0 order by failed desc, job"
         ))
         .bind(cluster)
         .bind(from)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// The time, and the open alerts of this monitor.
 #[derive(Clone, Debug, Default)]
 pub struct Baseline {
-    /// When it was looked.
+    /// When it was checked.
     pub now: DateTime<Utc>,
     /// How bad each object is known to be.
     pub open: BTreeMap<String, Severity>,

@@ -88,6 +88,12 @@ impl JobError {
         matches!(self.cause, Cause::Unreachable)
     }
 
+    /// Whether there was no connection to the server at all: nobody listens, or nobody answers.
+    pub fn has_no_connection(&self) -> bool {
+        let source = self.source.as_ref().and_then(|source| source.downcast_ref::<pgbosun_postgres::Error>());
+        source.is_some_and(|error| error.is_unreachable() && !error.is_answer())
+    }
+
     /// Whether the server did not come to the end in time.
     pub const fn is_slow(&self) -> bool {
         matches!(self.cause, Cause::Slow)

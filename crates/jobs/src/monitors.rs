@@ -146,14 +146,14 @@ pub struct MonitorJob<M>(pub M);
 #[async_trait]
 impl<M: Monitor> Job for MonitorJob<M> {
     async fn run(&self, context: &JobContext) -> Result<Outcome, JobError> {
-        let session = async {
+        let sampled = async {
             let mut session = MonitorSession::new(context);
             let sample = self.0.sample(&mut session).await;
             let unseen = session.end().await;
             sample.map(|sample| (sample, unseen))
         };
         let (sample, unseen) = tokio::select! {
-            sample = session => sample?,
+            sample = sampled => sample?,
             () = context.cancel.cancelled() => return Err(JobError::passing("cancelled")),
         };
         let before = context.state.clone().unwrap_or_default();

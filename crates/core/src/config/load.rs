@@ -144,7 +144,7 @@ fn files(path: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
         Err(error) => {
             let hint = match error.kind() {
                 std::io::ErrorKind::NotFound => "\"pgbosun config init\" writes one",
-                _ => "run the command with sudo, or as a user who may read it",
+                _ => "the user of the daemon has to read it; others use sudo",
             };
             refuse(path, format!("cannot be read: {error}"), Some(hint));
         }
@@ -257,7 +257,7 @@ fn read(gathered: &mut Findings, registry: &Registry<'_>, path: &Path) -> Option
         })
     });
     let channels = named(gathered, &top, "channels", |gathered, name, path, value| {
-        let check = |reader: &mut Reader<'_>, common: &ChannelCommon, _: &Arc<dyn ChannelOptions>| {
+        let check = |reader: &mut Reader<'_>, common: &ChannelCommon, _: Option<&Arc<dyn ChannelOptions>>| {
             if name == "mail" {
                 reader.refuse("type", "the channel of this name is configured in its own section, [mail]", None);
             }
@@ -270,10 +270,11 @@ fn read(gathered: &mut Findings, registry: &Registry<'_>, path: &Path) -> Option
         reader.resolve("password-file", &mut cluster.password, cluster.password_file.as_deref(), "password");
     });
     let repositories = named(gathered, &top, "repositories", |gathered, _, path, value| {
-        let check = |reader: &mut Reader<'_>, common: &RepositoryOptions, store: &Arc<dyn StoreOptions>| {
-            common.check(reader, store.as_ref());
+        let check = |reader: &mut Reader<'_>, common: &RepositoryOptions, store: Option<&Arc<dyn StoreOptions>>| {
+            let directory = store.and_then(|store| store.directory());
+            common.check(reader, directory);
             let data = clusters.iter().flat_map(BTreeMap::values).filter_map(|cluster| cluster.data_directory.as_ref());
-            if store.directory().is_some_and(|path| data.into_iter().any(|data| path.starts_with(data))) {
+            if directory.is_some_and(|path| data.into_iter().any(|data| path.starts_with(data))) {
                 let hint = "each backup would contain the earlier ones, and all would be lost with the data";
                 reader.refuse("path", "is in the data directory of a cluster", Some(hint.into()));
             }

@@ -175,11 +175,10 @@ impl<'a> Reader<'a> {
         self.dict.keys().cloned().collect()
     }
 
-    /// Refuses a key that is there, and takes it out.
-    pub(super) fn refuse_key(&mut self, key: &str, message: String) {
+    /// Refuses a key that is there, and takes it out. Its value is not shown (C25): it may be a secret.
+    pub(super) fn refuse_key(&mut self, key: &str, message: String, hint: Option<String>) {
         if let Some(value) = self.dict.remove(key) {
-            let (path, shown) = (format!("{}.{key}", self.path), render(&value));
-            self.gathered.refuse(value.tag(), &path, Some(shown), message, None);
+            self.gathered.refuse(value.tag(), &format!("{}.{key}", self.path), None, message, hint);
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) fn read_variant<C: Section, T: ?Sized>(
     path: String,
     value: Value,
     (what, variants): (&str, &[Variant<T>]),
-    check: impl FnOnce(&mut Reader<'_>, &C, &Arc<T>),
+    check: impl FnOnce(&mut Reader<'_>, &C, Option<&Arc<T>>),
 ) -> Option<(C, Arc<T>)> {
     let tag = value.tag();
     let dict = dict_of(gathered, &path, value)?;
@@ -86,11 +86,12 @@ pub(super) fn read_variant<C: Section, T: ?Sized>(
     let Some(variant) = variants.iter().find(|variant| named.as_ref().and_then(Value::as_str) == Some(variant.name))
     else {
         let names = variants.iter().map(|variant| format!("\"{}\"", variant.name)).collect::<Vec<_>>().join(", ");
-        match named.as_ref().and_then(Value::as_str) {
-            Some(word) => {
+        match named {
+            Some(value) => {
+                let word = value.as_str().unwrap_or_default();
                 let near = nearest(word, variants.iter().map(|variant| variant.name));
                 let hint = near.map_or_else(|| format!("one of {names}"), |near| format!("did you mean \"{near}\"?"));
-                reader.refuse("type", format!("\"{word}\" is not a type of {what}"), Some(hint));
+                reader.refuse_key("type", format!("\"{word}\" is not a type of {what}"), Some(hint));
             }
             None => reader.refuse("type", format!("is missing: expected one of {names}"), None),
         }
@@ -102,13 +103,16 @@ pub(super) fn read_variant<C: Section, T: ?Sized>(
         let has = |other: &&Variant<T>| other.options.iter().any(|option| option.key() == key);
         let owners: Vec<_> = variants.iter().filter(has).map(|other| other.name).collect();
         if !owners.is_empty() {
-            reader.refuse_key(&key, format!("is an option of type {}, not of {}", owners.join(", "), variant.name));
+            reader.refuse_key(
+                &key,
+                format!("is an option of type {}, not of {}", owners.join(", "), variant.name),
+                None,
+            );
         }
     }
-    let read = common.zip(own);
-    if let Some((common, own)) = &read {
-        check(&mut reader, common, own);
+    if let Some(common) = &common {
+        check(&mut reader, common, own.as_ref());
     }
     reader.finish();
-    read
+    common.zip(own)
 }

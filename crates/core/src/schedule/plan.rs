@@ -1,6 +1,6 @@
 //! The planner: which runs are due now, and which times were missed. Every wake-up asks it.
 //!
-//! It looks at the occurrences in `(looked, now]`, so that a lost, early or doubled wake-up, a clock that
+//! It looks at the occurrences in `(planned until, now]`, so that a lost, early or doubled wake-up, a clock that
 //! jumped, a daylight-saving change and downtime are all one mechanism. At most one run comes out of one look:
 //! several due times collapse into the newest, the older ones are missed.
 
@@ -66,7 +66,7 @@ const ON_TIME: Duration = Duration::seconds(60);
 /// A clock set back further than this was wrong before, and is right now.
 const CLOCK_WAS_WRONG: Duration = Duration::hours(25);
 
-/// Looks at the occurrences of `cron` in `(looked, now]`. `after_downtime` says that nobody was looking before.
+/// Looks at the occurrences of `cron` in `(planned until, now]`. `after_downtime` says that nobody was looking before.
 pub fn plan(
     cron: &Cron,
     zone: Tz,

@@ -46,7 +46,7 @@ pub struct Status {
     pub next: Vec<Upcoming>,
     /// How many monitors there are.
     pub monitors: usize,
-    /// When the next of them looks.
+    /// When the next of them runs.
     #[serde(rename = "next_look", alias = "next-look")]
     pub next_check: Option<DateTime<Utc>>,
     /// The last run of every job that ran.

@@ -357,7 +357,8 @@ struct RunQuery {
     since: Option<DateTime<Utc>>,
     #[serde(default)]
     failed: bool,
-    #[serde(default)]
+    // As earlier versions of the command ask.
+    #[serde(default, rename = "without-looks")]
     without_monitors: bool,
     limit: Option<u32>,
 }

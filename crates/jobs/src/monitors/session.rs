@@ -86,7 +86,7 @@ impl<'a> MonitorSession<'a> {
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         let server = self.server()?;
-        // Not put back after an error: whatever is wrong with it, the next one begins reopen.
+        // Not put back after an error: whatever is wrong with it, the next one connects anew.
         let mut open = self.connection(&server).await?;
         let rows = self.ask(&mut open, &server, query, limits).await?;
         self.acquire().await.connection = Some(open);

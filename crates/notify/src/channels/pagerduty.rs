@@ -27,7 +27,7 @@ const DETAIL: usize = 16_000;
 options! {
     /// PagerDuty, by its Events API v2.
     pub struct PagerDutyOptions {
-        /// A file of mode 0600 with the routing key. Without it: the credential `channels.NAME.secret`.
+        /// A file of mode 0600 with the routing key. It is needed, or the credential `channels.NAME.secret` in its place.
         secret_file: Option<PathBuf>;
         /// The routing key, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
         secret: Option<Secret>;

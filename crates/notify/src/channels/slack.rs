@@ -26,8 +26,8 @@ const ALERTS: usize = 20;
 options! {
     /// Slack, or what accepts its messages: an incoming webhook.
     pub struct SlackOptions {
-        /// A file of mode 0600 with the webhook's URL, which is itself secret. Without it: the credential
-        /// `channels.NAME.secret`.
+        /// A file of mode 0600 with the webhook's URL, which is itself secret. It is needed, or the credential
+        /// `channels.NAME.secret` in its place.
         secret_file: Option<PathBuf>;
         /// The URL, for the environment only: `PGBOSUN_CHANNELS__NAME__SECRET`.
         secret: Option<Secret>;

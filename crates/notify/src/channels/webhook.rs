@@ -26,7 +26,7 @@ const LIMIT: usize = 200_000;
 options! {
     /// A server of one's own, or a service with its own format: a POST.
     pub struct WebhookOptions {
-        /// The URL to send to; with a template it may contain `{{ secret }}`, and without `url` the secret is the URL.
+        /// The URL to send to, which is needed without a template; with one it may contain `{{ secret }}`, and without `url` the secret is the URL.
         url: Option<String>;
         /// A file with a template (Jinja) for the body, for a service with its own format: see `docs/channels.md`. Without it
         /// the body is pgbosun's own JSON.

@@ -62,7 +62,7 @@ fn path(filter: &RunFilter) -> String {
             ("kind", filter.kind.clone()),
             ("since", filter.since.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true))),
             ("failed", flag(filter.failed)),
-            ("without-monitors", flag(filter.without_monitors)),
+            ("without-looks", flag(filter.without_monitors)),
         ],
     )
 }

@@ -36,6 +36,8 @@ pub struct Replication {
     stream: Box<dyn Stream>,
     input: BytesMut,
     output: BytesMut,
+    /// The server let us in.
+    ready: bool,
 }
 
 /// The longest message that is read. PostgreSQL sends a base backup in pieces of 32 KiB and WAL in pieces of 128 KiB.
@@ -64,6 +66,10 @@ impl Drop for Replication {
     /// Says goodbye, where the socket takes that at once: a server logs a connection that just ends.
     fn drop(&mut self) {
         const TERMINATE: [u8; 5] = [b'X', 0, 0, 0, 4];
+        // Before that it expects a password, and logs whatever else comes.
+        if !self.ready {
+            return;
+        }
         let mut context = Context::from_waker(Waker::noop());
         let mut stream = Pin::new(&mut self.stream);
         if stream.as_mut().poll_write(&mut context, &TERMINATE).is_ready() {
@@ -90,7 +96,7 @@ impl Replication {
     }
 
     pub(crate) fn over(stream: Box<dyn Stream>) -> Self {
-        Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new() }
+        Self { stream, input: BytesMut::with_capacity(1 << 16), output: BytesMut::new(), ready: false }
     }
 
     async fn connect_to(conninfo: &Conninfo, host: &Host) -> Result<Self, Error> {
@@ -145,7 +151,10 @@ impl Replication {
                     scram.as_mut().ok_or_else(|| unexpected("SASLFinal"))?.finish(body.data())?;
                 }
                 Message::BackendKeyData(_) => {}
-                Message::ReadyForQuery(_) => return Ok(()),
+                Message::ReadyForQuery(_) => {
+                    self.ready = true;
+                    return Ok(());
+                }
                 _ => return Err(unexpected("message during authentication; its method is not supported")),
             }
         }

@@ -3,7 +3,12 @@
 use super::super::{KnownNames, Rate, RawValue, Reader, Refusal, Retention, Setting, StoreOptions, TypeName};
 use crate::options;
 use bytesize::ByteSize;
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 crate::words! {
     /// How objects are compressed.
@@ -118,7 +123,7 @@ impl RepositoryOptions {
     }
 
     /// Problems that no single value shows.
-    pub(in super::super) fn check(&self, reader: &mut Reader<'_>, store: &dyn StoreOptions) {
+    pub(in super::super) fn check(&self, reader: &mut Reader<'_>, directory: Option<&Path>) {
         let levels = if self.compression == Compression::Gzip { 1..=9 } else { 1..=19 };
         if !levels.contains(&self.level()) {
             let message = format!("expected a level from {} to {}", levels.start(), levels.end());
@@ -131,7 +136,7 @@ impl RepositoryOptions {
             let hint = "age-keygen makes a key pair; the recipient is on its \"public key\" line".to_owned();
             reader.refuse("encrypt-to", format!("\"{word}\" is not an age recipient"), Some(hint));
         }
-        if let (Some(path), Some(key)) = (store.directory(), &self.signing_key_file)
+        if let (Some(path), Some(key)) = (directory, &self.signing_key_file)
             && key.starts_with(path)
         {
             let hint = "keep it where nobody who can write to the repository can read it".to_owned();

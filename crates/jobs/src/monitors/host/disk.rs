@@ -58,17 +58,17 @@ pub struct FileSystem {
 impl FileSystem {
     /// Those that hold data, logs, repositories and state of this installation, but for those that cannot be checked.
     pub async fn of_installation(config: &Config) -> Vec<Self> {
-        Self::session(config, Vec::new()).await.0
+        Self::list(config, Vec::new()).await.0
     }
 
     /// Those that hold these paths, or where there are none what this installation needs; and what could not be checked. Each place is
     /// asked by itself, and has seconds to answer.
-    async fn session(config: &Config, paths: Vec<PathBuf>) -> (Vec<Self>, Vec<Unseen>) {
+    async fn list(config: &Config, paths: Vec<PathBuf>) -> (Vec<Self>, Vec<Unseen>) {
         let mut unseen = Vec::new();
         let paths = if paths.is_empty() { watched(config, &mut unseen).await } else { paths };
         let checks = paths.iter().map(|path| {
             let place = path.clone();
-            place::at(path, PATIENCE, move || look_at(&place))
+            place::at(path, PATIENCE, move || stat(&place))
         });
         let mut systems = BTreeMap::new();
         for (path, looked) in paths.iter().zip(join_all(checks).await) {
@@ -101,6 +101,7 @@ pub struct Memory(BTreeMap<PathBuf, KnownUse>);
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct KnownUse {
     /// How much it held, one check an hour over three days.
+    #[serde(rename = "looks")]
     checks: Vec<(DateTime<Utc>, u64)>,
     /// Which limits it was beyond at the last check: each is left by itself.
     beyond: BTreeMap<String, Severity>,
@@ -120,7 +121,7 @@ impl Monitor for Disk {
     type Memory = Memory;
 
     async fn sample(&self, session: &mut MonitorSession<'_>) -> Result<Self::Sample, JobError> {
-        let (systems, unseen) = FileSystem::session(&session.context.config, self.paths.clone()).await;
+        let (systems, unseen) = FileSystem::list(&session.context.config, self.paths.clone()).await;
         let hidden = unseen.iter().map(|(path, ..)| path.clone()).collect();
         for (path, reason, hangs) in unseen {
             let path = path.display();
@@ -261,7 +262,7 @@ async fn watched(config: &Config, unseen: &mut Vec<Unseen>) -> Vec<PathBuf> {
 }
 
 /// The file system of a path, with its device. A repository that is not there yet counts where it will be.
-fn look_at(path: &Path) -> io::Result<(u64, FileSystem)> {
+fn stat(path: &Path) -> io::Result<(u64, FileSystem)> {
     path.try_exists()?;
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let device = there.metadata().map_err(super::about(there))?.dev();
@@ -291,6 +292,13 @@ mod tests {
         let findings =
             monitor().verdict(&Sample { systems: vec![system], unseen: Vec::new() }, memory, &baseline).findings;
         findings.into_iter().map(|finding| (finding.severity, finding.summary)).next()
+    }
+
+    #[test]
+    fn what_earlier_versions_remembered_is_still_known() {
+        let kept = r#"{"/": {"looks": [["2026-11-29T00:00:00Z", 7]], "beyond": {"full": "warning"}}}"#;
+        let Memory(known) = serde_json::from_str(kept).unwrap();
+        assert_eq!((known[Path::new("/")].checks[0].1, known[Path::new("/")].beyond.len()), (7, 1));
     }
 
     #[test]
