@@ -8,6 +8,7 @@ mod alerts;
 mod audit;
 mod backup;
 mod bare;
+mod before;
 mod by_hand;
 mod certificates;
 mod chains;

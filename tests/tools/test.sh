@@ -86,7 +86,7 @@ if [ -n "$ticks" ]; then
 fi
 
 # What monitors ask is not the same on 17 as before, and incremental backups begin there.
-[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains:: walk:: planted::
+[ -n "${PGBOSUN_TEST_VERSIONS:-}" ] || on 17 monitors:: standby:: chains:: walk:: planted:: before::
 # The day of faults is by itself: it fills the disk, a little, and what others write meanwhile would fill it, too.
 for version in $versions; do
     on "$version" --skip day:: "$@"
