@@ -116,10 +116,19 @@ fn tables_fit_a_terminal_of_80_columns_with_colours_and_keep_names_whole() {
     let _ = installation.try_run(&["job", "run", "sessions", "--wait"]);
     let _ = installation.try_run(&["job", "run", "broken", "--wait"]);
     installation.start();
-    for command in ["schedule --all --days 1", "job list", "job history --all", "alert list || true"] {
+    for command in [
+        "schedule --all --days 1",
+        "job list",
+        "job history --all",
+        "alert list || true",
+        "status || true",
+        "check --here || true",
+        "report health",
+    ] {
         for columns in [80, 120] {
             let shown = on_terminal(&installation, columns, command);
-            assert!(shown.contains('\x1b'), "{command}: no colours\n{shown}");
+            // A report is the same wherever it goes.
+            assert!(shown.contains('\x1b') || command.starts_with("report"), "{command}: no colours\n{shown}");
             let shown = plain(&shown);
             let widest = shown.lines().map(|line| line.chars().count()).max().unwrap_or_default();
             assert!(widest <= columns as usize, "{command} at {columns}: {widest}\n{shown}");

@@ -105,6 +105,25 @@ pub fn folded(text: &str, indent: usize) -> Vec<String> {
     textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
 
+/// Prints a text as it fits the terminal: rows of tables are cut there, and prose goes on below. Without a terminal it is unchanged.
+pub fn say_fitted(text: &str) {
+    let columns = terminal().map(|(columns, _)| columns);
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        match columns {
+            Some(columns) if line.trim().contains("  ") => say!("{}", console::cut(line, columns)),
+            _ => say_below(indent, line),
+        }
+    }
+}
+
+/// Prints a line that goes on below where the terminal is too narrow, so many columns from the left.
+pub fn say_below(indent: usize, line: &str) {
+    for line in folded(line, indent) {
+        say!("{line}");
+    }
+}
+
 /// A moment on the wall clock of a zone.
 pub fn moment(at: DateTime<Utc>, zone: Tz) -> String {
     pgbosun_core::human::moment(at, zone)

@@ -7,7 +7,7 @@ use crate::{
     cli::AlertCommand,
     exit::Exit,
     local::Context,
-    output::{Column, aside, bold, dim, green, json, moment, severity, table, text, whole},
+    output::{Column, aside, bold, dim, green, json, moment, say_below, severity, table, text, whole},
 };
 use pgbosun_core::{
     alert::{Alert, AlertState},
@@ -137,7 +137,8 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         bold(alert.cluster.as_deref().unwrap_or("-")),
         human::line(&alert.summary)
     );
-    say!("{} {}\n", alert.meaning, alert.advice);
+    say_below(0, &format!("{} {}", alert.meaning, alert.advice));
+    say!("");
     let acknowledged = alert.acknowledged.as_ref();
     let by = acknowledged.map(|a| format!("by {}, {}: {}", a.by, moment(a.at, zone), a.reason));
     for (name, value) in [
@@ -154,7 +155,7 @@ async fn show(context: &Context, id: &str) -> anyhow::Result<u8> {
         ("about", alert.object().to_owned()),
         ("id", alert.id.to_string()),
     ] {
-        say!("  {name:<12} {value}");
+        say_below(15, &format!("  {name:<12} {value}"));
     }
     say!("\n{}", alert.detail.told(zone));
     Ok(0)

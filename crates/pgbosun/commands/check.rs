@@ -6,7 +6,7 @@ use super::config::lacking;
 use crate::{
     exit::Exit,
     local::Context,
-    output::{json, severity},
+    output::{json, say_below, severity},
 };
 use nix::unistd::{User, geteuid};
 use pgbosun_core::{
@@ -90,9 +90,9 @@ pub async fn run(context: &Context, cluster: Option<&str>, here: bool) -> anyhow
     if context.json {
         json(&report.0)?;
     } else {
-        say!("{}", report.headline());
+        say_below(2, &report.headline());
         for line in &report.0 {
-            say!("{} {:<24} {}", severity(line.severity), line.object, line.message);
+            say_below(34, &format!("{} {:<24} {}", severity(line.severity), line.object, line.message));
         }
     }
     Ok(worst.exit_code())

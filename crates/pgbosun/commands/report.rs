@@ -5,7 +5,7 @@ use crate::{
     cli::{Destination, DrillArguments, HealthArguments, PerformanceArguments, ReportCommand},
     exit::{Exit, FAILURE},
     local::Context,
-    output::json,
+    output::{json, say_fitted},
 };
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
@@ -119,7 +119,7 @@ async fn make(context: &Context, about: ReportAbout, destination: Destination) -
     match destination.to {
         _ if context.json => json(&made)?,
         Some(file) => say!("{}: {}", file.display(), made.window()),
-        None => say!("{}", form::text(&made).trim_end()),
+        None => say_fitted(form::text(&made).trim_end()),
     }
     Ok(0)
 }
