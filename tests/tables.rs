@@ -57,7 +57,7 @@ fn c36_a_partitioned_table_comes_back_whole_by_its_name_in_sql_and_through_no_li
     sql("create schema other");
     let (code, said) = restore(&[name, "--into", "rescue"]);
     assert!(code == Some(0) && said.contains("300 rows in the recovered state, 300 written"), "{said}");
-    assert!(said.contains("loaded as postgres, a superuser"), "{said}");
+    assert!(said.contains("loaded as the superuser postgres"), "{said}");
     assert_eq!(sql("select count(*) from \"Or.ders\""), "300");
 
     let (code, said) = restore(&["postgres.public.Or.ders", "--to", file.to_str().unwrap()]);
