@@ -3,7 +3,10 @@
 use crate::{client::Client, exit::Exit, guest, output::yellow};
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
-use pgbosun_core::{config::Config, outcome::BackupStateRecord};
+use pgbosun_core::{
+    config::{Config, state_directory},
+    outcome::BackupStateRecord,
+};
 use pgbosun_daemon::Engine;
 use pgbosun_history::{Journal, StateLock};
 use pgbosun_repository::Repository;
@@ -154,11 +157,28 @@ pub fn become_owner(state_directory: &Path, restores_into: Option<&Path>) -> any
         return Ok(());
     };
     let user = User::from_uid(uid)?.with_context(|| format!("no user has the id {uid}"))?;
+    become_user(&user, gid).with_context(|| format!("switch to user {}, the owner of {}", user.name, place.display()))
+}
+
+/// Becomes the user that the daemon runs as, where this is root: the one that the configuration names, else the owner of the state
+/// directory.
+///
+/// # Errors
+/// Where that is not to be had.
+pub fn become_daemon(path: &Path) -> anyhow::Result<()> {
+    let named = pgbosun_daemon::load(path).ok().and_then(|loaded| loaded.config.daemon.user);
+    match named.filter(|_| geteuid().is_root()) {
+        Some(name) => {
+            let user = User::from_name(&name)?.with_context(|| format!("there is no user {name}"))?;
+            become_user(&user, user.gid)
+        }
+        None => become_owner(&state_directory(path), None),
+    }
+}
+
+fn become_user(user: &User, gid: Gid) -> anyhow::Result<()> {
     let name = CString::new(user.name.as_str())?;
-    initgroups(&name, user.gid)
-        .and_then(|()| setgid(gid))
-        .and_then(|()| setuid(uid))
-        .with_context(|| format!("switch to user {}, the owner of {}", user.name, place.display()))?;
+    initgroups(&name, user.gid).and_then(|()| setgid(gid)).and_then(|()| setuid(user.uid))?;
     pgbosun_history::was_started_by("root");
     Ok(())
 }

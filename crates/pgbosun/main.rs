@@ -88,7 +88,7 @@ fn dispatch(mut cli: Cli) -> anyhow::Result<u8> {
             ConfigCommand::Unit { install } => return commands::config::unit(&cli.config, *install),
             ConfigCommand::Check => {
                 // As the daemon, which has to read it, and the secrets that it names.
-                let _ = local::become_owner(&state_directory(&cli.config), None);
+                let _ = local::become_daemon(&cli.config);
                 return commands::config::check(&cli.config, cli.json);
             }
             ConfigCommand::Show => return commands::config::show(&cli.config, cli.json),
