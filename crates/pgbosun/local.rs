@@ -4,7 +4,7 @@ use crate::{client::Client, exit::Exit, guest, output::yellow};
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
 use pgbosun_core::{
-    config::{Config, state_directory},
+    config::{Config, daemon_user, state_directory},
     outcome::BackupStateRecord,
 };
 use pgbosun_daemon::Engine;
@@ -166,8 +166,7 @@ pub fn become_owner(state_directory: &Path, restores_into: Option<&Path>) -> any
 /// # Errors
 /// Where that is not to be had.
 pub fn become_daemon(path: &Path) -> anyhow::Result<()> {
-    let named = pgbosun_daemon::load(path).ok().and_then(|loaded| loaded.config.daemon.user);
-    match named.filter(|_| geteuid().is_root()) {
+    match daemon_user(path).filter(|_| geteuid().is_root()) {
         Some(name) => {
             let user = User::from_name(&name)?.with_context(|| format!("there is no user {name}"))?;
             become_user(&user, user.gid)

@@ -19,7 +19,9 @@ mod variant;
 
 pub use address::MailAddress;
 pub use jobs::{Kind, Needs};
-pub use load::{DEFAULT_PATH, Loaded, Registry, load, load_without_secrets, repository, state_directory, unread};
+pub use load::{
+    DEFAULT_PATH, Loaded, Registry, daemon_user, load, load_without_secrets, repository, state_directory, unread,
+};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, OptionDoc, Reader, Section, defaults};
 pub use reference::{Page, reference};

@@ -9,13 +9,13 @@ use crate::{
     error::Error,
     holdings::{self, Held},
     latest_metrics::JobMetrics,
-    schedule::upcoming,
+    schedule::{Upcoming, upcoming},
     scheduler::PAUSED_ALL,
 };
 use chrono::{DateTime, Duration};
 use pgbosun_backup::Words;
 use pgbosun_core::{config::Job, run::Run, schedule::Schedule};
-use pgbosun_history::Pause;
+use pgbosun_history::{JobRow, Pause};
 use std::collections::BTreeMap;
 
 /// How a server archives, of what was measured of its cluster.
@@ -130,7 +130,8 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     let (checks, mut next): (Vec<_>, Vec<_>) =
         upcoming(&config, now, now + Duration::days(31), 1).into_iter().partition(|next| is_monitor(&next.job));
     next.truncate(8);
-    mark_paused(engine, &mut next).await?;
+    let pauses = Pauses::read(engine).await?;
+    next.iter_mut().for_each(|run| pauses.mark(run));
     let trouble = engine.history_trouble.borrow().clone();
     let unreadable = held.iter().flat_map(|held| {
         let name = &held.repository;
@@ -142,7 +143,7 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
         instance: config.instance_name(),
         daemon_since: daemon.then_some(engine.started.0),
         at: now,
-        paused: paused_all(engine).await?.map(|pause| format!("by {}: {}", pause.by, pause.reason)),
+        paused: pauses.all.map(|pause| format!("by {}: {}", pause.by, pause.reason)),
         clusters: clusters.collect::<Vec<_>>(),
         alerts: alerts::list(engine, None).await?,
         running: running(engine),
@@ -161,39 +162,45 @@ pub async fn assemble(engine: &Engine, daemon: bool) -> Result<Status, Error> {
     })
 }
 
-/// Says of coming runs that their job is paused.
-async fn mark_paused(engine: &Engine, runs: &mut [crate::Upcoming]) -> Result<(), Error> {
-    let (rows, all) = (engine.journal.jobs().await?, paused_all(engine).await?);
-    for run in runs {
-        let own = rows.iter().find(|row| row.name == run.job && row.paused_at.is_some());
-        let by = own.map(|row| row.paused_by.clone().unwrap_or_default());
-        if let Some(by) = by.or_else(|| all.as_ref().map(|pause| pause.by.clone())) {
+/// Which jobs are paused: each by itself, or all.
+struct Pauses {
+    rows: Vec<JobRow>,
+    all: Option<Pause>,
+}
+
+impl Pauses {
+    async fn read(engine: &Engine) -> Result<Self, Error> {
+        let all = engine.journal.setting(PAUSED_ALL).await?.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(Self { rows: engine.journal.jobs().await?, all })
+    }
+
+    /// Who paused a job, and why.
+    fn of(&self, job: &str) -> Option<(&str, &str)> {
+        let own = self.rows.iter().find(|row| row.name == job && row.paused_at.is_some());
+        let own = own
+            .map(|row| (row.paused_by.as_deref().unwrap_or_default(), row.pause_reason.as_deref().unwrap_or_default()));
+        own.or_else(|| self.all.as_ref().map(|pause| (pause.by.as_str(), pause.reason.as_str())))
+    }
+
+    /// Says of a coming run that its job is paused.
+    fn mark(&self, run: &mut Upcoming) {
+        if let Some((by, _)) = self.of(&run.job) {
             let note = run.note.take().map_or_else(String::new, |note| format!("; {note}"));
             run.note = Some(format!("paused by {by}{note}"));
         }
     }
-    Ok(())
-}
-
-async fn paused_all(engine: &Engine) -> Result<Option<Pause>, Error> {
-    Ok(engine.journal.setting(PAUSED_ALL).await?.and_then(|text| serde_json::from_str(&text).ok()))
 }
 
 /// Every configured job.
 pub async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
     let (config, now) = (engine.config(), engine.now());
-    let rows = engine.journal.jobs().await?;
+    let pauses = Pauses::read(engine).await?;
     let last = engine.journal.last_runs(config.jobs.keys().map(String::as_str)).await?;
     let next = upcoming(&config, now, now + Duration::days(400), 1);
-    let all = paused_all(engine).await?;
     Ok(config
         .jobs
         .values()
         .map(|job| {
-            let row = rows.iter().find(|row| row.name == job.name && row.paused_at.is_some());
-            let own = row
-                .map(|row| (row.paused_by.clone().unwrap_or_default(), row.pause_reason.clone().unwrap_or_default()));
-            let pause = own.or_else(|| all.as_ref().map(|pause| (pause.by.clone(), pause.reason.clone())));
             let disabled = (!job.common.enabled).then(|| "disabled in the configuration".to_owned());
             JobInfo {
                 name: job.name.clone(),
@@ -202,7 +209,7 @@ pub async fn jobs(engine: &Engine) -> Result<Vec<JobInfo>, Error> {
                 enabled: job.common.enabled,
                 schedule: job.common.schedule.as_ref().map(Schedule::to_string),
                 time_zone: config.zone_of(job).name().to_owned(),
-                paused: disabled.or_else(|| pause.map(|(by, reason)| format!("by {by}: {reason}"))),
+                paused: disabled.or_else(|| pauses.of(&job.name).map(|(by, reason)| format!("by {by}: {reason}"))),
                 next: next.iter().find(|upcoming| upcoming.job == job.name).map(|upcoming| upcoming.at),
                 last: last.iter().find(|run| run.job == job.name).cloned(),
             }

@@ -115,6 +115,13 @@ fn is_user_name(name: &str) -> bool {
     first && name.chars().all(|c| c.is_ascii_alphanumeric() || ['_', '-', '.'].contains(&c))
 }
 
+/// The user that the daemon runs as, by a configuration that may be wrong in other places; `None` where it does not say.
+pub fn daemon_user(path: &Path) -> Option<String> {
+    let files = files(path, &mut Vec::new());
+    let merged = files.iter().fold(Figment::new(), |merged, file| merged.merge(Toml::file_exact(file)));
+    merged.merge(environment()).extract_inner("daemon.user").ok()
+}
+
 /// Where the state lies, by a configuration that may be wrong in other places, even in its syntax; the usual place where it
 /// does not say.
 pub fn state_directory(path: &Path) -> PathBuf {
@@ -403,4 +410,20 @@ pub(super) fn named<T>(
         }
     }
     (found.len() == expected).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_of_the_daemon_is_known_of_a_configuration_that_is_wrong_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pgbosun.toml");
+        std::fs::write(&path, "[daemon]\ntime-zone = 7\nnothing = 1\n[nowhere]\n").unwrap();
+        assert_eq!(daemon_user(&path), None);
+        std::fs::create_dir(directory.path().join("conf.d")).unwrap();
+        std::fs::write(directory.path().join("conf.d/user.toml"), "[daemon]\nuser = \"sdba\"\n").unwrap();
+        assert_eq!(daemon_user(&path).as_deref(), Some("sdba"));
+    }
 }

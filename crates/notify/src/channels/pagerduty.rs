@@ -51,8 +51,7 @@ pub(super) const TYPE: ChannelType = ChannelType {
         options: PagerDutyOptions::OPTIONS,
         read: |reader: &mut Reader<'_>| {
             let mut options = PagerDutyOptions::read(reader)?;
-            let file = options.secret_file.clone();
-            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
+            reader.resolve("secret-file", &mut options.secret, options.secret_file.as_deref(), "secret");
             reader.require("secret-file", options.secret.is_some(), "a channel of type pagerduty");
             reader.check_address("url", options.url.as_deref());
             Some(Arc::new(options))

@@ -49,8 +49,7 @@ pub(super) const TYPE: ChannelType = ChannelType {
         options: SlackOptions::OPTIONS,
         read: |reader: &mut Reader<'_>| {
             let mut options = SlackOptions::read(reader)?;
-            let file = options.secret_file.clone();
-            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
+            reader.resolve("secret-file", &mut options.secret, options.secret_file.as_deref(), "secret");
             reader.require("secret-file", options.secret.is_some(), "a channel of type slack");
             Some(Arc::new(options))
         },

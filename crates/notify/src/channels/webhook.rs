@@ -74,8 +74,7 @@ pub(super) const TYPE: ChannelType = ChannelType {
         options: WebhookOptions::OPTIONS,
         read: |reader: &mut Reader<'_>| {
             let mut options = WebhookOptions::read(reader)?;
-            let file = options.secret_file.clone();
-            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
+            reader.resolve("secret-file", &mut options.secret, options.secret_file.as_deref(), "secret");
             options.check(reader);
             Some(Arc::new(options))
         },

@@ -7,9 +7,9 @@ mod azure;
 mod gcs;
 mod s3;
 
-pub(super) use azure::STORE as AZURE;
-pub(super) use gcs::STORE as GCS;
-pub(super) use s3::STORE as S3;
+pub(super) const S3: Store = store::<s3::S3Options>();
+pub(super) const GCS: Store = store::<gcs::GcsOptions>();
+pub(super) const AZURE: Store = store::<azure::AzureOptions>();
 
 use super::{ObjectWriter, OverNetwork, Stat, Storage, Store, bounded::Bounded, own};
 use crate::Error;
@@ -21,7 +21,7 @@ use opendal::{
     HttpTransporter, OperationContext, Operator,
     layers::{RetryLayer, ThrottleLayer, TimeoutLayer},
 };
-use pgbosun_core::config::{Metadata, Reader, RepositoryOptions};
+use pgbosun_core::config::{Metadata, Reader, RepositoryOptions, Section, StoreOptions, Variant};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::io::AsyncRead;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
@@ -120,6 +120,43 @@ impl Bucket<'_> {
     /// What every key begins with.
     fn root(&self) -> String {
         format!("/{}", self.prefix.trim_matches('/'))
+    }
+}
+
+/// The options of a type of bucket.
+trait BucketOptions: Section + StoreOptions {
+    /// What `type` says.
+    const TYPE: &'static str;
+
+    /// What it has in common with the others.
+    fn bucket(&self) -> Bucket<'_>;
+
+    /// Sets its secret, where it has one of its own.
+    fn resolve(&mut self, _: &mut Reader<'_>) {}
+
+    /// The service that answers.
+    fn operator(&self) -> opendal::Result<Operator>;
+}
+
+/// The store that a type of bucket is.
+const fn store<T: BucketOptions>() -> Store {
+    Store {
+        variant: Variant {
+            name: T::TYPE,
+            about: T::ABOUT,
+            options: T::OPTIONS,
+            read: |reader: &mut Reader<'_>| {
+                let mut options = T::read(reader)?;
+                options.resolve(reader);
+                options.bucket().check(reader);
+                Some(Arc::new(options))
+            },
+        },
+        open: |repository, _| {
+            let options: &T = own(repository)?;
+            let operator = options.operator().map_err(|error| error.to_string());
+            Some(operator.and_then(|operator| ObjectStore::open(&repository.common, options.bucket(), operator)))
+        },
     }
 }
 

@@ -1,16 +1,13 @@
 //! Containers of Azure Blob Storage.
 
-use super::{Bucket, ObjectStore, Store, own};
+use super::{Bucket, BucketOptions};
 use bytesize::ByteSize;
 use opendal::{Operator, services};
 use pgbosun_core::{
-    config::{Metadata, Reader, Secret, Section, StoreOptions, Variant},
+    config::{Metadata, Reader, Secret, StoreOptions},
     options,
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 options! {
     /// In a container of Azure Blob Storage.
@@ -36,7 +33,9 @@ options! {
     }
 }
 
-impl AzureOptions {
+impl BucketOptions for AzureOptions {
+    const TYPE: &'static str = "azure";
+
     fn bucket(&self) -> Bucket<'_> {
         Bucket {
             endpoint: self.endpoint.as_deref(),
@@ -46,6 +45,10 @@ impl AzureOptions {
             ca_file: self.ca_file.as_deref(),
             part_size: self.part_size,
         }
+    }
+
+    fn resolve(&mut self, reader: &mut Reader<'_>) {
+        reader.resolve("secret-file", &mut self.secret, self.secret_file.as_deref(), "secret");
     }
 
     fn operator(&self) -> opendal::Result<Operator> {
@@ -65,7 +68,7 @@ impl AzureOptions {
 
 impl StoreOptions for AzureOptions {
     fn place(&self) -> String {
-        self.bucket().place("azure")
+        self.bucket().place(Self::TYPE)
     }
 
     fn shown(&self) -> String {
@@ -76,23 +79,3 @@ impl StoreOptions for AzureOptions {
         self.secret_file.iter().map(PathBuf::as_path).collect()
     }
 }
-
-pub(in super::super) const STORE: Store = Store {
-    variant: Variant {
-        name: "azure",
-        about: AzureOptions::ABOUT,
-        options: AzureOptions::OPTIONS,
-        read: |reader: &mut Reader<'_>| {
-            let mut options = AzureOptions::read(reader)?;
-            let file = options.secret_file.clone();
-            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
-            options.bucket().check(reader);
-            Some(Arc::new(options))
-        },
-    },
-    open: |repository, _| {
-        let options: &AzureOptions = own(repository)?;
-        let operator = options.operator().map_err(|error| error.to_string());
-        Some(operator.and_then(|operator| ObjectStore::open(&repository.common, options.bucket(), operator)))
-    },
-};

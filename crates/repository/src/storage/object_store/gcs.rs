@@ -1,16 +1,13 @@
 //! Buckets of Google Cloud Storage.
 
-use super::{Bucket, ObjectStore, Store, own};
+use super::{Bucket, BucketOptions};
 use bytesize::ByteSize;
 use opendal::{Operator, services};
 use pgbosun_core::{
-    config::{Metadata, Reader, Section, StoreOptions, Variant},
+    config::{Metadata, StoreOptions},
     options,
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 options! {
     /// In a bucket of Google Cloud Storage.
@@ -34,7 +31,9 @@ options! {
     }
 }
 
-impl GcsOptions {
+impl BucketOptions for GcsOptions {
+    const TYPE: &'static str = "gcs";
+
     fn bucket(&self) -> Bucket<'_> {
         Bucket {
             endpoint: self.endpoint.as_deref(),
@@ -63,7 +62,7 @@ impl GcsOptions {
 
 impl StoreOptions for GcsOptions {
     fn place(&self) -> String {
-        self.bucket().place("gcs")
+        self.bucket().place(Self::TYPE)
     }
 
     fn shown(&self) -> String {
@@ -74,21 +73,3 @@ impl StoreOptions for GcsOptions {
         self.secret_file.iter().map(PathBuf::as_path).collect()
     }
 }
-
-pub(in super::super) const STORE: Store = Store {
-    variant: Variant {
-        name: "gcs",
-        about: GcsOptions::ABOUT,
-        options: GcsOptions::OPTIONS,
-        read: |reader: &mut Reader<'_>| {
-            let options = GcsOptions::read(reader)?;
-            options.bucket().check(reader);
-            Some(Arc::new(options))
-        },
-    },
-    open: |repository, _| {
-        let options: &GcsOptions = own(repository)?;
-        let operator = options.operator().map_err(|error| error.to_string());
-        Some(operator.and_then(|operator| ObjectStore::open(&repository.common, options.bucket(), operator)))
-    },
-};

@@ -1,16 +1,13 @@
 //! Buckets of S3-compatible stores.
 
-use super::{Bucket, ObjectStore, Store, own};
+use super::{Bucket, BucketOptions};
 use bytesize::ByteSize;
 use opendal::{Operator, services};
 use pgbosun_core::{
-    config::{Metadata, Reader, Secret, Section, StoreOptions, Variant},
+    config::{Metadata, Reader, Secret, StoreOptions},
     options,
 };
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 options! {
     /// In a bucket of an S3-compatible store.
@@ -46,7 +43,9 @@ options! {
     }
 }
 
-impl S3Options {
+impl BucketOptions for S3Options {
+    const TYPE: &'static str = "s3";
+
     fn bucket(&self) -> Bucket<'_> {
         Bucket {
             endpoint: self.endpoint.as_deref(),
@@ -56,6 +55,10 @@ impl S3Options {
             ca_file: self.ca_file.as_deref(),
             part_size: self.part_size,
         }
+    }
+
+    fn resolve(&mut self, reader: &mut Reader<'_>) {
+        reader.resolve("secret-file", &mut self.secret, self.secret_file.as_deref(), "secret");
     }
 
     fn operator(&self) -> opendal::Result<Operator> {
@@ -86,7 +89,7 @@ impl S3Options {
 
 impl StoreOptions for S3Options {
     fn place(&self) -> String {
-        self.bucket().place("s3")
+        self.bucket().place(Self::TYPE)
     }
 
     fn shown(&self) -> String {
@@ -97,23 +100,3 @@ impl StoreOptions for S3Options {
         self.secret_file.iter().map(PathBuf::as_path).collect()
     }
 }
-
-pub(in super::super) const STORE: Store = Store {
-    variant: Variant {
-        name: "s3",
-        about: S3Options::ABOUT,
-        options: S3Options::OPTIONS,
-        read: |reader: &mut Reader<'_>| {
-            let mut options = S3Options::read(reader)?;
-            let file = options.secret_file.clone();
-            reader.resolve("secret-file", &mut options.secret, file.as_deref(), "secret");
-            options.bucket().check(reader);
-            Some(Arc::new(options))
-        },
-    },
-    open: |repository, _| {
-        let options: &S3Options = own(repository)?;
-        let operator = options.operator().map_err(|error| error.to_string());
-        Some(operator.and_then(|operator| ObjectStore::open(&repository.common, options.bucket(), operator)))
-    },
-};
